@@ -1,0 +1,56 @@
+"""The three roles that the upper half of the house depends on. Anything with these methods will do.
+
+A T-CoT is made once per item and cached by (item key, `name`), so `name` must change whenever the output would: it names
+the model, its prompts and its pixel budget.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT
+
+
+@runtime_checkable
+class Reasons(Protocol):
+    """Writes T-CoTs."""
+
+    @property
+    def name(self) -> str: ...
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Turns items and their T-CoTs into vectors."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector of the item."""
+        ...
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """Reads T-CoTs only, never the media."""
+
+    @property
+    def name(self) -> str: ...
+
+    def matches(self, query: TCoT, target: TCoT) -> bool:
+        """Say whether the two could belong to one pair."""
+        ...
+
+    def pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int:
+        """Return the 0-based index of the candidate that fits the anchor best. Raises ModelError if it cannot tell."""
+        ...

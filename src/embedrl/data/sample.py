@@ -1,0 +1,70 @@
+"""Items (one side, with its instruction) and Pairs (a query, its target, hard negatives)."""
+
+import hashlib
+from enum import StrEnum
+from functools import cached_property
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.errors import ConfigError
+from embedrl.media.content import Content, Image, Page, Text, Video, content_key
+
+
+class Role(StrEnum):
+    """Which of the seven Reasoner prompts reads an item (paper, appendix F). Pages count as images."""
+
+    QUERY_TEXT_TO_IMAGE = "query_text_to_image"
+    QUERY_TEXT_TO_VIDEO = "query_text_to_video"
+    QUERY_IMAGE = "query_image"
+    QUERY_VIDEO = "query_video"
+    TARGET_TEXT = "target_text"
+    TARGET_IMAGE = "target_image"
+    TARGET_VIDEO = "target_video"
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ignored_types=(cached_property,))
+
+
+class Item(_Row):
+    """A Content with its instruction: what is reasoned about and embedded."""
+
+    content: Content
+    instruction: str = ""
+    role: Role
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 (hex) of instruction, role and content."""
+        head = f"{self.role}\0{self.instruction}\0{content_key(self.content)}"
+        return hashlib.sha256(head.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined by newlines."""
+        return "\n".join(part.text for part in self.content if isinstance(part, Text))
+
+    @property
+    def visual(self) -> Image | Video | Page | None:
+        """The first visual part: the one that evidence points into."""
+        return next((part for part in self.content if not isinstance(part, Text)), None)
+
+    def model_post_init(self, _: object) -> None:
+        """Reject an item with nothing in it."""
+        if all(isinstance(part, Text) and not part.text.strip() for part in self.content):
+            raise ConfigError("an Item needs at least one visual part or some text")
+
+
+class Pair(_Row):
+    """A query and the target that answers it."""
+
+    task: str
+    query: Item
+    target: Item
+    negatives: tuple[Item, ...] = ()
+    """Targets that almost answer the query, but must not be ranked above `target`."""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 (hex) of the task and both sides."""
+        return hashlib.sha256(f"{self.task}\0{self.query.key}\0{self.target.key}".encode()).hexdigest()

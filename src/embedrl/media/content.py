@@ -1,0 +1,148 @@
+"""The typed parts that queries and targets are made of, and the key of their content.
+
+A part names a file (`path`) or carries decoded pixels (made in memory, as the world does). Two parts with the same bytes
+have the same key wherever they lie, so results can be cached and joined by key alone.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import PIL.Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from embedrl.errors import ConfigError, MediaError
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Decoded frames of one video, in order, with the time of each."""
+
+    images: tuple[PIL.Image.Image, ...]
+    times_s: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.images or len(self.images) != len(self.times_s):
+            raise MediaError(f"{len(self.images)} frames with {len(self.times_s)} times: give one time per frame, at least one frame")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+
+class Text(_Part):
+    """A piece of text."""
+
+    kind: Literal["text"] = "text"
+    text: str
+
+
+class Image(_Part):
+    """A still picture: a file, or pixels in memory."""
+
+    kind: Literal["image"] = "image"
+    path: Path | None = None
+    pixels: PIL.Image.Image | None = Field(default=None, exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Image":
+        return _require_one(self, self.path, self.pixels)
+
+
+class Video(_Part):
+    """A video, or the span of it between two times: a file, or frames in memory."""
+
+    kind: Literal["video"] = "video"
+    path: Path | None = None
+    frames: Frames | None = Field(default=None, exclude=True, repr=False)
+    start_s: float = 0.0
+    """Where the span starts, in seconds."""
+    end_s: float | None = None
+    """Where the span ends, in seconds; None means the end of the file."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Video":
+        return _require_one(self, self.path, self.frames)
+
+
+class Page(_Part):
+    """One page of a document: a PDF file and a page number, or pixels in memory."""
+
+    kind: Literal["page"] = "page"
+    path: Path | None = None
+    number: int = Field(default=1, ge=1)
+    """1-based page number."""
+    pixels: PIL.Image.Image | None = Field(default=None, exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Page":
+        return _require_one(self, self.path, self.pixels)
+
+
+P = TypeVar("P")
+Part = Annotated[Text | Image | Video | Page, Field(discriminator="kind")]
+Content = tuple[Part, ...]
+
+
+def _require_one(part: P, path: Path | None, decoded: object) -> P:
+    if (path is None) == (decoded is None):
+        raise ConfigError(f"{type(part).__name__}: give exactly one of a path and decoded pixels")
+    return part
+
+
+def content_key(content: Sequence[Part]) -> str:
+    """Return the sha256 (hex) of what the parts contain: file bytes or pixels, never names or places."""
+    digest = hashlib.sha256()
+    for part in content:
+        for field in _part_fields(part):
+            digest.update(len(field).to_bytes(8, "big") + field)
+    return digest.hexdigest()
+
+
+def _part_fields(part: Part) -> list[bytes]:
+    match part:
+        case Text():
+            return [b"text", part.text.encode("utf-8", "surrogatepass")]
+        case Image():
+            return [b"image", _source(part.path, part.pixels)]
+        case Page():
+            return [b"page", str(part.number).encode(), _source(part.path, part.pixels)]
+        case Video():
+            span = f"{part.start_s}:{part.end_s}".encode()
+            if part.path is not None:
+                return [b"video", span, file_sha256(part.path)]
+            assert part.frames is not None
+            times = repr(part.frames.times_s).encode()
+            return [b"video", span, times, *(_pixel_sha256(image) for image in part.frames.images)]
+
+
+def _source(path: Path | None, pixels: PIL.Image.Image | None) -> bytes:
+    if path is not None:
+        return file_sha256(path)
+    assert pixels is not None
+    return _pixel_sha256(pixels)
+
+
+def _pixel_sha256(image: PIL.Image.Image) -> bytes:
+    return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).digest()
+
+
+def file_sha256(path: Path) -> bytes:
+    """Return the sha256 of a file's bytes; an unchanged file (same size and mtime) is read once."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=65_536)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
