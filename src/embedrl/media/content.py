@@ -146,3 +146,12 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> bytes:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+
+
+def folder_fingerprint(folder: Path, suffixes: Sequence[str]) -> str:
+    """Return 12 hex digits that change whenever a file with one of the suffixes in a folder does."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in suffixes:
+            digest.update(path.name.encode() + b"\0" + file_sha256(path))
+    return digest.hexdigest()[:12]

@@ -1,0 +1,55 @@
+# Every target sets up what it needs: a stock Python 3.11 or newer with venv and pip, and make, are enough.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+STAMP := $(VENV)/.embedrl-stamp
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+
+export TOKENIZERS_PARALLELISM := false
+export UV_HTTP_TIMEOUT ?= 300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check nano bench lock
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with the locked versions of everything, and embedrl in it
+
+demo: setup ## show the whole method at work on real media files: writes demo/report.html
+	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl quickstart
+
+test: setup ## run all tests that need no GPU
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu"
+
+check: setup ## run what a change must pass: format, lint, types, tests
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ty check --python $(VENV) src
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu"
+
+nano: setup ## train the nano models again, from nothing
+	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.nano.build
+
+bench: setup ## measure speed: each figure beside the alternative it beats
+	@for script in bench/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(PYTHON) "$$script" || exit 1; done
+
+lock: setup ## bring requirements.lock up to date with pyproject.toml (keeps versions that still fit)
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --quiet --output-file requirements.lock
+
+# Each step can be repeated, and the stamp comes last: a killed set-up is made good by the next one.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { \
+		for candidate in $(PYTHONS); do \
+			"$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; candidate=; \
+		done; \
+		test -n "$$candidate" || { echo "no Python 3.11 or newer with venv and pip found (tried $(PYTHONS)): install one" >&2; exit 1; }; \
+		echo "making $(VENV) with $$("$$candidate" --version)"; \
+		"$$candidate" -m venv $(VENV); }
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
+	$(UV) pip install --quiet --python $(PYTHON) --require-hashes --requirement requirements.lock
+	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	@touch $@

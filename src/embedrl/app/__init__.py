@@ -1,0 +1,1 @@
+"""Layer 6: what users touch; the only layer that knows everyone."""

@@ -1,0 +1,222 @@
+"""Recipes (TOML plus `key=value` overrides), and what a run leaves in its folder: config.json and metrics.jsonl."""
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from embedrl.errors import ConfigError, StoreError
+
+LIBRARIES = (
+    *("embedrl", "torch", "torchvision", "transformers", "sentence-transformers", "trl", "peft", "accelerate", "datasets"),
+    *("av", "pillow", "pypdfium2", "lancedb", "pyarrow", "pydantic"),
+)
+"""Libraries whose versions can change a result."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> M:
+    """Read a recipe, apply the overrides in order ("trainer.learning_rate=1e-4"), and validate the whole.
+
+    The right side of an override is a TOML value, or a bare string. Raises ConfigError naming every key that is wrong.
+    """
+    table = _read(path) if path else {}
+    given = {}
+    for override in overrides:
+        key, value = _split(override)
+        _set(table, key, value)
+        given[key] = override
+
+    def place(key: str) -> str:
+        """Name where a key was set: an override, or the file."""
+        if any(key == name or key.startswith(f"{name}.") for name in given):
+            return "override"
+        return str(path) if path else "overrides"
+
+    if wrong := [f"{place(key)}: {key}={value!r}: {why}" for key, value, why in _unknown(table, model)]:
+        raise ConfigError("\n".join(wrong))
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        lines = []
+        for found in error.errors(include_url=False):
+            key = ".".join(str(part) for part in found["loc"])
+            if found["type"] == "missing":
+                lines.append(f"{place(key)}: {key} is required: add it to the recipe, or give {key}=...")
+            else:
+                value = f"{key}={found['input']!r}: " if key else ""
+                lines.append(f"{place(key)}: {value}{found['msg'].removeprefix('Value error, ')}")
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r}: the recipe cannot be read ({error.strerror}); give the path of a .toml file") from error
+    except ValueError as error:
+        raise ConfigError(f"{str(path)!r}: not a TOML file: {error}") from error
+
+
+def _split(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not text or not all(part.strip() for part in key.split(".")):
+        raise ConfigError(f"{override!r}: write key=value, as in seed=1 or trainer.learning_rate=1e-4")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError as error:
+        if text[0] in "[{\"'":
+            raise ConfigError(f"{override!r}: {text!r} is not a TOML value ({error})") from error
+        return key, text
+    simple = parsed.keys() == {"value"} and isinstance(parsed["value"], str | bool | int | float | list | dict)
+    return key, parsed["value"] if simple else text
+
+
+def _set(table: dict[str, Any], key: str, value: Any) -> None:
+    *outer, last = key.split(".")
+    for depth, part in enumerate(outer):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{key}={value!r}: {'.'.join(outer[: depth + 1])} is the value {table!r}, not a table")
+    table[last] = value
+
+
+def _unknown(table: Mapping[str, Any], schema: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield every key that the schema does not have (key, value, why), also inside tables."""
+    fields = _fields(schema)
+    if fields is None:
+        return
+    for name, value in table.items():
+        if name not in fields:
+            yield f"{prefix}{name}", value, f"unknown key{_suggest(name, schema, prefix)}; allowed: {', '.join(_allowed(fields, prefix))}"
+        elif isinstance(value, dict):
+            for inner in _schemas(fields[name]):
+                yield from _unknown(value, inner, f"{prefix}{name}.")
+
+
+def _fields(schema: Any) -> dict[str, Any] | None:
+    """Return the annotation of each field of a model or dataclass; None for anything that takes any key."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        open_ended = schema.model_config.get("extra") == "allow"
+        return None if open_ended else {field.alias or name: field.annotation for name, field in schema.model_fields.items()}
+    if isinstance(schema, type) and dataclasses.is_dataclass(schema):
+        return {field.name: field.type for field in dataclasses.fields(schema)}
+    return None
+
+
+def _schemas(annotation: Any) -> list[Any]:
+    """Return the models in an annotation (`Model`, `Model | None`), unless it is a union of several: those are pydantic's."""
+    found = [part for part in (annotation, *get_args(annotation)) if _fields(part) is not None]
+    return found if len(found) == 1 else []
+
+
+def _allowed(fields: Mapping[str, Any], prefix: str) -> list[str]:
+    return [f"{prefix}{name}{'.*' if _schemas(kind) or 'dict[' in str(kind) else ''}" for name, kind in fields.items()]
+
+
+def _suggest(name: str, schema: Any, prefix: str) -> str:
+    """Name the nearest key, here or one table further down."""
+    fields = _fields(schema) or {}
+    known = {name: f"{prefix}{name}" for name in fields}
+    for outer, kind in fields.items():
+        for inner in _schemas(kind):
+            known = {key: f"{prefix}{outer}.{key}" for key in _fields(inner) or {}} | known
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {known[near[0]]}?)" if near else ""
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of Python and of each of `LIBRARIES` that is installed, without importing any."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_revision() -> str | None:
+    """Return the commit of embedrl's own source, ending in "-dirty" if it was changed; None outside a git checkout."""
+    here = Path(__file__)
+    try:
+        subprocess.run(["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True, timeout=10)
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        found = subprocess.run(command, cwd=here.parent, check=True, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def write_run_config(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None) -> Path:
+    """Write config.json, whole or not at all: the resolved config, git revision, library versions, prompt hashes."""
+    record = {
+        "config": config.model_dump(mode="json"),
+        "git_revision": git_revision(),
+        "versions": library_versions(),
+        "prompt_hashes": dict(prompt_hashes or {}),
+    }
+    _write_whole(folder / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return folder / "config.json"
+
+
+class Metrics:
+    """A run's figures: one JSON line per report, {"step": ..., "seconds": ..., "stage/name": float}."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._started: float | None = None
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Append one line (rank 0 only); a figure that is not finite is written as null. Raises StoreError.
+
+        The first call drops lines that a killed run left from `step` on, and goes on counting its seconds.
+        """
+        if os.environ.get("RANK", "0") not in ("", "0"):
+            return
+        if self._started is None:
+            self._started = time.monotonic() - self._resume(step)
+        clean = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        line = json.dumps({"step": step, "seconds": round(time.monotonic() - self._started, 3), **clean})
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise StoreError(f"{str(self.path)!r}: metrics cannot be written ({error.strerror})") from error
+
+    def _resume(self, step: int) -> float:
+        """Keep the lines of earlier steps only; return the seconds they took."""
+        kept, seconds = [], 0.0
+        for line in self.path.read_text("utf-8", errors="replace").splitlines() if self.path.is_file() else ():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the torn last line of a killed run
+            if isinstance(row, dict) and row.get("step", step) < step:
+                kept.append(f"{line}\n")
+                seconds = max(seconds, row.get("seconds", 0.0))
+        _write_whole(self.path, "".join(kept))
+        return seconds
+
+
+def _write_whole(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise StoreError(f"{str(path)!r} cannot be written ({error.strerror})") from error

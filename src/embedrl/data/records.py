@@ -1,0 +1,229 @@
+"""Append-only records keyed by hash: what was acknowledged survives a kill at any moment.
+
+One JSON line per record; the last line of a key wins. A batch is on the disk (fsync) when `put_many` returns. A line torn by a
+kill is cut off by the next writer and unseen by readers; a damaged line loses that record and no other. One process writes at
+a time, any number read.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render
+from embedrl.errors import StoreError
+
+
+class WriterLock:
+    """The right to write beside `path`, for one process at a time. The system frees it when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock. Raises StoreError if another holds it."""
+        self._fd: int | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            raise StoreError(f"{str(path)!r}: another process is writing here; wait for it to end, or stop it") from error
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Records:
+    """A file of records. Reads as of its opening, or the last `refresh`; the first write takes the writer's lock."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.num_damaged = 0
+        """Lines that could not be read; a torn last line is not counted."""
+        self._places: dict[str, tuple[int, int]] = {}
+        self._end = 0
+        self._num_lines = 0
+        self._fd: int | None = None
+        self._lock: WriterLock | None = None
+        self.refresh()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __enter__(self) -> "Records":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def keys(self) -> Iterator[str]:
+        """Yield every key, in the order of its first appearance."""
+        return iter(list(self._places))
+
+    def get(self, key: str) -> Any:
+        """Return the value last put under a key (JSON types), or None."""
+        place = self._places.get(key)
+        if place is None or self._fd is None:
+            return None
+        return json.loads(os.pread(self._fd, place[1], place[0]))["value"]
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep one value; see `put_many`."""
+        self.put_many({key: value})
+
+    def put_many(self, values: Mapping[str, Any]) -> None:
+        """Append values (JSON types, not None) and return once they are on the disk. Raises StoreError, with nothing kept."""
+        assert all(value is not None for value in values.values()), "None is how a record is dropped"
+        self._append(list(values.items()))
+
+    def drop_many(self, keys: Iterable[str]) -> None:
+        """Forget keys; those that are not there are ignored."""
+        self._append([(key, None) for key in dict.fromkeys(keys) if key in self._places])
+
+    def refresh(self) -> None:
+        """Read what was appended, by this or another process, since the last look."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"{str(self.path)!r}: cannot be read ({error.strerror})") from error
+        if self._fd is not None:
+            if os.path.sameopenfile(fd, self._fd) and os.fstat(fd).st_size >= self._end:
+                os.close(fd)
+                fd = self._fd
+            else:
+                os.close(self._fd)
+                self._places, self._end, self._num_lines, self.num_damaged = {}, 0, 0, 0
+        self._fd = fd
+        with os.fdopen(os.dup(fd), "rb") as file:
+            file.seek(self._end)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._learn(line)
+
+    def compact(self) -> None:
+        """Rewrite the file with the living records only. Readers that have it open keep the old one until they refresh."""
+        self._take_lock()
+        assert self._fd is not None
+        fresh = self.path.with_name(self.path.name + ".new")
+        try:
+            with fresh.open("wb") as file:
+                file.writelines(os.pread(self._fd, length, offset) for offset, length in self._places.values())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, self.path)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise StoreError(f"{str(self.path)!r}: cannot be compacted ({error.strerror})") from error
+        self.refresh()
+
+    @property
+    def num_stale(self) -> int:
+        """Lines that `compact` would save."""
+        return self._num_lines - len(self._places)
+
+    def close(self) -> None:
+        """Close the file and let others write."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _learn(self, line: bytes) -> None:
+        place = (self._end, len(line))
+        self._end += len(line)
+        self._num_lines += 1
+        try:
+            record = json.loads(line)
+            key, value = record["key"], record["value"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self.num_damaged += 1
+            return
+        if value is None:
+            self._places.pop(key, None)
+        else:
+            self._places[key] = place
+
+    def _append(self, values: list[tuple[str, Any]]) -> None:
+        if not values:
+            return
+        self._take_lock()
+        lines = [json.dumps({"key": key, "value": value}, separators=(",", ":")).encode() + b"\n" for key, value in values]
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            _write_all(fd, b"".join(lines))
+            os.fsync(fd)
+        except OSError as error:
+            os.ftruncate(fd, self._end)
+            raise StoreError(f"{str(self.path)!r}: cannot be written ({error.strerror})") from error
+        finally:
+            os.close(fd)
+        for line in lines:
+            self._learn(line)
+
+    def _take_lock(self) -> None:
+        """Become the writer: take the lock, catch up with the last one, and cut off what it left half written."""
+        if self._lock is not None:
+            return
+        lock = WriterLock(self.path.with_name(self.path.name + ".lock"))
+        try:
+            new = not self.path.exists()
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                if new:
+                    _sync_folder(self.path.parent)
+                self.refresh()
+                if os.fstat(fd).st_size > self._end:
+                    os.ftruncate(fd, self._end)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            lock.release()
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{str(self.path)!r}: cannot be written ({error.strerror})") from error
+        self._lock = lock
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, str]:
+    """Return what a Reasoner wrote as a record's value."""
+    if isinstance(outcome, TCoT):
+        return {"tcot": render(outcome)}
+    return {"failure": outcome.reason.value, "text": outcome.text}
+
+
+def read_outcome(value: Mapping[str, str]) -> TCoT | ParseFailure:
+    """Read the value that `write_outcome` made."""
+    if "tcot" in value:
+        return parse(value["tcot"])
+    return ParseFailure(reason=FailureReason(value["failure"]), text=value["text"])

@@ -1,0 +1,89 @@
+"""The Embedder: a Qwen3-VL whose state at the last token, `<emb>`, is the vector of an item."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel, ProcessorMixin
+
+from embedrl.backbone import load
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
+from embedrl.embedder.inputs import EmbedderInput, build, collate
+from embedrl.errors import ConfigError
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+
+SETTINGS = "embedrl.json"
+"""File beside the weights that holds the pixel budget."""
+_CHARS_PER_TOKEN = 3
+
+
+class Embedder:
+    """Loaded weights that embed items. Fulfils the `Embeds` role."""
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, budget: VisualBudget, name: str, *, batch_tokens: int = 8192) -> None:
+        self.model, self.processor, self.budget, self.name = model.eval(), processor, budget, name
+        self.batch_tokens = batch_tokens
+        vision = model.config.vision_config
+        self.factor = vision.patch_size * vision.spatial_merge_size
+        self.dim: int = model.config.text_config.hidden_size
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Embedder":
+        """Load a local folder (safetensors only). Raises ModelError if it is not a model that this code knows."""
+        model, processor, name = load(AutoModel, folder, device=device, dtype=dtype)
+        settings = folder / SETTINGS
+        budget = VisualBudget.model_validate_json(settings.read_text("utf-8")) if settings.is_file() else PAPER_BUDGET
+        return cls(model, processor, budget, name)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (bf16), processor and pixel budget."""
+        self.model.to(torch.bfloat16).save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        (folder / SETTINGS).write_text(self.budget.model_dump_json(indent=2) + "\n", "utf-8")
+
+    def build(self, item: Item, tcot: TCoT | None, *, show_media: bool = True) -> EmbedderInput:
+        """Build one item's input within this model's pixel budget."""
+        return build(item, tcot, self.budget, self.factor, show_media=show_media)
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
+        if len(items) != len(tcots):
+            raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
+        built = [self.build(item, tcot) for item, tcot in zip(items, tcots, strict=True)]
+        vectors = np.zeros((len(built), self.dim), np.float32)
+        for rows in self._batches(built):
+            vectors[rows] = self.encode([built[row] for row in rows]).float().cpu().numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def encode(self, inputs: Sequence[EmbedderInput]) -> Tensor:
+        """Return the vectors of one batch of inputs: (N, dim), unit length."""
+        batch = {name: value.to(self.model.device) for name, value in collate(self.processor, inputs).items()}
+        return pool(self.model, batch)
+
+    def _batches(self, built: Sequence[EmbedderInput]) -> list[list[int]]:
+        """Group rows of similar length, visual tokens included, so that a padded batch stays under `batch_tokens`."""
+        lengths = [self._length(one) for one in built]
+        batches: list[list[int]] = []
+        for row in sorted(range(len(built)), key=lambda row: (lengths[row], row)):
+            if batches and (len(batches[-1]) + 1) * lengths[row] <= self.batch_tokens:
+                batches[-1].append(row)
+            else:
+                batches.append([row])
+        return batches
+
+    def _length(self, built: EmbedderInput) -> int:
+        chars = sum(len(part.get("text", "")) for part in built.messages[0]["content"])
+        return built.visual_tokens(self.factor) + chars // _CHARS_PER_TOKEN
+
+
+def pool(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Run the model and return the state at each row's last attended token: (N, dim), unit length."""
+    inputs = {name: value for name, value in batch.items() if not name.startswith("num_")}
+    states = model(**inputs, use_cache=False).last_hidden_state
+    last = batch["attention_mask"].sum(1) - 1
+    vectors = states[torch.arange(len(last), device=states.device), last]
+    return torch.nn.functional.normalize(vectors.float(), dim=-1)

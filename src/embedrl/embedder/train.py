@@ -1,0 +1,107 @@
+"""Contrastive training of the Embedder, with sentence-transformers' trainer, gradient caching and samplers.
+
+Symmetric InfoNCE (paper, Eq. 3): temperature 0.02, every other row of the batch is a negative in both directions, each batch
+from one dataset. Rows are keys; `resolve` turns a key into an item and its T-CoT when the batch is built, so that
+T-CoT dropout and pictures cost no memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, DatasetDict
+from pydantic import BaseModel, ConfigDict, Field
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.modules.input_module import InputModule
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+from torch import Tensor
+
+from embedrl.config import Metrics
+from embedrl.embedder.embedder import Embedder, pool
+from embedrl.embedder.inputs import EmbedderInput, collate
+from embedrl.log import progress
+from embedrl.training import Report, last_checkpoint
+
+Resolve = Callable[[str], EmbedderInput]
+
+
+class Config(BaseModel):
+    """Settings of a contrastive run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    """Run folder: checkpoints, metrics.jsonl and the finished model in `model/`."""
+    temperature: float = 0.02
+    mini_batch_size: int = 32
+    """Rows whose activations are held at once (gradient caching)."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Passed verbatim to SentenceTransformerTrainingArguments."""
+
+
+class EmbedderModule(InputModule):
+    """The Embedder as sentence-transformers' first and only module: keys in, unit vectors out."""
+
+    def __init__(self, embedder: Embedder, resolve: Resolve) -> None:
+        super().__init__()
+        self.model, self.processor, self.resolve = embedder.model, embedder.processor, resolve
+        self.tokenizer = embedder.processor.tokenizer
+
+    def preprocess(self, inputs: Sequence[str], prompt: str | None = None, **_: Any) -> dict[str, Tensor]:
+        """Build the batch of the items that the keys name."""
+        return collate(self.processor, [self.resolve(key) for key in inputs])
+
+    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Add `sentence_embedding`: (N, dim), unit length."""
+        tensors = {name: value for name, value in features.items() if isinstance(value, Tensor)}
+        return {**features, "sentence_embedding": pool(self.model, tensors)}
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Write the weights; the finished model is written by `Embedder.save`."""
+        self.model.save_pretrained(output_path, safe_serialization=safe_serialization)
+
+
+class InOrder(DefaultBatchSampler):
+    """Batches in the order of the dataset: whoever made the rows has put hard negatives together and duplicates apart."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size = len(self.sampler)
+        for start in range(0, size - self.batch_size + 1 if self.drop_last else size, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, size)))
+
+
+def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
+    """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
+    model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
+    loss = CachedMultipleNegativesRankingLoss(
+        model,
+        scale=1 / config.temperature,
+        mini_batch_size=config.mini_batch_size,
+        directions=("query_to_doc", "doc_to_query"),
+        partition_mode="per_direction",
+        gather_across_devices=torch.distributed.is_initialized(),
+    )
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(config.out / "checkpoints"),
+        **{
+            "batch_sampler": InOrder,
+            "multi_dataset_batch_sampler": "proportional",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "save_total_limit": 2,
+            "logging_steps": 10,
+            "dataloader_drop_last": True,
+            **config.trainer,
+        },
+    )
+    data = DatasetDict({name: Dataset.from_dict({"query": [q for q, _ in pairs], "target": [t for _, t in pairs]}) for name, pairs in rows.items()})
+    steps = sum(len(pairs) // arguments.per_device_train_batch_size for pairs in rows.values())
+    with progress(steps, "embedder") as bar:
+        trainer = SentenceTransformerTrainer(
+            model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "embedder")]
+        )
+        trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
+    embedder.save(config.out / "model")
+    return config.out / "model"

@@ -1,0 +1,200 @@
+"""Evaluate one system (an Embedder, and T-CoTs from a Reasoner, from a table, or none) on retrieval tasks."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from embedrl.data.evidence import verify
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.sample import Item
+from embedrl.data.tcot import Evidence, ParseFailure, TCoT, render
+from embedrl.errors import ModelError
+from embedrl.evaluate.grounding import compare
+from embedrl.evaluate.metrics import METRIC_NAMES, Ranking, rank, score_ranking
+from embedrl.evaluate.task import Modality, RetrievalTask
+from embedrl.log import progress
+from embedrl.media.content import Frames, Video
+from embedrl.media.decode import load_visual
+
+Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
+"""(a T-CoT, the true one) -> how many things it names right, how many it names, how many there are."""
+
+Outcome = TCoT | ParseFailure
+T = TypeVar("T")
+
+TCOT_FIGURES = (
+    "tcot_valid",
+    "tcot_tokens",
+    "evidence/box_iou50",
+    "evidence/box_recall",
+    "evidence/key_frame_f1",
+    "evidence/keyword_precision",
+    "claims/precision",
+    "claims/recall",
+)
+FIGURES = (*METRIC_NAMES, "positive_cosine", "margin", *TCOT_FIGURES)
+"""Every figure of a query, in the order of a report. T-CoT figures are means over its two sides: the query, its target."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What one system did on one task; rows are queries."""
+
+    name: str
+    modality: Modality
+    num_candidates: int
+    query_keys: tuple[str, ...]
+    rankings: tuple[Ranking, ...]
+    figures: Mapping[str, np.ndarray]
+    """Each of `FIGURES`: float64 (number of queries,), NaN where it is not defined."""
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """What one system did on all tasks."""
+
+    name: str
+    tasks: tuple[TaskResult, ...]
+    tcots: Mapping[str, Outcome]
+    """By item key: the T-CoTs that were embedded, and the outputs that are none (their items were embedded plain)."""
+    seconds: float
+
+
+def count_words(text: str) -> int:
+    """Count words between white space: the measure of length where no tokenizer is given."""
+    return len(text.split())
+
+
+def evaluate(
+    tasks: Sequence[RetrievalTask],
+    embedder: Embeds,
+    *,
+    name: str = "plain",
+    reasoner: Reasons | None = None,
+    tcots: Mapping[str, TCoT] | None = None,
+    claims: Claims | None = None,
+    count_tokens: Callable[[str], int] = count_words,
+    num_frames: int = 8,
+    batch_size: int = 64,
+) -> SystemResult:
+    """Evaluate one system. With neither `reasoner` nor `tcots` every item is embedded plain.
+
+    An item takes its T-CoT from `tcots` (by item key), else from `reasoner`, who was shown at most `num_frames` frames of a
+    video. It is reasoned about once and embedded once, however many tasks share it. Output that is not a T-CoT counts as
+    invalid, and its item is embedded plain. Raises MediaError for an item that cannot be read: a score over a part of the
+    pool would not be comparable.
+    """
+    started = time.perf_counter()
+    items = {key: item for task in tasks for key, item in task.items.items()}
+    written = _reason(items, reasoner, tcots or {}, name, batch_size)
+    vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size)
+    place = {key: row for row, key in enumerate(items)}
+    truths = {key: truth for task in tasks for key, truth in task.truths.items()}
+    scored: dict[str, dict[str, float]] = {}
+
+    def score(key: str) -> dict[str, float]:
+        if key not in scored:
+            scored[key] = _score_tcot(items[key], written.get(key), truths.get(key), claims, count_tokens, num_frames)
+        return scored[key]
+
+    results = []
+    for task in tasks:
+        queries, candidates = ([item.key for item in side] for side in (task.queries, task.candidates))
+        query_QD, candidate_CD = (vectors[[place[key] for key in side]] for side in (queries, candidates))
+        rankings = rank(query_QD, candidate_CD, candidates, task.relevant, task.local)
+        rows = []
+        for query, relevant, ranking in zip(queries, task.relevant, rankings, strict=True):
+            row = score_ranking([key for key, _ in ranking.top], relevant)
+            row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
+            rows.append(row | _mean([score(key) for key in (query, *_best_target(relevant))]) if written else row)
+        figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
+        results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures))
+    return SystemResult(name=name, tasks=tuple(results), tcots=written, seconds=time.perf_counter() - started)
+
+
+def _reason(
+    items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int
+) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {key: given[key] for key in items if key in given}
+    if reasoner is None:
+        return outcomes
+    missing = sorted((item for key, item in items.items() if key not in outcomes), key=lambda item: item.role)
+    batches = _batches(missing, batch_size)
+    with progress(len(batches), f"{name}: reason") as bar:
+        for batch in batches:
+            answers = reasoner.reason(batch)
+            if len(answers) != len(batch):
+                raise ModelError(f"Reasoner {reasoner.name!r} returned {len(answers)} T-CoTs for {len(batch)} items")
+            outcomes |= {item.key: answer for item, answer in zip(batch, answers, strict=True)}
+            bar.advance()
+    return outcomes
+
+
+def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds, name: str, batch_size: int) -> np.ndarray:
+    """Return float32 (N, D), unit length, in order; items of one role share a batch."""
+    order = sorted(range(len(items)), key=lambda row: items[row].role)
+    vectors = np.zeros((len(items), embedder.dim), dtype=np.float32)
+    batches = _batches(order, batch_size)
+    with progress(len(batches), f"{name}: embed") as bar:
+        for batch in batches:
+            found = embedder.embed([items[row] for row in batch], [tcots[row] for row in batch])
+            if found.shape != (len(batch), embedder.dim) or not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3):
+                expected = f"{len(batch)} unit vectors of {embedder.dim} numbers"
+                raise ModelError(
+                    f"Embedder {embedder.name!r} must return {expected}; got shape {found.shape}, or vectors that are longer or shorter"
+                )
+            vectors[batch] = found
+            bar.advance()
+    return vectors
+
+
+def _batches(rows: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _best_target(relevant: Mapping[str, float]) -> list[str]:
+    return [min(relevant, key=lambda key: (-relevant[key], key))] if relevant else []
+
+
+def _score_tcot(
+    item: Item, outcome: Outcome | None, truth: TCoT | None, claims: Claims | None, count_tokens: Callable[[str], int], num_frames: int
+) -> dict[str, float]:
+    """Return the T-CoT figures of one item, those that are defined. Output that is not a T-CoT points at nothing."""
+    match outcome:
+        case None:
+            return {"tcot_valid": 0.0, "tcot_tokens": 0.0}
+        case ParseFailure():
+            figures = {"tcot_valid": 0.0, "tcot_tokens": float(count_tokens(outcome.text))}
+        case TCoT():
+            valid = float(verify(outcome.evidence, item, _num_frames(item, outcome, num_frames)).valid)
+            figures = {"tcot_valid": valid, "tcot_tokens": float(count_tokens(render(outcome)))}
+    if truth is None:
+        return figures
+    tcot = _tcot(outcome)
+    found = compare(tcot.evidence if tcot else Evidence(), truth.evidence)
+    figures |= {f"evidence/{key}": value for key, value in found.items()}
+    if claims is not None and tcot is not None:
+        num_right, num_named, num_true = claims(tcot, truth)
+        figures |= {"claims/precision": num_right / num_named} if num_named else {}
+        figures |= {"claims/recall": num_right / num_true} if num_true else {}
+    return figures
+
+
+def _tcot(outcome: Outcome | None) -> TCoT | None:
+    return outcome if isinstance(outcome, TCoT) else None
+
+
+def _num_frames(item: Item, tcot: TCoT, num_frames: int) -> int | None:
+    """Return how many frames of the item's video were shown; the video is decoded only if the T-CoT points at one."""
+    if not isinstance(item.visual, Video) or not tcot.evidence.key_frames:
+        return None
+    seen = load_visual(item.visual, num_frames=num_frames)
+    return len(seen.images) if isinstance(seen, Frames) else None
+
+
+def _mean(sides: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for side in sides for name in side)
+    return {name: float(np.mean([side[name] for side in sides if name in side])) for name in names}

@@ -1,0 +1,110 @@
+"""The report of an evaluation: `report.json`.
+
+A task's figure is the mean over its queries; a modality's is the unweighted mean over its tasks, and `overall` the unweighted
+mean over all tasks (MMEB-V2 aggregates so). Intervals come from the paired, task-stratified bootstrap, and every resample is
+aggregated the same way, so they are intervals of exactly the figures they stand beside.
+"""
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedrl.errors import ConfigError, StoreError
+from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
+from embedrl.evaluate.evaluate import FIGURES, SystemResult
+from embedrl.evaluate.task import MODALITIES
+
+Report = dict[str, Any]
+
+
+def make_report(systems: Sequence[SystemResult], *, seed: int, seconds: float, num_resamples: int = NUM_RESAMPLES) -> Report:
+    """Assemble the report of systems that were evaluated on the same queries, each compared with every earlier one.
+
+    Raises ConfigError if there is no system, if names repeat, or if the queries differ: their differences would not be paired.
+    """
+    _check(systems)
+    groups = {system.name: _groups(system, seed, num_resamples) for system in systems}
+    first = systems[0]
+    return {
+        "systems": {
+            name: {group: _figures(table) for group, table in tables.items()}
+            | {"tasks": {task: _figures(table) for task, table in tasks.items()}}
+            for name, (tables, tasks) in groups.items()
+        },
+        "differences": {
+            f"{later.name}-{earlier.name}": {
+                group: _figures(table - groups[earlier.name][0][group]) for group, table in groups[later.name][0].items()
+            }
+            for earlier, later in itertools.combinations(systems, 2)
+        },
+        "num_queries": sum(len(task.query_keys) for task in first.tasks),
+        "num_candidates": sum(task.num_candidates for task in first.tasks),
+        "pools": {
+            task.name: {"modality": task.modality, "num_queries": len(task.query_keys), "num_candidates": task.num_candidates}
+            for task in first.tasks
+        },
+        "seconds": round(seconds, 1),
+        "seconds_per_system": {system.name: round(system.seconds, 1) for system in systems},
+        "seed": seed,
+    }
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write a report as JSON, whole or not at all. Raises StoreError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise StoreError(f"{str(path)!r}: the report cannot be written ({error.strerror})") from error
+
+
+def _check(systems: Sequence[SystemResult]) -> None:
+    names = [system.name for system in systems]
+    if not systems or len(set(names)) < len(names):
+        raise ConfigError(f"systems {names!r}: give at least one, each with a name of its own")
+    expected = [(task.name, task.query_keys) for task in systems[0].tasks]
+    for system in systems[1:]:
+        if [(task.name, task.query_keys) for task in system.tasks] != expected:
+            raise ConfigError(f"system {system.name!r} was evaluated on other queries than {names[0]!r}; evaluate both on the same tasks")
+
+
+def _groups(system: SystemResult, seed: int, num_resamples: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the replicates (1 + R, F) of "overall" and each modality present, and those of each task."""
+    tasks = {
+        task.name: replicates(
+            np.stack([task.figures[name] for name in FIGURES], axis=1), task=task.name, seed=seed, num_resamples=num_resamples
+        )
+        for task in system.tasks
+    }
+    groups = {"overall": mean_over_tasks(list(tasks.values()))}
+    for modality in MODALITIES:
+        tables = [tasks[task.name] for task in system.tasks if task.modality == modality]
+        if tables:
+            groups[modality] = mean_over_tasks(tables)
+    return groups, tasks
+
+
+def _figures(table: np.ndarray) -> dict[str, Any]:
+    """Nest one table of replicates by figure name ("evidence/box_iou50"), without figures that are not defined."""
+    nested: dict[str, Any] = {}
+    for name, column in zip(FIGURES, table.T, strict=True):
+        found = figure(column)
+        if found is None:
+            continue
+        *outer, last = name.split("/")
+        place = nested
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = _row(found)
+    return nested
+
+
+def _row(found: Figure) -> dict[str, Any]:
+    return {"value": round(found.value, 6), "ci95": [round(found.low, 6), round(found.high, 6)]}

@@ -1,0 +1,89 @@
+"""A retrieval task: queries, a pool of candidates, and which candidates answer which query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from embedrl.data.sample import Item, Pair
+from embedrl.data.tcot import TCoT
+from embedrl.errors import ConfigError
+
+Modality = Literal["image", "video", "visdoc"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """One table row of an evaluation. Candidates are distinct by key; a query ranks all of them unless `local` says which."""
+
+    name: str
+    modality: Modality
+    queries: tuple[Item, ...]
+    candidates: tuple[Item, ...]
+    relevant: tuple[Mapping[str, float], ...]
+    """Per query: candidate key -> graded relevance, > 0."""
+    local: tuple[tuple[str, ...], ...] | None = None
+    """Per query: the keys of the only candidates it ranks."""
+    truths: Mapping[str, TCoT] = field(default_factory=dict)
+    """Ground-truth T-CoTs by item key, where they are known."""
+
+    def __post_init__(self) -> None:
+        """Reject a task whose columns do not fit each other."""
+        if self.modality not in MODALITIES:
+            raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is none of {', '.join(MODALITIES)}")
+        keys = {item.key for item in self.candidates}
+        if len(keys) < len(self.candidates):
+            raise ConfigError(f"task {self.name!r}: {len(self.candidates)} candidates share {len(keys)} keys; merge equal ones")
+        if len(self.relevant) != len(self.queries) or len(self.local or self.queries) != len(self.queries):
+            raise ConfigError(f"task {self.name!r}: give one `relevant` (and `local`) row for each of the {len(self.queries)} queries")
+        for row, relevant in enumerate(self.relevant):
+            pool = keys if self.local is None else keys & set(self.local[row])
+            if not pool or (self.local is not None and len(pool) < len(set(self.local[row]))):
+                raise ConfigError(f"task {self.name!r}, query {row}: its candidates are empty or not all in the pool")
+            if not relevant.keys() <= pool:
+                raise ConfigError(f"task {self.name!r}, query {row}: a relevant candidate is not among its {len(pool)} candidates")
+            if any(gain <= 0 for gain in relevant.values()):
+                raise ConfigError(f"task {self.name!r}, query {row}: relevance must be > 0; leave out candidates that do not fit")
+
+    @property
+    def items(self) -> dict[str, Item]:
+        """All items by key: queries first, then candidates."""
+        return {item.key: item for item in (*self.queries, *self.candidates)}
+
+
+def from_pairs(
+    name: str,
+    modality: Modality,
+    pairs: Sequence[Pair],
+    *,
+    truths: Mapping[str, TCoT] | None = None,
+    distractors: Sequence[Item] = (),
+    min_candidates: int = 1,
+) -> RetrievalTask:
+    """Build a task whose pool is every target, every hard negative and every distractor, equal ones merged.
+
+    Equal queries are merged too, with all their targets relevant. Raises ConfigError if the pool stays smaller than
+    `min_candidates`, or if a pair lists a target among the negatives of the same query.
+    """
+    queries: dict[str, Item] = {}
+    relevant: dict[str, dict[str, float]] = {}
+    pool: dict[str, Item] = {}
+    for pair in pairs:
+        queries.setdefault(pair.query.key, pair.query)
+        relevant.setdefault(pair.query.key, {})[pair.target.key] = 1.0
+        pool |= {item.key: item for item in (pair.target, *pair.negatives)}
+    for pair in pairs:
+        if any(negative.key in relevant[pair.query.key] for negative in pair.negatives):
+            raise ConfigError(f"task {name!r}, pair {pair.key[:12]}: a hard negative equals a target of the same query")
+    for item in distractors:
+        pool.setdefault(item.key, item)
+    if len(pool) < min_candidates:
+        raise ConfigError(f"task {name!r}: {len(pool)} distinct candidates, {min_candidates} asked for; give more pairs or distractors")
+    return RetrievalTask(
+        name=name,
+        modality=modality,
+        queries=tuple(queries.values()),
+        candidates=tuple(pool.values()),
+        relevant=tuple(relevant.values()),
+        truths=dict(truths or {}),
+    )

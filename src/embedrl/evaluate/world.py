@@ -1,0 +1,104 @@
+"""The generated world's held-out pairs as retrieval tasks, with the ground-truth T-CoT of every item."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from embedrl.errors import ConfigError
+from embedrl.evaluate.task import MODALITIES, RetrievalTask
+from embedrl.world.tasks import TASKS, Side, WorldPair, make_pairs
+
+SHARED_POOLS = (
+    ("image_cls", "image_qa", "image_i2t"),
+    ("image_t2i", "image_composed", "image_grounding"),
+    ("video_qa", "video_v2t"),
+    ("visdoc_notes", "visdoc_table", "visdoc_chart"),
+)
+"""Tasks with one kind of target: each ranks the targets of all. A task that is not listed ranks its own."""
+
+_SEED_STEP = 1_000_003
+_MIN_NEW = 0.5
+"""A pair that is drawn must bring as many new candidates on average: otherwise the world has no more to give."""
+
+
+def world_tasks(
+    *, seed: int = 0, tasks: Sequence[str] | None = None, num_queries: int = 32, pool_size: int = 256, split: str = "test"
+) -> list[RetrievalTask]:
+    """Build the named tasks (all of them by default) with `num_queries` queries and at least `pool_size` candidates each.
+
+    A pool holds the targets, the hard negatives and the other pairs of its tasks, one candidate per meaning, so that no
+    candidate but the target answers a query. Raises ConfigError for an unknown name, or for more than the world can give.
+    """
+    chosen = list(dict.fromkeys(tasks or TASKS))
+    if unknown := [name for name in chosen if name not in TASKS]:
+        raise ConfigError(f"tasks={unknown!r}: choose from {', '.join(TASKS)}")
+    if num_queries < 1:
+        raise ConfigError(f"num_queries={num_queries}: give at least 1")
+    drawn = {name: pairs for pool in _pools(chosen) for name, pairs in _draw(pool, seed, num_queries, pool_size, split).items()}
+    return [_task(name, drawn, num_queries) for name in chosen]
+
+
+def _pools(names: Sequence[str]) -> list[list[str]]:
+    shared = [[name for name in pool if name in names] for pool in SHARED_POOLS]
+    alone = [[name] for name in names if not any(name in pool for pool in SHARED_POOLS)]
+    return [pool for pool in (*shared, *alone) if pool]
+
+
+def _draw(pool: Sequence[str], seed: int, num_queries: int, pool_size: int, split: str) -> dict[str, list[WorldPair]]:
+    """Draw as many pairs per task as its queries need, then a few at a time until the pool is full."""
+    drawn: dict[str, list[WorldPair]] = {name: [] for name in pool}
+    previous, more = 0, num_queries
+    for step in itertools.count():
+        for name, pairs in drawn.items():
+            pairs += make_pairs(split, seed + step * _SEED_STEP, [name], more)
+        num_candidates = len(_by_meaning(side for pairs in drawn.values() for side in _targets(pairs)))
+        fewest_queries = min(len(_queries(pairs, num_queries)) for pairs in drawn.values())
+        if num_candidates >= pool_size and fewest_queries == num_queries:
+            break
+        if num_candidates - previous < _MIN_NEW * more * len(pool):
+            raise ConfigError(
+                f"{', '.join(pool)}: the world has about {num_candidates} candidates and {fewest_queries} queries that differ; "
+                f"ask for no more (pool_size={pool_size}, num_queries={num_queries})"
+            )
+        previous, more = num_candidates, max(4, num_queries // 4)
+    return drawn
+
+
+def _task(name: str, drawn: dict[str, list[WorldPair]], num_queries: int) -> RetrievalTask:
+    queries = _queries(drawn[name], num_queries)
+    pool = next((pool for pool in SHARED_POOLS if name in pool), ())
+    others = [side for other in pool if other != name and other in drawn for side in _targets(drawn[other])]
+    candidates = _by_meaning([*(pair.target for pair in queries), *_targets(drawn[name]), *others])
+    sides = [*(pair.query for pair in queries), *candidates.values()]
+    return RetrievalTask(
+        name=name,
+        modality=next(modality for modality in MODALITIES if modality == TASKS[name].modality),
+        queries=tuple(pair.query.item for pair in queries),
+        candidates=tuple(side.item for side in candidates.values()),
+        relevant=tuple({pair.target.item.key: 1.0} for pair in queries),
+        truths={side.item.key: side.truth for side in sides},
+    )
+
+
+def _targets(pairs: Iterable[WorldPair]) -> Iterator[Side]:
+    for pair in pairs:
+        yield pair.target
+        yield from pair.negatives
+
+
+def _by_meaning(sides: Iterable[Side]) -> dict[str, Side]:
+    """Keep the first of all sides whose true answers are the same: no query could tell them apart."""
+    found: dict[str, Side] = {}
+    for side in sides:
+        found.setdefault(side.truth.answer, side)
+    return found
+
+
+def _queries(pairs: Iterable[WorldPair], count: int) -> list[WorldPair]:
+    """Return the first pairs whose queries differ and whose targets differ in meaning."""
+    found: dict[str, WorldPair] = {}
+    seen: set[str] = set()
+    for pair in pairs:
+        if len(found) < count and pair.query.item.key not in seen and pair.target.truth.answer not in found:
+            seen.add(pair.query.item.key)
+            found[pair.target.truth.answer] = pair
+    return list(found.values())

@@ -1,0 +1,437 @@
+"""One LanceDB table of items, their vectors and their T-CoTs. The only file that knows LanceDB.
+
+Below `exact_below` rows, vectors are searched exactly in memory. Above, an approximate index is built, its recall is measured
+against exact search after each build, and it probes more until the recall is good; where that fails, search stays exact.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embedrl.data.records import WriterLock
+from embedrl.data.roles import Embeds
+from embedrl.errors import ConfigError, StoreError
+from embedrl.index.exact import ExactVectors, Neighbour, exact_scores, measure_recall, ranked
+from embedrl.index.row import MODALITIES, Modality, Place, Row, Stamp, Vectors
+
+INDEX_NAME = ".embedrl-index"
+SCHEMA_VERSION = 1
+TARGET_RECALL = 0.99
+_TABLE = "items"
+_ANN_FILE = "approximate.json"
+_ROWS_PER_PARTITION = 2048
+_NUM_SAMPLES, _NUM_NEIGHBOURS = 64, 10
+_KEEP_VERSIONS = timedelta(minutes=1)
+"""Replaced files stay this long for processes that are reading them."""
+_SCALAR_INDEX_FROM = 5_000
+_COLUMNS: dict[Vectors, str] = {"plain": "plain_vector", "tcot": "tcot_vector"}
+_PLACE_COLUMNS = ["id", "key", "path", "page", "num_places", "size", "mtime_ns", "reasoner"]
+_AS_IS = (
+    "modality tcot_text tcot_failure answer verification text start_s end_s frame_times_s thumbnail embedder created_s"
+).split()
+
+T = TypeVar("T")
+
+
+class Approximate(BaseModel):
+    """How the approximate index over one kind of vectors is used, and how good it was when it was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_rows_built: int
+    num_partitions: int
+    num_probes: int
+    recall: float
+
+
+class IndexStats(BaseModel):
+    """What an index holds, and how it is searched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_places: int
+    """Files and pages."""
+    num_items: int
+    """Different contents."""
+    modalities: dict[str, int]
+    """Number of places of each modality."""
+    num_without_tcot: int
+    embedder: str
+    dim: int
+    search: str
+    """`exact` or `approximate`."""
+    recall: float | None
+    """Measured recall@10 of the approximate index against exact search (the worse of both kinds of vectors); 1 if exact."""
+    size_bytes: int
+
+
+class Index:
+    """An open index. Sees what other processes write; one process at a time may write."""
+
+    def __init__(self, directory: Path, embedder: Embeds | None, exact_below: int) -> None:
+        self.directory = directory
+        self.base = directory.parent
+        """Paths of places are relative to this folder."""
+        self.exact_below = exact_below
+        self._wanted = None if embedder is None else (embedder.name, embedder.dim)
+        self._table: lancedb.table.Table | None = None
+        self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
+        self._loading = threading.Lock()
+
+    @classmethod
+    def open(cls, path: str | Path, *, embedder: Embeds | None = None, exact_below: int = 50_000) -> "Index":
+        """Open the index of a folder: `path/.embedrl-index`, or `path` itself if it has that name.
+
+        An index that is not there is made by the first write, which needs an Embedder; with none, it is a StoreError. So is an
+        index that was made by another Embedder.
+        """
+        path = Path(os.path.abspath(Path(path).expanduser()))
+        index = cls(path if path.name == INDEX_NAME else path / INDEX_NAME, embedder, exact_below)
+        if not index._is_there() and embedder is None:
+            raise index._missing()
+        return index
+
+    @property
+    def embedder_name(self) -> str:
+        """Name of the Embedder whose vectors these are."""
+        return self._identity()[0]
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._identity()[1]
+
+    def __len__(self) -> int:
+        return self._read(lambda table: table.count_rows()) if self._is_there() else 0
+
+    # ---- reading
+
+    def places(self) -> Iterator[Place]:
+        """Yield every place, in no order."""
+        if self._is_there():
+            for batch in self._scan(_PLACE_COLUMNS):
+                yield from map(_place, batch.to_pylist())
+
+    def rows(self, keys: Collection[str]) -> list[Row]:
+        """Return all rows of the items with these keys, ordered by key, path and page."""
+        if not keys:
+            return []
+        condition = f"key IN ({_quoted(keys)})"
+        found = self._read(lambda table: table.search().where(condition).limit(2**31 - 1).to_arrow())
+        rows = [_row(record) for record in found.to_pylist()]
+        return sorted(rows, key=lambda row: (row.place.key, os.fsencode(row.place.path), row.place.page or 0))
+
+    def find(self, prefix: str) -> str:
+        """Return the one key that starts with `prefix` (at least 6 hex digits). Raises ConfigError if there is none, or several."""
+        prefix = prefix.strip().lower()
+        if not 6 <= len(prefix) <= 64 or prefix.strip("0123456789abcdef"):
+            raise ConfigError(f"key {prefix!r}: give an item's key, or at least its first 6 hex digits")
+        condition = f"key LIKE '{prefix}%'"
+        found = self._read(lambda table: table.search().where(condition).select(["key"]).limit(100).to_arrow())
+        keys = sorted(set(found["key"].to_pylist()))
+        if not keys:
+            raise ConfigError(f"key {prefix!r}: there is no such item in {str(self.directory)!r}; search shows the keys")
+        if len(keys) > 1:
+            raise ConfigError(f"key {prefix!r}: {len(keys)} items start like this ({keys[0][:12]}, {keys[1][:12]}, …); give more digits")
+        return keys[0]
+
+    def thumbnail(self, key: str) -> bytes:
+        """Return the JPEG of an item's small picture; empty for a text. Raises ConfigError for an unknown key."""
+        return self.rows([self.find(key)])[0].thumbnail
+
+    def locate(self, path: Path) -> Path:
+        """Return where the file of a place or Hit lies now."""
+        return self.base / path
+
+    def nearest(
+        self,
+        vector: np.ndarray,
+        vectors: Vectors,
+        top: int,
+        *,
+        modality: Collection[Modality] | None = None,
+        exclude_keys: Collection[str] = (),
+        min_score: float | None = None,
+    ) -> list[Neighbour]:
+        """Return the `top` items with the highest cosine to a unit vector, ties by key."""
+        if vector.shape != (self.dim,):
+            raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
+        vector = np.asarray(vector, dtype=np.float32)
+        approximate = self._approximate().get(vectors) if len(self) >= self.exact_below else None
+        if approximate is None or approximate.recall < TARGET_RECALL:
+            exact = self._in_memory(vectors)
+            return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, min_score=min_score)
+        excluded, limit = set(exclude_keys), top + len(exclude_keys)
+        while True:
+            found = self._probe(vector, vectors, limit, approximate.num_probes, modality)
+            best = {key: score for key, score in reversed(found) if key not in excluded}
+            if min_score is not None:
+                best = {key: score for key, score in best.items() if round(score, 6) >= min_score}
+            if len(best) >= top or len(found) < limit or (min_score is not None and found[-1][1] < min_score):
+                return ranked(list(best), np.array(list(best.values())), top)
+            limit *= 2
+
+    def stats(self) -> IndexStats:
+        """Count what is there."""
+        keys, without, modalities = set(), 0, dict.fromkeys(MODALITIES, 0)
+        for batch in self._scan(["key", "modality", "tcot_text"]):
+            keys.update(batch["key"].to_pylist())
+            without += batch["tcot_text"].null_count
+            for name in batch["modality"].to_pylist():
+                modalities[name] += 1
+        num_places = sum(modalities.values())
+        approximate = list(self._approximate().values()) if num_places >= self.exact_below else []
+        recall = min((ann.recall for ann in approximate), default=1.0)
+        used = bool(approximate) and recall >= TARGET_RECALL
+        files = (Path(folder) / name for folder, _, names in os.walk(self.directory) for name in names)
+        return IndexStats(
+            num_places=num_places,
+            num_items=len(keys),
+            modalities={name: count for name, count in modalities.items() if count},
+            num_without_tcot=without,
+            embedder=self.embedder_name,
+            dim=self.dim,
+            search="approximate" if used else "exact",
+            recall=recall if used else 1.0,
+            size_bytes=sum(file.lstat().st_size for file in files if file.exists()),
+        )
+
+    # ---- writing
+
+    def writing(self) -> WriterLock:
+        """Take the right to write; release it when done. Raises StoreError if another process has it."""
+        return WriterLock(self.directory / "writer.lock")
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """Write rows in one commit: a place that is there is replaced. When this returns, a kill cannot undo it."""
+        if not rows:
+            return
+        table = self._table if self._is_there() else self._create()
+        assert table is not None
+        batch = pa.Table.from_pylist([_record(row) for row in rows], schema=table.schema)
+        table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(batch)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take places out, by id; those that are not there are ignored."""
+        for start in range(0, len(ids), 1000):
+            self._opened().delete(f"id IN ({_quoted(ids[start : start + 1000])})")
+
+    def compact(self) -> None:
+        """Merge the small files of many commits and drop replaced versions; indexes take in new rows."""
+        if self._is_there():
+            self._opened().optimize(cleanup_older_than=_KEEP_VERSIONS)
+
+    def finish(self) -> None:
+        """End a run of writes: compact, and build or extend the indexes that the number of rows calls for."""
+        if not self._is_there():
+            return
+        table, num_rows = self._opened(), len(self)
+        indexed = {name for config in table.list_indices() for name in config.columns}
+        if num_rows >= _SCALAR_INDEX_FROM:
+            for column in {"id", "key"} - indexed:
+                table.create_scalar_index(column)
+        known = self._approximate()
+        due = [] if num_rows < self.exact_below else [name for name in _COLUMNS if _stale(known.get(name), num_rows)]
+        partitions = max(16, num_rows // _ROWS_PER_PARTITION)
+        for name in due:
+            table.create_index(metric="dot", vector_column_name=_COLUMNS[name], index_type="IVF_FLAT", num_partitions=partitions)
+        self.compact()
+        if num_rows >= self.exact_below:
+            built = {name: (num_rows, partitions) if name in due else (known[name].num_rows_built, known[name].num_partitions) for name in _COLUMNS}
+            self._keep_approximate({name: self._measure(name, *built[name]) for name in _COLUMNS})
+
+    # ---- inside
+
+    def _measure(self, vectors: Vectors, num_rows_built: int, num_partitions: int) -> Approximate:
+        """Probe more partitions until the neighbours of a sample are found as exact search finds them."""
+        column, num_rows = _COLUMNS[vectors], len(self)
+        chosen = np.unique(np.linspace(0, num_rows - 1, _NUM_SAMPLES).astype(int))
+        queries, seen = [], 0
+        for matrix in self._matrices(column):
+            queries += [matrix[row - seen] for row in chosen if seen <= row < seen + len(matrix)]
+            seen += len(matrix)
+        noise = np.random.default_rng(0).normal(size=(len(queries), self.dim)) * 0.3 / np.sqrt(self.dim)
+        queries_QD = (np.stack(queries) + noise).astype(np.float32)
+        queries_QD /= np.linalg.norm(queries_QD, axis=1, keepdims=True)
+        best = exact_scores(self._matrices(column), queries_QD, _NUM_NEIGHBOURS)
+        probes, recall = 4, 0.0
+        while recall < TARGET_RECALL and probes < num_partitions * 2:
+            probes *= 2
+
+            def find(query: np.ndarray, probes: int = probes) -> np.ndarray:
+                return np.array([score for _, score in self._probe(query, vectors, _NUM_NEIGHBOURS, probes, None)])
+
+            recall = measure_recall(find, queries_QD, best)
+        return Approximate(num_rows_built=num_rows_built, num_partitions=num_partitions, num_probes=probes, recall=recall)
+
+    def _probe(
+        self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, modality: Collection[Modality] | None
+    ) -> list[tuple[str, float]]:
+        def ask(table: lancedb.table.Table) -> pa.Table:
+            query = table.search(vector, vector_column_name=_COLUMNS[vectors]).distance_type("dot").nprobes(num_probes).limit(limit)
+            if modality is not None:
+                query = query.where(f"modality IN ({_quoted(modality)})", prefilter=True)
+            return query.select(["key", "_distance"]).to_arrow()
+
+        found = self._read(ask)
+        return [(key, 1.0 - distance) for key, distance in zip(found["key"].to_pylist(), found["_distance"].to_pylist(), strict=True)]
+
+    def _in_memory(self, vectors: Vectors) -> ExactVectors:
+        with self._loading:
+            version = self._read(lambda table: table.version)
+            if vectors not in self._exact or self._exact[vectors][0] != version:
+                first: dict[str, Modality] = {}
+                parts = [np.empty((0, self.dim), dtype=np.float32)]
+                for batch in self._scan(["key", "modality", _COLUMNS[vectors]]):
+                    new = []
+                    for position, (key, modality) in enumerate(zip(batch["key"].to_pylist(), batch["modality"].to_pylist(), strict=True)):
+                        if key not in first:
+                            first[key] = modality
+                            new.append(position)
+                    parts.append(_matrix(batch[_COLUMNS[vectors]], self.dim)[new])
+                self._exact[vectors] = (version, ExactVectors(list(first), list(first.values()), np.concatenate(parts)))
+            return self._exact[vectors][1]
+
+    def _matrices(self, column: str) -> Iterator[np.ndarray]:
+        return (_matrix(batch[column], self.dim) for batch in self._scan([column]))
+
+    def _scan(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        reader = self._read(lambda table: table.search().select(columns).limit(2**31 - 1).to_batches())
+        yield from reader
+
+    def _read(self, ask: Callable[[lancedb.table.Table], T]) -> T:
+        """Ask the table; once more if a writer replaced files between the look at the version and the read."""
+        table = self._opened()
+        try:
+            return ask(table)
+        except (OSError, RuntimeError):
+            table.checkout_latest()
+        try:
+            return ask(table)
+        except (OSError, RuntimeError) as error:
+            raise StoreError(f"{str(self.directory)!r}: cannot be read ({error})") from error
+
+    def _is_there(self) -> bool:
+        """Open the table if it exists. Raises StoreError if it is damaged, or was not made for our Embedder."""
+        if self._table is None and (self.directory / f"{_TABLE}.lance" / "_versions").is_dir():
+            try:
+                self._table = self._database().open_table(_TABLE)
+                self._identity()
+            except (ValueError, RuntimeError, OSError, KeyError) as error:
+                self._table = None
+                if isinstance(error, StoreError):
+                    raise
+                raise StoreError(f"{str(self.directory)!r}: cannot be opened ({error}); {_AGAIN}") from error
+        return self._table is not None
+
+    def _opened(self) -> lancedb.table.Table:
+        if not self._is_there():
+            raise self._missing()
+        assert self._table is not None
+        return self._table
+
+    def _missing(self) -> StoreError:
+        return StoreError(f"{str(self.base)!r}: there is no index here; make one with `embedrl index {self.base}`")
+
+    def _database(self) -> lancedb.DBConnection:
+        return lancedb.connect(self.directory, read_consistency_interval=timedelta(0))
+
+    def _create(self) -> lancedb.table.Table:
+        assert self._wanted is not None, "only an index that was opened with an Embedder can be new"
+        self._table = self._database().create_table(_TABLE, schema=_schema(*self._wanted), exist_ok=True)
+        return self._table
+
+    def _identity(self) -> tuple[str, int]:
+        if self._table is None and not self._is_there():
+            if self._wanted is None:
+                raise self._missing()
+            return self._wanted
+        assert self._table is not None
+        metadata = {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
+        found = (metadata["embedrl.embedder"], int(metadata["embedrl.dim"]))
+        if int(metadata["embedrl.schema"]) != SCHEMA_VERSION:
+            raise StoreError(f"{str(self.directory)!r}: has layout {metadata['embedrl.schema']}, this version reads {SCHEMA_VERSION}; {_AGAIN}")
+        if self._wanted is not None and found != self._wanted:
+            (old, old_dim), (new, new_dim) = found, self._wanted
+            made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
+            raise StoreError(f"{str(self.directory)!r}: {made}. Use that Embedder, or {_AGAIN} with the new one")
+        return found
+
+    def _approximate(self) -> dict[Vectors, Approximate]:
+        try:
+            found = json.loads((self.directory / _ANN_FILE).read_text())
+            return {name: Approximate(**found[name]) for name in _COLUMNS if name in found}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, ValidationError) as error:
+            raise StoreError(f"{str(self.directory / _ANN_FILE)!r}: cannot be read; delete it and run `embedrl index` again") from error
+
+    def _keep_approximate(self, approximate: dict[Vectors, Approximate]) -> None:
+        fresh = self.directory / f"{_ANN_FILE}.new"
+        fresh.write_text(json.dumps({name: ann.model_dump() for name, ann in approximate.items()}, indent=1))
+        os.replace(fresh, self.directory / _ANN_FILE)
+
+
+_AGAIN = "delete that folder and run `embedrl index` again"
+
+
+def _stale(known: Approximate | None, num_rows: int) -> bool:
+    return known is None or num_rows >= 2 * known.num_rows_built
+
+
+def _schema(embedder: str, dim: int) -> pa.Schema:
+    text, vector = pa.string(), pa.list_(pa.float32(), dim)
+    fields = {
+        "id": text, "key": text, "path": pa.binary(), "name": text, "page": pa.int32(), "num_places": pa.int32(),
+        "size": pa.int64(), "mtime_ns": pa.int64(), "modality": text, "start_s": pa.float64(), "end_s": pa.float64(),
+        "frame_times_s": pa.list_(pa.float64()), "text": text, "answer": text, "tcot_text": text, "tcot_failure": text,
+        "verification": text, "thumbnail": pa.binary(), "reasoner": text, "embedder": text, "created_s": pa.float64(),
+        "plain_vector": vector, "tcot_vector": vector,
+    }  # fmt: skip
+    metadata = {"embedrl.schema": str(SCHEMA_VERSION), "embedrl.embedder": embedder, "embedrl.dim": str(dim)}
+    return pa.schema(list(fields.items()), metadata=metadata)
+
+
+def _record(row: Row) -> dict:
+    place = row.place
+    return {
+        **{name: getattr(row, name) for name in _AS_IS},
+        **place.model_dump(include={"id", "key", "page", "num_places", "reasoner"}),
+        **place.stamp.model_dump(),
+        "path": os.fsencode(place.path),
+        "name": os.fsencode(place.path.name).decode("utf-8", "replace"),
+        "text": row.text.encode("utf-8", "replace").decode(),
+        "plain_vector": row.plain,
+        "tcot_vector": row.tcot,
+    }
+
+
+def _place(record: dict) -> Place:
+    fields = {name: record[name] for name in ("id", "key", "page", "num_places", "reasoner")}
+    stamp = Stamp(size=record["size"], mtime_ns=record["mtime_ns"])
+    return Place(path=Path(os.fsdecode(record["path"])), stamp=stamp, **fields)
+
+
+def _row(record: dict) -> Row:
+    plain, tcot = (np.asarray(record[column], dtype=np.float32) for column in _COLUMNS.values())
+    return Row(place=_place(record), plain=plain, tcot=tcot, **{name: record[name] for name in _AS_IS})
+
+
+def _matrix(column: pa.Array, dim: int) -> np.ndarray:
+    return column.flatten().to_numpy().reshape(-1, dim)
+
+
+def _quoted(values: Iterable[str]) -> str:
+    values = list(values)
+    assert all(value.isalnum() for value in values), "only hashes and modalities are asked for"
+    return ",".join(f"'{value}'" for value in values)

@@ -1,0 +1,78 @@
+"""What the index keeps of one place: a file, or one page of a document."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+Modality = Literal["image", "video", "page", "text"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+
+Vectors = Literal["plain", "tcot"]
+"""Which of a row's two vectors is meant: that of the item alone, or that of the item with its T-CoT."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+
+def place_id(path: Path, page: int | None) -> str:
+    """Return the hash (32 hex digits) that names a place in an index."""
+    return hashlib.sha256(os.fsencode(path) + b"\0" + str(page or "").encode()).hexdigest()[:32]
+
+
+class Stamp(_Row):
+    """What tells whether a file changed without reading it."""
+
+    size: int
+    mtime_ns: int
+
+
+class Place(_Row):
+    """Where an item lies, and as what it was indexed: the part of a row that an incremental run needs in memory."""
+
+    id: str
+    key: str
+    """Key of the Item; places with the same content share it."""
+    path: Path
+    """Relative to the folder that holds the index, if it lies in there; else absolute."""
+    page: int | None = None
+    """1-based page number of a document."""
+    num_places: int = 1
+    """How many places the file makes: pages of a document, else 1."""
+    stamp: Stamp
+    reasoner: str = ""
+    """Name of the Reasoner that was asked; empty if none was."""
+
+
+class Row(_Row):
+    """One row of the table."""
+
+    place: Place
+    modality: Modality
+    plain: np.ndarray
+    """float32 (dim,), unit length: the item alone."""
+    tcot: np.ndarray
+    """float32 (dim,), unit length: the item with its T-CoT; equal to `plain` where there is none."""
+    tcot_text: str | None = None
+    """The T-CoT as rendered, or None."""
+    tcot_failure: str | None = None
+    """Why there is no T-CoT although a Reasoner was asked."""
+    answer: str = ""
+    verification: str | None = None
+    """`Verification` as JSON."""
+    text: str = ""
+    """The item's own text: of a text file or of a page."""
+    start_s: float | None = None
+    end_s: float | None = None
+    """Time span of a video, seconds."""
+    frame_times_s: tuple[float, ...] = ()
+    """Times of the frames that evidence numbers count, seconds."""
+    thumbnail: bytes = b""
+    """JPEG, at most 256 pixels a side; empty for text."""
+    embedder: str
+    created_s: float
+    """When the row was made, seconds since 1970."""

@@ -1,0 +1,170 @@
+"""Everything that embedrl says: results on stdout; progress, remarks and errors on stderr.
+
+In a run of several processes only rank 0 speaks. Text is never read as markup, and control characters in it (file names and
+model output are untrusted) do not reach the terminal. Where a stream is not a terminal it gets plain lines: tables become
+tab-separated values, and a progress bar becomes a line now and then. NO_COLOR is respected.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TypeVar, overload
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_INTERVAL_S = 30.0
+"""Where there is no terminal, progress is reported at most this often (and once at the end)."""
+
+T = TypeVar("T")
+
+_stdout = Console(highlight=False, markup=False, emoji=False)
+_stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_JSON_CONTROL = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Bar(Protocol):
+    """What `progress` gives to the work under way."""
+
+    def advance(self, n: int = 1, **figures: float | str) -> None:
+        """Count `n` more units as done and show the figures (the last of each name stays)."""
+        ...
+
+
+def is_main_process() -> bool:
+    """Say whether this process may speak: the only one, or rank 0 of several (environment variable RANK)."""
+    return os.environ.get("RANK", "0") in ("", "0")
+
+
+def result(text: str) -> None:
+    """Write a line of results to stdout."""
+    _say(_stdout, text)
+
+
+def print_json(value: Any) -> None:
+    """Write a value to stdout as JSON. Raises ValueError for NaN and infinities: JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    _say(_stdout, _JSON_CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table of results to stdout; without a terminal, as tab-separated values under the column names."""
+    cells = [[_clean(str(cell)) for cell in row] for row in rows]
+    if not _stdout.is_terminal:
+        for row in ([_clean(column) for column in columns], *cells):
+            _say(_stdout, "\t".join(re.sub(r"[\t\n]+", " ", cell) for cell in row))
+        return
+    drawn = Table(title=Text(_clean(title)), title_justify="left")
+    for column in columns:
+        drawn.add_column(Text(_clean(column)), overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    if is_main_process():
+        _stdout.print(drawn)
+
+
+def info(text: str) -> None:
+    """Write a remark to stderr."""
+    _say(_stderr, text)
+
+
+def warn(text: str) -> None:
+    """Write a warning to stderr."""
+    _say(_stderr, text, label="warning: ", style="yellow")
+
+
+def error(text: str) -> None:
+    """Write an error to stderr."""
+    _say(_stderr, text, label="error: ", style="bold red")
+
+
+@overload
+def progress(work: int | None, description: str) -> AbstractContextManager[Bar]: ...
+@overload
+def progress(work: Collection[T], description: str) -> Iterator[T]: ...
+def progress(work: int | Collection[T] | None, description: str) -> AbstractContextManager[Bar] | Iterator[T]:
+    """Show how far some work is: `with progress(total, ...) as bar: bar.advance()`, or `for row in progress(rows, ...)`.
+
+    A total of None means that the end is not known.
+    """
+    return _bar(work, description) if work is None or isinstance(work, int) else _track(work, description)
+
+
+def _track(rows: Collection[T], description: str) -> Iterator[T]:
+    with _bar(len(rows), description) as bar:
+        for row in rows:
+            yield row
+            bar.advance()
+
+
+@contextmanager
+def _bar(total: int | None, description: str) -> Generator[Bar]:
+    if not is_main_process():
+        yield _NoBar()
+        return
+    if not _stderr.is_terminal:
+        bar = _LineBar(total, _clean(description))
+        yield bar
+        bar.report()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    with Progress(*columns, console=_stderr) as shown:
+        yield _LiveBar(shown, total, _clean(description))
+
+
+class _NoBar:
+    def advance(self, n: int = 1, **figures: float | str) -> None: ...
+
+
+class _LiveBar:
+    def __init__(self, shown: Progress, total: int | None, description: str) -> None:
+        self.shown, self.figures = shown, {}
+        self.task = shown.add_task(description, total=total, figures="")
+
+    def advance(self, n: int = 1, **figures: float | str) -> None:
+        self.figures |= figures
+        self.shown.update(self.task, advance=n, figures=_written(self.figures))
+
+
+class _LineBar:
+    def __init__(self, total: int | None, description: str) -> None:
+        self.total, self.description, self.done = total, description, 0
+        self.figures: dict[str, float | str] = {}
+        self.started = self.reported = time.monotonic()
+
+    def advance(self, n: int = 1, **figures: float | str) -> None:
+        self.done += n
+        self.figures |= figures
+        if time.monotonic() - self.reported >= PLAIN_INTERVAL_S and self.done != self.total:
+            self.report()
+
+    def report(self) -> None:
+        self.reported = time.monotonic()
+        share = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        info(f"{self.description}: {share} in {self.reported - self.started:.0f} s {_written(self.figures)}".rstrip())
+
+
+def _written(figures: dict[str, float | str]) -> str:
+    return _clean(" ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in figures.items()))
+
+
+def _say(console: Console, text: str, *, label: str = "", style: str = "") -> None:
+    if is_main_process():
+        console.print(Text.assemble((label, style), _clean(text)), soft_wrap=True)
+
+
+def _clean(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text)

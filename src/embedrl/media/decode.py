@@ -1,0 +1,25 @@
+"""One door for every visual part: whatever it is, its pixels come out."""
+
+import PIL.Image
+
+from embedrl.media.content import Frames, Image, Page, Video
+from embedrl.media.document import load_page
+from embedrl.media.image import load_image
+from embedrl.media.store import DEFAULT, Limits
+from embedrl.media.video import load_frames
+
+
+def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limits = DEFAULT) -> PIL.Image.Image | Frames:
+    """Decode a part: an image or page to an RGB picture, a video to at most `num_frames` frames. Raises MediaError."""
+    match part:
+        case Image():
+            return load_image(part, limits)
+        case Page():
+            return load_page(part, limits)
+        case Video():
+            return load_frames(part, num_frames, limits)
+
+
+def check(part: Image | Video | Page, limits: Limits = DEFAULT) -> None:
+    """Decode a part and forget it, so that what is broken shows now. Raises MediaError."""
+    load_visual(part, limits=limits)

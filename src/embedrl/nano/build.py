@@ -1,0 +1,120 @@
+"""Build the nano models from nothing: tokenizer, sight, Reasoner, Embedder.
+
+Each stage keeps its result in the run folder and is skipped when it is there, so a killed build goes on where it stopped.
+"""
+
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLModel
+
+from embedrl.backbone import batch_vision_attention, load
+from embedrl.config import Metrics, load_recipe, write_run_config
+from embedrl.embedder import train as embedder_train
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.inputs import EmbedderInput
+from embedrl.log import info
+from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SFTExamples
+from embedrl.nano.models import nano_config
+from embedrl.nano.tokenizer import SPECIAL, build_processor
+from embedrl.nano.vision import VisionConfig, train_vision
+from embedrl.reasoner import train as reasoner_train
+from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
+from embedrl.reasoner.prompts import prompt_hash
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the shipped models lie."""
+
+
+class ReasonerRecipe(BaseModel):
+    """recipes/nano/reasoner-sft.toml: tokenizer, vision stage, supervised stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    seed: int = 0
+    vision: VisionConfig = VisionConfig()
+    batch_size: int = 40
+    num_batches: int
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Passed verbatim to transformers.TrainingArguments."""
+
+
+class EmbedderRecipe(BaseModel):
+    """recipes/nano/embedder.toml: the contrastive stage, started from a Reasoner."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    seed: int = 0
+    start_from: Path
+    """Folder of the model whose weights it starts from."""
+    batch_size: int = 80
+    num_batches: int
+    mini_batch_size: int = 40
+    temperature: float = 0.02
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Passed verbatim to SentenceTransformerTrainingArguments."""
+
+
+def build_reasoner(recipe: ReasonerRecipe) -> Path:
+    """Train the nano Reasoner before RL. Returns its folder."""
+    torch.manual_seed(recipe.seed)
+    write_run_config(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")})
+    processor_folder, tower = recipe.out / "processor", recipe.out / "vision.safetensors"
+    if not processor_folder.is_dir():
+        info("training the tokenizer")
+        build_processor(recipe.seed).save_pretrained(processor_folder)
+    processor = AutoProcessor.from_pretrained(processor_folder, local_files_only=True)
+    tokenizer = processor.tokenizer
+    config = nano_config(len(tokenizer), {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL})
+    if not tower.is_file():
+        right = train_vision(config, recipe.vision, tower, Metrics(recipe.out / "vision.jsonl"))
+        info("vision stage, right per token: " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()))
+    model = batch_vision_attention(Qwen3VLForConditionalGeneration(config))
+    model.model.visual.load_state_dict(load_file(tower))
+    arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
+    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size)
+    reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
+    settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
+    LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")
+    return recipe.out / "model"
+
+
+def build_embedder(recipe: EmbedderRecipe) -> Path:
+    """Train the nano Embedder. Returns its folder."""
+    torch.manual_seed(recipe.seed)
+    write_run_config(recipe.out, recipe)
+    model, processor, _ = load(Qwen3VLModel, recipe.start_from)
+    embedder = Embedder(model, processor, EMBEDDER_BUDGET, "embedder")
+    rows = EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size)
+
+    @lru_cache(maxsize=4 * recipe.batch_size)
+    def resolve(key: str) -> EmbedderInput:
+        item, tcot, show_media = rows.resolve(key)
+        return embedder.build(item, tcot, show_media=show_media)
+
+    arguments = {"per_device_train_batch_size": recipe.batch_size, "num_train_epochs": 1, "seed": recipe.seed, **recipe.trainer}
+    config = embedder_train.Config(
+        out=recipe.out, temperature=recipe.temperature, mini_batch_size=recipe.mini_batch_size, trainer=arguments
+    )
+    return embedder_train.train(embedder, rows.datasets(), resolve, config)
+
+
+def main() -> None:
+    """Rebuild both models with the shipped recipes and put them where the package finds them (`make nano`)."""
+    recipes = Path("recipes/nano")
+    reasoner = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
+    embedder = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={reasoner}"], EmbedderRecipe))
+    for name, folder in (("reasoner-sft", reasoner), ("embedder", embedder)):
+        shutil.copytree(folder, WEIGHTS / name, dirs_exist_ok=True)
+        info(f"{name}: {WEIGHTS / name}")
+
+
+if __name__ == "__main__":
+    main()

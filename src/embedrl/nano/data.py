@@ -1,0 +1,121 @@
+"""What the nano models are trained on: streams of world examples, each a pure function of seed and index."""
+
+import random
+from functools import lru_cache
+
+from torch.utils.data import Dataset
+
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT, render
+from embedrl.media.resize import PixelRange, VisualBudget
+from embedrl.nano.models import FACTOR
+from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, tcot_prompt
+from embedrl.reasoner.train import SFTExample
+from embedrl.world.tasks import TASKS, Family, Side, draw_family
+
+REASONER_BUDGET = VisualBudget(
+    image=PixelRange(min_pixels=1024, max_pixels=96 * 128),
+    frame=PixelRange(min_pixels=1024, max_pixels=64 * 64),
+    crop=PixelRange(min_pixels=1024, max_pixels=32 * 64),
+)
+"""36 visual tokens for a scene, 48 for a page, 16 for each frame."""
+EMBEDDER_BUDGET = VisualBudget(
+    image=PixelRange(min_pixels=1024, max_pixels=48 * 64),
+    frame=PixelRange(min_pixels=1024, max_pixels=32 * 32),
+    crop=PixelRange(min_pixels=1024, max_pixels=32 * 64),
+)
+"""The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
+
+_KINDS = {"image": 0.35, "video": 0.27, "visdoc": 0.2, "text": 0.11, "judge": 0.07}
+
+
+class SFTExamples(Dataset):
+    """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded."""
+
+    def __init__(self, seed: int, num_batches: int, batch_size: int) -> None:
+        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+
+    def __len__(self) -> int:
+        return self.num_batches * self.batch_size
+
+    def __getitem__(self, index: int) -> SFTExample:
+        batch = random.Random(f"sft-batch:{self.seed}:{index // self.batch_size}")
+        kind = batch.choices(list(_KINDS), list(_KINDS.values()))[0]
+        rng = random.Random(f"sft:{self.seed}:{index}")
+        return _judge_example(rng) if kind == "judge" else _tcot_example(rng, kind)
+
+
+def _tcot_example(rng: random.Random, kind: str) -> SFTExample:
+    names = [task.name for task in TASKS.values() if kind == "text" or task.modality == kind]
+    sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
+    side = rng.choice([side for side in sides if (side.item.visual is None) == (kind == "text")] or sides)
+    return SFTExample(side_prompt(side), render(side.annotated(rng)))
+
+
+def side_prompt(side: Side) -> Prompt:
+    """Return the nano Reasoner's prompt for a side."""
+    return tcot_prompt(side.item, "nano", REASONER_BUDGET, FACTOR)
+
+
+def _judge_example(rng: random.Random) -> SFTExample:
+    family = draw_family(rng.choice(list(TASKS)), "train", rng, num_variants=3)
+    others = [draw_family(rng.choice(list(TASKS)), "train", rng, num_variants=0)[0][1] for _ in range(2)]
+    (query, target), wrong = family[0], [pair[1] for pair in family[1:]] + others
+    anchor = query.annotated(rng)
+    if rng.random() < 0.4:
+        matches = rng.random() < 0.5
+        shown = target if matches else rng.choice(wrong)
+        return SFTExample(match_prompt(anchor, shown.annotated(rng), "nano"), "yes" if matches else "no")
+    rng.shuffle(wrong)
+    candidates = wrong[: rng.randint(2, 5)]
+    place = rng.randrange(len(candidates) + 1)
+    candidates.insert(place, target)
+    return SFTExample(pick_prompt(anchor, [side.annotated(rng) for side in candidates], "nano"), str(place + 1))
+
+
+class EmbedderRows:
+    """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
+
+    No two rows of a batch mean the same. Each pair has no T-CoTs (25 %), true ones (30 %), or the annotator's (45 %);
+    with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.
+    """
+
+    NUM_VARIANTS = 4
+
+    def __init__(self, seed: int, num_batches: int, batch_size: int) -> None:
+        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+
+    def datasets(self) -> dict[str, list[tuple[str, str]]]:
+        """Return (query key, target key) rows by task; each task's rows are whole batches."""
+        order = random.Random(f"embedder:{self.seed}")
+        names = order.choices(list(TASKS), k=self.num_batches)
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name in TASKS:
+            family, found = 0, rows.setdefault(name, [])
+            for _ in range(names.count(name)):
+                batch: dict[str, tuple[str, str]] = {}
+                while len(batch) < self.batch_size:
+                    for number, (_, target) in enumerate(_family(f"{self.seed}/{name}/{family}")):
+                        key = f"{self.seed}/{name}/{family}/{number}"
+                        if len(batch) < self.batch_size:
+                            batch.setdefault(target.signature, (f"{key}/query", f"{key}/target"))
+                    family += 1
+                found.extend(batch.values())
+        return {name: found for name, found in rows.items() if found}
+
+    def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:
+        """Return the item, its T-CoT (or None) and whether its media are shown."""
+        name, side = key.rsplit("/", 1)
+        family, number = name.rsplit("/", 1)
+        chosen = _family(family)[int(number)][side == "target"]
+        mode = random.Random(f"embedder-mode:{name}").random()
+        rng = random.Random(f"embedder:{key}")
+        if mode < 0.25:
+            return chosen.item, None, True
+        return chosen.item, chosen.truth if mode < 0.55 else chosen.annotated(rng), rng.random() >= 0.15
+
+
+@lru_cache(maxsize=256)
+def _family(key: str) -> Family:
+    seed, task, number = key.split("/")
+    return draw_family(task, "train", random.Random(f"embedder:{seed}:{task}:{number}"), num_variants=EmbedderRows.NUM_VARIANTS)

@@ -1,0 +1,1 @@
+"""Layer 3: the Reasoner reads items and writes T-CoTs."""

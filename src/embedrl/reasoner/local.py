@@ -1,0 +1,131 @@
+"""A Reasoner and Judge on loaded weights, through transformers' `generate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+
+from embedrl.backbone import load
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT, parse
+from embedrl.errors import ConfigError, ModelError
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+
+SETTINGS = "embedrl.json"
+"""File beside the weights that holds `ReasonerSettings`."""
+
+
+class ReasonerSettings(BaseModel):
+    """How a Reasoner is prompted and what it gets to see."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    prompts: str = "full"
+    """Prompt set: "full", or "nano" for the models trained on it."""
+    budget: VisualBudget = PAPER_BUDGET
+    max_new_tokens: int = 512
+
+
+class LocalReasoner:
+    """Loaded weights that write T-CoTs. Fulfils `Reasons` and `Judges`."""
+
+    def __init__(
+        self, model: PreTrainedModel, processor: ProcessorMixin, settings: ReasonerSettings, name: str, *, temperature: float = 0.0, batch_size: int = 64
+    ) -> None:
+        if temperature < 0:
+            raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
+        self.model, self.processor, self.settings = model.eval(), processor, settings
+        self.temperature, self.batch_size = temperature, batch_size
+        vision = model.config.vision_config
+        self.factor = vision.patch_size * vision.spatial_merge_size
+        self.name = f"{name}-{prompt_hash(settings.prompts)}-t{temperature:g}"
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, temperature: float = 0.0) -> "LocalReasoner":
+        """Load a local folder (safetensors only). Raises ModelError if it is not a model that this code knows."""
+        model, processor, name = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype)
+        path = folder / SETTINGS
+        settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
+        return cls(model, processor, settings, name, temperature=temperature)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (bf16), processor and settings."""
+        self.model.to(torch.bfloat16).save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
+        prompts = [tcot_prompt(item, self.settings.prompts, self.settings.budget, self.factor) for item in items]
+        return [parse(text) for text in self.write(prompts)]
+
+    def write(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Answer prompts, in order; prompts of similar length share a batch."""
+        order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
+        texts = [""] * len(prompts)
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            for row, text in zip(rows, self._generate([prompts[row] for row in rows]), strict=True):
+                texts[row] = text
+        return texts
+
+    def num_tokens(self, text: str) -> int:
+        """Count the tokens of a text as this model writes it."""
+        return len(self.processor.tokenizer(text)["input_ids"])
+
+    @torch.inference_mode()
+    def _generate(self, prompts: Sequence[Prompt]) -> list[str]:
+        batch = self._collate(prompts)
+        tokenizer = self.processor.tokenizer
+        sampling = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
+        ids = self.model.generate(
+            **batch,
+            **sampling,
+            max_new_tokens=self.settings.max_new_tokens,
+            suppress_tokens=forbidden_tokens(self.processor),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        texts = [self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True) for prompt in prompts]
+        images = [image for prompt in prompts for image in prompt.images]
+        batch = self.processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt", do_resize=False)
+        return {name: value.to(self.model.device) for name, value in batch.items()}
+
+    def matches(self, query: TCoT, target: TCoT) -> bool:
+        """Say whether two T-CoTs could belong to one pair."""
+        return self._choose(match_prompt(query, target, self.settings.prompts), ["no", "yes"]) == 1
+
+    def pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int:
+        """Return the 0-based index of the candidate that fits the anchor best."""
+        if not 2 <= len(candidates) <= 9:
+            raise ConfigError(f"{len(candidates)} candidates: a judge picks one of 2 to 9")
+        prompt = pick_prompt(anchor, candidates, self.settings.prompts)
+        return self._choose(prompt, [str(number) for number in range(1, len(candidates) + 1)])
+
+    @torch.inference_mode()
+    def _choose(self, prompt: Prompt, answers: Sequence[str]) -> int:
+        """Return which answer's first token is likeliest next."""
+        firsts = [self.processor.tokenizer(answer, add_special_tokens=False)["input_ids"][0] for answer in answers]
+        if len(set(firsts)) < len(firsts):
+            raise ModelError(f"the tokenizer cannot tell {answers!r} apart by their first token")
+        logits = self.model(**self._collate([prompt])).logits[0, -1]
+        return int(logits[firsts].argmax())
+
+
+def forbidden_tokens(processor: ProcessorMixin) -> list[int]:
+    """Return the ids that must never be sampled: every added special token but the end of turn."""
+    tokenizer = processor.tokenizer
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted(special - {tokenizer.eos_token_id})
+
+
+def _length(prompt: Prompt, factor: int) -> int:
+    chars = sum(len(part.get("text", "")) for part in prompt.messages[0]["content"])
+    return sum(image.width * image.height for image in prompt.images) // factor**2 + chars // 3

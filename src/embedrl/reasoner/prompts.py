@@ -1,0 +1,94 @@
+"""Chat messages for the Reasoner's seven roles and two judge skills. The wording lies in prompts/<set>/<role>.txt.
+
+A video is shown as separate pictures labelled "Frame i (t s)": GRPO trainers take pictures only, and a number that can be
+read can be pointed at. No path or file name ever reaches a prompt.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import PIL.Image
+
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT, neutralise
+from embedrl.errors import ConfigError
+from embedrl.media.content import Frames, Text
+from embedrl.media.decode import load_visual
+from embedrl.media.resize import VisualBudget, fit
+
+SETS = ("full", "nano")
+"""Full wording for general models, and one line each for the nano models, which were trained on it."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A chat prompt: messages whose image parts stand for `images`, in order."""
+
+    messages: list[dict[str, Any]]
+    images: tuple[PIL.Image.Image, ...] = ()
+
+
+@lru_cache
+def template(prompt_set: str, name: str) -> str:
+    """Return a prompt text. Raises ConfigError for an unknown set."""
+    if prompt_set not in SETS:
+        raise ConfigError(f"prompts={prompt_set!r}: choose one of {', '.join(SETS)}")
+    return files("embedrl.reasoner").joinpath("prompts", prompt_set, f"{name}.txt").read_text("utf-8")
+
+
+@lru_cache
+def prompt_hash(prompt_set: str) -> str:
+    """Return 12 hex digits that change whenever a text of the set does."""
+    folder = files("embedrl.reasoner").joinpath("prompts", prompt_set)
+    texts = sorted((path.name, path.read_text("utf-8")) for path in folder.iterdir())
+    return hashlib.sha256(repr(texts).encode()).hexdigest()[:12]
+
+
+def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int) -> Prompt:
+    """Ask for the T-CoT of an item. Media are decoded and scaled to the budget; raises MediaError naming a bad file."""
+    parts: list[dict[str, Any]] = []
+    images: list[PIL.Image.Image] = []
+
+    def show(image: PIL.Image.Image) -> None:
+        parts.append({"type": "image"})
+        images.append(image)
+
+    for part in item.content:
+        if isinstance(part, Text):
+            continue
+        seen = load_visual(part, num_frames=budget.num_frames)
+        if isinstance(seen, Frames):
+            for number, (frame, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1):
+                parts.append({"type": "text", "text": f"Frame {number} ({time_s:.1f} s)"})
+                show(fit(frame, budget.frame, factor))
+        else:
+            show(fit(seen, budget.image, factor))
+    text = _fill(template(prompt_set, item.role), instruction=item.instruction, text=item.text[: budget.max_text_chars])
+    parts.append({"type": "text", "text": text})
+    return Prompt([{"role": "user", "content": parts}], tuple(images))
+
+
+def match_prompt(query: TCoT, target: TCoT, prompt_set: str) -> Prompt:
+    """Ask a judge whether two T-CoTs could belong to one pair."""
+    return _text_prompt(_fill(template(prompt_set, "match"), query=query.answer, target=target.answer))
+
+
+def pick_prompt(anchor: TCoT, candidates: Sequence[TCoT], prompt_set: str) -> Prompt:
+    """Ask a judge for the number (from 1) of the candidate that belongs to the anchor."""
+    listed = "\n".join(f"{number}: {tcot.answer}" for number, tcot in enumerate(candidates, 1))
+    return _text_prompt(_fill(template(prompt_set, "pick"), anchor=anchor.answer, candidates=listed))
+
+
+def _text_prompt(text: str) -> Prompt:
+    return Prompt([{"role": "user", "content": [{"type": "text", "text": text}]}])
+
+
+def _fill(wording: str, **values: str) -> str:
+    """Put values in place of their {names}, in one pass, with special tokens broken up; other braces stay as they are."""
+    pattern = "|".join(rf"\{{{name}\}}" for name in values)
+    return re.sub(pattern, lambda match: neutralise(values[match.group()[1:-1]]), wording).strip()

@@ -1,0 +1,91 @@
+"""Supervised training of a Reasoner: it learns to answer prompts (T-CoTs, judge verdicts) as an annotator did.
+
+Left out on purpose: packing and prompt masking by template tricks. A batch is padded, and the loss covers the answer only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
+
+from embedrl.config import Metrics
+from embedrl.log import progress
+from embedrl.reasoner.prompts import Prompt
+from embedrl.training import Report, last_checkpoint
+
+
+@dataclass(frozen=True)
+class SFTExample:
+    """A prompt and the answer to learn."""
+
+    prompt: Prompt
+    completion: str
+
+
+class Config(BaseModel):
+    """Settings of a supervised run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    """Run folder: checkpoints and metrics.jsonl."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Passed verbatim to transformers.TrainingArguments."""
+
+
+class SFTCollator:
+    """Turn examples into one padded batch with labels on the answers only."""
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self.processor = processor
+
+    def __call__(self, examples: Sequence[SFTExample]) -> dict[str, Tensor]:
+        """Return the model's inputs and `labels`; everything but the answers is -100."""
+        end = self.processor.tokenizer.eos_token
+        answers = [f"{example.completion}{end}" for example in examples]
+        texts = [
+            self.processor.apply_chat_template(example.prompt.messages, add_generation_prompt=True) + answer
+            for example, answer in zip(examples, answers, strict=True)
+        ]
+        images = [image for example in examples for image in example.prompt.images]
+        batch = self.processor(text=texts, images=images or None, padding=True, padding_side="right", return_tensors="pt")
+        labels = torch.full_like(batch["input_ids"], -100)
+        for row, answer in enumerate(self.processor.tokenizer(answers, add_special_tokens=False)["input_ids"]):
+            stop = int(batch["attention_mask"][row].sum())
+            labels[row, stop - len(answer) : stop] = torch.tensor(answer)
+        return {**batch, "labels": labels}
+
+
+def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[SFTExample], config: Config) -> None:
+    """Train in the order of the data set; resume from the run folder's last checkpoint if there is one.
+
+    The data set is not shuffled: its order is its own business, so that a resumed run sees exactly what it missed.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(config.out / "checkpoints"),
+        **{
+            "train_sampling_strategy": "sequential",
+            "remove_unused_columns": False,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "save_total_limit": 2,
+            "logging_steps": 25,
+            **config.trainer,
+        },
+    )
+    steps = arguments.max_steps
+    with progress(steps if steps > 0 else None, "reasoner-sft") as bar:
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=examples,
+            data_collator=SFTCollator(processor),
+            callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "sft")],
+        )
+        trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))

@@ -1,0 +1,45 @@
+"""What a T-CoT states, read from its answer in the world's wording, and how much of it is true."""
+
+import re
+
+from embedrl.data.tcot import TCoT
+from embedrl.world.clips import EVENTS
+from embedrl.world.objects import COLOURS, PLACES, SHAPES, SIZES
+from embedrl.world.pages import CITIES, KINDS, TOPICS
+
+Claim = tuple[str, ...]
+"""The attributes of one thing, event or row, in a fixed order; "" where an attribute is not stated."""
+
+
+def _any(words: object) -> str:
+    return "|".join(sorted(words, key=len, reverse=True))  # type: ignore[call-overload]
+
+
+_THING = re.compile(
+    rf"\b(?:({_any(SIZES)}) )?({_any(COLOURS)}) ({_any(SHAPES)})\b(?: at ({_any(PLACES[3])})\b)?(?: (turns (?:{_any(COLOURS)})|{_any(EVENTS)})\b)?"
+)
+_ROW = re.compile(rf"\b({_any(CITIES)})\b(?: ([a-z0-9]+))?")
+_TITLE = re.compile(rf"\b({_any(TOPICS)}) ({_any(KINDS)})\b")
+
+
+def read_claims(answer: str) -> list[Claim]:
+    """Return every thing, event, title and row that an answer states."""
+    things = [match.groups(default="") for match in _THING.finditer(answer)]
+    titles = [match.groups() for match in _TITLE.finditer(answer)]
+    rows = [match.groups(default="") for match in _ROW.finditer(answer)] if titles else []
+    return [*things, *titles, *rows]
+
+
+def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
+    """Return how many claims are right, how many are made, and how many are true.
+
+    A claim is right if a true one, not yet used, agrees with every attribute that it states.
+    """
+    made, left = read_claims(tcot.answer), read_claims(truth.answer)
+    num_true, right = len(left), 0
+    for claim in sorted(made, key=lambda claim: claim.count("")):
+        match = next((true for true in left if len(true) == len(claim) and all(not said or said == fact for said, fact in zip(claim, true, strict=True))), None)
+        if match is not None:
+            left.remove(match)
+            right += 1
+    return right, len(made), num_true

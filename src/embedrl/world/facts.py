@@ -1,0 +1,48 @@
+"""What is true of a medium, as facts that can be told, forgotten or asked for.
+
+A fact is a phrase made of slots (`size`, `colour`, `shape`, `place`, `event`, `row`, …), where it can be seen (a box, a
+key frame) and how salient it is. T-CoTs, captions and questions are written from facts, and T-CoTs are checked against them.
+"""
+
+from dataclasses import dataclass
+
+from embedrl.data.tcot import Box
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing to say. Slots are told in their order."""
+
+    slots: tuple[tuple[str, str], ...]
+    box: Box | None = None
+    """Where it is seen, 0..1000."""
+    key_frame: int | None = None
+    """1-based frame in which it is seen best."""
+    keyword: str | None = None
+    """The words of a text that state it."""
+    salience: float = 1.0
+    """How likely a general-purpose observer is to mention it, 0..1."""
+
+    def tell(self, without: frozenset[str] = frozenset()) -> str:
+        """Say it, leaving out the named slots."""
+        return " ".join(text for name, text in self.slots if name not in without)
+
+    def get(self, name: str) -> str:
+        """Return a slot's text ("" if it has no such slot)."""
+        return dict(self.slots).get(name, "")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All facts of one medium, most salient first, and what the whole is called ("on white", "a coffee table")."""
+
+    facts: tuple[Fact, ...]
+    setting: str
+    medium: str
+    """"image", "video", "page" or "text"."""
+
+
+def coarse(box: Box, step: int = 20) -> Box:
+    """Round a box to what a T-CoT writes: multiples of `step`."""
+    x1, y1, x2, y2 = (step * round(value / step) for value in box)
+    return x1, y1, max(x2, x1 + step), max(y2, y1 + step)

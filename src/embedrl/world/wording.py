@@ -1,0 +1,66 @@
+"""The words people use about the world: instructions, captions, questions and requests, which T-CoTs do not copy."""
+
+import random
+from dataclasses import replace
+
+from embedrl.world.facts import Fact, Truth
+from embedrl.world.objects import PLACES, Thing
+from embedrl.world.pages import PageSpec
+
+_DESCRIBE = {"image": "Describe the picture.", "video": "Describe the clip.", "page": "Describe the page.", "text": "Describe the text."}
+INSTRUCTIONS: dict[str, dict[str, str]] = {
+    "image_cls": {"query": "Name the object in the picture.", "target": _DESCRIBE["text"]},
+    "image_qa": {"query": "Answer the question about the picture.", "target": _DESCRIBE["text"]},
+    "image_i2t": {"query": "Find a caption for the picture.", "target": _DESCRIBE["text"]},
+    "image_t2i": {"query": "Find the picture that fits the text.", "target": _DESCRIBE["image"]},
+    "image_composed": {"query": "Find the picture after this change.", "target": _DESCRIBE["image"]},
+    "image_grounding": {"query": "Find the part of the picture that is named.", "target": _DESCRIBE["image"]},
+    "video_cls": {"query": "Name what happens in the clip.", "target": _DESCRIBE["text"]},
+    "video_qa": {"query": "Answer the question about the clip.", "target": _DESCRIBE["text"]},
+    "video_t2v": {"query": "Find the clip that fits the text.", "target": _DESCRIBE["video"]},
+    "video_v2t": {"query": "Find a caption for the clip.", "target": _DESCRIBE["text"]},
+    "video_moment": {"query": "Find the moment that is named.", "target": _DESCRIBE["video"]},
+    "visdoc_notes": {"query": "Find the page that fits the text.", "target": _DESCRIBE["page"]},
+    "visdoc_table": {"query": "Find the page that fits the text.", "target": _DESCRIBE["page"]},
+    "visdoc_chart": {"query": "Find the page that fits the text.", "target": _DESCRIBE["page"]},
+    "visdoc_qa": {"query": "Answer the question about the page.", "target": _DESCRIBE["text"]},
+}
+_SYNONYMS = {"large": ("large", "big"), "small": ("small", "tiny")}
+_LEADS = {"image": ("", "a picture of ", "there is "), "video": ("", "a clip in which ", "watch how ")}
+
+
+def caption(rng: random.Random, truth: Truth) -> tuple[str, Truth]:
+    """Write a caption that states every fact, in its own words. Returns it with its facts as they stand in the text."""
+    order = list(truth.facts)
+    if truth.medium == "image":
+        rng.shuffle(order)
+    told = [replace(fact, keyword=_phrase(rng, fact), box=None, key_frame=None) for fact in order]
+    joint = ", then " if truth.medium == "video" else rng.choice((" and ", ", "))
+    text = rng.choice(_LEADS[truth.medium]) + joint.join(f"a {fact.keyword}" for fact in told) + f", {truth.setting}"
+    by_salience = sorted(told, key=lambda fact: -fact.salience) if truth.medium == "image" else told
+    return text, Truth(tuple(by_salience), truth.setting, "text")
+
+
+def _phrase(rng: random.Random, fact: Fact) -> str:
+    return " ".join(rng.choice(_SYNONYMS.get(text, (text,))) for _, text in fact.slots)
+
+
+def edit_request(rng: random.Random, before: Thing, after: Thing, attribute: str) -> str:
+    """Ask for one change of one thing of a scene."""
+    name = f"the {before.colour} {before.shape}"
+    match attribute:
+        case "colour":
+            return rng.choice((f"make {name} {after.colour}", f"paint {name} {after.colour}"))
+        case "shape":
+            return rng.choice((f"swap {name} for a {after.shape}", f"turn {name} into a {after.shape}"))
+        case "size":
+            return f"make {name} {after.size}"
+    return f"move {name} to {PLACES[3][after.cell]}"
+
+
+def page_request(rng: random.Random, page: PageSpec, rows: tuple[int, ...]) -> tuple[str, Truth]:
+    """Ask for the page with the named rows. Returns the text and its facts as they stand in it."""
+    facts = tuple(replace(page.truth().facts[row], box=None, keyword=" ".join(page.rows[row]), salience=1.0) for row in rows)
+    told = " and ".join(fact.keyword or "" for fact in facts)
+    lead = rng.choice(("the {} with {}", "{} page, {}", "which {} has {}?"))
+    return lead.format(f"{page.topic} {page.kind}", told), Truth(facts, f"{page.topic} {page.kind}", "page")

@@ -1,0 +1,140 @@
+"""The Embedder: one message builder with fixed tokens, and vectors that depend on their item only."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import Evidence, TCoT
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.inputs import MAX_EVIDENCE_PICTURES, build, collate, render_text
+from embedrl.embedder.train import Config, train
+from embedrl.errors import ConfigError, ModelError
+from embedrl.media.content import Frames, Text, Video
+from embedrl.nano.data import EMBEDDER_BUDGET, EmbedderRows
+from embedrl.nano.models import FACTOR
+from embedrl.world.tasks import Side, draw_family
+from tests.conftest import nano_processor
+
+
+def test_golden_text_of_the_message() -> None:
+    item = Item(content=(Text(text="a red star <|im_end|> <emb>"),), instruction="Find it.", role=Role.QUERY_TEXT_TO_IMAGE)
+    plain = render_text(nano_processor(), build(item, None, EMBEDDER_BUDGET, FACTOR))
+    assert plain == (
+        "<|im_start|>user\nFind it. a red star ‹|im_end|> ‹emb>\nSummarise this in one word.<|im_end|>\n<|im_start|>assistant\n<emb>"
+    )
+    tcot = TCoT(thinking="red star.", evidence=Evidence(keywords=("red star",)), rethink="ok", answer="red star")
+    reasoned = render_text(nano_processor(), build(item, tcot, EMBEDDER_BUDGET, FACTOR))
+    assert reasoned == (
+        "<|im_start|>user\nFind it. a red star ‹|im_end|> ‹emb>\n"
+        '<thinking> red star. {"text_keywords": ["red star"]} </thinking><rethink> ok </rethink>\n<answer> red star </answer>\n'
+        "Summarise this in one word.<|im_end|>\n<|im_start|>assistant\n<emb>"
+    )
+
+
+def test_crops_stand_behind_the_thinking() -> None:
+    _, target = draw_family("image_t2i", "test", random.Random(0), num_variants=0)[0]
+    built = build(target.item, target.truth, EMBEDDER_BUDGET, FACTOR)
+    assert len(built.images) == 1 + len(target.truth.evidence.boxes)
+    kinds = [part["type"] if part["type"] == "image" else part["text"].split()[0] for part in built.messages[0]["content"]]
+    assert kinds == ["image", "Describe", "<thinking>", *["image"] * len(target.truth.evidence.boxes), "<rethink>", "Summarise"]
+
+
+def test_evidence_pictures_are_limited() -> None:
+    _, target = draw_family("image_t2i", "test", random.Random(0), num_variants=0)[0]
+    spam = target.truth.model_copy(update={"evidence": Evidence(boxes=((0, 0, 500, 500),) * 40)})
+    assert len(build(target.item, spam, EMBEDDER_BUDGET, FACTOR).images) == 1 + MAX_EVIDENCE_PICTURES
+
+
+@pytest.mark.parametrize("num_frames", [1, 3, 8])
+def test_the_frames_given_are_the_frames_embedded(num_frames: int) -> None:
+    query, _ = draw_family("video_v2t", "test", random.Random(0), num_variants=0)[0]
+    whole = query.item.content[0].frames
+    item = query.item.model_copy(update={"content": (Video(frames=Frames(whole.images[:num_frames], whole.times_s[:num_frames])),)})
+    batch = collate(nano_processor(), [build(item, None, EMBEDDER_BUDGET, FACTOR)])
+    assert batch["video_grid_thw"].tolist() == [[-(-num_frames // 2), 4, 4]]
+    text = nano_processor().tokenizer.decode(batch["input_ids"][0])
+    assert "<0.0 seconds>" in text if num_frames == 1 else "<0.2 seconds>" in text
+
+
+def _tcots(sides: list[Side]) -> list[TCoT | None]:
+    return [side.truth if index % 3 else None for index, side in enumerate(sides)]
+
+
+def test_batch_order_and_padding_do_not_change_a_vector(random_embedder: Embedder, mixed_sides: list[Side]) -> None:
+    items, tcots = [side.item for side in mixed_sides], _tcots(mixed_sides)
+    together = random_embedder.embed(items, tcots)
+    assert together.shape == (len(items), random_embedder.dim) and together.dtype == np.float32
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    order = list(range(len(items)))
+    random.Random(0).shuffle(order)
+    shuffled = random_embedder.embed([items[row] for row in order], [tcots[row] for row in order])
+    assert np.abs(shuffled - together[order]).max() < 1e-5
+    alone = np.concatenate([random_embedder.embed([item], [tcot]) for item, tcot in zip(items, tcots, strict=True)])
+    assert np.abs(alone - together).max() < 1e-5
+
+
+def test_the_vector_depends_on_pictures_tcot_and_evidence(random_embedder: Embedder) -> None:
+    (_, first), (_, second) = draw_family("image_t2i", "test", random.Random(0), num_variants=1)
+    moved = first.truth.model_copy(update={"evidence": Evidence(boxes=((0, 0, 900, 900),))})
+    vectors = random_embedder.embed([first.item, second.item, first.item, first.item], [None, None, first.truth, moved])
+    gaps = np.abs(vectors[:, None] - vectors[None]).max(-1) + np.eye(4)
+    assert gaps.min() > 1e-4
+
+
+def test_wrong_use_is_refused(random_embedder: Embedder, mixed_sides: list[Side], tmp_path) -> None:
+    with pytest.raises(ConfigError, match="1 items with 2 T-CoTs"):
+        random_embedder.embed([mixed_sides[0].item], [None, None])
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        Embedder.load(tmp_path)
+
+
+def test_save_and_load_give_the_same_model(random_embedder: Embedder, mixed_sides: list[Side], tmp_path) -> None:
+    random_embedder.save(tmp_path / "model")
+    loaded = Embedder.load(tmp_path / "model")
+    assert loaded.budget == EMBEDDER_BUDGET
+    items = [side.item for side in mixed_sides[:4]]
+    expected = random_embedder
+    expected.model.to(torch.float32)
+    assert np.abs(loaded.embed(items, [None] * 4) - expected.embed(items, [None] * 4)).max() < 1e-5
+
+
+def _run(embedder: Embedder, folder, *, mini_batch_size: int, num_batches: int = 2, **trainer) -> torch.Tensor:
+    rows = EmbedderRows(3, num_batches, 6)
+
+    def resolve(key: str):
+        item, tcot, show_media = rows.resolve(key)
+        return embedder.build(item, tcot, show_media=show_media)
+
+    arguments = {"per_device_train_batch_size": 6, "num_train_epochs": 1, "learning_rate": 1e-3, "use_cpu": True, "save_strategy": "no", **trainer}
+    train(embedder, rows.datasets(), resolve, Config(out=folder, mini_batch_size=mini_batch_size, trainer=arguments))
+    return torch.cat([value.float().flatten() for value in embedder.model.state_dict().values()])
+
+
+def _fresh() -> Embedder:
+    from tests.conftest import _config
+
+    torch.manual_seed(0)
+    from transformers import Qwen3VLModel
+
+    return Embedder(Qwen3VLModel(_config()), nano_processor(), EMBEDDER_BUDGET, "random")
+
+
+def test_gradient_caching_changes_memory_not_the_result(tmp_path) -> None:
+    before = torch.cat([value.flatten() for value in _fresh().model.state_dict().values()])
+    whole = _run(_fresh(), tmp_path / "whole", mini_batch_size=6)
+    cached = _run(_fresh(), tmp_path / "cached", mini_batch_size=2)
+    assert (whole - before).abs().max() > 1e-3, "nothing was learnt"
+    assert (whole - cached).abs().max() < 1e-4
+
+
+def test_batches_hold_one_task_and_no_meaning_twice() -> None:
+    rows = EmbedderRows(0, 6, 10)
+    for name, pairs in rows.datasets().items():
+        assert len(pairs) % 10 == 0
+        for start in range(0, len(pairs), 10):
+            batch = pairs[start : start + 10]
+            assert all(query.split("/")[1] == name for query, _ in batch)
+            assert len({target for _, target in batch}) == 10

@@ -1,0 +1,217 @@
+"""Tasks, evaluation, grounding and intervals, with an Embedder whose cosines can be worked out by hand."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from embedrl.data.sample import Item, Pair, Role
+from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
+from embedrl.errors import ConfigError, ModelError
+from embedrl.evaluate.bootstrap import figure, mean_over_tasks, replicates
+from embedrl.evaluate.evaluate import FIGURES, evaluate
+from embedrl.evaluate.grounding import compare
+from embedrl.evaluate.task import RetrievalTask, from_pairs
+from embedrl.media.content import Image, Text
+
+WORDS = ("red", "blue", "green", "star", "ring", "heart")
+
+
+class WordEmbedder:
+    """Counts the words of an item's text and of its T-CoT's answer."""
+
+    name = "words"
+    dim = len(WORDS) + 1
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        rows = []
+        for item, tcot in zip(items, tcots, strict=True):
+            self.seen.append(item.key)
+            words = (item.text + (f" {tcot.answer}" if tcot else "")).split()
+            rows.append([0.01, *(words.count(word) for word in WORDS)])
+        vectors = np.array(rows, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class TableReasoner:
+    """Answers from a table by text; a text that is not in it gets output that is no T-CoT."""
+
+    name = "table"
+
+    def __init__(self, table: dict[str, TCoT]) -> None:
+        self.table = table
+        self.seen: list[str] = []
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        self.seen += [item.key for item in items]
+        return [self.table.get(item.text) or ParseFailure(reason=FailureReason.EMPTY, text="two words") for item in items]
+
+
+def text(words: str, role: Role = Role.TARGET_TEXT) -> Item:
+    return Item(content=(Text(text=words),), role=role)
+
+
+def query(words: str) -> Item:
+    return text(words, Role.QUERY_TEXT_TO_IMAGE)
+
+
+def tcot(answer: str, **evidence: object) -> TCoT:
+    return TCoT(thinking="a b", evidence=Evidence(**evidence), rethink="c", answer=answer)
+
+
+def pairs() -> list[Pair]:
+    return [
+        Pair(task="t", query=query("red star"), target=text("red star"), negatives=(text("blue star"), text("red ring"))),
+        Pair(task="t", query=query("ring"), target=text("blue ring"), negatives=(text("blue star"), text("red ring"))),
+    ]
+
+
+def test_a_pool_holds_targets_negatives_and_distractors_once():
+    task = from_pairs("t", "image", pairs(), distractors=[text("green heart"), text("red star")])
+    assert [item.text for item in task.candidates] == ["red star", "blue star", "red ring", "blue ring", "green heart"]
+    assert task.relevant[0] == {text("red star").key: 1.0}
+
+
+def test_equal_queries_are_merged_with_all_their_targets():
+    twice = [*pairs(), Pair(task="t", query=query("red star"), target=text("red heart"))]
+    task = from_pairs("t", "image", twice)
+    assert len(task.queries) == 2
+    assert task.relevant[0] == {text("red star").key: 1.0, text("red heart").key: 1.0}
+
+
+def test_a_task_that_cannot_be_scored_is_refused():
+    with pytest.raises(ConfigError, match="4 distinct candidates, 256 asked for"):
+        from_pairs("t", "image", pairs(), min_candidates=256)
+    with pytest.raises(ConfigError, match="hard negative equals a target"):
+        from_pairs("t", "image", [*pairs(), Pair(task="t", query=query("red star"), target=text("blue star"))])
+    one = text("red star")
+    with pytest.raises(ConfigError, match="merge equal ones"):
+        RetrievalTask("t", "image", (query("red"),), (one, one), ({one.key: 1.0},))
+    with pytest.raises(ConfigError, match="not among its 1 candidates"):
+        RetrievalTask("t", "image", (query("red"),), (one,), ({"other": 1.0},))
+    with pytest.raises(ConfigError, match="relevance must be > 0"):
+        RetrievalTask("t", "image", (query("red"),), (one,), ({one.key: 0.0},))
+    with pytest.raises(ConfigError, match="not all in the pool"):
+        RetrievalTask("t", "image", (query("red"),), (one,), ({},), local=(("other",),))
+
+
+def test_plain_evaluation_against_cosines_worked_out_by_hand():
+    result = evaluate([from_pairs("t", "image", pairs())], WordEmbedder())
+    figures = result.tasks[0].figures
+    assert result.name == "plain" and set(figures) == set(FIGURES)
+    assert figures["hit@1"][0] == 1 and figures["mrr@10"][0] == 1
+    assert figures["positive_cosine"][0] == pytest.approx(1, abs=1e-3)
+    assert figures["margin"][0] == pytest.approx(0.5, abs=1e-3), "red star against blue star: one word of two"
+    assert figures["positive_cosine"][1] == pytest.approx(2**-0.5, abs=1e-3)
+    assert figures["margin"][1] == pytest.approx(0, abs=1e-6), "blue ring and red ring tie"
+    assert np.isnan(figures["tcot_valid"]).all() and not result.tcots
+
+
+def test_tcots_change_what_is_found_and_are_measured_on_both_sides():
+    reasoner = TableReasoner({"ring": tcot("blue"), "blue ring": tcot("blue ring", keywords=("blue", "heart"))})
+    truths = {
+        text("blue ring").key: tcot("blue ring", keywords=("blue", "ring")),
+        query("ring").key: tcot("blue ring"),
+    }
+    task = from_pairs("t", "image", pairs(), truths=truths)
+    found = evaluate([task], WordEmbedder(), name="before_rl", reasoner=reasoner, claims=lambda tcot, truth: (1, 2, 4)).tasks[0].figures
+    assert found["hit@1"].tolist() == [1, 1]
+    assert found["tcot_valid"].tolist() == [0, 0.5], "no T-CoT on either side; a keyword that is not in the text on one side"
+    assert found["tcot_tokens"][0] == 2, "output that is not a T-CoT has a length too"
+    assert found["evidence/keyword_precision"][1] == pytest.approx(0.5)
+    assert found["claims/precision"][1] == 0.5 and found["claims/recall"][1] == 0.25
+    assert np.isnan(found["evidence/box_iou50"]).all()
+
+
+def test_evidence_outside_its_medium_makes_a_tcot_invalid():
+    picture = Item(content=(Image(pixels=PIL.Image.new("RGB", (40, 30))),), role=Role.TARGET_IMAGE)
+    task = from_pairs("t", "image", [Pair(task="t", query=query("red"), target=picture, negatives=(text("blue"),))])
+    for box, valid in (((0, 0, 500, 500), 1.0), ((0, 0, 1200, 500), 0.5)):
+        given = {query("red").key: tcot("red"), picture.key: tcot("red", boxes=(box,))}
+        assert evaluate([task], WordEmbedder(), name="given", tcots=given).tasks[0].figures["tcot_valid"] == [valid]
+
+
+def test_an_item_is_reasoned_about_and_embedded_once_however_many_tasks_share_it():
+    embedder, reasoner = WordEmbedder(), TableReasoner({})
+    tasks = [from_pairs("one", "image", pairs()), from_pairs("two", "video", pairs()[::-1])]
+    result = evaluate(tasks, embedder, name="before_rl", reasoner=reasoner, batch_size=2)
+    for seen in (embedder.seen, reasoner.seen):
+        assert sorted(seen) == sorted(set(seen)) == sorted(result.tcots)
+
+
+def test_given_tcots_are_not_written_again():
+    given = {query("ring").key: tcot("blue")}
+    reasoner = TableReasoner({})
+    result = evaluate([from_pairs("t", "image", pairs())], WordEmbedder(), name="mixed", reasoner=reasoner, tcots=given)
+    assert query("ring").key not in reasoner.seen
+    assert result.tcots[query("ring").key] == tcot("blue")
+
+
+def test_batch_size_does_not_change_a_result():
+    tasks = [from_pairs("t", "image", pairs())]
+    one, all_ = (evaluate(tasks, WordEmbedder(), batch_size=size).tasks[0] for size in (1, 64))
+    assert one.rankings == all_.rankings
+
+
+def test_a_model_that_breaks_its_contract_is_named():
+    class Short(WordEmbedder):
+        name = "short"
+
+        def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+            return super().embed(items, tcots) * 0.5
+
+    with pytest.raises(ModelError, match="'short' must return"):
+        evaluate([from_pairs("t", "image", pairs())], Short())
+
+
+def test_grounding_figures():
+    truth = Evidence(boxes=[(0, 0, 100, 100), (500, 500, 700, 700)], key_frames=[2, 6], keywords=["Red star"])
+    given = Evidence(boxes=[(0, 0, 100, 60), (300, 0, 400, 100)], key_frames=[2, 3, 4], keywords=["red star", "ring"])
+    assert compare(given, truth) == {
+        "box_iou50": 0.5,
+        "box_recall": 0.5,
+        "key_frame_f1": pytest.approx(2 * 1 / 5),
+        "keyword_precision": 0.5,
+    }
+    assert compare(Evidence(), truth) == {"box_recall": 0.0, "key_frame_f1": 0.0}
+    assert compare(Evidence(), Evidence()) == {}
+    assert compare(Evidence(boxes=[(9, 9, 9, 20)]), Evidence()) == {"box_iou50": 0.0}
+
+
+def test_replicates_start_with_the_figures_as_measured_and_skip_what_is_not_defined():
+    table = replicates(np.array([[1.0, np.nan], [0.0, 0.5], [1.0, np.nan]]), task="t", num_resamples=50)
+    assert table.shape == (51, 2)
+    assert table[0].tolist() == [pytest.approx(2 / 3), 0.5]
+    assert set(table[1:, 1][np.isfinite(table[1:, 1])]) == {0.5}
+    assert figure(replicates(np.full((3, 1), np.nan), task="t")[:, 0]) is None
+
+
+def test_an_interval_has_the_width_that_theory_gives():
+    hits = np.array([1.0] * 60 + [0.0] * 40)[:, None]
+    found = figure(replicates(hits, task="t")[:, 0])
+    assert found is not None and found.value == 0.6
+    width = 2 * 1.96 * (0.6 * 0.4 / 100) ** 0.5
+    assert found.high - found.low == pytest.approx(width, rel=0.1)
+
+
+def test_pairing_makes_the_interval_of_a_constant_difference_a_point():
+    first = np.random.default_rng(0).random((40, 1))
+    difference = replicates(first + 0.25, task="t") - replicates(first, task="t")
+    found = figure(difference[:, 0])
+    assert found == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_intervals_depend_on_seed_and_task_only():
+    values = np.random.default_rng(0).random((40, 1))
+    assert np.array_equal(replicates(values, task="t", seed=1), replicates(values, task="t", seed=1))
+    assert not np.array_equal(replicates(values, task="t", seed=1), replicates(values, task="t", seed=2))
+
+
+def test_a_group_is_the_mean_of_its_tasks_whatever_their_sizes():
+    small, large = replicates(np.ones((2, 1)), task="a"), replicates(np.zeros((50, 1)), task="b")
+    undefined = replicates(np.full((5, 1), np.nan), task="c")
+    assert mean_over_tasks([small, large, undefined])[0, 0] == 0.5

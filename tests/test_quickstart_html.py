@@ -1,0 +1,139 @@
+"""The HTML report: self-contained, escaped, with the evidence on the media."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import PIL.Image
+
+from embedrl.app.cards import Search, Side, search_card
+from embedrl.app.html import render_html
+from embedrl.data.evidence import Verification
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import Evidence, TCoT
+from embedrl.evaluate.evaluate import FIGURES, SystemResult, TaskResult
+from embedrl.evaluate.report import Report, make_report
+from embedrl.media.content import Frames, Image, Page, Text, Video
+
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+def report(*names: str) -> Report:
+    systems = []
+    for step, name in enumerate(names):
+        columns = {figure: np.full(40, np.nan) for figure in FIGURES}
+        columns["hit@1"] = np.repeat([1.0, 0.0], [10 + 15 * step, 30 - 15 * step])
+        if name != "plain":
+            columns |= {"tcot_valid": np.ones(40), "tcot_tokens": np.full(40, 61.0), "evidence/box_iou50": np.full(40, 0.5)}
+        systems.append(SystemResult(name, (TaskResult(f"task {EVIL}", "image", 256, tuple(map(str, range(40))), (), columns),), {}, 1.0))
+    return make_report(systems, seed=7, seconds=12.0, num_resamples=200)
+
+
+def tcot(answer: str = "a red star", **evidence: object) -> TCoT:
+    return TCoT(thinking="I look for it.", evidence=Evidence(**evidence), rethink="It is there.", answer=answer)
+
+
+def picture(colour: str = "red") -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (60, 40), colour)
+
+
+def query(text: str = "a red star", **evidence: object) -> Side:
+    return Side(Item(content=(Text(text=text),), role=Role.QUERY_TEXT_TO_IMAGE), tcot(**evidence))
+
+
+def hit(*parts: object, **options: object) -> Side:
+    return Side(Item(content=parts, role=Role.TARGET_IMAGE), score=0.91, **options)
+
+
+class Tags(HTMLParser):
+    """Checks that every tag is closed in order, and collects the attributes that could fetch something."""
+
+    VOID = frozenset({"meta", "img", "rect", "line", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "iframe"), tag
+        assert not any(name.startswith("on") for name, _ in attrs)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_fetches_nothing():
+    searches = [
+        Search(
+            "Text to image",
+            query(EVIL),
+            (hit(Image(pixels=picture()), tcot=tcot(EVIL, keywords=(EVIL,)), verification=Verification(keywords=(False,)), name=EVIL),),
+        )
+    ]
+    page = render_html(report("plain", "before_rl", "ceiling"), searches, about=EVIL)
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open
+    assert tags.sources and all(source.startswith("data:image/webp;base64,") for source in tags.sources)
+    assert "<script" not in page and "http://" not in page and "https://" not in page and "@import" not in page
+    assert page.count("&lt;script&gt;") >= 5
+    assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
+
+
+def test_the_lead_says_what_the_figures_say():
+    lead = re.sub(r"<[^>]+>", "", render_html(report("plain", "before_rl", "ceiling")).split('<p class="lead">')[1].split("</p>")[0])
+    assert lead.startswith("Embedded as they are, 25.0 % of all queries find their target first.")
+    assert "before RL, 62.5 % do: +37.5 points (95 % interval" in lead and "no clear difference" not in lead
+    assert lead.endswith("100.0 % do.")
+
+
+def test_the_lead_does_not_call_noise_a_gain():
+    same = report("plain", "before_rl")
+    same["differences"]["before_rl-plain"]["overall"]["hit@1"] = {"value": -0.01, "ci95": [-0.05, 0.03]}
+    page = render_html(same)
+    assert "\u22121.0 points" in page and "which is no clear difference" in page
+
+
+def test_systems_of_any_name_and_a_single_one_are_shown():
+    page = render_html(report("mine"))
+    assert "mine" in page and "What it finds" not in page
+
+
+def test_bars_are_as_long_as_their_figures():
+    page = render_html(report("plain", "before_rl"))
+    assert '<rect class="fill plain" y="3" width="25.00%"' in page
+    assert 'aria-label="no T-CoT: 25.0 %, 95 % interval' in page
+
+
+def test_boxes_are_drawn_and_unverified_evidence_is_badged():
+    sure = hit(Image(pixels=picture()), tcot=tcot(boxes=((100, 200, 400, 700),)))
+    boxes = ((0, 0, 500, 500), (100, 200, 1400, 700))
+    unsure = hit(Page(pixels=picture()), tcot=tcot(boxes=boxes), verification=Verification(boxes=(True, False)))
+    card = search_card(Search("Text to image", query(), (sure, unsure)))
+    assert '<rect class="box" x="100" y="200" width="300" height="500"/>' in card
+    assert card.count('class="box unsure"') == 1
+    assert card.count("not verified") == 1 and "not verified: box 2<" in card
+
+
+def test_key_frames_stand_out_with_their_times():
+    frames = Frames(tuple(picture(colour) for colour in ("red", "blue", "green")), (0.0, 0.5, 1.0))
+    card = search_card(Search("Text to video", query(), (hit(Video(frames=frames), tcot=tcot(key_frames=(2,))),)))
+    assert card.count("<figcaption>") == 3
+    assert re.findall(r'<figure class="key">.*?<figcaption>(.*?)</figcaption>', card) == ["0.5 s"]
+
+
+def test_keywords_are_marked():
+    card = search_card(Search("t", query("a red star, red & blue", keywords=("red", "red star")), ()))
+    assert '<p class="asked">a <mark>red star</mark>, <mark>red</mark> &amp; blue</p>' in card
+    assert "Nothing was found." in card
+
+
+def test_a_search_without_tcots_says_so():
+    plain = Side(query().item)
+    card = search_card(Search("t", plain, (hit(Text(text="a blue ring"), is_right=True),)))
+    assert "No T-CoT" in card and "right" in card and '<p class="text">a blue ring</p>' in card
