@@ -12,17 +12,18 @@ import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import PIL.Image
 
-from embedrl.media.content import Frames
 from embedrl.media.document import save_pdf
 from embedrl.media.video import save_video
 
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 EXIF_ORIENTATION = 0x0112
+VFR_TICKS = (0, 1, 2, 3, 20, 30, 31, 50)
 
 
 def corner_image(width: int = 64, height: int = 48) -> PIL.Image.Image:
@@ -52,7 +53,7 @@ def good_files(folder: Path) -> dict[str, Path]:
 def _images(folder: Path) -> dict[str, Path]:
     image, files = corner_image(), {}
 
-    def add(name: str, picture: PIL.Image.Image, **options: object) -> None:
+    def add(name: str, picture: PIL.Image.Image, **options: Any) -> None:
         files[name] = folder / name
         picture.save(files[name], **options)
 
@@ -85,7 +86,7 @@ def _videos(folder: Path) -> dict[str, Path]:
     files = {name: folder / name for name in ("clip.mp4", "vfr.mp4", "odd_size.mp4", "turned.mp4", "clip.mkv", "clip.avi", "clip.webm")}
     frames = numbered_frames(8)
     save_video(frames, files["clip.mp4"], fps=2)
-    save_video(Frames(tuple(frames), (0.0, 0.1, 0.2, 0.3, 2.0, 3.0, 3.1, 5.0)), files["vfr.mp4"], fps=2)
+    encode(files["vfr.mp4"], frames, "libx264", fps=10, ticks=VFR_TICKS)
     save_video(numbered_frames(3, (63, 47)), files["odd_size.mp4"], fps=1)
     encode(files["turned.mp4"], [corner_image()] * 2, "libx264", rotation=90)
     encode(files["clip.mkv"], frames, "libx264")
@@ -94,18 +95,22 @@ def _videos(folder: Path) -> dict[str, Path]:
     return files
 
 
-def encode(path: Path, frames: Sequence[PIL.Image.Image], codec: str, *, fps: int = 2, rotation: int = 0) -> None:
-    """Write a video in the container that the suffix names."""
+def encode(
+    path: Path, frames: Sequence[PIL.Image.Image], codec: str, *, fps: int = 2, rotation: int = 0, ticks: Sequence[int] | None = None
+) -> None:
+    """Write a video in the container that the suffix names; `ticks` are the times of the frames, in 1/fps of a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = frames[0].size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, fps)
         if rotation:
             stream.set_display_rotation(rotation)
         for index, image in enumerate(frames):
             frame = av.VideoFrame.from_image(image)
-            frame.pts, frame.time_base = index, Fraction(1, fps)
+            frame.pts, frame.time_base = (ticks[index] if ticks else index), Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -165,20 +170,20 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "empty.txt": (b"", "empty"),
         "text_named.jpg": (b"this is no picture\n", "holds plain text"),
         "text_named.mp4": (b"<html>not found</html>\n", "holds plain text"),
-        "noise.png": (noise.tobytes(), "no image"),
-        "truncated.jpg": (photo.getvalue()[: len(photo.getvalue()) // 2], "cannot be decoded"),
-        "header_only.png": (b"\x89PNG\r\n\x1a\n", "is not a readable"),
+        "noise.png": (noise.tobytes(), "no format we read"),
+        "truncated.jpg": (photo.getvalue()[: len(photo.getvalue()) // 2], "cut short"),
+        "header_only.png": (b"\x89PNG\r\n\x1a\n", "not an image"),
         "gigapixel.png": (png_header(60_000, 60_000), "max_pixels"),
-        "truncated.mp4": (clip.read_bytes()[: clip.stat().st_size // 2], "cannot be decoded"),
-        "header_only.mp4": (clip.read_bytes()[:32], "cannot be decoded"),
-        "damaged.pdf": (b"%PDF-1.7\n" + noise.tobytes(), "is not a readable PDF"),
+        "truncated.mp4": (clip.read_bytes()[: clip.stat().st_size // 2], "cut short"),
+        "header_only.mp4": (clip.read_bytes()[:40], "cut short"),
+        "damaged.pdf": (b"%PDF-1.7\n" + noise.tobytes(), "is not a PDF"),
         "encrypted.pdf": (text_pdf("secret", encrypted), "is encrypted"),
     }
     clip.unlink()
     for name, (content, _) in contents.items():
         (folder / name).write_bytes(content)
     files = {name: (folder / name, words) for name, (_, words) in contents.items()}
-    files["audio_only.mp4"] = (folder / "audio_only.mp4", "no video stream")
+    files["audio_only.mp4"] = (folder / "audio_only.mp4", "no video")
     _write_audio(files["audio_only.mp4"][0])
     return files
 
@@ -196,6 +201,7 @@ def png_header(width: int, height: int) -> bytes:
 def _write_audio(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16_000)
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), dtype=np.float32), format="fltp", layout="mono")
         frame.sample_rate = 16_000
         container.mux(stream.encode(frame))
@@ -217,5 +223,11 @@ def special_files(folder: Path) -> dict[str, tuple[Path, str]]:
             server.bind("socket.mp4")
     finally:
         os.chdir(here)
-    words = {"pipe.jpg": "a pipe", "endless.png": "a device", "broken.jpg": "broken link", "itself.jpg": "link", "loop": "link to a folder", "socket.mp4": "a socket"}
+    words = {
+        "pipe.jpg": "not a regular file",
+        "endless.png": "not a regular file",
+        "broken.jpg": "link to nothing",
+        "itself.jpg": "cannot be read",
+        "socket.mp4": "not a regular file",
+    }
     return {name: (folder / name, reason) for name, reason in words.items()}

@@ -162,7 +162,11 @@ def git_revision() -> str | None:
 
 
 def write_run_config(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None) -> Path:
-    """Write config.json, whole or not at all: the resolved config, git revision, library versions, prompt hashes."""
+    """Write config.json, whole or not at all: the resolved config, git revision, library versions, prompt hashes.
+
+    Raises ConfigError if the folder holds a run with another config: to go on with that one would make a run of neither.
+    """
+    _refuse_another(folder / "config.json", config.model_dump(mode="json"))
     record = {
         "config": config.model_dump(mode="json"),
         "git_revision": git_revision(),
@@ -171,6 +175,17 @@ def write_run_config(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[
     }
     _write_whole(folder / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return folder / "config.json"
+
+
+def _refuse_another(path: Path, config: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text("utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    changed = [key for key in {**before, **config} if before.get(key) != config.get(key)]
+    if changed:
+        changes = ", ".join(f"{key}={before.get(key)!r} is now {config.get(key)!r}" for key in changed)
+        raise ConfigError(f"{str(path.parent)!r} holds a run with other settings ({changes}): choose another out=..., or delete the folder")
 
 
 class Metrics:
@@ -200,7 +215,13 @@ class Metrics:
     def _resume(self, step: int) -> float:
         """Keep the lines of earlier steps only; return the seconds they took."""
         kept, seconds = [], 0.0
-        for line in self.path.read_text("utf-8", errors="replace").splitlines() if self.path.is_file() else ():
+        try:
+            before = self.path.read_text("utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            before = []
+        except OSError as error:
+            raise StoreError(f"{str(self.path)!r}: metrics cannot be read ({error.strerror})") from error
+        for line in before:
             try:
                 row = json.loads(line)
             except ValueError:

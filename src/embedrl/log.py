@@ -1,6 +1,6 @@
 """Everything that embedrl says: results on stdout; progress, remarks and errors on stderr.
 
-In a run of several processes only rank 0 speaks. Text is never read as markup, and control characters in it (file names and
+In a run of several processes only rank 0 speaks, but for errors. Text is never read as markup, and control characters in it (file names and
 model output are untrusted) do not reach the terminal. Where a stream is not a terminal it gets plain lines: tables become
 tab-separated values, and a progress bar becomes a line now and then. NO_COLOR is respected.
 """
@@ -34,6 +34,10 @@ class Bar(Protocol):
 
     def advance(self, n: int = 1, **figures: float | str) -> None:
         """Count `n` more units as done and show the figures (the last of each name stays)."""
+        ...
+
+    def reach(self, done: int, total: int) -> None:
+        """Say how many units are done and how many there are, as some work reports it."""
         ...
 
 
@@ -80,8 +84,9 @@ def warn(text: str) -> None:
 
 
 def error(text: str) -> None:
-    """Write an error to stderr."""
-    _say(_stderr, text, label="error: ", style="bold red")
+    """Write an error to stderr; ranks other than 0 name themselves."""
+    label = "error: " if is_main_process() else f"error (rank {os.environ['RANK']}): "
+    _say(_stderr, text, label=label, style="bold red", any_rank=True)
 
 
 @overload
@@ -128,6 +133,8 @@ def _bar(total: int | None, description: str) -> Generator[Bar]:
 class _NoBar:
     def advance(self, n: int = 1, **figures: float | str) -> None: ...
 
+    def reach(self, done: int, total: int) -> None: ...
+
 
 class _LiveBar:
     def __init__(self, shown: Progress, total: int | None, description: str) -> None:
@@ -137,6 +144,9 @@ class _LiveBar:
     def advance(self, n: int = 1, **figures: float | str) -> None:
         self.figures |= figures
         self.shown.update(self.task, advance=n, figures=_written(self.figures))
+
+    def reach(self, done: int, total: int) -> None:
+        self.shown.update(self.task, completed=done, total=total)
 
 
 class _LineBar:
@@ -148,6 +158,13 @@ class _LineBar:
     def advance(self, n: int = 1, **figures: float | str) -> None:
         self.done += n
         self.figures |= figures
+        self._report_now_and_then()
+
+    def reach(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        self._report_now_and_then()
+
+    def _report_now_and_then(self) -> None:
         if time.monotonic() - self.reported >= PLAIN_INTERVAL_S and self.done != self.total:
             self.report()
 
@@ -161,8 +178,8 @@ def _written(figures: dict[str, float | str]) -> str:
     return _clean(" ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in figures.items()))
 
 
-def _say(console: Console, text: str, *, label: str = "", style: str = "") -> None:
-    if is_main_process():
+def _say(console: Console, text: str, *, label: str = "", style: str = "", any_rank: bool = False) -> None:
+    if any_rank or is_main_process():
         console.print(Text.assemble((label, style), _clean(text)), soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from embedrl.app.cards import Search, search_card
 from embedrl.app.charts import SYSTEM_PHRASES, bars, lookup, number, percent, span, task_table, tcot_table
 from embedrl.errors import StoreError
+from embedrl.media.store import write_bytes
 
 _TITLE = "Does it help to reason before embedding?"
 
@@ -34,9 +35,9 @@ def render_html(report: Mapping[str, Any], searches: Sequence[Search] = (), *, a
 
 
 def write_html(page: str, path: Path) -> None:
-    """Write a rendered page. Raises StoreError."""
+    """Write a rendered page, whole or not at all. Raises StoreError."""
     try:
-        path.write_text(page, encoding="utf-8")
+        write_bytes(path, page.encode())
     except OSError as error:
         raise StoreError(f"{str(path)!r}: the report cannot be written ({error.strerror})") from error
 

@@ -1,18 +1,24 @@
 """What a T-CoT points at: cutting it out, checking it against the medium, and drawing it for a person."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 import PIL.Image
 import PIL.ImageDraw
+import PIL.ImageFont
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.sample import Item
-from embedrl.data.tcot import Box, Evidence
+from embedrl.data.tcot import Box, Evidence, neutralise
 from embedrl.media.content import Frames, Image, Page, Video
 
 MIN_SIDE = 10
 """Boxes with a shorter side, in 1/1000 of the picture, are not cut out."""
 MAX_ASPECT = 50
+"""Crops longer than this many times their width are not cut out."""
+_HOLDS, _DOUBTFUL = (225, 60, 120), (140, 140, 140)
 
 
 class Verification(BaseModel):
@@ -64,21 +70,32 @@ def _kept(values: Sequence, holds: Sequence[bool]) -> tuple:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
+    # Keywords were neutralised when the T-CoT was read, so the text must be, too.
+    return " ".join(unicodedata.normalize("NFC", neutralise(text)).casefold().split())
 
 
-def crops(image: PIL.Image.Image, evidence: Evidence) -> list[PIL.Image.Image]:
-    """Cut out the boxes of a picture, in order. Boxes that do not hold, slivers and extreme strips are left out."""
+def crops(
+    image: PIL.Image.Image, evidence: Evidence, *, min_side: int = MIN_SIDE, max_aspect: float = MAX_ASPECT, margin: int = 0
+) -> list[PIL.Image.Image]:
+    """Cut out the boxes of a picture, in order, each widened by `margin` on every side. `min_side` and `margin` are in 1/1000 of it.
+
+    A box that reaches over the edge is cut at the edge. Empty boxes, slivers, and strips longer than `max_aspect` are left out.
+    """
     found = []
     for box in evidence.boxes:
-        x1, y1, x2, y2 = box
-        if not box_holds(box) or min(x2 - x1, y2 - y1) < MIN_SIDE:
+        x1, y1, x2, y2 = clamped = _clamped(box)
+        if not box_holds(clamped) or min(x2 - x1, y2 - y1) < min_side:
             continue
-        corners = _pixels(box, image.size)
+        corners = _pixels(_clamped((x1 - margin, y1 - margin, x2 + margin, y2 + margin)), image.size)
         width, height = corners[2] - corners[0], corners[3] - corners[1]
-        if max(width, height) <= MAX_ASPECT * min(width, height):
+        if max(width, height) <= max_aspect * min(width, height):
             found.append(image.crop(corners))
     return found
+
+
+def _clamped(box: Box) -> Box:
+    x1, y1, x2, y2 = (min(max(value, 0), 1000) for value in box)
+    return x1, y1, x2, y2
 
 
 def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -106,33 +123,51 @@ def iou(first: Box, second: Box) -> float:
 
 
 def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:
-    """Split a text into (piece, is a keyword) for display. Longer keywords win; the pieces join to the text again."""
-    lowered = text.casefold() if len(text.casefold()) == len(text) else text.lower()
+    """Split a text into (piece, is a keyword) for display, whatever the case and white space; the pieces join to the text again."""
     marks = [False] * len(text)
-    for word in sorted({word.casefold() for word in keywords if word}, key=len, reverse=True):
-        start = lowered.find(word)
-        while start >= 0 and len(lowered) == len(text):
-            marks[start : start + len(word)] = [True] * len(word)
-            start = lowered.find(word, start + len(word))
-    pieces: list[tuple[str, bool]] = []
-    for char, marked in zip(text, marks, strict=True):
-        if pieces and pieces[-1][1] == marked:
-            pieces[-1] = (pieces[-1][0] + char, marked)
-        else:
-            pieces.append((char, marked))
-    return pieces
+    for words in filter(None, (keyword.split() for keyword in keywords)):
+        for match in re.finditer(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE):
+            marks[match.start() : match.end()] = [True] * (match.end() - match.start())
+    cuts = [0, *(index for index in range(1, len(text)) if marks[index] != marks[index - 1]), len(text)]
+    return [(text[start:end], marks[start]) for start, end in pairwise(cuts) if start < end]
 
 
 def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verification | None = None) -> PIL.Image.Image:
-    """Return a copy with numbered outlines; grey ones did not hold."""
+    """Return an RGB copy with outlines that are numbered as in the evidence; those that do not hold are dashed and grey.
+
+    Without a verification, a box holds if it lies inside the picture.
+    """
     drawn = image.convert("RGB").copy()
     draw = PIL.ImageDraw.Draw(drawn)
-    width = max(2, round(max(image.size) / 200))
-    for index, box in enumerate(evidence.boxes):
-        holds = verification.boxes[index] if verification else box_holds(box)
-        x1, y1, x2, y2 = (min(max(value, 0), 1000) for value in box)
-        corners = _pixels((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), image.size)
-        colour = (225, 60, 120) if holds else (140, 140, 140)
-        draw.rectangle((corners[0], corners[1], corners[2] - 1, corners[3] - 1), outline=colour, width=width)
-        draw.text((corners[0] + width + 1, corners[1] + width), str(index + 1), fill=colour)
+    width = max(1, round(max(image.size) / 200))
+    font = PIL.ImageFont.load_default(max(9, 5 * width))
+    holding = verification.boxes if verification else [box_holds(box) for box in evidence.boxes]
+    for number, (box, holds) in enumerate(zip(evidence.boxes, holding, strict=True), 1):
+        x1, y1, x2, y2 = _clamped(box)
+        left, top, right, bottom = _pixels((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), image.size)
+        colour = _HOLDS if holds else _DOUBTFUL
+        _outline(draw, (left, top, right - 1, bottom - 1), colour, width, dash=0 if holds else 4 * width)
+        text_box = draw.textbbox((0, 0), str(number), font=font)
+        label = text_box[2] + 2 * width, text_box[3] + 2 * width
+        at = max(0, min(left, image.width - label[0])), max(0, min(top, image.height - label[1]))
+        draw.rectangle((at[0], at[1], at[0] + label[0], at[1] + label[1]), fill=colour)
+        draw.text((at[0] + width, at[1] + width), str(number), fill="white", font=font)
     return drawn
+
+
+def _outline(
+    draw: PIL.ImageDraw.ImageDraw, corners: tuple[int, int, int, int], colour: tuple[int, int, int], width: int, dash: int
+) -> None:
+    """Draw a rectangle inside its corners; with a `dash`, in pieces of that many pixels with gaps as long."""
+    left, top, right, bottom = corners
+    if not dash:
+        draw.rectangle(corners, outline=colour, width=width)
+        return
+    for start in range(left, right + 1, 2 * dash):
+        end = min(start + dash - 1, right)
+        draw.rectangle((start, top, end, min(top + width - 1, bottom)), fill=colour)
+        draw.rectangle((start, max(bottom - width + 1, top), end, bottom), fill=colour)
+    for start in range(top, bottom + 1, 2 * dash):
+        end = min(start + dash - 1, bottom)
+        draw.rectangle((left, start, min(left + width - 1, right), end), fill=colour)
+        draw.rectangle((max(right - width + 1, left), start, right, end), fill=colour)

@@ -68,6 +68,9 @@ class Records:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
     def keys(self) -> Iterator[str]:
         """Yield every key, in the order of its first appearance."""
         return iter(list(self._places))

@@ -7,7 +7,6 @@ aggregated the same way, so they are intervals of exactly the figures they stand
 
 import itertools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from embedrl.errors import ConfigError, StoreError
 from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
 from embedrl.evaluate.evaluate import FIGURES, SystemResult
 from embedrl.evaluate.task import MODALITIES
+from embedrl.media.store import write_bytes
 
 Report = dict[str, Any]
 
@@ -56,11 +56,9 @@ def make_report(systems: Sequence[SystemResult], *, seed: int, seconds: float, n
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write a report as JSON, whole or not at all. Raises StoreError."""
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_bytes(path, f"{text}\n".encode())
     except OSError as error:
         raise StoreError(f"{str(path)!r}: the report cannot be written ({error.strerror})") from error
 

@@ -4,10 +4,8 @@ Below `exact_below` rows, vectors are searched exactly in memory. Above, an appr
 against exact search after each build, and it probes more until the recall is good; where that fails, search stays exact.
 """
 
-import json
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,42 +14,24 @@ from typing import TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from lancedb.query import LanceVectorQueryBuilder
+from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.records import WriterLock
 from embedrl.data.roles import Embeds
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index.exact import ExactVectors, Neighbour, exact_scores, measure_recall, ranked
-from embedrl.index.row import MODALITIES, Modality, Place, Row, Stamp, Vectors
+from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, keep_approximate, load_approximate, num_partitions, tune
+from embedrl.index.exact import ExactVectors, Neighbour, ranked
+from embedrl.index.row import MODALITIES, PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
 
 INDEX_NAME = ".embedrl-index"
 SCHEMA_VERSION = 1
-TARGET_RECALL = 0.99
 _TABLE = "items"
-_ANN_FILE = "approximate.json"
-_ROWS_PER_PARTITION = 2048
-_NUM_SAMPLES, _NUM_NEIGHBOURS = 64, 10
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
 _SCALAR_INDEX_FROM = 5_000
-_COLUMNS: dict[Vectors, str] = {"plain": "plain_vector", "tcot": "tcot_vector"}
-_PLACE_COLUMNS = ["id", "key", "path", "page", "num_places", "size", "mtime_ns", "reasoner"]
-_AS_IS = (
-    "modality tcot_text tcot_failure answer verification text start_s end_s frame_times_s thumbnail embedder created_s"
-).split()
 
 T = TypeVar("T")
-
-
-class Approximate(BaseModel):
-    """How the approximate index over one kind of vectors is used, and how good it was when it was measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_rows_built: int
-    num_partitions: int
-    num_probes: int
-    recall: float
 
 
 class IndexStats(BaseModel):
@@ -70,7 +50,7 @@ class IndexStats(BaseModel):
     dim: int
     search: str
     """`exact` or `approximate`."""
-    recall: float | None
+    recall: float
     """Measured recall@10 of the approximate index against exact search (the worse of both kinds of vectors); 1 if exact."""
     size_bytes: int
 
@@ -95,7 +75,7 @@ class Index:
         An index that is not there is made by the first write, which needs an Embedder; with none, it is a StoreError. So is an
         index that was made by another Embedder.
         """
-        path = Path(os.path.abspath(Path(path).expanduser()))
+        path = Path(os.path.realpath(Path(path).expanduser()))
         index = cls(path if path.name == INDEX_NAME else path / INDEX_NAME, embedder, exact_below)
         if not index._is_there() and embedder is None:
             raise index._missing()
@@ -119,8 +99,8 @@ class Index:
     def places(self) -> Iterator[Place]:
         """Yield every place, in no order."""
         if self._is_there():
-            for batch in self._scan(_PLACE_COLUMNS):
-                yield from map(_place, batch.to_pylist())
+            for batch in self._scan(PLACE_COLUMNS):
+                yield from map(read_place, batch.to_pylist())
 
     def rows(self, keys: Collection[str]) -> list[Row]:
         """Return all rows of the items with these keys, ordered by key, path and page."""
@@ -128,7 +108,7 @@ class Index:
             return []
         condition = f"key IN ({_quoted(keys)})"
         found = self._read(lambda table: table.search().where(condition).limit(2**31 - 1).to_arrow())
-        rows = [_row(record) for record in found.to_pylist()]
+        rows = [read_row(record) for record in found.to_pylist()]
         return sorted(rows, key=lambda row: (row.place.key, os.fsencode(row.place.path), row.place.page or 0))
 
     def find(self, prefix: str) -> str:
@@ -167,8 +147,8 @@ class Index:
         if vector.shape != (self.dim,):
             raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
         vector = np.asarray(vector, dtype=np.float32)
-        approximate = self._approximate().get(vectors) if len(self) >= self.exact_below else None
-        if approximate is None or approximate.recall < TARGET_RECALL:
+        approximate = load_approximate(self.directory).get(vectors) if len(self) >= self.exact_below else None
+        if approximate is None or not approximate.good:
             exact = self._in_memory(vectors)
             return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, min_score=min_score)
         excluded, limit = set(exclude_keys), top + len(exclude_keys)
@@ -190,9 +170,8 @@ class Index:
             for name in batch["modality"].to_pylist():
                 modalities[name] += 1
         num_places = sum(modalities.values())
-        approximate = list(self._approximate().values()) if num_places >= self.exact_below else []
-        recall = min((ann.recall for ann in approximate), default=1.0)
-        used = bool(approximate) and recall >= TARGET_RECALL
+        approximate = list(load_approximate(self.directory).values()) if num_places >= self.exact_below else []
+        used = bool(approximate) and all(found.good for found in approximate)
         files = (Path(folder) / name for folder, _, names in os.walk(self.directory) for name in names)
         return IndexStats(
             num_places=num_places,
@@ -202,7 +181,7 @@ class Index:
             embedder=self.embedder_name,
             dim=self.dim,
             search="approximate" if used else "exact",
-            recall=recall if used else 1.0,
+            recall=min(found.recall for found in approximate) if used else 1.0,
             size_bytes=sum(file.lstat().st_size for file in files if file.exists()),
         )
 
@@ -218,7 +197,7 @@ class Index:
             return
         table = self._table if self._is_there() else self._create()
         assert table is not None
-        batch = pa.Table.from_pylist([_record(row) for row in rows], schema=table.schema)
+        batch = pa.Table.from_pylist([write_row(row) for row in rows], schema=table.schema)
         table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(batch)
 
     def remove(self, ids: Sequence[str]) -> None:
@@ -236,49 +215,42 @@ class Index:
         if not self._is_there():
             return
         table, num_rows = self._opened(), len(self)
-        indexed = {name for config in table.list_indices() for name in config.columns}
         if num_rows >= _SCALAR_INDEX_FROM:
-            for column in {"id", "key"} - indexed:
+            indexed = {name for config in table.list_indices() for name in config.columns}
+            for column in sorted({"id", "key"} - indexed):
                 table.create_scalar_index(column)
-        known = self._approximate()
-        due = [] if num_rows < self.exact_below else [name for name in _COLUMNS if _stale(known.get(name), num_rows)]
-        partitions = max(16, num_rows // _ROWS_PER_PARTITION)
-        for name in due:
-            table.create_index(metric="dot", vector_column_name=_COLUMNS[name], index_type="IVF_FLAT", num_partitions=partitions)
+        if num_rows < self.exact_below:
+            self.compact()
+            return
+        known = load_approximate(self.directory)
+        built: dict[Vectors, tuple[int, int]] = {}
+        for vectors, column in VECTOR_COLUMNS.items():
+            if vectors in known and known[vectors].fits(num_rows):
+                built[vectors] = (known[vectors].num_rows_built, known[vectors].num_partitions)
+            else:
+                built[vectors] = (num_rows, num_partitions(num_rows))
+                table.create_index(metric="dot", vector_column_name=column, index_type="IVF_FLAT", num_partitions=built[vectors][1])
         self.compact()
-        if num_rows >= self.exact_below:
-            built = {name: (num_rows, partitions) if name in due else (known[name].num_rows_built, known[name].num_partitions) for name in _COLUMNS}
-            self._keep_approximate({name: self._measure(name, *built[name]) for name in _COLUMNS})
+        keep_approximate(self.directory, {vectors: self._tune(vectors, num_rows, built[vectors]) for vectors in VECTOR_COLUMNS})
 
     # ---- inside
 
-    def _measure(self, vectors: Vectors, num_rows_built: int, num_partitions: int) -> Approximate:
-        """Probe more partitions until the neighbours of a sample are found as exact search finds them."""
-        column, num_rows = _COLUMNS[vectors], len(self)
-        chosen = np.unique(np.linspace(0, num_rows - 1, _NUM_SAMPLES).astype(int))
-        queries, seen = [], 0
-        for matrix in self._matrices(column):
-            queries += [matrix[row - seen] for row in chosen if seen <= row < seen + len(matrix)]
-            seen += len(matrix)
-        noise = np.random.default_rng(0).normal(size=(len(queries), self.dim)) * 0.3 / np.sqrt(self.dim)
-        queries_QD = (np.stack(queries) + noise).astype(np.float32)
-        queries_QD /= np.linalg.norm(queries_QD, axis=1, keepdims=True)
-        best = exact_scores(self._matrices(column), queries_QD, _NUM_NEIGHBOURS)
-        probes, recall = 4, 0.0
-        while recall < TARGET_RECALL and probes < num_partitions * 2:
-            probes *= 2
+    def _tune(self, vectors: Vectors, num_rows: int, built: tuple[int, int]) -> Approximate:
+        def probe(query: np.ndarray, num_probes: int) -> np.ndarray:
+            return np.array([score for _, score in self._probe(query, vectors, NUM_NEIGHBOURS, num_probes, None)])
 
-            def find(query: np.ndarray, probes: int = probes) -> np.ndarray:
-                return np.array([score for _, score in self._probe(query, vectors, _NUM_NEIGHBOURS, probes, None)])
+        def batches() -> Iterator[np.ndarray]:
+            return (_matrix(batch[VECTOR_COLUMNS[vectors]], self.dim) for batch in self._scan([VECTOR_COLUMNS[vectors]]))
 
-            recall = measure_recall(find, queries_QD, best)
-        return Approximate(num_rows_built=num_rows_built, num_partitions=num_partitions, num_probes=probes, recall=recall)
+        return tune(probe, batches, num_rows, built)
 
     def _probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, modality: Collection[Modality] | None
     ) -> list[tuple[str, float]]:
         def ask(table: lancedb.table.Table) -> pa.Table:
-            query = table.search(vector, vector_column_name=_COLUMNS[vectors]).distance_type("dot").nprobes(num_probes).limit(limit)
+            query = table.search(vector, vector_column_name=VECTOR_COLUMNS[vectors])
+            assert isinstance(query, LanceVectorQueryBuilder)
+            query = query.distance_type("dot").nprobes(num_probes).limit(limit)
             if modality is not None:
                 query = query.where(f"modality IN ({_quoted(modality)})", prefilter=True)
             return query.select(["key", "_distance"]).to_arrow()
@@ -292,18 +264,15 @@ class Index:
             if vectors not in self._exact or self._exact[vectors][0] != version:
                 first: dict[str, Modality] = {}
                 parts = [np.empty((0, self.dim), dtype=np.float32)]
-                for batch in self._scan(["key", "modality", _COLUMNS[vectors]]):
+                for batch in self._scan(["key", "modality", VECTOR_COLUMNS[vectors]]):
                     new = []
                     for position, (key, modality) in enumerate(zip(batch["key"].to_pylist(), batch["modality"].to_pylist(), strict=True)):
                         if key not in first:
                             first[key] = modality
                             new.append(position)
-                    parts.append(_matrix(batch[_COLUMNS[vectors]], self.dim)[new])
+                    parts.append(_matrix(batch[VECTOR_COLUMNS[vectors]], self.dim)[new])
                 self._exact[vectors] = (version, ExactVectors(list(first), list(first.values()), np.concatenate(parts)))
             return self._exact[vectors][1]
-
-    def _matrices(self, column: str) -> Iterator[np.ndarray]:
-        return (_matrix(batch[column], self.dim) for batch in self._scan([column]))
 
     def _scan(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         reader = self._read(lambda table: table.search().select(columns).limit(2**31 - 1).to_batches())
@@ -360,33 +329,17 @@ class Index:
         metadata = {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
         found = (metadata["embedrl.embedder"], int(metadata["embedrl.dim"]))
         if int(metadata["embedrl.schema"]) != SCHEMA_VERSION:
-            raise StoreError(f"{str(self.directory)!r}: has layout {metadata['embedrl.schema']}, this version reads {SCHEMA_VERSION}; {_AGAIN}")
+            raise StoreError(
+                f"{str(self.directory)!r}: has layout {metadata['embedrl.schema']}, this version reads {SCHEMA_VERSION}; {_AGAIN}"
+            )
         if self._wanted is not None and found != self._wanted:
             (old, old_dim), (new, new_dim) = found, self._wanted
             made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
             raise StoreError(f"{str(self.directory)!r}: {made}. Use that Embedder, or {_AGAIN} with the new one")
         return found
 
-    def _approximate(self) -> dict[Vectors, Approximate]:
-        try:
-            found = json.loads((self.directory / _ANN_FILE).read_text())
-            return {name: Approximate(**found[name]) for name in _COLUMNS if name in found}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError, ValidationError) as error:
-            raise StoreError(f"{str(self.directory / _ANN_FILE)!r}: cannot be read; delete it and run `embedrl index` again") from error
-
-    def _keep_approximate(self, approximate: dict[Vectors, Approximate]) -> None:
-        fresh = self.directory / f"{_ANN_FILE}.new"
-        fresh.write_text(json.dumps({name: ann.model_dump() for name, ann in approximate.items()}, indent=1))
-        os.replace(fresh, self.directory / _ANN_FILE)
-
 
 _AGAIN = "delete that folder and run `embedrl index` again"
-
-
-def _stale(known: Approximate | None, num_rows: int) -> bool:
-    return known is None or num_rows >= 2 * known.num_rows_built
 
 
 def _schema(embedder: str, dim: int) -> pa.Schema:
@@ -400,31 +353,6 @@ def _schema(embedder: str, dim: int) -> pa.Schema:
     }  # fmt: skip
     metadata = {"embedrl.schema": str(SCHEMA_VERSION), "embedrl.embedder": embedder, "embedrl.dim": str(dim)}
     return pa.schema(list(fields.items()), metadata=metadata)
-
-
-def _record(row: Row) -> dict:
-    place = row.place
-    return {
-        **{name: getattr(row, name) for name in _AS_IS},
-        **place.model_dump(include={"id", "key", "page", "num_places", "reasoner"}),
-        **place.stamp.model_dump(),
-        "path": os.fsencode(place.path),
-        "name": os.fsencode(place.path.name).decode("utf-8", "replace"),
-        "text": row.text.encode("utf-8", "replace").decode(),
-        "plain_vector": row.plain,
-        "tcot_vector": row.tcot,
-    }
-
-
-def _place(record: dict) -> Place:
-    fields = {name: record[name] for name in ("id", "key", "page", "num_places", "reasoner")}
-    stamp = Stamp(size=record["size"], mtime_ns=record["mtime_ns"])
-    return Place(path=Path(os.fsdecode(record["path"])), stamp=stamp, **fields)
-
-
-def _row(record: dict) -> Row:
-    plain, tcot = (np.asarray(record[column], dtype=np.float32) for column in _COLUMNS.values())
-    return Row(place=_place(record), plain=plain, tcot=tcot, **{name: record[name] for name in _AS_IS})
 
 
 def _matrix(column: pa.Array, dim: int) -> np.ndarray:

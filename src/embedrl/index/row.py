@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,11 @@ class _Row(BaseModel):
 def place_id(path: Path, page: int | None) -> str:
     """Return the hash (32 hex digits) that names a place in an index."""
     return hashlib.sha256(os.fsencode(path) + b"\0" + str(page or "").encode()).hexdigest()[:32]
+
+
+def shown(path: Path) -> str:
+    """Return a path as text; bytes of a name that are no Unicode become replacement characters."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 class Stamp(_Row):
@@ -76,3 +82,34 @@ class Row(_Row):
     embedder: str
     created_s: float
     """When the row was made, seconds since 1970."""
+
+
+VECTOR_COLUMNS: dict[Vectors, str] = {"plain": "plain_vector", "tcot": "tcot_vector"}
+PLACE_COLUMNS = ["id", "key", "path", "page", "num_places", "size", "mtime_ns", "reasoner"]
+_SAME_NAME = sorted(Row.model_fields.keys() - {"place", "plain", "tcot"})
+
+
+def write_row(row: Row) -> dict[str, Any]:
+    """Return a row as the columns of the table. Paths are bytes: a name need not be valid Unicode."""
+    place = row.place
+    return {
+        **{name: getattr(row, name) for name in _SAME_NAME},
+        **place.model_dump(include={"id", "key", "page", "num_places", "reasoner"}),
+        **place.stamp.model_dump(),
+        "path": os.fsencode(place.path),
+        "name": os.fsencode(place.path.name).decode("utf-8", "replace"),
+        VECTOR_COLUMNS["plain"]: row.plain,
+        VECTOR_COLUMNS["tcot"]: row.tcot,
+    }
+
+
+def read_place(record: Mapping[str, Any]) -> Place:
+    """Read the columns `PLACE_COLUMNS`."""
+    fields = {name: record[name] for name in ("id", "key", "page", "num_places", "reasoner")}
+    return Place(path=Path(os.fsdecode(record["path"])), stamp=Stamp(size=record["size"], mtime_ns=record["mtime_ns"]), **fields)
+
+
+def read_row(record: Mapping[str, Any]) -> Row:
+    """Read the columns that `write_row` made."""
+    vectors = {name: np.asarray(record[column], dtype=np.float32) for name, column in VECTOR_COLUMNS.items()}
+    return Row(place=read_place(record), **vectors, **{name: record[name] for name in _SAME_NAME})

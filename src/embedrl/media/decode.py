@@ -1,4 +1,4 @@
-"""One door for every visual part: whatever it is, its pixels come out."""
+"""The one way from a visual part to pixels."""
 
 import PIL.Image
 
@@ -10,7 +10,7 @@ from embedrl.media.video import load_frames
 
 
 def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limits = DEFAULT) -> PIL.Image.Image | Frames:
-    """Decode a part: an image or page to an RGB picture, a video to at most `num_frames` frames. Raises MediaError."""
+    """Decode a part: RGB pixels of an image or a page, sampled frames of a video. Raises MediaError, naming the file."""
     match part:
         case Image():
             return load_image(part, limits)
@@ -21,5 +21,5 @@ def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limi
 
 
 def check(part: Image | Video | Page, limits: Limits = DEFAULT) -> None:
-    """Decode a part and forget it, so that what is broken shows now. Raises MediaError."""
+    """Decode a part and forget it. Raises MediaError, naming the file, if it cannot be used."""
     load_visual(part, limits=limits)

@@ -1,118 +1,173 @@
-"""Documents: pages of a PDF as pictures and as text. The only home of pypdfium2.
+"""Document pages: render them, read their text, and write pictures as a PDF with the same bytes every time.
 
-PDFium is not thread-safe, so one lock guards every call into it.
+PDFium is not thread-safe, so one lock guards every call. Rendering is done in steps, so that a hostile page can be given up.
 """
 
-import io
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import PIL.Image
 import pypdfium2
-import pypdfium2.raw
+import pypdfium2.raw as pdfium
 
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Page
-from embedrl.media.image import load_image
-from embedrl.media.store import DEFAULT, Limits, open_file
+from embedrl.media.image import to_rgb
+from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
 
-MAX_SCALE = 4.0
-"""Pixels per point (1/72 inch) at most: small pages are not blown up."""
-EPOCH = time.gmtime(0)
-"""The date inside the documents we write."""
+MAX_SIDE = 1600
+"""Longer side of a rendered page, in pixels: about 140 dpi for A4, where 8 point type can still be read."""
+MAX_DPI = 200
+"""Small pages are rendered at no more than this."""
+_POINTS_PER_INCH = 72
+_PDFIUM = threading.RLock()
 
-_LOCK = threading.RLock()
+
+def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
+    """Return how many pages a PDF has. Raises MediaError if it cannot be opened or has more than `max_pages`."""
+    with _document(path, limits) as document:
+        return len(document)
+
+
+def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) -> PIL.Image.Image:
+    """Render a page to RGB on white. A page that is nothing but one picture (a scan) is not enlarged beyond its own pixels."""
+    if page.path is None:
+        assert page.pixels is not None
+        return to_rgb(page.pixels)
+    with _page(page, limits) as opened:
+        width, height = opened.get_size()
+        if not (0 < width < math.inf and 0 < height < math.inf):
+            raise MediaError(f"{_name(page)}: has no area ({width} x {height} points)")
+        scale = min(max_side / max(width, height), MAX_DPI / _POINTS_PER_INCH, math.sqrt(limits.max_pixels / (width * height)))
+        scale = min(scale, _own_scale(opened) or scale)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return _render(opened, size, limits, _name(page))
+
+
+def page_text(page: Page, limits: Limits = DEFAULT) -> str:
+    """Return the text layer of a page, "" if it has none (a scan, or pixels in memory)."""
+    if page.path is None:
+        return ""
+    with _page(page, limits) as opened:
+        textpage = opened.get_textpage()
+        try:
+            num_chars = textpage.count_chars()
+            if num_chars > limits.max_text_chars:
+                raise MediaError(f"{_name(page)}: has {num_chars} characters, more than max_text_chars={limits.max_text_chars}")
+            text = textpage.get_text_range() if num_chars > 0 else ""
+        finally:
+            textpage.close()
+    return text.replace("\r\n", "\n").replace("\0", "").strip()
 
 
 @contextmanager
-def _open(path: Path, limits: Limits) -> Iterator[pypdfium2.PdfDocument]:
-    """Open a document within the limits, holding the lock until it is closed."""
-    name = repr(str(path))
-    with open_file(path, limits) as file, _LOCK:
+def _document(path: Path, limits: Limits) -> Generator[pypdfium2.PdfDocument]:
+    with _PDFIUM, open_regular(path, limits) as file:
         try:
             document = pypdfium2.PdfDocument(file)
         except pypdfium2.PdfiumError as error:
-            if error.err_code == pypdfium2.raw.FPDF_ERR_PASSWORD:
-                raise MediaError(f"{name}: is encrypted: save it without a password") from error
-            raise MediaError(f"{name}: is not a readable PDF ({error})") from error
+            if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
+                raise MediaError(f"{str(path)!r}: the PDF is encrypted; save a copy without a password") from error
+            raise MediaError(f"{str(path)!r}: is not a PDF, or is damaged") from error
         try:
-            if len(document) > limits.max_pages:
-                raise MediaError(f"{name}: has {len(document)} pages, more than max_pages={limits.max_pages}: split it or raise the limit")
-            if len(document) < 1:
-                raise MediaError(f"{name}: has no pages")
+            if not 1 <= len(document) <= limits.max_pages:
+                raise MediaError(f"{str(path)!r}: has {len(document)} pages; from 1 to max_pages={limits.max_pages} are read")
             yield document
-        except pypdfium2.PdfiumError as error:
-            raise MediaError(f"{name}: is damaged ({error})") from error
         finally:
             document.close()
 
 
 @contextmanager
-def _open_page(page: Page, limits: Limits) -> Iterator[pypdfium2.PdfPage]:
+def _page(page: Page, limits: Limits) -> Generator[pypdfium2.PdfPage]:
     assert page.path is not None
-    with _open(page.path, limits) as document:
+    with _document(page.path, limits) as document:
         if page.number > len(document):
-            raise MediaError(f"{str(page.path)!r}: has {len(document)} pages, so there is no page {page.number}")
-        opened = document[page.number - 1]
+            raise MediaError(f"{str(page.path)!r}: has {len(document)} pages, no page {page.number}")
+        try:
+            opened = document[page.number - 1]
+        except pypdfium2.PdfiumError as error:
+            raise MediaError(f"{_name(page)}: is damaged ({error})") from error
         try:
             yield opened
         finally:
             opened.close()
 
 
-def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
-    """Count the pages of a PDF. Raises MediaError for one that is broken, encrypted or over `max_pages`."""
-    with _open(path, limits) as document:
-        return len(document)
+def _name(page: Page) -> str:
+    return f"{str(page.path)!r}, page {page.number}"
 
 
-def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = 1600) -> PIL.Image.Image:
-    """Render a page to RGB whose longer side has at most `max_side` pixels; pixels in memory are only converted.
-
-    Raises MediaError for a document or page that is broken, encrypted, missing or over a limit.
-    """
-    if page.pixels is not None:
-        return load_image(page, limits)
-    if max_side < 1 or max_side * max_side > limits.max_pixels:
-        raise ConfigError(f"max_side={max_side}: give 1..{math.isqrt(limits.max_pixels)} (max_pixels={limits.max_pixels})")
-    with _open_page(page, limits) as opened:
-        width, height = opened.get_size()
-        if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
-            raise MediaError(f"{str(page.path)!r}: page {page.number} has no size")
-        scale = min(max_side / max(width, height), MAX_SCALE)
-        bitmap = opened.render(scale=scale)
-        try:
-            image = bitmap.to_pil().convert("RGB").copy()
-        finally:
-            bitmap.close()
-    # PDFium rounds sizes up, and very long pages keep a side of one pixel: hold the promise of max_side.
-    return image.crop((0, 0, min(image.width, max_side), min(image.height, max_side)))
+def _own_scale(page: pypdfium2.PdfPage) -> float | None:
+    """Return pixels per point of the picture on a page that holds nothing else."""
+    if pdfium.FPDFPage_CountObjects(page) != 1:
+        return None
+    only = next(iter(page.get_objects(max_depth=1)))
+    if not isinstance(only, pypdfium2.PdfImage):
+        return None
+    left, bottom, right, top = only.get_bounds()
+    width, height = only.get_px_size()
+    return max(width / max(right - left, 1), height / max(top - bottom, 1)) or None
 
 
-def page_text(page: Page, limits: Limits = DEFAULT) -> str:
-    """Return the text layer of a page ("" where there is none, and for pixels in memory), with newlines as line ends."""
-    if page.path is None:
-        return ""
-    with _open_page(page, limits) as opened:
-        layer = opened.get_textpage()
-        try:
-            if layer.count_chars() > limits.max_text_chars:
-                raise MediaError(f"{str(page.path)!r}: page {page.number} holds more than max_text_chars={limits.max_text_chars}")
-            return layer.get_text_bounded().replace("\r\n", "\n").strip()
-        finally:
-            layer.close()
+def _render(page: pypdfium2.PdfPage, size: tuple[int, int], limits: Limits, name: str) -> PIL.Image.Image:
+    deadline = time.monotonic() + limits.decode_timeout_s
+    bitmap = pypdfium2.PdfBitmap.new_native(*size, pdfium.FPDFBitmap_BGRx)
+    bitmap.fill_rect((255, 255, 255, 255), 0, 0, *size)
+    pause = pdfium.IFSDK_PAUSE(version=1)
+    pypdfium2.internal.set_callback(pause, "NeedToPauseNow", lambda _: time.monotonic() > deadline)
+    try:
+        status = pdfium.FPDF_RenderPageBitmap_Start(bitmap, page, 0, 0, *size, 0, pdfium.FPDF_ANNOT, pause)
+    finally:
+        pdfium.FPDF_RenderPage_Close(page)
+    if status == pdfium.FPDF_RENDER_TOBECONTINUED:
+        raise MediaError(f"{name}: rendering took longer than decode_timeout_s={limits.decode_timeout_s:g}")
+    if status != pdfium.FPDF_RENDER_DONE:
+        raise MediaError(f"{name}: cannot be rendered")
+    return bitmap.to_pil().convert("RGB")
 
 
-def save_pdf(images: Sequence[PIL.Image.Image], path: Path) -> None:
-    """Write pictures as the pages of a PDF (1 pixel = 1 point); the same pixels always give the same bytes."""
+def save_pdf(images: Sequence[PIL.Image.Image], path: Path, dpi: float = _POINTS_PER_INCH) -> None:
+    """Write one page per picture, without loss (Flate) and without dates or ids, so equal pictures give equal bytes."""
     if not images:
-        raise ConfigError(f"{str(path)!r}: a document needs at least one page")
-    first, *others = (image.convert("RGB") for image in images)
-    buffer = io.BytesIO()
-    dates = {"creationDate": EPOCH, "modDate": EPOCH}
-    first.save(buffer, "PDF", save_all=True, append_images=others, quality=95, subsampling=0, resolution=72.0, **dates)
-    path.write_bytes(buffer.getvalue())
+        raise ConfigError(f"{str(path)!r}: a PDF needs at least one page")
+    kids = " ".join(f"{3 + 3 * number} 0 R" for number in range(len(images)))
+    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Count {len(images)} /Kids [{kids}] >>".encode()]
+    for number, image in enumerate(images):
+        rgb = to_rgb(image)
+        width, height = (f"{side * _POINTS_PER_INCH / dpi:.2f}".rstrip("0").rstrip(".") for side in rgb.size)
+        page, drawing, picture = (3 + 3 * number + offset for offset in range(3))
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents {drawing} 0 R "
+            f"/Resources << /XObject << /P {picture} 0 R >> >> >>".encode(),
+            _stream("", f"q {width} 0 0 {height} 0 0 cm /P Do Q".encode()),
+            _stream(
+                f"/Type /XObject /Subtype /Image /Width {rgb.width} /Height {rgb.height} /ColorSpace /DeviceRGB "
+                "/BitsPerComponent 8 /Filter /FlateDecode ",
+                zlib.compress(rgb.tobytes(), 9),
+            ),
+        ]
+        assert len(objects) == page + 2
+    write_bytes(path, _assemble(objects))
+
+
+def _stream(entries: str, data: bytes) -> bytes:
+    return f"<< {entries}/Length {len(data)} >>\nstream\n".encode() + data + b"\nendstream"
+
+
+def _assemble(objects: Sequence[bytes]) -> bytes:
+    """Number the objects, and add the table of where each one starts (ISO 32000-1, 7.5)."""
+    pdf = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
+    starts = []
+    for number, body in enumerate(objects, 1):
+        starts.append(len(pdf))
+        pdf += f"{number} 0 obj\n".encode() + body + b"\nendobj\n"
+    table = len(pdf)
+    pdf += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n".encode()
+    pdf += b"".join(f"{start:010d} 00000 n \n".encode() for start in starts)
+    pdf += f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n".encode()
+    return bytes(pdf)

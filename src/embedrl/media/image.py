@@ -1,7 +1,11 @@
-"""Still pictures: any accepted file becomes upright 8-bit RGB, or a MediaError that names it."""
+"""Stills: decode them to 8-bit RGB, upright, on white; and write them to the same bytes every time."""
 
 import io
+import math
+import threading
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -9,87 +13,94 @@ import PIL.ImageOps
 
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Image, Page
-from embedrl.media.store import DEFAULT, Limits, open_file
+from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-DRAFT_ABOVE = 4096
-"""JPEGs with a longer side, in pixels, are decoded at 1/2, 1/4 or 1/8 of their size ..."""
-DRAFT_SIDE = 2048
-"""... with the longer side never below this."""
+_FILTERS = threading.Lock()
+_ENCODERS = {
+    ".png": ("PNG", {"compress_level": 6}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
 
 
 def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Image.Image:
-    """Decode a picture to upright RGB: the first frame of an animation, transparency on white, 16 bits scaled to 8.
+    """Decode a still to RGB; pixels in memory are only converted. Of an animation this is the first frame.
 
-    Pixels in memory are only converted. Raises MediaError for a file that is broken, not allowed or over a limit.
+    EXIF rotation is applied, transparency is laid on white, 16-bit greys are scaled to 8 bits, and stills above
+    `max_kept_pixels` come scaled down. Raises MediaError, naming the file, for whatever cannot be decoded in full.
     """
-    if isinstance(source, Image | Page):
-        if source.pixels is not None:
-            return _to_rgb(source.pixels)
-        if isinstance(source, Page):
-            raise ConfigError("load_image got a Page that names a file: render it with media.document.load_page")
-        assert source.path is not None
-        source = source.path
-    return _decode(source, limits)
-
-
-def _decode(path: Path, limits: Limits) -> PIL.Image.Image:
-    formats = (*FORMATS, "TIFF") if limits.allow_tiff else FORMATS
-    with open_file(path, limits) as file:
+    if isinstance(source, Image | Page) and source.pixels is not None:
+        return to_rgb(source.pixels)
+    if isinstance(source, Page):
+        raise ConfigError(f"load_image got page {source.number} of {str(source.path)!r}: render it with load_page")
+    path = source.path if isinstance(source, Image) else source
+    assert path is not None
+    with open_regular(path, limits) as file:
+        # Boundary: Pillow lets through whatever its decoders trip over (struct.error, KeyError, SyntaxError, …).
         try:
-            with PIL.Image.open(file, formats=formats) as image:
-                width, height = image.size
-                if width * height > limits.max_pixels:
-                    raise MediaError(
-                        f"{str(path)!r}: {width} x {height} pixels are more than max_pixels={limits.max_pixels}: scale it down or raise the limit"
-                    )
-                if image.format == "JPEG" and max(width, height) > DRAFT_ABOVE:
-                    scale = DRAFT_SIDE / max(width, height)
-                    image.draft(None, (max(1, round(width * scale)), max(1, round(height * scale))))
-                image.load()
-                return _to_rgb(PIL.ImageOps.exif_transpose(image))
-        except MediaError:
-            raise
+            return _decode(file, limits)
+        except MediaError as error:
+            raise MediaError(f"{str(path)!r}: {error}") from error
+        except PIL.Image.DecompressionBombError as error:
+            raise MediaError(f"{str(path)!r}: declares more than max_pixels={limits.max_pixels} pixels") from error
         except PIL.UnidentifiedImageError as error:
-            hint = "" if limits.allow_tiff else " (TIFF needs allow_tiff=True)"
-            raise MediaError(f"{str(path)!r}: is not a readable {', '.join(formats)} file{hint}") from error
-        # A boundary: on hostile bytes Pillow's decoders raise a dozen types, from struct.error to SyntaxError.
+            known = ", ".join(limits.image_formats) + ("" if limits.allow_tiff else "; TIFF with allow_tiff")
+            raise MediaError(f"{str(path)!r}: is not an image of a format we read ({known})") from error
         except Exception as error:
-            raise MediaError(f"{str(path)!r}: cannot be decoded ({type(error).__name__}: {error})") from error
+            raise MediaError(f"{str(path)!r}: the image is damaged or cut short ({error})") from error
 
 
-def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    if image.mode == "RGB":
-        # Not a decoder's lazy subclass: the caller gets pixels that depend on no open file.
-        return image if type(image) is PIL.Image.Image else image.copy()
-    if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        return PIL.Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return _stretched(image)
+def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
+    # Our own limit decides, by the header; Pillow's warning on the way would only be noise (its hard limit still raises).
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        image = PIL.Image.open(file, formats=limits.image_formats)
+    with image:
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise MediaError(f"declares {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
+        shrink = _shrink(width * height, limits.max_kept_pixels)
+        if shrink > 1:
+            image.draft(None, (math.ceil(width / shrink), math.ceil(height / shrink)))
+        image.load()
+        upright = PIL.ImageOps.exif_transpose(image)
+        shrink = _shrink(upright.width * upright.height, limits.max_kept_pixels)
+        rgb = to_rgb(upright)
+        return rgb.reduce(shrink) if shrink > 1 else rgb
+
+
+def _shrink(pixels: int, kept: int) -> int:
+    """Return the smallest power of two to divide both sides by."""
+    return 2 ** max(0, math.ceil(math.log2(pixels / kept) / 2)) if pixels > kept else 1
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a picture of any mode as 8-bit RGB on white; an RGB picture without a transparent colour comes back as it is."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep(image)
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", layer.size, "white")
-        return PIL.Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+        layered = image.convert("RGBA")
+        white = PIL.Image.new("RGBA", layered.size, "white")
+        return PIL.Image.alpha_composite(white, layered).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _stretched(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Scale 32-bit values, whose range no header tells, from their own minimum and maximum to 0..255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    scaled = (values - low) * (255 / (high - low)) if high > low else values * 0
-    return PIL.Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+def _from_deep(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode == "F":
+        raise MediaError("holds floating point pixels, which have no fixed white; convert it to 8 or 16 bits")
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65_535:
+        raise MediaError("holds pixels of more than 16 bits; convert it to 8 or 16 bits")
+    return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
 def save_image(image: PIL.Image.Image, path: Path) -> None:
-    """Write PNG or JPEG (quality 95), as the suffix says; the same pixels always give the same bytes."""
+    """Write RGB pixels and nothing else (no metadata) as PNG, or as JPEG without chroma subsampling, by the suffix."""
+    if path.suffix.lower() not in _ENCODERS:
+        raise ConfigError(f"{str(path)!r}: images are written as {', '.join(_ENCODERS)}")
+    encoding, options = _ENCODERS[path.suffix.lower()]
+    rgb = to_rgb(image).copy()
+    rgb.info = {}
     buffer = io.BytesIO()
-    match path.suffix.lower():
-        case ".png":
-            image.convert("RGB").save(buffer, "PNG", compress_level=6)
-        case ".jpg" | ".jpeg":
-            image.convert("RGB").save(buffer, "JPEG", quality=95, subsampling=0)
-        case suffix:
-            raise ConfigError(f"cannot write {str(path)!r}: suffix {suffix!r} is none of .png, .jpg, .jpeg")
-    path.write_bytes(buffer.getvalue())
+    rgb.save(buffer, encoding, **options)
+    write_bytes(path, buffer.getvalue())

@@ -1,10 +1,9 @@
-"""Local files: what may be opened, what a file holds, how much of it is read. No file is trusted for its name.
+"""Files as they come: what kind of medium a file is, the limits it has to keep, and walking a folder of them.
 
-Everything in this layer opens files through `open_file`, which refuses what is not a regular file (a pipe or a device
-would hang or never end) and what is empty or too large.
+Nothing here trusts a name. A file is opened once, without waiting (a FIFO would wait for ever), and must then prove to be a
+regular file within the limits; its kind comes from its first bytes.
 """
 
-import codecs
 import os
 import stat
 from collections.abc import Iterator
@@ -15,164 +14,194 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError
 
-Kind = Literal["image", "video", "page", "text"]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts"})
-PAGE_SUFFIXES = frozenset({".pdf"})
-SNIFF_BYTES = 65_536
-"""How much of a file is read to tell what it holds."""
-
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
-_BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
-_TEXT_CONTROLS = frozenset(b"\t\n\v\f\r\x1b")
+MediaKind = Literal["image", "video", "page", "text"]
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
 
 
 class Limits(BaseModel):
-    """How much of a foreign file is accepted; whatever exceeds a limit is a MediaError that names it."""
+    """What one file may cost. Whatever is larger is refused with a MediaError before it is decoded, where its header tells."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    max_bytes: int = Field(default=4 * 1024**3, ge=1)
-    """Largest file, in bytes."""
-    max_pixels: int = Field(default=80_000_000, ge=1)
-    """Largest picture or video frame, in pixels (width x height); read from the header, before decoding."""
+    max_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """Size of a file, in bytes."""
+    max_pixels: int = Field(default=100_000_000, ge=1, le=178_000_000)
+    """Width times height of a still, of a frame or of a rendered page, as the file declares it."""
+    max_kept_pixels: int = Field(default=16_000_000, ge=1)
+    """A larger still is scaled down by 2, 4, 8, … while it is loaded, until it has at most so many pixels."""
     max_frames: int = Field(default=20_000, ge=1)
-    """Most frames of one video that are decoded to reach the sampled ones."""
+    """Frames that are decoded to sample one video (most of them are only stepped over)."""
     max_duration_s: float = Field(default=6 * 3600.0, gt=0)
-    """Longest video, in seconds."""
-    max_pages: int = Field(default=2000, ge=1)
-    """Most pages of a document."""
+    """Length of a video, in seconds."""
+    max_pages: int = Field(default=2_000, ge=1)
+    """Pages of a document."""
     max_text_chars: int = Field(default=1_000_000, ge=1)
-    """Longest text file, in characters."""
+    """Characters of a text file, or of the text of a page."""
     decode_timeout_s: float = Field(default=60.0, gt=0)
-    """Longest decoding of one video, in seconds of wall clock."""
+    """Time for decoding one video or rendering one page, in seconds; checked between frames and between rendering steps."""
     allow_tiff: bool = False
-    """Accept TIFF, whose decoder has the longest record of security holes."""
+    """Decode TIFF too. Off, because its decoders are many and old."""
+
+    @property
+    def image_formats(self) -> tuple[ImageFormat, ...]:
+        """Formats of stills that are decoded at all."""
+        formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+        return (*formats, "TIFF") if self.allow_tiff else formats
 
 
 DEFAULT = Limits()
 
 
-def open_file(path: Path, limits: Limits = DEFAULT) -> BinaryIO:
-    """Open a regular, non-empty file within `max_bytes` for reading. Never blocks; raises MediaError naming the file."""
+def open_regular(path: Path, limits: Limits = DEFAULT) -> BinaryIO:
+    """Open a regular, non-empty file within the byte limit; never waits. Raises MediaError for anything else."""
     try:
-        reason = refusal(path.stat())
-        if reason is None:
-            # The file may have been swapped since: open without blocking, and look again at what was opened.
-            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-            opened = os.fstat(file.fileno())
-            reason = refusal(opened) or _size_refusal(opened.st_size, limits)
-            if reason is None:
-                return file
-            file.close()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise MediaError(f"{str(path)!r}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    raise MediaError(f"{str(path)!r}: {reason}")
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 (the caller closes it)
+    except (OSError, ValueError) as error:
+        broken = path.is_symlink() and not path.exists() if isinstance(error, FileNotFoundError) else False
+        reason = "is a link to nothing" if broken else f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise MediaError(f"{str(path)!r}: {reason}") from error
+    status = os.fstat(file.fileno())
+    problem = None
+    if not stat.S_ISREG(status.st_mode):
+        problem = "is not a regular file (a folder, a device, a pipe or a socket)"
+    elif status.st_size == 0:
+        problem = "is empty (0 bytes)"
+    elif status.st_size > limits.max_bytes:
+        problem = f"has {status.st_size} bytes, more than max_bytes={limits.max_bytes}"
+    if problem:
+        file.close()
+        raise MediaError(f"{str(path)!r}: {problem}")
+    return file
 
 
-def refusal(status: os.stat_result) -> str | None:
-    """Say why something with this stat is no file to read; None if it is a regular file."""
-    names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-    if stat.S_ISREG(status.st_mode):
-        return None
-    return f"is {names.get(stat.S_IFMT(status.st_mode), 'something else')}, not a regular file"
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Opening a FIFO for reading blocks until someone writes; regular files ignore the flag (and Windows lacks it).
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
-def _size_refusal(size: int, limits: Limits) -> str | None:
-    if size == 0:
-        return "is empty (0 bytes)"
-    if size > limits.max_bytes:
-        return f"has {size} bytes, more than max_bytes={limits.max_bytes}: raise the limit or make the file smaller"
-    return None
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: a reader, or a second start after a crash, never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def media_kind(path: Path, limits: Limits = DEFAULT) -> Kind | None:
-    """Tell what a file holds from its first bytes; None for what is no supported medium.
+_HEAD_BYTES = 4096
+_SUFFIXES: dict[MediaKind, tuple[str, ...]] = {
+    "image": (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp"),
+    "video": (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"),
+    "page": (".pdf",),
+}
+_STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ")
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
+_HIGH = bytes(range(127, 256))
+_AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 
-    A picture of one format named like another is fine. A name that promises an image, a video or a document which the
-    bytes do not keep is a MediaError, and so is a file that cannot be read.
+
+def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
+    """Say what a file is by its first bytes; None for what we do not read (archives, audio, unknown formats …).
+
+    A wrong name among media is forgiven (a JPEG called .png). Raises MediaError for a file that cannot be opened, and for one
+    whose name promises an image, a video or a PDF while its content is neither.
     """
-    with open_file(path, limits) as file:
-        try:
-            head = file.read(SNIFF_BYTES)
-        except OSError as error:
-            raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
-    found = _sniff(head)
-    promised = path.suffix.lower()
-    if found in (None, "text") and promised in IMAGE_SUFFIXES | VIDEO_SUFFIXES | PAGE_SUFFIXES:
-        holds = "plain text" if found == "text" else "no image, video or document that is supported"
-        raise MediaError(f"{str(path)!r}: is named {promised!r} but holds {holds}: rename or re-export it")
-    return found
+    with open_regular(path, limits) as file:
+        head = file.read(_HEAD_BYTES)
+    kind = sniff(head, limits)
+    promised = next((name for name, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+    if promised and kind in (None, "text"):
+        found = "plain text" if kind == "text" else "no format we read"
+        noun = {"image": "an image", "video": "a video", "page": "a PDF"}[promised]
+        raise MediaError(f"{str(path)!r}: is named like {noun}, but holds {found}; rename or convert it")
+    return kind
 
 
-def _sniff(head: bytes) -> Kind | None:
-    if _is_image(head):
+def sniff(head: bytes, limits: Limits = DEFAULT) -> MediaKind | None:
+    """Say what kind of medium starts with these bytes (give 4 KiB, or the whole file if it is shorter)."""
+    if still_format(head) in limits.image_formats:
         return "image"
-    if _is_video(head):
+    if container_format(head):
         return "video"
-    if b"%PDF-" in head[:1024]:
+    textual = looks_textual(head)
+    if head.lstrip(b"\xef\xbb\xbf\0\t\n\f\r ").startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not textual):
         return "page"
-    return "text" if text_encoding(head) else None
+    return "text" if textual else None
 
 
-def _is_image(head: bytes) -> bool:
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")):
-        return True
+def still_format(head: bytes) -> ImageFormat | None:
+    """Name the format of a still by its first bytes."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head[:2] == b"BM" and len(head) > 18 and head[6:10] == b"\0\0\0\0" and head[15:18] == b"\0\0\0":
+        return "BMP"
+    return "TIFF" if head.startswith((b"II*\0", b"MM\0*")) else None
+
+
+def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
+    """Name the demuxer of a video container by its first bytes; None for stills and audio in the same wrapping."""
+    if head[4:8] == b"ftyp":
+        return None if head[8:12] in _STILL_BRANDS + _AUDIO_BRANDS else "mov"
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and not looks_textual(head):
+        return "mov"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
+
+
+def looks_textual(data: bytes) -> bool:
+    """Say whether bytes read as text: a Unicode byte order mark, or next to no control characters."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
-    return head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES
+    num_controls = len(data) - len(data.translate(None, _CONTROLS))
+    return b"\0" not in data and num_controls <= len(data) // 200 and _few_odd_bytes(data)
 
 
-def _is_video(head: bytes) -> bool:
-    if head[4:8] in _MP4_BOXES and head[0] < 0x20:
-        return not (head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS)
-    if head.startswith((b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba")):
-        return True
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return True
-    return len(head) > 376 and head[0] == head[188] == head[376] == 0x47 and b"\x00" in head[:376]
-
-
-def text_encoding(data: bytes) -> str | None:
-    """Name the encoding that text bytes are in; None for binary data. The end may be cut within a character."""
-    if data.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    if any(byte < 0x20 and byte not in _TEXT_CONTROLS for byte in set(data)) or not data:
-        return None
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(data)
-    except UnicodeDecodeError:
-        # Western text has few high bytes; compressed or encrypted data has as many as low ones.
-        return "latin-1" if sum(byte >= 0x80 for byte in data) <= 0.3 * len(data) else None
-    return "utf-8"
+def _few_odd_bytes(data: bytes) -> bool:
+    # A multi-byte character may be cut at the end of what was read.
+    for end in (len(data), len(data) - 1, len(data) - 2, len(data) - 3):
+        try:
+            data[: max(end, 0)].decode("utf-8")
+            return True
+        except UnicodeDecodeError:
+            continue
+    return len(data) - len(data.translate(None, _HIGH)) <= 0.3 * len(data)
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield every file under a folder in sorted order, with None, or with the reason why it cannot be used.
+    """Yield every file below a folder, sorted within each folder, with None, or with the reason why it cannot be used.
 
-    Hidden files and folders are skipped. Links to files are followed, links to folders are reported and not followed, so
-    no loop and no way out of the folder exists. Nothing is opened.
+    Hidden files and folders are skipped. Links are followed, but no folder is entered twice. Raises MediaError if `folder` itself
+    is not a folder.
     """
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        yield folder, f"cannot be listed ({error.strerror})"
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        path = folder / entry.name
+    if not folder.is_dir():
+        raise MediaError(f"{str(folder)!r}: is not a folder")
+    yield from _walk(folder)
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
+    seen: set[tuple[int, int]] = set()
+    pending = [top]
+    while pending:
+        path = pending.pop()
         try:
-            status = entry.stat()
-            if entry.is_dir(follow_symlinks=False):
-                yield from walk(path)
-            elif entry.is_dir():
-                yield path, "is a link to a folder, which is not followed: give that folder itself"
-            else:
-                yield path, refusal(status)
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield path, None
+            elif not stat.S_ISDIR(status.st_mode):
+                yield path, "is not a regular file (a device, a pipe or a socket)"
+            elif (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                inside = sorted((child for child in path.iterdir() if not child.name.startswith(".")), reverse=True)
+                pending.extend(inside)
         except OSError as error:
-            yield path, "is a broken link" if entry.is_symlink() else f"cannot be read ({error.strerror})"
+            broken = path.is_symlink() and isinstance(error, FileNotFoundError)
+            yield path, "is a link to nothing" if broken else f"cannot be read ({error.strerror})"

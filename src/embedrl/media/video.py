@@ -1,237 +1,268 @@
-"""Videos: a few frames of a span, each with the time at which it is truly shown. The only home of PyAV.
+"""Videos: sample frames with their true times, and write frames to the same bytes every time.
 
-FFmpeg gets an open file rather than a name, so no URL, playlist or second file can be reached through it, and only the
-containers and codecs named here. Frame times come from the packets, never from a frame rate.
+Two passes. The first reads packet headers only and gives the exact time of every frame, whatever the frame rate does, so the
+frames to show are chosen before anything is decoded. The second seeks to the key frame before each chosen frame and decodes up to
+it. FFmpeg is given an open file and the name of one demuxer, so a file cannot make it fetch another file or address.
 """
 
-import bisect
 import io
+import math
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
+import numpy as np
 import PIL.Image
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import ConfigError, EmbedRLError, MediaError
+from embedrl.media.container import missing_bytes
 from embedrl.media.content import Frames, Video
-from embedrl.media.store import DEFAULT, Limits, open_file
+from embedrl.media.image import to_rgb
+from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts"
-CODECS = "h264,hevc,vp8,vp9,av1,libdav1d,mpeg4,mpeg2video,mpeg1video,mjpeg,aac,mp3,mp3float,opus,vorbis,ac3,flac,pcm_s16le"
-CLOCK = Fraction(1, 90_000)
-"""Time base of the videos we write, in seconds."""
-
-
-class _Reader:
-    """One open video: its stream, the times of its frames, and what may still be spent on it."""
-
-    def __init__(self, path: Path, container: InputContainer, limits: Limits) -> None:
-        self.name, self.container, self.limits = repr(str(path)), container, limits
-        self.deadline = time.monotonic() + limits.decode_timeout_s
-        streams = [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
-            raise MediaError(f"{self.name}: has no video stream")
-        self.stream: VideoStream = streams[0]
-        if self.stream.time_base is None or self.stream.codec_context is None:
-            raise MediaError(f"{self.name}: its video stream cannot be decoded")
-        self.time_base: Fraction = self.stream.time_base
-        self.check_size(self.stream.codec_context.width, self.stream.codec_context.height)
-        self.pts: list[int] = []
-        self.keys: list[int] = []
-        self.end_s = self._index()
-
-    def check_size(self, width: int, height: int) -> None:
-        if width < 1 or height < 1:
-            raise MediaError(f"{self.name}: its frames have no size")
-        if width * height > self.limits.max_pixels:
-            raise MediaError(f"{self.name}: frames of {width} x {height} pixels are more than max_pixels={self.limits.max_pixels}")
-
-    def check_time(self) -> None:
-        if time.monotonic() > self.deadline:
-            raise MediaError(f"{self.name}: takes longer than decode_timeout_s={self.limits.decode_timeout_s:g}: shorten it or raise the limit")
-
-    def seconds(self, pts: int) -> float:
-        """Time since the first frame."""
-        return float((pts - self.pts[0]) * self.time_base)
-
-    def _index(self) -> float:
-        """Read all packets without decoding them. Returns when the video ends, in seconds since its first frame."""
-        last, ends = 0, 0
-        for packet in self.container.demux(self.stream):
-            self.check_time()
-            pts = packet.dts if packet.pts is None else packet.pts
-            if pts is None or packet.is_discard:
-                continue
-            if packet.is_corrupt:
-                raise MediaError(f"{self.name}: is damaged or cut off near frame {len(self.pts) + 1}")
-            self.pts.append(pts)
-            if packet.is_keyframe:
-                self.keys.append(pts)
-            last, ends = max(last, pts), max(ends, pts + (packet.duration or 0))
-        if not self.pts:
-            raise MediaError(f"{self.name}: holds no frames")
-        self.pts.sort()
-        self.keys.sort()
-        if ends <= last:  # no packet tells how long it lasts: as long as an average one
-            ends = last + (last - self.pts[0]) // max(1, len(self.pts) - 1)
-        end_s = self.seconds(ends)
-        self._check_complete(end_s)
-        if end_s > self.limits.max_duration_s:
-            raise MediaError(f"{self.name}: lasts {end_s:.0f} s, more than max_duration_s={self.limits.max_duration_s:g}")
-        return end_s
-
-    def _check_complete(self, end_s: float) -> None:
-        """An index or header that promises much more than the packets hold means a file that was cut off."""
-        promised = float(self.stream.duration * self.time_base) if self.stream.duration else 0.0
-        cut = any(entry.pos + entry.size > self.container.size for entry in self.stream.index_entries if entry.pos >= 0)
-        if cut or end_s < 0.9 * promised - 0.5:
-            raise MediaError(f"{self.name}: is cut off: {len(self.pts)} frames up to {end_s:.1f} s are there")
-
-    def frames(self, wanted: Sequence[int]) -> Iterator[VideoFrame]:
-        """Decode the frames at these (sorted) times, jumping to a keyframe wherever that skips work."""
-        decoded, position, stream_frames = 0, None, iter(())
-        for pts in wanted:
-            if position is not None and position >= pts:
-                continue
-            key = bisect.bisect_right(self.keys, pts) - 1
-            if position is None or (key >= 0 and self.keys[key] > position):
-                self.container.seek(self.keys[max(key, 0)] if self.keys else self.pts[0], stream=self.stream)
-                stream_frames = self.container.decode(self.stream)
-            for frame in stream_frames:
-                decoded += 1
-                self.check_time()
-                self.check_size(frame.width, frame.height)
-                if decoded > self.limits.max_frames:
-                    raise MediaError(f"{self.name}: more than max_frames={self.limits.max_frames} must be decoded: shorten the span or raise the limit")
-                if frame.pts is not None and frame.pts >= pts:
-                    position = frame.pts
-                    yield frame
-                    break
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
+_BUFFER_BYTES = 256 * 1024
 
 
-@contextmanager
-def _open(path: Path, limits: Limits) -> Iterator[_Reader]:
-    name = repr(str(path))
-    options = {"format_whitelist": CONTAINERS, "codec_whitelist": CODECS, "protocol_whitelist": "none"}
-    with open_file(path, limits) as file:
-        try:
-            with av.open(file, "r", container_options=options, metadata_errors="replace") as container:
-                yield _Reader(path, container, limits)
-        # A boundary: what PyAV raises on hostile bytes; its errors subclass OSError, ValueError and more.
-        except (av.FFmpegError, OSError, EOFError, UnicodeError, OverflowError, MemoryError) as error:
-            raise MediaError(f"{name}: cannot be decoded as a video ({type(error).__name__}: {error})") from error
+class _Index(NamedTuple):
+    """Times of all frames of a stream in order of display, in ticks of its time base."""
+
+    ticks: list[int]
+    key_ticks: list[int]
+    end: int
+
+
+class _Opened(NamedTuple):
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    limits: Limits
+    deadline: float
 
 
 def load_frames(video: Video, num_frames: int, limits: Limits = DEFAULT) -> Frames:
-    """Sample at most `num_frames` RGB frames, evenly in time over the span, each with its time since the video's start.
+    """Sample frames evenly over the video's span, RGB and upright, with their times in seconds from the first frame of the file.
 
-    A span is cut into `num_frames` equal parts, and the frame on screen in the middle of each part is taken; where frames
-    are too sparse for that, neighbours are, so that no frame comes twice. A span with fewer frames gives them all.
-    Raises MediaError for what is broken, not a video, over a limit, or a span outside the video.
+    Each frame is the one on screen in the middle of its share of the span; none is shown twice. A span with fewer frames gives all
+    it has. Raises MediaError, naming the file, if it is damaged, cut short, or breaks a limit.
     """
     if num_frames < 1:
         raise ConfigError(f"num_frames={num_frames}: give at least 1")
     if video.frames is not None:
         times = video.frames.times_s
-        step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
-        chosen = _sample(times, times[-1] + step, num_frames, video)
-        return Frames(
-            tuple(image.convert("RGB") for image in (video.frames.images[index] for index in chosen)), tuple(times[index] for index in chosen)
-        )
+        chosen = sample(times, _end(times), video.start_s, video.end_s, num_frames)
+        return Frames(tuple(to_rgb(video.frames.images[i]) for i in chosen), tuple(float(times[i]) for i in chosen))
     assert video.path is not None
-    with _open(video.path, limits) as reader:
-        times = [reader.seconds(pts) for pts in reader.pts]
-        wanted = [reader.pts[index] for index in _sample(times, reader.end_s, num_frames, video)]
-        images, shown = [], []
-        for frame in reader.frames(wanted):
-            assert frame.pts is not None
-            images.append(_upright(frame))
-            shown.append(reader.seconds(frame.pts))
-        if not images:
-            raise MediaError(f"{reader.name}: none of its frames can be decoded")
-        return Frames(tuple(images), tuple(shown))
-
-
-def _sample(times_s: Sequence[float], end_s: float, num_frames: int, video: Video) -> list[int]:
-    """Choose indices into the (sorted) times of all frames."""
-    start = max(video.start_s, times_s[0])
-    end = end_s if video.end_s is None else min(video.end_s, end_s)
-    where = repr(str(video.path)) if video.path else "a video in memory"
-    if video.start_s < 0 or end < start or (video.start_s > times_s[-1] and video.start_s >= end_s):
-        raise MediaError(f"{where}: the span {video.start_s:g}..{video.end_s} s lies outside its {end_s:.2f} s, or ends before it starts")
-    first = bisect.bisect_right(times_s, start) - 1  # on screen when the span starts
-    stop = max(bisect.bisect_left(times_s, end), first + 1)
-    count = min(num_frames, stop - first)
-    chosen: list[int] = []
-    for part in range(count):
-        middle = start + (end - start) * (part + 0.5) / count
-        index = bisect.bisect_right(times_s, middle, first, stop) - 1
-        lowest = chosen[-1] + 1 if chosen else first
-        chosen.append(min(max(index, lowest), stop - (count - part)))
-    return chosen
-
-
-def _upright(frame: VideoFrame) -> PIL.Image.Image:
-    image = frame.to_image()
-    turn = frame.rotation % 360  # counter-clockwise
-    return image.rotate(turn, expand=True) if turn else image
+    with _open(video.path, limits) as opened:
+        index = _read_index(opened)
+        base = opened.stream.time_base or Fraction(1, 1)
+        times = [float((tick - index.ticks[0]) * base) for tick in index.ticks]
+        end_s = float((index.end - index.ticks[0]) * base)
+        try:
+            chosen = sample(times, end_s, video.start_s, video.end_s, num_frames)
+        except MediaError as error:
+            raise MediaError(f"{str(video.path)!r}: {error}") from error
+        found = _decode(opened, index, [index.ticks[i] for i in chosen])
+        return Frames(tuple(image for _, image in found), tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in found))
 
 
 def duration_s(path: Path, limits: Limits = DEFAULT) -> float:
-    """Return how long a video lasts, from its first frame to the end of its last, in seconds. Raises MediaError."""
-    with _open(path, limits) as reader:
-        return reader.end_s
+    """Return the length of a video in seconds, from its first frame to the end of its last."""
+    with _open(path, limits) as opened:
+        index = _read_index(opened)
+        return float((index.end - index.ticks[0]) * (opened.stream.time_base or 1))
+
+
+def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float | None, num_frames: int) -> list[int]:
+    """Choose frames (0-based, rising) evenly over the time from `start_s` to `stop_s`; `end_s` is when the last frame leaves.
+
+    A frame belongs to the span if it appears inside it; a span in which no frame appears has the frame on screen at its start.
+    """
+    stop = end_s if stop_s is None else stop_s
+    if not (math.isfinite(start_s) and math.isfinite(stop) and 0 <= start_s < stop):
+        raise MediaError(f"the span {start_s} s to {stop} s is empty; give 0 <= start_s < end_s")
+    if start_s >= end_s:
+        raise MediaError(f"the span starts at {start_s} s, but the video ends at {end_s:.3f} s")
+    stop = min(stop, end_s)
+    # Half a microsecond of slack: times in seconds are rounded from whole ticks.
+    first, last = bisect_left(times_s, start_s - 5e-7), bisect_left(times_s, stop - 5e-7)
+    if first == last:
+        return [max(first - 1, 0)]
+    if last - first <= num_frames:
+        return list(range(first, last))
+    start = max(start_s, times_s[first])
+    chosen: list[int] = []
+    for number in range(num_frames):
+        middle = start + (number + 0.5) * (stop - start) / num_frames
+        on_screen = bisect_right(times_s, middle + 5e-7) - 1
+        lowest = chosen[-1] + 1 if chosen else first
+        chosen.append(min(max(on_screen, lowest), last - (num_frames - number)))
+    return chosen
+
+
+def _end(times: Sequence[float]) -> float:
+    """Guess when the last frame leaves: after as long as a typical frame stays."""
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    return times[-1] + (gaps[len(gaps) // 2] if gaps and gaps[len(gaps) // 2] > 0 else 1.0)
+
+
+@contextmanager
+def _open(path: Path, limits: Limits) -> Generator[_Opened]:
+    deadline = time.monotonic() + limits.decode_timeout_s
+    with open_regular(path, limits) as file:
+        demuxer = container_format(file.read(64))
+        if demuxer is None:
+            raise MediaError(f"{str(path)!r}: is not a video container we read (MP4, MOV, MKV, WebM, AVI)")
+        if missing := missing_bytes(file, demuxer):
+            raise MediaError(f"{str(path)!r}: the video is cut short ({missing} bytes are missing)")
+        file.seek(0)
+        # Boundary: FFmpeg's errors are one tree, but PyAV also raises plain ValueErrors for streams that it cannot describe.
+        try:
+            with av.open(file, "r", format=demuxer, buffer_size=_BUFFER_BYTES, metadata_errors="replace") as container:
+                yield _Opened(path, container, _video_stream(container, path, limits), limits, deadline)
+        except (av.error.FFmpegError, ValueError, MemoryError) as error:
+            if isinstance(error, EmbedRLError):
+                raise
+            raise MediaError(f"{str(path)!r}: the video is damaged or cut short ({error})") from error
+
+
+def _video_stream(container: InputContainer, path: Path, limits: Limits) -> VideoStream:
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise MediaError(f"{str(path)!r}: has no video, only {others}")
+    stream = streams[0]
+    codec = stream.codec_context.name if stream.codec_context else "unknown"
+    codec = "av1" if codec in ("libdav1d", "libaom-av1") else codec
+    if codec not in CODECS:
+        raise MediaError(f"{str(path)!r}: its codec is {codec!r}, and we decode {', '.join(CODECS)}; convert it to H.264")
+    _require_size(path, stream.codec_context.width, stream.codec_context.height, limits)
+    stream.codec_context.thread_count = 1
+    stream.thread_type = "NONE"
+    return stream
+
+
+def _require_size(path: Path, width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise MediaError(f"{str(path)!r}: its frames have {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
+
+
+def _read_index(opened: _Opened) -> _Index:
+    path, container, stream, limits, _ = opened
+    base = float(stream.time_base or 1)
+    ticks: list[int] = []
+    keys: list[int] = []
+    ends: list[int] = []
+    for packet in container.demux(stream):
+        _require_time(opened)
+        if packet.size == 0 or packet.is_discard:
+            continue
+        tick = packet.pts if packet.pts is not None else packet.dts
+        if tick is None:
+            raise MediaError(f"{str(path)!r}: has frames without a time")
+        ticks.append(tick)
+        ends.append(tick + max(packet.duration or 0, 0))
+        if packet.is_keyframe:
+            keys.append(tick)
+        if (ticks[-1] - ticks[0]) * base > limits.max_duration_s:
+            raise MediaError(f"{str(path)!r}: is longer than max_duration_s={limits.max_duration_s:g}")
+    ticks = sorted(set(ticks))
+    if not ticks:
+        raise MediaError(f"{str(path)!r}: the video has no frames")
+    end = max(ends)
+    if end <= ticks[-1]:
+        end = round(_end(ticks)) if len(ticks) > 1 else ticks[-1] + max(1, round(1 / base))
+    return _Index(ticks, sorted(keys), end)
+
+
+def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
+    """Decode the frames on screen from these times on, in rising order; returns the true time of each in ticks.
+
+    A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once.
+    """
+    path, _, stream, limits, _ = opened
+    found: list[tuple[int, PIL.Image.Image]] = []
+    position, num_decoded, frames = -math.inf, 0, _frames(opened, index.ticks[0])
+    for tick in wanted:
+        if found and found[-1][0] >= tick:
+            continue
+        key = index.key_ticks[max(bisect_right(index.key_ticks, tick) - 1, 0)] if index.key_ticks else index.ticks[0]
+        restarts = [key, index.ticks[0]] if key > max(position, index.ticks[0]) else [index.ticks[0]]
+        if key > max(position, index.ticks[0]):
+            frames, position = _frames(opened, restarts.pop(0)), -math.inf
+        frame = None
+        while True:
+            before = position
+            frame = next(frames, None)
+            num_decoded += 1
+            if num_decoded > limits.max_frames:
+                raise MediaError(f"{str(path)!r}: sampling it takes more than max_frames={limits.max_frames} decoded frames")
+            if frame is not None:
+                ticks = frame.pts if frame.pts is not None else frame.dts
+                position = before if ticks is None else ticks
+            # The seek came out behind the frame (or at the end): this container's index is off, so walk from the start, once.
+            if restarts and (frame is None or (position > tick and before == -math.inf)):
+                frames, position = _frames(opened, restarts.pop(0)), -math.inf
+            elif frame is None or position >= tick:
+                break
+        if frame is None or frame.is_corrupt:
+            at_s = float((tick - index.ticks[0]) * (stream.time_base or 1))
+            raise MediaError(f"{str(path)!r}: the frame at {at_s:.3f} s cannot be decoded; the video is damaged or cut short")
+        found.append((int(position), _picture(frame, stream)))
+    return found
+
+
+def _frames(opened: _Opened, start: int) -> Iterator[av.VideoFrame]:
+    """Decode from the key frame at or before a time in ticks."""
+    opened.container.seek(start, stream=opened.stream)
+    for packet in opened.container.demux(opened.stream):
+        for frame in packet.decode():
+            _require_time(opened)
+            _require_size(opened.path, frame.width, frame.height, opened.limits)
+            yield frame
+
+
+def _require_time(opened: _Opened) -> None:
+    if time.monotonic() > opened.deadline:
+        raise MediaError(f"{str(opened.path)!r}: decoding took longer than decode_timeout_s={opened.limits.decode_timeout_s:g}")
+
+
+def _picture(frame: av.VideoFrame, stream: VideoStream) -> PIL.Image.Image:
+    """Return a frame as it is shown: square pixels, upright."""
+    image = frame.to_image()
+    shape = stream.sample_aspect_ratio
+    if shape and shape != 1 and Fraction(1, 4) <= shape <= 4:
+        image = image.resize((max(1, round(image.width * shape)), image.height), PIL.Image.Resampling.BICUBIC)
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def save_video(frames: Frames | Sequence[PIL.Image.Image], path: Path, fps: float) -> None:
-    """Write MP4 (H.264, near lossless); the same pixels always give the same bytes.
-
-    Frames keep their distances in time, counted from the first; pictures follow each other at `fps` a second, which is also
-    how long the last one lasts. An odd row or column is repeated, because H.264 needs even sides.
-    """
-    images = frames.images if isinstance(frames, Frames) else tuple(frames)
-    if not images or fps <= 0:
-        raise ConfigError(f"{str(path)!r}: {len(images)} frames at fps={fps:g}: give at least one frame and a positive rate")
-    times = [at - frames.times_s[0] for at in frames.times_s] if isinstance(frames, Frames) else [index / fps for index in range(len(images))]
+    """Write frames at a constant rate as MP4 (H.264, yuv420p, CRF 18). Odd sides grow by one pixel, repeated from the edge."""
+    images = [to_rgb(image) for image in (frames.images if isinstance(frames, Frames) else frames)]
+    if not images or len({image.size for image in images}) > 1:
+        raise ConfigError(f"{str(path)!r}: give at least one frame, all of one size")
+    if not 0 < fps <= 1000:
+        raise ConfigError(f"fps={fps}: give a rate above 0, at most 1000")
     width, height = (side + side % 2 for side in images[0].size)
+    rate = Fraction(fps).limit_denominator(1001)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "15", "threads": "1", "bf": "0"})
+    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "medium", "threads": "1", "flags": "+bitexact"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.time_base = CLOCK
-        stream.codec_context.thread_count = 1
-        ticks = [round(at / CLOCK) for at in times]
-        lasting = [after - before for before, after in zip(ticks, ticks[1:], strict=False)] + [round(1 / fps / CLOCK)]
-        durations = dict(zip(ticks, lasting, strict=True))
-        for image, tick in zip(images, ticks, strict=True):
-            frame = VideoFrame.from_image(_even(image, (width, height), path))
-            frame.pts, frame.time_base = tick, CLOCK
-            _mux(container, stream, frame, durations)
-        _mux(container, stream, None, durations)
-    path.write_bytes(buffer.getvalue())
-
-
-def _mux(container: av.container.OutputContainer, stream: VideoStream, frame: VideoFrame | None, durations: dict[int, int]) -> None:
-    for packet in stream.encode(frame):
-        assert packet.pts is not None
-        packet.duration = durations.get(packet.pts, packet.duration)
-        container.mux(packet)
-
-
-def _even(image: PIL.Image.Image, size: tuple[int, int], path: Path) -> PIL.Image.Image:
-    image = image.convert("RGB")
-    if image.size == size:
-        return image
-    width, height = image.size
-    if size != (width + width % 2, height + height % 2):
-        raise ConfigError(f"{str(path)!r}: a frame of {image.size} among frames of {size}: give all frames one size")
-    padded = PIL.Image.new("RGB", size)
-    padded.paste(image.resize(size, PIL.Image.Resampling.NEAREST))
-    padded.paste(image)
-    return padded
+        stream.codec_context.time_base = 1 / rate
+        for number, image in enumerate(images):
+            pixels = np.pad(np.asarray(image), ((0, height - image.height), (0, width - image.width), (0, 0)), mode="edge")
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    write_bytes(path, buffer.getvalue())

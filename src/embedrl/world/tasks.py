@@ -240,9 +240,9 @@ def _clip_side(clip: clips.Clip, role: Role, task: str, side: str, *, text: str 
     return Side(_item(role, task, side, *parts), seen, seen, clip.signature() + text)
 
 
-def _half_side(clip: clips.Clip, index: int, role: Role, task: str, side: str) -> Side:
+def _half_side(clip: clips.Clip, index: int, role: Role, task: str, side: str, signature: str) -> Side:
     frames, truth = clip.half(index)
-    return Side(_item(role, task, side, Video(frames=frames)), truth, truth, f"half {index}:{clip.signature()}")
+    return Side(_item(role, task, side, Video(frames=frames)), truth, truth, signature)
 
 
 def _t2v(rng: random.Random, split: str, count: int) -> Family:
@@ -267,7 +267,7 @@ def _video_cls(rng: random.Random, split: str, count: int) -> Family:
     family, index = [], rng.randrange(2)
     for clip in _clip_family(rng, split, count, index):
         text, facts = _label(clip.events[index].fact(1.0), "")
-        query = _half_side(clip, index, Role.QUERY_VIDEO, "video_cls", "query")
+        query = _half_side(clip, index, Role.QUERY_VIDEO, "video_cls", "query", _moment_signature(clip, index))
         family.append((query, _text_side(text, facts, Role.TARGET_TEXT, "video_cls", "target")))
     return family
 
@@ -284,15 +284,25 @@ def _video_qa(rng: random.Random, split: str, count: int) -> Family:
 
 
 def _moment(rng: random.Random, split: str, count: int) -> Family:
+    base = clips.sample_clip(rng, split)
+    moments = {_moment_signature(base, index): (base, index) for index in (0, 1)}
+    for attempt in range(20 * count):
+        if len(moments) > count:
+            break
+        index = attempt % 2
+        clip = clips.variant(rng, base, split, index=index)
+        moments.setdefault(_moment_signature(clip, index), (clip, index))
     family = []
-    for clip in _clip_family(rng, split, (count + 1) // 2):
-        for index in (0, 1):
-            fact = clip.events[index].fact(1.0)
-            text = f"the moment when the {fact.tell()}"
-            seen = Truth((fact,), f"on {clip.background}", "video")
-            query = _clip_side(clip, Role.QUERY_VIDEO, "video_moment", "query", text=text, seen=seen)
-            family.append((query, _half_side(clip, index, Role.TARGET_VIDEO, "video_moment", "target")))
-    return family[: count + 1]
+    for signature, (clip, index) in list(moments.items())[: count + 1]:
+        fact = clip.events[index].fact(1.0)
+        seen = Truth((fact,), f"on {clip.background}", "video")
+        query = _clip_side(clip, Role.QUERY_VIDEO, "video_moment", "query", text=f"the moment when the {fact.tell()}", seen=seen)
+        family.append((query, _half_side(clip, index, Role.TARGET_VIDEO, "video_moment", "target", signature)))
+    return family
+
+
+def _moment_signature(clip: clips.Clip, index: int) -> str:
+    return f"half: {clip.events[index].fact(1.0).tell()} on {clip.background}"
 
 
 def _page_side(page: pages.PageSpec, role: Role, task: str, side: str, *, text: str = "", seen: Truth | None = None) -> Side:

@@ -1,0 +1,332 @@
+"""The command line. Heavy imports wait inside the commands, so that --help is quick and imports no torch."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from embedrl import log
+from embedrl.errors import ConfigError, EmbedRLError
+
+if TYPE_CHECKING:
+    from embedrl.index.row import Modality
+    from embedrl.index.search import SearchResult
+    from embedrl.media.content import Content
+
+_PLAIN: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+app = typer.Typer(**_PLAIN)
+world_app = typer.Typer(
+    **_PLAIN, help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120"
+)
+train_app = typer.Typer(
+    **_PLAIN, help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1"
+)
+evaluate_app = typer.Typer(**_PLAIN, help="Measure retrieval.\n\n\b\nExample: embedrl evaluate world --out runs/world")
+app.add_typer(world_app, name="world")
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+
+ReasonerName = Annotated[str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, or a model folder.")]
+EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
+Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Top = Annotated[int, typer.Option(min=1, help="How many hits to show.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
+MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
+Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
+Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 some items failed, 2 wrong usage."""
+    try:
+        app(None if arguments is None else list(arguments), prog_name="embedrl")
+    except EmbedRLError as error:
+        log.error(str(error))
+        sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        log.result(version("embedrl"))
+        raise typer.Exit
+
+
+@app.callback()
+def _embedrl(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Multimodal retrieval that reasons before it embeds, and shows its evidence.
+
+    \b
+    Example: embedrl quickstart
+    """
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
+    seed: Seed = 0,
+) -> None:
+    """Show the whole method on generated media with the nano models, on a CPU.
+
+    \b
+    Example: embedrl quickstart --out demo
+    """
+    from embedrl.app import quickstart as demo
+
+    demo.quickstart(out, seed=seed)
+
+
+@world_app.command("make")
+def world_make(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+    pairs: Annotated[int, typer.Option(min=1, help="How many (query, target) pairs, spread over all tasks.")] = 120,
+    seed: Seed = 0,
+    split: Annotated[Literal["train", "rl", "test"], typer.Option(help="Splits share no combination of attributes.")] = "test",
+) -> None:
+    """Write pictures, clips and pages with their pairs and their true T-CoTs.
+
+    \b
+    Example: embedrl world make library --pairs 120 --seed 7
+    """
+    from embedrl.world.write import make_world
+
+    num_files = make_world(folder, pairs, seed, split)
+    log.result(f"{folder}: {pairs} pairs in {num_files} media files")
+
+
+@train_app.command("reasoner-sft")
+def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train the Reasoner to write T-CoTs as an annotator did; a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl train reasoner-sft recipes/nano/reasoner-sft.toml num_batches=100
+    """
+    _need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.nano.build import ReasonerRecipe, build_reasoner
+
+    log.result(str(build_reasoner(load_recipe(recipe, overrides or [], ReasonerRecipe))))
+
+
+@train_app.command("embedder")
+def train_embedder(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train the Embedder contrastively on items and their T-CoTs; a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl train embedder recipes/nano/embedder.toml trainer.learning_rate=3e-4
+    """
+    _need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.nano.build import EmbedderRecipe, build_embedder
+
+    log.result(str(build_embedder(load_recipe(recipe, overrides or [], EmbedderRecipe))))
+
+
+@evaluate_app.command("world")
+def evaluate_world(
+    reasoner: ReasonerName = "nano-sft",
+    embedder: EmbedderName = "nano",
+    out: Annotated[Path, typer.Option(help="Run folder for report.json and report.html.")] = Path("runs/evaluate-world"),
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 32,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    seed: Seed = 0,
+    think: Think = True,
+) -> None:
+    """Measure retrieval without T-CoTs, with the Reasoner's and with the true ones, on the world's held-out split.
+
+    \b
+    Example: embedrl evaluate world --num-queries 32 --out runs/world
+    """
+    from embedrl.app.html import render_html, write_html
+    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.app.quickstart import evaluate_systems
+    from embedrl.evaluate.report import make_report, write_report
+    from embedrl.evaluate.world import world_tasks
+
+    started = time.perf_counter()
+    embeds = load_embedder(embedder)
+    reasoners = {{"nano-sft": "before_rl"}.get(reasoner, reasoner): load_reasoner(reasoner)} if think else {}
+    systems = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, reasoners)
+    report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
+    write_report(report, out / "report.json")
+    write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
+    groups = ["overall", *(group for group in ("image", "video", "visdoc") if group in report["systems"]["plain"])]
+    rows = [[system, *(_figure(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
+    log.table("hit@1 and its 95 % interval, in %", ["system", *groups], rows)
+    log.info(f"{out / 'report.html'} shows more")
+
+
+def _figure(row: dict[str, Any]) -> str:
+    low, high = row["ci95"]
+    return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+@app.command("index")
+def index_folder(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
+    reasoner: ReasonerName = "nano-sft",
+    embedder: EmbedderName = "nano",
+    think: Think = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
+
+    \b
+    Example: embedrl index library --no-think
+    """
+    _need_folder(folder)
+    from embedrl.app.listing import failure_line
+    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.index.index import Index
+    from embedrl.index.ingest import ingest
+
+    embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
+    opened = Index.open(folder, embedder=embeds)
+    with log.progress(None, "index") as bar:
+        found = ingest(folder, opened, reasons, embeds, think=think, batch_size=batch_size, on_progress=bar.reach)
+    if as_json:
+        log.print_json(found.model_dump(mode="json"))
+    else:
+        log.result(
+            f"{folder}: {found.added} new, {found.reused} known from elsewhere, {found.unchanged} unchanged, {found.removed} removed, "
+            f"{len(found.failures)} failed; {found.without_tcot} of the new have no T-CoT; {found.seconds['total']:.1f} s"
+        )
+    for failure in found.failures:
+        log.warn(failure_line(failure))
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@app.command("search")
+def search_index(
+    text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
+    index: IndexFolder = Path(),
+    reasoner: ReasonerName = "nano-sft",
+    embedder: EmbedderName = "nano",
+    think: Think = True,
+    top: Top = 10,
+    min_score: MinScore = None,
+    modality: Modalities = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an indexed folder with words, a picture or a video, and show why something was found.
+
+    \b
+    Example: embedrl search "a small red star" --index library --top 5 --modality image
+    """
+    content = _content(text, image, video)
+    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.index.index import Index
+    from embedrl.index.search import search
+
+    Index.open(index)  # a missing index is said before a model is loaded
+    embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
+    opened = Index.open(index, embedder=embeds)
+    found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=_modalities(modality))
+    _show(found, as_json)
+
+
+@app.command("similar")
+def similar_items(
+    key: Annotated[str, typer.Argument(help="The key of an indexed item, or its first 6 or more digits; search shows keys.")],
+    index: IndexFolder = Path(),
+    think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
+    top: Top = 10,
+    min_score: MinScore = None,
+    modality: Modalities = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend what is most like an item of the index. Needs no model.
+
+    \b
+    Example: embedrl similar 3fa94c --index library
+    """
+    from embedrl.index.index import Index
+    from embedrl.index.search import similar
+
+    found = similar(Index.open(index), key, think=think, top=top, min_score=min_score, modality=_modalities(modality))
+    _show(found, as_json)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: versions, whether media can be written and read, whether the models are there.
+
+    \b
+    Example: embedrl doctor
+    """
+    from embedrl.app.doctor import examine
+
+    checks = examine()
+    log.table(
+        "embedrl doctor", ["check", "state", "detail"], [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
+    )
+    if any(not check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+def _need_file(path: Path, what: str) -> None:
+    if not path.is_file():
+        raise ConfigError(f"{what} {str(path)!r}: there is no such file")
+
+
+def _need_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise ConfigError(f"{str(path)!r}: there is no such folder")
+
+
+def _content(text: str | None, image: Path | None, video: Path | None) -> "Content":
+    """Build the query. Raises ConfigError if it is empty or names a file that is not there."""
+    if image and video:
+        raise ConfigError("--image and --video: give one of them")
+    if not (text and text.strip()) and not image and not video:
+        raise ConfigError('nothing to look for: give a text, --image FILE or --video FILE, as in `embedrl search "a red star"`')
+    for path, option in ((image, "--image"), (video, "--video")):
+        if path:
+            _need_file(path, option)
+    from embedrl.media.content import Image, Text, Video
+
+    words = (Text(text=text),) if text and text.strip() else ()
+    if image:
+        return (Image(path=image), *words)
+    return (Video(path=video), *words) if video else words
+
+
+def _modalities(names: list[str] | None) -> "list[Modality] | None":
+    from embedrl.index.row import MODALITIES
+
+    if unknown := sorted(set(names or ()) - set(MODALITIES)):
+        raise ConfigError(f"--modality {unknown[0]!r}: choose from {', '.join(MODALITIES)}")
+    return [name for name in MODALITIES if name in names] if names else None
+
+
+def _show(found: "SearchResult", as_json: bool) -> None:
+    from embedrl.app.listing import HIT_COLUMNS, hit_rows
+
+    if as_json:
+        log.print_json(found.model_dump(mode="json"))
+        return
+    if found.query_tcot_failure:
+        log.warn(f"the Reasoner wrote no T-CoT of the query ({found.query_tcot_failure}); it was embedded as it is")
+    if found.hits:
+        log.table("Found, best first", HIT_COLUMNS, hit_rows(found.hits))
+    else:
+        log.info("nothing was found")
+
+
+if __name__ == "__main__":
+    main()

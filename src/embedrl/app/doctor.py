@@ -1,0 +1,78 @@
+"""Checks of an installation: versions, media libraries on files made on the spot, models."""
+
+import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrl.app.models import shipped
+from embedrl.config import library_versions
+from embedrl.errors import EmbedRLError
+from embedrl.media.content import Page, Video
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine() -> list[Check]:
+    """Look at everything; a check that fails says why and does not stop the others."""
+    versions = [Check(name, True, version) for name, version in library_versions().items()]
+    with tempfile.TemporaryDirectory() as folder:
+        media = [_attempt(name, work, Path(folder)) for name, work in (("images", _images), ("videos", _videos), ("documents", _documents))]
+    models = [_model(f"{kind} {name}", folder) for kind in ("reasoner", "embedder") for name, folder in shipped(kind).items()]
+    return [*versions, *media, *models]
+
+
+def _attempt(name: str, work: Callable[[Path], str], folder: Path) -> Check:
+    try:
+        return Check(name, True, work(folder))
+    except (EmbedRLError, ImportError, OSError, RuntimeError) as error:  # a broken library fails in its own ways; the report names it
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _images(folder: Path) -> str:
+    from embedrl.media.image import load_image, save_image
+    from embedrl.world.scenes import sample_scene
+
+    drawn = sample_scene(random.Random(0), "test").draw()
+    for suffix in ("png", "jpg"):
+        save_image(drawn, folder / f"scene.{suffix}")
+        size = load_image(folder / f"scene.{suffix}").size
+        if size != drawn.size:
+            raise RuntimeError(f"a {suffix} of {drawn.size} pixels came back as {size}")
+    return f"PNG and JPEG, {drawn.width} x {drawn.height} pixels, written and read"
+
+
+def _videos(folder: Path) -> str:
+    from embedrl.media.video import load_frames, save_video
+    from embedrl.world.clips import FPS, sample_clip
+
+    frames = sample_clip(random.Random(0), "test").frames()
+    save_video(frames, folder / "clip.mp4", fps=FPS)
+    num_read = len(load_frames(Video(path=folder / "clip.mp4"), len(frames.images)).images)
+    if num_read != len(frames.images):
+        raise RuntimeError(f"an MP4 of {len(frames.images)} frames came back with {num_read}")
+    return f"MP4, {num_read} frames, written and read"
+
+
+def _documents(folder: Path) -> str:
+    from embedrl.media.document import load_page, save_pdf
+    from embedrl.world.pages import sample_page
+
+    save_pdf([sample_page(random.Random(0), "test").draw()], folder / "page.pdf")
+    page = load_page(Page(path=folder / "page.pdf"))
+    return f"PDF, one page of {page.width} x {page.height} pixels, written and read"
+
+
+def _model(name: str, folder: Path) -> Check:
+    sizes = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
+    if not sizes:
+        return Check(name, False, f"no weights in {str(folder)!r}; `make nano` trains them")
+    return Check(name, True, f"{sum(sizes) / 1e6:.1f} MB in {str(folder)!r}")

@@ -1,0 +1,54 @@
+"""Hits and failures as rows of text, for a terminal."""
+
+from collections.abc import Sequence
+
+from embedrl.index.failures import Failure
+from embedrl.index.search import Hit
+
+HIT_COLUMNS = ("score", "modality", "key", "path", "answer", "evidence")
+
+
+def hit_rows(hits: Sequence[Hit]) -> list[tuple[str, ...]]:
+    """Return one row of `HIT_COLUMNS` for each Hit."""
+    return [(f"{hit.score:.3f}", hit.modality, hit.key[:12], _place(hit), hit.answer or hit.excerpt[:80], evidence(hit)) for hit in hits]
+
+
+def evidence(hit: Hit) -> str:
+    """Write a Hit's evidence; what does not hold for its medium is marked "(?)"."""
+    if hit.tcot is None:
+        return ""
+    found, checked = hit.tcot.evidence, hit.verification
+    frames = [f"frame {number}{_at(time)}" for number, time in zip(found.key_frames, _times(hit), strict=True)]
+    kinds = (
+        ([f"box {' '.join(map(str, box))}" for box in found.boxes], checked.boxes if checked else ()),
+        (frames, checked.key_frames if checked else ()),
+        ([f'"{keyword}"' for keyword in found.keywords], checked.keywords if checked else ()),
+    )
+    return "; ".join(
+        piece if holds else f"{piece} (?)"
+        for pieces, states in kinds
+        for piece, holds in zip(pieces, states or [False] * len(pieces), strict=True)
+    )
+
+
+def failure_line(failure: Failure) -> str:
+    """Say in one line what could not be indexed, and why."""
+    return f"{failure.path}{_page(failure.page)}: {failure.reason}"
+
+
+def _place(hit: Hit) -> str:
+    more = f" (and {len(hit.other_paths)} more)" if hit.other_paths else ""
+    return f"{hit.path}{_page(hit.page)}{more}"
+
+
+def _page(number: int | None) -> str:
+    return f", page {number}" if number else ""
+
+
+def _times(hit: Hit) -> Sequence[float | None]:
+    numbers = hit.tcot.evidence.key_frames if hit.tcot else ()
+    return hit.key_frame_times_s if len(hit.key_frame_times_s) == len(numbers) else (None,) * len(numbers)
+
+
+def _at(time_s: float | None) -> str:
+    return "" if time_s is None else f" ({time_s:.1f} s)"

@@ -1,0 +1,186 @@
+"""The quickstart: the whole method on real media files, with the nano models, in minutes on a CPU."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from embedrl import log
+from embedrl.app.cards import Search, Side
+from embedrl.app.html import render_html, write_html
+from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.data.evidence import verify
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
+from embedrl.errors import StoreError
+from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
+from embedrl.evaluate.report import Report, make_report, write_report
+from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluate.world import world_tasks
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.reading import read_item
+from embedrl.index.row import Modality
+from embedrl.index.search import Hit, search, similar
+from embedrl.media.content import Frames, Video
+from embedrl.media.decode import load_visual
+from embedrl.media.store import DEFAULT, walk, write_bytes
+from embedrl.world.claims import claims
+from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
+
+NUM_HITS = 4
+ABOUT = (
+    "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
+    "detail. The Reasoner and the Embedder are nano models of a few million weights; everything ran on this machine."
+)
+
+
+class Direction(NamedTuple):
+    """One search that the report shows: the world's task that asks it, and what it looks for."""
+
+    title: str
+    task: str
+    modality: Modality
+
+
+DIRECTIONS = (
+    Direction("Text → image", "image_t2i", "image"),
+    Direction("Text → video", "video_t2v", "video"),
+    Direction("Video → text", "video_v2t", "text"),
+    Direction("Image and text → image", "image_composed", "image"),
+    Direction("Text → page", "visdoc_table", "page"),
+)
+
+
+def quickstart(
+    out: Path,
+    *,
+    seed: int = 0,
+    reasoners: Mapping[str, str] | None = None,
+    embedder: str = "nano",
+    tasks: Sequence[str] | None = None,
+    num_queries: int = 20,
+    pool_size: int = 256,
+    num_library_pairs: int = 45,
+) -> Report:
+    """Make a library of media files, evaluate on held-out tasks, index the library, search it; write the report into `out`.
+
+    `reasoners` maps the name of a system to the name of a Reasoner; the last one also reads the library. `num_queries` and
+    `pool_size` hold for each of the tasks (all by default). A library that is already there is used as it is.
+    """
+    started = time.perf_counter()
+    embeds = load_embedder(embedder)
+    reasons = {system: load_reasoner(name) for system, name in (reasoners or {"before_rl": "nano-sft"}).items()}
+    library = _library(out / "library", num_library_pairs, seed)
+    log.info("drawing held-out tasks")
+    systems = evaluate_systems(world_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size), embeds, reasons)
+    searches = search_library(out / "library", library, embeds, list(reasons.values())[-1])
+    report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
+    write_report(report, out / "report.json")
+    write_html(render_html(report, searches, about=ABOUT), out / "report.html")
+    log.info(f"{out / 'report.html'} shows what was found, and why")
+    return report
+
+
+def evaluate_systems(tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons]) -> list[SystemResult]:
+    """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
+    count_tokens: Callable[[str], int] = count_words
+    for reasoner in reasoners.values():
+        count_tokens = getattr(reasoner, "num_tokens", count_words)
+    truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
+    return [
+        evaluate(tasks, embedder, name="plain"),
+        *(
+            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens)
+            for name, reasoner in reasoners.items()
+        ),
+        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens),
+    ]
+
+
+def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds, reasoner: Reasons) -> list[Search]:
+    """Index a library and search it once in each direction, then for what is most like the first picture found."""
+    index = Index.open(folder, embedder=embedder)
+    for kind in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        _ingest(kind, index, embedder, reasoner)
+    searches: list[Search] = []
+    first: Hit | None = None
+    for direction in DIRECTIONS:
+        pair = next((row.pair for row in pairs if row.pair.task == direction.task), None)
+        if pair is None:
+            continue
+        result = search(
+            index,
+            embedder,
+            reasoner,
+            content=pair.query.content,
+            instruction=pair.query.instruction,
+            top=NUM_HITS,
+            modality=[direction.modality],
+        )
+        hits = tuple(_shown(index, hit, _place(folder, pair.target)) for hit in result.hits)
+        searches.append(Search(direction.title, _query(pair.query, result.query_tcot), hits))
+        first = first or next((hit for hit in result.hits if hit.modality == "image"), None)
+    if first is not None:
+        alike = similar(index, first.key, top=NUM_HITS, modality=["image"])
+        query_side = replace(_shown(index, first, None), score=None)
+        searches.append(Search("Image → image", query_side, tuple(_shown(index, hit, None) for hit in alike.hits)))
+    return searches
+
+
+def _ingest(folder: Path, index: Index, embedder: Embeds, reasoner: Reasons) -> None:
+    with log.progress(len(list(walk(folder))), f"index {folder.name}") as bar:
+        done = 0
+
+        def show(num_done: int, _: int) -> None:
+            nonlocal done
+            bar.advance(num_done - done)
+            done = num_done
+
+        found = ingest(folder, index, reasoner, embedder, on_progress=show)
+    for failure in found.failures:
+        log.warn(f"{failure.path}: {failure.reason}")
+
+
+def _library(folder: Path, num_pairs: int, seed: int) -> list[WrittenPair]:
+    """Write the world's files, and its texts as files too, so that they can be found; return the pairs."""
+    if not (folder / PAIRS).exists():
+        make_world(folder, num_pairs, seed)
+    else:
+        log.info(f"using the library in {folder}")
+    pairs = read_world(folder)
+    try:
+        for row in pairs:
+            for target in (row.pair.target, *row.pair.negatives):
+                if target.visual is None:
+                    write_bytes(_text_file(folder, target), target.text.encode())
+    except OSError as error:
+        raise StoreError(f"{str(folder / 'texts')!r}: cannot be written ({error.strerror})") from error
+    return pairs
+
+
+def _text_file(folder: Path, item: Item) -> Path:
+    return folder / "texts" / f"{item.key[:16]}.txt"
+
+
+def _place(folder: Path, item: Item) -> Path | None:
+    """Return the file in which an item lies in the library."""
+    path = item.visual.path if item.visual else _text_file(folder, item)
+    return path.resolve() if path else None
+
+
+def _query(item: Item, tcot: TCoT | None) -> Side:
+    if tcot is None:
+        return Side(item)
+    frames = load_visual(item.visual) if isinstance(item.visual, Video) else None
+    return Side(item, tcot, verify(tcot.evidence, item, len(frames.images) if isinstance(frames, Frames) else None))
+
+
+def _shown(index: Index, hit: Hit, right: Path | None) -> Side:
+    path = index.locate(hit.path)
+    name = f"{hit.path}, page {hit.page}" if hit.page else str(hit.path)
+    is_right = right in {index.locate(place).resolve() for place in (hit.path, *hit.other_paths)}
+    item = read_item(path, hit.modality, hit.page, DEFAULT)
+    return Side(item, hit.tcot, hit.verification, name=name, score=hit.score, is_right=is_right)

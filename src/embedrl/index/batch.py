@@ -1,0 +1,176 @@
+"""One batch of contents: decode, reason, embed, and make the rows. What is broken is set aside and costs the others nothing."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from embedrl.data.evidence import verify
+from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.errors import MediaError, ModelError
+from embedrl.index.reading import Look, look_at
+from embedrl.index.row import Modality, Place, Row
+from embedrl.media.content import Text
+from embedrl.media.store import Limits
+
+NUM_DECODERS = 4
+
+Outcome = TCoT | ParseFailure
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass
+class Work:
+    """A content to reason over and embed, and the places where it lies."""
+
+    item: Item
+    modality: Modality
+    places: list[Place]
+
+
+@dataclass
+class Batches:
+    """What turns Work into rows, for the length of a run. With no Reasoner, rows have plain vectors only."""
+
+    reasoner: Reasons | None
+    embedder: Embeds
+    tcots: Records
+    """T-CoTs of this and former runs, by (item key, Reasoner name)."""
+    limits: Limits
+    num_frames: int
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "reason", "embed", "write"), 0.0))
+    """Where the time went."""
+
+    def make_rows(self, works: Sequence[Work]) -> tuple[list[Row], list[tuple[Work, MediaError]]]:
+        """Return one row per place, and the works that no row could be made of, each with its error."""
+        broken: list[tuple[Work, MediaError]] = []
+        with self.timed("decode"), ThreadPoolExecutor(min(NUM_DECODERS, os.cpu_count() or 1)) as pool:
+            looked = _sift(works, list(pool.map(self._look, works)), broken)
+        with self.timed("reason"):
+            reasoned = _sift(looked, self._reason([work.item for work, _ in looked]), broken)
+        with self.timed("embed"):
+            embedded = _sift(reasoned, _each(self._embed, [(work.item, outcome) for (work, _), outcome in reasoned]), broken)
+        rows = [row for ((work, look), outcome), vectors in embedded for row in self._rows(work, look, outcome, vectors)]
+        return rows, broken
+
+    @contextmanager
+    def timed(self, phase: str) -> Generator[None]:
+        """Count the time of a block to a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] += time.perf_counter() - started
+
+    def _look(self, work: Work) -> Look | MediaError:
+        try:
+            return look_at(work.item, num_frames=self.num_frames, limits=self.limits)
+        except MediaError as error:
+            return error
+
+    def _reason(self, items: Sequence[Item]) -> list[Outcome | MediaError | None]:
+        """Return what the Reasoner wrote, now or in a former run. What it writes now is on the disk when this returns."""
+        reasoner = self.reasoner
+        if reasoner is None:
+            return [None] * len(items)
+        keys = [hashlib.sha256(f"{item.key}\0{reasoner.name}".encode()).hexdigest() for item in items]
+        new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self.tcots]
+        outcomes = _each(reasoner.reason, [item for _, item in new])
+        errors = {key: outcome for (key, _), outcome in zip(new, outcomes, strict=True) if isinstance(outcome, MediaError)}
+        written = {
+            key: write_outcome(outcome) for (key, _), outcome in zip(new, outcomes, strict=True) if not isinstance(outcome, MediaError)
+        }
+        self.tcots.put_many(written)
+        return [errors[key] if key in errors else read_outcome(self.tcots.get(key)) for key in keys]
+
+    def _embed(self, asked: Sequence[tuple[Item, Outcome | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return each item's plain vector and the one with its T-CoT; the same where there is none."""
+        items = [item for item, _ in asked]
+        thought = [(position, outcome) for position, (_, outcome) in enumerate(asked) if isinstance(outcome, TCoT)]
+        both = [*items, *(items[position] for position, _ in thought)]
+        vectors = np.asarray(self.embedder.embed(both, [*[None] * len(items), *(tcot for _, tcot in thought)]), dtype=np.float32)
+        _check(vectors, both, self.embedder)
+        with_tcot = vectors[: len(items)].copy()
+        with_tcot[[position for position, _ in thought]] = vectors[len(items) :]
+        return list(zip(vectors[: len(items)], with_tcot, strict=True))
+
+    def _rows(self, work: Work, look: Look, outcome: Outcome | None, vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
+        tcot = outcome if isinstance(outcome, TCoT) else None
+        verification = None
+        if tcot is not None:
+            # A page's keywords stand in its text layer, which is no part of the item.
+            item = work.item.model_copy(update={"content": (*work.item.content, Text(text=look.full_text))})
+            verification = verify(tcot.evidence, item, len(look.frame_times_s) or None).model_dump_json()
+        plain, with_tcot = vectors
+        return [
+            Row(
+                place=place,
+                modality=work.modality,
+                plain=plain,
+                tcot=with_tcot,
+                tcot_text=render(tcot) if tcot else None,
+                tcot_failure=outcome.reason.value if isinstance(outcome, ParseFailure) else None,
+                answer=tcot.answer if tcot else "",
+                verification=verification,
+                text=look.text,
+                start_s=look.start_s,
+                end_s=look.end_s,
+                frame_times_s=look.frame_times_s,
+                thumbnail=look.thumbnail,
+                embedder=self.embedder.name,
+                created_s=time.time(),
+            )
+            for place in work.places
+        ]
+
+
+def _work(source: object) -> Work:
+    """Return the work at the bottom of nested (work, result) pairs."""
+    while isinstance(source, tuple):
+        source = source[0]
+    assert isinstance(source, Work)
+    return source
+
+
+def _sift(sources: Sequence[A], results: Sequence[B | MediaError], broken: list[tuple[Work, MediaError]]) -> list[tuple[A, B]]:
+    """Pair what went well with its result; add the rest to `broken`."""
+    good = []
+    for source, result in zip(sources, results, strict=True):
+        if isinstance(result, MediaError):
+            broken.append((_work(source), result))
+        else:
+            good.append((source, result))
+    return good
+
+
+def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> list[B | MediaError]:
+    """Call for all values at once; if one of them is broken, for each alone."""
+    if not values:
+        return []
+    try:
+        results: list[B | MediaError] = list(call(values))
+    except MediaError as error:
+        if len(values) == 1:
+            return [error]
+        return [result for value in values for result in _each(call, [value])]
+    if len(results) != len(values):
+        raise ModelError(f"a model returned {len(results)} results for {len(values)} items")
+    return results
+
+
+def _check(vectors: np.ndarray, items: Sequence[Item], embedder: Embeds) -> None:
+    if vectors.shape != (len(items), embedder.dim):
+        raise ModelError(f"the Embedder {embedder.name!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
+    wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
+    if len(wrong):
+        raise ModelError(f"the Embedder {embedder.name!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}")

@@ -1,0 +1,305 @@
+"""Bring an index up to date with a folder: reason over and embed what is new, once; forget what is gone.
+
+Rows are written before what they replace is removed, and T-CoTs are kept as they are made: a kill costs at most one batch of
+work, and the next run finishes the rest.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.data.records import Records
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.errors import ConfigError, MediaError
+from embedrl.index.batch import Batches, Work
+from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
+from embedrl.index.index import Index
+from embedrl.index.reading import page_numbers, read_item
+from embedrl.index.row import Modality, Place, Row, Stamp, place_id
+from embedrl.media.store import Limits, media_kind, walk
+
+COMPACT_EVERY = 64
+"""Commits between two compactions of a long run."""
+
+Progress = Callable[[int, int], None]
+
+
+class IngestReport(BaseModel):
+    """What a run did. Places are files and pages; failures are all that are known now in the folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_files: int
+    """Files that were found."""
+    unsupported: int
+    """Files that hold no medium that is indexed."""
+    unchanged: int
+    """Places that were up to date."""
+    added: int
+    """Places whose content was embedded, new or changed."""
+    reused: int
+    """Places whose content was known: moved, copied, touched."""
+    removed: int
+    without_tcot: int
+    """Of the added, items for which the Reasoner wrote nothing that is a T-CoT; they are found by their plain vectors."""
+    failures: tuple[Failure, ...]
+    seconds: dict[str, float]
+    """Where the time went: decode, reason, embed, write, total."""
+
+
+def ingest(
+    folder: str | Path,
+    index: Index,
+    reasoner: Reasons | None,
+    embedder: Embeds,
+    *,
+    limits: Limits | None = None,
+    batch_size: int = 16,
+    think: bool = True,
+    num_frames: int = 8,
+    retry_failed: bool = False,
+    on_progress: Progress | None = None,
+) -> IngestReport:
+    """Index every image, video, PDF page and text file under a folder, in sorted order.
+
+    `num_frames` is how many frames of a video the Reasoner sees: its key frames count them. `on_progress` gets the number of
+    files done and of all files. Raises ConfigError for wrong options, StoreError if another process writes to the index; a file
+    that cannot be used is a Failure in the report.
+    """
+    folder = Path(os.path.realpath(Path(folder).expanduser()))
+    if not folder.is_dir():
+        raise ConfigError(f"folder {str(folder)!r}: there is no such folder")
+    if batch_size < 1 or num_frames < 1:
+        raise ConfigError(f"batch_size={batch_size}, num_frames={num_frames}: give at least 1")
+    if think and reasoner is None:
+        raise ConfigError("think=True needs a Reasoner: give one, or set think=False")
+    if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
+        raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, not of {embedder.name!r}: open it with this Embedder")
+    lock = index.writing()
+    failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
+    try:
+        batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames)
+        return _Run(folder, index, batches, batch_size, failures).run(retry_failed, on_progress or (lambda done, total: None))
+    finally:
+        failures.close()
+        tcots.close()
+        lock.release()
+
+
+class _Run:
+    """One run over one folder: what is known, what is queued, what came of it."""
+
+    def __init__(self, folder: Path, index: Index, batches: Batches, batch_size: int, failure_records: Records) -> None:
+        self.folder, self.index, self.batches, self.batch_size = folder, index, batches, batch_size
+        self.failure_records = failure_records
+        self.known: dict[Path, list[Place]] = {}
+        """Places of this folder that were in the index when the run began."""
+        self.fresh_keys: set[str] = set()
+        """Items that are in the index, wherever they lie, as this run would make them."""
+        self.failed_before: dict[str, Failure] = {}
+        self.failed: dict[str, Failure] = {}
+        self.kept: set[str] = set()
+        """Ids of places that stay, or are queued."""
+        self.unreadable: list[Path] = []
+        """Folders that could not be listed: what is known of them stays."""
+        self.pending: dict[str, Work] = {}
+        self.copies: list[tuple[Place, Work]] = []
+        self.counts: Counter[str] = Counter()
+
+    def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
+        started = time.perf_counter()
+        self._recall()
+        files = list(walk(self.folder))
+        for number, (path, reason) in enumerate(files):
+            on_progress(number, len(files))
+            self._file(path, reason, retry_failed)
+        self._flush_copies()
+        self._flush()
+        self._forget()
+        on_progress(len(files), len(files))
+        return IngestReport(
+            num_files=len(files),
+            **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
+            failures=tuple(in_order(self.failed.values())),
+            seconds={**self.batches.seconds, "total": time.perf_counter() - started},
+        )
+
+    def _recall(self) -> None:
+        for place in self.index.places():
+            if self._is_fresh(place):
+                self.fresh_keys.add(place.key)
+            if self._is_inside(place.path):
+                self.known.setdefault(place.path, []).append(place)
+        self.failed_before = {key: failure for key, failure in read_failures(self.failure_records).items() if self._is_inside(failure.path)}
+        self.failures_of: dict[Path, list[Failure]] = {}
+        for failure in self.failed_before.values():
+            self.failures_of.setdefault(failure.path, []).append(failure)
+
+    # ---- one file
+
+    def _file(self, path: Path, reason: str | None, retry_failed: bool) -> None:
+        stored = path.relative_to(self.index.base) if path.is_relative_to(self.index.base) else path
+        if reason is not None:
+            if path.is_dir() and not path.is_symlink():
+                self.unreadable.append(path)
+            self._fail(stored, None, f"{str(path)!r}: {reason}", None)
+            return
+        known, stamp = self.known.get(stored, []), None
+        try:
+            stamp = _stamp(path)
+            failed = [] if retry_failed else [failure for failure in self.failures_of.get(stored, []) if self._still_fails(failure, stamp)]
+            for failure in failed:
+                self.failed[failure.id] = failure
+            if any(failure.page is None for failure in failed):
+                return
+            current = [place for place in known if place.stamp == stamp and self._is_fresh(place)]
+            if current and len(current) + len(failed) == current[0].num_places:
+                self.kept.update(place.id for place in current)
+                self.counts["unchanged"] += len(current)
+                return
+            modality = media_kind(path, self.batches.limits)
+            if modality is None:
+                self.counts["unsupported"] += 1
+                return
+            pages = page_numbers(path, modality, self.batches.limits)
+        except MediaError as error:
+            self._fail(stored, None, str(error), stamp)
+            return
+        for page in pages:
+            if place_id(stored, page) not in self.failed:
+                self._place(path, stored, modality, page, len(pages), stamp)
+
+    def _place(self, path: Path, stored: Path, modality: Modality, page: int | None, num_places: int, stamp: Stamp) -> None:
+        """Queue one place: its content is new, or is to be copied from where it is known."""
+        try:
+            item = read_item(path, modality, page, self.batches.limits)
+            key = item.key
+        except MediaError as error:
+            self._fail(stored, page, str(error), stamp)
+            return
+        reasoner = self.batches.reasoner
+        place = Place(
+            id=place_id(stored, page),
+            key=key,
+            path=stored,
+            page=page,
+            num_places=num_places,
+            stamp=stamp,
+            reasoner=reasoner.name if reasoner else "",
+        )
+        self.kept.add(place.id)
+        work = Work(item, modality, [place])
+        if key not in self.fresh_keys:
+            self._queue(work)
+        elif any(
+            known.model_copy(update={"reasoner": place.reasoner}) == place and self._is_fresh(known) for known in self.known.get(stored, [])
+        ):
+            self.counts["unchanged"] += 1
+        else:
+            self.copies.append((place, work))
+            if len(self.copies) >= 8 * self.batch_size:
+                self._flush_copies()
+
+    def _queue(self, work: Work) -> None:
+        if same := self.pending.get(work.item.key):
+            same.places += work.places
+            return
+        self.pending[work.item.key] = work
+        if len(self.pending) >= self.batch_size:
+            self._flush()
+
+    # ---- one batch
+
+    def _flush_copies(self) -> None:
+        copies, self.copies = self.copies, []
+        rows = []
+        sources = {row.place.key: row for row in self.index.rows({place.key for place, _ in copies}) if self._is_fresh(row.place)}
+        for place, work in copies:
+            if source := sources.get(place.key):
+                rows.append(source.model_copy(update={"place": place.model_copy(update={"reasoner": source.place.reasoner})}))
+            else:  # the only row with this content was replaced earlier in this run
+                self._queue(work)
+        self._write(rows, "reused")
+
+    def _flush(self) -> None:
+        works, self.pending = list(self.pending.values()), {}
+        rows, broken = self.batches.make_rows(works)
+        for work, error in broken:
+            for place in work.places:
+                self._fail(place.path, place.page, str(error), place.stamp)
+        self._write(rows, "added")
+        self.fresh_keys.update(row.place.key for row in rows)
+        self.counts["without_tcot"] += len({row.place.key for row in rows if row.tcot_failure})
+
+    def _write(self, rows: list[Row], count: str) -> None:
+        """Commit rows, but for files that changed while they were read: these are failures until the next run."""
+        good = []
+        for row in rows:
+            place = row.place
+            path = self.index.locate(place.path)
+            try:
+                changed = _stamp(path) != place.stamp
+            except MediaError:
+                changed = True
+            if changed:
+                self._fail(place.path, place.page, f"{str(path)!r}: changed while it was read; run again", None)
+            else:
+                good.append(row)
+        if not good:
+            return
+        with self.batches.timed("write"):
+            self.index.upsert(good)
+            self.counts["commits"] += 1
+            if self.counts["commits"] % COMPACT_EVERY == 0:
+                self.index.compact()
+        self.counts[count] += len(good)
+
+    def _fail(self, path: Path, page: int | None, reason: str, stamp: Stamp | None) -> None:
+        failure = Failure(path=path, page=page, reason=reason, stamp=stamp, limits=limits_hash(self.batches.limits))
+        self.failed[failure.id] = failure
+        self.kept.discard(failure.id)
+        if self.failed_before.get(failure.id) != failure:
+            keep_failures(self.failure_records, [failure])
+
+    def _forget(self) -> None:
+        """Remove what is gone or has become unusable, and failures that are mended."""
+        stale = sorted(
+            place.id for places in self.known.values() for place in places if place.id not in self.kept and not self._hidden(place.path)
+        )
+        mended = [failure.id for failure in self.failed_before.values() if failure.id not in self.failed and not self._hidden(failure.path)]
+        with self.batches.timed("write"):
+            if stale:
+                self.index.remove(stale)
+            self.failure_records.drop_many(mended)
+            if self.failure_records.num_stale > 100:
+                self.failure_records.compact()
+            if stale or self.counts["commits"]:
+                self.index.finish()
+        self.counts["removed"] = len(stale)
+
+    # ---- questions
+
+    def _is_fresh(self, place: Place) -> bool:
+        return self.batches.reasoner is None or place.reasoner == self.batches.reasoner.name
+
+    def _is_inside(self, stored: Path) -> bool:
+        return self.index.locate(stored).is_relative_to(self.folder)
+
+    def _hidden(self, stored: Path) -> bool:
+        """Whether a place lies in a folder that could not be listed."""
+        return any(self.index.locate(stored).is_relative_to(folder) for folder in self.unreadable)
+
+    def _still_fails(self, failure: Failure, stamp: Stamp) -> bool:
+        return failure.stamp == stamp and failure.limits == limits_hash(self.batches.limits)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+    return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns)

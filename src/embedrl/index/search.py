@@ -1,0 +1,191 @@
+"""From a query, or an item that is there, to Hits."""
+
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from embedrl.data.evidence import Verification
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
+from embedrl.errors import ConfigError, ModelError
+from embedrl.index.exact import Neighbour
+from embedrl.index.index import Index
+from embedrl.index.row import MODALITIES, Modality, Row, Vectors, shown
+from embedrl.media.content import Content, Text, Video
+
+EXCERPT_CHARS = 300
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Hit(_Result):
+    """An item that was found. Its picture: `Index.thumbnail(key)`; its file: `Index.locate(path)`."""
+
+    key: str
+    score: float
+    """Cosine to the query, -1..1."""
+    path: Path
+    """Relative to the folder that holds the index, if it lies in there; else absolute."""
+    other_paths: tuple[Path, ...] = ()
+    """Where the same content lies as well."""
+    modality: Modality
+    page: int | None = None
+    """1-based page number of a document."""
+    start_s: float | None = None
+    end_s: float | None = None
+    """Time span of a video, seconds."""
+    tcot: TCoT | None = None
+    tcot_failure: str | None = None
+    """Why there is no T-CoT although a Reasoner was asked; the item was found by its plain vector."""
+    verification: Verification | None = None
+    """Which pieces of the T-CoT's evidence hold."""
+    key_frame_times_s: tuple[float | None, ...] = ()
+    """When each key frame of the evidence is on screen, seconds; None for a frame that does not exist."""
+    answer: str = ""
+    """What the T-CoT says the item is; empty without one."""
+    excerpt: str = ""
+    """How the item's own text begins."""
+
+    @field_serializer("path", "other_paths", when_used="json")
+    def _readable(self, value: Path | tuple[Path, ...]) -> str | list[str]:
+        return [shown(path) for path in value] if isinstance(value, tuple) else shown(value)
+
+
+class Timings(_Result):
+    """Where the time of a search went, in seconds."""
+
+    reason_s: float = 0.0
+    embed_s: float = 0.0
+    search_s: float = 0.0
+
+
+class SearchResult(_Result):
+    """The Hits of a query, best first, and what the Reasoner made of the query."""
+
+    hits: tuple[Hit, ...]
+    query_tcot: TCoT | None = None
+    query_tcot_failure: FailureReason | None = None
+    """Why there is no T-CoT of the query; its plain vector was used."""
+    timings: Timings
+
+
+def query_role(content: Content, modality: Collection[Modality] | None = None) -> Role:
+    """Return which Reasoner prompt reads a query: by its first visual part, or for text by what is looked for."""
+    visual = next((part for part in content if not isinstance(part, Text)), None)
+    if visual is None:
+        return Role.QUERY_TEXT_TO_VIDEO if modality is not None and set(modality) == {"video"} else Role.QUERY_TEXT_TO_IMAGE
+    return Role.QUERY_VIDEO if isinstance(visual, Video) else Role.QUERY_IMAGE
+
+
+def search(
+    index: Index,
+    embedder: Embeds,
+    reasoner: Reasons | None = None,
+    *,
+    content: Content,
+    instruction: str = "",
+    think: bool = True,
+    top: int = 10,
+    min_score: float | None = None,
+    modality: Sequence[Modality] | None = None,
+    exclude_keys: Collection[str] = (),
+) -> SearchResult:
+    """Find the items that fit a query best, ties by key.
+
+    With `think`, the query's T-CoT is written first and items are compared with theirs; without, plain vectors are compared.
+    Raises ConfigError for wrong options, MediaError for a query file that cannot be read.
+    """
+    _check(top, min_score, modality)
+    if think and reasoner is None:
+        raise ConfigError("think=True needs a Reasoner that writes the query's T-CoT: give one, or set think=False")
+    if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
+        raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.name!r}: use the same")
+    item = Item(content=content, instruction=instruction, role=query_role(content, modality))
+    started = time.perf_counter()
+    outcome = reasoner.reason([item])[0] if think and reasoner is not None else None
+    reasoned = time.perf_counter()
+    tcot = outcome if isinstance(outcome, TCoT) else None
+    vectors = embedder.embed([item], [tcot])
+    if vectors.shape != (1, index.dim):
+        raise ModelError(f"the Embedder {embedder.name!r} returned shape {vectors.shape} for one item, not (1, {index.dim})")
+    embedded = time.perf_counter()
+    found = index.nearest(vectors[0], _kind(think), top, modality=modality, exclude_keys=exclude_keys, min_score=min_score)
+    hits = _hits(index, found)
+    timings = Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded)
+    failure = outcome.reason if isinstance(outcome, ParseFailure) else None
+    return SearchResult(hits=hits, query_tcot=tcot, query_tcot_failure=failure, timings=timings)
+
+
+def similar(
+    index: Index,
+    key: str,
+    *,
+    think: bool = True,
+    top: int = 10,
+    min_score: float | None = None,
+    modality: Sequence[Modality] | None = None,
+    exclude_keys: Collection[str] = (),
+) -> SearchResult:
+    """Find the neighbours of an item that is in the index, by its stored vector; `key` may be cut to 6 or more digits."""
+    _check(top, min_score, modality)
+    started = time.perf_counter()
+    key = index.find(key)
+    row = index.rows([key])[0]
+    vector = row.tcot if think else row.plain
+    found = index.nearest(vector, _kind(think), top, modality=modality, exclude_keys={key, *exclude_keys}, min_score=min_score)
+    hits = _hits(index, found)
+    return SearchResult(hits=hits, query_tcot=_tcot(row) if think else None, timings=Timings(search_s=time.perf_counter() - started))
+
+
+def _kind(think: bool) -> Vectors:
+    return "tcot" if think else "plain"
+
+
+def _check(top: int, min_score: float | None, modality: Sequence[Modality] | None) -> None:
+    if top < 1:
+        raise ConfigError(f"top={top}: give at least 1")
+    if min_score is not None and not -1 <= min_score <= 1:
+        raise ConfigError(f"min_score={min_score}: a cosine lies in -1..1")
+    if modality is not None and (not modality or set(modality) - set(MODALITIES)):
+        raise ConfigError(f"modality={list(modality)!r}: choose one or more of {', '.join(MODALITIES)}, or None for all")
+
+
+def _hits(index: Index, found: Sequence[Neighbour]) -> tuple[Hit, ...]:
+    """Look up what was found; an item that another process removed in the meantime is left out."""
+    places: dict[str, list[Row]] = {}
+    for row in index.rows([neighbour.key for neighbour in found]):
+        places.setdefault(row.place.key, []).append(row)
+    return tuple(_hit(neighbour.score, places[neighbour.key]) for neighbour in found if neighbour.key in places)
+
+
+def _hit(score: float, rows: Sequence[Row]) -> Hit:
+    row = rows[0]
+    tcot = _tcot(row)
+    frames = row.frame_times_s
+    numbers = tcot.evidence.key_frames if tcot else ()
+    return Hit(
+        key=row.place.key,
+        score=score,
+        path=row.place.path,
+        other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
+        modality=row.modality,
+        page=row.place.page,
+        start_s=row.start_s,
+        end_s=row.end_s,
+        tcot=tcot,
+        tcot_failure=row.tcot_failure,
+        verification=Verification.model_validate_json(row.verification) if row.verification else None,
+        key_frame_times_s=tuple(frames[number - 1] if 1 <= number <= len(frames) else None for number in numbers),
+        answer=row.answer,
+        excerpt=row.text[:EXCERPT_CHARS],
+    )
+
+
+def _tcot(row: Row) -> TCoT | None:
+    outcome = parse(row.tcot_text) if row.tcot_text else None
+    return outcome if isinstance(outcome, TCoT) else None

@@ -1,0 +1,61 @@
+"""Whether a video file is whole: the sizes that its container declares, held against the size of the file.
+
+Decoders make the best of a file that was cut short, and say nothing. An embedding of the first third of a film is not an
+embedding of the film, so we look ourselves. Only element headers are read.
+"""
+
+import os
+from typing import BinaryIO
+
+_EBML_HEADER_BYTES = 64
+_MAX_BOXES = 100_000
+
+
+def missing_bytes(file: BinaryIO, container: str) -> int:
+    """Return how many bytes a "mov", "matroska" or "avi" file declares beyond its end: 0 if it is whole, or does not say."""
+    size = os.fstat(file.fileno()).st_size
+    declared = {"mov": _mov_end, "matroska": _matroska_end, "avi": _avi_end}[container](file, size)
+    return max(0, declared - size)
+
+
+def _mov_end(file: BinaryIO, size: int) -> int:
+    """Step from box to box (ISO 14496-12, 4.2): 32-bit size and type; size 1 means a 64-bit size follows, 0 means to the end."""
+    position = 0
+    for _ in range(_MAX_BOXES):
+        if position >= size:
+            break
+        file.seek(position)
+        header = file.read(16)
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length == 0 or len(header) < 8:
+            break
+        position += max(length, 8)
+    return position
+
+
+def _matroska_end(file: BinaryIO, size: int) -> int:
+    """Read the EBML header and the size of the one segment (RFC 8794); a live recording leaves that size unknown."""
+    file.seek(0)
+    head = file.read(_EBML_HEADER_BYTES)
+    length, position = _vint(head, 4)
+    position += length or 0
+    if head[position : position + 4] != b"\x18\x53\x80\x67":
+        return 0
+    length, start = _vint(head, position + 4)
+    return 0 if length is None else start + length
+
+
+def _vint(data: bytes, position: int) -> tuple[int | None, int]:
+    """Return an EBML variable-length size (None: unknown) and where the data behind it starts."""
+    if position >= len(data) or not data[position]:
+        return None, position
+    width = 9 - data[position].bit_length()
+    bits = int.from_bytes(data[position : position + width], "big") & ((1 << 7 * width) - 1)
+    return (None if bits == (1 << 7 * width) - 1 else bits), position + width
+
+
+def _avi_end(file: BinaryIO, size: int) -> int:
+    file.seek(4)
+    return 8 + int.from_bytes(file.read(4), "little")

@@ -1,0 +1,210 @@
+"""Fakes of the three roles, for tests: ours and yours. They need no weights, no torch and no luck.
+
+They see colours and read words. Give the FakeReasoner a red picture and it answers "a red picture"; the FakeEmbedder then finds
+that picture for the query "something red", so that rankings in a test mean something.
+"""
+
+import hashlib
+import re
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from embedrl.data.sample import Item
+from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
+from embedrl.errors import ModelError
+from embedrl.media.content import Frames, Page, Video
+from embedrl.media.decode import load_visual
+from embedrl.media.document import page_text
+from embedrl.media.store import DEFAULT, Limits
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "grey": (128, 128, 128),
+    "red": (220, 30, 30),
+    "orange": (245, 140, 20),
+    "yellow": (240, 230, 40),
+    "green": (30, 160, 50),
+    "blue": (30, 60, 220),
+    "purple": (140, 40, 170),
+    "pink": (250, 150, 190),
+}
+"""What the fakes can tell apart."""
+
+_PALETTE = np.array(list(COLOURS.values()), dtype=np.int32)
+_NAMES = tuple(COLOURS)
+_BACKGROUND = {"black", "white", "grey"}
+_STOP_WORDS = {"a", "an", "and", "at", "by", "for", "in", "is", "it", "of", "on", "or", "that", "the", "this", "to", "with"}
+
+
+class FakeReasoner:
+    """Names the main colour of a picture or clip, and the words of a text, and points at where they are."""
+
+    def __init__(
+        self,
+        name: str = "fake-reasoner",
+        *,
+        fail_keys: Collection[str] = (),
+        num_frames: int = 8,
+        sleep_s: float = 0.0,
+        limits: Limits = DEFAULT,
+    ) -> None:
+        self._name = name
+        self.fail_keys = fail_keys
+        """Items for which it writes no T-CoT."""
+        self.num_frames = num_frames
+        self.sleep_s = sleep_s
+        """How long it takes for one item."""
+        self.limits = limits
+        self.reasoned: Counter[str] = Counter()
+        """How often each item key was reasoned about."""
+
+    @property
+    def name(self) -> str:
+        """The name that T-CoTs are cached under."""
+        return self._name
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read."""
+        return [self._reason(item) for item in items]
+
+    def _reason(self, item: Item) -> TCoT | ParseFailure:
+        if self.sleep_s:
+            time.sleep(self.sleep_s)
+        self.reasoned[item.key] += 1
+        if item.key in self.fail_keys:
+            return ParseFailure(reason=FailureReason.MISSING_THINKING, text="I would rather not say.")
+        text = item.text
+        seen, boxes, key_frames = "", [], []
+        if item.visual is not None:
+            frames = _pictures(item, self.num_frames, self.limits)
+            colours = [_main_colour(_colours(frame)) for frame in frames]
+            colour = Counter(colours).most_common(1)[0][0]
+            if isinstance(item.visual, Video):
+                seen, key_frames = f"a {colour} clip", [colours.index(colour) + 1]
+            else:
+                seen, boxes = f"a {colour} picture", [_box(frames[0], colour)]
+            if isinstance(item.visual, Page):
+                seen, text = "a page", text or page_text(item.visual, self.limits)
+        keywords = tuple(dict.fromkeys(_words(text)))[:12]
+        answer = " ".join(filter(None, [seen, *keywords])) or "nothing"
+        evidence = Evidence(boxes=tuple(boxes), key_frames=tuple(key_frames), keywords=keywords)
+        return TCoT(thinking=f"There is {answer}.", evidence=evidence, rethink="That is all there is.", answer=answer)
+
+
+class FakeEmbedder:
+    """Adds up a fixed random direction for each word and for each colour's share: cosine is the overlap of meanings."""
+
+    def __init__(
+        self, name: str = "fake-embedder", *, dim: int = 64, num_frames: int = 8, picture_weight: float = 1.0, limits: Limits = DEFAULT
+    ) -> None:
+        self._name, self._dim = name, dim
+        self.num_frames, self.limits = num_frames, limits
+        self.picture_weight = picture_weight
+        """How much the pixels count beside the words; 0 is blind."""
+        self.embedded: Counter[str] = Counter()
+        """How often each item key was embedded, with a T-CoT or without."""
+
+    @property
+    def name(self) -> str:
+        """The name that an index remembers."""
+        return self._name
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return float32 (N, dim), unit length. Raises MediaError for a file that cannot be read."""
+        vectors = [self._embed(item, tcot) for item, tcot in zip(items, tcots, strict=True)]
+        return np.stack(vectors) if vectors else np.empty((0, self._dim), dtype=np.float32)
+
+    def _embed(self, item: Item, tcot: TCoT | None) -> np.ndarray:
+        self.embedded[item.key] += 1
+        words = [*_words(item.instruction), *_words(item.text)]
+        if isinstance(item.visual, Page):
+            words += _words(page_text(item.visual, self.limits))
+        vector = 1e-3 * _direction(item.role.value, self._dim)
+        for word in words:
+            vector = vector + _direction(word, self._dim)
+        if item.visual is not None:
+            shares = np.mean([_colours(frame) for frame in _pictures(item, self.num_frames, self.limits)], axis=0)
+            for name, share in zip(_NAMES, shares, strict=True):
+                vector = vector + self.picture_weight * share * _direction(name, self._dim)
+        for word in _words(tcot.answer) if tcot else ():
+            vector = vector + _direction(word, self._dim)
+        return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class FakeJudge:
+    """Compares the words of answers."""
+
+    def __init__(self, name: str = "fake-judge", *, threshold: float = 0.5) -> None:
+        self._name = name
+        self.threshold = threshold
+        """Two answers match from this overlap (shared words / all words) on."""
+
+    @property
+    def name(self) -> str:
+        """The name of this judge."""
+        return self._name
+
+    def matches(self, query: TCoT, target: TCoT) -> bool:
+        """Say whether the answers share enough words."""
+        return _overlap(query.answer, target.answer) >= self.threshold
+
+    def pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int:
+        """Return the candidate that shares most words; of equals, the first. Raises ModelError if none shares any."""
+        scores = [_overlap(anchor.answer, candidate.answer) for candidate in candidates]
+        if not scores or max(scores) == 0:
+            raise ModelError("no candidate shares a word with the anchor")
+        return scores.index(max(scores))
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", text.casefold()) if word not in _STOP_WORDS]
+
+
+def _overlap(first: str, second: str) -> float:
+    one, other = set(_words(first)), set(_words(second))
+    return len(one & other) / len(one | other) if one | other else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _direction(word: str, dim: int) -> np.ndarray:
+    seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()[:8])
+    vector = np.random.default_rng(seed).normal(size=dim)
+    return vector / np.linalg.norm(vector)
+
+
+def _pictures(item: Item, num_frames: int, limits: Limits) -> list[np.ndarray]:
+    """Decode an item's visual part to small pictures: for each pixel, the index of its colour, (32, 32)."""
+    assert item.visual is not None
+    visual = load_visual(item.visual, num_frames=num_frames, limits=limits)
+    images = visual.images if isinstance(visual, Frames) else (visual,)
+    pixels = [np.asarray(image.resize((32, 32)), dtype=np.int32) for image in images]
+    return [np.abs(picture[:, :, None] - _PALETTE).sum(axis=-1).argmin(axis=-1) for picture in pixels]
+
+
+def _colours(picture: np.ndarray) -> np.ndarray:
+    """Return the share of each colour, 0..1."""
+    return np.bincount(picture.ravel(), minlength=len(_NAMES)) / picture.size
+
+
+def _main_colour(shares: np.ndarray) -> str:
+    """Name the most frequent colour; black, white and grey only if there is no other."""
+    order = np.argsort(-shares, kind="stable")
+    bright = [_NAMES[index] for index in order if shares[index] > 0.02 and _NAMES[index] not in _BACKGROUND]
+    return bright[0] if bright else _NAMES[order[0]]
+
+
+def _box(picture: np.ndarray, colour: str) -> tuple[int, int, int, int]:
+    """Return the box around all pixels of a colour, in 1/1000 of the picture."""
+    rows, columns = np.nonzero(picture == _NAMES.index(colour))
+    scale = 1000 / len(picture)
+    return round(columns.min() * scale), round(rows.min() * scale), round((columns.max() + 1) * scale), round((rows.max() + 1) * scale)
