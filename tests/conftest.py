@@ -1,49 +1,80 @@
-"""Shared pieces: a tiny random model of the real architecture, and the world's items."""
+"""Shared pieces: tiny random models of the real architecture, and the world's items. Heavy imports wait for their fixture."""
 
 import random
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from transformers import Qwen3VLForConditionalGeneration, Qwen3VLModel, Qwen3VLProcessor
 
-from embedrl.app.models import shipped
-from embedrl.embedder.embedder import Embedder
-from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET
-from embedrl.nano.models import nano_config
-from embedrl.nano.tokenizer import SPECIAL
-from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
-from embedrl.world.tasks import TASKS, Side, draw_family
+if TYPE_CHECKING:
+    from transformers import Qwen3VLProcessor
+
+    from embedrl.embedder.embedder import Embedder
+    from embedrl.reasoner.local import LocalReasoner
+    from embedrl.world.tasks import Side
 
 
 @lru_cache
-def nano_processor() -> Qwen3VLProcessor:
+def nano_processor() -> "Qwen3VLProcessor":
     """The shipped tokenizer and image processors."""
+    from transformers import Qwen3VLProcessor
+
+    from embedrl.app.models import shipped
+
     return Qwen3VLProcessor.from_pretrained(shipped("embedder")["nano"], local_files_only=True)
 
 
-def _config():
+def make_random_embedder() -> "Embedder":
+    """An Embedder with random weights, the same at each call."""
+    import torch
+    from transformers import Qwen3VLModel
+
+    from embedrl.backbone import batch_vision_attention
+    from embedrl.embedder.embedder import Embedder
+    from embedrl.nano.data import EMBEDDER_BUDGET
+
+    torch.manual_seed(0)
+    return Embedder(batch_vision_attention(Qwen3VLModel(tiny_config())), nano_processor(), EMBEDDER_BUDGET, "random")
+
+
+def make_random_reasoner() -> "LocalReasoner":
+    """A Reasoner with random weights, which writes nonsense; the same at each call."""
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from embedrl.nano.data import REASONER_BUDGET
+    from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
+
+    torch.manual_seed(0)
+    settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=12)
+    return LocalReasoner(Qwen3VLForConditionalGeneration(tiny_config()), nano_processor(), settings, "random")
+
+
+def tiny_config():
+    """The nano configuration with the shipped vocabulary."""
+    from embedrl.nano.models import nano_config
+    from embedrl.nano.tokenizer import SPECIAL
+
     tokenizer = nano_processor().tokenizer
     return nano_config(len(tokenizer), {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL})
 
 
 @pytest.fixture
-def random_embedder() -> Embedder:
+def random_embedder() -> "Embedder":
     """An Embedder with random weights."""
-    torch.manual_seed(0)
-    return Embedder(Qwen3VLModel(_config()), nano_processor(), EMBEDDER_BUDGET, "random")
+    return make_random_embedder()
 
 
 @pytest.fixture
-def random_reasoner() -> LocalReasoner:
-    """A Reasoner with random weights, which writes nonsense."""
-    torch.manual_seed(0)
-    settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=12)
-    return LocalReasoner(Qwen3VLForConditionalGeneration(_config()), nano_processor(), settings, "random")
+def random_reasoner() -> "LocalReasoner":
+    """A Reasoner with random weights."""
+    return make_random_reasoner()
 
 
 @pytest.fixture
-def mixed_sides() -> list[Side]:
+def mixed_sides() -> "list[Side]":
     """Both sides of one pair of every task: text, pictures, clips and pages."""
+    from embedrl.world.tasks import TASKS, draw_family
+
     rng = random.Random(7)
     return [side for task in TASKS for side in draw_family(task, "test", rng, num_variants=0)[0]]

@@ -139,6 +139,9 @@ def test_only_rank_0_writes_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_heavy_library_is_imported():
-    code = "import sys, embedrl.config as c, embedrl.log; c.library_versions(); sys.exit(any(m in sys.modules for m in ('torch', 'av', 'lancedb')))"
+    code = (
+        "import sys, embedrl.config as config, embedrl.log; config.library_versions(); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'av', 'lancedb')))"
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

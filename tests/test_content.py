@@ -5,7 +5,7 @@ import pytest
 
 from embedrl.errors import MediaError
 from embedrl.media.content import Frames, Image, Page, Text, Video, content_key, file_sha256
-from odd_media import corner_image, numbered_frames
+from tests.odd_media import corner_image, numbered_frames, special_files
 
 
 def test_a_key_follows_bytes_not_names(tmp_path):
@@ -39,6 +39,19 @@ def test_a_key_tells_parts_apart():
 def test_same_bytes_of_another_shape_are_another_picture():
     wide, tall = PIL.Image.new("RGB", (4, 2)), PIL.Image.new("RGB", (2, 4))
     assert content_key((Image(pixels=wide),)) != content_key((Image(pixels=tall),))
+
+
+def test_a_palette_is_part_of_a_picture():
+    red, blue = (PIL.Image.new("P", (4, 4)) for _ in range(2))
+    red.putpalette([220, 30, 30])
+    blue.putpalette([30, 30, 220])
+    assert content_key((Image(pixels=red),)) != content_key((Image(pixels=blue),))
+
+
+def test_what_is_no_regular_file_has_no_key_and_does_not_wait(tmp_path):
+    for path, _ in special_files(tmp_path).values():
+        with pytest.raises(MediaError, match=r"not a regular file|cannot be read"):
+            file_sha256(path)
 
 
 def test_a_lone_surrogate_has_a_key():

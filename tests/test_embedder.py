@@ -16,7 +16,7 @@ from embedrl.media.content import Frames, Text, Video
 from embedrl.nano.data import EMBEDDER_BUDGET, EmbedderRows
 from embedrl.nano.models import FACTOR
 from embedrl.world.tasks import Side, draw_family
-from tests.conftest import nano_processor
+from tests.conftest import make_random_embedder, nano_processor
 
 
 def test_golden_text_of_the_message() -> None:
@@ -113,19 +113,10 @@ def _run(embedder: Embedder, folder, *, mini_batch_size: int, num_batches: int =
     return torch.cat([value.float().flatten() for value in embedder.model.state_dict().values()])
 
 
-def _fresh() -> Embedder:
-    from tests.conftest import _config
-
-    torch.manual_seed(0)
-    from transformers import Qwen3VLModel
-
-    return Embedder(Qwen3VLModel(_config()), nano_processor(), EMBEDDER_BUDGET, "random")
-
-
 def test_gradient_caching_changes_memory_not_the_result(tmp_path) -> None:
-    before = torch.cat([value.flatten() for value in _fresh().model.state_dict().values()])
-    whole = _run(_fresh(), tmp_path / "whole", mini_batch_size=6)
-    cached = _run(_fresh(), tmp_path / "cached", mini_batch_size=2)
+    before = torch.cat([value.flatten() for value in make_random_embedder().model.state_dict().values()])
+    whole = _run(make_random_embedder(), tmp_path / "whole", mini_batch_size=6)
+    cached = _run(make_random_embedder(), tmp_path / "cached", mini_batch_size=2)
     assert (whole - before).abs().max() > 1e-3, "nothing was learnt"
     assert (whole - cached).abs().max() < 1e-4
 

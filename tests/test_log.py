@@ -83,16 +83,31 @@ def test_long_work_reports_now_and_then(capsys: pytest.CaptureFixture[str], monk
     assert [line.split(" in ")[0] for line in capsys.readouterr().err.splitlines()] == ["train: 1/2", "train: 2/2"]
 
 
-def test_only_rank_0_speaks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_work_may_say_itself_how_far_it_is(capsys: pytest.CaptureFixture[str]):
+    with log.progress(None, "index") as bar:
+        bar.reach(7, 9)
+    assert capsys.readouterr().err == "index: 7/9 in 0 s\n"
+
+
+def test_progress_on_a_terminal_can_be_nested(terminal: Callable[[], str]):
+    for _ in log.progress([1, 2], "outer"):
+        with log.progress(None, "inner") as bar:
+            bar.reach(1, 4)
+    assert "outer" in terminal() and "1/4" in terminal()
+
+
+def test_only_rank_0_speaks_but_for_errors(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RANK", "1")
     log.result("a")
-    log.error("b")
+    log.warn("b")
     log.print_json({})
     log.table("t", ["a"], [["b"]])
     with log.progress(1, "c") as bar:
         bar.advance()
+        bar.reach(1, 1)
     assert list(log.progress([1, 2], "d")) == [1, 2]
-    assert capsys.readouterr() == ("", "")
+    log.error("broken")
+    assert capsys.readouterr() == ("", "error (rank 1): broken\n")
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from embedrl.media.content import Page
 from embedrl.media.decode import check, load_visual
 from embedrl.media.document import load_page, num_pages, page_text, save_pdf
 from embedrl.media.store import Limits
-from odd_media import GREEN, RED, bad_files, corner_image, good_files
+from tests.odd_media import GREEN, RED, bad_files, corner_image, good_files
 
 
 @pytest.fixture(scope="module")

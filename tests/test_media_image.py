@@ -10,7 +10,7 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Image, Page
 from embedrl.media.image import load_image, save_image
 from embedrl.media.store import Limits
-from odd_media import BLUE, GREEN, RED, corner_image, good_files
+from tests.odd_media import BLUE, GREEN, RED, corner_image, good_files
 
 
 @pytest.fixture(scope="module")

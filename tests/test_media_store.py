@@ -11,7 +11,7 @@ from embedrl.media.content import Image, Page, Video
 from embedrl.media.decode import check
 from embedrl.media.store import Limits, media_kind, open_regular, walk
 from embedrl.media.text import load_text
-from odd_media import bad_files, good_files, special_files
+from tests.odd_media import bad_files, good_files, special_files
 
 KINDS = {".jpg": "image", ".png": "image", ".webp": "image", ".gif": "image", ".bmp": "image", ".pdf": "page", ".txt": "text"}
 

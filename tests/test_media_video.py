@@ -6,7 +6,7 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Frames, Video
 from embedrl.media.store import Limits
 from embedrl.media.video import duration_s, load_frames, save_video
-from odd_media import BLUE, RED, encode, frame_number, good_files, numbered_frames
+from tests.odd_media import BLUE, RED, encode, frame_number, good_files, numbered_frames
 
 
 @pytest.fixture(scope="module")

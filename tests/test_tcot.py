@@ -4,7 +4,7 @@ import random
 import string
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from embedrl.data.tcot import MAX_CHARS, SPECIAL_TOKEN, Evidence, FailureReason, ParseFailure, TCoT, neutralise, parse, render, render_parts
@@ -14,10 +14,11 @@ TAGS = ("<thinking>", "</thinking>", "<rethink>", "</rethink>", "<answer>", "</a
 PIECES = (*TOKENS, *TAGS, "{", "}", "[", "]", '"', "\\", "\0", "\u2028", "\ud800", "<", ">", "|", "bbox_2d", '{"key_frames": [1]}')
 GOOD = '<thinking> A red star. {"bbox_2d": [[60, 80, 320, 340]]} </thinking>\n<rethink> One. </rethink>\n<answer> a red star </answer>'
 
-words = st.lists(st.one_of(st.text(max_size=12), st.sampled_from(PIECES)), max_size=8).map("".join)
-boxes = st.lists(st.tuples(*[st.integers(-(10**8), 10**8)] * 4), max_size=4)
+steady = settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+words = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(PIECES)), max_size=6).map("".join)
+boxes = st.lists(st.tuples(*[st.integers(-(10**8), 10**8)] * 4), max_size=3)
 evidences = st.builds(
-    Evidence, boxes=boxes, key_frames=st.lists(st.integers(-(10**8), 10**8), max_size=4), keywords=st.lists(words, max_size=4)
+    Evidence, boxes=boxes, key_frames=st.lists(st.integers(-(10**8), 10**8), max_size=3), keywords=st.lists(words, max_size=3)
 )
 tcots = st.builds(TCoT, thinking=words, evidence=evidences, rethink=words, answer=words)
 
@@ -26,6 +27,7 @@ def written(thinking: str, answer: str = "a") -> str:
     return f"<thinking>{thinking}</thinking><rethink>r</rethink><answer>{answer}</answer>"
 
 
+@steady
 @given(tcots)
 @example(TCoT(thinking="{<thin{king>", rethink="<ans<answer>wer>", answer="x", evidence=Evidence(keywords=["</thinking>x", '"]}', "\\"])))
 def test_what_is_rendered_is_read_back_the_same(tcot):
@@ -35,6 +37,7 @@ def test_what_is_rendered_is_read_back_the_same(tcot):
     assert render_parts(tcot)[0].endswith("</thinking>")
 
 
+@steady
 @given(words)
 def test_parsing_any_text_never_raises(text):
     outcome = parse(text)
@@ -110,10 +113,11 @@ def test_what_models_write_in_passing_is_tolerated():
     assert read('{"bbox_2d": [[1,2,3,4]]} and {"bbox_2d": [[5,6,7,8]]}').boxes == ((1, 2, 3, 4), (5, 6, 7, 8))
     assert read('{"key_frames": [2, 1], "text_keywords": ["a } b"]}') == Evidence(key_frames=[2, 1], keywords=["a } b"])
     assert read('{"other": 1} {x}') == Evidence()
-    shouted = parse("Sure! <Thinking>t< /thinking ><RETHINKING>r</rethinking><answer>a</answer> bye")
+    shouted = parse("Sure! <Thinking>t</ thinking ><RETHINKING>r</rethinking><answer>a</answer> bye")
     assert isinstance(shouted, TCoT) and (shouted.thinking, shouted.rethink, shouted.answer) == ("t", "r", "a")
 
 
+@steady
 @given(
     st.lists(
         st.one_of(st.sampled_from(TOKENS), st.sampled_from(("<", "|", ">", "<|", "|>", "‹", "im_end", "emb", "think", "/")), words)
@@ -131,6 +135,7 @@ def test_no_special_token_survives(text):
     assert neutralise(clean) == clean
 
 
+@steady
 @given(tcots)
 def test_no_special_token_survives_in_a_tcot(tcot):
     for text in (tcot.thinking, tcot.rethink, tcot.answer, *tcot.evidence.keywords, render(tcot)):

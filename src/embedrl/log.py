@@ -179,8 +179,13 @@ def _written(figures: dict[str, float | str]) -> str:
 
 
 def _say(console: Console, text: str, *, label: str = "", style: str = "", any_rank: bool = False) -> None:
-    if any_rank or is_main_process():
+    if not (any_rank or is_main_process()):
+        return
+    if console.is_terminal:
         console.print(Text.assemble((label, style), _clean(text)), soft_wrap=True)
+    else:  # rich would turn tabs into spaces
+        console.file.write(f"{label}{_clean(text)}\n")
+        console.file.flush()
 
 
 def _clean(text: str) -> str:

@@ -60,7 +60,7 @@ def _hit(place: int, hit: Side) -> str:
     tick = '<span class="tick">✓ right</span>' if hit.is_right else ""
     score = "" if hit.score is None else f'<span class="score num" title="cosine to the query">{hit.score:.3f}</span>'
     says = f'<p class="says">{escape(hit.tcot.answer)}</p>' if hit.tcot and hit.item.visual else ""
-    name = f'<p class="meta">{escape(hit.name)}</p>' if hit.name else ""
+    name = f'<p class="meta" title="{escape(hit.name)}">{escape(hit.name)}</p>' if hit.name else ""
     return (
         f'<li class="hit{" right" if hit.is_right else ""}"><header><span class="place">{place}</span>{tick}{score}</header>'
         f"{_content(hit)}{says}{_badges(hit)}{name}</li>"

@@ -140,7 +140,7 @@ def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verific
     drawn = image.convert("RGB").copy()
     draw = PIL.ImageDraw.Draw(drawn)
     width = max(1, round(max(image.size) / 200))
-    font = PIL.ImageFont.load_default(max(9, 5 * width))
+    font = PIL.ImageFont.load_default(max(11, 5 * width))
     holding = verification.boxes if verification else [box_holds(box) for box in evidence.boxes]
     for number, (box, holds) in enumerate(zip(evidence.boxes, holding, strict=True), 1):
         x1, y1, x2, y2 = _clamped(box)

@@ -5,6 +5,7 @@ have the same key wherever they lie, so results can be cached and joined by key 
 """
 
 import hashlib
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -127,16 +128,20 @@ def _source(path: Path | None, pixels: PIL.Image.Image | None) -> bytes:
 
 
 def _pixel_sha256(image: PIL.Image.Image) -> bytes:
-    return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).digest()
+    # A palette picture is told by its palette as well as by its indices.
+    palette = bytes(image.getpalette("RGBA") or ()) if image.mode in ("P", "PA") else b""
+    return hashlib.sha256(f"{image.mode}{image.size}".encode() + palette + image.tobytes()).digest()
 
 
 def file_sha256(path: Path) -> bytes:
     """Return the sha256 of a file's bytes; an unchanged file (same size and mtime) is read once."""
     try:
-        stat = path.stat()
+        status = path.stat()
     except OSError as error:
         raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
-    return _file_sha256(path, stat.st_size, stat.st_mtime_ns)
+    if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever, a device may have no end
+        raise MediaError(f"{str(path)!r}: is not a regular file")
+    return _file_sha256(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=65_536)

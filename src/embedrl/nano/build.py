@@ -39,8 +39,10 @@ class ReasonerRecipe(BaseModel):
     out: Path
     seed: int = 0
     vision: VisionConfig = VisionConfig()
-    batch_size: int = 40
+    batch_size: int = 16
     num_batches: int
+    num_clean: int = 0
+    """How many of the batches come first, with T-CoTs that tell everything."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to transformers.TrainingArguments."""
 
@@ -78,8 +80,9 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
         info("vision stage, right per token: " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()))
     model = batch_vision_attention(Qwen3VLForConditionalGeneration(config))
     model.model.visual.load_state_dict(load_file(tower))
+    model.model.visual.requires_grad_(False)
     arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
-    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size)
+    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_clean=recipe.num_clean)
     reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
     settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
     LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")

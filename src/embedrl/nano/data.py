@@ -30,10 +30,14 @@ _KINDS = {"image": 0.37, "video": 0.23, "visdoc": 0.22, "text": 0.12, "judge": 0
 
 
 class SFTExamples(Dataset):
-    """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded."""
+    """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int) -> None:
-        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+    The first `num_clean` batches teach to see and to copy, with T-CoTs that tell everything; the rest teach what the
+    annotator writes.
+    """
+
+    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_clean: int = 0) -> None:
+        self.seed, self.num_batches, self.batch_size, self.num_clean = seed, num_batches, batch_size, num_clean
 
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
@@ -42,14 +46,15 @@ class SFTExamples(Dataset):
         batch = random.Random(f"sft-batch:{self.seed}:{index // self.batch_size}")
         kind = batch.choices(list(_KINDS), list(_KINDS.values()))[0]
         rng = random.Random(f"sft:{self.seed}:{index}")
-        return _judge_example(rng) if kind == "judge" else _tcot_example(rng, kind)
+        clean = index // self.batch_size < self.num_clean
+        return _judge_example(rng) if kind == "judge" else _tcot_example(rng, kind, clean=clean)
 
 
-def _tcot_example(rng: random.Random, kind: str) -> SFTExample:
+def _tcot_example(rng: random.Random, kind: str, *, clean: bool) -> SFTExample:
     names = [task.name for task in TASKS.values() if kind == "text" or task.modality == kind]
     sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
     side = rng.choice([side for side in sides if (side.item.visual is None) == (kind == "text")] or sides)
-    return SFTExample(side_prompt(side), render(side.annotated(rng)))
+    return SFTExample(side_prompt(side), render(side.truth if clean else side.annotated(rng)))
 
 
 def side_prompt(side: Side) -> Prompt:

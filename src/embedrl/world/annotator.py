@@ -66,10 +66,11 @@ def _filter(seen: Truth, wanted: Truth, rng: random.Random, habits: Habits) -> t
     errors: dict[tuple[str, str], Fact | None] = {}
 
     def treat(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
+        first = max(facts, key=lambda fact: fact.salience)
         kept = []
-        for index, fact in enumerate(facts):
+        for fact in facts:
             name = (fact.get("colour") or fact.get("city"), fact.get("shape") or fact.get("value"))
-            if draws.setdefault(name, rng.random()) >= fact.salience and index > 0:
+            if draws.setdefault(name, rng.random()) >= fact.salience and fact is not first:
                 continue
             if name not in errors:
                 errors[name] = _mistake(fact, rng) if rng.random() < habits.mistake else None

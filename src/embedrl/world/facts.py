@@ -34,7 +34,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Truth:
-    """All facts of one medium, most salient first, and what the whole is called ("on white", "a coffee table")."""
+    """All facts of one medium, in reading order, and what the whole is called ("on white", "a coffee table")."""
 
     facts: tuple[Fact, ...]
     setting: str

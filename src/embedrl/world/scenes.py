@@ -24,8 +24,8 @@ class Scene:
         return draw_things(self.things, self.background, GRID, side)
 
     def truth(self) -> Truth:
-        """Its facts: large things are salient, small ones easily overlooked."""
-        things = sorted(self.things, key=lambda thing: (thing.size != "large", thing.cell))
+        """Its facts, in reading order: large things are salient, small ones easily overlooked."""
+        things = sorted(self.things, key=lambda thing: thing.cell)
         return Truth(tuple(thing_fact(thing) for thing in things), f"on {self.background}", "image")
 
     def signature(self) -> str:

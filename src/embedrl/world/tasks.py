@@ -223,7 +223,7 @@ def _grounding(rng: random.Random, split: str, count: int) -> Family:
             _item(Role.TARGET_IMAGE, "image_grounding", "target", Image(pixels=crop)),
             Truth((inner,), setting, "image"),
             Truth((inner,), setting, "image"),
-            f"crop:{thing.phrase()}:{setting}",
+            f"crop: {inner.tell()} {setting}",
         )
         family.append((query, target))
     return family

@@ -3,27 +3,27 @@
 import random
 from dataclasses import replace
 
+from embedrl.data.instructions import CAPTION, CHANGE, DESCRIBE, FIND
 from embedrl.world.facts import Fact, Truth
 from embedrl.world.objects import PLACES, Thing
 from embedrl.world.pages import PageSpec
 
-_DESCRIBE = {"image": "Describe the picture.", "video": "Describe the clip.", "page": "Describe the page.", "text": "Describe the text."}
 INSTRUCTIONS: dict[str, dict[str, str]] = {
-    "image_cls": {"query": "Name the object in the picture.", "target": _DESCRIBE["text"]},
-    "image_qa": {"query": "Answer the question about the picture.", "target": _DESCRIBE["text"]},
-    "image_i2t": {"query": "Find a caption for the picture.", "target": _DESCRIBE["text"]},
-    "image_t2i": {"query": "Find the picture that fits the text.", "target": _DESCRIBE["image"]},
-    "image_composed": {"query": "Find the picture after this change.", "target": _DESCRIBE["image"]},
-    "image_grounding": {"query": "Find the part of the picture that is named.", "target": _DESCRIBE["image"]},
-    "video_cls": {"query": "Name what happens in the clip.", "target": _DESCRIBE["text"]},
-    "video_qa": {"query": "Answer the question about the clip.", "target": _DESCRIBE["text"]},
-    "video_t2v": {"query": "Find the clip that fits the text.", "target": _DESCRIBE["video"]},
-    "video_v2t": {"query": "Find a caption for the clip.", "target": _DESCRIBE["text"]},
-    "video_moment": {"query": "Find the moment that is named.", "target": _DESCRIBE["video"]},
-    "visdoc_notes": {"query": "Find the page that fits the text.", "target": _DESCRIBE["page"]},
-    "visdoc_table": {"query": "Find the page that fits the text.", "target": _DESCRIBE["page"]},
-    "visdoc_chart": {"query": "Find the page that fits the text.", "target": _DESCRIBE["page"]},
-    "visdoc_qa": {"query": "Answer the question about the page.", "target": _DESCRIBE["text"]},
+    "image_cls": {"query": "Name the object in the picture.", "target": DESCRIBE["text"]},
+    "image_qa": {"query": "Answer the question about the picture.", "target": DESCRIBE["text"]},
+    "image_i2t": {"query": CAPTION["image"], "target": DESCRIBE["text"]},
+    "image_t2i": {"query": FIND["image"], "target": DESCRIBE["image"]},
+    "image_composed": {"query": CHANGE, "target": DESCRIBE["image"]},
+    "image_grounding": {"query": "Find the part of the picture that is named.", "target": DESCRIBE["image"]},
+    "video_cls": {"query": "Name what happens in the clip.", "target": DESCRIBE["text"]},
+    "video_qa": {"query": "Answer the question about the clip.", "target": DESCRIBE["text"]},
+    "video_t2v": {"query": FIND["video"], "target": DESCRIBE["video"]},
+    "video_v2t": {"query": CAPTION["video"], "target": DESCRIBE["text"]},
+    "video_moment": {"query": "Find the moment that is named.", "target": DESCRIBE["video"]},
+    "visdoc_notes": {"query": FIND["page"], "target": DESCRIBE["page"]},
+    "visdoc_table": {"query": FIND["page"], "target": DESCRIBE["page"]},
+    "visdoc_chart": {"query": FIND["page"], "target": DESCRIBE["page"]},
+    "visdoc_qa": {"query": "Answer the question about the page.", "target": DESCRIBE["text"]},
 }
 _SYNONYMS = {"large": ("large", "big"), "small": ("small", "tiny")}
 _LEADS = {"image": ("", "a picture of ", "there is "), "video": ("", "a clip in which ", "watch how ")}
@@ -37,8 +37,7 @@ def caption(rng: random.Random, truth: Truth) -> tuple[str, Truth]:
     told = [replace(fact, keyword=_phrase(rng, fact), box=None, key_frame=None) for fact in order]
     joint = ", then " if truth.medium == "video" else rng.choice((" and ", ", "))
     text = rng.choice(_LEADS[truth.medium]) + joint.join(f"a {fact.keyword}" for fact in told) + f", {truth.setting}"
-    by_salience = sorted(told, key=lambda fact: -fact.salience) if truth.medium == "image" else told
-    return text, Truth(tuple(by_salience), truth.setting, "text")
+    return text, Truth(tuple(told), truth.setting, "text")
 
 
 def _phrase(rng: random.Random, fact: Fact) -> str:

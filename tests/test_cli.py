@@ -1,0 +1,180 @@
+"""The commands, as a user runs them: with the fake models, on files made here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from typer.main import get_command
+
+from embedrl.app.cli import app, main
+
+FAKES = ("--reasoner", "fake", "--embedder", "fake")
+RED, BLUE = (220, 30, 30), (30, 60, 220)
+
+
+class Ran:
+    """What a command said, and its exit code."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """Run a command; return its exit code, stdout and stderr."""
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        return int(ended.value.code or 0), *self.capsys.readouterr()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Ran:
+    return Ran(capsys)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two pictures and a text, indexed with the fakes."""
+    folder = tmp_path_factory.mktemp("library")
+    for name, colour in (("sunset.png", RED), ("sea.jpg", BLUE)):
+        PIL.Image.new("RGB", (64, 48), colour).save(folder / name)
+    (folder / "note.txt").write_text("A green tractor stands in the barn.")
+    with pytest.raises(SystemExit) as ended:
+        main(["index", str(folder), *FAKES])
+    assert not ended.value.code
+    return folder
+
+
+def commands(group=None, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the words of every command and group."""
+    group = group or get_command(app)
+    found = [path]
+    for name, command in getattr(group, "commands", {}).items():
+        found += commands(command, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example(run: Ran, words: tuple[str, ...]):
+    code, out, _ = run(*words, "--help")
+    assert code == 0
+    assert "Example: embedrl " + " ".join(words) in out
+
+
+def test_help_of_all_commands_imports_no_heavy_library():
+    code = (
+        "import sys, contextlib, io\nfrom embedrl.app.cli import main\n"
+        f"for words in {commands()!r}:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n        main([*words, '--help'])\n"
+        "print(*({'torch', 'transformers', 'numpy', 'lancedb', 'av', 'PIL'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_search_shows_score_modality_path_answer_and_evidence(run: Ran, library: Path):
+    code, out, _ = run("search", "something red", "--index", library, *FAKES, "--top", 2)
+    header, first, *_ = out.splitlines()
+    assert code == 0
+    assert header.split("\t") == ["score", "modality", "key", "path", "answer", "evidence"]
+    score, modality, key, path, answer, evidence = first.split("\t")
+    assert (modality, path, answer, evidence) == ("image", "sunset.png", "a red picture", "box 0 0 1000 1000")
+    assert 0 < float(score) <= 1 and len(key) == 12
+
+
+def test_search_by_picture_and_as_json(run: Ran, library: Path):
+    code, out, _ = run(
+        "search", "--image", library / "sea.jpg", "--index", library, "--embedder", "fake", "--no-think", "--top", 1, "--json"
+    )
+    found = json.loads(out)
+    assert code == 0 and [hit["path"] for hit in found["hits"]] == ["sea.jpg"]
+    assert found["hits"][0]["tcot"]["answer"] == "a blue picture"
+
+
+def test_search_can_be_narrowed(run: Ran, library: Path):
+    code, out, _ = run("search", "something red", "--index", library, *FAKES, "--modality", "text", "--json")
+    assert code == 0 and {hit["modality"] for hit in json.loads(out)["hits"]} == {"text"}
+    code, out, err = run("search", "something red", "--index", library, *FAKES, "--min-score", 1)
+    assert (code, out) == (0, "") and "nothing was found" in err
+
+
+def test_similar_takes_the_key_that_search_shows_and_needs_no_model(run: Ran, library: Path):
+    key = run("search", "red", "--index", library, *FAKES, "--top", 1)[1].splitlines()[1].split("\t")[2]
+    code, out, _ = run("similar", key, "--index", library, "--json")
+    assert code == 0 and {hit["path"] for hit in json.loads(out)["hits"]} == {"sea.jpg", "note.txt"}
+
+
+def test_index_lists_what_failed_and_exits_with_1(run: Ran, tmp_path: Path):
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "fine.txt").write_text("a fine text")
+    code, out, err = run("index", tmp_path, "--embedder", "fake", "--no-think")
+    assert code == 1 and "1 new" in out and "1 failed" in out
+    assert "broken.png" in err and "fine.txt" not in err
+    code, out, _ = run("index", tmp_path, "--embedder", "fake", "--no-think", "--json")
+    assert code == 1 and [failure["path"] for failure in json.loads(out)["failures"]] == ["broken.png"]
+
+
+def test_world_make_writes_files_once(run: Ran, tmp_path: Path):
+    code, out, _ = run("world", "make", tmp_path / "world", "--pairs", 2, "--seed", 5)
+    assert code == 0 and "2 pairs" in out and (tmp_path / "world" / "pairs.jsonl").is_file()
+    code, _, err = run("world", "make", tmp_path / "world", "--pairs", 2)
+    assert code == 2 and "choose an empty folder" in err
+
+
+def test_evaluate_world_writes_a_report(run: Ran, tmp_path: Path):
+    code, out, _ = run("evaluate", "world", *FAKES, "--num-queries", 1, "--pool-size", 2, "--out", tmp_path)
+    assert code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["systems"]) == ["plain", "fake", "ceiling"] and (tmp_path / "report.html").is_file()
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["system", "plain", "fake", "ceiling"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search"], "nothing to look for"),
+        (["search", "  "], "nothing to look for"),
+        (["search", "x", "--image", "a.png", "--video", "b.mp4"], "give one of them"),
+        (["search", "--image", "nowhere.png"], "--image 'nowhere.png': there is no such file"),
+        (["search", "x", "--index", "nowhere"], "nowhere"),
+        (["search", "x", "--min-score", "2"], "min-score"),
+        (["search", "x", "--top", "0"], "top"),
+        (["similar", "zz", "--index", "nowhere"], "nowhere"),
+        (["index", "nowhere"], "'nowhere': there is no such folder"),
+        (["index", ".", "--embedder", "nowhere", "--no-think"], "embedder='nowhere'"),
+        (["world", "make", "x", "--split", "dev"], "dev"),
+        (["train", "embedder", "nowhere.toml"], "recipe 'nowhere.toml': there is no such file"),
+        (["fly"], "fly"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_exits_with_2_and_a_clear_line(
+    run: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_modalities_and_recipes_name_what_is_allowed(run: Ran, library: Path, tmp_path: Path):
+    code, _, err = run("search", "x", "--index", library, "--embedder", "fake", "--no-think", "--modality", "cat")
+    assert code == 2 and "choose from image, video, page, text" in err
+    recipe = tmp_path / "embedder.toml"
+    recipe.write_text('out = "o"\n')
+    code, _, err = run("train", "embedder", recipe, "sead=1")
+    assert code == 2 and "did you mean seed?" in err
+
+
+def test_doctor_checks_the_media_libraries(run: Ran):
+    _, out, _ = run("doctor")
+    rows = {line.split("\t")[0]: line.split("\t")[1] for line in out.splitlines()}
+    assert {rows[name] for name in ("images", "videos", "documents", "python")} == {"ok"}
+    assert "torch" in rows and "embedder nano" in rows
+
+
+def test_version(run: Ran):
+    import embedrl
+
+    assert run("--version") == (0, f"{embedrl.__version__}\n", "")
