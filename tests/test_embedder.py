@@ -108,7 +108,14 @@ def _run(embedder: Embedder, folder, *, mini_batch_size: int, num_batches: int =
         item, tcot, show_media = rows.resolve(key)
         return embedder.build(item, tcot, show_media=show_media)
 
-    arguments = {"per_device_train_batch_size": 6, "num_train_epochs": 1, "learning_rate": 1e-3, "use_cpu": True, "save_strategy": "no", **trainer}
+    arguments = {
+        "per_device_train_batch_size": 6,
+        "num_train_epochs": 1,
+        "learning_rate": 1e-3,
+        "use_cpu": True,
+        "save_strategy": "no",
+        **trainer,
+    }
     train(embedder, rows.datasets(), resolve, Config(out=folder, mini_batch_size=mini_batch_size, trainer=arguments))
     return torch.cat([value.float().flatten() for value in embedder.model.state_dict().values()])
 

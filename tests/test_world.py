@@ -78,7 +78,11 @@ def test_two_runs_write_the_same_bytes_and_read_back(tmp_path: Path) -> None:
     num_files = make_world(tmp_path / "a", 15, seed=5)
     make_world(tmp_path / "b", 15, seed=5)
     digests = [
-        {path.relative_to(tmp_path / name): hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        {
+            path.relative_to(tmp_path / name): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
         for name in "ab"
     ]
     assert digests[0] == digests[1] and len(digests[0]) == num_files + 1

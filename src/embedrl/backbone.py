@@ -20,7 +20,9 @@ _MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
 
 
-def load(auto: Any, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, ProcessorMixin, str]:
+def load(
+    auto: Any, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, ProcessorMixin, str]:
     """Load a local model folder (safetensors only) with a transformers auto class.
 
     Returns the model, its processor and a name that changes with its files. Raises ModelError if the folder is no model.
@@ -39,7 +41,7 @@ def batch_vision_attention(model: M) -> M:
     """Let pictures of equal size share attention calls, in every vision layer of a model that does not use flash attention."""
     for module in model.modules():
         if isinstance(module, Qwen3VLVisionAttention) and "flash" not in (module.config._attn_implementation or ""):
-            module.forward = _GroupedAttention(module)
+            vars(module)["forward"] = _GroupedAttention(module)
     return model
 
 

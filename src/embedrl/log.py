@@ -183,9 +183,12 @@ def _say(console: Console, text: str, *, label: str = "", style: str = "", any_r
         return
     if console.is_terminal:
         console.print(Text.assemble((label, style), _clean(text)), soft_wrap=True)
-    else:  # rich would turn tabs into spaces
+        return
+    try:  # rich would turn tabs into spaces
         console.file.write(f"{label}{_clean(text)}\n")
         console.file.flush()
+    except BrokenPipeError:  # nobody reads any more, as in `embedrl search ... | head`
+        console.on_broken_pipe()
 
 
 def _clean(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import embedrl
 from embedrl import log
 from embedrl.errors import ConfigError, EmbedRLError
 
@@ -55,9 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        log.result(version("embedrl"))
+        log.result(embedrl.__version__)
         raise typer.Exit
 
 

@@ -96,27 +96,28 @@ class Records:
         self._append([(key, None) for key in dict.fromkeys(keys) if key in self._places])
 
     def refresh(self) -> None:
-        """Read what was appended, by this or another process, since the last look."""
+        """Read what was appended, by this or another process, since the last look. Raises StoreError."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         except OSError as error:
             raise StoreError(f"{str(self.path)!r}: cannot be read ({error.strerror})") from error
-        if self._fd is not None:
-            if os.path.sameopenfile(fd, self._fd) and os.fstat(fd).st_size >= self._end:
-                os.close(fd)
-                fd = self._fd
-            else:
+        if self._fd is not None and os.path.sameopenfile(fd, self._fd):
+            os.close(fd)
+        else:
+            if self._fd is not None:
                 os.close(self._fd)
-                self._places, self._end, self._num_lines, self.num_damaged = {}, 0, 0, 0
-        self._fd = fd
-        with os.fdopen(os.dup(fd), "rb") as file:
-            file.seek(self._end)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._learn(line)
+            self._fd, self._places, self._end, self._num_lines, self.num_damaged = fd, {}, 0, 0, 0
+        try:
+            with open(self._fd, "rb", closefd=False) as file:
+                file.seek(self._end)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._learn(line)
+        except OSError as error:
+            raise StoreError(f"{str(self.path)!r}: cannot be read ({error.strerror})") from error
 
     def compact(self) -> None:
         """Rewrite the file with the living records only. Readers that have it open keep the old one until they refresh."""

@@ -18,7 +18,9 @@ class Reasons(Protocol):
     """Writes T-CoTs."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the output depends on, for caching."""
+        ...
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
@@ -30,10 +32,14 @@ class Embeds(Protocol):
     """Turns items and their T-CoTs into vectors."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the output depends on, for caching."""
+        ...
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector of the item."""
@@ -45,7 +51,9 @@ class Judges(Protocol):
     """Reads T-CoTs only, never the media."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the output depends on, for caching."""
+        ...
 
     def matches(self, query: TCoT, target: TCoT) -> bool:
         """Say whether the two could belong to one pair."""

@@ -197,9 +197,10 @@ def _boxes(value: object) -> list[Box]:
     values = _list(value)
     if values and not isinstance(values[0], list):
         values = [values]
-    boxes = [tuple(_whole(number) for number in _list(box)) for box in values]
-    if any(len(box) != 4 for box in boxes):
-        raise ValueError("a box needs four numbers")
+    boxes = []
+    for box in values:
+        x1, y1, x2, y2 = (_whole(number) for number in _list(box))
+        boxes.append((x1, y1, x2, y2))
     return boxes
 
 

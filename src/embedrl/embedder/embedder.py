@@ -23,7 +23,9 @@ _CHARS_PER_TOKEN = 3
 class Embedder:
     """Loaded weights that embed items. Fulfils the `Embeds` role."""
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, budget: VisualBudget, name: str, *, batch_tokens: int = 8192) -> None:
+    def __init__(
+        self, model: PreTrainedModel, processor: ProcessorMixin, budget: VisualBudget, name: str, *, batch_tokens: int = 8192
+    ) -> None:
         self.model, self.processor, self.budget, self.name = model.eval(), processor, budget, name
         self.batch_tokens = batch_tokens
         vision = model.config.vision_config

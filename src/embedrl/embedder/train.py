@@ -49,7 +49,7 @@ class EmbedderModule(InputModule):
         self.model, self.processor, self.resolve = embedder.model, embedder.processor, resolve
         self.tokenizer = embedder.processor.tokenizer
 
-    def preprocess(self, inputs: Sequence[str], prompt: str | None = None, **_: Any) -> dict[str, Tensor]:
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Build the batch of the items that the keys name."""
         return collate(self.processor, [self.resolve(key) for key in inputs])
 
@@ -66,10 +66,13 @@ class EmbedderModule(InputModule):
 class InOrder(DefaultBatchSampler):
     """Batches in the order of the dataset: whoever made the rows has put hard negatives together and duplicates apart."""
 
+    def __init__(self, dataset: Dataset, **settings: Any) -> None:
+        super().__init__(dataset, **settings)
+        self.num_rows = len(dataset)
+
     def __iter__(self) -> Iterator[list[int]]:
-        size = len(self.sampler)
-        for start in range(0, size - self.batch_size + 1 if self.drop_last else size, self.batch_size):
-            yield list(range(start, min(start + self.batch_size, size)))
+        for start in range(0, self.num_rows - self.batch_size + 1 if self.drop_last else self.num_rows, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.num_rows)))
 
 
 def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
@@ -83,24 +86,28 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         partition_mode="per_direction",
         gather_across_devices=torch.distributed.is_initialized(),
     )
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(config.out / "checkpoints"),
-        **{
-            "batch_sampler": InOrder,
-            "multi_dataset_batch_sampler": "proportional",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "save_total_limit": 2,
-            "logging_steps": 10,
-            "dataloader_drop_last": True,
-            **config.trainer,
-        },
+    options: dict[str, Any] = {
+        "batch_sampler": InOrder,
+        "multi_dataset_batch_sampler": "proportional",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_total_limit": 2,
+        "logging_steps": 10,
+        "dataloader_drop_last": True,
+        **config.trainer,
+    }
+    arguments = SentenceTransformerTrainingArguments(output_dir=str(config.out / "checkpoints"), **options)
+    data = DatasetDict(
+        {name: Dataset.from_dict({"query": [q for q, _ in pairs], "target": [t for _, t in pairs]}) for name, pairs in rows.items()}
     )
-    data = DatasetDict({name: Dataset.from_dict({"query": [q for q, _ in pairs], "target": [t for _, t in pairs]}) for name, pairs in rows.items()})
     steps = sum(len(pairs) // arguments.per_device_train_batch_size for pairs in rows.values())
     with progress(steps, "embedder") as bar:
         trainer = SentenceTransformerTrainer(
-            model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "embedder")]
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            loss=loss,
+            callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "embedder")],
         )
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
     embedder.save(config.out / "model")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3VLProcessor
@@ -63,9 +64,13 @@ def build_processor(seed: int = 0, num_families: int = 6000) -> Qwen3VLProcessor
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", additional_special_tokens=list(SPECIAL), padding_side="left"
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL),
+        padding_side="left",
     )
-    shape = {"patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2, "do_resize": False}
+    shape: dict[str, Any] = {"patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2, "do_resize": False}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**shape),
         tokenizer=fast,

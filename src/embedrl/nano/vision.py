@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Qwen3VLConfig, Qwen3VLVisionModel
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 
 from embedrl.config import Metrics
 from embedrl.log import progress
@@ -92,10 +93,10 @@ def example(rng: random.Random) -> tuple[PIL.Image.Image, np.ndarray]:
 class Looker(nn.Module):
     """The vision tower with one linear head per question."""
 
-    def __init__(self, config: Qwen3VLConfig) -> None:
+    def __init__(self, config: Qwen3VLVisionConfig) -> None:
         super().__init__()
-        self.tower = Qwen3VLVisionModel(config.vision_config)
-        width = config.vision_config.out_hidden_size
+        self.tower = Qwen3VLVisionModel(config)
+        width = config.out_hidden_size
         self.heads = nn.ModuleDict({name: nn.Linear(width, 1 + len(classes)) for name, classes in HEADS.items()})
 
     def forward(self, pixel_values: Tensor, grid_thw: Tensor) -> dict[str, Tensor]:
@@ -107,7 +108,8 @@ class Looker(nn.Module):
 def train_vision(config: Qwen3VLConfig, settings: VisionConfig, out: Path, metrics: Metrics) -> dict[str, float]:
     """Train the tower, write it to `out` (safetensors), and return the held-out share of tokens each head gets right."""
     torch.manual_seed(settings.seed)
-    model = Looker(config)
+    assert isinstance(config.vision_config, Qwen3VLVisionConfig)
+    model = Looker(config.vision_config)
     processor = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=2, temporal_patch_size=2, do_resize=False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(

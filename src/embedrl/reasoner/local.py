@@ -34,7 +34,14 @@ class LocalReasoner:
     """Loaded weights that write T-CoTs. Fulfils `Reasons` and `Judges`."""
 
     def __init__(
-        self, model: PreTrainedModel, processor: ProcessorMixin, settings: ReasonerSettings, name: str, *, temperature: float = 0.0, batch_size: int = 64
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        settings: ReasonerSettings,
+        name: str,
+        *,
+        temperature: float = 0.0,
+        batch_size: int = 64,
     ) -> None:
         if temperature < 0:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
@@ -81,7 +88,9 @@ class LocalReasoner:
     def _generate(self, prompts: Sequence[Prompt]) -> list[str]:
         batch = self._collate(prompts)
         tokenizer = self.processor.tokenizer
-        sampling = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
+        sampling = (
+            {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
+        )
         ids = self.model.generate(
             **batch,
             **sampling,

@@ -67,18 +67,16 @@ def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[S
 
     The data set is not shuffled: its order is its own business, so that a resumed run sees exactly what it missed.
     """
-    arguments = TrainingArguments(
-        output_dir=str(config.out / "checkpoints"),
-        **{
-            "train_sampling_strategy": "sequential",
-            "remove_unused_columns": False,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "save_total_limit": 2,
-            "logging_steps": 25,
-            **config.trainer,
-        },
-    )
+    options: dict[str, Any] = {
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_total_limit": 2,
+        "logging_steps": 25,
+        **config.trainer,
+    }
+    arguments = TrainingArguments(output_dir=str(config.out / "checkpoints"), **options)
     steps = arguments.max_steps
     with progress(steps if steps > 0 else None, "reasoner-sft") as bar:
         trainer = Trainer(

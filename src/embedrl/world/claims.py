@@ -1,6 +1,7 @@
 """What a T-CoT states, read from its answer in the world's wording, and how much of it is true."""
 
 import re
+from collections.abc import Iterable
 
 from embedrl.data.tcot import TCoT
 from embedrl.world.clips import EVENTS
@@ -11,12 +12,13 @@ Claim = tuple[str, ...]
 """The attributes of one thing, event or row, in a fixed order; "" where an attribute is not stated."""
 
 
-def _any(words: object) -> str:
-    return "|".join(sorted(words, key=len, reverse=True))  # type: ignore[call-overload]
+def _any(words: Iterable[str]) -> str:
+    return "|".join(sorted(words, key=len, reverse=True))
 
 
 _THING = re.compile(
-    rf"\b(?:({_any(SIZES)}) )?({_any(COLOURS)}) ({_any(SHAPES)})\b(?: at ({_any(PLACES[3])})\b)?(?: (turns (?:{_any(COLOURS)})|{_any(EVENTS)})\b)?"
+    rf"\b(?:({_any(SIZES)}) )?({_any(COLOURS)}) ({_any(SHAPES)})\b"
+    rf"(?: at ({_any(PLACES[3])})\b)?(?: (turns (?:{_any(COLOURS)})|{_any(EVENTS)})\b)?"
 )
 _ROW = re.compile(rf"\b({_any(CITIES)})\b(?: ([a-z0-9]+))?")
 _TITLE = re.compile(rf"\b({_any(TOPICS)}) ({_any(KINDS)})\b")
@@ -38,7 +40,14 @@ def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
     made, left = read_claims(tcot.answer), read_claims(truth.answer)
     num_true, right = len(left), 0
     for claim in sorted(made, key=lambda claim: claim.count("")):
-        match = next((true for true in left if len(true) == len(claim) and all(not said or said == fact for said, fact in zip(claim, true, strict=True))), None)
+        match = next(
+            (
+                true
+                for true in left
+                if len(true) == len(claim) and all(not said or said == fact for said, fact in zip(claim, true, strict=True))
+            ),
+            None,
+        )
         if match is not None:
             left.remove(match)
             right += 1

@@ -75,7 +75,12 @@ def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0
     """Draw a thing that the split may show."""
     while True:
         thing = Thing(
-            rng.choice(SHAPES), rng.choice(list(COLOURS)), rng.choice(list(SIZES)), cell, rng.uniform(-jitter, jitter), rng.uniform(-jitter, jitter)
+            rng.choice(SHAPES),
+            rng.choice(list(COLOURS)),
+            rng.choice(list(SIZES)),
+            cell,
+            rng.uniform(-jitter, jitter),
+            rng.uniform(-jitter, jitter),
         )
         if allowed(thing, split):
             return thing
@@ -112,9 +117,7 @@ def _star() -> list[tuple[float, float]]:
 
 def _heart() -> list[tuple[float, float]]:
     turns = [2 * math.pi * i / 40 for i in range(40)]
-    return [
-        (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) + 2.5) / 15) for t in turns
-    ]
+    return [(math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) + 2.5) / 15) for t in turns]
 
 
 _ARM = 0.34

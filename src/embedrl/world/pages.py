@@ -41,7 +41,7 @@ class PageSpec:
         for text, x, y, size in self.prints():
             draw.text((x, y), text, font=_font(size), fill=ink, anchor="ls")
         left, top = 24 + self.shift[0], 150 + self.shift[1]
-        for index, (_, value) in enumerate(self.rows):
+        for index in range(len(self.rows)):
             y = top + index * 108
             if self.kind == "table":
                 draw.rectangle((left - 8, y - 60, WIDTH - 20, y + 32), outline=ink, width=3)
@@ -83,7 +83,12 @@ class PageSpec:
         """Box of a row, 0..1000."""
         x, y = self.shift
         top = 150 + y + index * 108
-        return round((14 + x) / WIDTH * 1000), round((top - 50) / HEIGHT * 1000), round((364 + x) / WIDTH * 1000), round((top + 22) / HEIGHT * 1000)
+        return (
+            round((14 + x) / WIDTH * 1000),
+            round((top - 50) / HEIGHT * 1000),
+            round((364 + x) / WIDTH * 1000),
+            round((top + 22) / HEIGHT * 1000),
+        )
 
     def truth(self) -> Truth:
         """Its facts: the first row is read, later ones are skimmed."""

@@ -44,7 +44,9 @@ def make_world(folder: Path, num_pairs: int, seed: int = 0, split: str = "test")
         for made in make_pairs(split, seed, [name], share) if share else ():
             negatives = tuple(_write_side(side, folder) for side in made.negatives)
             pair = Pair(task=name, query=_write_side(made.query, folder), target=_write_side(made.target, folder), negatives=negatives)
-            line = WrittenPair(pair=pair, query_truth=made.query_truth, target_truth=made.target_truth, negative_truths=made.negative_truths)
+            line = WrittenPair(
+                pair=pair, query_truth=made.query_truth, target_truth=made.target_truth, negative_truths=made.negative_truths
+            )
             lines.append(line.model_dump_json())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAIRS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -82,7 +84,12 @@ def _write_part(part: Part, folder: Path) -> Part:
     if isinstance(part, Text):
         return part
     key = content_key((part,))[:16]
-    path = folder / {"image": f"images/{key}.{'png' if int(key, 16) % 2 else 'jpg'}", "video": f"videos/{key}.mp4", "page": f"documents/{key}.pdf"}[part.kind]
+    path = (
+        folder
+        / {"image": f"images/{key}.{'png' if int(key, 16) % 2 else 'jpg'}", "video": f"videos/{key}.mp4", "page": f"documents/{key}.pdf"}[
+            part.kind
+        ]
+    )
     relative = path.relative_to(folder)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,84 @@
+"""One side of a pair with all that is true of it, and the pieces that every task's sides are made from."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import TCoT
+from embedrl.media.content import Part, Text
+from embedrl.world.annotator import Habits, write_tcot
+from embedrl.world.facts import Fact, Truth
+from embedrl.world.wording import INSTRUCTIONS
+
+
+@dataclass(frozen=True)
+class Side:
+    """One item with all that is true of it."""
+
+    item: Item
+    seen: Truth
+    wanted: Truth
+    """What its answer should state: what is seen, or what is looked for."""
+    signature: str
+    """Two sides with one signature mean the same."""
+
+    @property
+    def truth(self) -> TCoT:
+        """The ground-truth T-CoT."""
+        return write_tcot(self.seen, self.wanted)
+
+    def annotated(self, rng: random.Random, habits: Habits | None = None) -> TCoT:
+        """Return what the annotator writes about it."""
+        return write_tcot(self.seen, self.wanted, rng=rng, habits=habits or Habits())
+
+
+Family = list[tuple[Side, Side]]
+"""A pair of sides, and its variants."""
+
+
+class _Signed(Protocol):
+    def signature(self) -> str:
+        """Name what it means."""
+        ...
+
+
+S = TypeVar("S", bound=_Signed)
+
+
+def item(role: Role, task: str, side: str, *parts: Part) -> Item:
+    """Make the Item of a side ("query" or "target") of a task, with the task's instruction."""
+    return Item(content=parts, instruction=INSTRUCTIONS[task][side], role=role)
+
+
+def text_side(text: str, facts: Truth, role: Role, task: str, side: str) -> Side:
+    """Make a side that is a text; `facts` are what the text states."""
+    return Side(item(role, task, side, Text(text=text)), facts, replace(facts, facts=tuple(_unplaced(fact) for fact in facts.facts)), text)
+
+
+def _unplaced(fact: Fact) -> Fact:
+    return replace(fact, box=None, key_frame=None)
+
+
+def label(fact: Fact, setting: str, *, without: frozenset[str] = frozenset({"place"})) -> tuple[str, Truth]:
+    """Return a label text ("large red star on white") and its truth, with the keyword that states it."""
+    kept = replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] not in without), box=None, key_frame=None)
+    text = " ".join(filter(None, [kept.tell(), setting]))
+    return text, Truth((replace(kept, keyword=kept.tell()),), setting, "text")
+
+
+def no_place(fact: Fact) -> Fact:
+    """Return the fact without its place, as something that is asked for by its place."""
+    return replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] != "place"), salience=1.0)
+
+
+def distinct(make: Callable[[], S], first: S, count: int) -> list[S]:
+    """Return `first` and `count` others made from it, all with distinct signatures."""
+    found = {first.signature(): first}
+    for _ in range(count * 20):
+        if len(found) > count:
+            break
+        new = make()
+        found.setdefault(new.signature(), new)
+    return list(found.values())
