@@ -1,6 +1,7 @@
 """The commands, as a user runs them: with the fake models, on files made here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,9 @@ def test_help_of_all_commands_imports_no_heavy_library():
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n        main([*words, '--help'])\n"
         "print(*({'torch', 'transformers', 'numpy', 'lancedb', 'av', 'PIL'} & sys.modules.keys()))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert ran.stdout.strip() == ""
 
 
 def test_search_shows_score_modality_path_answer_and_evidence(run: Ran, library: Path):

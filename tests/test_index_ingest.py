@@ -4,24 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import parse, render
 from embedrl.errors import ConfigError, ModelError, StoreError
 from embedrl.index import Index, IngestReport, ingest, list_failures
+from embedrl.index.reading import read_item
 from embedrl.index.row import Row
-from embedrl.media.content import Image
 from embedrl.media.image import save_image
 from embedrl.media.store import Limits
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, NUM_PLACES, make_folder, picture
 from tests.odd_media import bad_files, special_files
 
+NEW = {"added": NUM_ITEMS, "reused": NUM_PLACES - NUM_ITEMS}
+
 
 class Collection:
     """A folder, its index and the fakes that fill it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = make_folder(folder)
+        self.folder = folder
         self.reasoner, self.embedder = FakeReasoner(), FakeEmbedder()
         self.index = Index.open(self.folder, embedder=self.embedder)
 
@@ -44,12 +45,24 @@ class Collection:
         return self.reasoner.reasoned.total()
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> Collection:
-    collection = Collection(tmp_path / "media")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is indexed once; a collection can be copied with its index."""
+    collection = Collection(make_folder(tmp_path_factory.mktemp("template") / "media"))
     report = collection.ingest()
-    assert (report.num_files, report.added, report.failures) == (9, NUM_PLACES, ())
-    return collection
+    assert (report.num_files, report.added, report.reused, report.failures) == (9, NUM_ITEMS, NUM_PLACES - NUM_ITEMS, ())
+    assert (collection.num_reasoned, set(collection.reasoner.reasoned.values())) == (NUM_ITEMS, {1}), "one T-CoT for each content"
+    return collection.folder
+
+
+@pytest.fixture
+def filled(template: Path, tmp_path: Path) -> Collection:
+    return Collection(shutil.copytree(template, tmp_path / "media"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Collection:
+    return Collection(make_folder(tmp_path / "media"))
 
 
 def counts(report: IngestReport) -> dict[str, int]:
@@ -62,10 +75,9 @@ def test_every_file_and_page_becomes_a_row(filled: Collection):
         *(f"{colour}.png" for colour in ("red", "green", "blue", "yellow")),
         *("deep/er/red again.png", "deep/clip.mp4", "pages.pdf#1", "pages.pdf#2", "line\nbreak \u2603.txt", "note.md"),
     }
-    assert (filled.num_reasoned, set(filled.reasoner.reasoned.values())) == (NUM_ITEMS, {1}), "one T-CoT for each content"
     red, clip, page, note = rows["red.png"], rows["deep/clip.mp4"], rows["pages.pdf#2"], rows["note.md"]
     assert (red.modality, clip.modality, page.modality, note.modality) == ("image", "video", "page", "text")
-    assert red.place.key == rows["deep/er/red again.png"].place.key == Item(content=(Image(path=filled.folder / "red.png"),), role=Role.TARGET_IMAGE).key
+    assert red.place.key == rows["deep/er/red again.png"].place.key == read_item(filled.folder / "red.png", "image", None, Limits()).key
     assert red.answer == "a red picture" and red.tcot_text and render(parse(red.tcot_text)) == red.tcot_text
     assert (clip.start_s, clip.end_s, len(clip.frame_times_s)) == (0.0, pytest.approx(4.0), 8)
     assert clip.answer == "a purple clip" and '"key_frames":[true]' in (clip.verification or "")
@@ -126,23 +138,24 @@ def test_an_index_may_lie_elsewhere_and_hold_several_folders(filled: Collection,
     make_folder(tmp_path / "second")
     first = ingest(filled.folder, index, filled.reasoner, filled.embedder)
     second = ingest(tmp_path / "second", index, filled.reasoner, filled.embedder)
-    assert counts(first) == {"added": NUM_PLACES} and counts(second) == {"reused": NUM_PLACES}
+    assert counts(first) == NEW and counts(second) == {"reused": NUM_PLACES}
     shutil.rmtree(filled.folder / "deep")
     assert counts(ingest(filled.folder, index, filled.reasoner, filled.embedder)) == {"unchanged": NUM_PLACES - 2, "removed": 2}
     assert len(index) == 2 * NUM_PLACES - 2, "a run over one folder leaves the others alone"
 
 
-def test_bad_files_are_listed_with_their_reasons_and_cost_nothing_else(tmp_path: Path):
-    collection = Collection(tmp_path / "media")
-    bad, special = bad_files(collection.folder / "bad"), special_files(collection.folder / "special")
-    report = collection.ingest()
-    assert len(collection.rows) == NUM_PLACES
+def test_bad_files_are_listed_with_their_reasons_and_cost_nothing_else(filled: Collection):
+    bad, special = bad_files(filled.folder / "bad"), special_files(filled.folder / "special")
+    report = filled.ingest()
+    assert len(filled.rows) == NUM_PLACES
     failed = {failure.path.name: failure.reason for failure in report.failures}
     assert bad.keys() | special.keys() >= failed.keys() >= bad.keys()
     assert [name for name, (_, words) in bad.items() if words not in failed[name]] == []
-    assert list_failures(collection.index) == list(report.failures)
-    again = collection.ingest()
-    assert again.failures == report.failures and counts(again) == {"unchanged": NUM_PLACES}, "what failed is not tried again, but told again"
+    assert list_failures(filled.index) == list(report.failures)
+    again = filled.ingest()
+    assert again.failures == report.failures and counts(again) == {"unchanged": NUM_PLACES}, (
+        "what failed is not tried again, but told again"
+    )
 
 
 def test_a_failed_file_is_tried_again_when_it_changed_or_limits_did(filled: Collection):
@@ -174,47 +187,49 @@ def test_names_that_are_no_unicode(filled: Collection):
     assert "bad\ufffd.jpg" in report.model_dump_json()
 
 
-def test_output_that_is_no_tcot_leaves_the_plain_vector(tmp_path: Path):
-    collection = Collection(tmp_path / "media")
-    item = Item(content=(Image(path=collection.folder / "red.png"),), role=Role.TARGET_IMAGE)
-    collection.reasoner.fail_keys = {item.key}
-    report = collection.ingest()
-    row = collection.rows["red.png"]
+def test_output_that_is_no_tcot_leaves_the_plain_vector(empty: Collection):
+    item = read_item(empty.folder / "red.png", "image", None, Limits())
+    empty.reasoner.fail_keys = {item.key}
+    report = empty.ingest()
+    row = empty.rows["red.png"]
     assert (report.without_tcot, report.failures, row.tcot_text, row.tcot_failure) == (1, (), None, "missing_thinking")
     assert row.tcot.tolist() == row.plain.tolist()
-    assert counts(collection.ingest()) == {"unchanged": NUM_PLACES} and collection.num_reasoned == 0
+    assert counts(empty.ingest()) == {"unchanged": NUM_PLACES} and empty.num_reasoned == 0
 
 
-def test_thinking_can_follow_later_and_another_reasoner_is_asked_anew(tmp_path: Path):
-    collection = Collection(tmp_path / "media")
-    assert counts(collection.ingest(think=False)) == {"added": NUM_PLACES} and collection.num_reasoned == 0
-    assert collection.rows["red.png"].tcot_text is None
-    assert counts(collection.ingest()) == {"added": NUM_PLACES} and collection.num_reasoned == NUM_ITEMS
-    assert counts(collection.ingest(think=False)) == {"unchanged": NUM_PLACES}, "what was thought is kept"
-    first, collection.reasoner = collection.reasoner, FakeReasoner("another")
-    assert counts(collection.ingest()) == {"added": NUM_PLACES} and collection.num_reasoned == NUM_ITEMS
-    collection.reasoner = first
-    assert counts(collection.ingest()) == {"added": NUM_PLACES} and collection.num_reasoned == 0, "its T-CoTs were kept"
+def test_thinking_can_follow_later_and_another_reasoner_is_asked_anew(empty: Collection):
+    assert counts(empty.ingest(think=False)) == NEW and empty.num_reasoned == 0
+    assert empty.rows["red.png"].tcot_text is None
+    assert counts(empty.ingest()) == NEW and empty.num_reasoned == NUM_ITEMS
+    assert counts(empty.ingest(think=False)) == {"unchanged": NUM_PLACES}, "what was thought is kept"
+    first, empty.reasoner = empty.reasoner, FakeReasoner("another")
+    assert counts(empty.ingest()) == NEW and empty.num_reasoned == NUM_ITEMS
+    empty.reasoner = first
+    assert counts(empty.ingest()) == NEW and empty.num_reasoned == 0, "its T-CoTs were kept"
 
 
 def test_the_order_and_the_result_do_not_depend_on_the_batch(filled: Collection, tmp_path: Path):
     index = Index.open(tmp_path / "other", embedder=filled.embedder)
     seen: list[tuple[int, int]] = []
-    ingest(filled.folder, index, filled.reasoner, filled.embedder, batch_size=100, on_progress=lambda done, total: seen.append((done, total)))
+    ingest(
+        filled.folder, index, filled.reasoner, filled.embedder, batch_size=100, on_progress=lambda done, total: seen.append((done, total))
+    )
     assert seen[0] == (0, 9) and seen[-1] == (9, 9) and seen == sorted(seen)
-    first, second = (sorted(filled.index.rows({place.key for place in filled.index.places()}), key=lambda row: row.place.key) for _ in range(2))
-    assert [row.tcot.tolist() for row in first] == [row.tcot.tolist() for row in second]
+    other = {row.place.key: row for row in index.rows({place.key for place in index.places()})}
+    assert len(other) == NUM_ITEMS
+    for row in filled.rows.values():
+        assert row.tcot_text == other[row.place.key].tcot_text
+        assert abs(row.tcot - other[row.place.key].tcot).max() < 1e-6
 
 
-def test_a_vector_that_is_none_stops_the_run(tmp_path: Path):
-    collection = Collection(tmp_path / "media")
-    collection.embedder.picture_weight = float("nan")
+def test_a_vector_that_is_none_stops_the_run(empty: Collection):
+    empty.embedder.picture_weight = float("nan")
     with pytest.raises(ModelError, match="not of unit length"):
-        collection.ingest()
-    collection.embedder.picture_weight = 1.0
-    assert len(collection.rows) < NUM_PLACES
-    collection.ingest()
-    assert len(collection.rows) == NUM_PLACES and collection.num_reasoned < NUM_ITEMS
+        empty.ingest()
+    empty.embedder.picture_weight = 1.0
+    assert len(empty.rows) < NUM_PLACES
+    empty.ingest()
+    assert len(empty.rows) == NUM_PLACES and empty.num_reasoned < NUM_ITEMS
 
 
 def test_wrong_use_is_refused(filled: Collection, tmp_path: Path):

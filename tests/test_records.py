@@ -73,8 +73,9 @@ def test_one_writer_many_readers(path: Path):
 
 
 def test_the_lock_of_a_killed_writer_is_free(path: Path):
-    code = f"import os, signal; from embedrl.data.records import Records; Records({str(path)!r}).put('a', 1); os.kill(os.getpid(), signal.SIGKILL)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    code = f"from embedrl.data.records import Records; Records({str(path)!r}).put('a', 1); import os; os.kill(os.getpid(), 9)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == -9
     with Records(path) as records:
         records.put("b", 2)
         assert list(records.keys()) == ["a", "b"]
@@ -125,7 +126,7 @@ def test_a_full_disk_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_outcomes_come_back_as_they_were():
-    tcot = TCoT(thinking="Red, {top}.", evidence=Evidence(boxes=((1, 2, 3, 4),), keywords=("a \"b\"",)), rethink="ok", answer="a red thing")
+    tcot = TCoT(thinking="Red, {top}.", evidence=Evidence(boxes=((1, 2, 3, 4),), keywords=('a "b"',)), rethink="ok", answer="a red thing")
     failure = ParseFailure(reason=FailureReason.TRUNCATED, text="<thinking> and then")
     assert read_outcome(write_outcome(tcot)) == tcot
     assert read_outcome(write_outcome(failure)) == failure

@@ -126,10 +126,10 @@ class FakeEmbedder:
 
     def _embed(self, item: Item, tcot: TCoT | None) -> np.ndarray:
         self.embedded[item.key] += 1
-        words = [*_words(item.instruction), *_words(item.text)]
+        words = _words(item.text)
         if isinstance(item.visual, Page):
             words += _words(page_text(item.visual, self.limits))
-        vector = 1e-3 * _direction(item.role.value, self._dim)
+        vector = 1e-3 * _direction(f"{item.role.value}: {item.instruction}", self._dim)
         for word in words:
             vector = vector + _direction(word, self._dim)
         if item.visual is not None:

@@ -26,7 +26,9 @@ CAPTION = {
 }
 """For queries that are one visual part."""
 CHANGE = "Find the picture after this change."
-"""For a visual part with text."""
+"""For a picture or page with text."""
+MOMENT = "Find the moment that is named."
+"""For a video with text."""
 
 
 def query_instruction(content: Content, wanted: str = "image") -> str:
@@ -34,4 +36,6 @@ def query_instruction(content: Content, wanted: str = "image") -> str:
     visual = next((part for part in content if not isinstance(part, Text)), None)
     if visual is None:
         return FIND[wanted]
-    return CHANGE if any(isinstance(part, Text) for part in content) else CAPTION[visual.kind]
+    if not any(isinstance(part, Text) for part in content):
+        return CAPTION[visual.kind]
+    return MOMENT if visual.kind == "video" else CHANGE

@@ -15,7 +15,7 @@ from embedrl.index.row import VECTOR_COLUMNS, Vectors
 # N vectors, S samples, D dim, K neighbours
 
 TARGET_RECALL = 0.99
-NUM_SAMPLES = 64
+NUM_SAMPLES = 32
 NUM_NEIGHBOURS = 10
 ROWS_PER_PARTITION = 2048
 MIN_PARTITIONS = 16
@@ -69,6 +69,11 @@ def keep_approximate(directory: Path, approximate: dict[Vectors, Approximate]) -
     fresh = directory / f"{_FILE}.new"
     fresh.write_text(json.dumps({name: found.model_dump() for name, found in approximate.items()}, indent=1))
     os.replace(fresh, directory / _FILE)
+
+
+def drop_approximate(directory: Path) -> None:
+    """Forget the settings: until there are new ones, search is exact."""
+    (directory / _FILE).unlink(missing_ok=True)
 
 
 def sample_queries(batches: Iterable[np.ndarray], num_rows: int) -> np.ndarray:

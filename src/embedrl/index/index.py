@@ -14,13 +14,22 @@ from typing import TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
+from lancedb.index import BTree, IvfFlat
 from lancedb.query import LanceVectorQueryBuilder
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.records import WriterLock
 from embedrl.data.roles import Embeds
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, keep_approximate, load_approximate, num_partitions, tune
+from embedrl.index.approximate import (
+    NUM_NEIGHBOURS,
+    Approximate,
+    drop_approximate,
+    keep_approximate,
+    load_approximate,
+    num_partitions,
+    tune,
+)
 from embedrl.index.exact import ExactVectors, Neighbour, ranked
 from embedrl.index.row import MODALITIES, PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
 
@@ -218,7 +227,7 @@ class Index:
         if num_rows >= _SCALAR_INDEX_FROM:
             indexed = {name for config in table.list_indices() for name in config.columns}
             for column in sorted({"id", "key"} - indexed):
-                table.create_scalar_index(column)
+                table.create_index(column, config=BTree())
         if num_rows < self.exact_below:
             self.compact()
             return
@@ -229,7 +238,8 @@ class Index:
                 built[vectors] = (known[vectors].num_rows_built, known[vectors].num_partitions)
             else:
                 built[vectors] = (num_rows, num_partitions(num_rows))
-                table.create_index(metric="dot", vector_column_name=column, index_type="IVF_FLAT", num_partitions=built[vectors][1])
+                drop_approximate(self.directory)
+                table.create_index(column, config=IvfFlat(distance_type="dot", num_partitions=built[vectors][1]))
         self.compact()
         keep_approximate(self.directory, {vectors: self._tune(vectors, num_rows, built[vectors]) for vectors in VECTOR_COLUMNS})
 

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 class IngestReport(BaseModel):
-    """What a run did. Places are files and pages; failures are all that are known now in the folder."""
+    """What a run did. A place is a file or a page of a document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -40,13 +40,14 @@ class IngestReport(BaseModel):
     unchanged: int
     """Places that were up to date."""
     added: int
-    """Places whose content was embedded, new or changed."""
+    """Contents that were embedded: of files that are new or changed."""
     reused: int
-    """Places whose content was known: moved, copied, touched."""
+    """Places whose content was known already: moved, copied or touched."""
     removed: int
     without_tcot: int
     """Of the added, items for which the Reasoner wrote nothing that is a T-CoT; they are found by their plain vectors."""
     failures: tuple[Failure, ...]
+    """All that are known now in the folder, found in this run or before."""
     seconds: dict[str, float]
     """Where the time went: decode, reason, embed, write, total."""
 
@@ -223,7 +224,7 @@ class _Run:
                 rows.append(source.model_copy(update={"place": place.model_copy(update={"reasoner": source.place.reasoner})}))
             else:  # the only row with this content was replaced earlier in this run
                 self._queue(work)
-        self._write(rows, "reused")
+        self.counts["reused"] += len(self._write(rows))
 
     def _flush(self) -> None:
         works, self.pending = list(self.pending.values()), {}
@@ -231,12 +232,15 @@ class _Run:
         for work, error in broken:
             for place in work.places:
                 self._fail(place.path, place.page, str(error), place.stamp)
-        self._write(rows, "added")
-        self.fresh_keys.update(row.place.key for row in rows)
-        self.counts["without_tcot"] += len({row.place.key for row in rows if row.tcot_failure})
+        written = self._write(rows)
+        keys = {row.place.key for row in written}
+        self.fresh_keys |= keys
+        self.counts["added"] += len(keys)
+        self.counts["reused"] += len(written) - len(keys)
+        self.counts["without_tcot"] += len({row.place.key for row in written if row.tcot_failure})
 
-    def _write(self, rows: list[Row], count: str) -> None:
-        """Commit rows, but for files that changed while they were read: these are failures until the next run."""
+    def _write(self, rows: list[Row]) -> list[Row]:
+        """Commit rows and return them, but for files that changed while they were read: these are failures until the next run."""
         good = []
         for row in rows:
             place = row.place
@@ -250,13 +254,13 @@ class _Run:
             else:
                 good.append(row)
         if not good:
-            return
+            return []
         with self.batches.timed("write"):
             self.index.upsert(good)
             self.counts["commits"] += 1
             if self.counts["commits"] % COMPACT_EVERY == 0:
                 self.index.compact()
-        self.counts[count] += len(good)
+        return good
 
     def _fail(self, path: Path, page: int | None, reason: str, stamp: Stamp | None) -> None:
         failure = Failure(path=path, page=page, reason=reason, stamp=stamp, limits=limits_hash(self.batches.limits))

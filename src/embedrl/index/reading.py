@@ -6,8 +6,9 @@ from pathlib import Path
 
 import PIL.Image
 
+from embedrl.data.instructions import DESCRIBE
 from embedrl.data.sample import Item, Role
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import MediaError
 from embedrl.index.row import Modality
 from embedrl.media.content import Frames, Image, Page, Text, Video
 from embedrl.media.decode import load_visual
@@ -48,16 +49,16 @@ def read_item(path: Path, modality: Modality, page: int | None, limits: Limits) 
     """Make the Item of a place; pixels stay in the file. Raises MediaError."""
     match modality:
         case "image":
-            return Item(content=(Image(path=path),), role=Role.TARGET_IMAGE)
+            return Item(content=(Image(path=path),), instruction=DESCRIBE["image"], role=Role.TARGET_IMAGE)
         case "video":
-            return Item(content=(Video(path=path),), role=Role.TARGET_VIDEO)
+            return Item(content=(Video(path=path),), instruction=DESCRIBE["video"], role=Role.TARGET_VIDEO)
         case "page":
-            return Item(content=(Page(path=path, number=page or 1),), role=Role.TARGET_IMAGE)
+            return Item(content=(Page(path=path, number=page or 1),), instruction=DESCRIBE["page"], role=Role.TARGET_IMAGE)
         case "text":
-            try:
-                return Item(content=(Text(text=load_text(path, limits)),), role=Role.TARGET_TEXT)
-            except ConfigError as error:
-                raise MediaError(f"{str(path)!r}: there is no text in it") from error
+            text = load_text(path, limits)
+            if not text.strip():
+                raise MediaError(f"{str(path)!r}: holds no text")
+            return Item(content=(Text(text=text),), instruction=DESCRIBE["text"], role=Role.TARGET_TEXT)
 
 
 def look_at(item: Item, *, num_frames: int, limits: Limits) -> Look:

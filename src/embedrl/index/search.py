@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from embedrl.data.evidence import Verification
+from embedrl.data.instructions import query_instruction
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
@@ -88,7 +89,7 @@ def search(
     reasoner: Reasons | None = None,
     *,
     content: Content,
-    instruction: str = "",
+    instruction: str | None = None,
     think: bool = True,
     top: int = 10,
     min_score: float | None = None,
@@ -97,6 +98,7 @@ def search(
 ) -> SearchResult:
     """Find the items that fit a query best, ties by key.
 
+    Without an `instruction` the standard one for such a query is used (`embedrl.data.instructions`).
     With `think`, the query's T-CoT is written first and items are compared with theirs; without, plain vectors are compared.
     Raises ConfigError for wrong options, MediaError for a query file that cannot be read.
     """
@@ -105,6 +107,10 @@ def search(
         raise ConfigError("think=True needs a Reasoner that writes the query's T-CoT: give one, or set think=False")
     if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
         raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.name!r}: use the same")
+    if instruction is None:
+        instruction = query_instruction(content, modality[0] if modality and len(modality) == 1 else "image")
+    if all(isinstance(part, Text) and not part.text.strip() for part in content):
+        raise ConfigError("the query is empty: give some text, a picture, a video or a page")
     item = Item(content=content, instruction=instruction, role=query_role(content, modality))
     started = time.perf_counter()
     outcome = reasoner.reason([item])[0] if think and reasoner is not None else None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLModel
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, Qwen3VLModel
 
 from embedrl.backbone import batch_vision_attention, load
 from embedrl.config import Metrics, load_recipe, write_run_config
@@ -43,6 +43,8 @@ class ReasonerRecipe(BaseModel):
     num_batches: int
     num_clean: int = 0
     """How many of the batches come first, with T-CoTs that tell everything."""
+    start_from: Path | None = None
+    """Folder of a nano Reasoner to train further; None starts from nothing."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to transformers.TrainingArguments."""
 
@@ -68,6 +70,18 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
     """Train the nano Reasoner before RL. Returns its folder."""
     torch.manual_seed(recipe.seed)
     write_run_config(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")})
+    model, processor = _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from)[:2]
+    model.model.visual.requires_grad_(False)
+    arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
+    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_clean=recipe.num_clean)
+    reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
+    settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
+    LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")
+    return recipe.out / "model"
+
+
+def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Return a model that can see and not yet speak, and its processor."""
     processor_folder, tower = recipe.out / "processor", recipe.out / "vision.safetensors"
     if not processor_folder.is_dir():
         info("training the tokenizer")
@@ -80,13 +94,7 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
         info("vision stage, right per token: " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()))
     model = batch_vision_attention(Qwen3VLForConditionalGeneration(config))
     model.model.visual.load_state_dict(load_file(tower))
-    model.model.visual.requires_grad_(False)
-    arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
-    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_clean=recipe.num_clean)
-    reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
-    settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
-    LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")
-    return recipe.out / "model"
+    return model, processor
 
 
 def build_embedder(recipe: EmbedderRecipe) -> Path:

@@ -26,7 +26,7 @@ EMBEDDER_BUDGET = VisualBudget(
 )
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
-_KINDS = {"image": 0.37, "video": 0.23, "visdoc": 0.22, "text": 0.12, "judge": 0.06}
+_KINDS = {"image": 0.43, "video": 0.26, "visdoc": 0.14, "text": 0.11, "judge": 0.06}
 
 
 class SFTExamples(Dataset):

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from embedrl.data.instructions import CAPTION, CHANGE, DESCRIBE, FIND
+from embedrl.data.instructions import CAPTION, CHANGE, DESCRIBE, FIND, MOMENT
 from embedrl.world.facts import Fact, Truth
 from embedrl.world.objects import PLACES, Thing
 from embedrl.world.pages import PageSpec
@@ -19,7 +19,7 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
     "video_qa": {"query": "Answer the question about the clip.", "target": DESCRIBE["text"]},
     "video_t2v": {"query": FIND["video"], "target": DESCRIBE["video"]},
     "video_v2t": {"query": CAPTION["video"], "target": DESCRIBE["text"]},
-    "video_moment": {"query": "Find the moment that is named.", "target": DESCRIBE["video"]},
+    "video_moment": {"query": MOMENT, "target": DESCRIBE["video"]},
     "visdoc_notes": {"query": FIND["page"], "target": DESCRIBE["page"]},
     "visdoc_table": {"query": FIND["page"], "target": DESCRIBE["page"]},
     "visdoc_chart": {"query": FIND["page"], "target": DESCRIBE["page"]},

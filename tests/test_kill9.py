@@ -1,0 +1,168 @@
+"""What an index promises when its writer is killed at any moment, and while others read.
+
+The children are forked from one fresh process that has the imports done, so that twenty kills take seconds.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+DRIVER = """
+import os, random, signal, sys, time
+from collections.abc import Callable
+from pathlib import Path
+
+from embedrl.index import Index, ingest, search
+from embedrl.media.content import Text
+from embedrl.media.document import save_pdf
+from embedrl.media.image import save_image
+from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
+from tests.coloured_folder import picture
+
+FOLDER, LOG = Path(sys.argv[1]) / "media", Path(sys.argv[1]) / "reasoned"
+BATCH = 4
+NAMES = list(COLOURS)
+
+
+class LoggingReasoner(FakeReasoner):
+    def reason(self, items):
+        with LOG.open("a") as file:
+            file.writelines(item.key + "\\n" for item in items)
+        return super().reason(items)
+
+
+def write_picture(number: int, rng: random.Random) -> None:
+    save_image(picture(rng.choice(NAMES), 32 + rng.randrange(64)), FOLDER / f"{number:03d}.png")
+
+
+def run() -> None:
+    embedder = FakeEmbedder()
+    ingest(FOLDER, Index.open(FOLDER, embedder=embedder), LoggingReasoner(sleep_s=0.005), embedder, batch_size=BATCH)
+
+
+def check_opens() -> None:
+    index = Index.open(FOLDER, embedder=FakeEmbedder())
+    ids = [place.id for place in index.places()]
+    assert len(ids) == len(set(ids)), "a place is there twice"
+    if ids:
+        assert search(index, FakeEmbedder(), content=(Text(text="red"),), think=False, top=3).hits
+
+
+def check_whole() -> None:
+    check_opens()
+    index = Index.open(FOLDER)
+    found = sorted((str(place.path), place.page or 0) for place in index.places())
+    pictures, documents = FOLDER.glob("*.png"), FOLDER.glob("*.pdf")
+    expected = [(path.name, 0) for path in pictures] + [(path.name, page) for path in documents for page in (1, 2, 3)]
+    assert found == sorted(expected), (found, expected)
+    for row in index.rows({place.key for place in index.places()}):
+        status = (FOLDER / row.place.path).stat()
+        assert (row.place.stamp.size, row.place.stamp.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        assert row.tcot_text and row.thumbnail
+
+
+def read_until(stop: Path) -> None:
+    embedder = FakeEmbedder()
+    while not (FOLDER / ".embedrl-index" / "items.lance" / "_versions").exists():
+        time.sleep(0.005)
+    index = Index.open(FOLDER, embedder=embedder)
+    sizes = [0]
+    while not stop.exists() or len(sizes) < 3:
+        hits = search(index, embedder, content=(Text(text="blue"),), think=False, top=5).hits
+        sizes.append(len(index))
+        assert all(hit.score >= other.score for hit, other in zip(hits, hits[1:], strict=False))
+    assert sizes == sorted(sizes), sizes
+
+
+def fork(work: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def finish(pid: int) -> None:
+    status = os.waitpid(pid, 0)[1]
+    assert status == 0, f"a child ended with {status}"
+
+
+def change(step: int, rng: random.Random) -> None:
+    for number in rng.sample(range(40), 10):  # new ones, changed ones
+        write_picture(number, rng)
+    (FOLDER / f"{rng.randrange(40):03d}.png").unlink(missing_ok=True)
+    names = sorted(path.name for path in FOLDER.glob("*.png"))
+    (FOLDER / rng.choice(names)).rename(FOLDER / f"{100 + step}.png")
+
+
+def kills() -> None:
+    rng = random.Random(int(sys.argv[3]))
+    for number in range(24):
+        write_picture(number, rng)
+    for number in range(4):
+        save_pdf([picture(rng.choice(NAMES)) for _ in range(3)], FOLDER / f"{number}.pdf")
+    finish(fork(run))
+    change(0, rng)
+    started = time.monotonic()
+    finish(fork(run))
+    span_s = time.monotonic() - started
+    num_killed = 0
+    for step in range(1, 21):
+        change(step, rng)
+        pid = fork(run)
+        time.sleep(rng.uniform(0.0, span_s))
+        os.kill(pid, signal.SIGKILL)
+        num_killed += os.waitpid(pid, 0)[1] != 0
+        finish(fork(check_opens))
+    finish(fork(run))
+    finish(fork(check_whole))
+    before = LOG.read_text()
+    finish(fork(run))
+    assert LOG.read_text() == before, "nothing was left to do"
+    keys = before.split()
+    # A kill loses at most the batch under way.
+    assert len(keys) - len(set(keys)) <= BATCH * num_killed, (len(keys), len(set(keys)), num_killed)
+    sys.stdout.write(f"{num_killed} killed, {len(keys) - len(set(keys))} T-CoTs made twice")
+
+
+def readers() -> None:
+    rng = random.Random(0)
+    for number in range(60):
+        write_picture(number, rng)
+    stop = FOLDER.parent / "stop"
+    reading = [fork(lambda: read_until(stop)) for _ in range(3)]
+    finish(fork(run))
+    stop.touch()
+    for pid in reading:
+        finish(pid)
+    sys.stdout.write("read well")
+
+
+FOLDER.mkdir()
+{"kills": kills, "readers": readers}[sys.argv[2]]()
+"""
+
+
+def drive(folder: Path, what: str, seed: int = 0) -> str:
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", DRIVER, str(folder), what, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path):
+    said = drive(tmp_path, "kills")
+    assert int(said.split()[0]) >= 5, f"most kills came too late to matter: {said}"
+
+
+def test_three_read_while_one_writes(tmp_path: Path):
+    assert drive(tmp_path, "readers") == "read well"
