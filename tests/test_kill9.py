@@ -161,7 +161,7 @@ def drive(folder: Path, what: str, seed: int = 0) -> str:
 
 def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path):
     said = drive(tmp_path, "kills")
-    assert int(said.split()[0]) >= 5, f"most kills came too late to matter: {said}"
+    assert int(said.split()[0]) >= 10, f"most kills came too late to matter: {said}"
 
 
 def test_three_read_while_one_writes(tmp_path: Path):

@@ -113,9 +113,12 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
     """
     _need_file(recipe, "recipe")
     from embedrl.config import load_recipe
-    from embedrl.nano.build import ReasonerRecipe, build_reasoner
+    from embedrl.nano.recipes import ReasonerRecipe
 
-    log.result(str(build_reasoner(load_recipe(recipe, overrides or [], ReasonerRecipe))))
+    wanted = load_recipe(recipe, overrides or [], ReasonerRecipe)
+    from embedrl.nano.build import build_reasoner
+
+    log.result(str(build_reasoner(wanted)))
 
 
 @train_app.command("embedder")
@@ -127,9 +130,12 @@ def train_embedder(recipe: Recipe, overrides: Overrides = None) -> None:
     """
     _need_file(recipe, "recipe")
     from embedrl.config import load_recipe
-    from embedrl.nano.build import EmbedderRecipe, build_embedder
+    from embedrl.nano.recipes import EmbedderRecipe
 
-    log.result(str(build_embedder(load_recipe(recipe, overrides or [], EmbedderRecipe))))
+    wanted = load_recipe(recipe, overrides or [], EmbedderRecipe)
+    from embedrl.nano.build import build_embedder
+
+    log.result(str(build_embedder(wanted)))
 
 
 @evaluate_app.command("world")

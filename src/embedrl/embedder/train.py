@@ -17,6 +17,7 @@ from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from torch import Tensor
+from transformers import PrinterCallback
 
 from embedrl.config import Metrics
 from embedrl.embedder.embedder import Embedder, pool
@@ -91,6 +92,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         "multi_dataset_batch_sampler": "proportional",
         "report_to": "none",
         "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "save_total_limit": 2,
         "logging_steps": 10,
         "dataloader_drop_last": True,
@@ -109,6 +111,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
             loss=loss,
             callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "embedder")],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
     embedder.save(config.out / "model")
     return config.out / "model"

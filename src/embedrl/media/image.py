@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
-import PIL.ImageOps
 
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Image, Page
 from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
 
 _FILTERS = threading.Lock()
+_TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation needs to be upright."""
 _ENCODERS = {
     ".png": ("PNG", {"compress_level": 6}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -63,10 +73,22 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
         if shrink > 1:
             image.draft(None, (math.ceil(width / shrink), math.ceil(height / shrink)))
         image.load()
-        upright = PIL.ImageOps.exif_transpose(image)
+        turn = _TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
         shrink = _shrink(upright.width * upright.height, limits.max_kept_pixels)
         rgb = to_rgb(upright)
         return rgb.reduce(shrink) if shrink > 1 else rgb
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    """Return the EXIF orientation, 1 (as stored) if there is none. Many good pictures carry damaged EXIF: it then counts as none."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Boundary: Pillow's EXIF reader fails in many ways (SyntaxError, struct.error, KeyError, …), and the pixels are fine.
+        try:
+            return image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+        except Exception:
+            return 1
 
 
 def _shrink(pixels: int, kept: int) -> int:

@@ -6,10 +6,8 @@ Each stage keeps its result in the run folder and is skipped when it is there, s
 import shutil
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, Qwen3VLModel
 
@@ -21,49 +19,15 @@ from embedrl.embedder.inputs import EmbedderInput
 from embedrl.log import info
 from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SFTExamples
 from embedrl.nano.models import nano_config
+from embedrl.nano.recipes import EmbedderRecipe, ReasonerRecipe
 from embedrl.nano.tokenizer import SPECIAL, build_processor
-from embedrl.nano.vision import VisionConfig, train_vision
+from embedrl.nano.vision import train_vision
 from embedrl.reasoner import train as reasoner_train
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.reasoner.prompts import prompt_hash
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped models lie."""
-
-
-class ReasonerRecipe(BaseModel):
-    """recipes/nano/reasoner-sft.toml: tokenizer, vision stage, supervised stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    out: Path
-    seed: int = 0
-    vision: VisionConfig = VisionConfig()
-    batch_size: int = 16
-    num_batches: int
-    num_clean: int = 0
-    """How many of the batches come first, with T-CoTs that tell everything."""
-    start_from: Path | None = None
-    """Folder of a nano Reasoner to train further; None starts from nothing."""
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Passed verbatim to transformers.TrainingArguments."""
-
-
-class EmbedderRecipe(BaseModel):
-    """recipes/nano/embedder.toml: the contrastive stage, started from a Reasoner."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    out: Path
-    seed: int = 0
-    start_from: Path
-    """Folder of the model whose weights it starts from."""
-    batch_size: int = 80
-    num_batches: int
-    mini_batch_size: int = 40
-    temperature: float = 0.02
-    trainer: dict[str, Any] = Field(default_factory=dict)
-    """Passed verbatim to SentenceTransformerTrainingArguments."""
 
 
 def build_reasoner(recipe: ReasonerRecipe) -> Path:

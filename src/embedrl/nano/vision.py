@@ -5,7 +5,6 @@ heads are thrown away afterwards. Captions alone would need many times as many e
 """
 
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +19,13 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionCon
 from embedrl.config import Metrics
 from embedrl.log import progress
 from embedrl.nano.models import FACTOR, PATCH
+from embedrl.nano.recipes import VisionConfig
 from embedrl.world import clips, pages, scenes
 from embedrl.world.objects import COLOURS, SHAPES, SIZES, Thing
 
 WORDS = (*pages.TOPICS, *pages.CITIES, *pages.NUMBERS, *pages.WORDS, *pages.KINDS)
 HEADS = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES), "word": WORDS, "bar": pages.LEVELS}
 """What each head tells apart; index 0 of every head means "nothing here"."""
-
-
-@dataclass(frozen=True)
-class VisionConfig:
-    """Settings of the vision stage."""
-
-    steps: int = 1800
-    batch_size: int = 56
-    learning_rate: float = 1.5e-3
-    warmup: int = 60
-    seed: int = 0
 
 
 def label_grid(things: tuple[Thing, ...], grid: int, rows: int, columns: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Trainer, TrainingArguments
 
 from embedrl.config import Metrics
 from embedrl.log import progress
@@ -72,6 +72,7 @@ def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[S
         "remove_unused_columns": False,
         "report_to": "none",
         "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "save_total_limit": 2,
         "logging_steps": 25,
         **config.trainer,
@@ -86,4 +87,5 @@ def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[S
             data_collator=SFTCollator(processor),
             callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "sft")],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))

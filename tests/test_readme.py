@@ -1,0 +1,54 @@
+"""What the README shows works: its Python runs, its commands and options exist, its tree is the tree."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from embedrl.app.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", _blocks("python"))
+def test_python_runs(block: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "<answer>" in done.stdout and "(2, 192)" in done.stdout
+
+
+def test_commands_and_options_exist() -> None:
+    lines = [line for block in _blocks("console") for line in block.splitlines() if "/embedrl " in line]
+    assert lines
+    for line in lines:
+        words = shlex.split(line.split("#")[0])[1:]
+        command = get_command(app)
+        while hasattr(command, "commands") and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert not hasattr(command, "commands"), f"{line!r}: no such command"
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"^make (\w+)", "\n".join(_blocks("console")), re.MULTILINE)) <= targets
+
+
+def test_the_tree_names_what_is_there() -> None:
+    tree = next(block for block in README.split("```")[1::2] if block.startswith("\nsrc/embedrl/"))
+    package = ROOT / "src" / "embedrl"
+    named = {name for line in tree.splitlines() for name in re.findall(r"^ {2,4}((?:[\w/]+(?:\.py|/) ?)+)", line) for name in name.split()}
+    assert {name for name in named if name.endswith("/")} == {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    files = {path.name for path in package.rglob("*.py")}
+    assert {name for name in named if name.endswith(".py")} <= files
+    assert {path.name for path in package.glob("*.py")} - {"__init__.py"} <= named
