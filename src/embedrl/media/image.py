@@ -73,22 +73,24 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
         if shrink > 1:
             image.draft(None, (math.ceil(width / shrink), math.ceil(height / shrink)))
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        turn = _turn(image)
         upright = image if turn is None else image.transpose(turn)
         shrink = _shrink(upright.width * upright.height, limits.max_kept_pixels)
         rgb = to_rgb(upright)
-        return rgb.reduce(shrink) if shrink > 1 else rgb
+        rgb = rgb.reduce(shrink) if shrink > 1 else rgb
+    rgb.info = {}  # metadata (EXIF above all) no longer fits the pixels
+    return rgb
 
 
-def _orientation(image: PIL.Image.Image) -> int:
-    """Return the EXIF orientation, 1 (as stored) if there is none. Many good pictures carry damaged EXIF: it then counts as none."""
+def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
+    """Return what makes a picture upright, by its EXIF orientation. Many good pictures carry damaged EXIF: it counts as none."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Boundary: Pillow's EXIF reader fails in many ways (SyntaxError, struct.error, KeyError, …), and the pixels are fine.
         try:
-            return image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+            return _TURNS.get(image.getexif().get(PIL.ExifTags.Base.Orientation, 1))
         except Exception:
-            return 1
+            return None
 
 
 def _shrink(pixels: int, kept: int) -> int:

@@ -39,6 +39,8 @@ class _Index(NamedTuple):
     ticks: list[int]
     key_ticks: list[int]
     end: int
+    is_timed: bool
+    """Whether the container says when each frame is shown. If not (AVI), frames are counted, from the first on."""
 
 
 class _Opened(NamedTuple):
@@ -162,10 +164,12 @@ def _read_index(opened: _Opened) -> _Index:
     ticks: list[int] = []
     keys: list[int] = []
     ends: list[int] = []
+    is_timed = True
     for packet in container.demux(stream):
         _require_time(opened)
         if packet.size == 0 or packet.is_discard:
             continue
+        is_timed = is_timed and packet.pts is not None
         tick = packet.pts if packet.pts is not None else packet.dts
         if tick is None:
             raise MediaError(f"{str(path)!r}: has frames without a time")
@@ -181,7 +185,7 @@ def _read_index(opened: _Opened) -> _Index:
     end = max(ends)
     if end <= ticks[-1]:
         end = round(_end(ticks)) if len(ticks) > 1 else ticks[-1] + max(1, round(1 / base))
-    return _Index(ticks, sorted(keys), end)
+    return _Index(ticks, sorted(keys) if is_timed else ticks[:1], end, is_timed)
 
 
 def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
@@ -191,27 +195,25 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
     """
     path, _, stream, limits, _ = opened
     found: list[tuple[int, PIL.Image.Image]] = []
-    position, num_decoded, frames = -math.inf, 0, _frames(opened, index.ticks[0])
+    position, num_decoded, frames = -math.inf, 0, _frames(opened, index, index.ticks[0])
     for tick in wanted:
         if found and found[-1][0] >= tick:
             continue
         key = index.key_ticks[max(bisect_right(index.key_ticks, tick) - 1, 0)] if index.key_ticks else index.ticks[0]
         restarts = [key, index.ticks[0]] if key > max(position, index.ticks[0]) else [index.ticks[0]]
         if key > max(position, index.ticks[0]):
-            frames, position = _frames(opened, restarts.pop(0)), -math.inf
+            frames, position = _frames(opened, index, restarts.pop(0)), -math.inf
         frame = None
         while True:
             before = position
-            frame = next(frames, None)
+            tick_of_frame, frame = next(frames, (None, None))
             num_decoded += 1
             if num_decoded > limits.max_frames:
                 raise MediaError(f"{str(path)!r}: sampling it takes more than max_frames={limits.max_frames} decoded frames")
-            if frame is not None:
-                ticks = frame.pts if frame.pts is not None else frame.dts
-                position = before if ticks is None else ticks
+            position = before if tick_of_frame is None else tick_of_frame
             # The seek came out behind the frame (or at the end): this container's index is off, so walk from the start, once.
             if restarts and (frame is None or (position > tick and before == -math.inf)):
-                frames, position = _frames(opened, restarts.pop(0)), -math.inf
+                frames, position = _frames(opened, index, restarts.pop(0)), -math.inf
             elif frame is None or position >= tick:
                 break
         if frame is None or frame.is_corrupt:
@@ -221,14 +223,15 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
     return found
 
 
-def _frames(opened: _Opened, start: int) -> Iterator[av.VideoFrame]:
-    """Decode from the key frame at or before a time in ticks."""
+def _frames(opened: _Opened, index: _Index, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
+    """Decode from the key frame at or before a time; yields each frame with its time, in ticks."""
     opened.container.seek(start, stream=opened.stream)
+    counted = iter(index.ticks)
     for packet in opened.container.demux(opened.stream):
         for frame in packet.decode():
             _require_time(opened)
             _require_size(opened.path, frame.width, frame.height, opened.limits)
-            yield frame
+            yield (frame.pts if index.is_timed else next(counted, None)), frame
 
 
 def _require_time(opened: _Opened) -> None:

@@ -66,6 +66,7 @@ def build_embedder(recipe: EmbedderRecipe) -> Path:
     torch.manual_seed(recipe.seed)
     write_run_config(recipe.out, recipe)
     model, processor, _ = load(Qwen3VLModel, recipe.start_from)
+    model.visual.requires_grad_(not recipe.freeze_vision)
     embedder = Embedder(model, processor, EMBEDDER_BUDGET, "embedder")
     rows = EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size)
 

@@ -49,5 +49,7 @@ class EmbedderRecipe(BaseModel):
     num_batches: int
     mini_batch_size: int = 40
     temperature: float = 0.02
+    freeze_vision: bool = True
+    """Leave the vision tower as the Reasoner's first stage trained it, at twice the resolution."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to SentenceTransformerTrainingArguments."""

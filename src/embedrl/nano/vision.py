@@ -1,7 +1,8 @@
 """First stage of the nano models: teach the vision tower to see.
 
-Each visual token is asked what lies on it (colour, shape, size, word, bar); the answers are known in the world. The five
-heads are thrown away afterwards. Captions alone would need many times as many examples (docs/LOG.md).
+Each visual token is asked what lies on it (colour, shape, size, word, bar) and where it is (row, column); the answers are
+known in the world. The heads are thrown away afterwards. Captions alone would need many times as many examples, and without the
+question where, the tokens do not carry their place, and the Reasoner names things but not where they are (docs/LOG.md).
 """
 
 import random
@@ -24,13 +25,22 @@ from embedrl.world import clips, pages, scenes
 from embedrl.world.objects import COLOURS, SHAPES, SIZES, Thing
 
 WORDS = (*pages.TOPICS, *pages.CITIES, *pages.NUMBERS, *pages.WORDS, *pages.KINDS)
-HEADS = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES), "word": WORDS, "bar": pages.LEVELS}
-"""What each head tells apart; index 0 of every head means "nothing here"."""
+PLACES = tuple(str(number) for number in range(8))
+HEADS = {
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "size": tuple(SIZES),
+    "word": WORDS,
+    "bar": pages.LEVELS,
+    "row": PLACES,
+    "column": PLACES,
+}
+"""What each head tells apart; index 0 of every head means "nothing here". Rows and columns are eighths of the picture."""
 
 
 def label_grid(things: tuple[Thing, ...], grid: int, rows: int, columns: int) -> np.ndarray:
-    """Return (rows, columns, 5) class numbers: the thing that covers most of each token, if it covers 6 % of it."""
-    labels = np.zeros((rows, columns, len(HEADS)), np.int64)
+    """Return (rows, columns, 7) class numbers: the thing that covers most of each token, if it covers 6 % of it."""
+    labels = _blank(rows, columns)
     best = np.full((rows, columns), 0.06)
     for thing in things:
         x1, y1, x2, y2 = (value / 1000 for value in thing.box(grid))
@@ -39,15 +49,23 @@ def label_grid(things: tuple[Thing, ...], grid: int, rows: int, columns: int) ->
         width = np.clip(np.minimum(x2 * columns, xs + 1) - np.maximum(x1 * columns, xs), 0, None)
         cover = height[:, None] * width[None, :]
         size = "large" if thing.scale * SIZES[thing.size] > 0.3 else "small"
-        classes = (1 + list(COLOURS).index(thing.colour), 1 + SHAPES.index(thing.shape), 1 + list(SIZES).index(size), 0, 0)
-        labels[cover > best] = classes
+        classes = (1 + list(COLOURS).index(thing.colour), 1 + SHAPES.index(thing.shape), 1 + list(SIZES).index(size))
+        labels[cover > best, :3] = classes
         best = np.maximum(best, cover)
     return labels
 
 
-def label_page(page: pages.PageSpec, rows: int, columns: int) -> np.ndarray:
-    """Return (rows, columns, 5) class numbers of a page: the word or bar on each token."""
+def _blank(rows: int, columns: int) -> np.ndarray:
+    """Return labels of an empty picture: nothing on any token, and where each one is."""
     labels = np.zeros((rows, columns, len(HEADS)), np.int64)
+    labels[..., 5] = 1 + (np.arange(rows) * len(PLACES) // rows)[:, None]
+    labels[..., 6] = 1 + (np.arange(columns) * len(PLACES) // columns)[None, :]
+    return labels
+
+
+def label_page(page: pages.PageSpec, rows: int, columns: int) -> np.ndarray:
+    """Return (rows, columns, 7) class numbers of a page: the word or bar on each token."""
+    labels = _blank(rows, columns)
     cell_x, cell_y = pages.WIDTH / columns, pages.HEIGHT / rows
     for word, x1, y1, x2, y2 in page.word_boxes():
         covered = _covered(x1, y1, x2, y2, rows, columns, cell_x, cell_y)

@@ -1,0 +1,40 @@
+"""What the nano models are taught: labels of visual tokens checked by hand, examples that repeat."""
+
+import numpy as np
+
+from embedrl.nano.data import SFTExamples
+from embedrl.nano.vision import HEADS, WORDS, label_grid, label_page
+from embedrl.world.objects import COLOURS, SHAPES, Thing
+from embedrl.world.pages import PageSpec
+
+INDEX = {name: number for number, name in enumerate(HEADS)}
+
+
+def test_tokens_under_a_thing_say_what_it_is() -> None:
+    labels = label_grid((Thing("star", "blue", "large", 4),), 3, 6, 6)
+    assert labels.shape == (6, 6, len(HEADS))
+    shown = labels[..., INDEX["shape"]] > 0
+    assert shown[2:4, 2:4].all() and shown.sum() == 4
+    assert set(labels[shown][:, INDEX["colour"]]) == {1 + list(COLOURS).index("blue")}
+    assert set(labels[shown][:, INDEX["shape"]]) == {1 + SHAPES.index("star")}
+    assert (labels[..., INDEX["word"]] == 0).all()
+
+
+def test_every_token_knows_its_place() -> None:
+    labels = label_grid((), 3, 6, 4)
+    assert labels[:, 0, INDEX["row"]].tolist() == [1, 2, 3, 5, 6, 7]
+    assert labels[0, :, INDEX["column"]].tolist() == [1, 3, 5, 7]
+
+
+def test_tokens_under_print_say_the_word() -> None:
+    labels = label_page(PageSpec("chart", "tea", (("oslo", "low"), ("lima", "top"), ("paris", "mid"))), 8, 6)
+    words = labels[..., INDEX["word"]]
+    assert words[0, 0] == 1 + WORDS.index("tea")
+    assert {WORDS[number - 1] for number in np.unique(words[words > 0])} == {"tea", "chart", "oslo", "lima", "paris"}
+    assert (labels[..., INDEX["bar"]] > 0).any()
+
+
+def test_an_example_depends_on_seed_and_index_only() -> None:
+    first, again, other = SFTExamples(0, 8, 2), SFTExamples(0, 8, 2), SFTExamples(1, 8, 2)
+    assert [first[i].completion for i in range(16)] == [again[i].completion for i in reversed(range(16))][::-1]
+    assert [first[i].completion for i in range(16)] != [other[i].completion for i in range(16)]
