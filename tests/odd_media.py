@@ -38,6 +38,16 @@ def numbered_frames(count: int, size: tuple[int, int] = (64, 48)) -> list[PIL.Im
     return [PIL.Image.new("RGB", size, (10 + 10 * index,) * 3) for index in range(count)]
 
 
+def moving_frames(count: int) -> list[PIL.Image.Image]:
+    """Like `numbered_frames`, before a texture that moves: encoders then use all they have (B-frames, hidden frames)."""
+    texture = np.random.default_rng(0).integers(0, 256, (12, 40), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    frames = []
+    for index, number in enumerate(numbered_frames(count, (48, 48))):
+        frames.append(PIL.Image.fromarray(np.roll(texture, 3 * index, axis=1)[:, :128]).convert("RGB"))
+        frames[-1].paste(number, (40, 24))
+    return frames
+
+
 def frame_number(image: PIL.Image.Image) -> int:
     level = image.getpixel((image.width // 2, image.height // 2))
     assert isinstance(level, tuple)
@@ -96,16 +106,26 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 
 def encode(
-    path: Path, frames: Sequence[PIL.Image.Image], codec: str, *, fps: int = 2, rotation: int = 0, ticks: Sequence[int] | None = None
+    path: Path,
+    frames: Sequence[PIL.Image.Image],
+    codec: str,
+    *,
+    fps: int = 2,
+    rotation: int = 0,
+    ticks: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
+    pixel_shape: Fraction | None = None,
 ) -> None:
     """Write a video in the container that the suffix names; `ticks` are the times of the frames, in 1/fps of a second."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = frames[0].size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, fps)
+        if pixel_shape:
+            stream.sample_aspect_ratio = pixel_shape
         if rotation:
             stream.set_display_rotation(rotation)
         for index, image in enumerate(frames):

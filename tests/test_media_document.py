@@ -10,7 +10,7 @@ from embedrl.media.content import Page
 from embedrl.media.decode import check, load_visual
 from embedrl.media.document import load_page, num_pages, page_text, save_pdf
 from embedrl.media.store import Limits
-from tests.odd_media import GREEN, RED, bad_files, corner_image, good_files
+from tests.odd_media import GREEN, RED, bad_files, corner_image, good_files, text_pdf
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,30 @@ def test_limits(good, tmp_path):
         page_text(Page(path=good["text.pdf"]), Limits(max_text_chars=5))
     small = load_page(Page(path=good["text.pdf"]), Limits(max_pixels=5000))
     assert small.width * small.height <= 5100
+
+
+def test_a_document_with_too_many_pages_is_refused(tmp_path):
+    path = tmp_path / "long.pdf"
+    save_pdf([corner_image(2, 2)] * 2001, path)
+    assert num_pages(path, Limits(max_pages=2001)) == 2001
+    with pytest.raises(MediaError, match=r"2001 pages.*max_pages=2000"):
+        load_page(Page(path=path))
+
+
+def test_rendering_a_hostile_page_is_given_up(tmp_path):
+    path = tmp_path / "slow.pdf"
+    path.write_bytes(text_pdf("x) Tj ET " + "0 0 m 400 200 l 0 200 400 0 200 100 c S " * 4000 + "BT (x"))
+    assert load_page(Page(path=path), max_side=50).size == (50, 25)
+    with pytest.raises(MediaError, match="decode_timeout_s"):
+        load_page(Page(path=path), Limits(decode_timeout_s=1e-6))
+
+
+def test_a_scan_comes_back_pixel_by_pixel(tmp_path):
+    path = tmp_path / "scan.pdf"
+    save_pdf([corner_image(97, 61)], path)
+    for dpi in (72, 144):
+        save_pdf([corner_image(97, 61)], path, dpi=dpi)
+        assert load_page(Page(path=path)).tobytes() == corner_image(97, 61).tobytes(), dpi
 
 
 def test_every_cut_renders_or_is_a_media_error(good, tmp_path):

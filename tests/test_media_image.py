@@ -10,7 +10,7 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Image, Page
 from embedrl.media.image import load_image, save_image
 from embedrl.media.store import Limits
-from tests.odd_media import BLUE, GREEN, RED, corner_image, good_files
+from tests.odd_media import BLUE, EXIF_ORIENTATION, GREEN, RED, corner_image, good_files
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,27 @@ def test_odd_files_show_the_same_picture(good, name):
     image = load_image(good[name])
     assert (image.mode, image.size) == ("RGB", (64, 48))
     assert near(image.getpixel((8, 8)), RED) and near(image.getpixel((56, 40)), BLUE) and near(image.getpixel((56, 8)), BLUE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_upright(tmp_path, orientation):
+    path, exif = tmp_path / "turned.png", PIL.Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    stored = corner_image()
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    if orientation > 1:
+        stored = stored.transpose(PIL.Image.Transpose[turns[orientation]])
+    stored.save(path, exif=exif)
+    image = load_image(path)
+    assert image.tobytes() == corner_image().tobytes()
+    assert not image.info, "a later save must not turn it again"
+
+
+def test_damaged_exif_does_not_lose_the_picture(tmp_path):
+    path = tmp_path / "exif.jpg"
+    for junk in (b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12", b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        corner_image().save(path, exif=junk)
+        assert near(load_image(path).getpixel((8, 8)), RED)
 
 
 def test_cmyk_keeps_its_colours(good):

@@ -1,12 +1,14 @@
 """Frames come with the times at which they are truly shown, whatever the container, the frame rate or the span."""
 
+from fractions import Fraction
+
 import pytest
 
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Frames, Video
 from embedrl.media.store import Limits
 from embedrl.media.video import duration_s, load_frames, save_video
-from tests.odd_media import BLUE, RED, encode, frame_number, good_files, numbered_frames
+from tests.odd_media import BLUE, RED, encode, frame_number, good_files, moving_frames, numbered_frames
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,32 @@ def test_every_container_gives_the_same_frames_and_times(good, name):
     assert frames.times_s == pytest.approx([0.5 * index for index in range(8)], abs=0.01)
     assert duration_s(good[name]) == pytest.approx(4.0, abs=0.01)
     assert {image.mode for image in frames.images} == {"RGB"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("b_frames.mp4", "libx264", {"bf": "3", "g": "9", "x264-params": "open-gop=1"}),
+        ("b_frames.avi", "libx264", {"bf": "3", "g": "9"}),
+        ("b_frames.mkv", "mpeg4", {"bf": "2", "g": "9", "b": "4M"}),
+        ("hevc.mov", "libx265", {"x265-params": "log-level=none:keyint=9"}),
+        ("hidden.webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "300k", "g": "9"}),
+        ("hidden.mkv", "libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "300k", "g": "9"}),
+    ],
+)
+def test_frames_and_times_agree_for_every_codec(tmp_path, name, codec, options):
+    path = tmp_path / name
+    encode(path, moving_frames(24), codec, fps=10, options=options)
+    for count in (1, 5, 24):
+        frames = load_frames(Video(path=path), count)
+        assert len(frames.images) == count
+        assert numbers(frames) == [round(10 * time_s) for time_s in frames.times_s]
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path):
+    path = tmp_path / "anamorphic.mp4"
+    encode(path, numbered_frames(1), "libx264", pixel_shape=Fraction(4, 3))
+    assert load_frames(Video(path=path), 1).images[0].size == (85, 48)
 
 
 def test_sampling_is_even_and_takes_the_middle_of_each_share(good):

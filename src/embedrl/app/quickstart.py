@@ -74,6 +74,7 @@ def quickstart(
     embeds = load_embedder(embedder)
     reasons = {system: load_reasoner(name) for system, name in (reasoners or {"before_rl": "nano-sft"}).items()}
     library = _library(out / "library", num_library_pairs, seed)
+    Index.open(out / "library", embedder=embeds)  # an index that holds another Embedder's vectors is refused before the long work
     log.info("drawing held-out tasks")
     systems = evaluate_systems(world_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size), embeds, reasons)
     searches = search_library(out / "library", library, embeds, list(reasons.values())[-1])

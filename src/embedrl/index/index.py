@@ -323,7 +323,7 @@ class Index:
         return StoreError(f"{str(self.base)!r}: there is no index here; make one with `embedrl index {self.base}`")
 
     def _database(self) -> lancedb.DBConnection:
-        return lancedb.connect(self.directory, read_consistency_interval=timedelta(0))
+        return lancedb.connect(self.directory, read_consistency_interval=timedelta(0), session=lancedb.Session(metadata_cache_size_bytes=32 * 2**20))
 
     def _create(self) -> lancedb.table.Table:
         assert self._wanted is not None, "only an index that was opened with an Embedder can be new"

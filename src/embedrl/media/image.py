@@ -61,9 +61,9 @@ def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Ima
 
 
 def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
-    # Our own limit decides, by the header; Pillow's warning on the way would only be noise (its hard limit still raises).
+    # Our own limit decides, by the header; Pillow's warnings (of size, of damaged EXIF) would only be noise. Its hard limit still raises.
     with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")
         image = PIL.Image.open(file, formats=limits.image_formats)
     with image:
         width, height = image.size

@@ -40,7 +40,7 @@ class _Index(NamedTuple):
     key_ticks: list[int]
     end: int
     is_timed: bool
-    """Whether the container says when each frame is shown. If not (AVI), frames are counted, from the first on."""
+    """Whether the container says when each frame is shown. AVI does not: there, frames are counted from the first on."""
 
 
 class _Opened(NamedTuple):
@@ -164,13 +164,12 @@ def _read_index(opened: _Opened) -> _Index:
     ticks: list[int] = []
     keys: list[int] = []
     ends: list[int] = []
-    is_timed = True
+    is_timed = container.format.name != "avi"
     for packet in container.demux(stream):
         _require_time(opened)
         if packet.size == 0 or packet.is_discard:
             continue
-        is_timed = is_timed and packet.pts is not None
-        tick = packet.pts if packet.pts is not None else packet.dts
+        tick = packet.pts if is_timed and packet.pts is not None else packet.dts
         if tick is None:
             raise MediaError(f"{str(path)!r}: has frames without a time")
         ticks.append(tick)
