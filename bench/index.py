@@ -108,18 +108,9 @@ def _search(folder: Path) -> None:
         plain_ms = _latency_ms(lambda query, vectors=vectors: np.argpartition(-(vectors @ query), TOP)[:TOP], queries)
         index_ms = _latency_ms(lambda query, index=index: index.nearest(query, "plain", TOP), queries)
         found_ms = _latency_ms(lambda query, index=index: index.rows([hit.key for hit in index.nearest(query, "plain", TOP)]), queries)
-        rows.append(
-            [
-                size,
-                stats.search,
-                f"{stats.recall:.4f}",
-                f"{finish_s:.1f}",
-                f"{plain_ms:.2f}",
-                f"{index_ms:.2f}",
-                f"{index_ms / plain_ms:.2f}",
-            ]
-            + [f"{found_ms:.2f}", f"{stats.size_bytes / 1e6:.0f}"]
-        )
+        figures = [plain_ms, index_ms, index_ms / plain_ms, found_ms]
+        written = [f"{stats.recall:.4f}", f"{finish_s:.1f}", *(f"{figure:.2f}" for figure in figures), f"{stats.size_bytes / 1e6:.0f}"]
+        rows.append([size, stats.search, *written])
     columns = ["vectors", "search", "recall@10", "finish s", "numpy ms", "nearest ms", "nearest / numpy", "with rows ms", "MB on disk"]
     table(f"search: median of {NUM_QUERIES} queries, dimension {DIM}; numpy is the exact product and selection alone", columns, rows)
 

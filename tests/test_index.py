@@ -165,7 +165,7 @@ def test_recall_is_what_it_says():
     assert measure_recall(lambda query: vectors @ query, queries, best) == 1.0
     assert measure_recall(lambda query: -np.sort(-(vectors @ query))[1:10], queries, best) == pytest.approx(0.9)
     assert measure_recall(lambda query: np.zeros(0), queries, best) == 0.0
-    assert Approximate(num_rows_built=100, num_partitions=16, num_probes=8, recall=0.99).good
+    assert Approximate(num_rows_built=100, num_rows=120, num_partitions=16, num_probes=8, recall=0.99).good
     assert (num_partitions(1000), num_partitions(204_800)) == (16, 100)
 
 

@@ -22,6 +22,7 @@ from tests.coloured_folder import picture
 
 FOLDER, LOG = Path(sys.argv[1]) / "media", Path(sys.argv[1]) / "reasoned"
 BATCH = 4
+sys.modules["embedrl.index.ingest"].COMMIT_ROWS = BATCH
 NAMES = list(COLOURS)
 
 

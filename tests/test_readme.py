@@ -48,7 +48,9 @@ def test_the_tree_names_what_is_there() -> None:
     tree = next(block for block in README.split("```")[1::2] if block.startswith("\nsrc/embedrl/"))
     package = ROOT / "src" / "embedrl"
     named = {name for line in tree.splitlines() for name in re.findall(r"^ {2,4}((?:[\w/]+(?:\.py|/) ?)+)", line) for name in name.split()}
-    assert {name for name in named if name.endswith("/")} == {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    assert {name for name in named if name.endswith("/")} == {
+        f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").is_file()
+    }
     files = {path.name for path in package.rglob("*.py")}
     assert {name for name in named if name.endswith(".py")} <= files
     assert {path.name for path in package.glob("*.py")} - {"__init__.py"} <= named

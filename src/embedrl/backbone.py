@@ -37,6 +37,12 @@ def load(
     return batch_vision_attention(model.to(device)), processor, f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}"
 
 
+def save_bf16(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
+    """Write weights as bf16 safetensors, and the processor. The model in memory keeps its precision."""
+    model.save_pretrained(folder, state_dict={name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()})
+    processor.save_pretrained(folder)
+
+
 def batch_vision_attention(model: M) -> M:
     """Let pictures of equal size share attention calls, in every vision layer of a model that does not use flash attention."""
     for module in model.modules():

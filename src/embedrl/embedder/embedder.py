@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import load
+from embedrl.backbone import load, save_bf16
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.inputs import EmbedderInput, build, collate
@@ -42,8 +42,7 @@ class Embedder:
 
     def save(self, folder: Path) -> None:
         """Write weights (bf16), processor and pixel budget."""
-        self.model.to(torch.bfloat16).save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        save_bf16(self.model, self.processor, folder)
         (folder / SETTINGS).write_text(self.budget.model_dump_json(indent=2) + "\n", "utf-8")
 
     def build(self, item: Item, tcot: TCoT | None, *, show_media: bool = True) -> EmbedderInput:

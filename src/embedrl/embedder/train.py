@@ -76,10 +76,9 @@ class InOrder(DefaultBatchSampler):
             yield list(range(start, min(start + self.batch_size, self.num_rows)))
 
 
-def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
-    """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
-    model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
-    loss = CachedMultipleNegativesRankingLoss(
+def info_nce(model: SentenceTransformer, config: Config) -> CachedMultipleNegativesRankingLoss:
+    """Return the symmetric InfoNCE loss with gradient caching: the mean of both directions (all vectors equal: log B)."""
+    return CachedMultipleNegativesRankingLoss(
         model,
         scale=1 / config.temperature,
         mini_batch_size=config.mini_batch_size,
@@ -87,6 +86,11 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         partition_mode="per_direction",
         gather_across_devices=torch.distributed.is_initialized(),
     )
+
+
+def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
+    """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
+    model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
     options: dict[str, Any] = {
         "batch_sampler": InOrder,
         "multi_dataset_batch_sampler": "proportional",
@@ -108,7 +112,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
             model=model,
             args=arguments,
             train_dataset=data,
-            loss=loss,
+            loss=info_nce(model, config),
             callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "embedder")],
         )
         trainer.remove_callback(PrinterCallback)

@@ -31,6 +31,8 @@ class Approximate(BaseModel):
 
     num_rows_built: int
     """How many rows the partitions were fitted to."""
+    num_rows: int
+    """How many rows there were when the recall was measured."""
     num_partitions: int
     num_probes: int
     """How many partitions a search looks into."""
@@ -103,4 +105,4 @@ def tune(
     while recall < TARGET_RECALL and probes < partitions:
         probes = min(probes * 2, partitions)
         recall = measure_recall(lambda query, probes=probes: probe(query, probes), queries_SD, best_SK)
-    return Approximate(num_rows_built=num_rows_built, num_partitions=partitions, num_probes=probes, recall=recall)
+    return Approximate(num_rows_built=num_rows_built, num_rows=num_rows, num_partitions=partitions, num_probes=probes, recall=recall)

@@ -232,6 +232,9 @@ class Index:
             self.compact()
             return
         known = load_approximate(self.directory)
+        if len(known) == len(VECTOR_COLUMNS) and all(found.num_rows == num_rows for found in known.values()):
+            self.compact()
+            return
         built: dict[Vectors, tuple[int, int]] = {}
         for vectors, column in VECTOR_COLUMNS.items():
             if vectors in known and known[vectors].fits(num_rows):
@@ -323,7 +326,7 @@ class Index:
         return StoreError(f"{str(self.base)!r}: there is no index here; make one with `embedrl index {self.base}`")
 
     def _database(self) -> lancedb.DBConnection:
-        return lancedb.connect(self.directory, read_consistency_interval=timedelta(0), session=lancedb.Session(metadata_cache_size_bytes=32 * 2**20))
+        return lancedb.connect(self.directory, read_consistency_interval=timedelta(0))
 
     def _create(self) -> lancedb.table.Table:
         assert self._wanted is not None, "only an index that was opened with an Embedder can be new"

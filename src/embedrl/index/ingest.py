@@ -22,8 +22,12 @@ from embedrl.index.reading import page_numbers, read_item
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.media.store import Limits, media_kind, walk
 
-COMPACT_EVERY = 64
-"""Commits between two compactions of a long run."""
+COMMIT_ROWS = 256
+COMMIT_INTERVAL_S = 10.0
+"""Rows are committed when there are so many, or when the last commit is so long ago: every commit makes files, and costs the
+more the more there are. T-CoTs do not wait for it."""
+COMPACT_AFTER = 64
+"""The table is compacted after so many commits of a run, and then whenever their number has doubled."""
 
 Progress = Callable[[int, int], None]
 
@@ -109,6 +113,8 @@ class _Run:
         """Folders that could not be listed: what is known of them stays."""
         self.pending: dict[str, Work] = {}
         self.copies: list[tuple[Place, Work]] = []
+        self.uncommitted: list[Row] = []
+        self.committed_s = time.monotonic()
         self.counts: Counter[str] = Counter()
 
     def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
@@ -120,6 +126,7 @@ class _Run:
             self._file(path, reason, retry_failed)
         self._flush_copies()
         self._flush()
+        self._commit()
         self._forget()
         on_progress(len(files), len(files))
         return IngestReport(
@@ -218,6 +225,7 @@ class _Run:
     def _flush_copies(self) -> None:
         copies, self.copies = self.copies, []
         rows = []
+        self._commit()
         sources = {row.place.key: row for row in self.index.rows({place.key for place, _ in copies}) if self._is_fresh(row.place)}
         for place, work in copies:
             if source := sources.get(place.key):
@@ -240,7 +248,7 @@ class _Run:
         self.counts["without_tcot"] += len({row.place.key for row in written if row.tcot_failure})
 
     def _write(self, rows: list[Row]) -> list[Row]:
-        """Commit rows and return them, but for files that changed while they were read: these are failures until the next run."""
+        """Take rows for the next commit and return them, but for files that changed while they were read: these are failures."""
         good = []
         for row in rows:
             place = row.place
@@ -253,14 +261,19 @@ class _Run:
                 self._fail(place.path, place.page, f"{str(path)!r}: changed while it was read; run again", None)
             else:
                 good.append(row)
-        if not good:
-            return []
-        with self.batches.timed("write"):
-            self.index.upsert(good)
-            self.counts["commits"] += 1
-            if self.counts["commits"] % COMPACT_EVERY == 0:
-                self.index.compact()
+        self.uncommitted += good
+        if len(self.uncommitted) >= COMMIT_ROWS or time.monotonic() - self.committed_s >= COMMIT_INTERVAL_S:
+            self._commit()
         return good
+
+    def _commit(self) -> None:
+        with self.batches.timed("write"):
+            if self.uncommitted:
+                self.index.upsert(self.uncommitted)
+                self.counts["commits"] += 1
+                if self.counts["commits"] in {COMPACT_AFTER * 2**doubling for doubling in range(32)}:
+                    self.index.compact()
+        self.uncommitted, self.committed_s = [], time.monotonic()
 
     def _fail(self, path: Path, page: int | None, reason: str, stamp: Stamp | None) -> None:
         failure = Failure(path=path, page=page, reason=reason, stamp=stamp, limits=limits_hash(self.batches.limits))
@@ -281,8 +294,7 @@ class _Run:
             self.failure_records.drop_many(mended)
             if self.failure_records.num_stale > 100:
                 self.failure_records.compact()
-            if stale or self.counts["commits"]:
-                self.index.finish()
+            self.index.finish()
         self.counts["removed"] = len(stale)
 
     # ---- questions

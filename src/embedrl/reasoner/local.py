@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import load
+from embedrl.backbone import load, save_bf16
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
@@ -61,8 +61,7 @@ class LocalReasoner:
 
     def save(self, folder: Path) -> None:
         """Write weights (bf16), processor and settings."""
-        self.model.to(torch.bfloat16).save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        save_bf16(self.model, self.processor, folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
