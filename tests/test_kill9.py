@@ -72,6 +72,7 @@ def read_until(stop: Path) -> None:
     while not stop.exists() or len(sizes) < 3:
         hits = search(index, embedder, content=(Text(text="blue"),), think=False, top=5).hits
         sizes.append(len(index))
+        time.sleep(0.01)
         assert all(hit.score >= other.score for hit, other in zip(hits, hits[1:], strict=False))
     assert sizes == sorted(sizes), sizes
 
