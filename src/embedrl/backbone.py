@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention, apply_rotary_pos_emb_vision
+from transformers.utils import logging as transformers_logging
 
 from embedrl.errors import ModelError
 from embedrl.media.content import folder_fingerprint
@@ -29,6 +30,7 @@ def load(
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{str(folder)!r} is not a model folder: config.json is missing")
+    transformers_logging.disable_progress_bar()
     try:
         model = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
