@@ -16,6 +16,8 @@ from transformers.utils import logging as transformers_logging
 from embedrl.errors import ModelError
 from embedrl.media.content import folder_fingerprint
 
+SETTINGS = "embedrl.json"
+"""File beside the weights that holds what embedrl itself must know of a model, such as its pixel budget."""
 M = TypeVar("M", bound=nn.Module)
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
@@ -43,6 +45,12 @@ def save_bf16(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -
     """Write weights as bf16 safetensors, and the processor. The model in memory keeps its precision."""
     model.save_pretrained(folder, state_dict={name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()})
     processor.save_pretrained(folder)
+
+
+def token_side(model: PreTrainedModel) -> int:
+    """Return the pixels a side of one visual token: patch size times merge size."""
+    vision = model.config.vision_config
+    return vision.patch_size * vision.spatial_merge_size
 
 
 def batch_vision_attention(model: M) -> M:

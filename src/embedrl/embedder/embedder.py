@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import load, save_bf16
+from embedrl.backbone import SETTINGS, load, save_bf16, token_side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.inputs import EmbedderInput, build, collate
 from embedrl.errors import ConfigError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 
-SETTINGS = "embedrl.json"
-"""File beside the weights that holds the pixel budget."""
 _CHARS_PER_TOKEN = 3
 
 
@@ -28,8 +26,7 @@ class Embedder:
     ) -> None:
         self.model, self.processor, self.budget, self.name = model.eval(), processor, budget, name
         self.batch_tokens = batch_tokens
-        vision = model.config.vision_config
-        self.factor = vision.patch_size * vision.spatial_merge_size
+        self.factor = token_side(model)
         self.dim: int = model.config.text_config.hidden_size
 
     @classmethod

@@ -19,7 +19,7 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionCon
 
 from embedrl.config import Metrics
 from embedrl.log import progress
-from embedrl.nano.models import FACTOR, PATCH
+from embedrl.nano.models import PATCH
 from embedrl.nano.recipes import VisionConfig
 from embedrl.world import clips, pages, scenes
 from embedrl.world.objects import COLOURS, SHAPES, SIZES, Thing
@@ -157,6 +157,3 @@ def _losses(
         shown = wanted > 0
         right[name] = (scores.argmax(-1)[shown] == wanted[shown]).float().mean().item()
     return total, right
-
-
-assert FACTOR == 2 * PATCH

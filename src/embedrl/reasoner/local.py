@@ -8,15 +8,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import load, save_bf16
+from embedrl.backbone import SETTINGS, load, save_bf16, token_side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
-
-SETTINGS = "embedrl.json"
-"""File beside the weights that holds `ReasonerSettings`."""
 
 
 class ReasonerSettings(BaseModel):
@@ -47,8 +44,7 @@ class LocalReasoner:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, batch_size
-        vision = model.config.vision_config
-        self.factor = vision.patch_size * vision.spatial_merge_size
+        self.factor = token_side(model)
         self.name = f"{name}-{prompt_hash(settings.prompts)}-t{temperature:g}"
 
     @classmethod
