@@ -1,1 +1,1 @@
-"""The nano models, above the world that they are trained on. The real Qwen3-VL architecture at about four million parameters, trained here from nothing."""
+"""The nano models, above the world that they train on: the real Qwen3-VL architecture at four million parameters."""
