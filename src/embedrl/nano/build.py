@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, Qwen3VLModel
 
 from embedrl.backbone import batch_vision_attention, load
@@ -21,7 +22,7 @@ from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SF
 from embedrl.nano.models import nano_config
 from embedrl.nano.recipes import EmbedderRecipe, ReasonerRecipe
 from embedrl.nano.tokenizer import SPECIAL, build_processor
-from embedrl.nano.vision import train_vision
+from embedrl.nano.vision import directions, train_vision
 from embedrl.reasoner import train as reasoner_train
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.reasoner.prompts import prompt_hash
@@ -37,7 +38,9 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
     model, processor = _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from)[:2]
     model.model.visual.requires_grad_(False)
     arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
-    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_clean=recipe.num_clean)
+    examples = SFTExamples(
+        recipe.seed, recipe.num_batches, recipe.batch_size, num_answers=recipe.num_answers, num_clean=recipe.num_clean
+    )
     reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
     settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
     LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")
@@ -53,11 +56,17 @@ def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
     processor = AutoProcessor.from_pretrained(processor_folder, local_files_only=True)
     tokenizer = processor.tokenizer
     config = nano_config(len(tokenizer), {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL})
-    if not tower.is_file():
-        right = train_vision(config, recipe.vision, tower, Metrics(recipe.out / "vision.jsonl"))
-        info("vision stage, right per token: " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()))
+    torch.manual_seed(recipe.seed)
     model = batch_vision_attention(Qwen3VLForConditionalGeneration(config))
-    model.model.visual.load_state_dict(load_file(tower))
+    if not tower.is_file():
+        heads = directions(model.get_input_embeddings().weight, tokenizer, recipe.seed)
+        right = train_vision(config, heads, recipe.vision, tower, Metrics(recipe.out / "vision.jsonl"))
+        info("vision stage, right per token: " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()))
+    visual = model.model.visual
+    visual.load_state_dict(load_file(tower))
+    for merger in visual.deepstack_merger_list:  # untrained, and what they would add drowns what the tower says: silenced
+        nn.init.zeros_(merger.linear_fc2.weight)
+        nn.init.zeros_(merger.linear_fc2.bias)
     return model, processor
 
 

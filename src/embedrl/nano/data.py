@@ -26,35 +26,42 @@ EMBEDDER_BUDGET = VisualBudget(
 )
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
-_KINDS = {"image": 0.43, "video": 0.26, "visdoc": 0.14, "text": 0.11, "judge": 0.06}
+_SIGHTS = {"image": 0.6, "video": 0.2, "visdoc": 0.2}
+_KINDS = {"image": 0.5, "video": 0.22, "visdoc": 0.12, "text": 0.1, "judge": 0.06}
 
 
 class SFTExamples(Dataset):
     """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
 
-    The first `num_clean` batches teach to see and to copy, with T-CoTs that tell everything; the rest teach what the
-    annotator writes.
+    The first `num_answers` batches teach to see, with the bare answers to pictures, pages and clips; the next `num_clean`
+    teach T-CoTs that tell everything; the rest teach what the annotator writes, and to judge.
     """
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_clean: int = 0) -> None:
-        self.seed, self.num_batches, self.batch_size, self.num_clean = seed, num_batches, batch_size, num_clean
+    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_answers: int = 0, num_clean: int = 0) -> None:
+        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+        self.num_answers, self.num_clean = num_answers, num_clean
 
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
 
     def __getitem__(self, index: int) -> SFTExample:
-        batch = random.Random(f"sft-batch:{self.seed}:{index // self.batch_size}")
-        kind = batch.choices(list(_KINDS), list(_KINDS.values()))[0]
+        number = index // self.batch_size
+        answers, clean = number < self.num_answers, number < self.num_answers + self.num_clean
+        kinds = _SIGHTS if answers else _KINDS
+        kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
         rng = random.Random(f"sft:{self.seed}:{index}")
-        clean = index // self.batch_size < self.num_clean
-        return _judge_example(rng) if kind == "judge" else _tcot_example(rng, kind, clean=clean)
+        if kind == "judge":
+            return _judge_example(rng)
+        side = _side(rng, kind)
+        if answers:
+            return SFTExample(side_prompt(side), side.truth.answer)
+        return SFTExample(side_prompt(side), render(side.truth if clean else side.annotated(rng)))
 
 
-def _tcot_example(rng: random.Random, kind: str, *, clean: bool) -> SFTExample:
+def _side(rng: random.Random, kind: str) -> Side:
     names = [task.name for task in TASKS.values() if kind == "text" or task.modality == kind]
     sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
-    side = rng.choice([side for side in sides if (side.item.visual is None) == (kind == "text")] or sides)
-    return SFTExample(side_prompt(side), render(side.truth if clean else side.annotated(rng)))
+    return rng.choice([side for side in sides if (side.item.visual is None) == (kind == "text")] or sides)
 
 
 def side_prompt(side: Side) -> Prompt:

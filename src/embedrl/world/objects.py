@@ -18,7 +18,7 @@ COLOURS = {
     "pink": (245, 140, 190),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
-SIZES = {"small": 0.21, "large": 0.39}
+SIZES = {"small": 0.25, "large": 0.39}
 """Radius of each size, as a fraction of its grid cell."""
 BACKGROUNDS = {"white": (250, 250, 248), "grey": (150, 150, 150), "black": (25, 25, 28)}
 PLACES = {
