@@ -61,10 +61,11 @@ def test_batching_does_not_change_greedy_answers(mixed_sides: list[Side]) -> Non
 
 def test_a_judge_picks_one_of_the_candidates(random_reasoner: LocalReasoner) -> None:
     tcots = [TCoT(thinking="", rethink="", answer=f"a {colour} star") for colour in ("red", "blue", "green")]
-    assert random_reasoner.pick(tcots[0], tcots) in (0, 1, 2)
-    assert random_reasoner.matches(tcots[0], tcots[1]) in (True, False)
+    together = random_reasoner.pick([(anchor, tcots) for anchor in tcots])
+    assert together == [random_reasoner.pick([(anchor, tcots)])[0] for anchor in tcots] and set(together) <= {0, 1, 2}
+    assert random_reasoner.match([(tcots[0], tcots[1])])[0] in (True, False)
     with pytest.raises(ConfigError, match="1 candidates"):
-        random_reasoner.pick(tcots[0], tcots[:1])
+        random_reasoner.pick([(tcots[0], tcots[:1])])
     prompt = pick_prompt(tcots[0], tcots, "nano").messages[0]["content"][0]["text"]
     assert "2: a blue star" in prompt and "a red star" in match_prompt(tcots[0], tcots[1], "full").messages[0]["content"][0]["text"]
 

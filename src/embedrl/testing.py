@@ -13,9 +13,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from embedrl.data.roles import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
-from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Page, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.document import page_text
@@ -154,16 +154,17 @@ class FakeJudge:
         """The name of this judge."""
         return self._name
 
-    def matches(self, query: TCoT, target: TCoT) -> bool:
+    def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Say whether the answers share enough words."""
-        return _overlap(query.answer, target.answer) >= self.threshold
+        return [_overlap(query.answer, target.answer) >= self.threshold for query, target in pairs]
 
-    def pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int:
-        """Return the candidate that shares most words; of equals, the first. Raises ModelError if none shares any."""
+    def pick(self, questions: Sequence[Question]) -> list[int | None]:
+        """Name the candidate that shares most words; of equals, the first. It fails (None) if none shares any."""
+        return [self._pick(anchor, candidates) for anchor, candidates in questions]
+
+    def _pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int | None:
         scores = [_overlap(anchor.answer, candidate.answer) for candidate in candidates]
-        if not scores or max(scores) == 0:
-            raise ModelError("no candidate shares a word with the anchor")
-        return scores.index(max(scores))
+        return scores.index(max(scores)) if max(scores, default=0) > 0 else None
 
 
 def _words(text: str) -> list[str]:

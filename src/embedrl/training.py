@@ -1,5 +1,6 @@
 """What supervised and contrastive training share: reporting to our metrics and progress bar, and finding the checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from embedrl.log import Bar
 
 
 class Report(TrainerCallback):
-    """Send what a transformers Trainer logs to metrics.jsonl and to a progress bar."""
+    """Send what a transformers Trainer logs to metrics.jsonl, and the figures named in `shown` to a progress bar."""
 
-    def __init__(self, metrics: Metrics, bar: Bar, stage: str) -> None:
-        self.metrics, self.bar, self.stage, self.seen = metrics, bar, stage, 0
+    def __init__(self, metrics: Metrics, bar: Bar, stage: str, *, shown: Sequence[str] = ()) -> None:
+        self.metrics, self.bar, self.stage, self.shown, self.seen = metrics, bar, stage, shown, 0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Advance the bar; a resumed run jumps to where it was."""
@@ -25,8 +26,10 @@ class Report(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
         """Write the figures as `stage/name`."""
-        figures = {f"{self.stage}/{name}": float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        self.metrics.write(state.global_step, figures)
+        figures = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        self.metrics.write(state.global_step, {f"{self.stage}/{name}": value for name, value in figures.items()})
+        if shown := {name.split("/")[-1]: round(figures[name], 3) for name in self.shown if name in figures}:
+            self.bar.advance(0, **shown)
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -51,7 +51,7 @@ def search_card(search: Search) -> str:
     hits = "".join(_hit(place, hit) for place, hit in enumerate(search.hits, 1)) or '<li class="meta">Nothing was found.</li>'
     return (
         f'<article class="case"><header><h3>{escape(search.title)}</h3></header>'
-        f'<div class="query{" wide" if wide else ""}"><div>{_content(search.query)}</div>{_tcot(search.query)}</div>'
+        f'<div class="query{" wide" if wide else ""}"><div>{content(search.query)}</div>{tcot_block(search.query)}</div>'
         f'<p class="label">Found, best first</p><ol class="hits{layout}">{hits}</ol></article>'
     )
 
@@ -63,7 +63,7 @@ def _hit(place: int, hit: Side) -> str:
     name = f'<p class="meta" title="{escape(hit.name)}">{escape(hit.name)}</p>' if hit.name else ""
     return (
         f'<li class="hit{" right" if hit.is_right else ""}"><header><span class="place">{place}</span>{tick}{score}</header>'
-        f"{_content(hit)}{says}{_badges(hit)}{name}</li>"
+        f"{content(hit)}{says}{_badges(hit)}{name}</li>"
     )
 
 
@@ -78,7 +78,7 @@ def _badges(side: Side) -> str:
     return "".join(f'<span class="badge">not verified: {escape(doubt)}</span> ' for doubt in doubts)
 
 
-def _tcot(side: Side) -> str:
+def tcot_block(side: Side) -> str:
     """Render a T-CoT as its three parts, with its keywords marked."""
     if side.tcot is None:
         return '<p class="meta">No T-CoT: the item was embedded as it is.</p>'
@@ -88,7 +88,7 @@ def _tcot(side: Side) -> str:
     return f'<div><dl class="tcot">{rows}</dl>{_badges(side)}</div>'
 
 
-def _content(side: Side) -> str:
+def content(side: Side) -> str:
     """Render the parts of an item in their order; only its first visual part carries evidence."""
     evidence = side.tcot.evidence if side.tcot else Evidence()
     doubtful = {box for box, ok in zip(evidence.boxes, side.verification.boxes, strict=True) if not ok} if side.verification else set()

@@ -26,9 +26,11 @@ train_app = typer.Typer(
     **_PLAIN, help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1"
 )
 evaluate_app = typer.Typer(**_PLAIN, help="Measure retrieval.\n\n\b\nExample: embedrl evaluate world --out runs/world")
+bench_app = typer.Typer(**_PLAIN, help="Measure the rewards.\n\n\b\nExample: embedrl bench reward-fidelity")
 app.add_typer(world_app, name="world")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(bench_app, name="bench")
 
 ReasonerName = Annotated[str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, or a model folder.")]
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
@@ -138,6 +140,51 @@ def train_embedder(recipe: Recipe, overrides: Overrides = None) -> None:
     log.result(str(build_embedder(wanted)))
 
 
+@train_app.command("reasoner")
+def train_reasoner(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train the Reasoner with EG-RL, rewarded by the frozen Embedder; a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl train reasoner recipes/nano/reasoner.toml rewards=paper out=runs/paper
+    """
+    _need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.rl.config import Recipe
+
+    wanted = load_recipe(recipe, overrides or [], Recipe)
+    from embedrl.app import train_reasoner as rl
+
+    log.result(str(rl.train_reasoner(wanted)))
+
+
+@bench_app.command("reward-fidelity")
+def bench_reward_fidelity(
+    recipe: Recipe = Path("recipes/nano/reasoner.toml"),
+    num_families: Annotated[int, typer.Option(min=1, help="Families of pairs, for each task.")] = 4,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+) -> None:
+    """Show how well each reward tracks the truth: its correlation, inside groups of rollouts, with the quality of T-CoTs.
+
+    \b
+    Example: embedrl bench reward-fidelity --num-families 8
+    """
+    _need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.rl.config import Recipe
+
+    wanted = load_recipe(recipe, [], Recipe)
+    from embedrl.app.fidelity import reward_fidelity
+
+    found = reward_fidelity(wanted, num_families=num_families, seed=seed)
+    rows = [[row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", row.num_groups] for row in found]
+    log.table("Correlation with the true quality, inside groups", ["reward", "r and its 95 % interval", "groups"], rows)
+    if out is not None:
+        from embedrl.evaluate.report import write_report
+
+        write_report({"seed": seed, "rewards": [row._asdict() for row in found]}, out)
+
+
 @evaluate_app.command("world")
 def evaluate_world(
     reasoner: ReasonerName = "nano-sft",
@@ -170,6 +217,39 @@ def evaluate_world(
     rows = [[system, *(_figure(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
     log.table("hit@1 and its 95 % interval, in %", ["system", *groups], rows)
     log.info(f"{out / 'report.html'} shows more")
+
+
+@app.command("compare")
+def compare_reasoners(
+    before: Annotated[str, typer.Option(help="The Reasoner before: a name or a model folder.")] = "nano-sft",
+    after: Annotated[str, typer.Option(help="The Reasoner after.")] = "nano",
+    embedder: EmbedderName = "nano",
+    out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Show case by case what training changed: T-CoTs, similarity and rank, with the largest gains and the largest losses.
+
+    \b
+    Example: embedrl compare --before nano-sft --after runs/nano/reasoner/model
+    """
+    from embedrl.app import compare
+
+    found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    for title, cases in (("Largest gains", found.gains), ("Largest losses", found.losses)):
+        rows = [
+            [
+                case.task,
+                f"{case.cosine[0]:.4f} → {case.cosine[1]:.4f}",
+                f"{case.rank[0]} → {case.rank[1]}",
+                "; ".join((*case.query.dropped, *case.target.dropped)),
+                "; ".join((*case.query.added, *case.target.added)),
+            ]
+            for case in cases
+        ]
+        log.table(title, ["task", "cosine", "rank", "dropped", "added"], rows)
+    log.info(f"{out / 'compare.html'} shows them with their pictures")
 
 
 def _figure(row: dict[str, Any]) -> str:

@@ -19,18 +19,26 @@ def render_html(report: Mapping[str, Any], searches: Sequence[Search] = (), *, a
     systems = report["systems"]
     searched = f"<h2>What it finds, and why</h2>{_SEARCH_NOTE}{''.join(map(search_card, searches))}" if searches else ""
     tcots = tcot_table(systems)
+    return render_page(
+        _TITLE,
+        f"{_lead(report)}{f'<p>{escape(about)}</p>' if about else ''}",
+        f"<h2>The right target first</h2>{_CHART_NOTE}{bars(systems)}<details><summary>Every task</summary>{task_table(report)}</details>",
+        f"<h2>What the T-CoTs are worth</h2>{_TCOT_NOTE}{tcots}" if tcots else "",
+        searched,
+        _footer(report),
+    )
+
+
+def render_page(title: str, lead: str, *sections: str) -> str:
+    """Put HTML sections under a title and a lead, in the house style."""
     style = (files("embedrl.app") / "report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
         f"<title>embedrl report</title><style>{style}</style></head><body><main>"
-        f'<header><p class="eyebrow">embedrl report</p><h1>{_TITLE}</h1>{_lead(report)}'
-        f"{f'<p>{escape(about)}</p>' if about else ''}</header>"
-        f"<h2>The right target first</h2>{_CHART_NOTE}{bars(systems)}"
-        f"<details><summary>Every task</summary>{task_table(report)}</details>"
-        f"{f'<h2>What the T-CoTs are worth</h2>{_TCOT_NOTE}{tcots}' if tcots else ''}{searched}{_footer(report)}"
-        "</main></body></html>\n"
+        f'<header><p class="eyebrow">embedrl report</p><h1>{escape(title)}</h1>{lead}</header>'
+        f"{''.join(sections)}</main></body></html>\n"
     )
 
 

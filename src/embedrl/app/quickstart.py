@@ -24,8 +24,7 @@ from embedrl.index.ingest import ingest
 from embedrl.index.reading import read_item
 from embedrl.index.row import Modality
 from embedrl.index.search import Hit, search, similar
-from embedrl.media.content import Frames, Video
-from embedrl.media.decode import load_visual
+from embedrl.media.decode import count_frames
 from embedrl.media.store import DEFAULT, walk, write_bytes
 from embedrl.world.claims import claims
 from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
@@ -175,8 +174,7 @@ def _place(folder: Path, item: Item) -> Path | None:
 def _query(item: Item, tcot: TCoT | None) -> Side:
     if tcot is None:
         return Side(item)
-    frames = load_visual(item.visual) if isinstance(item.visual, Video) else None
-    return Side(item, tcot, verify(tcot.evidence, item, len(frames.images) if isinstance(frames, Frames) else None))
+    return Side(item, tcot, verify(tcot.evidence, item, count_frames(item.visual)))
 
 
 def _shown(index: Index, hit: Hit, right: Path | None) -> Side:

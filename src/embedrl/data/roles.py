@@ -12,6 +12,9 @@ import numpy as np
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 
+Question = tuple[TCoT, Sequence[TCoT]]
+"""An anchor and the candidates to choose from."""
+
 
 @runtime_checkable
 class Reasons(Protocol):
@@ -55,10 +58,10 @@ class Judges(Protocol):
         """What the output depends on, for caching."""
         ...
 
-    def matches(self, query: TCoT, target: TCoT) -> bool:
-        """Say whether the two could belong to one pair."""
+    def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
+        """Say of each (query, target) whether the two could belong to one pair; None where the judge failed."""
         ...
 
-    def pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int:
-        """Return the 0-based index of the candidate that fits the anchor best. Raises ModelError if it cannot tell."""
+    def pick(self, questions: Sequence[Question]) -> list[int | None]:
+        """Name the 0-based index of the candidate that fits each anchor best; None where the judge failed."""
         ...

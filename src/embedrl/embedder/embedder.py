@@ -64,7 +64,7 @@ class Embedder:
 
     def _batches(self, built: Sequence[EmbedderInput]) -> list[list[int]]:
         """Group rows of similar length, visual tokens included, so that a padded batch stays under `batch_tokens`."""
-        lengths = [self._length(one) for one in built]
+        lengths = [self.length(one) for one in built]
         batches: list[list[int]] = []
         for row in sorted(range(len(built)), key=lambda row: (lengths[row], row)):
             if batches and (len(batches[-1]) + 1) * lengths[row] <= self.batch_tokens:
@@ -73,7 +73,8 @@ class Embedder:
                 batches.append([row])
         return batches
 
-    def _length(self, built: EmbedderInput) -> int:
+    def length(self, built: EmbedderInput) -> int:
+        """Estimate the number of tokens of an input."""
         chars = sum(len(part.get("text", "")) for part in built.messages[0]["content"])
         return built.visual_tokens(self.factor) + chars // _CHARS_PER_TOKEN
 

@@ -16,8 +16,7 @@ from embedrl.evaluate.grounding import compare
 from embedrl.evaluate.metrics import METRIC_NAMES, Ranking, rank, score_ranking
 from embedrl.evaluate.task import Modality, RetrievalTask
 from embedrl.log import progress
-from embedrl.media.content import Frames, Video
-from embedrl.media.decode import load_visual
+from embedrl.media.decode import count_frames
 
 Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
 """(a T-CoT, the true one) -> how many things it names right, how many it names, how many there are."""
@@ -169,7 +168,8 @@ def _score_tcot(
         case ParseFailure():
             figures = {"tcot_valid": 0.0, "tcot_tokens": float(count_tokens(outcome.text))}
         case TCoT():
-            valid = float(verify(outcome.evidence, item, _num_frames(item, outcome, num_frames)).valid)
+            shown = count_frames(item.visual, num_frames=num_frames) if outcome.evidence.key_frames else None
+            valid = float(verify(outcome.evidence, item, shown).valid)
             figures = {"tcot_valid": valid, "tcot_tokens": float(count_tokens(render(outcome)))}
     if truth is None:
         return figures
@@ -185,14 +185,6 @@ def _score_tcot(
 
 def _tcot(outcome: Outcome | None) -> TCoT | None:
     return outcome if isinstance(outcome, TCoT) else None
-
-
-def _num_frames(item: Item, tcot: TCoT, num_frames: int) -> int | None:
-    """Return how many frames of the item's video were shown; the video is decoded only if the T-CoT points at one."""
-    if not isinstance(item.visual, Video) or not tcot.evidence.key_frames:
-        return None
-    seen = load_visual(item.visual, num_frames=num_frames)
-    return len(seen.images) if isinstance(seen, Frames) else None
 
 
 def _mean(sides: Sequence[Mapping[str, float]]) -> dict[str, float]:

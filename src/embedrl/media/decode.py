@@ -20,6 +20,15 @@ def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limi
             return load_frames(part, num_frames, limits)
 
 
+def count_frames(part: Image | Video | Page | None, *, num_frames: int = 8) -> int | None:
+    """Return how many frames of a video are shown, which decodes it; None for anything else. Raises MediaError."""
+    if not isinstance(part, Video):
+        return None
+    seen = load_visual(part, num_frames=num_frames)
+    assert isinstance(seen, Frames)
+    return len(seen.images)
+
+
 def check(part: Image | Video | Page, limits: Limits = DEFAULT) -> None:
     """Decode a part and forget it. Raises MediaError, naming the file, if it cannot be used."""
     load_visual(part, limits=limits)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
 from embedrl.backbone import SETTINGS, load, save_bf16, token_side
+from embedrl.data.roles import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
@@ -102,25 +103,36 @@ class LocalReasoner:
         batch = self.processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt", do_resize=False)
         return {name: value.to(self.model.device) for name, value in batch.items()}
 
-    def matches(self, query: TCoT, target: TCoT) -> bool:
-        """Say whether two T-CoTs could belong to one pair."""
-        return self._choose(match_prompt(query, target, self.settings.prompts), ["no", "yes"]) == 1
+    def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
+        """Say of each (query, target) whether the two could belong to one pair."""
+        prompts = [match_prompt(query, target, self.settings.prompts) for query, target in pairs]
+        return [choice == 1 for choice in self._choose(prompts, [["no", "yes"]] * len(prompts))]
 
-    def pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int:
-        """Return the 0-based index of the candidate that fits the anchor best."""
-        if not 2 <= len(candidates) <= 9:
-            raise ConfigError(f"{len(candidates)} candidates: a judge picks one of 2 to 9")
-        prompt = pick_prompt(anchor, candidates, self.settings.prompts)
-        return self._choose(prompt, [str(number) for number in range(1, len(candidates) + 1)])
+    def pick(self, questions: Sequence[Question]) -> list[int | None]:
+        """Name the 0-based index of the candidate that fits each anchor best, by the likeliest next token."""
+        for _, candidates in questions:
+            if not 2 <= len(candidates) <= 9:
+                raise ConfigError(f"{len(candidates)} candidates: this judge picks one of 2 to 9")
+        prompts = [pick_prompt(anchor, candidates, self.settings.prompts) for anchor, candidates in questions]
+        return [*self._choose(prompts, [[str(number + 1) for number in range(len(shown))] for _, shown in questions])]
 
     @torch.inference_mode()
-    def _choose(self, prompt: Prompt, answers: Sequence[str]) -> int:
-        """Return which answer's first token is likeliest next."""
+    def _choose(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[int]:
+        """Return which answer's first token is likeliest next, for each prompt: one forward pass a batch."""
+        choices = [0] * len(prompts)
+        order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            logits = self.model(**self._collate([prompts[row] for row in rows])).logits[:, -1]
+            for row, scores in zip(rows, logits, strict=True):
+                choices[row] = int(scores[self._first_tokens(tuple(answers[row]))].argmax())
+        return choices
+
+    def _first_tokens(self, answers: tuple[str, ...]) -> list[int]:
         firsts = [self.processor.tokenizer(answer, add_special_tokens=False)["input_ids"][0] for answer in answers]
         if len(set(firsts)) < len(firsts):
             raise ModelError(f"the tokenizer cannot tell {answers!r} apart by their first token")
-        logits = self.model(**self._collate([prompt])).logits[0, -1]
-        return int(logits[firsts].argmax())
+        return firsts
 
 
 def forbidden_tokens(processor: ProcessorMixin) -> list[int]:

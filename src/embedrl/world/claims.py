@@ -52,3 +52,22 @@ def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
             left.remove(match)
             right += 1
     return right, len(made), num_true
+
+
+def attributes(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
+    """Return how many single attributes are right, stated and true: unlike `claims`, what is left unsaid counts.
+
+    Each claim is compared with the true one, not yet used, that agrees with it most.
+    """
+    left = read_claims(truth.answer)
+    num_true = sum(len(claim) - claim.count("") for claim in left)
+    right = stated = 0
+    for claim in read_claims(tcot.answer):
+        stated += len(claim) - claim.count("")
+        same = [
+            sum(bool(said) and said == fact for said, fact in zip(claim, true, strict=False)) * (len(claim) == len(true)) for true in left
+        ]
+        if same and max(same):
+            right += max(same)
+            left.pop(same.index(max(same)))
+    return right, stated, num_true

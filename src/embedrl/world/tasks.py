@@ -109,4 +109,20 @@ def make_pairs(split: str, seed: int, tasks: Sequence[str] | None = None, num_pa
     return made
 
 
+def make_families(split: str, seed: int, num_families: int, family_size: int, tasks: Sequence[str] | None = None) -> list[WorldPair]:
+    """Draw families task by task, `num_families` each: runs of `family_size` pairs that differ in one attribute, without negatives.
+
+    Raises ConfigError where the variants of a task are too few to fill a family.
+    """
+    made = []
+    for name in tasks or TASKS:
+        rng = random.Random(f"families:{split}:{seed}:{name}")
+        for _ in range(num_families):
+            family = draw_family(name, split, rng, num_variants=family_size - 1)
+            if len(family) < family_size:
+                raise ConfigError(f"{name}: the world has no {family_size} variants that differ in one attribute; ask for fewer")
+            made += [WorldPair(query, target, (), name, TASKS[name].modality) for query, target in family[:family_size]]
+    return made
+
+
 assert set(INSTRUCTIONS) == set(TASKS)

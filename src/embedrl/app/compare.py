@@ -1,0 +1,85 @@
+"""Before and after RL, case by case: evaluation of two Reasoners, and the page that shows the largest gains and losses."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from embedrl.app.cards import Side, content, tcot_block
+from embedrl.app.charts import number
+from embedrl.app.html import render_page, write_html
+from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.data.evidence import verify
+from embedrl.data.tcot import TCoT
+from embedrl.evaluate.compare import Case, Change, case_row, compare, extremes
+from embedrl.evaluate.evaluate import Outcome, evaluate
+from embedrl.evaluate.report import write_report
+from embedrl.evaluate.world import world_tasks
+from embedrl.media.decode import count_frames
+
+NUM_SHOWN = 3
+
+
+class Comparison(NamedTuple):
+    """All cases, largest gain first, and those that are shown."""
+
+    cases: list[Case]
+    gains: list[Case]
+    losses: list[Case]
+
+
+def compare_reasoners(
+    before: str, after: str, embedder: str, out: Path, *, num_queries: int = 20, pool_size: int = 256, seed: int = 0
+) -> Comparison:
+    """Evaluate two Reasoners on the world's held-out tasks; write compare.json and compare.html into `out`."""
+    embeds = load_embedder(embedder)
+    tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
+    systems = [evaluate(tasks, embeds, name=name, reasoner=load_reasoner(name)) for name in dict.fromkeys((before, after))]
+    cases = compare(tasks, systems[0], systems[-1])
+    found = Comparison(cases, *extremes(cases, NUM_SHOWN))
+    record = {"before": before, "after": after, "embedder": embedder, "seed": seed, "cases": [case_row(case) for case in cases]}
+    write_report(record, out / "compare.json")
+    sections = _section("Largest gains", found.gains), _section("Largest losses", found.losses)
+    write_html(render_page("What did RL change?", _lead(cases, before, after), *sections), out / "compare.html")
+    return found
+
+
+def _lead(cases: Sequence[Case], before: str, after: str) -> str:
+    mean = [sum(case.cosine[side] for case in cases) / len(cases) for side in (0, 1)]
+    first = [sum(case.rank[side] == 1 for case in cases) for side in (0, 1)]
+    return (
+        f'<p class="lead">From <b>{escape(before)}</b> to <b>{escape(after)}</b>, {len(cases)} queries: the cosine to the right target '
+        f"goes from {mean[0]:.3f} to <b>{mean[1]:.3f}</b>, and {first[0]} targets came first before, <b>{first[1]}</b> after.</p>"
+    )
+
+
+def _section(title: str, cases: Sequence[Case]) -> str:
+    return f"<h2>{title}</h2>" + ("".join(map(case_card, cases)) or '<p class="meta">There are none.</p>')
+
+
+def case_card(case: Case) -> str:
+    """Render one case: query and target, each with its T-CoT before and after."""
+    figures = f"cosine {case.cosine[0]:.3f} → {case.cosine[1]:.3f} ({number(case.gain, '+.3f')}), rank {case.rank[0]} → {case.rank[1]}"
+    return (
+        f'<article class="case"><header><h3>{escape(case.task)}</h3><p class="num">{figures}</p></header>'
+        f"{_change('Query', case.query)}{_change('Target', case.target)}</article>"
+    )
+
+
+def _change(title: str, change: Change) -> str:
+    sides = "".join(
+        f'<div><p class="label">{title}, {when}</p>{content(side)}{tcot_block(side)}</div>'
+        for when, side in (("before", _side(change, change.before)), ("after", _side(change, change.after)))
+    )
+    edits = "".join(
+        f'<p class="edits"><span class="label">{name}</span> {"; ".join(f"<{tag}>{escape(run)}</{tag}>" for run in runs)}</p>'
+        for name, tag, runs in (("dropped", "del", change.dropped), ("added", "ins", change.added))
+        if runs
+    )
+    return f'<div class="beforeafter">{sides}</div>{edits}'
+
+
+def _side(change: Change, outcome: Outcome | None) -> Side:
+    if not isinstance(outcome, TCoT):
+        return Side(change.item)
+    return Side(change.item, outcome, verify(outcome.evidence, change.item, count_frames(change.item.visual)))

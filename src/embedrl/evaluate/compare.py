@@ -1,0 +1,122 @@
+"""Before and after, query by query: what a Reasoner's training did to its T-CoTs, and what that did to retrieval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.errors import ConfigError
+from embedrl.evaluate.evaluate import Outcome, SystemResult
+from embedrl.evaluate.task import Modality, RetrievalTask
+
+
+@dataclass(frozen=True)
+class Change:
+    """One item's output before and after."""
+
+    item: Item
+    before: Outcome | None
+    after: Outcome | None
+    dropped: tuple[str, ...]
+    """Runs of words of the T-CoT before that are gone."""
+    added: tuple[str, ...]
+    """Runs of words that are new."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One query: its T-CoT and its target's, and where the target came out. Pairs of figures are (before, after)."""
+
+    task: str
+    modality: Modality
+    query: Change
+    target: Change
+    cosine: tuple[float, float]
+    """Between the query and its target."""
+    rank: tuple[int, int]
+    """1-based place of the target."""
+
+    @property
+    def gain(self) -> float:
+        """By how much query and target came closer."""
+        return self.cosine[1] - self.cosine[0]
+
+
+def compare(tasks: Sequence[RetrievalTask], before: SystemResult, after: SystemResult) -> list[Case]:
+    """Pair the results of two systems on the same tasks, largest gain of positive cosine first; queries without a target are left out.
+
+    Raises ConfigError if the systems were not evaluated on these tasks.
+    """
+    cases = []
+    for task, one, other in zip(tasks, before.tasks, after.tasks, strict=True):
+        if not task.name == one.name == other.name or one.query_keys != other.query_keys:
+            raise ConfigError(f"task {task.name!r}: {before.name!r} and {after.name!r} were evaluated on other queries")
+        for query, relevant, *rankings in zip(task.queries, task.relevant, one.rankings, other.rankings, strict=True):
+            if not relevant:
+                continue
+            target = task.items[min(relevant, key=lambda key: (-relevant[key], key))]
+            cases.append(
+                Case(
+                    task=task.name,
+                    modality=task.modality,
+                    query=_change(query, before, after),
+                    target=_change(target, before, after),
+                    cosine=(rankings[0].positive, rankings[1].positive),
+                    rank=(rankings[0].rank, rankings[1].rank),
+                )
+            )
+    return sorted(cases, key=lambda case: (-case.gain, case.task, case.query.item.key))
+
+
+def extremes(cases: Sequence[Case], count: int = 3) -> tuple[list[Case], list[Case]]:
+    """Return the largest gains and the largest losses, worst first; a case that did not gain is no gain."""
+    gains = [case for case in cases[:count] if case.gain > 0]
+    return gains, [case for case in reversed(cases[-count:]) if case.gain < 0]
+
+
+def case_row(case: Case) -> dict[str, Any]:
+    """Return a case as JSON values."""
+    return {
+        "task": case.task,
+        "modality": case.modality,
+        "cosine": {"before": case.cosine[0], "after": case.cosine[1]},
+        "rank": {"before": case.rank[0], "after": case.rank[1]},
+        **{
+            name: {
+                "key": change.item.key,
+                "text": change.item.text,
+                "before": text(change.before),
+                "after": text(change.after),
+                "dropped": change.dropped,
+                "added": change.added,
+            }
+            for name, change in (("query", case.query), ("target", case.target))
+        },
+    }
+
+
+def text(outcome: Outcome | None) -> str:
+    """Return what was written: a T-CoT in its canonical form, other output as it was, nothing for none."""
+    if outcome is None:
+        return ""
+    return outcome.text if isinstance(outcome, ParseFailure) else render(outcome)
+
+
+def difference(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the runs of words that were dropped, and those that were added."""
+    old, new = before.split(), after.split()
+    edits = [edit for edit in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes() if edit[0] != "equal"]
+    dropped = tuple(" ".join(old[start:end]) for _, start, end, _, _ in edits if end > start)
+    added = tuple(" ".join(new[start:end]) for _, _, _, start, end in edits if end > start)
+    return dropped, added
+
+
+def _change(item: Item, before: SystemResult, after: SystemResult) -> Change:
+    one, other = before.tcots.get(item.key), after.tcots.get(item.key)
+    return Change(item, one, other, *difference(_said(one), _said(other)))
+
+
+def _said(outcome: Outcome | None) -> str:
+    return f"{outcome.thinking} {outcome.answer}" if isinstance(outcome, TCoT) else text(outcome)

@@ -1,0 +1,71 @@
+"""The settings of an EG-RL run (recipes/nano/reasoner.toml), without torch, so that a wrong one is named at once."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RewardConfig(BaseModel):
+    """How the three rewards are computed and weighted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format_weight: float = 0.05
+    outcome_weight: float = 0.8
+    process_weight: float = 0.2
+    negative_temperature: float = 0.5
+    """τ_n of the margin: small values look at the nearest negative only."""
+    weighted_negatives: bool = True
+    """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
+    process_value: Literal["one", "margin"] = "one"
+    """What a right choice of the judge is worth."""
+    format: Literal["evidence", "tags"] = "evidence"
+    """A T-CoT must parse and its evidence must hold, or it must parse only (the released code)."""
+    num_own: int = Field(default=2, ge=1)
+    """The judge is shown at most so many rollouts of the anchor's pair, drawn at random. (In the paper: all G.)"""
+    num_others: int = Field(default=4, ge=1)
+    """And of at most so many other pairs one each: those whose best rollout is most similar to the anchor."""
+
+
+PRESETS = {
+    "paper": RewardConfig(outcome_weight=0.2, process_weight=0.8, process_value="one"),
+    "release": RewardConfig(outcome_weight=0.8, process_weight=0.2, process_value="margin"),
+}
+"""The paper's text and its released code swap the two large weights."""
+
+
+class Config(BaseModel):
+    """Settings of an EG-RL run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    """Run folder: checkpoints and metrics.jsonl."""
+    seed: int = 0
+    family_size: int = Field(default=1, ge=1)
+    """So many adjacent pairs stay in one batch, as negatives of each other."""
+    rewards: RewardConfig | Literal["paper", "release"] = RewardConfig()
+    """A preset, or every setting by name."""
+    control_every: int = 20
+    """Every so many steps, also score with T-CoTs dropped, and shuffled between items; 0 never."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Passed verbatim to trl.GRPOConfig; `max_steps` is required."""
+
+    @property
+    def reward_config(self) -> RewardConfig:
+        """The rewards' settings, a preset resolved."""
+        return PRESETS[self.rewards] if isinstance(self.rewards, str) else self.rewards
+
+
+class Recipe(Config):
+    """recipes/nano/reasoner.toml: which models, on which pairs."""
+
+    start_from: str = "nano-sft"
+    """The Reasoner to train: a name or a folder. It is also the reference of the KL term."""
+    embedder: str = "nano"
+    """The frozen Embedder that rewards it."""
+    judge: str | None = "nano-sft"
+    """The Reasoner that judges for the process reward; None: no judge, for `rewards.process_weight = 0`."""
+    num_families: int = Field(default=64, ge=1)
+    """Families of the generated world's RL split to draw for each task."""

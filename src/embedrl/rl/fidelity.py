@@ -1,0 +1,90 @@
+"""Reward fidelity: does a reward prefer the better T-CoTs of one item? Only a world with known truth can tell.
+
+The measure is the correlation, inside groups, of a reward with the T-CoT's true quality: the F1 of all attributes it states
+and all evidence it points at. A reward that does not track the truth is mended before any long run.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from embedrl.data.evidence import iou
+from embedrl.data.tcot import TCoT
+from embedrl.rl import rewards
+from embedrl.rl.config import PRESETS, RewardConfig
+from embedrl.rl.rollouts import Scores
+from embedrl.world.claims import attributes
+
+TEMPERATURES = (0.03, 0.1, 0.25, 0.5, 1.0)
+NUM_RESAMPLES = 1000
+
+
+class Fidelity(NamedTuple):
+    """One reward's correlation with quality inside groups, and its 95 % bootstrap interval over groups."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    num_groups: int
+    """Groups in which both vary."""
+
+
+def quality(tcot: TCoT | None, truth: TCoT) -> float:
+    """Return the F1, 0..1, of the attributes that the answer states and the evidence; 0 for no T-CoT."""
+    if tcot is None:
+        return 0.0
+    right, stated, true = attributes(tcot, truth)
+    given, real = tcot.evidence, truth.evidence
+    right += sum(any(iou(box, other) >= 0.5 for other in real.boxes) for box in set(given.boxes))
+    right += len(set(given.key_frames) & set(real.key_frames)) + len(set(given.keywords) & set(real.keywords))
+    stated += len(set(given.boxes)) + len(set(given.key_frames)) + len(set(given.keywords))
+    true += len(real.boxes) + len(real.key_frames) + len(real.keywords)
+    return 2 * right / (stated + true) if stated + true else 0.0
+
+
+def alternatives(scores: Scores, right: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return every reward, by name, that one batch of rollouts would get, each (N,). `right` is the judge's verdict."""
+    own, negative, group = scores.rows.own, scores.rows.negative, scores.rows.group
+    margins = {
+        f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, own, negative, temperature=temperature)
+        for temperature in TEMPERATURES
+    }
+    margins["margin, plain mean of negatives"] = rewards.margin(scores.similarity, own, negative, weighted=False)
+    found = {
+        "format": scores.format,
+        "positive similarity": scores.positive,
+        "accuracy": scores.accuracy,
+        **margins,
+        **{f"outcome, {name.removeprefix('margin, ')}": rewards.outcome(scores.accuracy, value) for name, value in margins.items()},
+        "process": right,
+    }
+    for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "default": RewardConfig()}.items():
+        margin = margins[f"margin, τ_n = {config.negative_temperature:g}"]
+        process = rewards.process(right, margin, config.process_value)
+        found[name] = rewards.total(scores.format, rewards.outcome(scores.accuracy, margin), process, group, config)
+    return {name: value.double().numpy() for name, value in found.items()}
+
+
+def fidelity(values: Mapping[str, np.ndarray], qualities: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> list[Fidelity]:
+    """Correlate each reward with quality inside each group, and average over groups, as GRPO does, which scales each group alone."""
+    found = []
+    for name, value in values.items():
+        inside = np.array([r for number in np.unique(groups) if (r := _correlation(value, qualities, groups == number)) is not None])
+        if not len(inside):
+            found.append(Fidelity(name, float("nan"), float("nan"), float("nan"), 0))
+            continue
+        means = np.random.default_rng(seed).choice(inside, size=(NUM_RESAMPLES, len(inside))).mean(1)
+        low, high = np.percentile(means, [2.5, 97.5])
+        found.append(Fidelity(name, float(inside.mean()), float(low), float(high), len(inside)))
+    return found
+
+
+def _correlation(value: np.ndarray, quality: np.ndarray, rows: np.ndarray) -> float | None:
+    """Return Pearson's r over some rows, without those whose reward is NaN; None if either is constant."""
+    rows = rows & np.isfinite(value)
+    if rows.sum() < 2 or np.ptp(value[rows]) < 1e-9 or np.ptp(quality[rows]) < 1e-9:
+        return None
+    return float(np.corrcoef(value[rows], quality[rows])[0, 1])

@@ -1,0 +1,63 @@
+"""The process reward's questions: which of these T-CoTs belongs to the anchor's?
+
+A judge reads T-CoTs only. It gets some of the anchor's own counterparts and the best-scoring rollouts of the hardest other
+pairs, in shuffled order, and names one.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from embedrl.data.roles import Judges
+from embedrl.data.tcot import TCoT
+from embedrl.rl.config import RewardConfig
+from embedrl.rl.rewards import Rows
+
+
+class Listing(NamedTuple):
+    """One question: the anchor's row, and the rows of the candidates in the order shown."""
+
+    anchor: int
+    candidates: tuple[int, ...]
+
+
+def list_candidates(similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], config: RewardConfig, seed: str) -> list[Listing | None]:
+    """Choose what the judge is shown for each rollout; None where nothing can be asked (no T-CoT, no choice to make).
+
+    Draws depend on `seed` and the row only, so any number of processes asks the same.
+    """
+    own, negative = rows.own, rows.negative
+    readable = torch.tensor([tcot is not None for tcot in tcots])
+    listings: list[Listing | None] = []
+    for row, tcot in enumerate(tcots):
+        rng = random.Random(f"{seed}:{row}")
+        mine = torch.nonzero(own[row] & readable).flatten().tolist()
+        mine = rng.sample(mine, min(config.num_own, len(mine)))
+        best: dict[int, int] = {}
+        for column in similarity[row].argsort(descending=True, stable=True).tolist():
+            if negative[row, column] and readable[column]:
+                best.setdefault(int(rows.pair[column]), column)
+            if len(best) == config.num_others:
+                break
+        shown = [*mine, *best.values()]
+        rng.shuffle(shown)
+        listings.append(Listing(row, tuple(shown)) if tcot is not None and mine and best else None)
+    return listings
+
+
+def ask(judge: Judges, listings: Sequence[Listing | None], tcots: Sequence[TCoT | None], own: Tensor) -> Tensor:
+    """Return 1 where the judge named an own rollout, 0 where it did not or could not be asked, NaN where it failed (N,)."""
+    asked = [listing for listing in listings if listing is not None]
+    questions = [(_known(tcots[listing.anchor]), [_known(tcots[row]) for row in listing.candidates]) for listing in asked]
+    right = torch.zeros(len(listings))
+    for listing, choice in zip(asked, judge.pick(questions), strict=True):
+        right[listing.anchor] = torch.nan if choice is None else float(own[listing.anchor, listing.candidates[choice]])
+    return right
+
+
+def _known(tcot: TCoT | None) -> TCoT:
+    assert tcot is not None
+    return tcot

@@ -1,0 +1,93 @@
+"""The rewards of EG-RL (paper, §3.3) as pure tensor functions.
+
+All rollouts of a batch, of both sides, stand in one list of N = pairs x 2 sides x G; every value is indexed by rollout, and
+a row compares with the rollouts of the *other* side: a query's with targets, a target's with queries.
+"""
+# N rollouts
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from embedrl.rl.config import RewardConfig
+
+
+class Rows(NamedTuple):
+    """What each rollout belongs to; int64 (N,), `is_query` bool (N,)."""
+
+    pair: Tensor
+    is_query: Tensor
+    query: Tensor
+    """A number for what the pair's query is: equal queries, equal numbers."""
+    target: Tensor
+    """A number for what the pair's target is."""
+
+    @property
+    def own(self) -> Tensor:
+        """(N, N): the column is a rollout of the other side of the row's pair."""
+        return (self.pair[:, None] == self.pair[None, :]) & self._across
+
+    @property
+    def negative(self) -> Tensor:
+        """(N, N): the column is of the other side, of another pair that shares neither query nor target with the row's."""
+        equal = (self.query[:, None] == self.query[None, :]) | (self.target[:, None] == self.target[None, :])
+        return self._across & ~equal & (self.pair[:, None] != self.pair[None, :])
+
+    @property
+    def group(self) -> Tensor:
+        """(N,): equal for the rollouts of one item."""
+        return 2 * self.pair + self.is_query.long()
+
+    @property
+    def _across(self) -> Tensor:
+        return self.is_query[:, None] != self.is_query[None, :]
+
+
+def accuracy(similarity: Tensor, own: Tensor, negative: Tensor) -> Tensor:
+    """Acc_m: the share of a row's m own rollouts that are among its m most similar columns (N,); 0 without any.
+
+    A negative that is exactly as similar as an own rollout counts as more similar: ties are not won.
+    """
+    order = own.long().argsort(dim=1, stable=True)  # negatives first, so that the stable sort below puts them before equals
+    scores = similarity.masked_fill(~(own | negative), -torch.inf).gather(1, order)
+    order = order.gather(1, scores.argsort(dim=1, descending=True, stable=True))
+    count = own.sum(1)
+    among_top = torch.arange(own.shape[1], device=own.device)[None, :] < count[:, None]
+    return (own.gather(1, order) & among_top).sum(1) / count.clamp(min=1)
+
+
+def margin(similarity: Tensor, own: Tensor, negative: Tensor, *, temperature: float = 0.5, weighted: bool = True) -> Tensor:
+    """g = mean own similarity - Σ_j softmax_j(s_j / τ_n) s_j over the negatives j (N,). May be below 0.
+
+    Without own rollouts, or without negatives, that term is 0. `weighted=False` takes the negatives' mean.
+    """
+    scores = similarity / temperature if weighted else torch.zeros_like(similarity)
+    weights = scores.masked_fill(~negative, -torch.inf).softmax(dim=1).nan_to_num(0.0)
+    return positive(similarity, own) - (weights * similarity).sum(1)
+
+
+def positive(similarity: Tensor, own: Tensor) -> Tensor:
+    """Return the mean similarity to the own rollouts (N,); 0 without any."""
+    return (similarity * own).sum(1) / own.sum(1).clamp(min=1)
+
+
+def outcome(accuracy: Tensor, margin: Tensor) -> Tensor:
+    """o = a · g (N,)."""
+    return accuracy * margin
+
+
+def process(right: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> Tensor:
+    """p = 1 (or g) if the judge named an own rollout, else 0; NaN where it failed (N,). `right` is 1, 0 or NaN."""
+    return right if value == "one" else torch.where(right == 1, margin, right)
+
+
+def total(format: Tensor, outcome: Tensor, process: Tensor, group: Tensor, config: RewardConfig) -> Tensor:
+    """R = w_f f + w_o o + w_p p (N,). If p failed (NaN) anywhere in a group, the whole group is NaN: it is not scored.
+
+    A reward of weight 0 is left out, failed or not.
+    """
+    parts = zip((config.format_weight, config.outcome_weight, config.process_weight), (format.float(), outcome, process), strict=True)
+    summed = sum((weight * part for weight, part in parts if weight), torch.zeros_like(outcome))
+    failed = group[summed.isnan()].unique()
+    return summed.masked_fill(torch.isin(group, failed), torch.nan)

@@ -1,0 +1,248 @@
+"""From a batch of completions to rewards: read the T-CoTs, embed them as at test time, gather all ranks', score, ask the judge.
+
+Every rank computes the rewards of the whole batch from gathered vectors and returns its own, so negatives span all ranks and
+N processes give what one gives. A completion that is no T-CoT is embedded plain, which is what retrieval would do with it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from embedrl.data.evidence import verify
+from embedrl.data.roles import Judges
+from embedrl.data.sample import Item, Pair
+from embedrl.data.tcot import TCoT, parse
+from embedrl.media.decode import count_frames
+from embedrl.rl import rewards
+from embedrl.rl.config import RewardConfig
+from embedrl.rl.judge import ask, list_candidates
+from embedrl.rl.rewards import Rows
+
+EncodeGroups = Callable[[Sequence[Item], Sequence[Sequence[TCoT | None]]], list[np.ndarray]]
+"""(items, the T-CoTs of each) -> unit vectors of each: `embedder.prefix.embed_groups` with an Embedder."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One completion for one side of a pair."""
+
+    pair: int
+    """Place of the pair in the training set."""
+    is_query: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything the rewards are made of; tensors are (N,) over the rollouts of all ranks, in rank order."""
+
+    rows: Rows
+    tcots: tuple[TCoT | None, ...]
+    similarity: Tensor
+    """(N, N) cosines."""
+    format: Tensor
+    positive: Tensor
+    accuracy: Tensor
+    margin: Tensor
+    outcome: Tensor
+    process: Tensor
+    total: Tensor
+    """NaN where a group is void."""
+    local: slice
+    """The rows of this rank."""
+
+    def part(self, name: str) -> Tensor:
+        """Return a tensor by name, float64 (N,)."""
+        return getattr(self, name).double()
+
+
+class Scorer:
+    """Rewards rollouts with a frozen Embedder and, if the process reward counts, a judge."""
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        encode: EncodeGroups,
+        judge: Judges | None,
+        config: RewardConfig,
+        *,
+        num_frames: int = 8,
+        control_every: int = 0,
+    ) -> None:
+        self.pairs, self.encode, self.judge = pairs, encode, judge
+        self.config = config
+        self.num_frames = num_frames
+        """How many frames of a video the Reasoner is shown."""
+        self.control_every = control_every
+        """Measure the control figures every so many steps; 0 never."""
+
+    def reward(
+        self,
+        completions: list[Any],
+        pair: list[int],
+        is_query: list[bool],
+        trainer_state: Any,
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float | None]:
+        """Reward this rank's completions: what TRL's GRPOTrainer calls. A void group gets None."""
+        rollouts = [Rollout(*row) for row in zip(pair, is_query, [completion[0]["content"] for completion in completions], strict=True)]
+        step = trainer_state.global_step
+        scores = self.score(rollouts, seed=str(step))
+        for name, value in figures(scores).items():
+            log_metric(name, value)
+        if self.control_every and step % self.control_every == 0:
+            for name, value in self.controls(rollouts).items():
+                log_metric(name, value)
+        return [None if value != value else value for value in scores.total[scores.local].tolist()]
+
+    def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
+        """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
+        tcots = [parse(rollout.text) or None for rollout in rollouts]
+        valid = [self._is_valid(rollout, tcot) for rollout, tcot in zip(rollouts, tcots, strict=True)]
+        vectors = self._embed(rollouts, tcots)
+        everyone, start = _gather(list(zip(rollouts, tcots, valid, vectors, strict=True)))
+        all_rollouts, all_tcots, all_valid, all_vectors = zip(*everyone, strict=True)
+        rows = self._rows(all_rollouts)
+        similarity = torch.from_numpy(np.stack(all_vectors)).double()
+        similarity = similarity @ similarity.T
+        own, negative = rows.own, rows.negative
+        accuracy = rewards.accuracy(similarity, own, negative)
+        margin = rewards.margin(
+            similarity, own, negative, temperature=self.config.negative_temperature, weighted=self.config.weighted_negatives
+        )
+        outcome = rewards.outcome(accuracy, margin)
+        here = slice(start, start + len(rollouts))
+        process = rewards.process(self._ask(similarity, rows, all_tcots, here, seed), margin, self.config.process_value)
+        format = torch.tensor(all_valid).double()
+        return Scores(
+            rows=rows,
+            tcots=all_tcots,
+            similarity=similarity,
+            format=format,
+            positive=rewards.positive(similarity, own),
+            accuracy=accuracy,
+            margin=margin,
+            outcome=outcome,
+            process=process,
+            total=rewards.total(format, outcome, process, rows.group, self.config),
+            local=here,
+        )
+
+    def controls(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Score this rank's rollouts again without their T-CoTs, and with those of another item of the same side.
+
+        If these figures are as good as the true ones, the T-CoTs do not matter, and RL teaches nothing.
+        """
+        tcots = [parse(rollout.text) or None for rollout in rollouts]
+        found = {}
+        for name, changed in (("dropped", [None] * len(tcots)), ("shuffled", _from_another_item(rollouts, tcots))):
+            vectors = torch.from_numpy(self._embed(rollouts, changed)).double()
+            rows = self._rows(rollouts)
+            similarity = vectors @ vectors.T
+            found[f"control/{name}_positive"] = rewards.positive(similarity, rows.own).mean().item()
+            found[f"control/{name}_accuracy"] = rewards.accuracy(similarity, rows.own, rows.negative).mean().item()
+        return found
+
+    def _rows(self, rollouts: Sequence[Rollout]) -> Rows:
+        pairs = [self.pairs[rollout.pair] for rollout in rollouts]
+        return Rows(
+            torch.tensor([rollout.pair for rollout in rollouts]),
+            torch.tensor([rollout.is_query for rollout in rollouts]),
+            _numbers([pair.query.key for pair in pairs]),
+            _numbers([pair.target.key for pair in pairs]),
+        )
+
+    def _item(self, rollout: Rollout) -> Item:
+        pair = self.pairs[rollout.pair]
+        return pair.query if rollout.is_query else pair.target
+
+    def _is_valid(self, rollout: Rollout, tcot: TCoT | None) -> bool:
+        if tcot is None or self.config.format == "tags":
+            return tcot is not None
+        item = self._item(rollout)
+        shown = count_frames(item.visual, num_frames=self.num_frames) if tcot.evidence.key_frames else None
+        return verify(tcot.evidence, item, shown).valid
+
+    def _embed(self, rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for row, rollout in enumerate(rollouts):
+            groups.setdefault((rollout.pair, rollout.is_query), []).append(row)
+        members = list(groups.values())
+        found = self.encode([self._item(rollouts[rows[0]]) for rows in members], [[tcots[row] for row in rows] for rows in members])
+        vectors = np.empty((len(rollouts), found[0].shape[1]), np.float32)
+        for rows, group in zip(members, found, strict=True):
+            vectors[rows] = group
+        return vectors
+
+    def _ask(self, similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], here: slice, seed: str) -> Tensor:
+        if self.judge is None or not self.config.process_weight:
+            return torch.zeros(len(tcots), dtype=torch.double)
+        listings = list_candidates(similarity, rows, tcots, self.config, seed)
+        asked = [listing if here.start <= row < here.stop else None for row, listing in enumerate(listings)]
+        right, _ = _gather(ask(self.judge, asked, tcots, rows.own)[here].tolist())
+        return torch.tensor(right, dtype=torch.double)
+
+
+def figures(scores: Scores) -> dict[str, float]:
+    """Return the means that a run reports, and how far apart the vectors of a group are (1 - mean cosine)."""
+    group = scores.rows.group
+    same = (group[:, None] == group[None, :]).double()
+    spread = 1 - (scores.similarity * same).sum(1) / same.sum(1)
+    return {
+        **{
+            f"reward/{name}": scores.part(name).nanmean().item()
+            for name in ("format", "positive", "accuracy", "margin", "outcome", "process")
+        },
+        "reward/group_spread": spread.mean().item(),
+        "reward/void": scores.total.isnan().double().mean().item(),
+        "tcot/boxes": _mean(len(tcot.evidence.boxes) for tcot in scores.tcots if tcot),
+        "tcot/key_frames": _mean(len(tcot.evidence.key_frames) for tcot in scores.tcots if tcot),
+        "tcot/distinct": _mean(
+            len({tcot for tcot, one in zip(scores.tcots, group, strict=True) if one == number}) for number in group.unique()
+        ),
+    }
+
+
+def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> list[TCoT | None]:
+    """Give a query's rollouts the T-CoTs of the next pair's query, and a target's those of the target after the next.
+
+    One step for both would leave the two sides of a pair in agreement, about another pair.
+    """
+    found: list[TCoT | None] = [None] * len(rollouts)
+    for is_query, step in ((True, 1), (False, 2)):
+        by_pair: dict[int, list[int]] = {}
+        for row, rollout in enumerate(rollouts):
+            if rollout.is_query == is_query:
+                by_pair.setdefault(rollout.pair, []).append(row)
+        members = list(by_pair.values())
+        for number, mine in enumerate(members):
+            others = members[(number + step) % len(members)]
+            for place, row in enumerate(mine):
+                found[row] = tcots[others[place % len(others)]]
+    return found
+
+
+def _gather(rows: list[T]) -> tuple[list[T], int]:
+    """Return the rows of all ranks in rank order, and where this rank's begin. Every rank must call it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows, 0
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part], sum(len(part) for part in parts[: dist.get_rank()])
+
+
+def _numbers(keys: Sequence[str]) -> Tensor:
+    known: dict[str, int] = {}
+    return torch.tensor([known.setdefault(key, len(known)) for key in keys])
+
+
+def _mean(values: Any) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else float("nan")

@@ -1,0 +1,138 @@
+"""EG-RL: TRL's GRPOTrainer, as it is, with the frozen Embedder's reward.
+
+Both sides of a pair are adjacent rows, each generation batch is of one task, and families (pairs that differ in one
+attribute) stay together. The order is laid out beforehand for the whole run, reshuffled for each pass over the pairs, so a
+resumed run sees exactly what it missed.
+"""
+
+import copy
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, ProcessorMixin
+from trl import GRPOConfig, GRPOTrainer
+
+from embedrl.backbone import batch_vision_attention
+from embedrl.config import Metrics
+from embedrl.data.sample import Pair
+from embedrl.errors import ConfigError
+from embedrl.log import progress
+from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
+from embedrl.reasoner.prompts import tcot_prompt
+from embedrl.rl.config import Config
+from embedrl.rl.rollouts import Scorer
+from embedrl.training import Report, last_checkpoint
+
+
+def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:
+    """Train the Reasoner's weights in place; resume from the run folder's last checkpoint if there is one.
+
+    The reference of the KL term is the folder that the weights were loaded from. Raises ConfigError if batches cannot be made.
+    """
+    arguments = _arguments(config, reasoner.processor)
+    num_batches = -(
+        -arguments.max_steps * arguments.gradient_accumulation_steps // (arguments.steps_per_generation * arguments.num_iterations)
+    )
+    pairs_per_batch = arguments.generation_batch_size // arguments.num_generations // 2
+    if arguments.generation_batch_size % (2 * arguments.num_generations) or pairs_per_batch % config.family_size:
+        raise ConfigError(
+            f"generation_batch_size={arguments.generation_batch_size}: must hold both sides of whole families, "
+            f"2 x family_size={config.family_size} x num_generations={arguments.num_generations} rollouts each"
+        )
+    chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
+    with progress(arguments.max_steps, "reasoner") as bar:
+        trainer = GRPOTrainer(
+            model=reasoner.model,
+            args=arguments,
+            reward_funcs=[scorer.reward],
+            train_dataset=prompts(reasoner, pairs, chosen),
+            processing_class=accept_mixed_rows(reasoner.processor),
+            callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "rl", shown=("reward", "reward/positive", "kl"))],
+        )
+        trainer.remove_callback(PrinterCallback)
+        if trainer.ref_model is not None:
+            batch_vision_attention(trainer.ref_model)
+        trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
+    reasoner.model.eval()
+
+
+def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
+    if config.trainer.get("max_steps", 0) < 1:
+        raise ConfigError("trainer.max_steps: give the number of steps")
+    options: dict[str, Any] = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "seed": config.seed,
+        "beta": 0.01,
+        "generation_kwargs": {"suppress_tokens": forbidden_tokens(processor)},
+        **config.trainer,
+        "shuffle_dataset": False,  # the order is laid out by `order`
+    }
+    try:
+        return GRPOConfig(output_dir=str(config.out / "checkpoints"), **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
+
+
+def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batches: int, seed: int) -> list[int]:
+    """Return which pairs stand in each batch, batch after batch: (num_batches * pairs_per_batch,) places in `tasks`.
+
+    Each batch is of one task; runs of `family_size` pairs stay together; each pass over the pairs is shuffled anew, and what
+    does not fill a batch waits for the next pass. Raises ConfigError if no task fills a batch.
+    """
+    families: dict[str, list[list[int]]] = {}
+    for start in range(0, len(tasks), family_size):
+        family = list(range(start, min(start + family_size, len(tasks))))
+        if len({tasks[place] for place in family}) > 1:
+            raise ConfigError(f"family_size={family_size}: pairs {family[0]} to {family[-1]} are of several tasks")
+        families.setdefault(tasks[start], []).append(family)
+    size = pairs_per_batch // family_size
+    if all(len(found) < size for found in families.values()):
+        raise ConfigError(f"no task has the {pairs_per_batch} pairs that fill a batch: give more pairs, or a smaller generation_batch_size")
+    chosen: list[int] = []
+    epoch = 0
+    while len(chosen) < num_batches * pairs_per_batch:
+        rng = random.Random(f"order:{seed}:{epoch}")
+        batches = []
+        for found in families.values():
+            shuffled = rng.sample(found, len(found))
+            batches += [shuffled[start : start + size] for start in range(0, len(found) - size + 1, size)]
+        rng.shuffle(batches)
+        chosen += [place for batch in batches for family in batch for place in family]
+        epoch += 1
+    return chosen[: num_batches * pairs_per_batch]
+
+
+def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int]) -> Dataset:
+    """Return one row for each side of each chosen pair, adjacent; media are decoded when a row is read."""
+    settings = reasoner.settings
+
+    def read(batch: dict[str, list]) -> dict[str, list]:
+        rows = list(zip(batch["pair"], batch["is_query"], strict=True))
+        items = [pairs[pair].query if is_query else pairs[pair].target for pair, is_query in rows]
+        asked = [tcot_prompt(item, settings.prompts, settings.budget, reasoner.factor) for item in items]
+        return {**batch, "prompt": [prompt.messages for prompt in asked], "images": [list(prompt.images) for prompt in asked]}
+
+    columns = {"pair": [pair for pair in chosen for _ in range(2)], "is_query": [True, False] * len(chosen)}
+    return Dataset.from_dict(columns).with_transform(read)
+
+
+def accept_mixed_rows(processor: ProcessorMixin) -> ProcessorMixin:
+    """Return a processor for batches in which some rows have no picture, as TRL sends them; pictures keep their size."""
+    kind: Any = type(processor)
+
+    class MixedRows(kind):
+        def __call__(self, images: Any = None, **kwargs: Any) -> Any:
+            flat = [image for row in images or () for image in (row if isinstance(row, list) else [row]) if image is not None]
+            return super().__call__(images=flat or None, **{"do_resize": False, **kwargs})
+
+    MixedRows.__name__ = kind.__name__  # the name under which a checkpoint saves it
+    mixed = copy.copy(processor)
+    mixed.__class__ = MixedRows
+    return mixed

@@ -1,0 +1,129 @@
+"""The rewards against answers worked out by hand, against a slow loop written from the equations, and under permutation."""
+
+import math
+
+import pytest
+import torch
+
+from embedrl.rl import rewards
+from embedrl.rl.config import PRESETS, RewardConfig
+from embedrl.rl.rewards import Rows
+
+
+def make_rows(num_pairs: int, group: int, *, queries=None, targets=None) -> Rows:
+    pair = torch.arange(num_pairs).repeat_interleave(2 * group)
+    is_query = torch.tensor(([True] * group + [False] * group) * num_pairs)
+    queries, targets = torch.tensor(queries or range(num_pairs)), torch.tensor(targets or range(num_pairs))
+    return Rows(pair, is_query, queries[pair], targets[pair])
+
+
+def random_similarity(num: int, seed: int = 0) -> torch.Tensor:
+    vectors = torch.nn.functional.normalize(torch.randn(num, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.double), dim=1)
+    return vectors @ vectors.T
+
+
+def by_hand() -> tuple[Rows, torch.Tensor]:
+    """Two pairs, two rollouts a side: rows q0a q0b t0a t0b q1a q1b t1a t1b."""
+    queries_by_targets = torch.tensor(
+        # t0a  t0b  t1a  t1b
+        [
+            [0.9, 0.5, 0.7, 0.1],  # q0a: own ranks 1 and 3 of 4
+            [0.8, 0.6, 0.2, 0.0],  # q0b: own ranks 1 and 2
+            [0.4, 0.3, 0.2, 0.1],  # q1a: own ranks 3 and 4
+            [0.1, 0.1, 0.5, 0.1],  # q1b: own rank 1; the other ties with both negatives
+        ],
+        dtype=torch.double,
+    )
+    queries, targets = [0, 1, 4, 5], [2, 3, 6, 7]
+    similarity = torch.eye(8, dtype=torch.double)
+    for row, query in enumerate(queries):
+        for column, target in enumerate(targets):
+            similarity[query, target] = similarity[target, query] = queries_by_targets[row, column]
+    return make_rows(2, 2), similarity
+
+
+def test_accuracy_by_hand():
+    rows, similarity = by_hand()
+    found = rewards.accuracy(similarity, rows.own, rows.negative)
+    #                              q0a  q0b  t0a  t0b  q1a  q1b  t1a  t1b
+    assert found.tolist() == [0.5, 1.0, 1.0, 1.0, 0.0, 0.5, 0.5, 0.5]
+
+
+def test_margin_by_hand():
+    rows, similarity = by_hand()
+    found = rewards.margin(similarity, rows.own, rows.negative, temperature=0.5)
+    weight = math.exp(0.7 / 0.5) / (math.exp(0.7 / 0.5) + math.exp(0.1 / 0.5))
+    assert found[0].item() == pytest.approx(0.7 - (weight * 0.7 + (1 - weight) * 0.1))
+    plain = rewards.margin(similarity, rows.own, rows.negative, weighted=False)
+    assert plain[0].item() == pytest.approx(0.7 - 0.4) and plain[4].item() == pytest.approx(0.15 - 0.35)
+    assert rewards.positive(similarity, rows.own)[:4].tolist() == pytest.approx([0.7, 0.7, 0.85, 0.55])
+
+
+def test_every_value_belongs_to_its_own_rollout():
+    """The released code hands six of eight rewards to another rollout: only the second rollout of the first query differs here."""
+    rows, similarity = make_rows(2, 2), torch.zeros(8, 8, dtype=torch.double)
+    similarity[1, rows.own[1]] = 1.0
+    assert rewards.margin(similarity, rows.own, rows.negative).tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_against_a_slow_loop(weighted: bool):
+    rows, similarity = make_rows(4, 3, targets=[0, 1, 0, 2]), random_similarity(24)
+    accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
+    margin = rewards.margin(similarity, rows.own, rows.negative, temperature=0.3, weighted=weighted)
+    same = {(0, 2), (2, 0)}
+    for row in range(24):
+        own, negative = [], []
+        for column in range(24):
+            if rows.is_query[row] == rows.is_query[column]:
+                continue
+            pairs = int(rows.pair[row]), int(rows.pair[column])
+            if pairs[0] == pairs[1]:
+                own.append(column)
+            elif pairs not in same:
+                negative.append(column)
+        ranked = sorted(own + negative, key=lambda column: -similarity[row, column].item())[: len(own)]
+        assert accuracy[row].item() == pytest.approx(sum(column in own for column in ranked) / len(own))
+        scores = [similarity[row, column].item() for column in negative]
+        weights = [math.exp(score / 0.3) if weighted else 1.0 for score in scores]
+        expected = sum(similarity[row, column].item() for column in own) / len(own)
+        expected -= sum(weight * score for weight, score in zip(weights, scores, strict=True)) / sum(weights)
+        assert margin[row].item() == pytest.approx(expected)
+
+
+def test_permuting_a_batch_permutes_its_rewards():
+    rows, similarity = make_rows(3, 4), random_similarity(24, seed=3)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    moved = Rows(*(part[order] for part in rows))
+    for value in (rewards.accuracy, rewards.margin):
+        before = value(similarity, rows.own, rows.negative)
+        assert torch.allclose(value(similarity[order][:, order], moved.own, moved.negative), before[order])
+
+
+def test_equal_targets_and_equal_queries_are_no_negatives():
+    rows = make_rows(3, 2, queries=[0, 1, 0], targets=[0, 0, 1])
+    pairs = {(int(rows.pair[i]), int(rows.pair[j])) for i, j in rows.negative.nonzero().tolist()}
+    assert pairs == {(1, 2), (2, 1)}, "pair 0 shares its target with 1 and its query with 2"
+    assert rewards.margin(torch.ones(12, 12), rows.own, rows.negative)[0].item() == 1.0, "no negatives: nothing is subtracted"
+
+
+def test_ties_with_negatives_are_not_won():
+    rows = make_rows(2, 2)
+    assert rewards.accuracy(torch.ones(8, 8), rows.own, rows.negative).tolist() == [0.0] * 8
+
+
+def test_the_total_by_hand_and_its_presets():
+    format, outcome, group = torch.tensor([1.0, 0.0]), torch.tensor([0.5, -0.5]), torch.tensor([0, 0])
+    margin = torch.tensor([0.4, 0.4])
+    for name, expected in (("paper", [0.05 + 0.1 + 0.8, -0.1]), ("release", [0.05 + 0.4 + 0.08, -0.4])):
+        config = PRESETS[name]
+        process = rewards.process(torch.tensor([1.0, 0.0]), margin, config.process_value)
+        assert rewards.total(format, outcome, process, group, config).tolist() == pytest.approx(expected)
+
+
+def test_a_failed_judge_voids_its_group_and_no_other():
+    process = torch.tensor([1.0, torch.nan, 1.0, 0.0])
+    arguments = torch.ones(4), torch.ones(4), rewards.process(process, torch.ones(4), "margin"), torch.tensor([0, 0, 1, 1])
+    total = rewards.total(*arguments, RewardConfig())
+    assert total[:2].isnan().all() and not total[2:].isnan().any()
+    assert not rewards.total(*arguments, RewardConfig(process_weight=0)).isnan().any(), "a reward that does not count cannot void"

@@ -1,0 +1,117 @@
+"""EG-RL end to end on tiny random models: the order of rows, two steps, and a killed run that goes on as if it had not been."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from embedrl.data.sample import Pair
+from embedrl.errors import ConfigError
+from embedrl.rl.config import Config, RewardConfig
+from embedrl.rl.train import accept_mixed_rows, order, prompts, train
+from tests.conftest import make_random_reasoner, nano_processor
+
+TASKS = ["a"] * 12 + ["b"] * 8 + ["c"] * 3
+
+
+def test_batches_are_of_one_task_with_whole_families_and_each_pass_is_shuffled_anew():
+    chosen = order(TASKS[:20], 4, 2, 15, seed=0)
+    batches = [chosen[start : start + 4] for start in range(0, 60, 4)]
+    for batch in batches:
+        assert len({TASKS[place] for place in batch}) == 1
+        assert all(batch[i] % 2 == 0 and batch[i + 1] == batch[i] + 1 for i in (0, 2))
+    assert sorted(place for batch in batches[:5] for place in batch) == list(range(20)), "one pass shows every pair once"
+    assert batches[:5] != batches[5:10] and order(TASKS[:20], 4, 2, 15, seed=0) == chosen != order(TASKS[:20], 4, 2, 15, seed=1)
+    assert order(TASKS[:20], 4, 2, 5, seed=0) == chosen[:20], "a longer run begins like a shorter one"
+
+
+def test_what_fills_no_batch_waits_and_nothing_at_all_is_an_error():
+    assert not set(order(TASKS, 4, 1, 50, seed=0)) & {20, 21, 22}
+    with pytest.raises(ConfigError, match="no task has the 16 pairs"):
+        order(TASKS, 16, 1, 1, seed=0)
+    with pytest.raises(ConfigError, match="several tasks"):
+        order(TASKS, 4, 3, 1, seed=0)
+
+
+def make_pairs() -> list[Pair]:
+    from embedrl.world.tasks import make_families
+
+    return [made.pair for made in make_families("rl", 0, 2, 2, ["image_i2t", "video_t2v"])]
+
+
+def test_both_sides_of_a_pair_are_adjacent_rows_and_pictures_are_optional():
+    reasoner, pairs = make_random_reasoner(), make_pairs()
+    rows = [prompts(reasoner, pairs, [4, 0])[place] for place in range(4)]
+    assert [(row["pair"], row["is_query"]) for row in rows] == [(4, True), (4, False), (0, True), (0, False)]
+    assert [len(row["images"]) for row in rows] == [0, 8, 1, 0]
+    texts = [nano_processor().apply_chat_template(row["prompt"], add_generation_prompt=True) for row in rows]
+    batch = accept_mixed_rows(nano_processor())(text=texts, images=[row["images"] or None for row in rows], padding=True, return_tensors="pt")
+    assert len(batch["image_grid_thw"]) == 9 and type(accept_mixed_rows(nano_processor())).__name__ == "Qwen3VLProcessor"
+
+
+class Scorer:
+    """Rewards short completions; remembers what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, bool]] = []
+        self.texts: list[str] = []
+
+    def reward(self, completions, pair, is_query, trainer_state, log_metric, **_) -> list[float]:
+        self.seen += zip(pair, is_query, strict=True)
+        self.texts += [completion[0]["content"] for completion in completions]
+        log_metric("reward/length", 0.0)
+        return [-float(len(completion[0]["content"])) for completion in completions]
+
+
+def run(out: Path, model: Path, steps: int, *, save_steps: int = 2) -> Scorer:
+    from embedrl.reasoner.local import LocalReasoner
+
+    trainer = {
+        "max_steps": steps,
+        "per_device_train_batch_size": 8,
+        "num_generations": 2,
+        "max_completion_length": 6,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_steps": save_steps,
+        "use_cpu": True,
+    }
+    reasoner, scorer = LocalReasoner.load(model), Scorer()
+    train(reasoner, make_pairs(), scorer, Config(out=out, family_size=2, rewards=RewardConfig(process_weight=0), trainer=trainer))
+    return scorer
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    make_random_reasoner().save(folder)
+    return folder
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path, random_model: Path):
+    whole = run(tmp_path / "whole", random_model, 4)
+    assert whole.seen[::2][:4] == whole.seen[1::2][:4], "the rollouts of a prompt stand together"
+    assert len(whole.seen) == 4 * 8 and {is_query for _, is_query in whole.seen} == {True, False}
+    assert not any("<|" in text or "<emb>" in text for text in whole.texts), "special tokens are never sampled"
+    first = run(tmp_path / "cut", random_model, 2)
+    second = run(tmp_path / "cut", random_model, 4)
+    assert first.seen + second.seen == whole.seen and first.texts + second.texts == whole.texts
+    one, other = (load_file(tmp_path / name / "checkpoints" / "checkpoint-4" / "model.safetensors") for name in ("whole", "cut"))
+    start = load_file(tmp_path / "whole" / "checkpoints" / "checkpoint-2" / "model.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert any(not torch.equal(one[name], start[name]) for name in one), "it trains"
+    metrics = (tmp_path / "whole" / "metrics.jsonl").read_text("utf-8")
+    assert "rl/kl" in metrics and "rl/reward/length" in metrics and "rl/frac_reward_zero_std" in metrics
+
+
+def test_a_batch_that_cuts_a_pair_is_refused(tmp_path: Path, random_model: Path):
+    from embedrl.reasoner.local import LocalReasoner
+
+    trainer = {"max_steps": 1, "per_device_train_batch_size": 6, "num_generations": 2, "bf16": False, "use_cpu": True}
+    with pytest.raises(ConfigError, match="generation_batch_size=6"):
+        train(LocalReasoner.load(random_model), make_pairs(), Scorer(), Config(out=tmp_path, family_size=2, trainer=trainer))
+    with pytest.raises(ConfigError, match="max_steps"):
+        train(LocalReasoner.load(random_model), make_pairs(), Scorer(), Config(out=tmp_path))

@@ -1,0 +1,119 @@
+"""From completions to rewards, with fakes: the right rollout is rewarded, and any number of processes gives the same."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from embedrl.data.sample import Item, Pair, Role
+from embedrl.data.tcot import Evidence, TCoT, render
+from embedrl.media.content import Image, Text
+from embedrl.rl.config import RewardConfig
+from embedrl.rl.rollouts import Rollout, Scorer
+from embedrl.testing import FakeEmbedder, FakeJudge
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 220)}
+
+
+def make_pairs() -> list[Pair]:
+    pairs = []
+    for name, colour in COLOURS.items():
+        query = Item(content=(Text(text=f"something {name}"),), role=Role.QUERY_TEXT_TO_IMAGE)
+        target = Item(content=(Image(pixels=PIL.Image.new("RGB", (32, 32), colour)),), role=Role.TARGET_IMAGE)
+        pairs.append(Pair(task="colours", query=query, target=target))
+    return pairs
+
+
+def says(answer: str, **evidence) -> str:
+    return render(TCoT(thinking="look.", evidence=Evidence(**evidence), rethink="fine.", answer=answer))
+
+
+def encode(items, tcots) -> list[np.ndarray]:
+    embedder = FakeEmbedder()
+    return [embedder.embed([item] * len(group), group) for item, group in zip(items, tcots, strict=True)]
+
+
+def make_scorer(**config) -> Scorer:
+    return Scorer(make_pairs(), encode, FakeJudge(), RewardConfig(**config), control_every=1)
+
+
+def make_rollouts() -> list[Rollout]:
+    """Pair by pair, query before target, two rollouts each: one says the colour, one says something else."""
+    return [
+        Rollout(pair, is_query, says(name if right else "shape"))
+        for pair, name in enumerate(COLOURS)
+        for is_query in (True, False)
+        for right in (True, False)
+    ]
+
+
+def test_the_better_rollout_of_each_group_gets_the_higher_reward():
+    scores = make_scorer().score(make_rollouts(), seed="0")
+    total = scores.total.view(-1, 2)
+    assert (total[:, 0] > total[:, 1]).all() and (scores.format == 1).all() and scores.local == slice(0, 12)
+    assert (scores.margin.view(-1, 2)[:, 0] > scores.margin.view(-1, 2)[:, 1]).all()
+
+
+def test_evidence_must_hold_for_the_format_reward():
+    rollouts = make_rollouts()
+    rollouts[0] = Rollout(0, True, says("red", keywords=("purple",)))  # not in the query's text
+    rollouts[1] = Rollout(0, True, "nonsense")
+    rollouts[2] = Rollout(0, False, says("red", boxes=((0, 0, 500, 500),)))
+    rollouts[3] = Rollout(0, False, says("red", boxes=((0, 0, 500, 2000),)))
+    assert make_scorer().score(rollouts, seed="0").format[:4].tolist() == [0, 0, 1, 0]
+    assert make_scorer(format="tags").score(rollouts, seed="0").format[:4].tolist() == [1, 0, 1, 1]
+
+
+def test_a_completion_that_is_no_tcot_is_embedded_plain():
+    rollouts = make_rollouts()
+    rollouts[0] = Rollout(0, True, "nonsense")
+    scores = make_scorer().score(rollouts, seed="0")
+    plain = FakeEmbedder().embed([make_pairs()[0].query], [None])
+    with_tcot = scores.similarity[0, 2].item()
+    target = FakeEmbedder().embed([make_pairs()[0].target], [TCoT(thinking="look.", rethink="fine.", answer="red")])
+    assert with_tcot == pytest.approx(float(plain[0] @ target[0]), abs=1e-6)
+
+
+def test_a_judge_that_fails_voids_the_group_and_trl_is_told_none():
+    rollouts = make_rollouts()
+    rollouts[1] = Rollout(0, True, says("xyzzy"))  # shares no word with any candidate: the fake judge fails
+    logged: dict[str, float] = {}
+    rewards = make_scorer().reward(
+        completions=[[{"role": "assistant", "content": rollout.text}] for rollout in rollouts],
+        pair=[rollout.pair for rollout in rollouts],
+        is_query=[rollout.is_query for rollout in rollouts],
+        trainer_state=SimpleNamespace(global_step=0),
+        log_metric=logged.__setitem__,
+    )
+    assert rewards[:2] == [None, None] and None not in rewards[2:]
+    assert logged["reward/void"] == pytest.approx(2 / 12) and logged["reward/group_spread"] > 0
+
+
+def test_without_their_tcots_and_with_those_of_others_items_are_further_apart():
+    found = make_scorer().controls([Rollout(pair, is_query, says(name)) for pair, name in enumerate(COLOURS) for is_query in (True, False)])
+    right = make_scorer().score([Rollout(pair, is_query, says(name)) for pair, name in enumerate(COLOURS) for is_query in (True, False)], seed="0")
+    assert found["control/shuffled_positive"] < right.positive.mean() and found["control/dropped_positive"] < right.positive.mean()
+    assert found["control/shuffled_accuracy"] < right.accuracy.mean()
+
+
+def test_two_processes_give_the_rewards_of_one(tmp_path: Path):
+    alone = make_scorer().score(make_rollouts(), seed="5")
+    torch.multiprocessing.spawn(partial(_score_a_part, folder=tmp_path, path=list(sys.path)), nprocs=2)
+    parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(2)]
+    assert np.array_equal(np.concatenate(parts), alone.total.numpy(), equal_nan=True) and len(parts[0]) == 7
+
+
+def _score_a_part(rank: int, folder: Path, path: list[str]) -> None:
+    sys.path[:] = path
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    rollouts = make_rollouts()
+    scores = make_scorer().score(rollouts[:7] if rank == 0 else rollouts[7:], seed="5")  # a group straddles the ranks
+    np.save(folder / f"{rank}.npy", scores.total[scores.local].numpy())
+    torch.distributed.destroy_process_group()
