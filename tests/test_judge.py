@@ -30,7 +30,11 @@ def test_candidates_are_own_ones_and_the_hardest_others_shuffled():
         own_places.update(place for place, is_own in enumerate(own) if is_own)
         others = [column for column in listing.candidates if not ROWS.own[row, column]]
         assert len({int(ROWS.pair[column]) for column in others}) == 4, "one rollout of each other pair"
-        best = {pair: max(SIMILARITY[row, c].item() for c in range(42) if ROWS.negative[row, c] and ROWS.pair[c] == pair) for pair in range(7) if pair != ROWS.pair[row]}
+        best = {
+            pair: max(SIMILARITY[row, c].item() for c in range(42) if ROWS.negative[row, c] and ROWS.pair[c] == pair)
+            for pair in range(7)
+            if pair != ROWS.pair[row]
+        }
         assert {int(ROWS.pair[column]) for column in others} == set(sorted(best, key=lambda pair: -best[pair])[:4])
     assert own_places == set(range(6)), "the place gives nothing away"
     assert list_candidates(SIMILARITY, ROWS, TCOTS, config, "0") == listings != list_candidates(SIMILARITY, ROWS, TCOTS, config, "1")

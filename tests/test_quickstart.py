@@ -7,7 +7,14 @@ import pytest
 
 from embedrl.app.quickstart import DIRECTIONS, quickstart
 
-OPTIONS = {"reasoners": {"before_rl": "fake"}, "embedder": "fake", "num_queries": 2, "pool_size": 8, "num_library_pairs": 15}
+OPTIONS = {
+    "reasoners": {"before_rl": "fake"},
+    "embedder": "fake",
+    "num_queries": 2,
+    "pool_size": 8,
+    "num_library_pairs": 15,
+    "live_steps": 0,
+}
 
 
 @pytest.mark.slow

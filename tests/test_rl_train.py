@@ -46,7 +46,9 @@ def test_both_sides_of_a_pair_are_adjacent_rows_and_pictures_are_optional():
     assert [(row["pair"], row["is_query"]) for row in rows] == [(4, True), (4, False), (0, True), (0, False)]
     assert [len(row["images"]) for row in rows] == [0, 8, 1, 0]
     texts = [nano_processor().apply_chat_template(row["prompt"], add_generation_prompt=True) for row in rows]
-    batch = accept_mixed_rows(nano_processor())(text=texts, images=[row["images"] or None for row in rows], padding=True, return_tensors="pt")
+    batch = accept_mixed_rows(nano_processor())(
+        text=texts, images=[row["images"] or None for row in rows], padding=True, return_tensors="pt"
+    )
     assert len(batch["image_grid_thw"]) == 9 and type(accept_mixed_rows(nano_processor())).__name__ == "Qwen3VLProcessor"
 
 

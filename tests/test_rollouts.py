@@ -97,7 +97,9 @@ def test_a_judge_that_fails_voids_the_group_and_trl_is_told_none():
 
 def test_without_their_tcots_and_with_those_of_others_items_are_further_apart():
     found = make_scorer().controls([Rollout(pair, is_query, says(name)) for pair, name in enumerate(COLOURS) for is_query in (True, False)])
-    right = make_scorer().score([Rollout(pair, is_query, says(name)) for pair, name in enumerate(COLOURS) for is_query in (True, False)], seed="0")
+    right = make_scorer().score(
+        [Rollout(pair, is_query, says(name)) for pair, name in enumerate(COLOURS) for is_query in (True, False)], seed="0"
+    )
     assert found["control/shuffled_positive"] < right.positive.mean() and found["control/dropped_positive"] < right.positive.mean()
     assert found["control/shuffled_accuracy"] < right.accuracy.mean()
 

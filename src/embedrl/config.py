@@ -24,6 +24,9 @@ LIBRARIES = (
 )
 """Libraries whose versions can change a result."""
 
+METRICS = "metrics.jsonl"
+"""File in a run folder: one JSON line per report."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -214,23 +217,26 @@ class Metrics:
 
     def _resume(self, step: int) -> float:
         """Keep the lines of earlier steps only; return the seconds they took."""
-        kept, seconds = [], 0.0
-        try:
-            before = self.path.read_text("utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            before = []
-        except OSError as error:
-            raise StoreError(f"{str(self.path)!r}: metrics cannot be read ({error.strerror})") from error
-        for line in before:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # the torn last line of a killed run
-            if isinstance(row, dict) and row.get("step", step) < step:
-                kept.append(f"{line}\n")
-                seconds = max(seconds, row.get("seconds", 0.0))
-        _write_whole(self.path, "".join(kept))
+        before = read_metrics(self.path) if self.path.exists() else []
+        kept = [row for row in before if row.get("step", step) < step]
+        seconds = max((row.get("seconds", 0.0) for row in kept), default=0.0)
+        _write_whole(self.path, "".join(f"{json.dumps(row)}\n" for row in kept))
         return seconds
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read what `Metrics` wrote; a torn last line is left out. Raises StoreError."""
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise StoreError(f"{str(path)!r}: metrics cannot be read ({error.strerror})") from error
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -88,6 +88,36 @@ def _share(fraction: float) -> str:
     return f"{100 * min(max(fraction, 0), 1):.2f}%"
 
 
+def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, window: int = 8) -> str:
+    """Draw one small chart per figure (name in the metrics -> label): a dot a step, and the mean of up to `window` steps."""
+    charts = []
+    for name, label in names.items():
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        if len(points) >= 2:
+            charts.append(f"<section><h3>{escape(label)}</h3>{_curve(points, label, window)}</section>")
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> str:
+    values = [value for _, value in points]
+    means = [sum(part) / len(part) for part in (values[max(0, end - window) : end] for end in range(1, len(values) + 1))]
+    low, high = min(values), max(values)
+    first, last = points[0][0], points[-1][0]
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        return 300 * (step - first) / (last - first), 95 - 85 * (value - low) / ((high - low) or 1)
+
+    dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in (place(*point) for point in points))
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(step, mean) for (step, _), mean in zip(points, means, strict=True)))
+    settled = means[min(window, len(means)) - 1]
+    ends = f"{number(settled, '.3g')} → {number(means[-1], '.3g')}"
+    return (
+        f'<svg class="curve" viewBox="-4 0 308 100" role="img" aria-label="{escape(label)} by step, running mean {ends}">'
+        f'{dots}<polyline class="mean" points="{line}"/></svg>'
+        f'<p class="meta num">{ends} over {last - first + 1:.0f} steps</p>'
+    )
+
+
 def tcot_table(systems: Mapping[str, Any]) -> str:
     """Tabulate what the T-CoTs of each system are worth, as far as it can be measured; "" if no system has any."""
     with_tcots = {name: system["overall"] for name, system in systems.items() if lookup(system["overall"], "tcot_valid")}

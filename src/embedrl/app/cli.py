@@ -1,7 +1,6 @@
 """The command line. Heavy imports wait inside the commands, so that --help is quick and imports no torch."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -186,7 +185,7 @@ def bench_reward_fidelity(
 
 
 @evaluate_app.command("world")
-def evaluate_world(
+def evaluate_on_world(
     reasoner: ReasonerName = "nano-sft",
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Run folder for report.json and report.html.")] = Path("runs/evaluate-world"),
@@ -200,22 +199,10 @@ def evaluate_world(
     \b
     Example: embedrl evaluate world --num-queries 32 --out runs/world
     """
-    from embedrl.app.html import render_html, write_html
-    from embedrl.app.models import load_embedder, load_reasoner
-    from embedrl.app.quickstart import evaluate_systems
-    from embedrl.evaluate.report import make_report, write_report
-    from embedrl.evaluate.world import world_tasks
+    from embedrl.app.evaluating import evaluate_world, hit_rows
 
-    started = time.perf_counter()
-    embeds = load_embedder(embedder)
-    reasoners = {{"nano-sft": "before_rl"}.get(reasoner, reasoner): load_reasoner(reasoner)} if think else {}
-    systems = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, reasoners)
-    report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
-    write_report(report, out / "report.json")
-    write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
-    groups = ["overall", *(group for group in ("image", "video", "visdoc") if group in report["systems"]["plain"])]
-    rows = [[system, *(_figure(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
-    log.table("hit@1 and its 95 % interval, in %", ["system", *groups], rows)
+    report = evaluate_world(reasoner if think else None, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
     log.info(f"{out / 'report.html'} shows more")
 
 
@@ -238,23 +225,8 @@ def compare_reasoners(
 
     found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
     for title, cases in (("Largest gains", found.gains), ("Largest losses", found.losses)):
-        rows = [
-            [
-                case.task,
-                f"{case.cosine[0]:.4f} → {case.cosine[1]:.4f}",
-                f"{case.rank[0]} → {case.rank[1]}",
-                "; ".join((*case.query.dropped, *case.target.dropped)),
-                "; ".join((*case.query.added, *case.target.added)),
-            ]
-            for case in cases
-        ]
-        log.table(title, ["task", "cosine", "rank", "dropped", "added"], rows)
+        log.table(title, compare.COLUMNS, compare.case_rows(cases))
     log.info(f"{out / 'compare.html'} shows them with their pictures")
-
-
-def _figure(row: dict[str, Any]) -> str:
-    low, high = row["ci95"]
-    return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 @app.command("index")

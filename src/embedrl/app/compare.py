@@ -18,6 +18,7 @@ from embedrl.evaluate.world import world_tasks
 from embedrl.media.decode import count_frames
 
 NUM_SHOWN = 3
+COLUMNS = ("task", "cosine", "rank", "dropped", "added")
 
 
 class Comparison(NamedTuple):
@@ -42,6 +43,20 @@ def compare_reasoners(
     sections = _section("Largest gains", found.gains), _section("Largest losses", found.losses)
     write_html(render_page("What did RL change?", _lead(cases, before, after), *sections), out / "compare.html")
     return found
+
+
+def case_rows(cases: Sequence[Case]) -> list[list[str]]:
+    """Return rows of a console table, in the order of `COLUMNS`."""
+    return [
+        [
+            case.task,
+            f"{case.cosine[0]:.4f} → {case.cosine[1]:.4f}",
+            f"{case.rank[0]} → {case.rank[1]}",
+            "; ".join((*case.query.dropped, *case.target.dropped)),
+            "; ".join((*case.query.added, *case.target.added)),
+        ]
+        for case in cases
+    ]
 
 
 def _lead(cases: Sequence[Case], before: str, after: str) -> str:

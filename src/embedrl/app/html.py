@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from embedrl.app.cards import Search, search_card
-from embedrl.app.charts import SYSTEM_PHRASES, bars, lookup, number, percent, span, task_table, tcot_table
+from embedrl.app.charts import SYSTEM_PHRASES, bars, curves, lookup, number, percent, span, task_table, tcot_table
 from embedrl.errors import StoreError
 from embedrl.media.store import write_bytes
 
 _TITLE = "Does it help to reason before embedding?"
 
 
-def render_html(report: Mapping[str, Any], searches: Sequence[Search] = (), *, about: str = "") -> str:
-    """Render a report (see `evaluate.report`) and some searches; `about` says in a sentence what was evaluated."""
+def render_html(
+    report: Mapping[str, Any], searches: Sequence[Search] = (), *, about: str = "", curve: Sequence[Mapping[str, float]] = ()
+) -> str:
+    """Render a report (see `evaluate.report`), some searches, and the metrics of a live RL run.
+
+    `about` says in a sentence what was evaluated.
+    """
     systems = report["systems"]
     searched = f"<h2>What it finds, and why</h2>{_SEARCH_NOTE}{''.join(map(search_card, searches))}" if searches else ""
     tcots = tcot_table(systems)
@@ -23,6 +28,7 @@ def render_html(report: Mapping[str, Any], searches: Sequence[Search] = (), *, a
         _TITLE,
         f"{_lead(report)}{f'<p>{escape(about)}</p>' if about else ''}",
         f"<h2>The right target first</h2>{_CHART_NOTE}{bars(systems)}<details><summary>Every task</summary>{task_table(report)}</details>",
+        f"<h2>Watching it learn</h2>{_CURVE_NOTE}{curves(curve, CURVES)}" if curve else "",
         f"<h2>What the T-CoTs are worth</h2>{_TCOT_NOTE}{tcots}" if tcots else "",
         searched,
         _footer(report),
@@ -54,6 +60,11 @@ _CHART_NOTE = (
     '<p class="note">hit@1: the share of queries whose right target is ranked first. The thin line across the end of a bar is '
     "its 95 % interval.</p>"
 )
+_CURVE_NOTE = (
+    '<p class="note">The live run of this quickstart: what the frozen Embedder and the judge pay for T-CoTs, step by step (dots), and '
+    "its running mean (line). Each step is a batch of another task, so single steps jump.</p>"
+)
+CURVES = {"rl/reward": "reward", "rl/reward/positive": "cosine of the pair", "rl/completions/mean_length": "T-CoT length, tokens"}
 _TCOT_NOTE = (
     '<p class="note">Measured on the T-CoTs of queries and of their targets. A T-CoT is valid if it can be parsed and its '
     "evidence exists in the medium; its length is in tokens; the other columns compare it with what is known to be true.</p>"

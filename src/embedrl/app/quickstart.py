@@ -1,23 +1,24 @@
 """The quickstart: the whole method on real media files, with the nano models, in minutes on a CPU."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from embedrl import log
 from embedrl.app.cards import Search, Side
+from embedrl.app.evaluating import evaluate_systems
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.app.train_reasoner import train_reasoner
+from embedrl.config import METRICS, read_metrics
 from embedrl.data.evidence import verify
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.errors import StoreError
-from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
 from embedrl.evaluate.report import Report, make_report, write_report
-from embedrl.evaluate.task import RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
@@ -26,10 +27,12 @@ from embedrl.index.row import Modality
 from embedrl.index.search import Hit, search, similar
 from embedrl.media.decode import count_frames
 from embedrl.media.store import DEFAULT, walk, write_bytes
-from embedrl.world.claims import claims
+from embedrl.rl.config import Recipe
 from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
 
 NUM_HITS = 4
+LIVE_STEPS = 24
+REASONERS = {"before_rl": "nano-sft", "after_rl": "nano"}
 ABOUT = (
     "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
     "detail. The Reasoner and the Embedder are nano models of a few million weights; everything ran on this machine."
@@ -59,19 +62,27 @@ def quickstart(
     seed: int = 0,
     reasoners: Mapping[str, str] | None = None,
     embedder: str = "nano",
+    live_steps: int = LIVE_STEPS,
     tasks: Sequence[str] | None = None,
     num_queries: int = 20,
     pool_size: int = 256,
     num_library_pairs: int = 45,
 ) -> Report:
-    """Make a library of media files, evaluate on held-out tasks, index the library, search it; write the report into `out`.
+    """Make a library of media files, train with RL, evaluate on held-out tasks, index and search; write the report into `out`.
 
-    `reasoners` maps the name of a system to the name of a Reasoner; the last one also reads the library. `num_queries` and
-    `pool_size` hold for each of the tasks (all by default). A library that is already there is used as it is.
+    `reasoners` maps the name of a system to the name of a Reasoner; the last one also reads the library. "before_rl" is
+    trained for `live_steps` steps of EG-RL (0: not at all) and takes part as "live_rl". `num_queries` and `pool_size` hold
+    for each of the tasks (all by default). A library or a finished live run that is already there is used as it is.
     """
     started = time.perf_counter()
     embeds = load_embedder(embedder)
-    reasons = {system: load_reasoner(name) for system, name in (reasoners or {"before_rl": "nano-sft"}).items()}
+    names = dict(reasoners or REASONERS)
+    curve: list[dict[str, float]] = []
+    if live_steps:
+        run = live_recipe(out / "live-rl", names["before_rl"], embedder, live_steps, seed)
+        names = {"before_rl": names["before_rl"], "live_rl": str(train_reasoner(run)), **names}
+        curve = read_metrics(run.out / METRICS)
+    reasons = {system: load_reasoner(name) for system, name in names.items()}
     library = _library(out / "library", num_library_pairs, seed)
     Index.open(out / "library", embedder=embeds)  # an index that holds another Embedder's vectors is refused before the long work
     log.info("drawing held-out tasks")
@@ -79,25 +90,37 @@ def quickstart(
     searches = search_library(out / "library", library, embeds, list(reasons.values())[-1])
     report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
-    write_html(render_html(report, searches, about=ABOUT), out / "report.html")
+    write_html(render_html(report, searches, about=ABOUT, curve=curve), out / "report.html")
     log.info(f"{out / 'report.html'} shows what was found, and why")
     return report
 
 
-def evaluate_systems(tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons]) -> list[SystemResult]:
-    """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
-    count_tokens: Callable[[str], int] = count_words
-    for reasoner in reasoners.values():
-        count_tokens = getattr(reasoner, "num_tokens", count_words)
-    truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
-    return [
-        evaluate(tasks, embedder, name="plain"),
-        *(
-            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens)
-            for name, reasoner in reasoners.items()
-        ),
-        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens),
-    ]
+def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int) -> Recipe:
+    """Return a short EG-RL run: recipes/nano/reasoner.toml with smaller batches and a higher learning rate."""
+    trainer = {
+        "max_steps": steps,
+        "per_device_train_batch_size": 64,
+        "num_generations": 8,
+        "max_completion_length": 160,
+        "learning_rate": 8e-5,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 3,
+        "loss_type": "grpo",
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_steps": 10,
+    }
+    return Recipe(
+        out=out,
+        seed=seed,
+        start_from=start_from,
+        embedder=embedder,
+        judge=start_from,
+        num_families=8,
+        family_size=4,
+        control_every=0,
+        trainer=trainer,
+    )
 
 
 def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds, reasoner: Reasons) -> list[Search]:

@@ -46,7 +46,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
 
     row_I, rank_I = _places(batch["num_images_per_sample"])
     in_prefix_I = rank_I < own_N[row_I]
-    cut_G = _cut(batch, sizes_G.tolist(), _visual_tokens(batch, model, row_I, in_prefix_I))
+    cut_G = _cut(batch, sizes_G.tolist(), _visual_tokens(batch, model.config.vision_config.spatial_merge_size, row_I, in_prefix_I))
     cut_N = cut_G[owner_N]
     positions_3NL, _ = model.get_rope_index(
         ids_NL, batch["mm_token_type_ids"], batch.get("image_grid_thw"), batch.get("video_grid_thw"), attention_mask=mask_NL
@@ -93,12 +93,12 @@ def _places(count_N: Tensor) -> tuple[Tensor, Tensor]:
     return row_I, torch.arange(len(row_I), device=count_N.device) - (count_N.cumsum(0) - count_N)[row_I]
 
 
-def _visual_tokens(batch: dict[str, Tensor], model: torch.nn.Module, row_I: Tensor, wanted_I: Tensor) -> Tensor:
+def _visual_tokens(batch: dict[str, Tensor], merge_size: int, row_I: Tensor, wanted_I: Tensor) -> Tensor:
     """Return how many tokens of each row belong to the wanted pictures, (N,)."""
     count_N = torch.zeros_like(batch["num_images_per_sample"])
     if "image_grid_thw" not in batch:
         return count_N
-    tokens_I = batch["image_grid_thw"].prod(1) // model.config.vision_config.spatial_merge_size**2
+    tokens_I = batch["image_grid_thw"].prod(1) // merge_size**2
     return count_N.index_add(0, row_I, tokens_I * wanted_I)
 
 

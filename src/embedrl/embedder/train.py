@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from torch import Tensor
 from transformers import PrinterCallback
 
-from embedrl.config import Metrics
+from embedrl.config import METRICS, Metrics
 from embedrl.embedder.embedder import Embedder, pool
 from embedrl.embedder.inputs import EmbedderInput, collate
 from embedrl.log import progress
@@ -113,7 +113,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
             args=arguments,
             train_dataset=data,
             loss=info_nce(model, config),
-            callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "embedder")],
+            callbacks=[Report(Metrics(config.out / METRICS), bar, "embedder")],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))

@@ -126,9 +126,9 @@ class Looker(nn.Module):
 
     def forward(self, pixel_values: Tensor, grid_thw: Tensor) -> dict[str, Tensor]:
         """Return logits (tokens, 1 + classes) of each head."""
-        seen = self.tower(pixel_values, grid_thw=grid_thw).pooler_output
+        seen = nn.functional.normalize(self.tower(pixel_values, grid_thw=grid_thw).pooler_output, dim=1)
         return {
-            name: torch.cat([self.nothing[name].expand(len(seen), 1), self.GAIN * seen @ along.T], dim=1)
+            name: torch.cat([self.nothing[name].expand(len(seen), 1), self.SCALE * seen @ along.T], dim=1)
             for name, along in self.heads.items()
         }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Trainer, TrainingArguments
 
-from embedrl.config import Metrics
+from embedrl.config import METRICS, Metrics
 from embedrl.log import progress
 from embedrl.reasoner.prompts import Prompt
 from embedrl.training import Report, last_checkpoint
@@ -85,7 +85,7 @@ def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[S
             args=arguments,
             train_dataset=examples,
             data_collator=SFTCollator(processor),
-            callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "sft")],
+            callbacks=[Report(Metrics(config.out / METRICS), bar, "sft")],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))

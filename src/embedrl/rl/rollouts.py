@@ -104,7 +104,7 @@ class Scorer:
 
     def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
         """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
-        tcots = [parse(rollout.text) or None for rollout in rollouts]
+        tcots = [_read(rollout.text) for rollout in rollouts]
         valid = [self._is_valid(rollout, tcot) for rollout, tcot in zip(rollouts, tcots, strict=True)]
         vectors = self._embed(rollouts, tcots)
         everyone, start = _gather(list(zip(rollouts, tcots, valid, vectors, strict=True)))
@@ -140,7 +140,7 @@ class Scorer:
 
         If these figures are as good as the true ones, the T-CoTs do not matter, and RL teaches nothing.
         """
-        tcots = [parse(rollout.text) or None for rollout in rollouts]
+        tcots = [_read(rollout.text) for rollout in rollouts]
         found = {}
         for name, changed in (("dropped", [None] * len(tcots)), ("shuffled", _from_another_item(rollouts, tcots))):
             vectors = torch.from_numpy(self._embed(rollouts, changed)).double()
@@ -208,6 +208,11 @@ def figures(scores: Scores) -> dict[str, float]:
             len({tcot for tcot, one in zip(scores.tcots, group, strict=True) if one == number}) for number in group.unique()
         ),
     }
+
+
+def _read(text: str) -> TCoT | None:
+    outcome = parse(text)
+    return outcome if isinstance(outcome, TCoT) else None
 
 
 def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> list[TCoT | None]:

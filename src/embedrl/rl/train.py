@@ -6,17 +6,18 @@ resumed run sees exactly what it missed.
 """
 
 import copy
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback, ProcessorMixin
+from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
 from embedrl.backbone import batch_vision_attention
-from embedrl.config import Metrics
+from embedrl.config import METRICS, Metrics
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
@@ -33,14 +34,15 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
     The reference of the KL term is the folder that the weights were loaded from. Raises ConfigError if batches cannot be made.
     """
     arguments = _arguments(config, reasoner.processor)
-    num_batches = -(
-        -arguments.max_steps * arguments.gradient_accumulation_steps // (arguments.steps_per_generation * arguments.num_iterations)
-    )
-    pairs_per_batch = arguments.generation_batch_size // arguments.num_generations // 2
-    if arguments.generation_batch_size % (2 * arguments.num_generations) or pairs_per_batch % config.family_size:
+    rollouts, group_size = arguments.generation_batch_size, arguments.num_generations
+    assert rollouts and group_size and arguments.steps_per_generation, "GRPOConfig resolves them"
+    batches_a_step = arguments.gradient_accumulation_steps / (arguments.steps_per_generation * arguments.num_iterations)
+    num_batches = math.ceil(arguments.max_steps * batches_a_step)
+    pairs_per_batch = rollouts // group_size // 2
+    if rollouts % (2 * group_size) or pairs_per_batch % config.family_size:
         raise ConfigError(
-            f"generation_batch_size={arguments.generation_batch_size}: must hold both sides of whole families, "
-            f"2 x family_size={config.family_size} x num_generations={arguments.num_generations} rollouts each"
+            f"generation_batch_size={rollouts}: must hold both sides of whole families, "
+            f"2 x family_size={config.family_size} x num_generations={group_size} rollouts each"
         )
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
     with progress(arguments.max_steps, "reasoner") as bar:
@@ -50,10 +52,10 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             reward_funcs=[scorer.reward],
             train_dataset=prompts(reasoner, pairs, chosen),
             processing_class=accept_mixed_rows(reasoner.processor),
-            callbacks=[Report(Metrics(config.out / "metrics.jsonl"), bar, "rl", shown=("reward", "reward/positive", "kl"))],
+            callbacks=[Report(Metrics(config.out / METRICS), bar, "rl", shown=("reward", "reward/positive", "kl"))],
         )
         trainer.remove_callback(PrinterCallback)
-        if trainer.ref_model is not None:
+        if isinstance(trainer.ref_model, PreTrainedModel):
             batch_vision_attention(trainer.ref_model)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
     reasoner.model.eval()

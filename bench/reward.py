@@ -1,0 +1,110 @@
+"""How fast rollouts are embedded for the reward: prefix-shared groups, beside plain batches and one call per rollout, same inputs.
+
+Twice: the nano Embedder on a batch of the world's pairs, and a larger random model on pictures of 256 and 676 visual tokens.
+Times are the best of a few rounds that take turns; every way gives the same vectors, which is checked.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import PIL.Image
+import torch
+from transformers import Qwen3VLConfig, Qwen3VLModel
+
+from embedrl.app.models import load_embedder
+from embedrl.backbone import batch_vision_attention
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import Evidence, TCoT
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.prefix import embed_groups
+from embedrl.log import result, table
+from embedrl.media.content import Image
+from embedrl.media.resize import PixelRange, VisualBudget
+from embedrl.world.tasks import TASKS, make_families
+
+GROUP = 8
+ROUNDS = 3
+MIN_COSINE = 0.99999
+
+
+def main() -> None:
+    """Print both tables; ends with an error if the ways disagree."""
+    nano = load_embedder("nano")
+    assert isinstance(nano, Embedder)
+    rng = random.Random(0)
+    sides = [side for name in TASKS for made in make_families("rl", 0, 1, 2, [name]) for side in (made.query, made.target)]
+    rows = [
+        _compare(
+            f"nano, {len(sides)} items of all tasks",
+            nano,
+            [side.item for side in sides],
+            [[side.annotated(rng) for _ in range(GROUP)] for side in sides],
+        )
+    ]
+    for tokens_a_side in (16, 26):
+        embedder, side = _large(nano, tokens_a_side)
+        pixels = np.random.default_rng(0).integers(0, 255, (2, side, side, 3), dtype=np.uint8)
+        items = [Item(content=(Image(pixels=PIL.Image.fromarray(each)),), role=Role.TARGET_IMAGE) for each in pixels]
+        rows.append(_compare(f"larger random model, {tokens_a_side**2} visual tokens", embedder, items, [_tcots(rng) for _ in items]))
+    columns = ["rollouts / s", "prefix-shared", "plain batches", "one by one", "x plain", "x one by one"]
+    table(f"Embedding groups of {GROUP} rollouts", columns, rows)
+
+
+def _compare(name: str, embedder: Embedder, items: Sequence[Item], groups: Sequence[Sequence[TCoT]]) -> list[str]:
+    flat = [(item, tcot) for item, group in zip(items, groups, strict=True) for tcot in group]
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        "prefix": lambda: np.concatenate(embed_groups(embedder, items, groups)),
+        "plain": lambda: embedder.embed([item for item, _ in flat], [tcot for _, tcot in flat]),
+        "single": lambda: np.concatenate([embedder.embed([item], [tcot]) for item, tcot in flat]),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    vectors: dict[str, np.ndarray] = {}
+    for _ in range(ROUNDS):
+        for way, run in ways.items():
+            started = time.perf_counter()
+            vectors[way] = run()
+            best[way] = min(best[way], time.perf_counter() - started)
+    worst = min(float((vectors["plain"] * vectors[way]).sum(1).min()) for way in ways)
+    result(f"{name}: smallest cosine between the ways {worst:.7f}")
+    if worst < MIN_COSINE:
+        raise SystemExit(f"{name}: the ways disagree (cosine {worst:.7f}, at least {MIN_COSINE} is wanted)")
+    speeds = [len(flat) / best[way] for way in ways]
+    return [name, *(f"{speed:.0f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}", f"{speeds[0] / speeds[2]:.2f}"]
+
+
+def _large(nano: Embedder, tokens_a_side: int) -> tuple[Embedder, int]:
+    """Return a random model of eight layers, hidden 512, that sees a square picture in so many tokens a side, and its pixels a side."""
+    config = nano.model.config.to_dict()
+    config["text_config"] |= {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+    }
+    config["text_config"] |= {
+        "head_dim": 64,
+        "rope_parameters": {**config["text_config"]["rope_parameters"], "mrope_section": [12, 10, 10]},
+    }
+    config["vision_config"] |= {"hidden_size": 256, "num_heads": 4, "intermediate_size": 768, "depth": 6, "out_hidden_size": 512}
+    torch.manual_seed(0)
+    model = batch_vision_attention(Qwen3VLModel(Qwen3VLConfig(**config)))
+    side = tokens_a_side * nano.factor
+    whole, part = (PixelRange(min_pixels=1024, max_pixels=pixels) for pixels in (side * side, 64 * 64))
+    return Embedder(model, nano.processor, VisualBudget(image=whole, frame=part, crop=part), "random"), side
+
+
+def _tcots(rng: random.Random) -> list[TCoT]:
+    words = ("red", "star", "blue", "ring", "left", "top", "small", "large")
+    made = []
+    for _ in range(GROUP):
+        text = " ".join(rng.choice(words) for _ in range(24))
+        box = (0, 0, rng.randint(200, 900), rng.randint(200, 900))
+        made.append(TCoT(thinking=text, evidence=Evidence(boxes=(box,)), rethink="fits.", answer=text))
+    return made
+
+
+if __name__ == "__main__":
+    main()

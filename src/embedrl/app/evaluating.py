@@ -1,0 +1,58 @@
+"""Evaluate Reasoners by name on the generated world: plain, each Reasoner's T-CoTs, and the true ones."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embedrl.app.html import render_html, write_html
+from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
+from embedrl.evaluate.report import Report, make_report, write_report
+from embedrl.evaluate.task import MODALITIES, RetrievalTask
+from embedrl.evaluate.world import world_tasks
+from embedrl.world.claims import claims
+
+SYSTEMS = {"nano-sft": "before_rl", "nano": "after_rl"}
+"""What the shipped Reasoners are called in a report; another one keeps its name."""
+
+
+def evaluate_world(reasoner: str | None, embedder: str, out: Path, *, num_queries: int = 32, pool_size: int = 256, seed: int = 0) -> Report:
+    """Evaluate one Reasoner (None: no T-CoTs but the true ones) on the held-out split; write report.json and report.html into `out`."""
+    started = time.perf_counter()
+    embeds = load_embedder(embedder)
+    reasoners = {SYSTEMS.get(reasoner, reasoner): load_reasoner(reasoner)} if reasoner else {}
+    systems = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, reasoners)
+    report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
+    write_report(report, out / "report.json")
+    write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
+    return report
+
+
+def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of a console table: hit@1 of each system, over all and by modality."""
+    groups = ["overall", *(group for group in MODALITIES if group in report["systems"]["plain"])]
+    rows = [[system, *(_figure(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
+    return ["system", *groups], rows
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    low, high = row["ci95"]
+    return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def evaluate_systems(tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons]) -> list[SystemResult]:
+    """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
+    count_tokens: Callable[[str], int] = count_words
+    for reasoner in reasoners.values():
+        count_tokens = getattr(reasoner, "num_tokens", count_words)
+    truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
+    return [
+        evaluate(tasks, embedder, name="plain"),
+        *(
+            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens)
+            for name, reasoner in reasoners.items()
+        ),
+        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens),
+    ]
