@@ -1,4 +1,4 @@
-"""Models by name: "nano" and "nano-sft" (shipped), "fake" (for tests), or a local folder."""
+"""Models by name: "nano" and "nano-sft" (shipped), "fake" (for tests), a local folder, or the URL of a server (Reasoners)."""
 
 from pathlib import Path
 
@@ -9,11 +9,18 @@ _SHIPPED = {"reasoner": {"nano-sft": "reasoner-sft"}, "embedder": {"nano": "embe
 
 
 def load_reasoner(name: str, *, temperature: float = 0.0) -> Reasons:
-    """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model."""
+    """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
+
+    A URL (`http://host:8000/v1#model`) stands for an OpenAI-compatible server; without `#model` it is asked which one it has.
+    """
     if name == "fake":
         from embedrl.testing import FakeReasoner
 
         return FakeReasoner()
+    if name.startswith(("http://", "https://")):
+        from embedrl.reasoner.remote import RemoteReasoner
+
+        return RemoteReasoner.from_url(name, temperature=temperature)
     folder = _folder(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 

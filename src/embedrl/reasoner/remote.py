@@ -1,0 +1,291 @@
+"""A Reasoner and Judge behind any OpenAI-compatible server (vLLM, SGLang, llama.cpp, ...).
+
+Requests fail one by one: what could not be sent, was refused or came back in another shape is a `ChatFailure` in its place,
+and the others keep their answers. Only the transport is tried again, never a question that was answered.
+"""
+
+import asyncio
+import email.utils
+import hashlib
+import json
+import math
+import random
+import re
+import string
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import httpx
+
+from embedrl.data.roles import Question
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT, parse
+from embedrl.errors import ConfigError, ModelError
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+from embedrl.reasoner.chat_server import (
+    API_KEY,
+    ChatFailure,
+    ChatFailureReason,
+    Models,
+    Reply,
+    api_key,
+    read,
+    read_reply,
+    short,
+    write_body,
+)
+from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+
+VERDICT_TOKENS = 8
+"""Room for "yes", "no" or a number."""
+
+_CONNECT_S = 10.0
+_jitter = random.Random()  # not the global one, which runs seed
+
+T = TypeVar("T")
+OnReply = Callable[[int, Reply | ChatFailure], None]
+
+
+class ChatServer:
+    """One model on an OpenAI-compatible server. Nothing stays open between calls."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        max_in_flight: int = 16,
+        timeout_s: float = 600.0,
+        num_retries: int = 5,
+        backoff_s: float = 0.5,
+        max_wait_s: float = 60.0,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a URL with or without its `/v1`. Raises ConfigError for one that is not http(s)://host[:port][/path].
+
+        A request may take `timeout_s` and is sent at most 1 + `num_retries` times, after waits that double from `backoff_s` up to
+        `max_wait_s`; a server that asks for a longer one is given up. `extra` goes into each request: `seed`, `top_k`, ...
+        """
+        self.url, self.model = _base(url), model
+        if max_in_flight < 1 or num_retries < 0:
+            raise ConfigError(f"max_in_flight={max_in_flight}, num_retries={num_retries}: give at least 1 and 0")
+        if not (timeout_s > 0 and backoff_s >= 0 and max_wait_s >= 0):
+            raise ConfigError(f"timeout_s={timeout_s}, backoff_s={backoff_s}, max_wait_s={max_wait_s}: give seconds, above 0 for timeout_s")
+        self.max_in_flight, self.timeout_s, self.num_retries = max_in_flight, timeout_s, num_retries
+        self.backoff_s, self.max_wait_s, self.extra = backoff_s, max_wait_s, dict(extra or {})
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> "ChatServer":
+        """Make a client of `http://host:8000/v1#model`; without the fragment, of the one model that the server has.
+
+        Raises ConfigError if there are several to choose from, ModelError if the server does not tell.
+        """
+        base, _, model = url.partition("#")
+        server = cls(base, unquote(model), **options)
+        if not model:
+            names = server.models()
+            if len(names) != 1:
+                raise ConfigError(f"{url!r}: name one of the server's models behind a '#': {', '.join(names[:20]) or 'it has none'}")
+            server.model = names[0]
+        return server
+
+    def models(self) -> list[str]:
+        """Return the names of the server's models. Raises ModelError if it does not tell."""
+
+        async def ask() -> bytes | ChatFailure:
+            async with self._client() as client:
+                return await self._request(client, asyncio.Semaphore(1), "GET", "/v1/models")
+
+        answer = _run(ask())
+        listed = answer if isinstance(answer, ChatFailure) else read(answer, Models)
+        if isinstance(listed, ChatFailure):
+            raise ModelError(f"{self.url} does not list its models ({listed.reason}: {listed.text})")
+        return [model.id for model in listed.data]
+
+    def complete(
+        self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float = 0.0, on_reply: OnReply | None = None
+    ) -> list[Reply | ChatFailure]:
+        """Answer prompts, in order, several at a time. Blocks, and may be called where an event loop is running.
+
+        `on_reply` gets the index and the outcome of each prompt as it arrives, in the caller's thread unless that one runs an
+        event loop. What it raises ends the call.
+        """
+        settings = {"top_p": 1.0} | self.extra | {"model": self.model, "max_tokens": max_tokens, "temperature": temperature}
+        return _run(self._complete(prompts, settings, on_reply))
+
+    async def _complete(self, prompts: Sequence[Prompt], settings: dict[str, Any], on_reply: OnReply | None) -> list[Reply | ChatFailure]:
+        slots = asyncio.Semaphore(self.max_in_flight)
+
+        async def answer(index: int, prompt: Prompt) -> Reply | ChatFailure:
+            content = await self._request(client, slots, "POST", "/v1/chat/completions", lambda: write_body(prompt, settings))
+            outcome = content if isinstance(content, ChatFailure) else read_reply(content)
+            if on_reply:
+                on_reply(index, outcome)
+            return outcome
+
+        async with self._client() as client:
+            tasks = [asyncio.create_task(answer(index, prompt)) for index, prompt in enumerate(prompts)]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _client(self) -> httpx.AsyncClient:
+        headers = {"Content-Type": "application/json"}
+        if key := api_key():
+            headers["Authorization"] = f"Bearer {key}"
+        limits = httpx.Limits(max_connections=self.max_in_flight, max_keepalive_connections=self.max_in_flight)
+        timeout = httpx.Timeout(None, connect=_CONNECT_S)  # a whole request has timeout_s, however it is spread
+        return httpx.AsyncClient(base_url=self.url, headers=headers, limits=limits, timeout=timeout)
+
+    async def _request(
+        self,
+        client: httpx.AsyncClient,
+        slots: asyncio.Semaphore,
+        method: str,
+        path: str,
+        body: Callable[[], bytes] = bytes,
+    ) -> bytes | ChatFailure:
+        """Return the content of an answer 2xx. A request that waits for its next try leaves its slot to others."""
+        for attempt in range(self.num_retries + 1):
+            async with slots:
+                outcome = await self._try(client, method, path, await asyncio.to_thread(body))
+            if not isinstance(outcome, _Again):
+                return outcome
+            wait_s = max(outcome.after_s, min(self.backoff_s * 2**attempt, self.max_wait_s) * _jitter.uniform(0.5, 1.0))
+            if wait_s > self.max_wait_s:
+                return ChatFailure(ChatFailureReason.TRANSPORT, f"{outcome.text} (asks to wait {wait_s:.0f} s)")
+            if attempt < self.num_retries:
+                await asyncio.sleep(wait_s)
+        return ChatFailure(ChatFailureReason.TRANSPORT, f"{outcome.text} (tried {self.num_retries + 1} times)")
+
+    async def _try(self, client: httpx.AsyncClient, method: str, path: str, content: bytes) -> "bytes | ChatFailure | _Again":
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                response = await client.request(method, path, content=content)
+        except TimeoutError:
+            return _Again(f"no answer within timeout_s={self.timeout_s:g}")
+        except httpx.TransportError as error:
+            return _Again(short(f"{type(error).__name__}: {error}".rstrip(": ")))
+        except httpx.DecodingError as error:
+            return ChatFailure(ChatFailureReason.MALFORMED, short(str(error)))
+        if response.is_success:
+            return response.content
+        text = short(f"{response.status_code}: {response.content.decode('utf-8', 'replace')}")
+        if response.status_code == 429 or response.is_server_error:
+            return _Again(text, _asked_wait_s(response.headers.get("Retry-After", "")))
+        return ChatFailure(ChatFailureReason.REFUSED, text)
+
+
+@dataclass(frozen=True)
+class _Again:
+    text: str
+    after_s: float = 0.0
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in a thread of its own if this one has a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work)).result()
+
+
+def _base(url: str) -> str:
+    """Return a server's URL without slash and `/v1` at its end."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"{url!r}: is not a URL ({error})") from error
+    if parsed.userinfo:
+        raise ConfigError(f"the URL of {parsed.host!r} holds a password: put the key into the environment variable {API_KEY}")
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        raise ConfigError(f"{url!r}: give a server as http://host:port/v1")
+    return str(parsed).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _asked_wait_s(value: str) -> float:
+    """Return the seconds that a Retry-After header asks for, which gives a number or a date; 0 if it cannot be read."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = email.utils.parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return 0.0
+        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+class RemoteReasoner:
+    """A model on a server that writes T-CoTs. Fulfils `Reasons` and `Judges`."""
+
+    def __init__(
+        self,
+        server: ChatServer,
+        *,
+        prompts: str = "full",
+        budget: VisualBudget = PAPER_BUDGET,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        factor: int = 32,
+    ) -> None:
+        """Pictures are scaled to multiples of `factor`, the pixels a side of one visual token, which a server does not tell."""
+        if temperature < 0:
+            raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
+        self.server, self.prompts, self.budget, self.max_new_tokens = server, prompts, budget, max_new_tokens
+        self.temperature, self.factor = temperature, factor
+        limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
+        limits_hash = hashlib.sha256(limits.encode()).hexdigest()[:8]
+        self.name = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
+
+    @classmethod
+    def from_url(cls, url: str, *, temperature: float = 0.0) -> "RemoteReasoner":
+        """Make one from `http://host:8000/v1#model`. Raises ConfigError and ModelError as `ChatServer.from_url` does."""
+        return cls(ChatServer.from_url(url), temperature=temperature)
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        """Write one T-CoT per item, in order; an empty answer is a ParseFailure.
+
+        Raises MediaError for a file that cannot be read, ModelError if any item got no answer.
+        """
+        prompts = [tcot_prompt(item, self.prompts, self.budget, self.factor) for item in items]
+        outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
+        failures = [found for found in outcomes if isinstance(found, ChatFailure) and found.reason != ChatFailureReason.EMPTY]
+        if failures:
+            raise ModelError(
+                f"{self.server.model!r} at {self.server.url} did not answer for {len(failures)} of {len(items)} items; "
+                f"the first: {failures[0].reason}: {failures[0].text}"
+            )
+        return [parse(outcome.text if isinstance(outcome, Reply) else "") for outcome in outcomes]
+
+    def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
+        """Say of each (query, target) whether the two could belong to one pair; None if the answer is not yes or no alone."""
+        verdicts = self._judge([match_prompt(query, target, self.prompts) for query, target in pairs])
+        return [{"yes": True, "no": False}.get(verdict.strip(string.punctuation + string.whitespace).lower()) for verdict in verdicts]
+
+    def pick(self, questions: Sequence[Question]) -> list[int | None]:
+        """Name the 0-based index of the candidate that fits each anchor best; None if the answer is not its number alone."""
+        for _, candidates in questions:
+            if len(candidates) < 2:
+                raise ConfigError(f"{len(candidates)} candidates: this judge picks one of 2 or more")
+        verdicts = self._judge([pick_prompt(anchor, candidates, self.prompts) for anchor, candidates in questions])
+        return [_picked(verdict, len(candidates)) for verdict, (_, candidates) in zip(verdicts, questions, strict=True)]
+
+    def _judge(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Return greedy short answers; what failed or was cut is empty."""
+        outcomes = self.server.complete(prompts, max_tokens=VERDICT_TOKENS)
+        return [outcome.text if isinstance(outcome, Reply) and outcome.finish_reason != "length" else "" for outcome in outcomes]
+
+
+def _picked(verdict: str, num_candidates: int) -> int | None:
+    found = re.fullmatch(r"[\[(]?([1-9][0-9]{0,3})[\])]?\.?", verdict.strip())
+    return int(found[1]) - 1 if found and int(found[1]) <= num_candidates else None
