@@ -1,11 +1,16 @@
 """What the nano models are taught: labels of visual tokens checked by hand, examples that repeat."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import torch
 
 from embedrl.nano.data import SFTExamples
-from embedrl.nano.vision import HEADS, WORDS, label_grid, label_page
+from embedrl.nano.vision import HEADS, WORDS, Looker, directions, label_grid, label_page
+from embedrl.world.annotator import REMARKS
 from embedrl.world.objects import COLOURS, SHAPES, Thing
 from embedrl.world.pages import PageSpec
+from tests.conftest import nano_processor, tiny_config
 
 INDEX = {name: number for number, name in enumerate(HEADS)}
 
@@ -32,6 +37,32 @@ def test_tokens_under_print_say_the_word() -> None:
     assert words[0, 0] == 1 + WORDS.index("tea")
     assert {WORDS[number - 1] for number in np.unique(words[words > 0])} == {"tea", "chart", "oslo", "lima", "paris"}
     assert (labels[..., INDEX["bar"]] > 0).any()
+
+
+def test_answers_come_first_then_whole_tcots_then_habits() -> None:
+    examples = SFTExamples(0, 60, 2, num_answers=20, num_clean=20)
+    texts = [examples[index].completion for index in range(120)]
+    assert not any("<thinking>" in text for text in texts[:40]) and all(
+        example.prompt.images for example in map(examples.__getitem__, range(40))
+    )
+    habits = [text for text in texts[80:] if "<thinking>" in text]
+    assert sum("<thinking>" in text for text in texts[40:80]) >= 30 and habits
+    assert any(remark in text for text in habits for remark in REMARKS) and not any(
+        remark in text for text in texts[:80] for remark in REMARKS
+    )
+
+
+def test_heads_point_along_the_words_and_only_the_angle_counts() -> None:
+    tokenizer = nano_processor().tokenizer
+    embeddings = torch.randn(len(tokenizer), 192, generator=torch.Generator().manual_seed(0))
+    heads = directions(embeddings, tokenizer)
+    star = embeddings[tokenizer(" star")["input_ids"][0]]
+    assert torch.allclose(heads["shape"][SHAPES.index("star")], star / star.norm()) and len(heads["row"]) == 8
+    looker = Looker(tiny_config().vision_config, heads)
+    seen = torch.stack([7 * star, 0.1 * star])
+    looker.tower.forward = lambda *_, **__: SimpleNamespace(pooler_output=seen)  # ty: ignore
+    scores = looker(None, None)["shape"]
+    assert scores.argmax(1).tolist() == [1 + SHAPES.index("star")] * 2 and torch.allclose(scores[0], scores[1])
 
 
 def test_an_example_depends_on_seed_and_index_only() -> None:

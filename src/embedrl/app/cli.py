@@ -9,12 +9,11 @@ import typer
 
 import embedrl
 from embedrl import log
-from embedrl.errors import ConfigError, EmbedRLError
+from embedrl.app.arguments import modalities, need_file, need_folder, query_content
+from embedrl.errors import EmbedRLError
 
 if TYPE_CHECKING:
-    from embedrl.index.row import Modality
     from embedrl.index.search import SearchResult
-    from embedrl.media.content import Content
 
 _PLAIN: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
 app = typer.Typer(**_PLAIN)
@@ -31,7 +30,9 @@ app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bench_app, name="bench")
 
-ReasonerName = Annotated[str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, or a model folder.")]
+ReasonerName = Annotated[
+    str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, a model folder, or a server's URL (http://host:8000/v1#model).")
+]
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
@@ -112,7 +113,7 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
     \b
     Example: embedrl train reasoner-sft recipes/nano/reasoner-sft.toml num_batches=100
     """
-    _need_file(recipe, "recipe")
+    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.nano.recipes import ReasonerRecipe
 
@@ -129,7 +130,7 @@ def train_embedder(recipe: Recipe, overrides: Overrides = None) -> None:
     \b
     Example: embedrl train embedder recipes/nano/embedder.toml trainer.learning_rate=3e-4
     """
-    _need_file(recipe, "recipe")
+    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.nano.recipes import EmbedderRecipe
 
@@ -146,7 +147,7 @@ def train_reasoner(recipe: Recipe, overrides: Overrides = None) -> None:
     \b
     Example: embedrl train reasoner recipes/nano/reasoner.toml rewards=paper out=runs/paper
     """
-    _need_file(recipe, "recipe")
+    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.rl.config import Recipe
 
@@ -168,7 +169,7 @@ def bench_reward_fidelity(
     \b
     Example: embedrl bench reward-fidelity --num-families 8
     """
-    _need_file(recipe, "recipe")
+    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.rl.config import Recipe
 
@@ -229,6 +230,23 @@ def compare_reasoners(
     log.info(f"{out / 'compare.html'} shows them with their pictures")
 
 
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their metrics files.")],
+    out: Annotated[Path, typer.Option(help="The picture to write, .png or .svg.")] = Path("curves.png"),
+    figure: Annotated[list[str] | None, typer.Option(help="A figure to draw, such as rl/reward; may be repeated.")] = None,
+) -> None:
+    """Draw the training curves of one or several runs.
+
+    \b
+    Example: embedrl plot runs/nano/reasoner --figure rl/reward --figure rl/kl --out curves.png
+    """
+    from embedrl.app.plots import plot_curves
+
+    num_panels = plot_curves(runs, out, figures=figure or ())
+    log.result(f"{out}: {num_panels} figures")
+
+
 @app.command("index")
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
@@ -243,7 +261,7 @@ def index_folder(
     \b
     Example: embedrl index library --no-think
     """
-    _need_folder(folder)
+    need_folder(folder)
     from embedrl.app.listing import failure_line
     from embedrl.app.models import load_embedder, load_reasoner
     from embedrl.index.index import Index
@@ -285,7 +303,7 @@ def search_index(
     \b
     Example: embedrl search "a small red star" --index library --top 5 --modality image
     """
-    content = _content(text, image, video)
+    content = query_content(text, image, video)
     from embedrl.app.models import load_embedder, load_reasoner
     from embedrl.index.index import Index
     from embedrl.index.search import search
@@ -293,7 +311,7 @@ def search_index(
     Index.open(index)  # a missing index is said before a model is loaded
     embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
     opened = Index.open(index, embedder=embeds)
-    found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=_modalities(modality))
+    found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=modalities(modality))
     _show(found, as_json)
 
 
@@ -315,7 +333,7 @@ def similar_items(
     from embedrl.index.index import Index
     from embedrl.index.search import similar
 
-    found = similar(Index.open(index), key, think=think, top=top, min_score=min_score, modality=_modalities(modality))
+    found = similar(Index.open(index), key, think=think, top=top, min_score=min_score, modality=modalities(modality))
     _show(found, as_json)
 
 
@@ -334,41 +352,6 @@ def doctor() -> None:
     )
     if any(not check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def _need_file(path: Path, what: str) -> None:
-    if not path.is_file():
-        raise ConfigError(f"{what} {str(path)!r}: there is no such file")
-
-
-def _need_folder(path: Path) -> None:
-    if not path.is_dir():
-        raise ConfigError(f"{str(path)!r}: there is no such folder")
-
-
-def _content(text: str | None, image: Path | None, video: Path | None) -> "Content":
-    """Build the query. Raises ConfigError if it is empty or names a file that is not there."""
-    if image and video:
-        raise ConfigError("--image and --video: give one of them")
-    if not (text and text.strip()) and not image and not video:
-        raise ConfigError('nothing to look for: give a text, --image FILE or --video FILE, as in `embedrl search "a red star"`')
-    for path, option in ((image, "--image"), (video, "--video")):
-        if path:
-            _need_file(path, option)
-    from embedrl.media.content import Image, Text, Video
-
-    words = (Text(text=text),) if text and text.strip() else ()
-    if image:
-        return (Image(path=image), *words)
-    return (Video(path=video), *words) if video else words
-
-
-def _modalities(names: list[str] | None) -> "list[Modality] | None":
-    from embedrl.index.row import MODALITIES
-
-    if unknown := sorted(set(names or ()) - set(MODALITIES)):
-        raise ConfigError(f"--modality {unknown[0]!r}: choose from {', '.join(MODALITIES)}")
-    return [name for name in MODALITIES if name in names] if names else None
 
 
 def _show(found: "SearchResult", as_json: bool) -> None:

@@ -27,7 +27,7 @@ EMBEDDER_BUDGET = VisualBudget(
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
 _SIGHTS = {"image": 0.6, "video": 0.2, "visdoc": 0.2}
-_KINDS = {"image": 0.5, "video": 0.22, "visdoc": 0.12, "text": 0.1, "judge": 0.06}
+_KINDS = {"image": 0.44, "video": 0.2, "visdoc": 0.12, "text": 0.18, "judge": 0.06}
 
 
 class SFTExamples(Dataset):
