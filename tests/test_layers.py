@@ -27,7 +27,7 @@ HOMES = {
     "av": ("media/video.py",),
     "pypdfium2": ("media/document.py",),
     "lancedb": ("index/index.py",),
-    "pyarrow": ("index/index.py",),
+    "pyarrow": ("index/index.py", "data/sources/parquet.py"),
     "rich": ("log.py",),
     "typer": ("app/cli.py",),
     "click": ("app/cli.py",),

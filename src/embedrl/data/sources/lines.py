@@ -1,0 +1,94 @@
+"""Our own JSON Lines: one pair a line, written by hand or by `embedrl world make`.
+
+By hand, a side is a text, one medium, or both; roles follow from that::
+
+    {"task": "shop", "query": {"text": "red mug", "instruction": "Find the picture that fits the text."},
+     "target": {"image": "mugs/red.jpg"}, "negatives": [{"image": "mugs/blue.jpg"}], "query_tcot": "<thinking> …"}
+
+The media of a side are "image", "video" (with "start_s" and "end_s") and "page" (with "number"). A line of a world holds a whole
+Pair under "pair"; what else it holds is left.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.data.sample import Item, Pair
+from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.row import Outcome, annotated, make_pairs, task_name
+from embedrl.data.sources.side import make_pair, side
+from embedrl.data.sources.stream import read_json
+from embedrl.media.content import Content, Image, Page, Video
+from embedrl.media.store import DEFAULT, Limits
+
+
+class Side(BaseModel):
+    """A side as it is written by hand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = ""
+    image: Path | None = None
+    video: Path | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    page: Path | None = None
+    number: int = 1
+    instruction: str = ""
+
+
+class Line(BaseModel):
+    """A pair as it is written by hand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str | None = None
+    query: Side
+    target: Side
+    negatives: tuple[Side, ...] = ()
+    query_tcot: str | None = None
+    target_tcot: str | None = None
+
+
+def read_lines(path: Path, media_root: Path | None = None, *, task: str | None = None, limits: Limits = DEFAULT) -> Iterator[Outcome]:
+    """Read pairs, one a line; paths are relative to `media_root` (default: the file's folder).
+
+    `task` is what the line says, or else the file's name, unless given.
+    """
+    media = MediaFolder(media_root or path.parent, limits)
+
+    def make(raw: object) -> Iterator[Pair]:
+        if isinstance(raw, dict) and "pair" in raw:
+            pair = Pair.model_validate(raw["pair"])
+            negatives = tuple(_located(item, media) for item in pair.negatives)
+            name = task or pair.task
+            yield Pair(task=name, query=_located(pair.query, media), target=_located(pair.target, media), negatives=negatives)
+        else:
+            line = Line.model_validate(raw)
+            yield _pair(line, task or line.task or task_name(path), media)
+
+    return make_pairs(path, read_json(path), make)
+
+
+def _located(item: Item, media: MediaFolder) -> Item:
+    return Item(content=tuple(media.located(part) for part in item.content), instruction=item.instruction, role=item.role)
+
+
+def _pair(line: Line, task: str, media: MediaFolder) -> Pair:
+    query, target, *negatives = (_content(side, media) for side in (line.query, line.target, *line.negatives))
+    pair = make_pair(task, query, target, instructions=(line.query.instruction, line.target.instruction), negatives=negatives)
+    if line.query_tcot is None and line.target_tcot is None:
+        return pair
+    return annotated(pair, line.query_tcot, line.target_tcot)
+
+
+def _content(written: Side, media: MediaFolder) -> Content:
+    seen: list[Image | Video | Page] = []
+    if written.image is not None:
+        seen.append(Image(path=written.image))
+    if written.video is not None:
+        seen.append(Video(path=written.video, start_s=written.start_s, end_s=written.end_s))
+    if written.page is not None:
+        seen.append(Page(path=written.page, number=written.number))
+    return side(written.text, *(media.located(part) for part in seen))

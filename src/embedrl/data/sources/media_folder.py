@@ -1,0 +1,112 @@
+"""Where the media of a source lie. Each is looked at before a pair is made of it, so that a missing one is named with its row."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from embedrl.errors import ConfigError, MediaError, StoreError
+from embedrl.media.content import Frames, Image, Page, Part, Video
+from embedrl.media.image import load_image
+from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
+
+NUM_FRAMES = 8
+"""Frames that are taken of a folder or a list of them."""
+FRAME_INTERVAL_S = 1.0
+"""Frames in files do not say when they were seen: they count as one a second."""
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_NOUNS = {"image": "a picture", "video": "a video", "page": "a PDF", "text": "a text", None: "nothing we read"}
+
+P = TypeVar("P", bound=Part)
+
+
+@dataclass(frozen=True)
+class MediaFolder:
+    """A folder that names of media are relative to (an absolute name is kept), and the limits that they have to keep."""
+
+    root: Path
+    limits: Limits = DEFAULT
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise ConfigError(f"media_root={str(self.root)!r}: there is no such folder; give the one that holds the media")
+
+    def image(self, name: str) -> Image:
+        """Return a picture of the folder. Raises MediaError, naming it, if it is missing or no picture."""
+        return self.located(Image(path=Path(name)))
+
+    def located(self, part: P) -> P:
+        """Return a part with its path completed. Raises MediaError, naming the file, if it is missing or of another kind."""
+        if isinstance(part, Image | Video | Page) and part.path is not None:
+            path = self.root / part.path
+            kind = media_kind(path, self.limits)
+            if kind != part.kind:
+                raise MediaError(f"{str(path)!r}: holds {_NOUNS[kind]}, not {_NOUNS[part.kind]}")
+            return part.model_copy(update={"path": path})
+        return part
+
+    def written(self, data: bytes, name: str) -> Image:
+        """Keep a picture that came as bytes under the hash of them, and return it. One that is there already is not written again.
+
+        Raises MediaError, with the name it had in its row, if it cannot be decoded within the limits; StoreError on a full disk.
+        """
+        encoding = still_format(data)
+        if encoding is None:
+            raise MediaError(f"{name!r}: {len(data)} bytes that are no picture of a format we read")
+        path = self.root / f"{hashlib.sha256(data).hexdigest()[:32]}.{encoding.lower()}"
+        try:
+            if path.exists() and path.stat().st_size == len(data):
+                return Image(path=path)
+            write_bytes(path, data)
+        except OSError as error:
+            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+        try:
+            load_image(path, self.limits)
+        except MediaError as error:
+            path.unlink()
+            raise MediaError(str(error).replace(repr(str(path)), repr(name))) from error
+        return Image(path=path)
+
+    def frames(self, names: Sequence[str], num_frames: int = NUM_FRAMES) -> Video:
+        """Decode frames that lie in files of their own: at most `num_frames`, evenly from the first to the last.
+
+        Raises MediaError, naming the frame, if one of them is missing, broken, or of another size than the first.
+        """
+        chosen = evenly(len(names), num_frames)
+        images = []
+        for index in chosen:
+            path = self.root / names[index]
+            images.append(load_image(path, self.limits))
+            if images[-1].size != images[0].size:
+                raise MediaError(f"{str(path)!r}: has {images[-1].size} pixels, while the first frame has {images[0].size}")
+        return Video(frames=Frames(tuple(images), tuple(index * FRAME_INTERVAL_S for index in chosen)))
+
+    def frame_folder(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
+        """Decode frames of a folder, in the order of the numbers in their names. Raises MediaError, naming folder or frame."""
+        folder = self.root / name
+        try:
+            names = sorted((path.name for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES), key=_by_number)
+        except (OSError, ValueError) as error:
+            raise MediaError(f"{str(folder)!r}: the frames cannot be listed ({getattr(error, 'strerror', None) or error})") from error
+        if not names:
+            raise MediaError(f"{str(folder)!r}: holds no frames")
+        return self.frames([str(folder / name) for name in names], num_frames)
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """Choose at most `wanted` of `count` indices, evenly, with the first and the last: as numpy's linspace, cut to whole numbers.
+
+    Published T-CoTs count key frames of such a choice.
+    """
+    if wanted < 1:
+        raise ConfigError(f"num_frames={wanted}: give at least 1")
+    if count <= wanted:
+        return list(range(count))
+    return [number * (count - 1) // max(wanted - 1, 1) for number in range(wanted)]
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Return a sorting key by which 10 comes after 9."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]

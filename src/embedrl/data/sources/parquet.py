@@ -1,0 +1,48 @@
+"""Rows of Parquet files, a few at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedrl.data.sources.row import ProblemKind, RowError, required_file
+from embedrl.errors import ConfigError
+
+BATCH_ROWS = 16
+"""Rows that are held at once: a row may hold a page of some megabytes."""
+
+
+def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[dict[str, Any] | RowError]:
+    """Yield rows with the named columns. A block that cannot be read costs its own rows only, and is yielded as a RowError.
+
+    Raises ConfigError for what is no Parquet file, or has not the required columns.
+    """
+    try:
+        file = pq.ParquetFile(required_file(path))
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{str(path)!r}: is not a Parquet file, or is damaged ({error})") from error
+    with file:
+        present = file.schema_arrow.names
+        if missing := sorted(set(required) - set(present)):
+            raise ConfigError(f"{str(path)!r}: has no column {', '.join(missing)}, only {', '.join(present)}; choose the source that fits")
+        columns = [name for name in present if name in {*required, *optional}]
+        for group in range(file.num_row_groups):
+            num_left = file.metadata.row_group(group).num_rows
+            try:
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
+                    for row in _rows(batch):
+                        yield row
+                        num_left -= 1
+            except (OSError, pa.ArrowException) as error:
+                yield RowError(ProblemKind.UNREADABLE, f"{num_left} rows from here on cannot be read ({error})", num_left)
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | RowError]:
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        if len(batch) == 1:
+            return [RowError(ProblemKind.UNREADABLE, "is not UTF-8")]
+        return [row for number in range(len(batch)) for row in _rows(batch.slice(number, 1))]

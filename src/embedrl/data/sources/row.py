@@ -1,0 +1,182 @@
+"""What a source gives for a row: a Pair, perhaps with T-CoTs, or a SourceProblem that says why not; and the count of both."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embedrl.data.sample import Pair
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
+from embedrl.errors import ConfigError, MediaError
+
+
+class ProblemKind(StrEnum):
+    """What is wrong with a row."""
+
+    UNREADABLE = "unreadable"
+    """The file is damaged here: no JSON, no UTF-8, a broken block."""
+    FIELDS = "fields"
+    """A field is missing, or holds what it should not."""
+    EMPTY = "empty"
+    """A side has neither text nor a medium."""
+    MEDIA = "media"
+    """A medium is missing or cannot be used."""
+    ANNOTATION = "annotation"
+    """The row says itself that writing its T-CoTs failed."""
+
+
+class SourceProblem(BaseModel):
+    """A row, or a part of it, that cannot be used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    path: Path
+    """The file that holds the row."""
+    row: int | None = None
+    """Its number there, from 1; None if the file is no list of rows."""
+    kind: ProblemKind
+    reason: str
+    num_rows: int = 1
+    """How many rows gave no pair; 0 if the row's pair is given all the same, without the broken part."""
+
+    def __str__(self) -> str:
+        return f"{str(self.path)!r}{f', row {self.row}' if self.row else ''}: {self.reason}"
+
+
+class AnnotatedPair(Pair):
+    """A Pair of a source that brings T-CoTs. They are no part of its key."""
+
+    query_tcot: TCoT | ParseFailure | None = None
+    """None if there is none."""
+    target_tcot: TCoT | ParseFailure | None = None
+
+
+Outcome = Pair | SourceProblem
+
+
+def annotated(pair: Pair, query_text: str | None, target_text: str | None) -> AnnotatedPair:
+    """Return a pair with the T-CoTs that a model wrote about it, parsed. One that cannot be read stays, as a ParseFailure."""
+    return AnnotatedPair(
+        task=pair.task,
+        query=pair.query,
+        target=pair.target,
+        negatives=pair.negatives,
+        query_tcot=None if query_text is None else parse(query_text),
+        target_tcot=None if target_text is None else parse(target_text),
+    )
+
+
+class RowError(ValueError):
+    """Why a row cannot be used. A reader raises it, or yields it to go on; it never leaves this package."""
+
+    def __init__(self, kind: ProblemKind, reason: str, num_rows: int = 1) -> None:
+        super().__init__(reason)
+        self.kind, self.num_rows = kind, num_rows
+
+
+def make_pairs(path: Path, rows: Iterable[Any], make: Callable[[Any], Iterator[Pair | RowError]]) -> Iterator[Outcome]:
+    """Make pairs of the rows of a file. A RowError among the rows stands for as many as it says; one from `make`, for a part of its row."""
+    number = 1
+    for row in rows:
+        if isinstance(row, RowError):
+            yield SourceProblem(path=path, row=number, kind=row.kind, reason=str(row), num_rows=row.num_rows)
+            number += row.num_rows
+            continue
+        try:
+            for made in make(row):
+                if isinstance(made, RowError):
+                    yield SourceProblem(path=path, row=number, kind=made.kind, reason=str(made), num_rows=0)
+                else:
+                    yield made
+        except RowError as error:
+            yield SourceProblem(path=path, row=number, kind=error.kind, reason=str(error))
+        except MediaError as error:
+            yield SourceProblem(path=path, row=number, kind=ProblemKind.MEDIA, reason=str(error))
+        except ValidationError as error:
+            yield SourceProblem(path=path, row=number, kind=ProblemKind.FIELDS, reason=_wrong_fields(error))
+        number += 1
+
+
+def _wrong_fields(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".removeprefix(": ") for wrong in found)
+
+
+def task_name(path: Path) -> str:
+    """Return what a data file is about: its name, or its folder's if it is a shard ("original-00000-of-00001.parquet")."""
+    return path.resolve().parent.name if re.search(r"-\d+-of-\d+$", path.stem) else path.stem
+
+
+def required_file(path: Path) -> Path:
+    """Return the path of a data file. Raises ConfigError if there is none."""
+    if not path.is_file():
+        raise ConfigError(f"{str(path)!r}: there is no such file; give the path of the data file")
+    return path
+
+
+@dataclass
+class Coverage:
+    """The pairs of one task, and what became of the T-CoTs of their two sides."""
+
+    num_pairs: int = 0
+    num_tcots: int = 0
+    num_without: int = 0
+    """Sides that came without a T-CoT."""
+    failures: Counter[FailureReason] = field(default_factory=Counter)
+    """Sides whose T-CoT cannot be read, by reason."""
+
+
+class SourceReport:
+    """The count of what sources gave, while they are read."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Coverage] = {}
+        self.problems: Counter[ProblemKind] = Counter()
+        """Rows, and parts of rows, that were left out."""
+        self.num_lost = 0
+        """Rows that gave no pair."""
+
+    def watch(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """Count outcomes on their way through."""
+        for outcome in outcomes:
+            self._count(outcome)
+            yield outcome
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, SourceProblem):
+            self.problems[outcome.kind] += max(outcome.num_rows, 1)
+            self.num_lost += outcome.num_rows
+            return
+        coverage = self.tasks.setdefault(outcome.task, Coverage())
+        coverage.num_pairs += 1
+        for tcot in (outcome.query_tcot, outcome.target_tcot) if isinstance(outcome, AnnotatedPair) else (None, None):
+            match tcot:
+                case TCoT():
+                    coverage.num_tcots += 1
+                case ParseFailure():
+                    coverage.failures[tcot.reason] += 1
+                case None:
+                    coverage.num_without += 1
+
+    def lines(self) -> list[str]:
+        """Return the report for a person: one line a task, and one for what was left out."""
+        told = []
+        for name, coverage in self.tasks.items():
+            line, num_sides = f"{name}: {coverage.num_pairs} pairs", 2 * coverage.num_pairs
+            if coverage.num_without < num_sides:
+                line += f", T-CoTs of {coverage.num_tcots} of {num_sides} sides"
+                wrong = {**coverage.failures, **({"none": coverage.num_without} if coverage.num_without else {})}
+                line += f" ({_listed(wrong)})" if wrong else ""
+            told.append(line)
+        if self.problems:
+            told.append(f"{self.num_lost} rows gave no pair; problems: {_listed(self.problems)}")
+        return told
+
+
+def _listed(counts: dict[Any, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -1,0 +1,63 @@
+"""One side of a pair as data sets write it: words with the placeholders of other projects, and what is seen."""
+
+import re
+from collections.abc import Iterable
+
+from embedrl.data.sample import Item, Pair, Role
+from embedrl.data.sources.row import ProblemKind, RowError
+from embedrl.media.content import Content, Image, Page, Text, Video
+
+ANSWER = {"video": "Answer the question about the clip.", "page": "Answer the question about the page."}
+"""For queries that are a question about a visual part, by its kind."""
+
+_PLACEHOLDER = re.compile(r"<\|(?:(?:image|video)(?:_\d{1,4}|_pad)?|vision_start|vision_end)\|>|<(?:image|video)>")
+
+
+def plain(text: str | None) -> str:
+    """Return a text without the marks that other projects put where a picture goes: `<|image_1|>`, `<image>`, `<video>` …"""
+    return " ".join(filter(None, (piece.strip() for piece in _PLACEHOLDER.split(text or ""))))
+
+
+def side(text: str | None, *seen: Image | Video | Page) -> Content:
+    """Return what one side consists of: visual parts, then the text if there is any."""
+    words = plain(text)
+    return (*seen, Text(text=words)) if words else seen
+
+
+def make_pair(
+    task: str,
+    query: Content,
+    target: Content,
+    *,
+    instructions: tuple[str, str] = ("", ""),
+    negatives: Iterable[Content] = (),
+) -> Pair:
+    """Make a Pair; the roles follow from the kinds of parts. `instructions` are the query's and the target's.
+
+    Raises RowError for an empty side.
+    """
+    for name, content in (("query", query), ("target", target)):
+        if not content:
+            raise RowError(ProblemKind.EMPTY, f"the {name} has neither text nor a medium")
+    return Pair(
+        task=task,
+        query=Item(content=query, instruction=plain(instructions[0]), role=_query_role(query, target)),
+        target=_target(target, instructions[1]),
+        negatives=tuple(_target(content, instructions[1]) for content in negatives),
+    )
+
+
+def _target(content: Content, instruction: str) -> Item:
+    roles = {"text": Role.TARGET_TEXT, "video": Role.TARGET_VIDEO, "image": Role.TARGET_IMAGE, "page": Role.TARGET_IMAGE}
+    return Item(content=content, instruction=plain(instruction), role=roles[_kind(content)])
+
+
+def _query_role(query: Content, target: Content) -> Role:
+    if _kind(query) == "text":
+        return Role.QUERY_TEXT_TO_VIDEO if _kind(target) == "video" else Role.QUERY_TEXT_TO_IMAGE
+    return Role.QUERY_VIDEO if _kind(query) == "video" else Role.QUERY_IMAGE
+
+
+def _kind(content: Content) -> str:
+    """Return the kind of the first visual part, or "text"."""
+    return next((part.kind for part in content if not isinstance(part, Text)), "text")
