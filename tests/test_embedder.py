@@ -18,7 +18,7 @@ from embedrl.media.content import Frames, Text, Video
 from embedrl.nano.data import EMBEDDER_BUDGET, EmbedderRows
 from embedrl.nano.models import FACTOR
 from embedrl.world.tasks import Side, draw_family
-from tests.conftest import nano_processor
+from tests.conftest import make_random_embedder, nano_processor
 
 
 def test_golden_text_of_the_message() -> None:
@@ -147,6 +147,24 @@ def test_a_run_learns_and_leaves_a_model(random_embedder: Embedder, tmp_path) ->
     after = torch.cat([weight.detach().flatten() for weight in random_embedder.model.parameters()])
     assert (after - before).abs().max() > 1e-4
     assert Embedder.load(folder).dim == 192
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path) -> None:
+    rows = EmbedderRows(0, num_batches=4, batch_size=6)
+
+    def run(name: str, num_steps: int) -> dict[str, torch.Tensor]:
+        embedder = make_random_embedder()
+        arguments = {"per_device_train_batch_size": 6, "max_steps": num_steps, "save_steps": 2, "lr_scheduler_type": "constant"}
+        config = Config(out=tmp_path / name, mini_batch_size=4, trainer={**arguments, "learning_rate": 1e-3, "use_cpu": True})
+        train(embedder, rows.datasets(), _resolve(embedder, rows), config)
+        return embedder.model.state_dict()
+
+    whole = run("whole", 4)
+    half = run("cut", 2)
+    resumed = run("cut", 4)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert any(not torch.equal(whole[name], half[name]) for name in whole)
 
 
 def test_batches_hold_one_task_and_no_meaning_twice() -> None:

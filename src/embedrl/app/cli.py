@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,9 +11,6 @@ import embedrl
 from embedrl import log
 from embedrl.app.arguments import modalities, need_file, need_folder, query_content
 from embedrl.errors import EmbedRLError
-
-if TYPE_CHECKING:
-    from embedrl.index.search import SearchResult
 
 _PLAIN: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
 app = typer.Typer(**_PLAIN)
@@ -230,6 +227,35 @@ def compare_reasoners(
     log.info(f"{out / 'compare.html'} shows them with their pictures")
 
 
+@app.command("report")
+def report_scores(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_DIR...", help="Leaderboard files, or folders of score files; one for each system.")
+    ],
+    benchmark: Annotated[str | None, typer.Option(help="MMEB-V2 or UVRB, if the datasets do not say.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write tables.json and tables.html here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put scores on the field's benchmarks beside the published ones; a mean that lacks a dataset is not shown.
+
+    \b
+    Example: embedrl report runs/mmeb --out runs/mmeb/report
+    """
+    from embedrl.app.tables import console_rows, report_tables, tables_json, write_tables
+
+    tables = report_tables(paths, benchmark)
+    if out is not None:
+        write_tables(tables, out)
+    if as_json:
+        log.print_json(tables_json(tables))
+        return
+    for table in tables:
+        columns, rows, footnotes = console_rows(table)
+        log.table(table.title, columns, rows)
+        for note in footnotes:
+            log.info(note)
+
+
 @app.command()
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their metrics files.")],
@@ -312,7 +338,9 @@ def search_index(
     embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
     opened = Index.open(index, embedder=embeds)
     found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=modalities(modality))
-    _show(found, as_json)
+    from embedrl.app.listing import show
+
+    show(found, as_json=as_json)
 
 
 @app.command("similar")
@@ -334,7 +362,9 @@ def similar_items(
     from embedrl.index.search import similar
 
     found = similar(Index.open(index), key, think=think, top=top, min_score=min_score, modality=modalities(modality))
-    _show(found, as_json)
+    from embedrl.app.listing import show
+
+    show(found, as_json=as_json)
 
 
 @app.command()
@@ -352,20 +382,6 @@ def doctor() -> None:
     )
     if any(not check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def _show(found: "SearchResult", as_json: bool) -> None:
-    from embedrl.app.listing import HIT_COLUMNS, hit_rows
-
-    if as_json:
-        log.print_json(found.model_dump(mode="json"))
-        return
-    if found.query_tcot_failure:
-        log.warn(f"the Reasoner wrote no T-CoT of the query ({found.query_tcot_failure}); it was embedded as it is")
-    if found.hits:
-        log.table("Found, best first", HIT_COLUMNS, hit_rows(found.hits))
-    else:
-        log.info("nothing was found")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,24 @@
 
 from collections.abc import Sequence
 
+from embedrl import log
 from embedrl.index.failures import Failure
-from embedrl.index.search import Hit
+from embedrl.index.search import Hit, SearchResult
 
 HIT_COLUMNS = ("score", "modality", "key", "path", "answer", "evidence")
+
+
+def show(found: SearchResult, *, as_json: bool) -> None:
+    """Print what a search found, as a table or as JSON."""
+    if as_json:
+        log.print_json(found.model_dump(mode="json"))
+        return
+    if found.query_tcot_failure:
+        log.warn(f"the Reasoner wrote no T-CoT of the query ({found.query_tcot_failure}); it was embedded as it is")
+    if found.hits:
+        log.table("Found, best first", HIT_COLUMNS, hit_rows(found.hits))
+    else:
+        log.info("nothing was found")
 
 
 def hit_rows(hits: Sequence[Hit]) -> list[tuple[str, ...]]:

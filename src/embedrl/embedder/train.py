@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_model
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
@@ -64,6 +65,15 @@ class EmbedderModule(InputModule):
         self.model.save_pretrained(output_path, safe_serialization=safe_serialization)
 
 
+class _Trainer(SentenceTransformerTrainer):
+    """Goes on from a checkpoint of our one module, which is not built from a folder alone."""
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        module = self.model[0]
+        assert isinstance(module, EmbedderModule)
+        load_model(module.model, Path(checkpoint_path) / "model.safetensors")
+
+
 class InOrder(DefaultBatchSampler):
     """Batches in the order of the dataset: whoever made the rows has put hard negatives together and duplicates apart."""
 
@@ -108,7 +118,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
     )
     steps = sum(len(pairs) // arguments.per_device_train_batch_size for pairs in rows.values())
     with progress(steps, "embedder") as bar:
-        trainer = SentenceTransformerTrainer(
+        trainer = _Trainer(
             model=model,
             args=arguments,
             train_dataset=data,

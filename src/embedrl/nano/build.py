@@ -1,4 +1,4 @@
-"""Build the nano models from nothing: tokenizer, sight, Reasoner, Embedder.
+"""Build the nano models from nothing: tokenizer, sight, Reasoner before RL, Embedder.
 
 Each stage keeps its result in the run folder and is skipped when it is there, so a killed build goes on where it stopped.
 """
@@ -90,7 +90,7 @@ def build_embedder(recipe: EmbedderRecipe) -> Path:
 
 
 def main() -> None:
-    """Rebuild both models with the shipped recipes and put them where the package finds them (`make nano`)."""
+    """Rebuild both models with the shipped recipes and put them where the package finds them (`make nano`, which then goes on to RL)."""
     recipes = Path("recipes/nano")
     reasoner = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
     embedder = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={reasoner}"], EmbedderRecipe))
