@@ -206,8 +206,8 @@ def evaluate_on_world(
 
 @app.command("compare")
 def compare_reasoners(
-    before: Annotated[str, typer.Option(help="The Reasoner before: a name or a model folder.")] = "nano-sft",
-    after: Annotated[str, typer.Option(help="The Reasoner after.")] = "nano",
+    after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")],
+    before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
@@ -217,7 +217,7 @@ def compare_reasoners(
     """Show case by case what training changed: T-CoTs, similarity and rank, with the largest gains and the largest losses.
 
     \b
-    Example: embedrl compare --before nano-sft --after runs/nano/reasoner/model
+    Example: embedrl compare --after demo/live-rl/model
     """
     from embedrl.app import compare
 

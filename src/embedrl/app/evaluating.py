@@ -14,8 +14,8 @@ from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.world.claims import claims
 
-SYSTEMS = {"nano-sft": "before_rl", "nano": "after_rl"}
-"""What the shipped Reasoners are called in a report; another one keeps its name."""
+SYSTEMS = {"nano-sft": "before_rl"}
+"""What the shipped Reasoner is called in a report; another one keeps its name."""
 
 
 def evaluate_world(reasoner: str | None, embedder: str, out: Path, *, num_queries: int = 32, pool_size: int = 256, seed: int = 0) -> Report:

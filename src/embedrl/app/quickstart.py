@@ -32,7 +32,7 @@ from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
 
 NUM_HITS = 4
 LIVE_STEPS = 24
-REASONERS = {"before_rl": "nano-sft", "after_rl": "nano"}
+REASONERS = {"before_rl": "nano-sft"}
 ABOUT = (
     "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
     "detail. The Reasoner and the Embedder are nano models of a few million weights; everything ran on this machine."

@@ -90,7 +90,7 @@ def build_embedder(recipe: EmbedderRecipe) -> Path:
 
 
 def main() -> None:
-    """Rebuild both models with the shipped recipes and put them where the package finds them (`make nano`, which then goes on to RL)."""
+    """Rebuild both models with the shipped recipes and put them where the package finds them (`make nano`)."""
     recipes = Path("recipes/nano")
     reasoner = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
     embedder = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={reasoner}"], EmbedderRecipe))
