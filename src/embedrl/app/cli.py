@@ -74,15 +74,16 @@ def _embedrl(
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
     seed: Seed = 0,
+    live_steps: Annotated[int, typer.Option(min=0, help="Also train the Reasoner with EG-RL for so many steps, and compare.")] = 0,
 ) -> None:
     """Show the whole method on generated media with the nano models, on a CPU.
 
     \b
-    Example: embedrl quickstart --out demo
+    Example: embedrl quickstart --out demo --live-steps 24
     """
     from embedrl.app import quickstart as demo
 
-    demo.quickstart(out, seed=seed)
+    demo.quickstart(out, seed=seed, live_steps=live_steps)
 
 
 @world_app.command("make")

@@ -31,7 +31,6 @@ from embedrl.rl.config import Recipe
 from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
 
 NUM_HITS = 4
-LIVE_STEPS = 24
 REASONERS = {"before_rl": "nano-sft"}
 ABOUT = (
     "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
@@ -62,7 +61,7 @@ def quickstart(
     seed: int = 0,
     reasoners: Mapping[str, str] | None = None,
     embedder: str = "nano",
-    live_steps: int = LIVE_STEPS,
+    live_steps: int = 0,
     tasks: Sequence[str] | None = None,
     num_queries: int = 20,
     pool_size: int = 256,
@@ -70,8 +69,8 @@ def quickstart(
 ) -> Report:
     """Make a library of media files, train with RL, evaluate on held-out tasks, index and search; write the report into `out`.
 
-    `reasoners` maps the name of a system to the name of a Reasoner; the last one also reads the library. "before_rl" is
-    trained for `live_steps` steps of EG-RL (0: not at all) and takes part as "live_rl". `num_queries` and `pool_size` hold
+    `reasoners` maps the name of a system to the name of a Reasoner; the last one also reads the library. With
+    `live_steps`, "before_rl" is trained for so many steps of EG-RL and takes part as "live_rl". `num_queries` and `pool_size` hold
     for each of the tasks (all by default). A library or a finished live run that is already there is used as it is.
     """
     started = time.perf_counter()

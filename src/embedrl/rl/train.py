@@ -8,6 +8,7 @@ resumed run sees exactly what it missed.
 import copy
 import math
 import random
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             f"2 x family_size={config.family_size} x num_generations={group_size} rollouts each"
         )
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
-    with progress(arguments.max_steps, "reasoner") as bar:
+    with progress(arguments.max_steps, "reasoner") as bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)  # TRL uses the old name
         trainer = GRPOTrainer(
             model=reasoner.model,
             args=arguments,
@@ -77,7 +79,9 @@ def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
         "shuffle_dataset": False,  # the order is laid out by `order`
     }
     try:
-        return GRPOConfig(output_dir=str(config.out / "checkpoints"), **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
+            return GRPOConfig(output_dir=str(config.out / "checkpoints"), **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
 
