@@ -18,7 +18,7 @@ class RewardConfig(BaseModel):
     """τ_n of the margin: small values look at the nearest negative only."""
     weighted_negatives: bool = True
     """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
-    process_value: Literal["one", "margin"] = "one"
+    process_value: Literal["one", "margin"] = "margin"
     """What a right choice of the judge is worth."""
     format: Literal["evidence", "tags"] = "evidence"
     """A T-CoT must parse and its evidence must hold, or it must parse only (the released code)."""
