@@ -48,7 +48,6 @@ def test_thinking_uses_the_tcots_of_both_sides(index: Index):
     assert thought.query_tcot is not None and plain.query_tcot is None
     assert str(thought.hits[0].path) == "blue.png"
     assert thought.hits[0].score > 2 * max(hit.score for hit in plain.hits if hit.key == thought.hits[0].key)
-    assert thought.timings.reason_s > 10 * plain.timings.reason_s
 
 
 def test_a_query_without_a_tcot_is_still_searched(index: Index):

@@ -8,11 +8,11 @@ from html import escape
 
 import PIL.Image
 
-from embedrl.data.evidence import Verification, mark_keywords
+from embedrl.data.evidence import Verification, mark_keywords, verify
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Box, Evidence, TCoT
 from embedrl.media.content import Frames, Page, Text, Video
-from embedrl.media.decode import load_visual
+from embedrl.media.decode import count_frames, load_visual
 
 MAX_SIDE = {"image": 480, "page": 760, "frame": 240}
 """Pictures are embedded no larger than this, in pixels."""
@@ -32,6 +32,11 @@ class Side:
     """Cosine to the query, for a hit."""
     is_right: bool = False
     """Whether it is known to be the right answer."""
+
+
+def checked_side(item: Item, tcot: TCoT | None) -> Side:
+    """Make a Side whose evidence is checked against its item. Raises MediaError."""
+    return Side(item, tcot, verify(tcot.evidence, item, count_frames(item.visual)) if tcot else None)
 
 
 @dataclass(frozen=True)

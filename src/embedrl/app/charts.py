@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import fmean
 from typing import Any
 
 SYSTEM_LABELS = {
@@ -92,15 +93,25 @@ def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, win
     """Draw one small chart per figure (name in the metrics -> label): a dot a step, and the mean of up to `window` steps."""
     charts = []
     for name, label in names.items():
-        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        points = series(rows, name)
         if len(points) >= 2:
             charts.append(f"<section><h3>{escape(label)}</h3>{_curve(points, label, window)}</section>")
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
+def series(rows: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+    """Return (step, value) of one figure, of the reports that have it."""
+    return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Return at each place the mean of the last `window` values, or of as many as there are."""
+    return [fmean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
+
+
 def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> str:
     values = [value for _, value in points]
-    means = [sum(part) / len(part) for part in (values[max(0, end - window) : end] for end in range(1, len(values) + 1))]
+    means = running_mean(values, window)
     low, high = min(values), max(values)
     first, last = points[0][0], points[-1][0]
 
@@ -131,7 +142,7 @@ def tcot_table(systems: Mapping[str, Any]) -> str:
             unit = "" if figure == "tcot_tokens" else " %"
             cells.append(f"<td>{scale * row['value']:.1f}{unit}<small>{span(row, scale)}</small></td>" if row else _NONE)
         rows.append(f"<tr><td>{escape(system_label(name))}</td>{''.join(cells)}</tr>")
-    return _table(["T-CoTs", *(TCOT_FIGURES[name] for name in figures)], rows) if rows else ""
+    return table(["T-CoTs", *(TCOT_FIGURES[name] for name in figures)], rows) if rows else ""
 
 
 def task_table(report: Mapping[str, Any], figure: str = "hit@1") -> str:
@@ -144,12 +155,13 @@ def task_table(report: Mapping[str, Any], figure: str = "hit@1") -> str:
         rows.append(
             f"<tr><td>{escape(task)}<small>{pool['num_queries']} queries, {pool['num_candidates']} candidates</small></td>{cells}</tr>"
         )
-    return _table(["Task", *(escape(system_label(name)) for name in systems)], rows)
+    return table(["Task", *(escape(system_label(name)) for name in systems)], rows)
 
 
 _NONE = "<td>\u2013</td>"
 
 
-def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+def table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    """Render a table that scrolls sideways; heads and rows are HTML."""
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

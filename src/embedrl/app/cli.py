@@ -331,6 +331,7 @@ def search_index(
     Example: embedrl search "a small red star" --index library --top 5 --modality image
     """
     content = query_content(text, image, video)
+    from embedrl.app.listing import show
     from embedrl.app.models import load_embedder, load_reasoner
     from embedrl.index.index import Index
     from embedrl.index.search import search
@@ -339,8 +340,6 @@ def search_index(
     embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
     opened = Index.open(index, embedder=embeds)
     found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=modalities(modality))
-    from embedrl.app.listing import show
-
     show(found, as_json=as_json)
 
 
@@ -359,12 +358,11 @@ def similar_items(
     \b
     Example: embedrl similar 3fa94c --index library
     """
+    from embedrl.app.listing import show
     from embedrl.index.index import Index
     from embedrl.index.search import similar
 
     found = similar(Index.open(index), key, think=think, top=top, min_score=min_score, modality=modalities(modality))
-    from embedrl.app.listing import show
-
     show(found, as_json=as_json)
 
 

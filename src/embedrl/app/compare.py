@@ -5,17 +5,15 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from embedrl.app.cards import Side, content, tcot_block
+from embedrl.app.cards import Side, checked_side, content, tcot_block
 from embedrl.app.charts import number
 from embedrl.app.html import render_page, write_html
 from embedrl.app.models import load_embedder, load_reasoner
-from embedrl.data.evidence import verify
 from embedrl.data.tcot import TCoT
 from embedrl.evaluate.compare import Case, Change, case_row, compare, extremes
 from embedrl.evaluate.evaluate import Outcome, evaluate
 from embedrl.evaluate.report import write_report
 from embedrl.evaluate.world import world_tasks
-from embedrl.media.decode import count_frames
 
 NUM_SHOWN = 3
 COLUMNS = ("task", "cosine", "rank", "dropped", "added")
@@ -82,9 +80,12 @@ def case_card(case: Case) -> str:
 
 
 def _change(title: str, change: Change) -> str:
+    def shown(outcome: Outcome | None) -> Side:
+        return checked_side(change.item, outcome if isinstance(outcome, TCoT) else None)
+
     sides = "".join(
         f'<div><p class="label">{title}, {when}</p>{content(side)}{tcot_block(side)}</div>'
-        for when, side in (("before", _side(change, change.before)), ("after", _side(change, change.after)))
+        for when, side in (("before", shown(change.before)), ("after", shown(change.after)))
     )
     edits = "".join(
         f'<p class="edits"><span class="label">{name}</span> {"; ".join(f"<{tag}>{escape(run)}</{tag}>" for run in runs)}</p>'
@@ -92,9 +93,3 @@ def _change(title: str, change: Change) -> str:
         if runs
     )
     return f'<div class="beforeafter">{sides}</div>{edits}'
-
-
-def _side(change: Change, outcome: Outcome | None) -> Side:
-    if not isinstance(outcome, TCoT):
-        return Side(change.item)
-    return Side(change.item, outcome, verify(outcome.evidence, change.item, count_frames(change.item.visual)))

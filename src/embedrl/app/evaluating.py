@@ -14,17 +14,18 @@ from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.world.claims import claims
 
-SYSTEMS = {"nano-sft": "before_rl"}
-"""What the shipped Reasoner is called in a report; another one keeps its name."""
+SHIPPED = {"before_rl": "nano-sft"}
+"""The shipped Reasoners, by what a report calls them; another one keeps its name."""
 
 
 def evaluate_world(reasoner: str | None, embedder: str, out: Path, *, num_queries: int = 32, pool_size: int = 256, seed: int = 0) -> Report:
     """Evaluate one Reasoner (None: no T-CoTs but the true ones) on the held-out split; write report.json and report.html into `out`."""
     started = time.perf_counter()
     embeds = load_embedder(embedder)
-    reasoners = {SYSTEMS.get(reasoner, reasoner): load_reasoner(reasoner)} if reasoner else {}
-    systems = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, reasoners)
-    report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
+    systems = {name: system for system, name in SHIPPED.items()}
+    reasoners = {systems.get(reasoner, reasoner): load_reasoner(reasoner)} if reasoner else {}
+    results = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, reasoners)
+    report = make_report(results, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
     return report

@@ -3,26 +3,27 @@
 import math
 
 import numpy as np
+import torch
 
 from embedrl import log
 from embedrl.app.train_reasoner import local_reasoner, make_scorer
-from embedrl.data.tcot import TCoT, render
 from embedrl.errors import ConfigError
+from embedrl.evaluate.compare import text
 from embedrl.rl.config import Recipe
 from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality
-from embedrl.rl.judge import ask, list_candidates
 from embedrl.rl.rollouts import Rollout
 from embedrl.world.tasks import make_families
 
 
 def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> list[Fidelity]:
     """Score batches as the recipe's run would, one task at a time, and correlate every reward with the T-CoTs' quality."""
+    torch.manual_seed(seed)  # rollouts are sampled
     group_size = recipe.trainer.get("num_generations", 8)
     made = make_families("rl", seed, num_families, recipe.family_size)
     reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
     pairs = [row.pair for row in made]
     scorer = make_scorer(recipe, pairs, num_frames=reasoner.settings.budget.num_frames)
-    judge = scorer.judge or reasoner
+    scorer.judge = scorer.judge or reasoner  # its verdicts are measured even where the recipe does not count them
     per_batch = num_families * recipe.family_size
     values: dict[str, list[np.ndarray]] = {}
     qualities: list[float] = []
@@ -33,12 +34,9 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
                 (place, is_query) for place in range(start, start + per_batch) for is_query in (True, False) for _ in range(group_size)
             ]
             items = [pairs[place].query if is_query else pairs[place].target for place, is_query in sides]
-            outcomes = reasoner.reason(items)
-            texts = [render(outcome) if isinstance(outcome, TCoT) else outcome.text for outcome in outcomes]
-            rollouts = [Rollout(place, is_query, text) for (place, is_query), text in zip(sides, texts, strict=True)]
+            rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, reasoner.reason(items), strict=True)]
             scores = scorer.score(rollouts, seed=str(start))
-            listings = list_candidates(scores.similarity, scores.rows, scores.tcots, scorer.config, str(start))
-            for name, value in alternatives(scores, ask(judge, listings, scores.tcots, scores.rows.own)).items():
+            for name, value in alternatives(scores).items():
                 values.setdefault(name, []).append(value)
             truths = [made[place].query_truth if is_query else made[place].target_truth for place, is_query in sides]
             qualities += [quality(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]

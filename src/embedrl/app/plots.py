@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from embedrl.app.charts import running_mean, series
 from embedrl.config import METRICS, read_metrics
 from embedrl.errors import ConfigError, StoreError
 
@@ -34,12 +35,11 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = (),
         panel.set_visible(False)
     for panel, name in zip(panels.flat, chosen, strict=False):
         for label, rows in tables.items():
-            points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+            points = series(rows, name)
             if not points:
                 continue
             steps, values = zip(*points, strict=True)
-            means = [sum(part) / len(part) for part in (values[max(0, end - window) : end] for end in range(1, len(values) + 1))]
-            colour = panel.plot(steps, means, linewidth=1.8, label=label)[0].get_color()
+            colour = panel.plot(steps, running_mean(values, window), linewidth=1.8, label=label)[0].get_color()
             panel.plot(steps, values, ".", markersize=3, alpha=0.35, color=colour)
         panel.set_title(name, fontsize=10)
         panel.set_xlabel("step", fontsize=9)
@@ -58,4 +58,4 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = (),
 
 
 def _changes(tables: Iterable[list[dict[str, float]]], name: str) -> bool:
-    return len({row[name] for rows in tables for row in rows if row.get(name) is not None}) > 1
+    return len({value for rows in tables for _, value in series(rows, name)}) > 1

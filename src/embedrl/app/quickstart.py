@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embedrl import log
-from embedrl.app.cards import Search, Side
-from embedrl.app.evaluating import evaluate_systems
+from embedrl.app.cards import Search, Side, checked_side
+from embedrl.app.evaluating import SHIPPED, evaluate_systems
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.app.train_reasoner import train_reasoner
 from embedrl.config import METRICS, read_metrics
-from embedrl.data.evidence import verify
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT
 from embedrl.errors import StoreError
 from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.world import world_tasks
@@ -25,13 +23,11 @@ from embedrl.index.ingest import ingest
 from embedrl.index.reading import read_item
 from embedrl.index.row import Modality
 from embedrl.index.search import Hit, search, similar
-from embedrl.media.decode import count_frames
 from embedrl.media.store import DEFAULT, walk, write_bytes
 from embedrl.rl.config import Recipe
 from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
 
 NUM_HITS = 4
-REASONERS = {"before_rl": "nano-sft"}
 ABOUT = (
     "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
     "detail. The Reasoner and the Embedder are nano models of a few million weights; everything ran on this machine."
@@ -75,7 +71,7 @@ def quickstart(
     """
     started = time.perf_counter()
     embeds = load_embedder(embedder)
-    names = dict(reasoners or REASONERS)
+    names = dict(reasoners or SHIPPED)
     curve: list[dict[str, float]] = []
     if live_steps:
         run = live_recipe(out / "live-rl", names["before_rl"], embedder, live_steps, seed)
@@ -143,7 +139,7 @@ def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds,
             modality=[direction.modality],
         )
         hits = tuple(_shown(index, hit, _place(folder, pair.target)) for hit in result.hits)
-        searches.append(Search(direction.title, _query(pair.query, result.query_tcot), hits))
+        searches.append(Search(direction.title, checked_side(pair.query, result.query_tcot), hits))
         first = first or next((hit for hit in result.hits if hit.modality == "image"), None)
     if first is not None:
         alike = similar(index, first.key, top=NUM_HITS, modality=["image"])
@@ -191,12 +187,6 @@ def _place(folder: Path, item: Item) -> Path | None:
     """Return the file in which an item lies in the library."""
     path = item.visual.path if item.visual else _text_file(folder, item)
     return path.resolve() if path else None
-
-
-def _query(item: Item, tcot: TCoT | None) -> Side:
-    if tcot is None:
-        return Side(item)
-    return Side(item, tcot, verify(tcot.evidence, item, count_frames(item.visual)))
 
 
 def _shown(index: Index, hit: Hit, right: Path | None) -> Side:

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from embedrl.app import charts
 from embedrl.app.html import render_page, write_html
 from embedrl.errors import ConfigError
 from embedrl.evaluate.mmeb import MMEB_V2
@@ -180,14 +181,13 @@ def _section(table: ScoreTable) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+    return charts.table([escape(name) for name in heads], body)
 
 
 def _charts(table: ScoreTable) -> str:
     """Draw a small chart per column: a bar for each system that has it."""
-    charts = []
+    panels = []
     for column in table.benchmark.columns:
         bars = [
             _bar(label, found.values[column], place < table.num_own)
@@ -195,8 +195,8 @@ def _charts(table: ScoreTable) -> str:
             if column in found.values
         ]
         if bars:
-            charts.append(f"<section><h3>{escape(column)}</h3>{''.join(bars)}</section>")
-    return f'<div class="charts">{"".join(charts)}</div>'
+            panels.append(f"<section><h3>{escape(column)}</h3>{''.join(bars)}</section>")
+    return f'<div class="charts">{"".join(panels)}</div>'
 
 
 def _bar(label: str, value: float, is_own: bool) -> str:

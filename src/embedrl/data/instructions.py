@@ -25,6 +25,12 @@ CAPTION = {
     "page": "Find a caption for the page.",
 }
 """For queries that are one visual part."""
+ANSWER = {
+    "image": "Answer the question about the picture.",
+    "video": "Answer the question about the clip.",
+    "page": "Answer the question about the page.",
+}
+"""For queries that are a question about a visual part, by its kind."""
 CHANGE = "Find the picture after this change."
 """For a picture or page with text."""
 MOMENT = "Find the moment that is named."

@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel, ProcessorMixin
 from embedrl.backbone import SETTINGS, load, save_bf16, token_side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.inputs import EmbedderInput, build, collate
+from embedrl.embedder.inputs import EmbedderInput, Seen, build, collate
 from embedrl.errors import ConfigError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 
@@ -42,9 +42,9 @@ class Embedder:
         save_bf16(self.model, self.processor, folder)
         (folder / SETTINGS).write_text(self.budget.model_dump_json(indent=2) + "\n", "utf-8")
 
-    def build(self, item: Item, tcot: TCoT | None, *, show_media: bool = True) -> EmbedderInput:
+    def build(self, item: Item, tcot: TCoT | None, *, show_media: bool = True, seen: Seen | None = None) -> EmbedderInput:
         """Build one item's input within this model's pixel budget."""
-        return build(item, tcot, self.budget, self.factor, show_media=show_media)
+        return build(item, tcot, self.budget, self.factor, show_media=show_media, seen=seen)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
@@ -52,7 +52,7 @@ class Embedder:
             raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
         built = [self.build(item, tcot) for item, tcot in zip(items, tcots, strict=True)]
         vectors = np.zeros((len(built), self.dim), np.float32)
-        for rows in self._batches(built):
+        for rows in batches([self.length(one) for one in built], [1] * len(built), self.batch_tokens):
             vectors[rows] = self.encode([built[row] for row in rows]).float().cpu().numpy()
         return vectors
 
@@ -62,21 +62,27 @@ class Embedder:
         batch = {name: value.to(self.model.device) for name, value in collate(self.processor, inputs).items()}
         return pool(self.model, batch)
 
-    def _batches(self, built: Sequence[EmbedderInput]) -> list[list[int]]:
-        """Group rows of similar length, visual tokens included, so that a padded batch stays under `batch_tokens`."""
-        lengths = [self.length(one) for one in built]
-        batches: list[list[int]] = []
-        for row in sorted(range(len(built)), key=lambda row: (lengths[row], row)):
-            if batches and (len(batches[-1]) + 1) * lengths[row] <= self.batch_tokens:
-                batches[-1].append(row)
-            else:
-                batches.append([row])
-        return batches
-
     def length(self, built: EmbedderInput) -> int:
         """Estimate the number of tokens of an input."""
         chars = sum(len(part.get("text", "")) for part in built.messages[0]["content"])
         return built.visual_tokens(self.factor) + chars // _CHARS_PER_TOKEN
+
+
+def batches(lengths: Sequence[int], sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Group entries of similar length, each of `sizes` rows, so that a padded batch stays under `batch_tokens`.
+
+    Returns places, each once; an entry that is too large stands alone.
+    """
+    grouped: list[list[int]] = []
+    held = 0
+    for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
+        if grouped and (held + sizes[place]) * lengths[place] <= batch_tokens:
+            grouped[-1].append(place)
+            held += sizes[place]
+        else:
+            grouped.append([place])
+            held = sizes[place]
+    return grouped
 
 
 def pool(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -44,30 +44,39 @@ class EmbedderInput:
         return (stills + clips) // factor**2
 
 
-def build(item: Item, tcot: TCoT | None, budget: VisualBudget, factor: int, *, show_media: bool = True) -> EmbedderInput:
-    """Build the input of one item. `show_media=False` leaves the pictures out (training only). Raises MediaError."""
+Seen = tuple[PIL.Image.Image | Frames, ...]
+
+
+def look(item: Item, budget: VisualBudget) -> Seen:
+    """Decode the visual parts of an item, in order. Raises MediaError."""
+    return tuple(load_visual(part, num_frames=budget.num_frames) for part in item.content if not isinstance(part, Text))
+
+
+def build(
+    item: Item, tcot: TCoT | None, budget: VisualBudget, factor: int, *, show_media: bool = True, seen: Seen | None = None
+) -> EmbedderInput:
+    """Build the input of one item. `show_media=False` leaves the pictures out (training only). Raises MediaError.
+
+    `seen` is what `look` returned, for an item that is built several times.
+    """
     parts: list[dict[str, Any]] = []
     images: list[PIL.Image.Image] = []
     videos: list[Frames] = []
-    first: PIL.Image.Image | Frames | None = None
+    shown = (look(item, budget) if seen is None else seen) if show_media else ()
 
-    for part in item.content if show_media else ():
-        if isinstance(part, Text):
-            continue
-        seen = load_visual(part, num_frames=budget.num_frames)
-        first = first or seen
-        if isinstance(seen, Frames):
+    for visual in shown:
+        if isinstance(visual, Frames):
             parts.append({"type": "video"})
-            videos.append(Frames(tuple(fit(frame, budget.frame, factor) for frame in seen.images), seen.times_s))
+            videos.append(Frames(tuple(fit(frame, budget.frame, factor) for frame in visual.images), visual.times_s))
         else:
             parts.append({"type": "image"})
-            images.append(fit(seen, budget.image, factor))
+            images.append(fit(visual, budget.image, factor))
     text = " ".join(filter(None, [item.instruction, item.text[: budget.max_text_chars]]))
     parts.append({"type": "text", "text": f"{neutralise(text)}\n"})
     if tcot is not None:
         head, tail = render_parts(tcot)
         parts.append({"type": "text", "text": head})
-        for picture in evidence_pictures(first, tcot):
+        for picture in evidence_pictures(shown[0] if shown else None, tcot):
             parts.append({"type": "image"})
             images.append(fit(picture, budget.crop, factor))
         parts.append({"type": "text", "text": f"{tail}\n"})

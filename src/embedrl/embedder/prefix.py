@@ -15,16 +15,22 @@ from torch import Tensor
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.embedder import Embedder
-from embedrl.embedder.inputs import EmbedderInput, collate
+from embedrl.embedder.embedder import Embedder, batches
+from embedrl.embedder.inputs import EmbedderInput, collate, look
 
 
 def embed_groups(embedder: Embedder, items: Sequence[Item], tcots: Sequence[Sequence[TCoT | None]]) -> list[np.ndarray]:
     """Return for each item float32 (its number of T-CoTs, dim), unit length, in order. Equal T-CoTs are encoded once."""
     distinct = [list(dict.fromkeys(group)) for group in tcots]
-    built = [[embedder.build(item, tcot) for tcot in group] for item, group in zip(items, distinct, strict=True)]
+    built: list[list[EmbedderInput]] = []
+    for item, group in zip(items, distinct, strict=True):
+        seen = look(item, embedder.budget) if group else ()
+        built.append([embedder.build(item, tcot, seen=seen) for tcot in group])
     vectors: list[np.ndarray] = [np.zeros((0, embedder.dim), np.float32)] * len(items)
-    for batch in _batches(embedder, built):
+    filled = [number for number, group in enumerate(built) if group]
+    lengths, sizes = [max(map(embedder.length, built[number])) for number in filled], [len(built[number]) for number in filled]
+    for places in batches(lengths, sizes, embedder.batch_tokens):
+        batch = [filled[place] for place in places]
         found = encode_groups(embedder, [built[number] for number in batch]).float().cpu().numpy()
         starts = accumulate((len(built[number]) for number in batch), initial=0)
         for number, start in zip(batch, starts, strict=False):
@@ -121,19 +127,3 @@ def _pictures(batch: dict[str, Tensor], grid_name: str, pixels_name: str, wanted
         return {}
     grid = batch[grid_name]
     return {grid_name: grid[wanted_I], pixels_name: batch[pixels_name][wanted_I.repeat_interleave(grid.prod(1))]}
-
-
-def _batches(embedder: Embedder, built: Sequence[Sequence[EmbedderInput]]) -> list[list[int]]:
-    """Group groups of similar length, so that what is padded and held at once stays under `embedder.batch_tokens`."""
-    lengths = [max(embedder.length(one) for one in group) if group else 0 for group in built]
-    batches: list[list[int]] = []
-    held = 0
-    for number in sorted((number for number, group in enumerate(built) if group), key=lambda number: (lengths[number], number)):
-        rows = held + len(built[number])
-        if batches and rows * lengths[number] <= embedder.batch_tokens:
-            batches[-1].append(number)
-            held = rows
-        else:
-            batches.append([number])
-            held = len(built[number])
-    return batches

@@ -8,7 +8,7 @@ from typing import Any
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError
-from embedrl.evaluate.evaluate import Outcome, SystemResult
+from embedrl.evaluate.evaluate import Outcome, SystemResult, best_target
 from embedrl.evaluate.task import Modality, RetrievalTask
 
 
@@ -53,10 +53,11 @@ def compare(tasks: Sequence[RetrievalTask], before: SystemResult, after: SystemR
     for task, one, other in zip(tasks, before.tasks, after.tasks, strict=True):
         if not task.name == one.name == other.name or one.query_keys != other.query_keys:
             raise ConfigError(f"task {task.name!r}: {before.name!r} and {after.name!r} were evaluated on other queries")
+        items = task.items
         for query, relevant, *rankings in zip(task.queries, task.relevant, one.rankings, other.rankings, strict=True):
             if not relevant:
                 continue
-            target = task.items[min(relevant, key=lambda key: (-relevant[key], key))]
+            target = items[best_target(relevant)]
             cases.append(
                 Case(
                     task=task.name,

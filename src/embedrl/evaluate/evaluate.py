@@ -108,7 +108,7 @@ def evaluate(
         for query, relevant, ranking in zip(queries, task.relevant, rankings, strict=True):
             row = score_ranking([key for key, _ in ranking.top], relevant)
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
-            rows.append(row | _mean([score(key) for key in (query, *_best_target(relevant))]) if written else row)
+            rows.append(row | _mean([score(key) for key in (query, *([best_target(relevant)] if relevant else []))]) if written else row)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures))
     return SystemResult(name=name, tasks=tuple(results), tcots=written, seconds=time.perf_counter() - started)
@@ -154,8 +154,9 @@ def _batches(rows: Sequence[T], size: int) -> list[Sequence[T]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _best_target(relevant: Mapping[str, float]) -> list[str]:
-    return [min(relevant, key=lambda key: (-relevant[key], key))] if relevant else []
+def best_target(relevant: Mapping[str, float]) -> str:
+    """Return the key of the most relevant candidate; of equals, the smallest. There must be one."""
+    return min(relevant, key=lambda key: (-relevant[key], key))
 
 
 def _score_tcot(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from embedrl.data.evidence import iou
 from embedrl.data.tcot import TCoT
@@ -45,8 +44,8 @@ def quality(tcot: TCoT | None, truth: TCoT) -> float:
     return 2 * right / (stated + true) if stated + true else 0.0
 
 
-def alternatives(scores: Scores, right: torch.Tensor) -> dict[str, np.ndarray]:
-    """Return every reward, by name, that one batch of rollouts would get, each (N,). `right` is the judge's verdict."""
+def alternatives(scores: Scores) -> dict[str, np.ndarray]:
+    """Return every reward, by name, that one batch of rollouts would get, each (N,)."""
     own, negative, group = scores.rows.own, scores.rows.negative, scores.rows.group
     margins = {
         f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, own, negative, temperature=temperature)
@@ -59,11 +58,11 @@ def alternatives(scores: Scores, right: torch.Tensor) -> dict[str, np.ndarray]:
         "accuracy": scores.accuracy,
         **margins,
         **{f"outcome, {name.removeprefix('margin, ')}": rewards.outcome(scores.accuracy, value) for name, value in margins.items()},
-        "process": right,
+        "process": scores.right,
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "default": RewardConfig()}.items():
         margin = margins[f"margin, τ_n = {config.negative_temperature:g}"]
-        process = rewards.process(right, margin, config.process_value)
+        process = rewards.process(scores.right, margin, config.process_value)
         found[name] = rewards.total(scores.format, rewards.outcome(scores.accuracy, margin), process, group, config)
     return {name: value.double().numpy() for name, value in found.items()}
 

@@ -51,19 +51,17 @@ class Scores:
     accuracy: Tensor
     margin: Tensor
     outcome: Tensor
+    right: Tensor
+    """The judge's verdict: 1, 0, or NaN where it failed; 0 without a judge."""
     process: Tensor
     total: Tensor
     """NaN where a group is void."""
     local: slice
     """The rows of this rank."""
 
-    def part(self, name: str) -> Tensor:
-        """Return a tensor by name, float64 (N,)."""
-        return getattr(self, name).double()
-
 
 class Scorer:
-    """Rewards rollouts with a frozen Embedder and, if the process reward counts, a judge."""
+    """Rewards rollouts with a frozen Embedder and, unless it is None, a judge."""
 
     def __init__(
         self,
@@ -105,7 +103,8 @@ class Scorer:
     def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
         """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
         tcots = [_read(rollout.text) for rollout in rollouts]
-        valid = [self._is_valid(rollout, tcot) for rollout, tcot in zip(rollouts, tcots, strict=True)]
+        frames: dict[str, int | None] = {}
+        valid = [self._is_valid(self._item(rollout), tcot, frames) for rollout, tcot in zip(rollouts, tcots, strict=True)]
         vectors = self._embed(rollouts, tcots)
         everyone, start = _gather(list(zip(rollouts, tcots, valid, vectors, strict=True)))
         all_rollouts, all_tcots, all_valid, all_vectors = zip(*everyone, strict=True)
@@ -119,7 +118,8 @@ class Scorer:
         )
         outcome = rewards.outcome(accuracy, margin)
         here = slice(start, start + len(rollouts))
-        process = rewards.process(self._ask(similarity, rows, all_tcots, here, seed), margin, self.config.process_value)
+        right = self._ask(similarity, rows, all_tcots, here, seed)
+        process = rewards.process(right, margin, self.config.process_value)
         format = torch.tensor(all_valid).double()
         return Scores(
             rows=rows,
@@ -130,6 +130,7 @@ class Scorer:
             accuracy=accuracy,
             margin=margin,
             outcome=outcome,
+            right=right,
             process=process,
             total=rewards.total(format, outcome, process, rows.group, self.config),
             local=here,
@@ -163,12 +164,13 @@ class Scorer:
         pair = self.pairs[rollout.pair]
         return pair.query if rollout.is_query else pair.target
 
-    def _is_valid(self, rollout: Rollout, tcot: TCoT | None) -> bool:
+    def _is_valid(self, item: Item, tcot: TCoT | None, frames: dict[str, int | None]) -> bool:
+        """Say whether a T-CoT earns the format reward. `frames` remembers how many a video has, so that it is decoded once."""
         if tcot is None or self.config.format == "tags":
             return tcot is not None
-        item = self._item(rollout)
-        shown = count_frames(item.visual, num_frames=self.num_frames) if tcot.evidence.key_frames else None
-        return verify(tcot.evidence, item, shown).valid
+        if tcot.evidence.key_frames and item.key not in frames:
+            frames[item.key] = count_frames(item.visual, num_frames=self.num_frames)
+        return verify(tcot.evidence, item, frames.get(item.key)).valid
 
     def _embed(self, rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> np.ndarray:
         groups: dict[tuple[int, bool], list[int]] = {}
@@ -182,7 +184,7 @@ class Scorer:
         return vectors
 
     def _ask(self, similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], here: slice, seed: str) -> Tensor:
-        if self.judge is None or not self.config.process_weight:
+        if self.judge is None:
             return torch.zeros(len(tcots), dtype=torch.double)
         listings = list_candidates(similarity, rows, tcots, self.config, seed)
         asked = [listing if here.start <= row < here.stop else None for row, listing in enumerate(listings)]
@@ -197,7 +199,7 @@ def figures(scores: Scores) -> dict[str, float]:
     spread = 1 - (scores.similarity * same).sum(1) / same.sum(1)
     return {
         **{
-            f"reward/{name}": scores.part(name).nanmean().item()
+            f"reward/{name}": getattr(scores, name).nanmean().item()
             for name in ("format", "positive", "accuracy", "margin", "outcome", "process")
         },
         "reward/group_spread": spread.mean().item(),

@@ -9,7 +9,8 @@ import copy
 import math
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,8 +47,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             f"2 x family_size={config.family_size} x num_generations={group_size} rollouts each"
         )
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
-    with progress(arguments.max_steps, "reasoner") as bar, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)  # TRL uses the old name
+    with progress(arguments.max_steps, "reasoner") as bar, _old_names():
         trainer = GRPOTrainer(
             model=reasoner.model,
             args=arguments,
@@ -61,6 +61,14 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             batch_vision_attention(trainer.ref_model)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
     reasoner.model.eval()
+
+
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """Keep quiet about a setting that TRL still calls by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
+        yield
 
 
 def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
@@ -79,8 +87,7 @@ def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
         "shuffle_dataset": False,  # the order is laid out by `order`
     }
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
+        with _old_names():
             return GRPOConfig(output_dir=str(config.out / "checkpoints"), **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error

@@ -3,27 +3,27 @@
 import random
 from dataclasses import replace
 
-from embedrl.data.instructions import CAPTION, CHANGE, DESCRIBE, FIND, MOMENT
+from embedrl.data.instructions import ANSWER, CAPTION, CHANGE, DESCRIBE, FIND, MOMENT
 from embedrl.world.facts import Fact, Truth
 from embedrl.world.objects import PLACES, Thing
 from embedrl.world.pages import PageSpec
 
 INSTRUCTIONS: dict[str, dict[str, str]] = {
     "image_cls": {"query": "Name the object in the picture.", "target": DESCRIBE["text"]},
-    "image_qa": {"query": "Answer the question about the picture.", "target": DESCRIBE["text"]},
+    "image_qa": {"query": ANSWER["image"], "target": DESCRIBE["text"]},
     "image_i2t": {"query": CAPTION["image"], "target": DESCRIBE["text"]},
     "image_t2i": {"query": FIND["image"], "target": DESCRIBE["image"]},
     "image_composed": {"query": CHANGE, "target": DESCRIBE["image"]},
     "image_grounding": {"query": "Find the part of the picture that is named.", "target": DESCRIBE["image"]},
     "video_cls": {"query": "Name what happens in the clip.", "target": DESCRIBE["text"]},
-    "video_qa": {"query": "Answer the question about the clip.", "target": DESCRIBE["text"]},
+    "video_qa": {"query": ANSWER["video"], "target": DESCRIBE["text"]},
     "video_t2v": {"query": FIND["video"], "target": DESCRIBE["video"]},
     "video_v2t": {"query": CAPTION["video"], "target": DESCRIBE["text"]},
     "video_moment": {"query": MOMENT, "target": DESCRIBE["video"]},
     "visdoc_notes": {"query": FIND["page"], "target": DESCRIBE["page"]},
     "visdoc_table": {"query": FIND["page"], "target": DESCRIBE["page"]},
     "visdoc_chart": {"query": FIND["page"], "target": DESCRIBE["page"]},
-    "visdoc_qa": {"query": "Answer the question about the page.", "target": DESCRIBE["text"]},
+    "visdoc_qa": {"query": ANSWER["page"], "target": DESCRIBE["text"]},
 }
 _SYNONYMS = {"large": ("large", "big"), "small": ("small", "tiny")}
 _LEADS = {"image": ("", "a picture of ", "there is "), "video": ("", "a clip in which ", "watch how ")}
@@ -59,7 +59,7 @@ def edit_request(rng: random.Random, before: Thing, after: Thing, attribute: str
 
 def page_request(rng: random.Random, page: PageSpec, rows: tuple[int, ...]) -> tuple[str, Truth]:
     """Ask for the page with the named rows. Returns the text and its facts as they stand in it."""
-    facts = tuple(replace(page.truth().facts[row], box=None, keyword=" ".join(page.rows[row]), salience=1.0) for row in rows)
+    facts = tuple(replace(page.truth().facts[row], box=None, keyword=" ".join(page.rows[row])) for row in rows)
     told = " and ".join(fact.keyword or "" for fact in facts)
     lead = rng.choice(("the {} with {}", "{} page, {}", "which {} has {}?"))
     return lead.format(f"{page.topic} {page.kind}", told), Truth(facts, f"{page.topic} {page.kind}", "page")

@@ -7,9 +7,6 @@ from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources.row import ProblemKind, RowError
 from embedrl.media.content import Content, Image, Page, Text, Video
 
-ANSWER = {"video": "Answer the question about the clip.", "page": "Answer the question about the page."}
-"""For queries that are a question about a visual part, by its kind."""
-
 _PLACEHOLDER = re.compile(r"<\|(?:(?:image|video)(?:_\d{1,4}|_pad)?|vision_start|vision_end)\|>|<(?:image|video)>")
 
 
