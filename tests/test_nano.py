@@ -39,17 +39,16 @@ def test_tokens_under_print_say_the_word() -> None:
     assert (labels[..., INDEX["bar"]] > 0).any()
 
 
-def test_answers_come_first_then_whole_tcots_then_habits() -> None:
-    examples = SFTExamples(0, 60, 2, num_answers=20, num_clean=20)
+def test_answers_come_first_then_what_the_annotator_writes() -> None:
+    examples = SFTExamples(0, 60, 2, num_answers=20)
     texts = [examples[index].completion for index in range(120)]
     assert not any("<thinking>" in text for text in texts[:40]) and all(
         example.prompt.images for example in map(examples.__getitem__, range(40))
     )
-    habits = [text for text in texts[80:] if "<thinking>" in text]
-    assert sum("<thinking>" in text for text in texts[40:80]) >= 30 and habits
-    assert any(remark in text for text in habits for remark in REMARKS) and not any(
-        remark in text for text in texts[:80] for remark in REMARKS
-    )
+    tcots = [text for text in texts[40:] if "<thinking>" in text]
+    remarked = [any(remark in text for remark in REMARKS) for text in tcots]
+    assert len(tcots) >= 50 and any(remarked) and not all(remarked)
+    assert set(texts[40:]) - set(tcots) <= {"yes", "no", "1", "2", "3", "4", "5", "6"}
 
 
 def test_heads_point_along_the_words_and_only_the_angle_counts() -> None:

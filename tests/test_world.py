@@ -51,12 +51,27 @@ def test_the_annotator_keeps_its_stated_rates() -> None:
     rng, habits = random.Random(0), Habits()
     sides = [draw_family("image_t2i", "train", rng, num_variants=0)[0][1] for _ in range(600)]
     written = [side.annotated(rng) for side in sides]
+    hasty = 1 - habits.careful
     sized = sum("large" in tcot.answer or "small" in tcot.answer for tcot in written) / len(written)
-    assert abs(sized - (1 - habits.forgets_size)) < 0.08
-    remarked = sum(tcot.thinking.count(".") > 1 for tcot in written) / len(written)
-    assert abs(remarked - habits.remarks) < 0.08
+    assert abs(sized - (1 - hasty * habits.forgets_size)) < 0.06
+    remarked = [(tcot.thinking.count("."), tcot.rethink.count(".")) for tcot in written]
+    assert set(remarked) == {(1, 1), (2, 2)} and abs(remarked.count((2, 2)) / len(written) - hasty * habits.remarks) < 0.06
+    whole = sum(len(tcot.evidence.boxes) == len(side.seen.facts) for tcot, side in zip(written, sides, strict=True)) / len(written)
+    assert abs(whole - (1 - hasty * habits.stops_half_way)) < 0.06
     right, made, true = map(sum, zip(*(claims(tcot, side.truth) for tcot, side in zip(written, sides, strict=True)), strict=True))
-    assert right / made > 0.95 and 0.4 < right / true < 0.85
+    assert 0.97 < right / made < 1 and abs(right / true - (1 - hasty * habits.stops_half_way * 0.4)) < 0.06
+
+
+def test_a_careful_annotator_writes_the_truth_and_a_hasty_one_half_of_it() -> None:
+    family = draw_family("image_composed", "train", random.Random(1), num_variants=0)
+    for side in family[0]:
+        assert side.annotated(random.Random(0), Habits(careful=1)) == side.truth
+        hasty = side.annotated(random.Random(0), Habits(0, 1, 1, 1, 1, 0, mistake=0))
+        count = (len(side.seen.facts) + 1) // 2
+        assert hasty.evidence.boxes == side.truth.evidence.boxes[:count] and count < len(side.seen.facts)
+        assert hasty.answer == ", ".join(f"{fact.get('colour')} {fact.get('shape')}" for fact in side.wanted.facts[:count])
+        mistaken = side.annotated(random.Random(0), Habits(0, 0, 0, 0, 0, 0, mistake=1))
+        assert mistaken.evidence == side.truth.evidence and mistaken.answer != side.truth.answer
 
 
 def test_claims_are_checked_by_hand() -> None:

@@ -38,7 +38,7 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
     model, processor = _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from)[:2]
     model.model.visual.requires_grad_(False)
     arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
-    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_answers=recipe.num_answers, num_clean=recipe.num_clean)
+    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_answers=recipe.num_answers)
     reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
     settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
     LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")

@@ -26,36 +26,34 @@ EMBEDDER_BUDGET = VisualBudget(
 )
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
-_SIGHTS = {"image": 0.6, "video": 0.2, "visdoc": 0.2}
-_KINDS = {"image": 0.44, "video": 0.2, "visdoc": 0.12, "text": 0.18, "judge": 0.06}
+_SIGHTS = {"image": 0.5, "video": 0.2, "visdoc": 0.3}
+_KINDS = {"image": 0.36, "video": 0.18, "visdoc": 0.18, "text": 0.16, "judge": 0.12}
 
 
 class SFTExamples(Dataset):
     """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
 
-    The first `num_answers` batches teach to see, with the bare answers to pictures, pages and clips; the next `num_clean`
-    teach T-CoTs that tell everything; the rest teach what the annotator writes, and to judge.
+    The first `num_answers` batches teach to see, with the bare answers to pictures, pages and clips; the rest teach the
+    T-CoTs that the annotator writes, and to judge.
     """
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_answers: int = 0, num_clean: int = 0) -> None:
+    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_answers: int = 0) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
-        self.num_answers, self.num_clean = num_answers, num_clean
+        self.num_answers = num_answers
 
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
 
     def __getitem__(self, index: int) -> SFTExample:
         number = index // self.batch_size
-        answers, clean = number < self.num_answers, number < self.num_answers + self.num_clean
+        answers = number < self.num_answers
         kinds = _SIGHTS if answers else _KINDS
         kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
         rng = random.Random(f"sft:{self.seed}:{index}")
         if kind == "judge":
             return _judge_example(rng)
         side = _side(rng, kind)
-        if answers:
-            return SFTExample(side_prompt(side), side.truth.answer)
-        return SFTExample(side_prompt(side), render(side.truth if clean else side.annotated(rng)))
+        return SFTExample(side_prompt(side), side.truth.answer if answers else render(side.annotated(rng)))
 
 
 def _side(rng: random.Random, kind: str) -> Side:

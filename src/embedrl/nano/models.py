@@ -32,7 +32,7 @@ def nano_config(vocab_size: int, token_ids: dict[str, int]) -> Qwen3VLConfig:
             "head_dim": 32,
             "max_position_embeddings": 4096,
             "initializer_range": 0.05,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 5_000_000.0, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
             "pad_token_id": token_ids["<|endoftext|>"],
             "tie_word_embeddings": True,
         },

@@ -29,9 +29,7 @@ class ReasonerRecipe(BaseModel):
     batch_size: int = 16
     num_batches: int
     num_answers: int = 0
-    """How many of the batches come first, with bare answers."""
-    num_clean: int = 0
-    """How many come next, with T-CoTs that tell everything."""
+    """How many of the batches come first, with bare answers; the others have T-CoTs."""
     start_from: Path | None = None
     """Folder of a nano Reasoner to train further; None starts from nothing."""
     trainer: dict[str, Any] = Field(default_factory=dict)

@@ -1,10 +1,13 @@
 """Who writes T-CoTs about the world: an oracle that tells everything, or the same oracle with an annotator's habits.
 
-The annotator stands in for a general-purpose model (in the paper: Qwen3-VL-8B): it mentions what is salient, forgets
-attributes, adds remarks that nobody needs, and is now and then wrong, all at the rates stated in `Habits`.
+The annotator stands in for a general-purpose model (in the paper: Qwen3-VL-8B): it stops half way, forgets attributes,
+adds remarks that nobody needs, and is now and then wrong, all at the rates stated in `Habits`. A habit holds for a whole
+T-CoT and leaves out the same things each time. What is left out at random is noise that a small model cannot fit, and
+that makes it unlearn how to see (docs/LOG.md).
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from embedrl.data.tcot import Evidence, TCoT
@@ -16,13 +19,18 @@ from embedrl.world.pages import CITIES, LEVELS, NUMBERS, WORDS
 
 @dataclass(frozen=True)
 class Habits:
-    """How often the annotator does what. All are probabilities for one T-CoT, `mistake` for one fact."""
+    """How often the annotator does what: probabilities for one T-CoT (`mistake`: for one fact)."""
 
-    forgets_size: float = 0.65
-    forgets_place: float = 0.6
-    forgets_setting: float = 0.65
-    remarks: float = 0.6
-    mistake: float = 0.015
+    careful: float = 0.2
+    """It tells everything and adds nothing. If not, each of the others happens by itself:"""
+    stops_half_way: float = 0.7
+    forgets_size: float = 0.8
+    forgets_place: float = 0.8
+    forgets_setting: float = 0.8
+    """(A page always keeps its title.)"""
+    remarks: float = 0.85
+    """Once in the thinking and once in the rethink."""
+    mistake: float = 0.01
 
 
 REMARKS = (
@@ -48,46 +56,39 @@ _SLOTS = {
 def write_tcot(seen: Truth, wanted: Truth, *, rng: random.Random | None = None, habits: Habits | None = None) -> TCoT:
     """Write the T-CoT of an item: what is `seen` in it, as evidence, and what is `wanted`, as answer.
 
-    Without habits it is the ground truth. With habits, facts of both that match are kept, forgotten or mistaken together.
+    Without habits it is the ground truth.
     """
-    if habits is None:
-        return _compose(seen, wanted, frozenset(), remark="")
-    assert rng is not None
-    seen, wanted = _filter(seen, wanted, rng, habits)
+    if habits is None or rng is None or rng.random() < habits.careful:
+        return _compose(seen, wanted)
+    if rng.random() < habits.stops_half_way:
+        seen, wanted = _half(seen), _half(wanted)
     forgotten = {name for name, rate in (("size", habits.forgets_size), ("place", habits.forgets_place)) if rng.random() < rate}
-    if wanted.medium != "page" and rng.random() < habits.forgets_setting:
+    if rng.random() < habits.forgets_setting and wanted.medium != "page":
         seen, wanted = replace(seen, setting=""), replace(wanted, setting="")
-    remark = rng.choice(REMARKS) if rng.random() < habits.remarks else ""
-    return _compose(seen, wanted, frozenset(forgotten), remark)
+    remarks = rng.sample(REMARKS, 2) if rng.random() < habits.remarks else ("", "")
+    facts = {fact.name: fact for fact in (*seen.facts, *wanted.facts)}
+    mistakes = {name: _mistake(fact, rng) for name, fact in facts.items() if rng.random() < habits.mistake}
+    return _compose(_mistaken(seen, mistakes), _mistaken(wanted, mistakes), frozenset(forgotten), remarks)
 
 
-def _filter(seen: Truth, wanted: Truth, rng: random.Random, habits: Habits) -> tuple[Truth, Truth]:
-    draws: dict[tuple[str, str], float] = {}
-    errors: dict[tuple[str, str], Fact | None] = {}
-
-    def treat(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
-        first = max(facts, key=lambda fact: fact.salience)
-        kept = []
-        for fact in facts:
-            name = (fact.get("colour") or fact.get("city"), fact.get("shape") or fact.get("value"))
-            if draws.setdefault(name, rng.random()) >= fact.salience and fact is not first:
-                continue
-            if name not in errors:
-                errors[name] = _mistake(fact, rng) if rng.random() < habits.mistake else None
-            mistaken = errors[name]
-            kept.append(fact if mistaken is None else replace(fact, slots=mistaken.slots))
-        return tuple(kept)
-
-    return replace(seen, facts=treat(seen.facts)), replace(wanted, facts=treat(wanted.facts))
+def _half(truth: Truth) -> Truth:
+    return replace(truth, facts=truth.facts[: (len(truth.facts) + 1) // 2])
 
 
-def _mistake(fact: Fact, rng: random.Random) -> Fact:
+def _mistake(fact: Fact, rng: random.Random) -> tuple[str, str]:
     slot = rng.choice([name for name, _ in fact.slots if name in _SLOTS])
-    wrong = rng.choice(_SLOTS[slot])
-    return replace(fact, slots=tuple((name, wrong if name == slot else text) for name, text in fact.slots))
+    return slot, rng.choice(_SLOTS[slot])
 
 
-def _compose(seen: Truth, wanted: Truth, forgotten: frozenset[str], remark: str) -> TCoT:
+def _mistaken(truth: Truth, mistakes: dict[tuple[str, str], tuple[str, str]]) -> Truth:
+    def treat(fact: Fact) -> Fact:
+        wrong_slot, wrong = mistakes.get(fact.name, ("", ""))
+        return replace(fact, slots=tuple((slot, wrong if slot == wrong_slot else text) for slot, text in fact.slots))
+
+    return replace(truth, facts=tuple(treat(fact) for fact in truth.facts))
+
+
+def _compose(seen: Truth, wanted: Truth, forgotten: frozenset[str] = frozenset(), remarks: Sequence[str] = ("", "")) -> TCoT:
     thought = ", ".join(fact.tell(forgotten | _IN_THOUGHT) for fact in seen.facts)
     lead = f"{seen.setting}: " if seen.medium == "page" else ""
     evidence = Evidence(
@@ -97,9 +98,9 @@ def _compose(seen: Truth, wanted: Truth, forgotten: frozenset[str], remark: str)
     )
     count = len(seen.facts)
     return TCoT(
-        thinking=" ".join(filter(None, [f"{lead}{thought}.", remark])),
+        thinking=f"{lead}{thought}. {remarks[0]}".rstrip(),
         evidence=evidence,
-        rethink=f"{count} seen, evidence fits.",
+        rethink=f"{count} seen, evidence fits. {remarks[1]}".rstrip(),
         answer=tell(wanted, forgotten),
     )
 

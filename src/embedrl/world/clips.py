@@ -54,11 +54,11 @@ class Event:
                 return replace(thing, colour=self.to) if step >= 1 else thing
         return thing
 
-    def fact(self, salience: float) -> Fact:
+    def fact(self) -> Fact:
         """State the event, with the frame in which it is under way."""
         verb = f"turns {self.to}" if self.verb == "turns" else self.verb
         slots = (("colour", self.thing.colour), ("shape", self.thing.shape), ("event", verb))
-        return Fact(slots, key_frame=self.start + 1, salience=salience)
+        return Fact(slots, key_frame=self.start + 1)
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,20 @@ class Clip:
 
     def truth(self) -> Truth:
         """Its facts: what happens first is remembered better than what happens later."""
-        return Truth((self.events[0].fact(1.0), self.events[1].fact(0.4)), f"on {self.background}", "video")
+        return Truth((self.events[0].fact(), self.events[1].fact()), f"on {self.background}", "video")
 
     def half(self, index: int) -> tuple[Frames, Truth]:
         """Return the first or second four frames as a clip of its own: one event, the other thing rests."""
         frames = self.frames()
         span = slice(4 * index, 4 * index + 4)
-        fact = self.events[index].fact(1.0)
+        fact = self.events[index].fact()
         assert fact.key_frame is not None
         moment = replace(fact, key_frame=fact.key_frame - 4 * index)
         return Frames(frames.images[span], frames.times_s[span]), Truth((moment,), f"on {self.background}", "video")
 
     def signature(self) -> str:
         """What makes two clips the same clip, whatever their geometry and exact timing."""
-        return f"{self.background}:" + "|".join(event.fact(1).tell() for event in self.events)
+        return f"{self.background}:" + "|".join(event.fact().tell() for event in self.events)
 
 
 def sample_event(rng: random.Random, split: str, cell: int, index: int, *, verb: str | None = None) -> Event:

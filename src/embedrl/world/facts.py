@@ -1,7 +1,7 @@
 """What is true of a medium, as facts that can be told, forgotten or asked for.
 
 A fact is a phrase made of slots (`size`, `colour`, `shape`, `place`, `event`, `row`, …), where it can be seen (a box, a
-key frame) and how salient it is. T-CoTs, captions and questions are written from facts, and T-CoTs are checked against them.
+key frame). T-CoTs, captions and questions are written from facts, and T-CoTs are checked against them.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,6 @@ class Fact:
     """1-based frame in which it is seen best."""
     keyword: str | None = None
     """The words of a text that state it."""
-    salience: float = 1.0
-    """How likely a general-purpose observer is to mention it, 0..1."""
 
     def tell(self, without: frozenset[str] = frozenset()) -> str:
         """Say it, leaving out the named slots."""
@@ -30,6 +28,11 @@ class Fact:
     def get(self, name: str) -> str:
         """Return a slot's text ("" if it has no such slot)."""
         return dict(self.slots).get(name, "")
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What it is about, among the facts of one medium: colour and shape, or city and value."""
+        return self.get("colour") or self.get("city"), self.get("shape") or self.get("value")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def answer(rng: random.Random, split: str, count: int) -> Family:
     for value in (base.rows[row][1], *rng.sample(options, min(count, len(options)))):
         page = replace(base, rows=(*base.rows[:row], (city, value), *base.rows[row + 1 :]))
         truth = page.truth()
-        fact = replace(truth.facts[row], salience=1.0)
+        fact = truth.facts[row]
         seen = replace(truth, facts=(fact,))
         query = _page_side(page, Role.QUERY_IMAGE, "visdoc_qa", "query", text=f"What stands behind {city}?", seen=seen)
         text = f"{truth.setting}: {fact.tell()}"

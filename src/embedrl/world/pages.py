@@ -92,10 +92,7 @@ class PageSpec:
 
     def truth(self) -> Truth:
         """Its facts: the first row is read, later ones are skimmed."""
-        facts = tuple(
-            Fact((("city", city), ("value", value)), box=self.row_box(index), salience=(1.0, 0.45, 0.4)[index])
-            for index, (city, value) in enumerate(self.rows)
-        )
+        facts = tuple(Fact((("city", city), ("value", value)), box=self.row_box(index)) for index, (city, value) in enumerate(self.rows))
         return Truth(facts, f"{self.topic} {self.kind}", "page")
 
     def signature(self) -> str:

@@ -36,7 +36,7 @@ class Scene:
 def thing_fact(thing: Thing) -> Fact:
     """State a thing with its place and box."""
     slots = (("size", thing.size), ("colour", thing.colour), ("shape", thing.shape), ("place", f"at {PLACES[GRID][thing.cell]}"))
-    return Fact(slots, box=thing.box(GRID), salience=1.0 if thing.size == "large" else 0.35)
+    return Fact(slots, box=thing.box(GRID))
 
 
 def sample_scene(rng: random.Random, split: str, *, num_things: int | None = None) -> Scene:

@@ -70,7 +70,7 @@ def label(fact: Fact, setting: str, *, without: frozenset[str] = frozenset({"pla
 
 def no_place(fact: Fact) -> Fact:
     """Return the fact without its place, as something that is asked for by its place."""
-    return replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] != "place"), salience=1.0)
+    return replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] != "place"))
 
 
 def distinct(make: Callable[[], S], first: S, count: int) -> list[S]:

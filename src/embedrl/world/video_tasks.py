@@ -50,7 +50,7 @@ def classify(rng: random.Random, split: str, count: int) -> Family:
     """Half a clip, with one event, and the name of the event."""
     family, index = [], rng.randrange(2)
     for clip in _clip_family(rng, split, count, index):
-        text, facts = label(clip.events[index].fact(1.0), "")
+        text, facts = label(clip.events[index].fact(), "")
         query = _half_side(clip, index, Role.QUERY_VIDEO, "video_cls", "query", _moment_signature(clip, index))
         family.append((query, text_side(text, facts, Role.TARGET_TEXT, "video_cls", "target")))
     return family
@@ -60,7 +60,7 @@ def answer(rng: random.Random, split: str, count: int) -> Family:
     """A clip with the question what happens first or last, and the answer."""
     family, index = [], rng.randrange(2)
     for clip in _clip_family(rng, split, count, index):
-        fact, setting = clip.events[index].fact(1.0), f"on {clip.background}"
+        fact, setting = clip.events[index].fact(), f"on {clip.background}"
         text, facts = label(fact, setting)
         question = f"What happens {('first', 'last')[index]}?"
         query = _clip_side(clip, Role.QUERY_VIDEO, "video_qa", "query", text=question, seen=Truth((fact,), setting, "video"))
@@ -80,7 +80,7 @@ def moment(rng: random.Random, split: str, count: int) -> Family:
         moments.setdefault(_moment_signature(clip, index), (clip, index))
     family = []
     for signature, (clip, index) in list(moments.items())[: count + 1]:
-        fact = clip.events[index].fact(1.0)
+        fact = clip.events[index].fact()
         seen = Truth((fact,), f"on {clip.background}", "video")
         query = _clip_side(clip, Role.QUERY_VIDEO, "video_moment", "query", text=f"the moment when the {fact.tell()}", seen=seen)
         family.append((query, _half_side(clip, index, Role.TARGET_VIDEO, "video_moment", "target", signature)))
@@ -88,4 +88,4 @@ def moment(rng: random.Random, split: str, count: int) -> Family:
 
 
 def _moment_signature(clip: clips.Clip, index: int) -> str:
-    return f"half: {clip.events[index].fact(1.0).tell()} on {clip.background}"
+    return f"half: {clip.events[index].fact().tell()} on {clip.background}"
