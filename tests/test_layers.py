@@ -29,8 +29,14 @@ HOMES = {
     "lancedb": ("index/index.py",),
     "pyarrow": ("index/index.py", "data/sources/parquet.py"),
     "rich": ("log.py",),
-    "typer": ("app/cli.py",),
-    "click": ("app/cli.py",),
+    "typer": (
+        "app/cli.py",
+        "app/commands/*",
+    ),
+    "click": (
+        "app/cli.py",
+        "app/commands/*",
+    ),
     "fastapi": ("app/web/*",),
     "starlette": ("app/web/*",),
     "uvicorn": ("app/web/*",),

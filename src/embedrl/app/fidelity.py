@@ -22,7 +22,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     made = make_families("rl", seed, num_families, recipe.family_size)
     reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
     pairs = [row.pair for row in made]
-    scorer = make_scorer(recipe, pairs, num_frames=reasoner.settings.budget.num_frames)
+    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
     scorer.judge = scorer.judge or reasoner  # its verdicts are measured even where the recipe does not count them
     per_batch = num_families * recipe.family_size
     values: dict[str, list[np.ndarray]] = {}

@@ -11,9 +11,19 @@ import numpy as np
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
+from embedrl.errors import ModelError
 
 Question = tuple[TCoT, Sequence[TCoT]]
 """An anchor and the candidates to choose from."""
+
+
+class Unanswered(ModelError):
+    """A Reasoner did not answer for some of its items."""
+
+    def __init__(self, message: str, outcomes: Sequence[TCoT | ParseFailure | ModelError]) -> None:
+        super().__init__(message)
+        self.outcomes = outcomes
+        """One for each item, in order: its answer, or why there is none."""
 
 
 @runtime_checkable
@@ -25,8 +35,16 @@ class Reasons(Protocol):
         """What the output depends on, for caching."""
         ...
 
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a video it is shown, at most."""
+        ...
+
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
-        """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
+        """Write one T-CoT per item, in order.
+
+        Raises MediaError for a file that cannot be read, naming it, and ModelError (`Unanswered`, if it has answers for others).
+        """
         ...
 
 

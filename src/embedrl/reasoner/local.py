@@ -61,6 +61,11 @@ class LocalReasoner:
         save_bf16(self.model, self.processor, folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
 
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a video it is shown, at most."""
+        return self.settings.budget.num_frames
+
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
         prompts = [tcot_prompt(item, self.settings.prompts, self.settings.budget, self.factor) for item in items]

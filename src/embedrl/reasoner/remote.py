@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from embedrl.data.roles import Question
+from embedrl.data.roles import Question, Unanswered
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
@@ -252,20 +252,27 @@ class RemoteReasoner:
         """Make one from `http://host:8000/v1#model`. Raises ConfigError and ModelError as `ChatServer.from_url` does."""
         return cls(ChatServer.from_url(url), temperature=temperature)
 
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a video it is shown, at most."""
+        return self.budget.num_frames
+
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Write one T-CoT per item, in order; an empty answer is a ParseFailure.
 
-        Raises MediaError for a file that cannot be read, ModelError if any item got no answer.
+        Raises MediaError for a file that cannot be read, Unanswered if any item got no answer.
         """
         prompts = [tcot_prompt(item, self.prompts, self.budget, self.factor) for item in items]
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
-        failures = [found for found in outcomes if isinstance(found, ChatFailure) and found.reason != ChatFailureReason.EMPTY]
+        read = [_read(outcome) for outcome in outcomes]
+        failures = [found for found in read if isinstance(found, ModelError)]
         if failures:
-            raise ModelError(
+            raise Unanswered(
                 f"{self.server.model!r} at {self.server.url} did not answer for {len(failures)} of {len(items)} items; "
-                f"the first: {failures[0].reason}: {failures[0].text}"
+                f"the first: {failures[0]}",
+                read,
             )
-        return [parse(outcome.text if isinstance(outcome, Reply) else "") for outcome in outcomes]
+        return [found for found in read if not isinstance(found, ModelError)]
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Say of each (query, target) whether the two could belong to one pair; None if the answer is not yes or no alone."""
@@ -284,6 +291,12 @@ class RemoteReasoner:
         """Return greedy short answers; what failed or was cut is empty."""
         outcomes = self.server.complete(prompts, max_tokens=VERDICT_TOKENS)
         return [outcome.text if isinstance(outcome, Reply) and outcome.finish_reason != "length" else "" for outcome in outcomes]
+
+
+def _read(outcome: Reply | ChatFailure) -> TCoT | ParseFailure | ModelError:
+    if isinstance(outcome, Reply):
+        return parse(outcome.text)
+    return parse("") if outcome.reason == ChatFailureReason.EMPTY else ModelError(f"{outcome.reason}: {outcome.text}")
 
 
 def _picked(verdict: str, num_candidates: int) -> int | None:

@@ -9,7 +9,7 @@ import copy
 import math
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,7 +64,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
 
 
 @contextmanager
-def _old_names() -> Iterator[None]:
+def _old_names() -> Generator[None]:
     """Keep quiet about a setting that TRL still calls by its old name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)

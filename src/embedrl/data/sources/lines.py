@@ -5,8 +5,8 @@ By hand, a side is a text, one medium, or both; roles follow from that::
     {"task": "shop", "query": {"text": "red mug", "instruction": "Find the picture that fits the text."},
      "target": {"image": "mugs/red.jpg"}, "negatives": [{"image": "mugs/blue.jpg"}], "query_tcot": "<thinking> …"}
 
-The media of a side are "image", "video" (with "start_s" and "end_s") and "page" (with "number"). A line of a world holds a whole
-Pair under "pair"; what else it holds is left.
+The media of a side are "image", "video" (with "start_s" and "end_s") and "page" (with "number"). A line of a world, or of what
+`embedrl filter` wrote, holds a whole Pair under "pair", and perhaps the same T-CoTs; what else it holds is left.
 """
 
 from collections.abc import Iterator
@@ -51,6 +51,16 @@ class Line(BaseModel):
     target_tcot: str | None = None
 
 
+class WholeLine(BaseModel):
+    """A pair as this package writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pair: Pair
+    query_tcot: str | None = None
+    target_tcot: str | None = None
+
+
 def read_lines(path: Path, media_root: Path | None = None, *, task: str | None = None, limits: Limits = DEFAULT) -> Iterator[Outcome]:
     """Read pairs, one a line; paths are relative to `media_root` (default: the file's folder).
 
@@ -60,10 +70,10 @@ def read_lines(path: Path, media_root: Path | None = None, *, task: str | None =
 
     def make(raw: object) -> Iterator[Pair]:
         if isinstance(raw, dict) and "pair" in raw:
-            pair = Pair.model_validate(raw["pair"])
-            negatives = tuple(_located(item, media) for item in pair.negatives)
-            name = task or pair.task
-            yield Pair(task=name, query=_located(pair.query, media), target=_located(pair.target, media), negatives=negatives)
+            line = WholeLine.model_validate(raw)
+            query, target, *negatives = (_located(item, media) for item in (line.pair.query, line.pair.target, *line.pair.negatives))
+            pair = Pair(task=task or line.pair.task, query=query, target=target, negatives=tuple(negatives))
+            yield _with_tcots(pair, line.query_tcot, line.target_tcot)
         else:
             line = Line.model_validate(raw)
             yield _pair(line, task or line.task or task_name(path), media)
@@ -78,9 +88,11 @@ def _located(item: Item, media: MediaFolder) -> Item:
 def _pair(line: Line, task: str, media: MediaFolder) -> Pair:
     query, target, *negatives = (_content(side, media) for side in (line.query, line.target, *line.negatives))
     pair = make_pair(task, query, target, instructions=(line.query.instruction, line.target.instruction), negatives=negatives)
-    if line.query_tcot is None and line.target_tcot is None:
-        return pair
-    return annotated(pair, line.query_tcot, line.target_tcot)
+    return _with_tcots(pair, line.query_tcot, line.target_tcot)
+
+
+def _with_tcots(pair: Pair, query_tcot: str | None, target_tcot: str | None) -> Pair:
+    return pair if query_tcot is None and target_tcot is None else annotated(pair, query_tcot, target_tcot)
 
 
 def _content(written: Side, media: MediaFolder) -> Content:

@@ -1,0 +1,294 @@
+"""Write a T-CoT for both sides of each pair, once per item and Reasoner.
+
+Pairs are read as they are needed, and what a batch gave is on the disk before the next one is read: a kill costs at most one batch,
+and the next run does only what is missing. What failed is kept apart, with its reason, and tried again when that is asked for.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embedrl.annotate.media_files import filed
+from embedrl.annotate.store import Annotations, Made, State, outcome_key, state_of
+from embedrl.data.records import WriterLock
+from embedrl.data.roles import Reasons, Unanswered
+from embedrl.data.sample import Item, Pair
+from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
+from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.errors import ConfigError, MediaError, ModelError
+
+NUM_EXAMPLES = 10
+"""Failures that a report tells in full."""
+
+Retry = Literal["malformed", "failed"]
+Progress = Callable[[int, Mapping[str, int]], None]
+
+
+class Budget(BaseModel):
+    """How much a run may use. It stops before the first batch that would start with nothing left."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that the Reasoner writes."""
+    max_seconds: float | None = Field(default=None, gt=0)
+
+
+class AnnotateReport(BaseModel):
+    """What a run did. An item that stands in several pairs counts once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    reasoner: str
+    num_pairs: int
+    """Pairs that were read."""
+    num_problems: int
+    """Rows without a pair, and pairs with a medium that is missing; problems.jsonl tells why."""
+    known: int
+    """Items that former runs dealt with."""
+    made: int
+    """Items that got a T-CoT in this run."""
+    malformed: int
+    """Items for which the Reasoner wrote something else in this run."""
+    failed: int
+    """Items whose medium could not be read, or which the model did not answer, in this run."""
+    left: int
+    """Items that this run did not come to."""
+    stopped_by: str
+    """The setting of the budget that ended the run, or ""."""
+    num_tokens: int
+    """Tokens that the Reasoner wrote."""
+    seconds: float
+    examples: tuple[str, ...]
+    """The first failures and problems, each with its reason."""
+
+
+def count_words(text: str) -> int:
+    """Count words between white space: the measure where the Reasoner tells no tokens."""
+    return len(text.split())
+
+
+def annotate(
+    pairs: Iterable[Outcome],
+    reasoner: Reasons,
+    folder: Path,
+    *,
+    batch_size: int = 16,
+    retry: Retry | None = None,
+    budget: Budget | None = None,
+    count_tokens: Callable[[str], int] = count_words,
+    give_up_after: int = 16,
+    on_progress: Progress | None = None,
+) -> AnnotateReport:
+    """Have the items of `pairs` reasoned about that are missing in `folder`, and keep the T-CoTs there.
+
+    With `retry`, do those alone again that the Reasoner answered with something malformed, or that failed.
+    `on_progress` gets the number of pairs that were done since the last call, and the counts so far.
+    Raises ConfigError for wrong options, StoreError if another process annotates into the folder, and ModelError if the model
+    fails for `give_up_after` items in a row, of which nothing is kept.
+    """
+    if min(batch_size, give_up_after) < 1:
+        raise ConfigError(f"batch_size={batch_size}, give_up_after={give_up_after}: give at least 1")
+    if retry not in (None, State.MALFORMED, State.FAILED):
+        raise ConfigError(f"retry={retry!r}: choose malformed or failed, or leave it out")
+    lock = WriterLock(folder / "annotate.lock")
+    try:
+        store = Annotations(folder)
+        try:
+            known = {"num_frames": reasoner.num_frames}
+            if (store.reasoners.get(reasoner.name) or known) != known:
+                raise ConfigError(
+                    f"{reasoner.name!r} sees {reasoner.num_frames} frames, and saw another number in former runs into {str(folder)!r}"
+                )
+            if reasoner.name not in store.reasoners:
+                store.reasoners.put(reasoner.name, known)
+            run = _Run(store, reasoner, batch_size, retry, budget or Budget(), count_tokens, give_up_after, on_progress)
+            return run.run(pairs)
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+class _Run:
+    """One run: what waits for the next batch, and what was counted."""
+
+    def __init__(
+        self,
+        store: Annotations,
+        reasoner: Reasons,
+        batch_size: int,
+        retry: Retry | None,
+        budget: Budget,
+        count_tokens: Callable[[str], int],
+        give_up_after: int,
+        on_progress: Progress | None,
+    ) -> None:
+        self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
+        self.budget, self.count_tokens, self.give_up_after, self.on_progress = budget, count_tokens, give_up_after, on_progress
+        self.started_s = time.monotonic()
+        self.pending: dict[str, Item] = {}
+        """Items of the next batch, by outcome key."""
+        self.read: list[Pair] = []
+        """Pairs that wait for their items, or to be written."""
+        self.seen: set[str] = set()
+        """Outcome keys that this run has counted."""
+        self.left: set[str] = set()
+        """Of these, what no run has come to."""
+        self.model_failures: list[str] = []
+        """Items for which the model failed since it last answered."""
+        self.last_error: ModelError | None = None
+        self.counts = dict.fromkeys(("num_pairs", "num_problems", "known", "made", "malformed", "failed", "num_tokens"), 0)
+        self.num_reported = 0
+        self.stopped_by = ""
+        self.examples: list[str] = []
+
+    def run(self, pairs: Iterable[Outcome]) -> AnnotateReport:
+        """Go through all pairs once."""
+        for outcome in pairs:
+            if isinstance(outcome, SourceProblem):
+                self._problem(outcome)
+            else:
+                self._take(outcome)
+            if len(self.pending) >= self.batch_size or len(self.read) >= self.batch_size:
+                self._flush()
+        self._flush()
+        return AnnotateReport(
+            reasoner=self.reasoner.name,
+            **self.counts,
+            left=len(self.left),
+            stopped_by=self.stopped_by if self.left else "",
+            seconds=round(time.monotonic() - self.started_s, 3),
+            examples=tuple(self.examples),
+        )
+
+    def _take(self, pair: Pair) -> None:
+        """Put a pair into the next batch, with those of its items that are to be done."""
+        self.counts["num_pairs"] += 1
+        try:
+            pair = filed(pair, self.store.folder / "media")
+            _require_names(pair)
+            keys = {outcome_key(item, self.reasoner.name): item for item in (pair.query, pair.target)}
+        except MediaError as error:
+            self._problem(SourceProblem(path=_first_path(pair), kind=ProblemKind.MEDIA, reason=f"a pair of {pair.task!r}: {error}"))
+            return
+        for key, item in keys.items():
+            if key in self.seen:
+                continue
+            self.seen.add(key)
+            state = self.store.state(key)
+            if state == self.retry and not self.stopped_by:
+                self.pending[key] = item
+            elif state is None or state == self.retry:
+                self.left.add(key)
+            else:
+                self.counts["known"] += 1
+        if all(key in self.pending or self.store.state(key) for key in keys):
+            self.read.append(pair)
+
+    def _problem(self, problem: SourceProblem) -> None:
+        self.counts["num_problems"] += 1
+        self.store.keep_problem(problem)
+        self._tell(str(problem))
+
+    def _flush(self) -> None:
+        """Do a batch: what it gave is on the disk when this returns."""
+        batch, self.pending = self.pending, {}
+        made = self._reason(list(batch.items()))
+        gave_up = len(self.model_failures) >= self.give_up_after
+        if gave_up:
+            made = {key: outcome for key, outcome in made.items() if key not in self.model_failures}
+        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.name)
+        if gave_up:
+            self._give_up()
+        self.store.keep_pairs(self.read)
+        self.read = []
+        for key, outcome in made.items():
+            self._count(batch[key], outcome)
+        self._check_budget()
+        if self.on_progress:
+            self.on_progress(self.counts["num_pairs"] - self.num_reported, dict(self.counts))
+        self.num_reported = self.counts["num_pairs"]
+
+    def _reason(self, asked: Sequence[tuple[str, Item]]) -> dict[str, Made]:
+        """Return what came of each item; if the batch cannot be done as a whole, each is asked alone, until the model is given up."""
+        if not asked:
+            return {}
+        try:
+            outcomes: list[Made] = list(self.reasoner.reason([item for _, item in asked]))
+        except Unanswered as error:
+            outcomes = list(error.outcomes)
+        except (MediaError, ModelError) as error:
+            if len(asked) > 1:
+                made: dict[str, Made] = {}
+                for one in asked:
+                    made |= self._reason([one])
+                    if len(self.model_failures) >= self.give_up_after:
+                        break
+                return made
+            self._note(asked[0][0], error)
+            return {asked[0][0]: error}
+        if len(outcomes) != len(asked):
+            raise ModelError(f"the Reasoner {self.reasoner.name!r} returned {len(outcomes)} T-CoTs for {len(asked)} items")
+        for (key, _), outcome in zip(asked, outcomes, strict=True):
+            self._note(key, outcome)
+        return {key: outcome for (key, _), outcome in zip(asked, outcomes, strict=True)}
+
+    def _note(self, key: str, outcome: Made) -> None:
+        """Count failures of the model in a row."""
+        if isinstance(outcome, ModelError):
+            self.model_failures.append(key)
+            self.last_error = outcome
+        elif not isinstance(outcome, MediaError):
+            self.model_failures = []
+
+    def _give_up(self) -> None:
+        """Forget the failures in a row, which say more about the model than about the items, and end the run."""
+        if self.retry != State.FAILED:
+            self.store.outcomes[State.FAILED].drop_many(self.model_failures)
+        raise ModelError(
+            f"the Reasoner {self.reasoner.name!r} failed for {len(self.model_failures)} items in a row, the last time with: "
+            f"{self.last_error}; what was done is kept: run again, or raise give_up_after={self.give_up_after} to step over them"
+        )
+
+    def _count(self, item: Item, outcome: Made) -> None:
+        state = state_of(outcome)
+        self.counts["made" if state == State.TCOT else state.value] += 1
+        if isinstance(outcome, TCoT | ParseFailure):
+            self.counts["num_tokens"] += self.count_tokens(render(outcome) if isinstance(outcome, TCoT) else outcome.text)
+        if isinstance(outcome, ParseFailure):
+            self._tell(f"item {item.key[:12]}: {outcome.reason}")
+        elif not isinstance(outcome, TCoT):
+            self._tell(f"item {item.key[:12]}: {outcome}")
+
+    def _check_budget(self) -> None:
+        used = {"max_tokens": self.counts["num_tokens"], "max_seconds": time.monotonic() - self.started_s}
+        for name, limit in self.budget:
+            if limit is not None and used[name] >= limit:
+                self.stopped_by = name
+
+    def _tell(self, reason: str) -> None:
+        if len(self.examples) < NUM_EXAMPLES:
+            self.examples.append(reason)
+
+
+def _require_names(pair: Pair) -> None:
+    """Raise MediaError for a file whose name JSON cannot hold."""
+    for path in _paths(pair):
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise MediaError(f"{os.fsencode(path)!r}: its name is not UTF-8; rename it") from error
+
+
+def _paths(pair: Pair) -> list[Path]:
+    items = (pair.query, pair.target, *pair.negatives)
+    return [path for item in items for part in item.content if (path := getattr(part, "path", None)) is not None]
+
+
+def _first_path(pair: Pair) -> Path:
+    return next(iter(_paths(pair)), Path())

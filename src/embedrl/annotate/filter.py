@@ -1,0 +1,259 @@
+"""Sort annotated pairs: those to learn from by contrast, some of the rejected for RL, and the rest with the reason."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.annotate.rules import LEAK_WORDS, Reason, Sides, leak, malformed, ungrounded, unread
+from embedrl.annotate.store import Annotations
+from embedrl.data.records import Records, WriterLock
+from embedrl.data.roles import Judges
+from embedrl.data.sample import Pair
+from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
+
+CONTRASTIVE, RL, REJECTED = "contrastive.jsonl", "rl.jsonl", "rejected.jsonl"
+NUM_EXAMPLES = 3
+"""Pairs of each dataset and reason that a report shows."""
+
+
+class SortedPair(BaseModel):
+    """A line of the three files, which `data/sources/lines.py` reads.
+
+    T-CoTs are texts; a malformed one stands as it was written, and None if there is none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    pair: Pair
+    query_tcot: str | None
+    target_tcot: str | None
+    reason: Reason | None = None
+    """None for a pair that is kept."""
+    detail: str = ""
+
+
+class FilterReport(BaseModel):
+    """What became of all pairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    reasoner: str
+    judge: str
+    """Its name, or "" if none was asked."""
+    kept: dict[str, int]
+    """By dataset."""
+    rejected: dict[str, dict[Reason, int]]
+    """By dataset and reason."""
+    num_rl: int
+    """Of the rejected, pairs that went to rl.jsonl."""
+    waiting: int
+    """Pairs with an item that this Reasoner has not come to: they are in none of the files."""
+    examples: dict[str, dict[Reason, tuple[str, ...]]]
+    """By dataset and reason: key and detail of some pairs."""
+
+
+def filter_pairs(
+    folder: Path,
+    judge: Judges | None = None,
+    *,
+    reasoner: str | None = None,
+    rl_share: float = 0.5,
+    leak_words: int = LEAK_WORDS,
+    batch_size: int = 32,
+) -> FilterReport:
+    """Sort the pairs that were annotated into a folder, and write contrastive.jsonl, rl.jsonl and rejected.jsonl there, each as a whole.
+
+    `reasoner` is the name of the one whose T-CoTs are used; it may be left out if there is only one. Of the rejected, `rl_share` goes to
+    RL: the same share, up to rounding, of each dataset and reason, and the same pairs each time. Verdicts of the judge are kept.
+    Raises ConfigError for wrong options or a folder without annotations, StoreError if another process filters there.
+    """
+    if not 0 <= rl_share <= 1:
+        raise ConfigError(f"rl_share={rl_share}: give a share from 0 to 1")
+    if min(leak_words, batch_size) < 1:
+        raise ConfigError(f"leak_words={leak_words}, batch_size={batch_size}: give at least 1")
+    if not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r}: there is no such folder")
+    store, verdicts = Annotations(folder), Records(folder / "verdicts.jsonl")
+    try:
+        name = store.reasoner_name(reasoner)
+        lock = WriterLock(folder / "filter.lock")
+        try:
+            return _Run(store, name, judge, verdicts, leak_words, batch_size).run(rl_share)
+        finally:
+            lock.release()
+    finally:
+        verdicts.close()
+        store.close()
+
+
+def report_rows(report: FilterReport) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of a console table: one row for each dataset, and one for all."""
+    reasons = [reason for reason in Reason if any(reason in counts for counts in report.rejected.values())]
+    totals: Counter[Reason] = Counter()
+    for counts in report.rejected.values():
+        totals.update(counts)
+    names = sorted(report.kept.keys() | report.rejected.keys())
+    lines = [(name, report.kept.get(name, 0), report.rejected.get(name, {})) for name in names]
+    lines.append(("all", sum(report.kept.values()), dict(totals)))
+    rows = [[name, f"{kept}", *(f"{counts.get(reason, 0)}" for reason in reasons)] for name, kept, counts in lines]
+    return ["dataset", "kept", *(reason.value for reason in reasons)], rows
+
+
+class _Run:
+    """One pass over all pairs, which holds a batch and the keys of what is rejected."""
+
+    def __init__(
+        self, store: Annotations, reasoner: str, judge: Judges | None, verdicts: Records, leak_words: int, batch_size: int
+    ) -> None:
+        self.store, self.reasoner, self.judge, self.verdicts = store, reasoner, judge, verdicts
+        self.leak_words, self.batch_size = leak_words, batch_size
+        self.num_frames: int = store.reasoners.get(reasoner)["num_frames"]
+        self.kept: Counter[str] = Counter()
+        self.keys: defaultdict[tuple[str, Reason], list[str]] = defaultdict(list)
+        """Keys of the rejected, by dataset and reason."""
+        self.order: list[str] = []
+        """The same keys, in the order of their lines."""
+        self.examples: defaultdict[str, dict[Reason, tuple[str, ...]]] = defaultdict(dict)
+        self.waiting = 0
+
+    def run(self, rl_share: float) -> FilterReport:
+        """Sort all pairs, then share out the rejected."""
+        folder = self.store.folder
+        files = {name: folder / f"{name}.new" for name in (CONTRASTIVE, RL, REJECTED, "sorted")}
+        try:
+            with files[CONTRASTIVE].open("w", encoding="utf-8") as good, files["sorted"].open("w", encoding="utf-8") as bad:
+                for row in self._sorted():
+                    (bad if row.reason else good).write(f"{json.dumps(row.model_dump(mode='json'))}\n")
+            chosen = self._chosen(rl_share)
+            with (
+                files["sorted"].open(encoding="utf-8") as bad,
+                files[RL].open("w", encoding="utf-8") as rl,
+                files[REJECTED].open("w", encoding="utf-8") as rest,
+            ):
+                for line, key in zip(bad, self.order, strict=True):
+                    (rl if key in chosen else rest).write(line)
+            for name in (CONTRASTIVE, RL, REJECTED):
+                files[name].replace(folder / name)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{str(folder)!r}: cannot be written ({error.strerror})") from error
+        finally:
+            for path in files.values():
+                path.unlink(missing_ok=True)
+        rejected: dict[str, dict[Reason, int]] = {}
+        for (dataset, reason), keys in sorted(self.keys.items()):
+            rejected.setdefault(dataset, {})[reason] = len(keys)
+        return FilterReport(
+            reasoner=self.reasoner,
+            judge=self.judge.name if self.judge else "",
+            kept=dict(sorted(self.kept.items())),
+            rejected=rejected,
+            num_rl=len(chosen),
+            waiting=self.waiting,
+            examples=dict(sorted(self.examples.items())),
+        )
+
+    def _sorted(self) -> Iterator[SortedPair]:
+        """Yield each pair that is annotated, with the reason why it is rejected, if it is."""
+        for_judge: list[tuple[str, Pair, TCoT, TCoT]] = []
+        for key, pair in self.store.read_pairs():
+            try:
+                query, target = (self.store.outcome(item, self.reasoner) for item in (pair.query, pair.target))
+            except MediaError as error:  # the file was there when the pair was annotated
+                yield self._row(key, pair, ("", ""), Reason.UNREADABLE, str(error))
+                continue
+            if query is None or target is None:
+                self.waiting += 1
+            elif found := self._broken_rule(pair, (query, target)):
+                yield self._row(key, pair, (query, target), *found)
+            elif self.judge:
+                assert isinstance(query, TCoT) and isinstance(target, TCoT)
+                for_judge.append((key, pair, query, target))
+                if len(for_judge) >= self.batch_size:
+                    yield from self._judged(for_judge, self.judge)
+                    for_judge = []
+            else:
+                yield self._row(key, pair, (query, target))
+        if self.judge and for_judge:
+            yield from self._judged(for_judge, self.judge)
+
+    def _broken_rule(self, pair: Pair, sides: Sides) -> tuple[Reason, str] | None:
+        if detail := unread(pair, sides, self.store, self.reasoner):
+            return Reason.UNREADABLE, detail
+        if detail := malformed(sides):
+            return Reason.MALFORMED, detail
+        query, target = sides
+        assert isinstance(query, TCoT) and isinstance(target, TCoT)
+        try:
+            for name, item, tcot in (("query", pair.query, query), ("target", pair.target, target)):
+                if detail := ungrounded(name, item, tcot, self.num_frames):
+                    return Reason.UNGROUNDED, detail
+        except MediaError as error:
+            return Reason.UNREADABLE, str(error)
+        if detail := leak(pair, query, self.leak_words):
+            return Reason.LEAK, detail
+        return None
+
+    def _judged(self, asked: Sequence[tuple[str, Pair, TCoT, TCoT]], judge: Judges) -> Iterator[SortedPair]:
+        """Ask for the verdicts that former runs did not get. One that fails is asked for again in the next run."""
+        keys = [
+            hashlib.sha256(f"{judge.name}\0{render(query)}\0{render(target)}".encode("utf-8", "surrogatepass")).hexdigest()
+            for _, _, query, target in asked
+        ]
+        new = {key: (query, target) for key, (_, _, query, target) in zip(keys, asked, strict=True) if key not in self.verdicts}
+        answers = dict(zip(new, _match(judge, list(new.values())), strict=True))
+        self.verdicts.put_many({key: answer for key, answer in answers.items() if isinstance(answer, bool)})
+        for verdict_key, (key, pair, query, target) in zip(keys, asked, strict=True):
+            verdict = self.verdicts.get(verdict_key)
+            if verdict is None:
+                yield self._row(key, pair, (query, target), Reason.JUDGE_FAILED, f"the judge: {answers[verdict_key] or 'no verdict'}")
+            else:
+                yield self._row(key, pair, (query, target), None if verdict else Reason.NO_MATCH)
+
+    def _row(self, key: str, pair: Pair, sides: Sides, reason: Reason | None = None, detail: str = "") -> SortedPair:
+        """Count a pair, and make its line."""
+        if reason is None:
+            self.kept[pair.task] += 1
+        else:
+            self.keys[pair.task, reason].append(key)
+            self.order.append(key)
+            shown = self.examples[pair.task].get(reason, ())
+            if len(shown) < NUM_EXAMPLES:
+                self.examples[pair.task][reason] = (*shown, f"{key[:12]}: {detail}" if detail else key[:12])
+        query, target = (_text(side) for side in sides)
+        return SortedPair(pair=pair, query_tcot=query, target_tcot=target, reason=reason, detail=detail)
+
+    def _chosen(self, share: float) -> set[str]:
+        """Return the keys of those that go to RL: the first by hash, of each dataset and reason as many as keep the sums in step."""
+        chosen: set[str] = set()
+        num_before = 0
+        for (_, reason), keys in sorted(self.keys.items()):
+            if reason != Reason.UNREADABLE:
+                num_before += len(keys)
+                chosen.update(sorted(keys)[: int(num_before * share + 0.5) - len(chosen)])
+        return chosen
+
+
+def _match(judge: Judges, asked: Sequence[tuple[TCoT, TCoT]]) -> list[bool | str | None]:
+    """Return verdicts; a text is why the judge failed. If it fails for all at once, each is asked for alone."""
+    if not asked:
+        return []
+    try:
+        verdicts: list[bool | str | None] = list(judge.match(asked))
+    except ModelError as error:
+        return [str(error)] if len(asked) == 1 else [verdict for one in asked for verdict in _match(judge, [one])]
+    if len(verdicts) != len(asked):
+        raise ModelError(f"the judge {judge.name!r} returned {len(verdicts)} verdicts for {len(asked)} pairs")
+    return verdicts
+
+
+def _text(side: TCoT | ParseFailure | str) -> str | None:
+    if isinstance(side, TCoT):
+        return render(side)
+    return side.text if isinstance(side, ParseFailure) else None

@@ -1,0 +1,107 @@
+"""Annotate the pairs of a source, and filter them, with models by name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from embedrl import log
+from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate, count_words
+from embedrl.annotate.filter import FilterReport, filter_pairs
+from embedrl.annotate.rules import LEAK_WORDS
+from embedrl.app.models import load_reasoner
+from embedrl.data.roles import Judges
+from embedrl.data.sources import SOURCES, Outcome
+from embedrl.errors import ConfigError
+
+_WRITES_MEDIA = ("vidore", "visrag")
+"""Sources whose pictures come inside their rows."""
+
+
+def annotate_source(
+    source: str,
+    path: Path,
+    out: Path,
+    reasoner: str,
+    *,
+    media_root: Path | None = None,
+    task: str | None = None,
+    batch_size: int = 16,
+    retry: Retry | None = None,
+    max_tokens: int | None = None,
+    max_seconds: float | None = None,
+    give_up_after: int = 16,
+) -> AnnotateReport:
+    """Have both sides of each pair of a source reasoned about, and keep the T-CoTs in `out`; see `annotate`."""
+    pairs = read_source(source, path, out, media_root=media_root, task=task)
+    budget = Budget(max_tokens=max_tokens, max_seconds=max_seconds)
+    reasons = load_reasoner(reasoner)
+    with log.progress(None, "annotate") as bar:
+        return annotate(
+            pairs,
+            reasons,
+            out,
+            batch_size=batch_size,
+            retry=retry,
+            budget=budget,
+            count_tokens=getattr(reasons, "num_tokens", count_words),
+            give_up_after=give_up_after,
+            on_progress=lambda num_pairs, counts: bar.advance(
+                num_pairs, **{name: counts[name] for name in ("made", "known", "malformed", "failed")}
+            ),
+        )
+
+
+def read_source(source: str, path: Path, out: Path, *, media_root: Path | None = None, task: str | None = None) -> Iterator[Outcome]:
+    """Start to read a source. Pictures that come inside its rows are written to `media_root`, or else below `out`."""
+    if source not in SOURCES:
+        raise ConfigError(f"source {source!r}: choose from {', '.join(SOURCES)}")
+    if not path.exists():
+        raise ConfigError(f"{str(path)!r}: there is no such file or folder")
+    if media_root is None and source in _WRITES_MEDIA:
+        media_root = out / "media"
+    return SOURCES[source](path, media_root, **({"task": task} if task else {}))
+
+
+def filter_annotated(
+    folder: Path,
+    judge: str | None,
+    *,
+    reasoner: str | None = None,
+    rl_share: float = 0.5,
+    leak_words: int = LEAK_WORDS,
+    batch_size: int = 32,
+) -> FilterReport:
+    """Sort what was annotated into a folder, with a judge by name or without one; see `filter_pairs`."""
+    found = load_judge(judge) if judge else None
+    return filter_pairs(folder, found, reasoner=reasoner, rl_share=rl_share, leak_words=leak_words, batch_size=batch_size)
+
+
+def load_judge(name: str) -> Judges:
+    """Load a judge: whatever is a Reasoner by name and can judge, too. Raises ConfigError and ModelError as `load_reasoner` does."""
+    if name == "fake":
+        from embedrl.testing import FakeJudge
+
+        return FakeJudge()
+    judge = load_reasoner(name)
+    if not isinstance(judge, Judges):
+        raise ConfigError(f"judge={name!r}: this model does not judge; give a model folder or a server's URL")
+    return judge
+
+
+def annotate_line(report: AnnotateReport) -> str:
+    """Say in one line what a run of `annotate_source` did."""
+    stopped = f"; {report.stopped_by} is used up, {report.left} items are left" if report.stopped_by else ""
+    left = f"; {report.left} items are not annotated yet" if report.left and not report.stopped_by else ""
+    return (
+        f"{report.num_pairs} pairs: {report.made} T-CoTs made, {report.known} items known, {report.malformed} malformed, "
+        f"{report.failed} failed, {report.num_problems} problems in {report.seconds:.1f} s{stopped}{left}"
+    )
+
+
+def filter_line(report: FilterReport, folder: Path) -> str:
+    """Say in one line where the pairs of a filter went."""
+    num_rejected = sum(sum(counts.values()) for counts in report.rejected.values())
+    waiting = f"; {report.waiting} are not annotated yet" if report.waiting else ""
+    return (
+        f"{folder}: {sum(report.kept.values())} pairs to learn from by contrast, {report.num_rl} for RL, "
+        f"{num_rejected - report.num_rl} rejected{waiting}"
+    )

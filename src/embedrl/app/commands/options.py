@@ -1,0 +1,27 @@
+"""Options that several commands share, each with one wording."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ReasonerName = Annotated[
+    str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, a model folder, or a server's URL (http://host:8000/v1#model).")
+]
+EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
+Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Top = Annotated[int, typer.Option(min=1, help="How many hits to show.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
+MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
+Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
+Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")
+]
+
+
+def commands(**settings: Any) -> typer.Typer:
+    """Start a list of commands, in the look of this command line; `settings` (help, …) are typer's."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, **settings)
