@@ -24,7 +24,7 @@ def train_reasoner(recipe: Recipe) -> Path:
     reasoner = local_reasoner(recipe.start_from)
     write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
     pairs = [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size)]
-    train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.settings.budget.num_frames), recipe)
+    train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
     reasoner.save(recipe.out / "model")
     return recipe.out / "model"
 
@@ -41,7 +41,7 @@ def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Sc
         raise ConfigError(f"judge={recipe.judge!r}: this model cannot judge")
     return Scorer(
         pairs,
-        partial(embed_groups, embedder),
+        partial(embed_groups, embedder, show_evidence=recipe.show_evidence),
         judge,
         recipe.reward_config,
         num_frames=num_frames,

@@ -42,9 +42,11 @@ class Embedder:
         save_bf16(self.model, self.processor, folder)
         (folder / SETTINGS).write_text(self.budget.model_dump_json(indent=2) + "\n", "utf-8")
 
-    def build(self, item: Item, tcot: TCoT | None, *, show_media: bool = True, seen: Seen | None = None) -> EmbedderInput:
-        """Build one item's input within this model's pixel budget."""
-        return build(item, tcot, self.budget, self.factor, show_media=show_media, seen=seen)
+    def build(
+        self, item: Item, tcot: TCoT | None, *, show_media: bool = True, show_evidence: bool = True, seen: Seen | None = None
+    ) -> EmbedderInput:
+        """Build one item's input within this model's pixel budget; see `embedder.inputs.build`."""
+        return build(item, tcot, self.budget, self.factor, show_media=show_media, show_evidence=show_evidence, seen=seen)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""

@@ -53,10 +53,18 @@ def look(item: Item, budget: VisualBudget) -> Seen:
 
 
 def build(
-    item: Item, tcot: TCoT | None, budget: VisualBudget, factor: int, *, show_media: bool = True, seen: Seen | None = None
+    item: Item,
+    tcot: TCoT | None,
+    budget: VisualBudget,
+    factor: int,
+    *,
+    show_media: bool = True,
+    show_evidence: bool = True,
+    seen: Seen | None = None,
 ) -> EmbedderInput:
-    """Build the input of one item. `show_media=False` leaves the pictures out (training only). Raises MediaError.
+    """Build the input of one item. Raises MediaError.
 
+    `show_media=False` leaves all pictures out (training only), `show_evidence=False` the crops and key frames (ablations only).
     `seen` is what `look` returned, for an item that is built several times.
     """
     parts: list[dict[str, Any]] = []
@@ -76,7 +84,7 @@ def build(
     if tcot is not None:
         head, tail = render_parts(tcot)
         parts.append({"type": "text", "text": head})
-        for picture in evidence_pictures(shown[0] if shown else None, tcot):
+        for picture in evidence_pictures(shown[0] if shown and show_evidence else None, tcot):
             parts.append({"type": "image"})
             images.append(fit(picture, budget.crop, factor))
         parts.append({"type": "text", "text": f"{tail}\n"})

@@ -19,13 +19,15 @@ from embedrl.embedder.embedder import Embedder, batches
 from embedrl.embedder.inputs import EmbedderInput, collate, look
 
 
-def embed_groups(embedder: Embedder, items: Sequence[Item], tcots: Sequence[Sequence[TCoT | None]]) -> list[np.ndarray]:
+def embed_groups(
+    embedder: Embedder, items: Sequence[Item], tcots: Sequence[Sequence[TCoT | None]], *, show_evidence: bool = True
+) -> list[np.ndarray]:
     """Return for each item float32 (its number of T-CoTs, dim), unit length, in order. Equal T-CoTs are encoded once."""
     distinct = [list(dict.fromkeys(group)) for group in tcots]
     built: list[list[EmbedderInput]] = []
     for item, group in zip(items, distinct, strict=True):
         seen = look(item, embedder.budget) if group else ()
-        built.append([embedder.build(item, tcot, seen=seen) for tcot in group])
+        built.append([embedder.build(item, tcot, show_evidence=show_evidence, seen=seen) for tcot in group])
     vectors: list[np.ndarray] = [np.zeros((0, embedder.dim), np.float32)] * len(items)
     filled = [number for number, group in enumerate(built) if group]
     lengths, sizes = [max(map(embedder.length, built[number])) for number in filled], [len(built[number]) for number in filled]

@@ -67,5 +67,34 @@ class Recipe(Config):
     """The frozen Embedder that rewards it."""
     judge: str | None = "nano-sft"
     """The Reasoner that judges for the process reward; None: no judge, for `rewards.process_weight = 0`."""
+    show_evidence: bool = True
+    """The Embedder sees the crops and key frames that evidence points at, and not only its words."""
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
+
+
+class AblationRow(BaseModel):
+    """One way to train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    """Settings that replace the recipe's, as on the command line."""
+    seeds: tuple[int, ...] = (0,)
+
+
+class Ablation(BaseModel):
+    """recipes/nano/ablation.toml: ways to train that are compared on the same held-out queries."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    recipe: Path
+    """The recipe that every row starts from."""
+    out: Path
+    """A run folder for each row and seed goes below it."""
+    num_queries: int = Field(default=20, ge=1)
+    """Per task."""
+    pool_size: int = Field(default=256, ge=2)
+    """Candidates per task, at least."""
+    rows: tuple[AblationRow, ...]
