@@ -1,6 +1,7 @@
 """How fast the index takes in files and answers, how good its approximate search is, and that its memory does not grow.
 
-Models are fakes, so the figures are those of the machinery around them: decoding, records, table, search.
+First with fakes for models, so that the figures are those of the machinery around them (decoding, records, table, search);
+then with the nano models, in batches and one by one.
 """
 
 import io
@@ -16,17 +17,20 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.index import Index, IngestReport, ingest
 from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import progress, result, table
 from embedrl.media.video import save_video
 from embedrl.testing import FakeEmbedder, FakeReasoner
+from embedrl.world.write import make_world
 
 DIM = 192
 SIZES = (1_000, 10_000, 100_000)
 NUM_QUERIES = 40
 TOP = 10
 NUM_FILES = 200
+NUM_PAIRS = 90
 MAX_GROWTH = 1.25
 """With four times the files, the process may need this many times the memory at most."""
 
@@ -35,6 +39,7 @@ def main() -> None:
     """Run everything and write the tables; ends with an error if memory grows with the folder."""
     with tempfile.TemporaryDirectory() as folder:
         _ingest(Path(folder))
+        _nano(Path(folder))
         _search(Path(folder))
 
 
@@ -89,6 +94,25 @@ def _ingest(folder: Path) -> None:
     growth = peaks[1] / peaks[0]
     result(f"four times the files: {growth:.2f} times the memory (at most {MAX_GROWTH})")
     assert growth <= MAX_GROWTH, "memory grows with the folder"
+
+
+def _nano(folder: Path) -> None:
+    """Index one library with the nano models, in batches and one by one."""
+    embedder, reasoner = load_embedder("nano"), load_reasoner("nano-sft")
+    rows, totals = [], []
+    for batch_size in (32, 1):
+        library = folder / f"library-{batch_size}"
+        make_world(library, NUM_PAIRS, seed=0)
+        media = library / "media"
+        media.mkdir()
+        for kind in ("images", "videos", "documents"):
+            (library / kind).rename(media / kind)
+        report = ingest(media, Index.open(media, embedder=embedder), reasoner, embedder, batch_size=batch_size)
+        totals.append(report.seconds["total"])
+        rates = [f"{report.added / report.seconds[phase]:.1f}" for phase in ("decode", "reason", "embed", "write", "total")]
+        rows.append([batch_size, report.added, *rates])
+    table("index with the nano models: items a second, by phase", ["batch", "items", "decode", "reason", "embed", "write", "all"], rows)
+    result(f"one by one takes {totals[1] / totals[0]:.2f} times as long as batches of 32")
 
 
 def _search(folder: Path) -> None:

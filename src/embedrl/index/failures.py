@@ -25,6 +25,7 @@ class Failure(BaseModel):
     page: int | None = None
     """1-based page number, if only that page failed."""
     reason: str
+    """Without the path, where it would only repeat it."""
     stamp: Stamp | None = None
     """The file as it was then; None if it could not even be looked at."""
     limits: str = ""

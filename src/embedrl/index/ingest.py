@@ -276,6 +276,7 @@ class _Run:
         self.uncommitted, self.committed_s = [], time.monotonic()
 
     def _fail(self, path: Path, page: int | None, reason: str, stamp: Stamp | None) -> None:
+        reason = reason.removeprefix(f"{str(self.index.locate(path))!r}: ")
         failure = Failure(path=path, page=page, reason=reason, stamp=stamp, limits=limits_hash(self.batches.limits))
         self.failed[failure.id] = failure
         self.kept.discard(failure.id)

@@ -99,11 +99,13 @@ _SUFFIXES: dict[MediaKind, tuple[str, ...]] = {
 _STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _HIGH = bytes(range(127, 256))
+_DATA_SUFFIXES = (".json", ".jsonl")
+"""Text that was written for programs."""
 _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 
 
 def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
-    """Say what a file is by its first bytes; None for what we do not read (archives, audio, unknown formats …).
+    """Say what a file is by its first bytes; None for what we do not read (archives, audio, unknown formats, JSON data …).
 
     A wrong name among media is forgiven (a JPEG called .png). Raises MediaError for a file that cannot be opened, and for one
     whose name promises an image, a video or a PDF while its content is neither.
@@ -116,7 +118,7 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
         found = "plain text" if kind == "text" else "no format we read"
         noun = {"image": "an image", "video": "a video", "page": "a PDF"}[promised]
         raise MediaError(f"{str(path)!r}: is named like {noun}, but holds {found}; rename or convert it")
-    return kind
+    return None if kind == "text" and path.suffix.lower() in _DATA_SUFFIXES else kind
 
 
 def sniff(head: bytes, limits: Limits = DEFAULT) -> MediaKind | None:
