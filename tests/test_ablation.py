@@ -1,0 +1,52 @@
+"""The ablation: every row from one recipe, done once, and a table of what came of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embedrl.app.ablation import COLUMNS, ablate, table_rows
+from embedrl.config import load_recipe
+from embedrl.errors import ConfigError
+from embedrl.rl.config import Ablation, AblationRow, Recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def small(out: Path, *rows: AblationRow) -> Ablation:
+    return Ablation(recipe=ROOT / "recipes/nano/reasoner.toml", out=out, num_queries=1, pool_size=4, rows=rows)
+
+
+def test_the_shipped_rows_are_recipes():
+    shipped = load_recipe(ROOT / "recipes/nano/ablation.toml", [], Ablation)
+    assert len({row.name for row in shipped.rows}) == len(shipped.rows)
+    for row in shipped.rows:
+        load_recipe(ROOT / shipped.recipe, row.overrides, Recipe)
+
+
+def test_a_wrong_row_is_named_before_anything_is_trained(tmp_path: Path):
+    wanted = small(tmp_path, AblationRow(name="good"), AblationRow(name="bad", overrides=("rewards.weight=1",)))
+    with pytest.raises(ConfigError, match=r"rewards.weight"):
+        ablate(wanted)
+    with pytest.raises(ConfigError, match="'other': choose from 'good', 'bad'"):
+        ablate(wanted, only=("other",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_are_trained_evaluated_and_then_left_alone(tmp_path: Path):
+    short = (
+        "trainer.max_steps=1",
+        "trainer.per_device_train_batch_size=16",
+        "trainer.num_generations=2",
+        "num_families=1",
+        "control_every=0",
+    )
+    wanted = small(tmp_path, AblationRow(name="Format only", overrides=(*short, "rewards.outcome_weight=0", "rewards.process_weight=0")))
+    [result] = ablate(wanted)
+    folder = tmp_path / "format-only-0"
+    assert (folder / "model" / "model.safetensors").is_file() and result.report == json.loads((folder / "ablation.json").read_text())
+    [row] = table_rows([result])
+    assert len(row) == len(COLUMNS) and row[:2] == ["Format only", "0"]
+    (folder / "model" / "model.safetensors").unlink()
+    assert ablate(wanted) == [result], "neither trained nor evaluated again"
+    assert json.loads((tmp_path / "ablation.json").read_text())["rows"][0]["name"] == "Format only"
