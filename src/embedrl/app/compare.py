@@ -1,5 +1,6 @@
 """Before and after RL, case by case: evaluation of two Reasoners, and the page that shows the largest gains and losses."""
 
+import random
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ from embedrl.evaluate.report import write_report
 from embedrl.evaluate.world import world_tasks
 
 NUM_SHOWN = 3
+NUM_RANDOM = 20
 COLUMNS = ("task", "cosine", "rank", "dropped", "added")
 
 
@@ -25,6 +27,8 @@ class Comparison(NamedTuple):
     cases: list[Case]
     gains: list[Case]
     losses: list[Case]
+    random: list[Case]
+    """Drawn without a look at them."""
 
 
 def compare_reasoners(
@@ -35,10 +39,15 @@ def compare_reasoners(
     tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
     systems = [evaluate(tasks, embeds, name=name, reasoner=load_reasoner(name)) for name in dict.fromkeys((before, after))]
     cases = compare(tasks, systems[0], systems[-1])
-    found = Comparison(cases, *extremes(cases, NUM_SHOWN))
+    drawn = random.Random(f"compare:{seed}").sample(cases, min(NUM_RANDOM, len(cases)))
+    found = Comparison(cases, *extremes(cases, NUM_SHOWN), drawn)
     record = {"before": before, "after": after, "embedder": embedder, "seed": seed, "cases": [case_row(case) for case in cases]}
+    record["random"] = [case_row(case) for case in drawn]
     write_report(record, out / "compare.json")
-    sections = _section("Largest gains", found.gains), _section("Largest losses", found.losses)
+    sections = [
+        _section(title, shown)
+        for title, shown in (("Largest gains", found.gains), ("Largest losses", found.losses), ("Drawn at random", found.random))
+    ]
     write_html(render_page("What did RL change?", _lead(cases, before, after), *sections), out / "compare.html")
     return found
 

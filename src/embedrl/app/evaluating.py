@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.data.roles import Embeds, Reasons
@@ -18,13 +20,26 @@ SHIPPED = {"before_rl": "nano-sft"}
 """The shipped Reasoners, by what a report calls them; another one keeps its name."""
 
 
-def evaluate_world(reasoner: str | None, embedder: str, out: Path, *, num_queries: int = 32, pool_size: int = 256, seed: int = 0) -> Report:
-    """Evaluate one Reasoner (None: no T-CoTs but the true ones) on the held-out split; write report.json and report.html into `out`."""
+def evaluate_world(
+    reasoners: Sequence[str],
+    embedder: str,
+    out: Path,
+    *,
+    num_queries: int = 32,
+    pool_size: int = 256,
+    seed: int = 0,
+    temperature: float = 0.0,
+) -> Report:
+    """Evaluate Reasoners by name (none: no T-CoTs but the true ones) on the held-out split; write report.json and report.html.
+
+    Above a temperature of 0 T-CoTs are sampled, from `seed`.
+    """
     started = time.perf_counter()
     embeds = load_embedder(embedder)
     systems = {name: system for system, name in SHIPPED.items()}
-    reasoners = {systems.get(reasoner, reasoner): load_reasoner(reasoner)} if reasoner else {}
-    results = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, reasoners)
+    loaded = {systems.get(name, name): load_reasoner(name, temperature=temperature) for name in reasoners}
+    torch.manual_seed(seed)
+    results = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, loaded)
     report = make_report(results, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")

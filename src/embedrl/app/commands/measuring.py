@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from embedrl import log
-from embedrl.app.commands.options import AsJson, EmbedderName, ReasonerName, Seed, Think, commands
+from embedrl.app.commands.options import AsJson, EmbedderName, Seed, Think, commands
 
 app = commands()
 evaluate_app = commands(help="Measure retrieval.\n\n\b\nExample: embedrl evaluate world --out runs/world")
@@ -15,13 +15,14 @@ app.add_typer(evaluate_app, name="evaluate")
 
 @evaluate_app.command("world")
 def evaluate_on_world(
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: Annotated[list[str] | None, typer.Option(help="Who writes T-CoTs, as elsewhere; give several to compare them.")] = None,
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Run folder for report.json and report.html.")] = Path("runs/evaluate-world"),
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 32,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
     seed: Seed = 0,
     think: Think = True,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner; 0 is greedy.")] = 0.0,
 ) -> None:
     """Measure retrieval without T-CoTs, with the Reasoner's and with the true ones, on the world's held-out split.
 
@@ -30,7 +31,15 @@ def evaluate_on_world(
     """
     from embedrl.app.evaluating import evaluate_world, hit_rows
 
-    report = evaluate_world(reasoner if think else None, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    report = evaluate_world(
+        (reasoner or ["nano-sft"]) if think else [],
+        embedder,
+        out,
+        num_queries=num_queries,
+        pool_size=pool_size,
+        seed=seed,
+        temperature=temperature,
+    )
     log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
     log.info(f"{out / 'report.html'} shows more")
 

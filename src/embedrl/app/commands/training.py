@@ -115,6 +115,31 @@ def bench_ablation(
     log.table("Ablation: hit@1 after training, and the paired difference", COLUMNS, table_rows(ablate(wanted, only=tuple(only or ()))))
 
 
+@bench_app.command("controls")
+def bench_controls(
+    reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
+    embedder: EmbedderName = "nano",
+    judge: Annotated[str, typer.Option(help="Who reads T-CoTs only: a Reasoner's name.")] = "nano-sft",
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+) -> None:
+    """Show whether a gain is real: hit@1 with T-CoTs of other items, without media, and what a judge makes of T-CoTs alone.
+
+    \b
+    Example: embedrl bench controls --reasoner nano-sft --reasoner runs/rl/model
+    """
+    from embedrl.app.controls import COLUMNS, control_row, measure_controls, table_rows
+
+    found = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    log.table("Controls, with 95 % intervals", COLUMNS, table_rows(found))
+    if out is not None:
+        from embedrl.evaluate.report import write_report
+
+        write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in found]}, out)
+
+
 @app.command("compare")
 def compare_reasoners(
     after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")],

@@ -1,0 +1,30 @@
+"""The controls that tell a gain from a trick."""
+
+import pytest
+
+from embedrl.app.controls import COLUMNS, control_row, exchanged, measure_controls, table_rows
+from embedrl.errors import ConfigError
+from embedrl.evaluate.world import world_tasks
+
+
+def test_every_item_gets_the_tcot_of_another_of_its_role():
+    tasks = world_tasks(num_queries=3, pool_size=12, tasks=["image_t2i"])
+    truths = tasks[0].truths
+    found = exchanged(tasks, truths)
+    items = tasks[0].items
+    writer = {id(tcot): key for key, tcot in truths.items()}
+    assert found.keys() == truths.keys()
+    for key, tcot in found.items():
+        assert writer[id(tcot)] != key and items[writer[id(tcot)]].role == items[key].role
+    pairs = [(query.key, next(iter(relevant))) for query, relevant in zip(tasks[0].queries, tasks[0].relevant, strict=True)]
+    moved = {(writer[id(found[query])], writer[id(found[target])]) for query, target in pairs}
+    assert not moved & set(pairs), "the two sides must not agree about another pair"
+
+
+def test_controls_of_the_nano_reasoner():
+    [control] = measure_controls(["nano-sft"], "nano", "nano-sft", num_queries=2, pool_size=4)
+    assert control.hits.value > control.shuffled.value and 0 <= control.judged.value <= 1
+    assert len(table_rows([control])[0]) == len(COLUMNS)
+    assert control_row(control)["shuffled"]["value"] == control.shuffled.value
+    with pytest.raises(ConfigError, match="loaded weights"):
+        measure_controls(["nano-sft"], "fake", "nano-sft")
