@@ -6,6 +6,7 @@ from pathlib import Path
 
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.config import write_run_config
+from embedrl.data.pair_file import PairFile
 from embedrl.data.roles import Judges
 from embedrl.data.sample import Pair
 from embedrl.embedder.embedder import Embedder
@@ -23,10 +24,18 @@ def train_reasoner(recipe: Recipe) -> Path:
     """Train a Reasoner with EG-RL; a killed run goes on where it stopped. Returns the folder of the finished model."""
     reasoner = local_reasoner(recipe.start_from)
     write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
-    pairs = [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size)]
+    pairs = training_pairs(recipe)
     train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
     reasoner.save(recipe.out / "model")
     return recipe.out / "model"
+
+
+def training_pairs(recipe: Recipe) -> list[Pair]:
+    """Return the pairs of a recipe, those of a task together. Raises ConfigError for a file that cannot be used."""
+    if recipe.pairs is None:
+        return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size)]
+    file = PairFile(recipe.pairs)
+    return sorted((file[number] for number in range(len(file))), key=lambda pair: pair.task)
 
 
 def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Scorer:

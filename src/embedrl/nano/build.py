@@ -14,6 +14,7 @@ from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VL
 
 from embedrl.backbone import batch_vision_attention, load
 from embedrl.config import Metrics, load_recipe, write_run_config
+from embedrl.data.mixed_pairs import MixedPairs
 from embedrl.embedder import train as embedder_train
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
@@ -75,7 +76,8 @@ def build_embedder(recipe: EmbedderRecipe) -> Path:
     model, processor, _ = load(Qwen3VLModel, recipe.start_from)
     model.visual.requires_grad_(not recipe.freeze_vision)
     embedder = Embedder(model, processor, EMBEDDER_BUDGET, "embedder")
-    rows = EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size)
+    size = {"seed": recipe.seed, "num_batches": recipe.num_batches, "batch_size": recipe.batch_size}
+    rows = EmbedderRows(**size) if recipe.pairs is None else MixedPairs(recipe.pairs, **size)
 
     @lru_cache(maxsize=4 * recipe.batch_size)
     def resolve(key: str) -> EmbedderInput:

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embedrl.data.mixed_pairs import PairsConfig
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -45,6 +47,8 @@ class EmbedderRecipe(BaseModel):
     seed: int = 0
     start_from: Path
     """Folder of the model whose weights it starts from."""
+    pairs: PairsConfig | None = None
+    """Train on these pairs; None: on the generated world's."""
     batch_size: int = 80
     num_batches: int
     mini_batch_size: int = 40

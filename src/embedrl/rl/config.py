@@ -69,6 +69,8 @@ class Recipe(Config):
     """The Reasoner that judges for the process reward; None: no judge, for `rewards.process_weight = 0`."""
     show_evidence: bool = True
     """The Embedder sees the crops and key frames that evidence points at, and not only its words."""
+    pairs: Path | None = None
+    """JSON Lines of pairs to train on, such as rl.jsonl of `embedrl filter`; None: the generated world's RL split."""
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
 

@@ -69,16 +69,20 @@ def read_lines(path: Path, media_root: Path | None = None, *, task: str | None =
     media = MediaFolder(media_root or path.parent, limits)
 
     def make(raw: object) -> Iterator[Pair]:
-        if isinstance(raw, dict) and "pair" in raw:
-            line = WholeLine.model_validate(raw)
-            query, target, *negatives = (_located(item, media) for item in (line.pair.query, line.pair.target, *line.pair.negatives))
-            pair = Pair(task=task or line.pair.task, query=query, target=target, negatives=tuple(negatives))
-            yield _with_tcots(pair, line.query_tcot, line.target_tcot)
-        else:
-            line = Line.model_validate(raw)
-            yield _pair(line, task or line.task or task_name(path), media)
+        yield read_line(raw, media, task=task, default_task=task_name(path))
 
     return make_pairs(path, read_json(path), make)
+
+
+def read_line(raw: object, media: MediaFolder, *, task: str | None = None, default_task: str = "") -> Pair:
+    """Read one line (JSON types). Raises pydantic's ValidationError, RowError and MediaError."""
+    if isinstance(raw, dict) and "pair" in raw:
+        line = WholeLine.model_validate(raw)
+        query, target, *negatives = (_located(item, media) for item in (line.pair.query, line.pair.target, *line.pair.negatives))
+        pair = Pair(task=task or line.pair.task, query=query, target=target, negatives=tuple(negatives))
+        return _with_tcots(pair, line.query_tcot, line.target_tcot)
+    line = Line.model_validate(raw)
+    return _pair(line, task or line.task or default_task, media)
 
 
 def _located(item: Item, media: MediaFolder) -> Item:
