@@ -13,7 +13,8 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, render
 from embedrl.errors import ModelError
 from embedrl.evaluate.grounding import compare
-from embedrl.evaluate.metrics import METRIC_NAMES, Ranking, rank, score_ranking
+from embedrl.evaluate.metrics import METRIC_NAMES, score_ranking
+from embedrl.evaluate.ranking import Ranking, rank
 from embedrl.evaluate.task import Modality, RetrievalTask
 from embedrl.log import progress
 from embedrl.media.decode import count_frames
