@@ -20,7 +20,9 @@ def read_images(source: Source, data: Path, inspection: Inspection) -> Pool:
     """Read a dataset whose candidates are named by their text, by their picture, or by both, as its layout says."""
     pool = Pool(source, inspection, "text" if source.layout == "image_text" else "image")
     media = MediaFolder(data / source.media)
-    for number, row in read_rows(source, data, inspection, ("tgt_text",), ("qry_inst", "qry_text", "qry_img_path", "tgt_inst", "tgt_img_path")):
+    for number, row in read_rows(
+        source, data, inspection, ("tgt_text",), ("qry_inst", "qry_text", "qry_img_path", "tgt_inst", "tgt_img_path")
+    ):
         texts = [text or "" for text in row["tgt_text"]]
         paths = [path or "" for path in row.get("tgt_img_path") or [""] * len(texts)]
         if len(paths) != len(texts):
@@ -30,7 +32,7 @@ def read_images(source: Source, data: Path, inspection: Inspection) -> Pool:
         for name, text, path in zip(names, texts, paths, strict=True):
             pool.offer(name, _shown(media, text, path), number, row.get("tgt_inst") or "")
         query = _shown(media, row.get("qry_text") or "", row.get("qry_img_path") or "")
-        pool.ask(query, {name: 1.0 for name in names[:1]}, number, local=names, instruction=row.get("qry_inst") or "")
+        pool.ask(query, dict.fromkeys(names[:1], 1.0), number, local=names, instruction=row.get("qry_inst") or "")
     return pool
 
 

@@ -26,7 +26,9 @@ def read_pages(source: Source, data: Path, inspection: Inspection) -> Pool:
     pool = Pool(source, inspection, "image")
     folder = data / source.media
     if inspection.gather and not folder.is_dir():
-        inspection.report(source.name, f"the folder {str(folder)!r} is missing; unpack its pages there, or let an evaluation take them from the rows")
+        inspection.report(
+            source.name, f"the folder {str(folder)!r} is missing; unpack its pages there, or let an evaluation take them from the rows"
+        )
         return pool
     folder.mkdir(parents=True, exist_ok=True)
     media = MediaFolder(folder)
@@ -88,4 +90,6 @@ def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Nam
             try:
                 write_bytes(path, held)
             except OSError as error:
-                raise StoreError(f"{source.name}: {str(path)!r} cannot be written ({error.strerror}); free the disk, or unpack the archive") from error
+                raise StoreError(
+                    f"{source.name}: {str(path)!r} cannot be written ({error.strerror}); free the disk, or unpack the archive"
+                ) from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from embedrl.data.sample import Item
-from embedrl.data.sources.row import RowError
+from embedrl.data.sources.row import ProblemKind, RowError
 from embedrl.data.sources.side import query_item, target_item
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluate.official.inspection import Inspection
@@ -38,7 +38,7 @@ class Pool:
         """Add a candidate, unless its name is known already."""
         if name not in self.candidates:
             wording = self.source.instructions[1] if instruction is None else instruction
-            self.candidates[name] = self._made(lambda: target_item(make(), wording), f"candidate {str(name)[:80]!r}", row)
+            self.candidates[name] = self._made(lambda: target_item(_some(make()), wording), f"candidate {str(name)[:80]!r}", row)
 
     def ask(
         self,
@@ -51,7 +51,7 @@ class Pool:
     ) -> None:
         """Add a query. `local` are the only candidates it ranks."""
         wording = self.source.instructions[0] if instruction is None else instruction
-        query = self._made(lambda: query_item(make(), wording, self.wanted), "its query", row)
+        query = self._made(lambda: query_item(_some(make()), wording, self.wanted), "its query", row)
         names = None if local is None else tuple(dict.fromkeys(local))
         pool = self.candidates.keys() if names is None else set(names)
         if names is not None and not names:
@@ -71,7 +71,7 @@ class Pool:
             item = make()
             _ = item.key  # reads its files, so that one that is missing is named with its row
         except (MediaError, RowError, ConfigError) as error:
-            self.inspection.report(self.source.name, f"{what} cannot be used: {error}; unpack or download the media again", row)
+            self.inspection.report(self.source.name, f"{what} cannot be used: {error}; unpack or download its files again", row)
             return None
         return item
 
@@ -109,3 +109,9 @@ class Pool:
             ids=tuple(ids.values()),
             names={key: name for name, key in ids.items()},
         )
+
+
+def _some(content: Content) -> Content:
+    if not content:
+        raise RowError(ProblemKind.EMPTY, "it has neither text nor a medium")
+    return content

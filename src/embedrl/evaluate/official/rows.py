@@ -29,7 +29,9 @@ def row_files(folder: Path, config: str, split: str) -> list[Path]:
                 return pieces
             if (whole := home / f"{split}.{suffix}").is_file():
                 return [whole]
-    return next(([path] for home in homes for suffix in SUFFIXES if config and (path := home.with_name(f"{home.name}.{suffix}")).is_file()), [])
+    return next(
+        ([path] for home in homes for suffix in SUFFIXES if config and (path := home.with_name(f"{home.name}.{suffix}")).is_file()), []
+    )
 
 
 def read_rows(

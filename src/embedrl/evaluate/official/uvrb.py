@@ -43,7 +43,9 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
     seen: dict[str, int] = {}
     for number, row in _lines(root, "queries", ("id",), source, inspection):
         if seen.setdefault(row["id"], number) != number:
-            inspection.report(source.name, f"queries: the id {row['id']!r} stands in row {seen[row['id']]} too; download them again", number)
+            inspection.report(
+                source.name, f"queries: the id {row['id']!r} stands in row {seen[row['id']]} too; download them again", number
+            )
             continue
         pool.ask(lambda row=row: query(row), relevant.get(row["id"], {}), number)
     return pool

@@ -58,7 +58,9 @@ def read_labels(source: Source, data: Path, inspection: Inspection, num_frames: 
             if line.strip():
                 pool.offer(line.strip(), _words(line), None)
     elif len(pool.candidates) < source.num_labels:
-        what = f"its rows are of {len(pool.candidates)} of {source.num_labels} classes; write the names of all into {str(path)!r}, one a line"
+        what = (
+            f"its rows are of {len(pool.candidates)} of {source.num_labels} classes; write the names of all into {str(path)!r}, one a line"
+        )
         inspection.report(source.name, what)
     return pool
 
@@ -84,7 +86,9 @@ def read_questions(source: Source, data: Path, inspection: Inspection, num_frame
         try:
             asked = make(row)
         except (ValueError, IndexError, TypeError) as error:
-            inspection.report(source.name, f"its answer {row['answer']!r} does not name an option ({error}); download the rows again", number)
+            inspection.report(
+                source.name, f"its answer {row['answer']!r} does not name an option ({error}); download the rows again", number
+            )
             continue
         for name, text in asked.options.items():
             pool.offer(name, _words(text), number)
@@ -122,7 +126,7 @@ def _mvbench(row: Mapping[str, Any]) -> Question:
 
 def _videomme(row: Mapping[str, Any]) -> Question:
     options = {option: _behind(option) for option in row["options"]}
-    right = [option for option in options if option.startswith(f"{row['answer']}.")][0]
+    right = list(options)["ABCDEFGH".index(row["answer"])]
     return Question(str(row["videoID"]), _listed(row["question"], list(options)), options, right)
 
 
