@@ -260,5 +260,5 @@ def test_an_inspection_gathers_everything(tmp_path: Path):
     images(tmp_path, image_row(qry_img_path="y.png"), image_row(), image_row(tgt_text=[], tgt_img_path=[]))
     benchmark = official("image_text", 3, "image")
     pool = read_pool(benchmark.sources[0], tmp_path, inspection := Inspection(gather=True))
-    pool.check_counts(3)
+    pool.check(3)
     assert [(problem.dataset, problem.row) for problem in inspection.problems] == [("set", 1), ("set", 3), ("set", None)]

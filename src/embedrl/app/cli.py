@@ -20,11 +20,9 @@ world_app = typer.Typer(
 train_app = typer.Typer(
     **_PLAIN, help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1"
 )
-evaluate_app = typer.Typer(**_PLAIN, help="Measure retrieval.\n\n\b\nExample: embedrl evaluate world --out runs/world")
 bench_app = typer.Typer(**_PLAIN, help="Measure the rewards.\n\n\b\nExample: embedrl bench reward-fidelity")
 app.add_typer(world_app, name="world")
 app.add_typer(train_app, name="train")
-app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bench_app, name="bench")
 
 ReasonerName = Annotated[
@@ -38,6 +36,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
 MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark; may be repeated.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")
@@ -183,26 +182,38 @@ def bench_reward_fidelity(
         write_report({"seed": seed, "rewards": [row._asdict() for row in found]}, out)
 
 
-@evaluate_app.command("world")
-def evaluate_on_world(
+@app.command("evaluate")
+def evaluate_on_benchmark(
+    benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated as it is needed), MMEB-V2 or UVRB.")],
+    data: Annotated[Path | None, typer.Option(help="The folder of the benchmark's files; the world needs none.")] = None,
     reasoner: ReasonerName = "nano-sft",
     embedder: EmbedderName = "nano",
-    out: Annotated[Path, typer.Option(help="Run folder for report.json and report.html.")] = Path("runs/evaluate-world"),
-    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 32,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH unless given.")] = None,
+    dataset: Datasets = None,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
+    mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, bug for bug.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
     seed: Seed = 0,
     think: Think = True,
 ) -> None:
-    """Measure retrieval without T-CoTs, with the Reasoner's and with the true ones, on the world's held-out split.
+    """Measure retrieval on the world, or on the official files of a benchmark; there, a killed run goes on where it stopped.
 
     \b
     Example: embedrl evaluate world --num-queries 32 --out runs/world
+    Example: embedrl evaluate MMEB-V2 --data mmeb --reasoner qwen3-vl-8b --embedder embed-rl-2b --out runs/mmeb
     """
-    from embedrl.app.evaluating import evaluate_world, hit_rows
+    out, thinker = out or Path(f"runs/evaluate-{benchmark.lower()}"), reasoner if think else None
+    if benchmark.lower() == "world":
+        from embedrl.app.evaluating import measure_world
 
-    report = evaluate_world(reasoner if think else None, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
-    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
-    log.info(f"{out / 'report.html'} shows more")
+        measure_world(thinker, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+        return
+    from embedrl.app.benchmarking import BenchmarkRun, measure
+
+    run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
+    measure(run, data, thinker, embedder, out, cache)
 
 
 @app.command("compare")
@@ -367,19 +378,20 @@ def similar_items(
 
 
 @app.command()
-def doctor() -> None:
-    """Check this installation: versions, whether media can be written and read, whether the models are there.
+def doctor(
+    benchmark: Annotated[str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files.")] = None,
+    dataset: Datasets = None,
+) -> None:
+    """Check this installation, or a benchmark's files: what is missing, wrong counts, what does not open. Exits with 1 if so.
 
     \b
     Example: embedrl doctor
+    Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
     """
-    from embedrl.app.doctor import examine
+    from embedrl.app.doctor import tell
 
-    checks = examine()
-    log.table(
-        "embedrl doctor", ["check", "state", "detail"], [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
-    )
-    if any(not check.ok for check in checks):
+    if not tell(benchmark, data, dataset or ()):
         raise typer.Exit(1)
 
 

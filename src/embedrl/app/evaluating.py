@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from embedrl import log
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.data.roles import Embeds, Reasons
@@ -29,6 +30,13 @@ def evaluate_world(reasoner: str | None, embedder: str, out: Path, *, num_querie
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
     return report
+
+
+def measure_world(reasoner: str | None, embedder: str, out: Path, *, num_queries: int, pool_size: int, seed: int) -> None:
+    """Evaluate on the world and print hit@1."""
+    report = evaluate_world(reasoner, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
+    log.info(f"{out / 'report.html'} shows more")
 
 
 def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:

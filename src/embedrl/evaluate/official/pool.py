@@ -75,9 +75,12 @@ class Pool:
             return None
         return item
 
-    def check_counts(self, num_queries: int) -> None:
-        """Report another number of queries or candidates than the benchmark has. 0 is not checked."""
+    def check(self, num_queries: int) -> None:
+        """Report labels that are no candidates, and other numbers of queries or candidates than the benchmark has (0: not checked)."""
         name, found = self.source.name, len(self.queries)
+        for row, labels in enumerate(self.relevant, 1):
+            if unknown := [label for label in labels if label not in self.candidates]:
+                self.inspection.report(name, f"query {row}: its label {unknown[0]!r} is no candidate; complete its files")
         if num_queries and found != num_queries:
             self.inspection.report(name, f"{found:,} queries, where the benchmark has {num_queries:,}; download its rows again")
         if not found and not num_queries:
@@ -87,7 +90,7 @@ class Pool:
             self.inspection.report(name, f"{len(self.candidates):,} candidates, where the benchmark has {expected:,}; complete its files")
 
     def task(self) -> RetrievalTask:
-        """Return the task. Raises ConfigError, naming it, for a label that is no candidate."""
+        """Return the task of a pool in which nothing was found wrong."""
         ids: dict[Name, str] = {}
         copies: Counter[str] = Counter()
         items = []
@@ -96,9 +99,6 @@ class Pool:
             copies[item.key] += 1
             ids[name] = item.key if copies[item.key] == 1 else f"{item.key}#{copies[item.key]}"
             items.append(item)
-        for row, labels in enumerate(self.relevant, 1):
-            if unknown := [name for name in labels if name not in ids]:
-                self.inspection.report(self.source.name, f"query {row}: its label {unknown[0]!r} is no candidate; complete its files")
         return RetrievalTask(
             name=self.source.name,
             modality=self.source.modality,

@@ -59,6 +59,6 @@ def read_tasks(official: Official, data: Path, names: Sequence[str] = (), *, num
     """Yield the tasks of a benchmark. Raises ConfigError naming the dataset, the row and the fix for whatever is wrong."""
     for source in choose(official, names):
         pool = read_pool(source, data, inspection := Inspection(), num_frames)
-        pool.check_counts(official.num_queries(source.name))
+        pool.check(official.num_queries(source.name))
         assert not inspection.problems
         yield pool.task()
