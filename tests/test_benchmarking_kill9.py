@@ -32,7 +32,7 @@ class LoggingReasoner(FakeReasoner):
 def run(out: Path) -> None:
     benchmark = official("uvrb", NUM_QUERIES)
     tasks = list(read_tasks(benchmark, ROOT / "data"))
-    evaluate_files(BenchmarkRun(benchmark="small"), benchmark, tasks, LoggingReasoner(sleep_s=0.002), FakeEmbedder(), out)
+    evaluate_files(BenchmarkRun(benchmark="small"), benchmark, tasks, LoggingReasoner(sleep_s=0.004), FakeEmbedder(), out)
 
 
 def start(out: Path) -> int:
