@@ -1,12 +1,16 @@
 """Metrics and rankings against answers worked out by hand."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.metrics import METRIC_NAMES, Ranking, rank, score_ranking
+from embedrl.evaluate.metrics import METRIC_NAMES, misplace_grades, score_ranking
+from embedrl.evaluate.ranking import Ranking, rank
 
 LOG2_3 = math.log2(3)
 
@@ -112,3 +116,74 @@ def test_blocks_and_order_of_candidates_do_not_change_a_ranking():
 def test_columns_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="1 keys for 2 candidates"):
         rank(unit((1, 0)), unit((1, 0), (0, 1)), ["a"], [{}])
+
+
+def test_nothing_but_numbers_and_no_empty_pool():
+    one, two = unit((1, 0)), unit((1, 0), (0, 1))
+    broken = np.array([(1, 0), (np.nan, 0)], dtype=np.float32)
+    with pytest.raises(ConfigError, match="task 'K700': candidate 1: its vector holds NaN or infinity; embed it again"):
+        rank(one, broken, ["a", "b"], [{"a": 1.0}], task="K700")
+    with pytest.raises(ConfigError, match="task 'K700': query 1: its vector"):
+        rank(broken, one, ["a"], [{}, {}], task="K700")
+    with pytest.raises(ConfigError, match="candidate 'a' stands there twice"):
+        rank(one, two, ["a", "a"], [{}])
+    with pytest.raises(ConfigError, match="query 1 has no candidates"):
+        rank(two, two, ["a", "b"], [{}, {}], local=[["a"], []])
+    with pytest.raises(ConfigError, match="query 0 has no candidates"):
+        rank(one, np.empty((0, 2), np.float32), [], [{}])
+
+
+def by_sorting(queries: np.ndarray, candidates: np.ndarray, keys: list[str], relevant: list[dict[str, float]]) -> list[Ranking]:
+    """Rank by sorting everything, in float64."""
+    rankings = []
+    for scores, labels in zip(np.round(queries.astype(np.float64) @ candidates.astype(np.float64).T, 6), relevant, strict=True):
+        order = sorted(range(len(keys)), key=lambda row: (-scores[row], keys[row]))
+        places = [place for place, row in enumerate(order) if keys[row] in labels]
+        others = [row for row in order if keys[row] not in labels]
+        rankings.append(
+            Ranking(
+                top=tuple((keys[row], float(scores[row])) for row in order[:10]),
+                rank=places[0] + 1 if places else 0,
+                positive=float(scores[order[places[0]]]) if places else math.nan,
+                negative=float(scores[others[0]]) if others else math.nan,
+            )
+        )
+    return rankings
+
+
+@pytest.mark.parametrize("num_distinct", [1, 3, 40, 700])
+def test_blocks_find_what_sorting_everything_finds(num_distinct: int):
+    rng = np.random.default_rng(num_distinct)
+    candidates = unit(*rng.normal(size=(num_distinct, 6)))[rng.integers(num_distinct, size=700)]
+    queries = np.concatenate([candidates[:200], unit(*rng.normal(size=(100, 6)))])
+    keys = [f"{index:03}" for index in rng.permutation(700)]
+    relevant = [{keys[row]: 1.0 for row in rng.choice(700, size=number % 14, replace=False)} for number in range(300)]
+    expected = repr(by_sorting(queries, candidates, keys, relevant))  # as text, in which NaN equals NaN
+    for block_size in (7, 64, 8192):
+        assert repr(rank(queries, candidates, keys, relevant, block_size=block_size)) == expected
+    assert repr(rank(queries, candidates, keys, relevant, local=[keys] * 300)) == expected
+
+
+GRADES = """
+from embedrl.evaluate.metrics import misplace_grades, score_ranking
+relevant = {"gold": 3.0, "b": 2.0, "c": 2.0, "d": 2.0, "e": 2.0}
+correct, compat = (score_ranking(["gold", "b", "c", "d", "e"], grades) for grades in (relevant, misplace_grades(relevant)))
+print(*(round(values[name], 3) for values in (correct, compat) for name in ("ndcg_linear@1", "ndcg_linear@5", "hit@1", "map@5")))
+"""
+
+
+def test_a_perfect_ranking_is_perfect_for_every_hash_seed_and_the_benchmarks_own_is_not():
+    said = set()
+    for seed in range(6):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        done = subprocess.run([sys.executable, "-c", GRADES], env=environment, capture_output=True, text=True, check=True)
+        correct, compat = done.stdout.split()[:4], done.stdout.split()[4:]
+        assert correct == ["1.0"] * 4 and compat[2:] == ["1.0"] * 2
+        said.add(compat[0])
+    assert said == {"0.667", "1.0"}
+
+
+def test_whole_numbers_are_misplaced_alike_every_time():
+    assert misplace_grades({8: 3.0, 1: 2.0}) == {8: 3.0, 1: 2.0}
+    assert misplace_grades({2: 3.0, 1: 2.0}) == {1: 3.0, 2: 2.0}
+    assert misplace_grades({9: 1.0, 4: 1.0}) == {4: 1.0, 9: 1.0}

@@ -58,23 +58,6 @@ def quickstart(
     demo.quickstart(out, seed=seed, live_steps=live_steps)
 
 
-@app.command()
-def doctor() -> None:
-    """Check this installation: versions, whether media can be written and read, whether the models are there.
-
-    \b
-    Example: embedrl doctor
-    """
-    from embedrl.app.doctor import examine
-
-    checks = examine()
-    log.table(
-        "embedrl doctor", ["check", "state", "detail"], [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
-    )
-    if any(not check.ok for check in checks):
-        raise typer.Exit(1)
-
-
 for kind in (data, finding, training, measuring):
     app.add_typer(kind.app)
 

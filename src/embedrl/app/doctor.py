@@ -2,13 +2,14 @@
 
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedrl import log
 from embedrl.app.models import shipped
 from embedrl.config import library_versions
-from embedrl.errors import EmbedRLError
+from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.media.content import Page, Video
 
 
@@ -28,6 +29,20 @@ def examine() -> list[Check]:
         media = [_attempt(name, work, Path(folder)) for name, work in (("images", _images), ("videos", _videos), ("documents", _documents))]
     models = [_model(f"{kind} {name}", folder) for kind in ("reasoner", "embedder") for name, folder in shipped(kind).items()]
     return [*versions, *media, *models]
+
+
+def tell(benchmark: str | None = None, data: Path | None = None, datasets: Sequence[str] = ()) -> bool:
+    """Look at the installation, or at a benchmark's files, and print what was found; say whether all is well."""
+    if benchmark is not None:
+        from embedrl.app.inspecting import examine_benchmark
+
+        if data is None:
+            raise ConfigError(f"doctor {benchmark}: give the folder of its files too")
+        return examine_benchmark(benchmark, data, datasets)
+    checks = examine()
+    rows = [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
+    log.table("embedrl doctor", ["check", "state", "detail"], rows)
+    return all(check.ok for check in checks)
 
 
 def _attempt(name: str, work: Callable[[Path], str], folder: Path) -> Check:

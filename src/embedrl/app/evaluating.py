@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from embedrl import log
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.data.roles import Embeds, Reasons
@@ -44,6 +45,13 @@ def evaluate_world(
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
     return report
+
+
+def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings: Any) -> None:
+    """Evaluate on the world and print hit@1; `settings` are those of `evaluate_world`."""
+    report = evaluate_world(reasoners, embedder, out, **settings)
+    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
+    log.info(f"{out / 'report.html'} shows more")
 
 
 def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -24,7 +24,8 @@ class Embedder:
     def __init__(
         self, model: PreTrainedModel, processor: ProcessorMixin, budget: VisualBudget, name: str, *, batch_tokens: int = 8192
     ) -> None:
-        self.model, self.processor, self.budget, self.name = model.eval(), processor, budget, name
+        self.model, self.processor, self.budget = model.eval(), processor, budget
+        self.name = f"{name}-{budget.mark}"
         self.batch_tokens = batch_tokens
         self.factor = token_side(model)
         self.dim: int = model.config.text_config.hidden_size

@@ -13,7 +13,8 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, render
 from embedrl.errors import ModelError
 from embedrl.evaluate.grounding import compare
-from embedrl.evaluate.metrics import METRIC_NAMES, Ranking, rank, score_ranking
+from embedrl.evaluate.metrics import METRIC_NAMES, Mode, misplace_grades, score_ranking
+from embedrl.evaluate.ranking import Ranking, rank
 from embedrl.evaluate.task import Modality, RetrievalTask
 from embedrl.log import progress
 from embedrl.media.decode import count_frames
@@ -78,13 +79,14 @@ def evaluate(
     count_tokens: Callable[[str], int] = count_words,
     num_frames: int = 8,
     batch_size: int = 64,
+    mode: Mode = "correct",
 ) -> SystemResult:
     """Evaluate one system. With neither `reasoner` nor `tcots` every item is embedded plain.
 
     An item takes its T-CoT from `tcots` (by item key), else from `reasoner`, who was shown at most `num_frames` frames of a
     video. It is reasoned about once and embedded once, however many tasks share it. Output that is not a T-CoT counts as
     invalid, and its item is embedded plain. Raises MediaError for an item that cannot be read: a score over a part of the
-    pool would not be comparable.
+    pool would not be comparable. `mode` says which candidate a grade belongs to.
     """
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
@@ -103,12 +105,15 @@ def evaluate(
     for task in tasks:
         queries, candidates = ([item.key for item in side] for side in (task.queries, task.candidates))
         query_QD, candidate_CD = (vectors[[place[key] for key in side]] for side in (queries, candidates))
-        rankings = rank(query_QD, candidate_CD, candidates, task.relevant, task.local)
+        ids = task.candidate_ids
+        rankings = rank(query_QD, candidate_CD, ids, task.relevant, task.local, task=task.name)
+        key_of = dict(zip(ids, candidates, strict=True))
         rows = []
         for query, relevant, ranking in zip(queries, task.relevant, rankings, strict=True):
-            row = score_ranking([key for key, _ in ranking.top], relevant)
+            row = score_ranking([found for found, _ in ranking.top], _grades(relevant, task, mode))
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
-            rows.append(row | _mean([score(key) for key in (query, *([best_target(relevant)] if relevant else []))]) if written else row)
+            sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
+            rows.append(row | _mean([score(key) for key in sides]) if written else row)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures))
     return SystemResult(name=name, tasks=tuple(results), tcots=written, seconds=time.perf_counter() - started)
@@ -140,6 +145,11 @@ def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds
     with progress(len(batches), f"{name}: embed") as bar:
         for batch in batches:
             found = embedder.embed([items[row] for row in batch], [tcots[row] for row in batch])
+            if found.shape == (len(batch), embedder.dim) and not np.isfinite(found).all():
+                item = items[batch[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]]
+                raise ModelError(
+                    f"Embedder {embedder.name!r}: the vector of the item {item.key[:12]} ({item.text[:60]!r}) holds NaN or infinity"
+                )
             if found.shape != (len(batch), embedder.dim) or not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3):
                 expected = f"{len(batch)} unit vectors of {embedder.dim} numbers"
                 raise ModelError(
@@ -152,6 +162,13 @@ def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds
 
 def _batches(rows: Sequence[T], size: int) -> list[Sequence[T]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _grades(relevant: Mapping[str, float], task: RetrievalTask, mode: Mode) -> Mapping[str, float]:
+    if mode == "correct":
+        return relevant
+    ids = {task.names.get(key, key): key for key in relevant}
+    return {ids[name]: grade for name, grade in misplace_grades(dict(zip(ids, relevant.values(), strict=True))).items()}
 
 
 def best_target(relevant: Mapping[str, float]) -> str:

@@ -1,19 +1,21 @@
-"""Retrieval metrics of one ranking, and the ranking itself.
+"""Retrieval metrics of one ranking.
 
 A query is described by the gains of its ranking, best first (0 = not relevant), and the gains of all its relevant
 candidates. Definitions are those of MMEB-V2, with each graded relevance kept with the candidate it belongs to.
 """
-# Q queries, C candidates, K top ranks, D dim
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from embedrl.errors import ConfigError
-
 CUTOFFS = (1, 5, 10)
 DEPTH = max(CUTOFFS)
+
+Mode = Literal["correct", "mmeb-compat"]
+"""Which candidate a grade belongs to: the one it was given to, or the one that MMEB-V2's evaluator takes it for."""
+
+N = TypeVar("N", bound=Hashable)
 
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
 """(gains of the ranking best first, gains of all relevant candidates, k) -> value in 0..1."""
@@ -91,67 +93,10 @@ def score_ranking(ranked_keys: Sequence[str], relevant: Mapping[str, float]) -> 
     return {f"{name}@{k}": metric(ranked, gains, k) for name, metric in METRICS.items() for k in CUTOFFS}
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """How the candidates of one query came out."""
+def misplace_grades(relevant: Mapping[N, float]) -> dict[N, float]:
+    """Return the grades as MMEB-V2's evaluator hands them out: names in the order of a Python set, grades in the order of the labels.
 
-    top: tuple[tuple[str, float], ...]
-    """(candidate key, cosine) of the best `DEPTH`, best first."""
-    rank: int
-    """1-based place of the best relevant candidate; 0 if there is none."""
-    positive: float
-    """Cosine of the best relevant candidate; NaN if there is none."""
-    negative: float
-    """Cosine of the best candidate that is not relevant; NaN if there is none."""
-
-
-def rank(
-    query_QD: np.ndarray,
-    candidate_CD: np.ndarray,
-    keys: Sequence[str],
-    relevant: Sequence[Mapping[str, float]],
-    local: Sequence[Sequence[str]] | None = None,
-    *,
-    block_size: int = 512,
-) -> list[Ranking]:
-    """Rank all candidates, or each query's `local` ones, by cosine; vectors must have unit length.
-
-    Cosines are rounded to 1e-6, so that equal vectors tie wherever they stand, and ties go to the smaller key: the result
-    depends neither on the order of the candidates nor on `block_size`, the number of queries that are scored at once.
+    Give the names as its files hold them, in their order there. Whole numbers always come out alike; for texts the order, and
+    with it the nDCG of a perfect ranking, changes with PYTHONHASHSEED. Only tasks with several grades are touched.
     """
-    if len(keys) != len(candidate_CD) or len(relevant) != len(query_QD):
-        raise ConfigError(f"{len(keys)} keys for {len(candidate_CD)} candidates, {len(relevant)} labels for {len(query_QD)} queries")
-    by_key = np.argsort(np.array(keys), kind="stable")
-    sorted_keys = [keys[index] for index in by_key]
-    place = {key: index for index, key in enumerate(sorted_keys)}
-    sorted_CD = candidate_CD[by_key]
-    rankings: list[Ranking] = []
-    for start in range(0, len(query_QD), block_size):
-        scores_QC = np.round(query_QD[start : start + block_size] @ sorted_CD.T, 6)
-        for query, scores_C in enumerate(scores_QC, start):
-            places = np.array(sorted(place[key] for key in relevant[query]), dtype=np.int64)
-            chosen = None if local is None else np.array(sorted({place[key] for key in local[query]}), dtype=np.int64)
-            rankings.append(_ranking(scores_C, sorted_keys, places, chosen))
-    return rankings
-
-
-def _ranking(scores_C: np.ndarray, keys: Sequence[str], relevant: np.ndarray, chosen: np.ndarray | None) -> Ranking:
-    """Rank candidates that stand in key order (only the `chosen` places), without sorting more of them than the top needs."""
-    if chosen is not None:
-        scores_C, keys, relevant = scores_C[chosen], [keys[place] for place in chosen], np.searchsorted(chosen, relevant)
-    depth = min(DEPTH, len(scores_C))
-    threshold = np.partition(scores_C, -depth)[-depth]
-    top = np.flatnonzero(scores_C >= threshold)
-    top = top[np.argsort(-scores_C[top], kind="stable")][:depth]
-    negatives = np.delete(scores_C, relevant)
-    first, positive = 0, float("nan")
-    if relevant.size:
-        best = int(relevant[scores_C[relevant].argmax()])
-        positive = float(scores_C[best])
-        first = 1 + int((scores_C > scores_C[best]).sum() + (scores_C[:best] == scores_C[best]).sum())
-    return Ranking(
-        top=tuple((keys[place], float(scores_C[place])) for place in top),
-        rank=first,
-        positive=positive,
-        negative=float(negatives.max()) if negatives.size else float("nan"),
-    )
+    return dict(zip(set(list(relevant)), relevant.values(), strict=True))  # noqa: C414 (a set of a dict is laid out otherwise)

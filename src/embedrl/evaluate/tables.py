@@ -25,7 +25,7 @@ COUNTS = ("num_pred", "num_data")
 STATUSES = ("FILE_N/A", "DIR_N/A", "JSON_ERROR", "READ_ERROR")
 """What stands in a leaderboard file instead of scores."""
 
-_SUFFIX = "_score.json"
+SCORE_SUFFIX = "_score.json"
 _ROUNDING = 0.1
 """Points by which a printed mean may differ: it has one decimal, and so have the scores that some papers print."""
 
@@ -240,13 +240,15 @@ def write_leaderboard(result: Result, path: Path) -> None:
 
 
 def _folder(path: Path) -> tuple[str, dict[str, Any], list[_Entry]]:
-    found = sorted(file for pattern in (f"*{_SUFFIX}", f"*/*{_SUFFIX}") for file in path.glob(pattern))
+    found = sorted(file for pattern in (f"*{SCORE_SUFFIX}", f"*/*{SCORE_SUFFIX}") for file in path.glob(pattern))
     if not found:
-        raise ConfigError(f"{str(path)!r}: no *{_SUFFIX} in it or in its folders; give the folder of an evaluation, or a leaderboard file")
+        raise ConfigError(
+            f"{str(path)!r}: no *{SCORE_SUFFIX} in it or in its folders; give the folder of an evaluation, or a leaderboard file"
+        )
     entries = []
     for file in found:
         modality = file.parent.name if file.parent != path and file.parent.name in MODALITIES else ""
-        entries.append(_Entry(file, modality, file.name.removesuffix(_SUFFIX), _load(file)))
+        entries.append(_Entry(file, modality, file.name.removesuffix(SCORE_SUFFIX), _load(file)))
     return path.resolve().name, {}, entries
 
 

@@ -14,24 +14,33 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """One table row of an evaluation. Candidates are distinct by key; a query ranks all of them unless `local` says which."""
+    """One table row of an evaluation. Candidates are distinct by id, which is their key unless said otherwise.
+
+    A query ranks all of them unless `local` says which.
+    """
 
     name: str
     modality: Modality
     queries: tuple[Item, ...]
     candidates: tuple[Item, ...]
     relevant: tuple[Mapping[str, float], ...]
-    """Per query: candidate key -> graded relevance, > 0."""
+    """Per query: candidate id -> graded relevance, > 0."""
     local: tuple[tuple[str, ...], ...] | None = None
-    """Per query: the keys of the only candidates it ranks."""
+    """Per query: the ids of the only candidates it ranks."""
     truths: Mapping[str, TCoT] = field(default_factory=dict)
     """Ground-truth T-CoTs by item key, where they are known."""
+    ids: tuple[str, ...] = ()
+    """Per candidate: what `relevant`, `local` and rankings call it. None are given where every candidate has a key of its own."""
+    names: Mapping[str, str | int] = field(default_factory=dict)
+    """What the benchmark's files call a candidate, by its id."""
 
     def __post_init__(self) -> None:
         """Reject a task whose columns do not fit each other."""
         if self.modality not in MODALITIES:
             raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is none of {', '.join(MODALITIES)}")
-        keys = {item.key for item in self.candidates}
+        if self.ids and len(self.ids) != len(self.candidates):
+            raise ConfigError(f"task {self.name!r}: {len(self.ids)} ids for {len(self.candidates)} candidates; give one for each, or none")
+        keys = set(self.candidate_ids)
         if len(keys) < len(self.candidates):
             raise ConfigError(f"task {self.name!r}: {len(self.candidates)} candidates share {len(keys)} keys; merge equal ones")
         if len(self.relevant) != len(self.queries) or len(self.local or self.queries) != len(self.queries):
@@ -44,6 +53,11 @@ class RetrievalTask:
                 raise ConfigError(f"task {self.name!r}, query {row}: a relevant candidate is not among its {len(pool)} candidates")
             if any(gain <= 0 for gain in relevant.values()):
                 raise ConfigError(f"task {self.name!r}, query {row}: relevance must be > 0; leave out candidates that do not fit")
+
+    @property
+    def candidate_ids(self) -> tuple[str, ...]:
+        """The id of each candidate."""
+        return self.ids or tuple(item.key for item in self.candidates)
 
     @property
     def items(self) -> dict[str, Item]:

@@ -34,6 +34,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
 
+class FrameFiles(_Part):
+    """Frames of a video that lie in files of their own, in order, with the time of each. They are decoded when they are looked at."""
+
+    paths: tuple[Path, ...]
+    times_s: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _timed(self) -> "FrameFiles":
+        if not self.paths or len(self.paths) != len(self.times_s):
+            raise ConfigError(f"{len(self.paths)} frames with {len(self.times_s)} times: give one time per frame, at least one frame")
+        return self
+
+
 class Text(_Part):
     """A piece of text."""
 
@@ -54,10 +67,11 @@ class Image(_Part):
 
 
 class Video(_Part):
-    """A video, or the span of it between two times: a file, or frames in memory."""
+    """A video, or the span of it between two times: a file, files of frames, or frames in memory."""
 
     kind: Literal["video"] = "video"
     path: Path | None = None
+    frame_files: FrameFiles | None = None
     frames: Frames | None = Field(default=None, exclude=True, repr=False)
     start_s: float = 0.0
     """Where the span starts, in seconds."""
@@ -66,7 +80,7 @@ class Video(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Video":
-        return _require_one(self, self.path, self.frames)
+        return _require_one(self, self.path, self.frame_files, self.frames)
 
 
 class Page(_Part):
@@ -88,8 +102,8 @@ Part = Annotated[Text | Image | Video | Page, Field(discriminator="kind")]
 Content = tuple[Part, ...]
 
 
-def _require_one(part: P, path: Path | None, decoded: object) -> P:
-    if (path is None) == (decoded is None):
+def _require_one(part: P, *sources: object) -> P:
+    if sum(source is not None for source in sources) != 1:
         raise ConfigError(f"{type(part).__name__}: give exactly one of a path and decoded pixels")
     return part
 
@@ -115,6 +129,9 @@ def _part_fields(part: Part) -> list[bytes]:
             span = f"{part.start_s}:{part.end_s}".encode()
             if part.path is not None:
                 return [b"video", span, file_sha256(part.path)]
+            if part.frame_files is not None:
+                times = repr(part.frame_files.times_s).encode()
+                return [b"frame files", span, times, *(file_sha256(path) for path in part.frame_files.paths)]
             assert part.frames is not None
             times = repr(part.frames.times_s).encode()
             return [b"video", span, times, *(_pixel_sha256(image) for image in part.frames.images)]

@@ -21,9 +21,11 @@ def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limi
 
 
 def count_frames(part: Image | Video | Page | None, *, num_frames: int = 8) -> int | None:
-    """Return how many frames of a video are shown, which decodes it; None for anything else. Raises MediaError."""
+    """Return how many frames of a video are shown, which decodes one that is a file; None for anything else. Raises MediaError."""
     if not isinstance(part, Video):
         return None
+    if part.frame_files is not None and (part.start_s, part.end_s) == (0.0, None):
+        return min(num_frames, len(part.frame_files.paths))
     seen = load_visual(part, num_frames=num_frames)
     assert isinstance(seen, Frames)
     return len(seen.images)

@@ -1,5 +1,6 @@
 """How many pixels a model gets to see: every picture is scaled once, here, to whole visual tokens within a budget."""
 
+import hashlib
 import math
 
 import PIL.Image
@@ -35,6 +36,11 @@ class VisualBudget(BaseModel):
     """How many frames of a video are sampled."""
     max_text_chars: int = 2000
     """Longer text of an item is cut here."""
+
+    @property
+    def mark(self) -> str:
+        """8 hex digits that change whenever the budget does: part of a model's name."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 
 
 PAPER_BUDGET = VisualBudget(

@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 
 from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.media.container import missing_bytes
-from embedrl.media.content import Frames, Video
-from embedrl.media.image import to_rgb
+from embedrl.media.content import FrameFiles, Frames, Video
+from embedrl.media.image import load_image, to_rgb
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
@@ -63,6 +63,8 @@ def load_frames(video: Video, num_frames: int, limits: Limits = DEFAULT) -> Fram
         times = video.frames.times_s
         chosen = sample(times, _end(times), video.start_s, video.end_s, num_frames)
         return Frames(tuple(to_rgb(video.frames.images[i]) for i in chosen), tuple(float(times[i]) for i in chosen))
+    if video.frame_files is not None:
+        return _load_files(video, video.frame_files, num_frames, limits)
     assert video.path is not None
     with _open(video.path, limits) as opened:
         index = _read_index(opened)
@@ -75,6 +77,15 @@ def load_frames(video: Video, num_frames: int, limits: Limits = DEFAULT) -> Fram
             raise MediaError(f"{str(video.path)!r}: {error}") from error
         found = _decode(opened, index, [index.ticks[i] for i in chosen])
         return Frames(tuple(image for _, image in found), tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in found))
+
+
+def _load_files(video: Video, files: FrameFiles, num_frames: int, limits: Limits) -> Frames:
+    chosen = sample(files.times_s, _end(files.times_s), video.start_s, video.end_s, num_frames)
+    images = [load_image(files.paths[index], limits) for index in chosen]
+    for index, image in zip(chosen, images, strict=True):
+        if image.size != images[0].size:
+            raise MediaError(f"{str(files.paths[index])!r}: has {image.size} pixels, while the first frame has {images[0].size}")
+    return Frames(tuple(images), tuple(files.times_s[index] for index in chosen))
 
 
 def duration_s(path: Path, limits: Limits = DEFAULT) -> float:

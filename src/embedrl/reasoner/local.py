@@ -46,7 +46,8 @@ class LocalReasoner:
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, batch_size
         self.factor = token_side(model)
-        self.name = f"{name}-{prompt_hash(settings.prompts)}-t{temperature:g}"
+        limits = f"{settings.budget.mark}-{settings.max_new_tokens}"
+        self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, temperature: float = 0.0) -> "LocalReasoner":

@@ -6,42 +6,67 @@ from typing import Annotated
 import typer
 
 from embedrl import log
-from embedrl.app.commands.options import AsJson, EmbedderName, Seed, Think, commands
+from embedrl.app.commands.options import AsJson, Datasets, EmbedderName, Seed, Think, commands
+from embedrl.errors import ConfigError
 
 app = commands()
-evaluate_app = commands(help="Measure retrieval.\n\n\b\nExample: embedrl evaluate world --out runs/world")
-app.add_typer(evaluate_app, name="evaluate")
 
 
-@evaluate_app.command("world")
-def evaluate_on_world(
-    reasoner: Annotated[list[str] | None, typer.Option(help="Who writes T-CoTs, as elsewhere; give several to compare them.")] = None,
+@app.command("evaluate")
+def evaluate_on_benchmark(
+    benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated as it is needed), MMEB-V2 or UVRB.")],
+    data: Annotated[Path | None, typer.Option(help="The folder of the benchmark's files; the world needs none.")] = None,
+    reasoner: Annotated[
+        list[str] | None, typer.Option(help="Who writes T-CoTs: a name, a folder or a URL; on the world, several may be compared.")
+    ] = None,
     embedder: EmbedderName = "nano",
-    out: Annotated[Path, typer.Option(help="Run folder for report.json and report.html.")] = Path("runs/evaluate-world"),
-    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 32,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH unless given.")] = None,
+    dataset: Datasets = None,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
+    mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, bug for bug.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
     seed: Seed = 0,
     think: Think = True,
-    temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner; 0 is greedy.")] = 0.0,
 ) -> None:
-    """Measure retrieval without T-CoTs, with the Reasoner's and with the true ones, on the world's held-out split.
+    """Measure retrieval on the world, or on the official files of a benchmark; there, a killed run goes on where it stopped.
 
     \b
     Example: embedrl evaluate world --num-queries 32 --out runs/world
+    Example: embedrl evaluate MMEB-V2 --data mmeb --reasoner qwen3-vl-8b --embedder embed-rl-2b --out runs/mmeb
     """
-    from embedrl.app.evaluating import evaluate_world, hit_rows
+    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or ["nano-sft"]) if think else []
+    if benchmark.lower() == "world":
+        from embedrl.app.evaluating import measure_world
 
-    report = evaluate_world(
-        (reasoner or ["nano-sft"]) if think else [],
-        embedder,
-        out,
-        num_queries=num_queries,
-        pool_size=pool_size,
-        seed=seed,
-        temperature=temperature,
-    )
-    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
-    log.info(f"{out / 'report.html'} shows more")
+        measure_world(reasoners, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed, temperature=temperature)
+        return
+    if len(reasoners) > 1 or temperature:
+        raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")
+    from embedrl.app.benchmarking import BenchmarkRun, measure
+
+    run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
+    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache)
+
+
+@app.command("doctor")
+def doctor(
+    benchmark: Annotated[str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files.")] = None,
+    dataset: Datasets = None,
+) -> None:
+    """Check this installation, or a benchmark's files: what is missing, wrong counts, what does not open. Exits with 1 if so.
+
+    \b
+    Example: embedrl doctor
+    Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
+    """
+    from embedrl.app.doctor import tell
+
+    if not tell(benchmark, data, dataset or ()):
+        raise typer.Exit(1)
 
 
 @app.command("report")

@@ -16,6 +16,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
 MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark; may be repeated.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")

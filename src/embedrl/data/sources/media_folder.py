@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedrl.errors import ConfigError, MediaError, StoreError
-from embedrl.media.content import Frames, Image, Page, Part, Video
+from embedrl.media.content import FrameFiles, Frames, Image, Page, Part, Video
 from embedrl.media.image import load_image
 from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
 
@@ -85,6 +85,16 @@ class MediaFolder:
 
     def frame_folder(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
         """Decode frames of a folder, in the order of the numbers in their names. Raises MediaError, naming folder or frame."""
+        return self.frames([str(path) for path in self._frame_paths(name)], num_frames)
+
+    def frame_files(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
+        """Choose frames of a folder as `frame_folder` does, and leave decoding them to whoever looks. Raises MediaError."""
+        paths = self._frame_paths(name)
+        chosen = evenly(len(paths), num_frames)
+        times_s = tuple(index * FRAME_INTERVAL_S for index in chosen)
+        return Video(frame_files=FrameFiles(paths=tuple(paths[index] for index in chosen), times_s=times_s))
+
+    def _frame_paths(self, name: str) -> list[Path]:
         folder = self.root / name
         try:
             names = sorted((path.name for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES), key=_by_number)
@@ -92,7 +102,7 @@ class MediaFolder:
             raise MediaError(f"{str(folder)!r}: the frames cannot be listed ({getattr(error, 'strerror', None) or error})") from error
         if not names:
             raise MediaError(f"{str(folder)!r}: holds no frames")
-        return self.frames([str(folder / name) for name in names], num_frames)
+        return [folder / name for name in names]
 
 
 def evenly(count: int, wanted: int) -> list[int]:

@@ -38,21 +38,27 @@ def make_pair(
             raise RowError(ProblemKind.EMPTY, f"the {name} has neither text nor a medium")
     return Pair(
         task=task,
-        query=Item(content=query, instruction=plain(instructions[0]), role=_query_role(query, target)),
-        target=_target(target, instructions[1]),
-        negatives=tuple(_target(content, instructions[1]) for content in negatives),
+        query=query_item(query, instructions[0], _kind(target)),
+        target=target_item(target, instructions[1]),
+        negatives=tuple(target_item(content, instructions[1]) for content in negatives),
     )
 
 
-def _target(content: Content, instruction: str) -> Item:
+def query_item(content: Content, instruction: str, wanted: str) -> Item:
+    """Make the Item of a query; `wanted` is the kind of part it looks for ("text" for a text)."""
+    return Item(content=content, instruction=plain(instruction), role=_query_role(_kind(content), wanted))
+
+
+def target_item(content: Content, instruction: str) -> Item:
+    """Make the Item of a target or a candidate."""
     roles = {"text": Role.TARGET_TEXT, "video": Role.TARGET_VIDEO, "image": Role.TARGET_IMAGE, "page": Role.TARGET_IMAGE}
     return Item(content=content, instruction=plain(instruction), role=roles[_kind(content)])
 
 
-def _query_role(query: Content, target: Content) -> Role:
-    if _kind(query) == "text":
-        return Role.QUERY_TEXT_TO_VIDEO if _kind(target) == "video" else Role.QUERY_TEXT_TO_IMAGE
-    return Role.QUERY_VIDEO if _kind(query) == "video" else Role.QUERY_IMAGE
+def _query_role(kind: str, wanted: str) -> Role:
+    if kind == "text":
+        return Role.QUERY_TEXT_TO_VIDEO if wanted == "video" else Role.QUERY_TEXT_TO_IMAGE
+    return Role.QUERY_VIDEO if kind == "video" else Role.QUERY_IMAGE
 
 
 def _kind(content: Content) -> str:

@@ -1,0 +1,120 @@
+"""A system on the official files of a benchmark: score files, predictions and a report, by a run that can be killed and goes on."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl import log
+from embedrl.app.html import render_html, write_html
+from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.config import write_run_config
+from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.sources.media_folder import NUM_FRAMES
+from embedrl.errors import ConfigError
+from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
+from embedrl.evaluate.official.mmeb import MMEB_V2_FILES
+from embedrl.evaluate.official.reading import read_tasks
+from embedrl.evaluate.official.source import Official
+from embedrl.evaluate.official.video_benchmark import UVRB_FILES
+from embedrl.evaluate.predictions import score, write_predictions
+from embedrl.evaluate.report import Report, make_report, write_report
+from embedrl.evaluate.tables import Result, write_leaderboard
+from embedrl.evaluate.task import RetrievalTask
+
+OFFICIAL = {official.benchmark.name: official for official in (MMEB_V2_FILES, UVRB_FILES)}
+
+
+class BenchmarkRun(BaseModel):
+    """What decides the scores of a run: the same folder goes on only with the same settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    benchmark: str
+    datasets: tuple[str, ...] = ()
+    """Names of datasets; without any, all that a column counts."""
+    num_frames: int = NUM_FRAMES
+    """Frames of a video."""
+    mmeb_compat: bool = False
+    """Hand out grades as MMEB-V2's evaluator does."""
+    seed: int = 0
+    reasoner: str | None = None
+    """Name of the loaded Reasoner; None: no T-CoTs."""
+    embedder: str = ""
+
+
+def find_benchmark(name: str) -> Official:
+    """Return a benchmark with its files by name, in any case. Raises ConfigError."""
+    found = {known.casefold(): official for known, official in OFFICIAL.items()}.get(name.casefold())
+    if found is None:
+        raise ConfigError(f"benchmark {name!r}: choose from {', '.join(OFFICIAL)}")
+    return found
+
+
+def measure(run: BenchmarkRun, data: Path | None, reasoner: str | None, embedder: str, out: Path, cache: Path | None = None) -> None:
+    """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded."""
+    official = find_benchmark(run.benchmark)
+    if data is None:
+        raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
+    tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
+    report = evaluate_files(run, official, tasks, load_reasoner(reasoner) if reasoner else None, load_embedder(embedder), out, cache)
+    log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
+    log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
+
+
+def evaluate_files(
+    run: BenchmarkRun,
+    official: Official,
+    tasks: Sequence[RetrievalTask],
+    reasoner: Reasons | None,
+    embedder: Embeds,
+    out: Path,
+    cache: Path | None = None,
+) -> Report:
+    """Evaluate one system, with T-CoTs if there is a Reasoner, and write what `embedrl report` reads into `out`.
+
+    Whatever was reasoned and embedded is kept in `cache` (by default inside `out`), so that a second start goes on. Raises
+    ConfigError if `out` holds a run with other settings.
+    """
+    started = time.perf_counter()
+    run = run.model_copy(update={"reasoner": reasoner.name if reasoner else None, "embedder": embedder.name})
+    write_run_config(out, run)
+    with Cache(cache or out / "cache") as kept:
+        result = evaluate(
+            tasks,
+            CachedEmbedder(embedder, kept),
+            name="tcot" if reasoner else "plain",
+            reasoner=CachedReasoner(reasoner, kept) if reasoner else None,
+            count_tokens=getattr(reasoner, "num_tokens", count_words),
+            num_frames=run.num_frames,
+            mode="mmeb-compat" if run.mmeb_compat else "correct",
+        )
+    for task, found in zip(tasks, result.tasks, strict=True):
+        write_predictions(task, found, out)
+    write_leaderboard(_scores(official, result, out), out / "leaderboard.json")
+    report = make_report([result], seed=run.seed, seconds=time.perf_counter() - started) | {"settings": run.model_dump(mode="json")}
+    write_report(report, out / "report.json")
+    graded = ", with grades as MMEB-V2's evaluator hands them out" if run.mmeb_compat else ""
+    about = f"The official files of {official.benchmark.name}, embedded by {embedder.name}{graded}."
+    write_html(render_html(report, about=about), out / "report.html")
+    return report
+
+
+def _scores(official: Official, result: SystemResult, out: Path) -> Result:
+    return Result(out.resolve().name, official.benchmark, {task.name: score(task) for task in result.tasks})
+
+
+def score_rows(report: Report, official: Official) -> tuple[list[str], list[list[object]]]:
+    """Return columns and rows of a console table: of each dataset its metric, in %, with its 95 % interval."""
+    [system] = report["systems"].values()
+    rows: list[list[object]] = []
+    for name, pool in report["pools"].items():
+        dataset = official.benchmark.find(name)
+        metric = dataset.metric if dataset else "hit@1"
+        figure = system["tasks"][name][metric]
+        low, high = figure["ci95"]
+        shown = f"{100 * figure['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+        rows.append([name, metric, shown, pool["num_queries"], pool["num_candidates"]])
+    return ["dataset", "metric", "%", "queries", "candidates"], rows

@@ -1,0 +1,111 @@
+"""T-CoTs and vectors that outlive a run: whatever a model made once is read, not made again.
+
+A T-CoT is kept under the item (content, instruction, role) and the Reasoner's name, a vector under the item, the T-CoT that was
+embedded with it and the Embedder's name. A name says weights, prompts, pixel budget and number of frames: with any of them
+changed, nothing that was kept is found. A batch is on the disk before the next one starts.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.roles import Embeds, Reasons, Unanswered
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.errors import ModelError
+
+
+class Cache:
+    """A folder of T-CoTs and vectors. One process writes at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tcots = Records(folder / "tcots.jsonl")
+        self.vectors = Records(folder / "vectors.jsonl")
+
+    def __enter__(self) -> "Cache":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.tcots.close()
+        self.vectors.close()
+
+
+class CachedReasoner:
+    """A Reasoner that is asked about what is not kept yet. Fulfils `Reasons`."""
+
+    def __init__(self, reasoner: Reasons, cache: Cache) -> None:
+        self.reasoner, self.records = reasoner, cache.tcots
+
+    @property
+    def name(self) -> str:
+        """The Reasoner's."""
+        return self.reasoner.name
+
+    @property
+    def num_frames(self) -> int:
+        """The Reasoner's."""
+        return self.reasoner.num_frames
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        """Return one T-CoT per item, in order; new ones are on the disk by then. Raises what the Reasoner raises."""
+        keys = [_key(self.name, item.key) for item in items]
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self.records}
+        if missing:
+            try:
+                outcomes = self.reasoner.reason(list(missing.values()))
+            except Unanswered as error:
+                self._keep(missing, error.outcomes)
+                raise
+            self._keep(missing, outcomes)
+        return [read_outcome(self.records.get(key)) for key in keys]
+
+    def _keep(self, missing: Mapping[str, Item], outcomes: Sequence[TCoT | ParseFailure | ModelError]) -> None:
+        if len(outcomes) != len(missing):
+            raise ModelError(f"Reasoner {self.name!r} returned {len(outcomes)} T-CoTs for {len(missing)} items")
+        made = dict(zip(missing, outcomes, strict=True))
+        self.records.put_many({key: write_outcome(found) for key, found in made.items() if not isinstance(found, ModelError)})
+
+
+class CachedEmbedder:
+    """An Embedder that is asked for what is not kept yet. Fulfils `Embeds`."""
+
+    def __init__(self, embedder: Embeds, cache: Cache) -> None:
+        self.embedder, self.records = embedder, cache.vectors
+
+    @property
+    def name(self) -> str:
+        """The Embedder's."""
+        return self.embedder.name
+
+    @property
+    def dim(self) -> int:
+        """The Embedder's."""
+        return self.embedder.dim
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return float32 (N, dim), in order; new vectors are on the disk by then. Raises what the Embedder raises.
+
+        A vector that is not finite is returned and not kept.
+        """
+        keys = [_key(self.name, item.key, render(tcot) if tcot else "") for item, tcot in zip(items, tcots, strict=True)]
+        missing = {key: row for row, key in enumerate(keys) if key not in self.records}
+        made: dict[str, np.ndarray] = {}
+        if missing:
+            rows = list(missing.values())
+            vectors = self.embedder.embed([items[row] for row in rows], [tcots[row] for row in rows])
+            if vectors.shape != (len(rows), self.dim):
+                raise ModelError(f"Embedder {self.name!r} returned vectors of shape {vectors.shape} instead of {(len(rows), self.dim)}")
+            made = dict(zip(missing, vectors.astype("<f4"), strict=True))
+            good = {key: vector for key, vector in made.items() if np.isfinite(vector).all()}
+            self.records.put_many({key: base64.b64encode(vector.tobytes()).decode() for key, vector in good.items()})
+        found = [made[key] if key in made else np.frombuffer(base64.b64decode(self.records.get(key)), "<f4") for key in keys]
+        return np.stack(found).astype(np.float32) if found else np.empty((0, self.dim), np.float32)
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

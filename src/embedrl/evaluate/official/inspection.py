@@ -1,0 +1,33 @@
+"""What is wrong with a benchmark's files: raised at once where a score is wanted, gathered where someone asks what is wrong."""
+
+from typing import NamedTuple
+
+from embedrl.errors import ConfigError
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong."""
+
+    dataset: str
+    row: int | None
+    """From 1, in the order of the dataset's files; None if it is no row's fault."""
+    what: str
+    """With the fix."""
+
+    def __str__(self) -> str:
+        return f"{self.dataset}{f', row {self.row}' if self.row else ''}: {self.what}"
+
+
+class Inspection:
+    """Takes problems: raises the first as ConfigError, or gathers them all."""
+
+    def __init__(self, *, gather: bool = False) -> None:
+        self.gather = gather
+        self.problems: list[Problem] = []
+
+    def report(self, dataset: str, what: str, row: int | None = None) -> None:
+        """Say what is wrong. Raises ConfigError unless problems are gathered."""
+        problem = Problem(dataset, row, what)
+        if not self.gather:
+            raise ConfigError(str(problem))
+        self.problems.append(problem)

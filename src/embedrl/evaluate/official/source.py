@@ -1,0 +1,69 @@
+"""Where the files of one dataset lie, and what its rows mean: a table row of an official benchmark."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embedrl.evaluate.tables import Benchmark
+from embedrl.evaluate.task import Modality
+
+Layout = Literal[
+    "image_text",
+    "image_path",
+    "image_both",
+    "video_label",
+    "video_texts",
+    "mvbench",
+    "videomme",
+    "nextqa",
+    "egoschema",
+    "activitynetqa",
+    "text_video",
+    "moments",
+    "momentseeker",
+    "pages",
+    "uvrb",
+]
+"""How a dataset's rows are read. The image layouts differ in what names a candidate: its text, its picture, or both."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one dataset."""
+
+    name: str
+    modality: Modality
+    layout: Layout
+    rows: str
+    """Folder of its rows: a dataset repository as it was downloaded, under its name."""
+    config: str = ""
+    """Part of that repository; several, separated by spaces, are read one after the other."""
+    split: str = "test"
+    media: str = ""
+    """Folder of its pictures, or of its folders of frames."""
+    instructions: tuple[str, str] = ("", "")
+    """Of queries and of candidates, where the rows bring none."""
+    columns: tuple[str, str] = ("video_id", "pos_text")
+    """Of "video_label", "video_texts" and "text_video": which name the video, and the text."""
+    num_labels: int = 0
+    """Classes of "video_label"."""
+    num_candidates: int = 0
+    """Of "uvrb"; 0 if that is not known."""
+    max_rows: int | None = None
+    """Rows behind these are left."""
+    language: str = ""
+    """Of "pages": queries in other languages are left."""
+
+
+@dataclass(frozen=True)
+class Official:
+    """A benchmark with its files."""
+
+    benchmark: Benchmark
+    sources: tuple[Source, ...]
+    download: str
+    """Where its files come from."""
+
+    def num_queries(self, name: str) -> int:
+        """Return how many queries a dataset should have, 0 if no column counts it."""
+        row = self.benchmark.find(name)
+        return row.num_queries if row else 0

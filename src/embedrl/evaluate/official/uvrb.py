@@ -1,0 +1,71 @@
+"""UVRB's files: `jsonl/queries.jsonl`, `corpus.jsonl` and `instances.jsonl`, and the frames of every video in a folder of its name.
+
+Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id": "d3", "video": "clip_3.mp4"} and {"qid": "q7",
+"pos": ["d3"]}. A query's picture counts before its video. Several lines of instances about one query are merged.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.side import side
+from embedrl.data.sources.stream import read_json
+from embedrl.evaluate.official.inspection import Inspection
+from embedrl.evaluate.official.pool import Name, Pool
+from embedrl.evaluate.official.source import Source
+from embedrl.evaluate.official.video import FrameFolders
+from embedrl.media.content import Content
+
+
+def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
+    """Read a dataset; every query ranks the whole corpus."""
+    pool = Pool(source, inspection, "video")
+    root = dataset_folder(source.name, data)
+    if root is None:
+        inspection.report(source.name, f"no folder of it with jsonl/queries.jsonl in {str(data)!r}; download {source.rows} there")
+        return pool
+    frames = FrameFolders(MediaFolder(root / "videos_frames" if (root / "videos_frames").is_dir() else root), num_frames)
+    pictures = MediaFolder(root / "images" if (root / "images").is_dir() else root)
+    known: dict[str, int] = {}
+    for number, row in _lines(root, "corpus", ("id", "video"), source, inspection):
+        if known.setdefault(row["id"], number) != number:
+            inspection.report(source.name, f"corpus: the id {row['id']!r} stands in row {known[row['id']]} too; download it again", number)
+        pool.offer(row["id"], lambda row=row: (frames.video(row["video"]),), number)
+    relevant: dict[str, dict[Name, float]] = {}
+    for _, row in _lines(root, "instances", ("qid", "pos"), source, inspection):
+        relevant.setdefault(row["qid"], {}).update(dict.fromkeys(row["pos"], 1.0))
+
+    def query(row: dict[str, Any]) -> Content:
+        if row.get("image"):
+            return side(row.get("text"), pictures.image(row["image"]))
+        return side(row.get("text"), *([frames.video(row["video"])] if row.get("video") else []))
+
+    seen: dict[str, int] = {}
+    for number, row in _lines(root, "queries", ("id",), source, inspection):
+        if seen.setdefault(row["id"], number) != number:
+            inspection.report(
+                source.name, f"queries: the id {row['id']!r} stands in row {seen[row['id']]} too; download them again", number
+            )
+            continue
+        pool.ask(lambda row=row: query(row), relevant.get(row["id"], {}), number)
+    return pool
+
+
+def dataset_folder(name: str, data: Path) -> Path | None:
+    """Return where a dataset lies under `data`: in its own folder, inside a second UVRB/<name>, with hyphens or underscores."""
+    spellings = dict.fromkeys((name, name.replace("-", "_")))
+    homes = [data / place for spelling in spellings for place in (f"{spelling}/UVRB/{spelling}", f"UVRB/{spelling}", spelling)]
+    return next((home for home in homes if (home / "jsonl" / "queries.jsonl").is_file()), None)
+
+
+def _lines(root: Path, part: str, required: tuple[str, ...], source: Source, inspection: Inspection) -> Any:
+    path = root / "jsonl" / f"{part}.jsonl"
+    if not path.is_file():
+        inspection.report(source.name, f"{str(path)!r} is missing; download it")
+        return
+    for number, row in enumerate(read_json(path), 1):
+        if not isinstance(row, dict) or any(row.get(name) is None for name in required):
+            what = str(row) if isinstance(row, Exception) else f"it needs {', '.join(required)}"
+            inspection.report(source.name, f"{part}: {what}; download {str(path)!r} again", number)
+        else:
+            yield number, row
