@@ -300,5 +300,7 @@ def test_wrong_options(tmp_path: Path):
         filter_pairs(folder)
     lock.release()
     assert filter_annotated(folder, "fake").judge == "fake-judge" and filter_annotated(folder, None).kept == {"words": 1}
+    page = (folder / "filter.html").read_text("utf-8")
+    assert "<td>words</td>" in page and json.loads((folder / "filter.json").read_text())["kept"] == {"words": 1}
     with pytest.raises(ConfigError, match="not a folder"):
         filter_annotated(folder, "nobody")

@@ -1,16 +1,20 @@
 """Annotate the pairs of a source, and filter them, with models by name."""
 
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 from embedrl import log
 from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate, count_words
-from embedrl.annotate.filter import FilterReport, filter_pairs
+from embedrl.annotate.filter import FilterReport, filter_pairs, report_rows
 from embedrl.annotate.rules import LEAK_WORDS
+from embedrl.app.charts import table
+from embedrl.app.html import render_page, write_html
 from embedrl.app.models import load_reasoner
 from embedrl.data.roles import Judges
 from embedrl.data.sources import SOURCES, Outcome
 from embedrl.errors import ConfigError
+from embedrl.evaluate.report import write_report
 
 _WRITES_MEDIA = ("vidore", "visrag")
 """Sources whose pictures come inside their rows."""
@@ -70,9 +74,31 @@ def filter_annotated(
     leak_words: int = LEAK_WORDS,
     batch_size: int = 32,
 ) -> FilterReport:
-    """Sort what was annotated into a folder, with a judge by name or without one; see `filter_pairs`."""
+    """Sort what was annotated into a folder, with a judge by name or without one; see `filter_pairs`.
+
+    The report is written beside the pairs, as filter.json and filter.html.
+    """
     found = load_judge(judge) if judge else None
-    return filter_pairs(folder, found, reasoner=reasoner, rl_share=rl_share, leak_words=leak_words, batch_size=batch_size)
+    report = filter_pairs(folder, found, reasoner=reasoner, rl_share=rl_share, leak_words=leak_words, batch_size=batch_size)
+    write_report(report.model_dump(mode="json"), folder / "filter.json")
+    write_html(filter_html(report, folder), folder / "filter.html")
+    return report
+
+
+def filter_html(report: FilterReport, folder: Path) -> str:
+    """Render what became of the pairs: counts by dataset and reason, and examples of each."""
+    columns, rows = report_rows(report)
+    cells = [[f"<td>{escape(row[0])}</td>", *(f'<td class="num">{cell}</td>' for cell in row[1:])] for row in rows]
+    counts = table(columns, [f"<tr>{''.join(row)}</tr>" for row in cells])
+    sections = [f"<h2>Pairs kept, and rejected by reason</h2>{counts}"]
+    for dataset, reasons in report.examples.items():
+        items = "".join(
+            f"<li><b>{reason.replace('_', ' ')}</b>: {'<br>'.join(map(escape, shown))}</li>" for reason, shown in reasons.items()
+        )
+        sections.append(f"<h3>{escape(dataset)}</h3><ul>{items}</ul>")
+    judge = f", judged by {report.judge}" if report.judge else ""
+    lead = f'<p class="lead">{escape(filter_line(report, folder))}. T-CoTs by {escape(report.reasoner)}{escape(judge)}.</p>'
+    return render_page("What was kept, what was not, and why", lead, *sections)
 
 
 def load_judge(name: str) -> Judges:
