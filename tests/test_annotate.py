@@ -232,9 +232,28 @@ def test_wrong_options_and_a_wrong_reasoner(tmp_path: Path):
 
     with pytest.raises(ModelError, match="3 T-CoTs for 4 items"):
         annotate(text_pairs(2), Short(), tmp_path)
-    with pytest.raises(ConfigError, match="sees 4 frames"):
+    with pytest.raises(ConfigError, match=r"'num_frames': 8, .*not .*'num_frames': 4"):
         annotate([], FakeReasoner(num_frames=4), tmp_path)
     assert isinstance(Short(), Reasons)
+
+
+def test_a_stated_share_of_the_queries_is_shown_the_answer(tmp_path: Path):
+    class Telling(FakeReasoner):
+        def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+            return [TCoT(thinking=one.text, rethink="Yes.", answer="thing") for one in items]
+
+    pairs = list(text_pairs(200))
+    annotate(pairs, Telling(), tmp_path, answer_share=0.3)
+    store = Annotations(tmp_path)
+    shown = [pair for pair in pairs if store.saw_answer(pair.query, "fake-reasoner")]
+    assert 40 < len(shown) < 80 and not any(store.saw_answer(pair.target, "fake-reasoner") for pair in pairs)
+    for pair in pairs:
+        written = store.outcome(pair.query, "fake-reasoner")
+        assert isinstance(written, TCoT) and (pair.target.text in written.thinking) == (pair in shown)
+    with pytest.raises(ConfigError, match=r"answer_share.: 0\.3"):
+        annotate(pairs, Telling(), tmp_path)
+    with pytest.raises(ConfigError, match="answer_share=2"):
+        annotate(pairs, Telling(), tmp_path, answer_share=2)
 
 
 def test_a_source_by_name(tmp_path: Path):

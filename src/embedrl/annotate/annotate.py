@@ -20,9 +20,13 @@ from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, MediaError, ModelError
+from embedrl.media.content import Text
 
 NUM_EXAMPLES = 10
 """Failures that a report tells in full."""
+
+ANSWER_IN_SIGHT = "What it should find:"
+"""Stands before the answer, for queries that are shown it."""
 
 Retry = Literal["malformed", "failed"]
 Progress = Callable[[int, Mapping[str, int]], None]
@@ -78,6 +82,7 @@ def annotate(
     folder: Path,
     *,
     batch_size: int = 16,
+    answer_share: float = 0.0,
     retry: Retry | None = None,
     budget: Budget | None = None,
     count_tokens: Callable[[str], int] = count_words,
@@ -86,27 +91,28 @@ def annotate(
 ) -> AnnotateReport:
     """Have the items of `pairs` reasoned about that are missing in `folder`, and keep the T-CoTs there.
 
-    With `retry`, do those alone again that the Reasoner answered with something malformed, or that failed.
+    Of the queries whose target is a text, `answer_share` are reasoned about with that text in sight: the same ones each time,
+    and their records say so. With `retry`, do those alone again that the Reasoner answered with something malformed, or that failed.
     `on_progress` gets the number of pairs that were done since the last call, and the counts so far.
     Raises ConfigError for wrong options, StoreError if another process annotates into the folder, and ModelError if the model
     fails for `give_up_after` items in a row, of which nothing is kept.
     """
     if min(batch_size, give_up_after) < 1:
         raise ConfigError(f"batch_size={batch_size}, give_up_after={give_up_after}: give at least 1")
+    if not 0 <= answer_share <= 1:
+        raise ConfigError(f"answer_share={answer_share}: give a share from 0 to 1")
     if retry not in (None, State.MALFORMED, State.FAILED):
         raise ConfigError(f"retry={retry!r}: choose malformed or failed, or leave it out")
     lock = WriterLock(folder / "annotate.lock")
     try:
         store = Annotations(folder)
         try:
-            known = {"num_frames": reasoner.num_frames}
-            if (store.reasoners.get(reasoner.name) or known) != known:
-                raise ConfigError(
-                    f"{reasoner.name!r} sees {reasoner.num_frames} frames, and saw another number in former runs into {str(folder)!r}"
-                )
+            known = {"num_frames": reasoner.num_frames, "answer_share": answer_share}
+            if (before := store.reasoners.get(reasoner.name) or known) != known:
+                raise ConfigError(f"{str(folder)!r}: {reasoner.name!r} annotated there with {before}, not {known}; take another folder")
             if reasoner.name not in store.reasoners:
                 store.reasoners.put(reasoner.name, known)
-            run = _Run(store, reasoner, batch_size, retry, budget or Budget(), count_tokens, give_up_after, on_progress)
+            run = _Run(store, reasoner, batch_size, answer_share, retry, budget or Budget(), count_tokens, give_up_after, on_progress)
             return run.run(pairs)
         finally:
             store.close()
@@ -122,6 +128,7 @@ class _Run:
         store: Annotations,
         reasoner: Reasons,
         batch_size: int,
+        answer_share: float,
         retry: Retry | None,
         budget: Budget,
         count_tokens: Callable[[str], int],
@@ -130,6 +137,8 @@ class _Run:
     ) -> None:
         self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
         self.budget, self.count_tokens, self.give_up_after, self.on_progress = budget, count_tokens, give_up_after, on_progress
+        self.answer_share, self.answers = answer_share, dict[str, str]()
+        """Of the next batch, by outcome key: the answers that are in sight."""
         self.started_s = time.monotonic()
         self.pending: dict[str, Item] = {}
         """Items of the next batch, by outcome key."""
@@ -177,12 +186,15 @@ class _Run:
             self._problem(SourceProblem(path=_first_path(pair), kind=ProblemKind.MEDIA, reason=f"a pair of {pair.task!r}: {error}"))
             return
         for key, item in keys.items():
+            answer = pair.target.text if item is pair.query and pair.target.visual is None else ""
             if key in self.seen:
                 continue
             self.seen.add(key)
             state = self.store.state(key)
             if state == self.retry and not self.stopped_by:
                 self.pending[key] = item
+                if answer and int(key[:8], 16) < self.answer_share * 2**32:
+                    self.answers[key] = answer
             elif state is None or state == self.retry:
                 self.left.add(key)
             else:
@@ -202,7 +214,8 @@ class _Run:
         gave_up = len(self.model_failures) >= self.give_up_after
         if gave_up:
             made = {key: outcome for key, outcome in made.items() if key not in self.model_failures}
-        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.name)
+        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.name, saw_answer=self.answers)
+        self.answers = {}
         if gave_up:
             self._give_up()
         self.store.keep_pairs(self.read)
@@ -219,7 +232,7 @@ class _Run:
         if not asked:
             return {}
         try:
-            outcomes: list[Made] = list(self.reasoner.reason([item for _, item in asked]))
+            outcomes: list[Made] = list(self.reasoner.reason([self._shown(key, item) for key, item in asked]))
         except Unanswered as error:
             outcomes = list(error.outcomes)
         except (MediaError, ModelError) as error:
@@ -237,6 +250,12 @@ class _Run:
         for (key, _), outcome in zip(asked, outcomes, strict=True):
             self._note(key, outcome)
         return {key: outcome for (key, _), outcome in zip(asked, outcomes, strict=True)}
+
+    def _shown(self, key: str, item: Item) -> Item:
+        """Return an item as the Reasoner is asked about it: some with the answer in sight."""
+        if key not in self.answers:
+            return item
+        return item.model_copy(update={"content": (*item.content, Text(text=f"{ANSWER_IN_SIGHT} {self.answers[key]}"))})
 
     def _note(self, key: str, outcome: Made) -> None:
         """Count failures of the model in a row."""

@@ -196,7 +196,7 @@ class _Run:
                     return Reason.UNGROUNDED, detail
         except MediaError as error:
             return Reason.UNREADABLE, str(error)
-        if detail := leak(pair, query, self.leak_words):
+        if not self.store.saw_answer(pair.query, self.reasoner) and (detail := leak(pair, query, self.leak_words)):
             return Reason.LEAK, detail
         return None
 

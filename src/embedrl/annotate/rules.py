@@ -30,7 +30,7 @@ class Reason(StrEnum):
     UNGROUNDED = "ungrounded"
     """A T-CoT points at what is not there."""
     LEAK = "leak"
-    """The query's answer repeats the target's text, which the query does not hold."""
+    """The query's answer repeats the target's text, which the query does not hold and the Reasoner was not shown."""
     NO_MATCH = "no_match"
     """The judge says that the two T-CoTs do not belong together."""
     JUDGE_FAILED = "judge_failed"

@@ -1,7 +1,7 @@
 """What annotating leaves in a folder: pairs, and what a Reasoner wrote about each of their items or why it did not."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,17 @@ class Annotations:
         value = self.outcomes[State.FAILED].get(outcome_key(item, reasoner))
         return value is not None and value["error"] == MediaError.__name__
 
-    def keep(self, made: Mapping[str, tuple[Item, Made]], reasoner: str) -> None:
-        """Write outcomes by their keys, and then drop what they replace."""
+    def saw_answer(self, item: Item, reasoner: str) -> bool:
+        """Say whether the Reasoner was shown the answer with an item."""
+        key = outcome_key(item, reasoner)
+        state = self.state(key)
+        return state is not None and self.outcomes[state].get(key)["saw_answer"]
+
+    def keep(self, made: Mapping[str, tuple[Item, Made]], reasoner: str, *, saw_answer: Container[str] = ()) -> None:
+        """Write outcomes by their keys, and then drop what they replace. `saw_answer` are keys too."""
         values: dict[State, dict[str, Any]] = {state: {} for state in State}
         for key, (item, outcome) in made.items():
-            head = {"item": item.key, "reasoner": reasoner, "saw_answer": False}
+            head = {"item": item.key, "reasoner": reasoner, "saw_answer": key in saw_answer}
             values[state_of(outcome)][key] = head | _written(outcome)
         for state, records in self.outcomes.items():
             records.put_many(values[state])

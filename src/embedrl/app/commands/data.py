@@ -41,6 +41,9 @@ def annotate_pairs(
     media_root: Annotated[Path | None, typer.Option(help="The folder that names of media are relative to.")] = None,
     task: Annotated[str | None, typer.Option(help="What the pairs are called, if not as the data says.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about at once.")] = 16,
+    answer_share: Annotated[
+        float, typer.Option(min=0, max=1, help="This share of the queries is shown its target's text; their records say so.")
+    ] = 0.0,
     retry: Annotated[Literal["malformed", "failed"] | None, typer.Option(help="Do these alone again.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Stop when so many tokens are written.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
@@ -61,6 +64,7 @@ def annotate_pairs(
         media_root=media_root,
         task=task,
         batch_size=batch_size,
+        answer_share=answer_share,
         retry=retry,
         max_tokens=max_tokens,
         max_seconds=max_seconds,
