@@ -1,11 +1,13 @@
 """Frames come with the times at which they are truly shown, whatever the container, the frame rate or the span."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from embedrl.errors import ConfigError, MediaError
-from embedrl.media.content import Frames, Video
+from embedrl.media.content import FrameFiles, Frames, Video, content_key
+from embedrl.media.decode import count_frames
 from embedrl.media.store import Limits
 from embedrl.media.video import duration_s, load_frames, save_video
 from tests.odd_media import BLUE, RED, encode, frame_number, good_files, moving_frames, numbered_frames
@@ -171,3 +173,23 @@ def test_saving_is_deterministic_and_close_to_the_pixels(tmp_path):
     with pytest.raises(ConfigError, match="fps"):
         save_video(numbered_frames(1), tmp_path / "none.mp4", fps=0)
     assert not (tmp_path / "none.mp4").exists()
+
+
+def test_frames_in_files_are_decoded_when_they_are_looked_at(tmp_path: Path):
+    pictures = numbered_frames(4)
+    paths = tuple(tmp_path / f"{number}.png" for number in range(4))
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path)
+    video = Video(frame_files=FrameFiles(paths=paths, times_s=(0.0, 1.0, 2.0, 3.0)))
+    frames = load_frames(video, 8)
+    assert frames.times_s == (0.0, 1.0, 2.0, 3.0)
+    assert [image.getpixel((0, 0)) for image in frames.images] == [image.getpixel((0, 0)) for image in pictures]
+    assert load_frames(video, 2).times_s == (1.0, 3.0) and count_frames(video) == 4 and count_frames(video, num_frames=2) == 2
+    key = content_key((video,))
+    assert key != content_key((Video(frame_files=FrameFiles(paths=paths[:2], times_s=(0.0, 1.0))),))
+    pictures[0].resize((9, 9)).save(paths[3])
+    assert content_key((video,)) != key
+    with pytest.raises(MediaError, match=r"3\.png.*while the first frame has"):
+        load_frames(video, 8)
+    with pytest.raises(ValueError, match="2 frames with 1 times"):
+        FrameFiles(paths=paths[:2], times_s=(0.0,))
