@@ -66,7 +66,7 @@ class Scorer:
         return [-float(len(completion[0]["content"])) for completion in completions]
 
 
-def run(out: Path, model: Path, steps: int, *, save_steps: int = 2) -> Scorer:
+def run(out: Path, model: Path, steps: int, *, save_steps: int = 2, trainable: tuple[str, ...] = ()) -> Scorer:
     from embedrl.reasoner.local import LocalReasoner
 
     trainer = {
@@ -82,7 +82,8 @@ def run(out: Path, model: Path, steps: int, *, save_steps: int = 2) -> Scorer:
         "use_cpu": True,
     }
     reasoner, scorer = LocalReasoner.load(model), Scorer()
-    train(reasoner, make_pairs(), scorer, Config(out=out, family_size=2, rewards=RewardConfig(process_weight=0), trainer=trainer))
+    config = Config(out=out, family_size=2, rewards=RewardConfig(process_weight=0), trainable=trainable, trainer=trainer)
+    train(reasoner, make_pairs(), scorer, config)
     return scorer
 
 
@@ -107,6 +108,16 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: P
     assert any(not torch.equal(one[name], start[name]) for name in one), "it trains"
     metrics = (tmp_path / "whole" / "metrics.jsonl").read_text("utf-8")
     assert "rl/kl" in metrics and "rl/reward/length" in metrics and "rl/frac_reward_zero_std" in metrics
+
+
+def test_only_the_named_weights_are_trained(tmp_path: Path, random_model: Path):
+    run(tmp_path, random_model, 2, trainable=("language_model.layers.1.mlp",))
+    before = load_file(random_model / "model.safetensors")
+    after = load_file(tmp_path / "checkpoints" / "checkpoint-2" / "model.safetensors")
+    changed = {name for name in after if not torch.equal(after[name].bfloat16(), before[name].bfloat16())}
+    assert changed and all("language_model.layers.1.mlp" in name for name in changed)
+    with pytest.raises(ConfigError, match=r"trainable=\['nothing'\]"):
+        run(tmp_path / "none", random_model, 2, trainable=("nothing",))
 
 
 def test_a_batch_that_cuts_a_pair_is_refused(tmp_path: Path, random_model: Path):

@@ -47,6 +47,8 @@ class Config(BaseModel):
     """So many adjacent pairs stay in one batch, as negatives of each other."""
     rewards: RewardConfig | Literal["paper", "release"] = RewardConfig()
     """A preset, or every setting by name."""
+    trainable: tuple[str, ...] = ()
+    """Only weights whose name holds one of these are trained ("norm", "layers.3"); all, if none is given."""
     control_every: int = 20
     """Every so many steps, also score with T-CoTs dropped, and shuffled between items; 0 never."""
     trainer: dict[str, Any] = Field(default_factory=dict)

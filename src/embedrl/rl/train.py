@@ -46,6 +46,10 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             f"generation_batch_size={rollouts}: must hold both sides of whole families, "
             f"2 x family_size={config.family_size} x num_generations={group_size} rollouts each"
         )
+    for name, weight in reasoner.model.named_parameters():
+        weight.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
+    if not any(weight.requires_grad for weight in reasoner.model.parameters()):
+        raise ConfigError(f"trainable={list(config.trainable)}: no weight has such a name; see the model's named_parameters()")
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
     with progress(arguments.max_steps, "reasoner") as bar, _old_names():
         trainer = GRPOTrainer(
