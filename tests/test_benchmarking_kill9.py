@@ -3,10 +3,9 @@
 The children are forked from one fresh process that has the imports done, so that twenty kills take seconds.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forking import drive
 
 DRIVER = """
 import json, os, random, signal, sys, time
@@ -15,6 +14,7 @@ from pathlib import Path
 from embedrl.app.benchmarking import BenchmarkRun, evaluate_files
 from embedrl.evaluate.official.reading import read_tasks
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
+from tests.forking import finish, fork
 from tests.official_files import official, uvrb
 
 ROOT, NUM_QUERIES, BATCH = Path(sys.argv[1]), 900, 64
@@ -35,25 +35,6 @@ def run(out: Path) -> None:
     evaluate_files(BenchmarkRun(benchmark="small"), benchmark, tasks, LoggingReasoner(sleep_s=0.004), FakeEmbedder(), out)
 
 
-def start(out: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        run(out)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def finish(pid: int) -> None:
-    status = os.waitpid(pid, 0)[1]
-    assert status == 0, f"a child ended with {status}"
-
-
 def left(out: Path) -> dict[str, str]:
     files = {str(path.relative_to(out)): path.read_text() for path in sorted(out.rglob("*_*.json*"))}
     report = json.loads((out / "report.json").read_text())
@@ -63,15 +44,15 @@ def left(out: Path) -> dict[str, str]:
 rng = random.Random(0)
 queries = [{"id": f"q{row}", "text": f"clip {row} is {rng.choice(NAMES)}"} for row in range(NUM_QUERIES)]
 uvrb(ROOT / "data", queries=queries, instances=[{"qid": f"q{row}", "pos": [f"d{1 + row % 2}"]} for row in range(NUM_QUERIES)])
-finish(start(ROOT / "whole"))
+finish(fork(lambda: run(ROOT / "whole")))
 LOG.unlink()
 num_killed = 0
 for step in range(20):
-    pid = start(ROOT / "killed")
+    pid = fork(lambda: run(ROOT / "killed"))
     time.sleep(rng.uniform(0.0, 0.6))
     os.kill(pid, signal.SIGKILL)
     num_killed += os.waitpid(pid, 0)[1] != 0
-finish(start(ROOT / "killed"))
+finish(fork(lambda: run(ROOT / "killed")))
 assert left(ROOT / "killed") == left(ROOT / "whole")
 keys = LOG.read_text().split()
 assert len(set(keys)) == NUM_QUERIES + 2
@@ -82,10 +63,5 @@ sys.stdout.write(f"{num_killed} killed")
 
 
 def test_twenty_kills_change_nothing_but_the_times(tmp_path: Path):
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split()[0]) >= 5, f"most kills came too late to matter: {done.stdout}"
+    said = drive(DRIVER, str(tmp_path))
+    assert int(said.split()[0]) >= 5, f"most kills came too late to matter: {said}"

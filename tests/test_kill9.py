@@ -3,14 +3,12 @@
 The children are forked from one fresh process that has the imports done, so that twenty kills take seconds.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forking import drive
 
 DRIVER = """
 import os, random, signal, sys, time
-from collections.abc import Callable
 from pathlib import Path
 
 from embedrl.index import Index, ingest, search
@@ -19,6 +17,7 @@ from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
 from tests.coloured_folder import picture
+from tests.forking import finish, fork
 
 FOLDER, LOG = Path(sys.argv[1]) / "media", Path(sys.argv[1]) / "reasoned"
 BATCH = 4
@@ -77,25 +76,6 @@ def read_until(stop: Path) -> None:
     assert sizes == sorted(sizes), sizes
 
 
-def fork(work: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        work()
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def finish(pid: int) -> None:
-    status = os.waitpid(pid, 0)[1]
-    assert status == 0, f"a child ended with {status}"
-
-
 def change(step: int, rng: random.Random) -> None:
     for number in rng.sample(range(40), 10):  # new ones, changed ones
         write_picture(number, rng)
@@ -152,19 +132,10 @@ FOLDER.mkdir()
 """
 
 
-def drive(folder: Path, what: str, seed: int = 0) -> str:
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", DRIVER, str(folder), what, str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path):
-    said = drive(tmp_path, "kills")
+    said = drive(DRIVER, str(tmp_path), "kills", "0")
     assert int(said.split()[0]) >= 10, f"most kills came too late to matter: {said}"
 
 
 def test_three_read_while_one_writes(tmp_path: Path):
-    assert drive(tmp_path, "readers") == "read well"
+    assert drive(DRIVER, str(tmp_path), "readers") == "read well"

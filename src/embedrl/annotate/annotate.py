@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.annotate.media_files import filed
-from embedrl.annotate.store import Annotations, Made, State, outcome_key, state_of
-from embedrl.data.records import WriterLock
+from embedrl.annotate.store import Annotations, Made, State, state_of
+from embedrl.data.records import WriterLock, outcome_key
 from embedrl.data.roles import Reasons, Unanswered
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
@@ -137,7 +137,8 @@ class _Run:
     ) -> None:
         self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
         self.budget, self.count_tokens, self.give_up_after, self.on_progress = budget, count_tokens, give_up_after, on_progress
-        self.answer_share, self.answers = answer_share, dict[str, str]()
+        self.answer_share = answer_share
+        self.answers: dict[str, str] = {}
         """Of the next batch, by outcome key: the answers that are in sight."""
         self.started_s = time.monotonic()
         self.pending: dict[str, Item] = {}
@@ -186,13 +187,13 @@ class _Run:
             self._problem(SourceProblem(path=_first_path(pair), kind=ProblemKind.MEDIA, reason=f"a pair of {pair.task!r}: {error}"))
             return
         for key, item in keys.items():
-            answer = pair.target.text if item is pair.query and pair.target.visual is None else ""
             if key in self.seen:
                 continue
             self.seen.add(key)
             state = self.store.state(key)
             if state == self.retry and not self.stopped_by:
                 self.pending[key] = item
+                answer = pair.target.text if item is pair.query and pair.target.visual is None else ""
                 if answer and int(key[:8], 16) < self.answer_share * 2**32:
                     self.answers[key] = answer
             elif state is None or state == self.retry:

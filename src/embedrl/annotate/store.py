@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import SourceProblem
 from embedrl.data.tcot import ParseFailure, TCoT
@@ -107,11 +107,6 @@ class Annotations:
 
 
 _FILES = {State.TCOT: "tcots", State.MALFORMED: "malformed", State.FAILED: "failed"}
-
-
-def outcome_key(item: Item, reasoner: str) -> str:
-    """Return the sha256 (hex) of an item's key and the Reasoner's name. Raises MediaError if the item cannot be read."""
-    return hashlib.sha256(f"{item.key}\0{reasoner}".encode()).hexdigest()
 
 
 def state_of(outcome: Made) -> State:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
+from embedrl.app.evaluating import figure_text
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.config import write_run_config
@@ -113,8 +114,5 @@ def score_rows(report: Report, official: Official) -> tuple[list[str], list[list
     for name, pool in report["pools"].items():
         dataset = official.benchmark.find(name)
         metric = dataset.metric if dataset else "hit@1"
-        figure = system["tasks"][name][metric]
-        low, high = figure["ci95"]
-        shown = f"{100 * figure['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-        rows.append([name, metric, shown, pool["num_queries"], pool["num_candidates"]])
+        rows.append([name, metric, figure_text(system["tasks"][name][metric]), pool["num_queries"], pool["num_candidates"]])
     return ["dataset", "metric", "%", "queries", "candidates"], rows

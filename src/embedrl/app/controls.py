@@ -12,10 +12,11 @@ from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.data.roles import Judges, Question
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.embedder import Embedder, batches
+from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError
 from embedrl.evaluate.bootstrap import Figure, figure, mean_over_tasks, replicates
 from embedrl.evaluate.evaluate import SystemResult, best_target, evaluate
+from embedrl.evaluate.report import figure_row
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.evaluate.world import world_tasks
 
@@ -54,11 +55,7 @@ class WithoutMedia:
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""
-        built = [self.embedder.build(item, tcot, show_media=False) for item, tcot in zip(items, tcots, strict=True)]
-        vectors = np.zeros((len(built), self.dim), np.float32)
-        for rows in batches([self.embedder.length(one) for one in built], [1] * len(built), self.embedder.batch_tokens):
-            vectors[rows] = self.embedder.encode([built[row] for row in rows]).float().cpu().numpy()
-        return vectors
+        return self.embedder.embed(items, tcots, show_media=False)
 
 
 def measure_controls(
@@ -90,9 +87,7 @@ def table_rows(controls: Sequence[Control]) -> list[list[str]]:
 
 def control_row(control: Control) -> dict[str, Any]:
     """Return the figures as JSON values."""
-    figures = {
-        name: {"value": each.value, "ci95": [each.low, each.high]} for name, each in control._asdict().items() if isinstance(each, Figure)
-    }
+    figures = {name: figure_row(each) for name, each in control._asdict().items() if isinstance(each, Figure)}
     return {"name": control.name, **figures, "num_leaks": control.num_leaks}
 
 

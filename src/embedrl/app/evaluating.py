@@ -57,11 +57,12 @@ def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings
 def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of a console table: hit@1 of each system, over all and by modality."""
     groups = ["overall", *(group for group in MODALITIES if group in report["systems"]["plain"])]
-    rows = [[system, *(_figure(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
+    rows = [[system, *(figure_text(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
     return ["system", *groups], rows
 
 
-def _figure(row: Mapping[str, Any]) -> str:
+def figure_text(row: Mapping[str, Any]) -> str:
+    """Show a report's figure and its interval, in %."""
     low, high = row["ci95"]
     return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 

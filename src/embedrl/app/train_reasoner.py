@@ -6,9 +6,10 @@ from pathlib import Path
 
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.config import write_run_config
-from embedrl.data.pair_file import PairFile
 from embedrl.data.roles import Judges
 from embedrl.data.sample import Pair
+from embedrl.data.sources.lines import read_lines
+from embedrl.data.sources.row import SourceProblem
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ConfigError
@@ -34,8 +35,12 @@ def training_pairs(recipe: Recipe) -> list[Pair]:
     """Return the pairs of a recipe, those of a task together. Raises ConfigError for a file that cannot be used."""
     if recipe.pairs is None:
         return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size)]
-    file = PairFile(recipe.pairs)
-    return sorted((file[number] for number in range(len(file))), key=lambda pair: pair.task)
+    pairs = []
+    for outcome in read_lines(recipe.pairs):
+        if isinstance(outcome, SourceProblem):
+            raise ConfigError(str(outcome))
+        pairs.append(outcome)
+    return sorted(pairs, key=lambda pair: pair.task)
 
 
 def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Scorer:

@@ -26,8 +26,9 @@ class PairsConfig(BaseModel):
     caps: dict[str, int] = Field(default_factory=dict)
     """At most so many groups of pairs of a data set are used."""
     videos: tuple[str, ...] = ()
-    """Data sets of videos, and how many of their batches may follow each other."""
+    """Data sets of videos."""
     max_video_run: int = Field(default=1, ge=1)
+    """At most so many batches of videos follow each other."""
     tcot_dropout: float = Field(default=0.25, ge=0, le=1)
     """Share of the pairs that are shown without T-CoTs, so that both modes work."""
     media_dropout: float = Field(default=0.15, ge=0, le=1)
@@ -62,11 +63,9 @@ class MixedPairs:
         name, side = key.rsplit("/", 1)
         dataset, number, _ = name.rsplit("/", 2)
         pair = self.files[dataset][int(number)]
-        item, tcot = (pair.query, None) if side == "query" else (pair.target, None)
-        if isinstance(pair, AnnotatedPair):
-            found = pair.query_tcot if side == "query" else pair.target_tcot
-            tcot = found if isinstance(found, TCoT) else None
-        if tcot is None or random.Random(f"tcot:{self.seed}:{name}").random() < self.config.tcot_dropout:
+        item = pair.query if side == "query" else pair.target
+        tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
+        if not isinstance(tcot, TCoT) or random.Random(f"tcot:{self.seed}:{name}").random() < self.config.tcot_dropout:
             return item, None, True
         return item, tcot, random.Random(f"media:{self.seed}:{key}").random() >= self.config.media_dropout
 

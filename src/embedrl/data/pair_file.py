@@ -5,7 +5,7 @@ group at most: two pairs with one target are no negatives of each other.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from embedrl.data.sample import Pair
@@ -24,16 +24,10 @@ class PairFile:
         self._media = MediaFolder(media_root or path.parent)
         self._places: list[tuple[int, int]] = []
         try:
-            with path.open("rb") as file:
-                start = 0
-                for line in file:
-                    if line.strip():
-                        self._places.append((start, len(line)))
-                    start += len(line)
+            self.groups = _groups((pair.query.key, pair.target.key) for pair in self._read_all())
+            """Numbers of the pairs of each group."""
         except OSError as error:
             raise ConfigError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
-        self.groups = _groups((pair.query.key, pair.target.key) for pair in map(self.__getitem__, range(len(self))))
-        """Numbers of the pairs of each group."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -43,7 +37,19 @@ class PairFile:
         start, length = self._places[number]
         with self.path.open("rb") as file:
             file.seek(start)
-            line = file.read(length)
+            return self._parse(file.read(length), number)
+
+    def _read_all(self) -> Iterator[Pair]:
+        """Yield all pairs and note where they stand."""
+        start = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    self._places.append((start, len(line)))
+                    yield self._parse(line, len(self._places) - 1)
+                start += len(line)
+
+    def _parse(self, line: bytes, number: int) -> Pair:
         try:
             return read_line(json.loads(line), self._media, default_task=self.path.stem)
         except (ValueError, MediaError, RowError) as error:

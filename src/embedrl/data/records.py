@@ -6,6 +6,7 @@ a time, any number read.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from embedrl.data.sample import Item
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render
 from embedrl.errors import StoreError
 
@@ -217,6 +219,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def outcome_key(item: Item, reasoner: str) -> str:
+    """Return the sha256 (hex) of an item's key and the Reasoner's name. Raises MediaError if the item cannot be read."""
+    return hashlib.sha256(f"{item.key}\0{reasoner}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, str]:

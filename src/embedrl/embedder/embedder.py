@@ -49,11 +49,11 @@ class Embedder:
         """Build one item's input within this model's pixel budget; see `embedder.inputs.build`."""
         return build(item, tcot, self.budget, self.factor, show_media=show_media, show_evidence=show_evidence, seen=seen)
 
-    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None], *, show_media: bool = True) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
         if len(items) != len(tcots):
             raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
-        built = [self.build(item, tcot) for item, tcot in zip(items, tcots, strict=True)]
+        built = [self.build(item, tcot, show_media=show_media) for item, tcot in zip(items, tcots, strict=True)]
         vectors = np.zeros((len(built), self.dim), np.float32)
         for rows in batches([self.length(one) for one in built], [1] * len(built), self.batch_tokens):
             vectors[rows] = self.encode([built[row] for row in rows]).float().cpu().numpy()

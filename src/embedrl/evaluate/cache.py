@@ -13,7 +13,7 @@ from types import TracebackType
 
 import numpy as np
 
-from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.roles import Embeds, Reasons, Unanswered
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
@@ -53,7 +53,7 @@ class CachedReasoner:
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Return one T-CoT per item, in order; new ones are on the disk by then. Raises what the Reasoner raises."""
-        keys = [_key(self.name, item.key) for item in items]
+        keys = [outcome_key(item, self.name) for item in items]
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self.records}
         if missing:
             try:
@@ -92,7 +92,7 @@ class CachedEmbedder:
 
         A vector that is not finite is returned and not kept.
         """
-        keys = [_key(self.name, item.key, render(tcot) if tcot else "") for item, tcot in zip(items, tcots, strict=True)]
+        keys = [self._key(item, tcot) for item, tcot in zip(items, tcots, strict=True)]
         missing = {key: row for row, key in enumerate(keys) if key not in self.records}
         made: dict[str, np.ndarray] = {}
         if missing:
@@ -106,6 +106,6 @@ class CachedEmbedder:
         found = [made[key] if key in made else np.frombuffer(base64.b64decode(self.records.get(key)), "<f4") for key in keys]
         return np.stack(found).astype(np.float32) if found else np.empty((0, self.dim), np.float32)
 
-
-def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    def _key(self, item: Item, tcot: TCoT | None) -> str:
+        text = "\0".join((self.name, item.key, render(tcot) if tcot else ""))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -100,9 +100,10 @@ def _figures(table: np.ndarray) -> dict[str, Any]:
         place = nested
         for part in outer:
             place = place.setdefault(part, {})
-        place[last] = _row(found)
+        place[last] = figure_row(found)
     return nested
 
 
-def _row(found: Figure) -> dict[str, Any]:
+def figure_row(found: Figure) -> dict[str, Any]:
+    """Return a figure as it stands in JSON."""
     return {"value": round(found.value, 6), "ci95": [round(found.low, 6), round(found.high, 6)]}

@@ -1,6 +1,5 @@
 """One batch of contents: decode, reason, embed, and make the rows. What is broken is set aside and costs the others nothing."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -12,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from embedrl.data.evidence import verify
-from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
@@ -83,7 +82,7 @@ class Batches:
         reasoner = self.reasoner
         if reasoner is None:
             return [None] * len(items)
-        keys = [hashlib.sha256(f"{item.key}\0{reasoner.name}".encode()).hexdigest() for item in items]
+        keys = [outcome_key(item, reasoner.name) for item in items]
         new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self.tcots]
         outcomes = _each(reasoner.reason, [item for _, item in new])
         errors = {key: outcome for (key, _), outcome in zip(new, outcomes, strict=True) if isinstance(outcome, MediaError)}

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedrl.errors import ConfigError, MediaError, StoreError
-from embedrl.media.content import FrameFiles, Frames, Image, Page, Part, Video
+from embedrl.media.content import FrameFiles, Image, Page, Part, Video
 from embedrl.media.image import load_image
 from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
+from embedrl.media.video import load_frames
 
 NUM_FRAMES = 8
 """Frames that are taken of a folder or a list of them."""
@@ -74,22 +75,17 @@ class MediaFolder:
 
         Raises MediaError, naming the frame, if one of them is missing, broken, or of another size than the first.
         """
-        chosen = evenly(len(names), num_frames)
-        images = []
-        for index in chosen:
-            path = self.root / names[index]
-            images.append(load_image(path, self.limits))
-            if images[-1].size != images[0].size:
-                raise MediaError(f"{str(path)!r}: has {images[-1].size} pixels, while the first frame has {images[0].size}")
-        return Video(frames=Frames(tuple(images), tuple(index * FRAME_INTERVAL_S for index in chosen)))
+        return Video(frames=load_frames(self._chosen([self.root / name for name in names], num_frames), num_frames, self.limits))
 
     def frame_folder(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
         """Decode frames of a folder, in the order of the numbers in their names. Raises MediaError, naming folder or frame."""
-        return self.frames([str(path) for path in self._frame_paths(name)], num_frames)
+        return Video(frames=load_frames(self.frame_files(name, num_frames), num_frames, self.limits))
 
     def frame_files(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
         """Choose frames of a folder as `frame_folder` does, and leave decoding them to whoever looks. Raises MediaError."""
-        paths = self._frame_paths(name)
+        return self._chosen(self._frame_paths(name), num_frames)
+
+    def _chosen(self, paths: Sequence[Path], num_frames: int) -> Video:
         chosen = evenly(len(paths), num_frames)
         times_s = tuple(index * FRAME_INTERVAL_S for index in chosen)
         return Video(frame_files=FrameFiles(paths=tuple(paths[index] for index in chosen), times_s=times_s))

@@ -1,8 +1,10 @@
 """What is wrong with a benchmark's files: raised at once where a score is wanted, gathered where someone asks what is wrong."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from embedrl.errors import ConfigError
+
+Id = TypeVar("Id", str, str | int)
 
 
 class Problem(NamedTuple):
@@ -31,3 +33,10 @@ class Inspection:
         if not self.gather:
             raise ConfigError(str(problem))
         self.problems.append(problem)
+
+    def is_first(self, rows: dict[Id, int], name: Id, dataset: str, part: str, row: int) -> bool:
+        """Note the row of an id of a file in `rows`; report it and return False if it stood in a row before."""
+        if (first := rows.setdefault(name, row)) == row:
+            return True
+        self.report(dataset, f"{part}: the id {name!r} stands in row {first} too; download it again", row)
+        return False

@@ -49,9 +49,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection) -> Pool:
         name = row["query-id"]
         if source.language and row.get("language") != source.language:
             continue
-        if seen.setdefault(name, number) != number:
-            inspection.report(source.name, f"queries: the id {name!r} stands in row {seen[name]} too; download them again", number)
-        elif name in relevant:
+        if inspection.is_first(seen, name, source.name, "queries", number) and name in relevant:
             pool.ask(lambda row=row: side(row["query"]), relevant[name], number)
     return pool
 
@@ -72,9 +70,7 @@ def _ids(source: Source, data: Path, inspection: Inspection, part: str) -> dict[
     """Return the ids of the corpus with their rows; one that repeats is reported."""
     found: dict[Name, int] = {}
     for number, row in read_rows(source, data, inspection, ("corpus-id",), config=part):
-        if found.setdefault(row["corpus-id"], number) != number:
-            first = found[row["corpus-id"]]
-            inspection.report(source.name, f"{part}: the id {row['corpus-id']!r} stands in row {first} too; download it again", number)
+        inspection.is_first(found, row["corpus-id"], source.name, part, number)
     return found
 
 

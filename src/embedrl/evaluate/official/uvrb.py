@@ -28,8 +28,7 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
     pictures = MediaFolder(root / "images" if (root / "images").is_dir() else root)
     known: dict[str, int] = {}
     for number, row in _lines(root, "corpus", ("id", "video"), source, inspection):
-        if known.setdefault(row["id"], number) != number:
-            inspection.report(source.name, f"corpus: the id {row['id']!r} stands in row {known[row['id']]} too; download it again", number)
+        inspection.is_first(known, row["id"], source.name, "corpus", number)
         pool.offer(row["id"], lambda row=row: (frames.video(row["video"]),), number)
     relevant: dict[str, dict[Name, float]] = {}
     for _, row in _lines(root, "instances", ("qid", "pos"), source, inspection):
@@ -42,12 +41,8 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
 
     seen: dict[str, int] = {}
     for number, row in _lines(root, "queries", ("id",), source, inspection):
-        if seen.setdefault(row["id"], number) != number:
-            inspection.report(
-                source.name, f"queries: the id {row['id']!r} stands in row {seen[row['id']]} too; download them again", number
-            )
-            continue
-        pool.ask(lambda row=row: query(row), relevant.get(row["id"], {}), number)
+        if inspection.is_first(seen, row["id"], source.name, "queries", number):
+            pool.ask(lambda row=row: query(row), relevant.get(row["id"], {}), number)
     return pool
 
 

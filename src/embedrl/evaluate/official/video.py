@@ -114,12 +114,13 @@ def _words(text: str) -> Callable[[], Content]:
     return lambda: side(text)
 
 
-def _lettered(options: Sequence[str]) -> list[str]:
+def lettered(options: Sequence[str]) -> list[str]:
+    """Return options as MVBench and its kin number them: "(A) …"."""
     return [f"({chr(ord('A') + place)}) {option}" for place, option in enumerate(options)]
 
 
 def _mvbench(row: Mapping[str, Any]) -> Question:
-    options = _lettered(row["candidates"])
+    options = lettered(row["candidates"])
     right = options[list(row["candidates"]).index(row["answer"])]
     return Question(f"{row['_subset']}/{row['video']}", _listed(row["question"], options), {name: name for name in options}, right)
 
@@ -132,7 +133,7 @@ def _videomme(row: Mapping[str, Any]) -> Question:
 
 def _nextqa(row: Mapping[str, Any]) -> Question:
     options = [str(row[f"a{place}"]) for place in range(5)]
-    return Question(str(row["video"]), _listed(row["question"], _lettered(options)), {name: name for name in options}, options[_place(row)])
+    return Question(str(row["video"]), _listed(row["question"], lettered(options)), {name: name for name in options}, options[_place(row)])
 
 
 def _egoschema(row: Mapping[str, Any]) -> Question:

@@ -13,6 +13,7 @@ from typing import Any
 from embedrl.data.sample import Item
 from embedrl.errors import StoreError
 from embedrl.evaluate.official.source import Layout, Official, Source
+from embedrl.evaluate.official.video import LABELS, lettered
 from embedrl.evaluate.tables import Benchmark, Dataset
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.media.content import FrameFiles, Image, Page, Part, Text, Video, content_key
@@ -78,7 +79,7 @@ class _Writer:
             case "video_label":
                 self._rows(source, [{"video_id": self._frames(query), "pos_text": right.text} for query, right in self._pairs()])
                 labels = "".join(f"{item.text}\n" for item in self.task.candidates)
-                (self.folder / source.rows / "labels.txt").write_text(labels, "utf-8")
+                (self.folder / source.rows / LABELS).write_text(labels, "utf-8")
                 return replace(source, num_labels=len(self.task.candidates))
             case "video_texts":
                 texts = [item.text for item in self.task.candidates]
@@ -135,11 +136,11 @@ class _Writer:
         rows, queries, relevant, local = [], [], [], []
         pool: dict[str, Item] = {}
         texts = [item.text for item in self.task.candidates]
-        lettered = [f"({chr(ord('A') + place)}) {text}" for place, text in enumerate(texts)]
-        options = [_with_text(item, text) for item, text in zip(self.task.candidates, lettered, strict=True)]
+        shown = lettered(texts)
+        options = [_with_text(item, text) for item, text in zip(self.task.candidates, shown, strict=True)]
         for query, right in self._pairs():
             rows.append({"video": self._frames(query, "options/"), "question": query.text, "candidates": texts, "answer": right.text})
-            queries.append(_with_text(query, "\n".join([query.text, *lettered])))
+            queries.append(_with_text(query, "\n".join([query.text, *shown])))
             pool |= {item.key: item for item in options}
             relevant.append({options[texts.index(right.text)].key: 1.0})
             local.append(tuple(item.key for item in options))
