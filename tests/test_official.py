@@ -208,7 +208,10 @@ def test_uvrb(tmp_path: Path):
 
 
 WRONG: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
-    "a query twice": ({"queries": [{"query-id": 0, "query": "a"}] * 2}, "set, row 2: queries: the id 0 stands in row 1 too; download it again"),
+    "a query twice": (
+        {"queries": [{"query-id": 0, "query": "a"}] * 2},
+        "set, row 2: queries: the id 0 stands in row 1 too; download it again",
+    ),
     "a page twice": ({"corpus": [{"corpus-id": 17}] * 2}, "set, row 2: corpus: the id 17 stands in row 1 too; download it"),
     "an unknown page": ({"qrels": [{"query-id": 0, "corpus-id": 5, "score": 1}]}, "set, row 1: qrels: there is no page 5; download"),
     "too few queries": ({"queries": [{"query-id": 0, "query": "a"}]}, "set: 1 queries, where the benchmark has 2; download its rows"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from embedrl.data.tcot import TCoT, parse, render
 from embedrl.errors import ConfigError, StoreError
 from embedrl.world.annotator import Habits
 from embedrl.world.claims import claims
-from embedrl.world.clips import NUM_FRAMES
+from embedrl.world.clips import NUM_FRAMES, sample_clip
+from embedrl.world.clips import variant as clip_variant
 from embedrl.world.objects import SPLITS, Thing, allowed
 from embedrl.world.scenes import sample_scene
+from embedrl.world.scenes import variant as scene_variant
 from embedrl.world.tasks import TASKS, draw_family, make_pairs
 from embedrl.world.write import make_world, read_world
 
@@ -39,10 +42,18 @@ def test_a_query_singles_out_its_target(task: str) -> None:
 
 
 def test_splits_show_their_own_combinations() -> None:
-    star = Thing("star", "red", "large", 0)
+    star = Thing("star", "red", "small", 0)
     assert [allowed(star, split) for split in SPLITS] == [False, False, True]
-    drawn = [thing for seed in range(300) for thing in sample_scene(random.Random(seed), "train").things]
-    assert all(allowed(thing, "train") for thing in drawn)
+    assert all(allowed(replace(star, size="large"), split) for split in SPLITS)
+    for split in SPLITS:
+        for seed in range(300):
+            rng = random.Random(seed)
+            scene, clip = sample_scene(rng, split), sample_clip(rng, split)
+            scenes, clips = (scene, scene_variant(rng, scene, split)), (clip, clip_variant(rng, clip, split))
+            drawn = [thing for each in scenes for thing in each.things]
+            drawn += [thing for each in clips for frame in range(1, NUM_FRAMES + 1) for thing in each.things(frame)]
+            assert all(allowed(thing, split) for thing in drawn)
+            assert scenes[0] != scenes[1] and clips[0] != clips[1]
     held = [any(not allowed(thing, "train") for thing in sample_scene(random.Random(seed), "test").things) for seed in range(300)]
     assert 0.4 < sum(held) / len(held) < 0.8
 

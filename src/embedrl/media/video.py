@@ -268,8 +268,10 @@ def save_video(frames: Frames | Sequence[PIL.Image.Image], path: Path, fps: floa
     width, height = (side + side % 2 for side in images[0].size)
     rate = Fraction(fps).limit_denominator(1001)
     buffer = io.BytesIO()
+    # What x264 decides while it looks ahead depends on stray memory: without it, equal frames give equal bytes.
+    options = {"crf": "18", "preset": "medium", "threads": "1", "flags": "+bitexact", "bf": "0", "rc-lookahead": "0"}
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "medium", "threads": "1", "flags": "+bitexact"})
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = 1 / rate
         for number, image in enumerate(images):

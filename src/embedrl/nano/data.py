@@ -26,14 +26,14 @@ EMBEDDER_BUDGET = VisualBudget(
 )
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
-_SIGHTS = {"image": 0.5, "video": 0.2, "visdoc": 0.3}
+_READINGS = {"image": 0.4, "video": 0.18, "visdoc": 0.24, "text": 0.18}
 _KINDS = {"image": 0.36, "video": 0.18, "visdoc": 0.18, "text": 0.16, "judge": 0.12}
 
 
 class SFTExamples(Dataset):
     """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
 
-    The first `num_answers` batches teach to see, with the bare answers to pictures, pages and clips; the rest teach the
+    The first `num_answers` batches teach to read, with the bare answers to pictures, pages, clips and texts; the rest teach the
     T-CoTs that the annotator writes, and to judge.
     """
 
@@ -47,7 +47,7 @@ class SFTExamples(Dataset):
     def __getitem__(self, index: int) -> SFTExample:
         number = index // self.batch_size
         answers = number < self.num_answers
-        kinds = _SIGHTS if answers else _KINDS
+        kinds = _READINGS if answers else _KINDS
         kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
         rng = random.Random(f"sft:{self.seed}:{index}")
         if kind == "judge":

@@ -7,7 +7,7 @@ import PIL.Image
 
 from embedrl.media.content import Frames
 from embedrl.world.facts import Fact, Truth
-from embedrl.world.objects import BACKGROUNDS, COLOURS, SHAPES, Thing, draw_things, sample_other, sample_thing
+from embedrl.world.objects import BACKGROUNDS, COLOURS, SHAPES, SIZES, Thing, allowed, draw_things, sample_other, sample_thing
 
 GRID = 2
 SIDE = 192
@@ -101,14 +101,23 @@ class Clip:
 
 def sample_event(rng: random.Random, split: str, cell: int, index: int, *, verb: str | None = None) -> Event:
     """Draw an event for the first or second half of a clip."""
-    thing = sample_thing(rng, split, cell, jitter=0.06)
     verb = verb or rng.choice(EVENTS)
-    if verb in ("enters", "leaves", "moves", "blinks", "turns"):
-        thing = replace(thing, size="large")
-    event = Event(thing, verb, rng.choice(_STARTS[index]))
-    if verb == "turns":
-        event = replace(event, to=rng.choice([colour for colour in COLOURS if colour != thing.colour]))
-    return event
+    while True:
+        thing = sample_thing(rng, split, cell, jitter=0.06)
+        if verb in ("enters", "leaves", "moves", "blinks", "turns"):
+            thing = replace(thing, size="large")
+        event = Event(thing, verb, rng.choice(_STARTS[index]))
+        if verb == "turns":
+            event = replace(event, to=rng.choice([colour for colour in COLOURS if colour != thing.colour]))
+        if _may_show(event, split):
+            return event
+
+
+def _may_show(event: Event, split: str) -> bool:
+    """Say whether the split may show the event's thing as it is at first and as it is in the end."""
+    sizes = tuple(SIZES) if event.verb in ("grows", "shrinks") else (event.thing.size,)
+    colours = (event.thing.colour, event.to or event.thing.colour)
+    return all(allowed(replace(event.thing, size=size, colour=colour), split) for size in sizes for colour in colours)
 
 
 def sample_clip(rng: random.Random, split: str) -> Clip:
@@ -138,13 +147,11 @@ def variant(rng: random.Random, clip: Clip, split: str, *, index: int | None = N
             new = replace(sample_event(rng, split, event.thing.cell, which, verb=verb), start=event.start)
             thing = replace(new.thing, shape=event.thing.shape, colour=event.thing.colour)
             new = _settle(replace(new, thing=thing), free)
-            if new.to == thing.colour:
-                continue
         else:
             choices = tuple(COLOURS) if attribute == "colour" else SHAPES
             new = replace(event, thing=sample_other(rng, event.thing, attribute, split, choices))
-            if new.to == new.thing.colour:
-                continue
+        if new.to == new.thing.colour or not _may_show(new, split):
+            continue
         if new.thing.colour != other.thing.colour and new.thing.shape != other.thing.shape:
             events = (new, other) if which == 0 else (other, new)
             return replace(clip, events=events)

@@ -29,10 +29,16 @@ PLACES = {
 
 SPLITS = ("train", "rl", "test")
 _HELD_OUT = {
-    "test": {("red", "star"), ("blue", "ring"), ("yellow", "heart"), ("cyan", "cross")},
-    "rl": {("green", "square"), ("purple", "circle"), ("orange", "diamond"), ("pink", "triangle")},
+    "test": {
+        *(("small", "red", "star"), ("large", "blue", "ring"), ("small", "yellow", "heart"), ("large", "cyan", "cross")),
+        *(("small", "green", "circle"), ("large", "purple", "square"), ("small", "orange", "triangle"), ("large", "pink", "diamond")),
+    },
+    "rl": {
+        *(("large", "green", "square"), ("small", "purple", "circle"), ("large", "orange", "diamond"), ("small", "pink", "triangle")),
+        *(("large", "red", "ring"), ("small", "blue", "star"), ("large", "yellow", "cross"), ("small", "cyan", "heart")),
+    },
 }
-"""Colour-shape combinations that only this split shows."""
+"""Combinations of size, colour and shape that only this split shows: an eighth of all for both together."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,20 @@ class Thing:
 
 
 def allowed(thing: Thing, split: str) -> bool:
-    """Say whether a split may show this colour-shape combination: test shows all but RL's own, train the common ones."""
-    return not any((thing.colour, thing.shape) in held for owner, held in _HELD_OUT.items() if owner != split)
+    """Say whether a split may show this size, colour and shape together: test shows all but RL's own, train the common ones."""
+    return not any(_kind(thing) in held for owner, held in _HELD_OUT.items() if owner != split)
 
 
 def held_out(thing: Thing, split: str) -> bool:
     """Say whether only this split shows the combination."""
-    return (thing.colour, thing.shape) in _HELD_OUT.get(split, set())
+    return _kind(thing) in _HELD_OUT.get(split, set())
 
 
-def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0.09) -> Thing:
+def _kind(thing: Thing) -> tuple[str, str, str]:
+    return thing.size, thing.colour, thing.shape
+
+
+def sample_thing(rng: random.Random, split: str, cell: int, *, sizes: tuple[str, ...] = tuple(SIZES), jitter: float = 0.09) -> Thing:
     """Draw a thing that the split may show."""
     while True:
         thing = Thing(
@@ -87,9 +97,9 @@ def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0
 
 
 def sample_other(rng: random.Random, thing: Thing, attribute: str, split: str, choices: tuple[str, ...]) -> Thing:
-    """Return the thing with one attribute changed to another of the choices."""
+    """Return the thing with one attribute changed to another of the choices, or as it is if the split may show no other."""
     options = [replace(thing, **{attribute: value}) for value in choices if value != getattr(thing, attribute)]
-    return rng.choice([option for option in options if allowed(option, split)])
+    return rng.choice([option for option in options if allowed(option, split)] or [thing])
 
 
 def draw_thing(draw: PIL.ImageDraw.ImageDraw, thing: Thing, grid: int, side: int, background: tuple[int, int, int]) -> None:

@@ -57,13 +57,13 @@ def variant(rng: random.Random, scene: Scene, split: str, *, attributes: tuple[s
         index, attribute = rng.randrange(len(scene.things)), rng.choice(attributes)
         changed = change(rng, scene, index, attribute, split)
         names = {(thing.colour, thing.shape) for thing in changed.things}
-        if len(names) == len(changed.things):
+        if len(names) == len(changed.things) and changed != scene:
             return changed
     raise AssertionError("a scene of this world always has a variant")
 
 
 def change(rng: random.Random, scene: Scene, index: int, attribute: str, split: str) -> Scene:
-    """Change the named attribute of one thing to another value."""
+    """Change the named attribute of one thing to another value, if the split may show one."""
     thing = scene.things[index]
     if attribute == "cell":
         free = set(range(GRID * GRID)) - {other.cell for other in scene.things}
