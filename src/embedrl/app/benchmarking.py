@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
+from embedrl.app.coverage import coverage_json, tell_coverage
 from embedrl.app.evaluating import figure_text
 from embedrl.app.html import render_html, write_html
 from embedrl.app.models import load_embedder, load_reasoner
@@ -15,10 +16,11 @@ from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.errors import ConfigError
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
-from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
+from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate, join
 from embedrl.evaluate.official.mmeb import MMEB_V2_FILES
 from embedrl.evaluate.official.reading import read_tasks
 from embedrl.evaluate.official.source import Official
+from embedrl.evaluate.official.tcots import ImportedTCoTs, import_tcots
 from embedrl.evaluate.official.video_benchmark import UVRB_FILES
 from embedrl.evaluate.predictions import score, write_predictions
 from embedrl.evaluate.report import Report, make_report, write_report
@@ -42,7 +44,7 @@ class BenchmarkRun(BaseModel):
     """Hand out grades as MMEB-V2's evaluator does."""
     seed: int = 0
     reasoner: str | None = None
-    """Name of the loaded Reasoner; None: no T-CoTs."""
+    """Name of the loaded Reasoner, or of the imported T-CoTs; None: no T-CoTs."""
     embedder: str = ""
 
 
@@ -54,13 +56,29 @@ def find_benchmark(name: str) -> Official:
     return found
 
 
-def measure(run: BenchmarkRun, data: Path | None, reasoner: str | None, embedder: str, out: Path, cache: Path | None = None) -> None:
-    """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded."""
+def measure(
+    run: BenchmarkRun,
+    data: Path | None,
+    reasoner: str | None,
+    embedder: str,
+    out: Path,
+    cache: Path | None = None,
+    tcots: Path | None = None,
+) -> None:
+    """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded.
+
+    A folder of T-CoTs takes the Reasoner's place, and what it covers is said first.
+    """
     official = find_benchmark(run.benchmark)
     if data is None:
         raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
     tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
-    report = evaluate_files(run, official, tasks, load_reasoner(reasoner) if reasoner else None, load_embedder(embedder), out, cache)
+    imported = None
+    if tcots is not None:
+        imported = import_tcots(official, tasks, data, tcots, num_frames=run.num_frames)
+        tell_coverage(imported)
+    reasons = imported or (load_reasoner(reasoner) if reasoner else None)
+    report = evaluate_files(run, official, tasks, reasons, load_embedder(embedder), out, cache)
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
 
@@ -69,12 +87,12 @@ def evaluate_files(
     run: BenchmarkRun,
     official: Official,
     tasks: Sequence[RetrievalTask],
-    reasoner: Reasons | None,
+    reasoner: Reasons | ImportedTCoTs | None,
     embedder: Embeds,
     out: Path,
     cache: Path | None = None,
 ) -> Report:
-    """Evaluate one system, with T-CoTs if there is a Reasoner, and write what `embedrl report` reads into `out`.
+    """Evaluate one system, with T-CoTs if there is a Reasoner or if some were imported, and write what `embedrl report` reads into `out`.
 
     Whatever was reasoned and embedded is kept in `cache` (by default inside `out`), so that a second start goes on. Raises
     ConfigError if `out` holds a run with other settings.
@@ -82,16 +100,25 @@ def evaluate_files(
     started = time.perf_counter()
     run = run.model_copy(update={"reasoner": reasoner.name if reasoner else None, "embedder": embedder.name})
     write_run_config(out, run)
+    if isinstance(reasoner, ImportedTCoTs):
+        parts = [([task], reasoner.datasets[task.name]) for task in tasks]
+        write_report(coverage_json(reasoner), out / "tcots.json")
+    else:
+        parts = [(tasks, reasoner)]
     with Cache(cache or out / "cache") as kept:
-        result = evaluate(
-            tasks,
-            CachedEmbedder(embedder, kept),
-            name="tcot" if reasoner else "plain",
-            reasoner=CachedReasoner(reasoner, kept) if reasoner else None,
-            count_tokens=getattr(reasoner, "num_tokens", count_words),
-            num_frames=run.num_frames,
-            mode="mmeb-compat" if run.mmeb_compat else "correct",
-        )
+        results = [
+            evaluate(
+                part,
+                CachedEmbedder(embedder, kept),
+                name="tcot" if reasons else "plain",
+                reasoner=CachedReasoner(reasons, kept) if reasons else None,
+                count_tokens=getattr(reasons, "num_tokens", count_words),
+                num_frames=run.num_frames,
+                mode="mmeb-compat" if run.mmeb_compat else "correct",
+            )
+            for part, reasons in parts
+        ]
+    result = join(results)
     for task, found in zip(tasks, result.tasks, strict=True):
         write_predictions(task, found, out)
     write_leaderboard(_scores(official, result, out), out / "leaderboard.json")

@@ -1,16 +1,18 @@
 """Score tables beside the published ones: for a terminal, as JSON, and as HTML. A column that lacks a dataset shows a dash."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from embedrl.app import charts
+from embedrl.app import charts, score_charts
 from embedrl.app.html import render_page, write_html
 from embedrl.errors import ConfigError
 from embedrl.evaluate.mmeb import MMEB_V2
-from embedrl.evaluate.report import write_report
+from embedrl.evaluate.paired import Paired, pair_systems
+from embedrl.evaluate.predictions import PREDICTION_SUFFIX
+from embedrl.evaluate.report import figure_row, write_report
 from embedrl.evaluate.tables import Benchmark, Columns, Result, aggregate, published, read_result
 from embedrl.evaluate.uvrb import UVRB
 
@@ -32,6 +34,21 @@ class ScoreTable:
     labels: tuple[str, ...]
     """What each system is called."""
     num_own: int
+    pairs: tuple[Paired, ...] = ()
+    """Each own system minus each earlier one."""
+
+    @property
+    def series(self) -> list[score_charts.Series]:
+        """The datasets' scores of each system, for charts."""
+        return [self._series(place, _counted(result)) for place, result in enumerate(self.systems)]
+
+    @property
+    def column_series(self) -> list[score_charts.Series]:
+        """The columns of each system, for charts."""
+        return [self._series(place, found.values) for place, found in enumerate(self.columns)]
+
+    def _series(self, place: int, values: Mapping[str, float]) -> score_charts.Series:
+        return score_charts.Series(self.labels[place], score_charts.style(place, self.num_own), values)
 
     @property
     def title(self) -> str:
@@ -60,7 +77,7 @@ def report_tables(paths: Sequence[Path], benchmark: str | None = None) -> list[S
             *(result.name if names.count(result.name) == 1 else f"{result.name} ({path})" for path, result in own),
             *(f"{result.name}, published" for result in others),
         )
-        tables.append(ScoreTable(wanted, systems, tuple(map(aggregate, systems)), labels, len(own)))
+        tables.append(ScoreTable(wanted, systems, tuple(map(aggregate, systems)), labels, len(own), pair_systems(own)))
     return tables
 
 
@@ -94,13 +111,41 @@ def _note(table: ScoreTable, system: int, column: str) -> str:
     if len(missing) == len(members) and all(name not in result.scores for name in members):
         return "no dataset of this column was evaluated"
     names = [name if name not in result.scores else f"{name} ({reasons[name]})" for name in missing]
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return f"no mean without {', '.join(names[:_MAX_NAMES])}{more} ({len(missing)} of {len(members)} datasets)"
+    return f"no mean without {_some(names)} ({len(missing)} of {len(members)} datasets)"
 
 
 def _percent(value: float) -> str:
     """Write a fraction in percent with one decimal; a half goes up, as papers round."""
     return f"{100 * value + 1e-9:.1f}"
+
+
+def difference_tables(table: ScoreTable) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return for each pair of own systems a title, column names and rows of text: columns of the paper, then datasets."""
+    shown = []
+    for pair in table.pairs:
+        title = f"{table.labels[pair.later]} minus {table.labels[pair.earlier]}, in points"
+        rows = [[name, score_charts.difference_text(found)] for name, found in {**pair.columns, **pair.datasets}.items()]
+        if rows:
+            shown.append((title, ["column or dataset", "difference (95 % interval)"], rows))
+    return shown
+
+
+def pair_notes(table: ScoreTable) -> list[str]:
+    """Say of each pair of own systems which datasets are not compared, and why."""
+    notes = []
+    for pair in table.pairs:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in pair.refused.items():
+            reasons.setdefault(reason.replace(f" ({name}{PREDICTION_SUFFIX})", " beside its scores"), []).append(name)
+        between = f"{table.labels[pair.later]} minus {table.labels[pair.earlier]}"
+        if not pair.datasets and not pair.refused:
+            notes.append(f"{between}: no dataset that both were evaluated on")
+        notes += [f"{between}, not compared: {_some(names)}: {reason}" for reason, names in reasons.items()]
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else "")
 
 
 def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
@@ -117,6 +162,15 @@ def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
                 "datasets": _counted(result),
                 "not_counted": result.shortfalls() if result.scores else {},
                 "remarks": dict(result.remarks),
+                "differences": {
+                    table.labels[pair.earlier]: {
+                        "columns": {name: figure_row(one) for name, one in pair.columns.items()},
+                        "datasets": {name: figure_row(one) for name, one in pair.datasets.items()},
+                        "not_compared": dict(pair.refused),
+                    }
+                    for pair in table.pairs
+                    if pair.later == place
+                },
             }
             for place, (label, result, found) in enumerate(zip(table.labels, table.systems, table.columns, strict=True))
         ]
@@ -172,12 +226,35 @@ def _section(table: ScoreTable) -> str:
         for label, result in zip(table.labels, table.systems, strict=True)
         if result.source
     )
+    columns, series = table.column_series, table.series
+    bars = score_charts.dataset_bars(table.benchmark, series)
     return (
         f"<h2>{escape(table.benchmark.name)}</h2>"
         '<p class="note">Each column is an unweighted mean, in percent, and stands only where all of its datasets were evaluated on all '
-        f"of their queries.</p>{_charts(table)}{_table(heads, rows)}{notes}"
-        f"<details><summary>Every dataset</summary>{_table(['dataset', 'metric', *table.labels], datasets)}</details>{sources}"
+        f"of their queries.</p>{score_charts.legend(series)}{score_charts.radar(score_charts.axes(table.benchmark, columns), columns)}"
+        f"{_table(heads, rows)}{notes}<details><summary>Column by column</summary>{_charts(table)}</details>{_differences(table)}"
+        f"{f'<h3>Every dataset</h3>{_BAR_NOTE}{bars}' if bars else ''}"
+        f"<details><summary>Every dataset as a table</summary>{_table(['dataset', 'metric', *table.labels], datasets)}</details>{sources}"
     )
+
+
+_BAR_NOTE = '<p class="note">In percent. A bar is a system that was evaluated here, a mark across it a published one.</p>'
+_DIFFERENCE_NOTE = (
+    '<p class="note">Points by which the first is better, query by query, with 95 % intervals (paired bootstrap over the queries of each '
+    "dataset). Coloured is what lies clear of zero.</p>"
+)
+
+
+def _differences(table: ScoreTable) -> str:
+    """Draw how own systems differ, columns first, and say what could not be compared."""
+    sections = []
+    for pair in table.pairs:
+        if pair.datasets:
+            title = f"{escape(table.labels[pair.later])} minus {escape(table.labels[pair.earlier])}"
+            every = f"<details><summary>Every dataset</summary>{score_charts.differences(pair.datasets)}</details>"
+            drawn = f"{score_charts.differences(pair.columns)}{every}" if pair.columns else score_charts.differences(pair.datasets)
+            sections.append(f"<h3>{title}</h3>{_DIFFERENCE_NOTE}{drawn}")
+    return "".join(sections) + "".join(f'<p class="note">{escape(note)}</p>' for note in pair_notes(table))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -119,6 +119,16 @@ def evaluate(
     return SystemResult(name=name, tasks=tuple(results), tcots=written, seconds=time.perf_counter() - started)
 
 
+def join(parts: Sequence[SystemResult]) -> SystemResult:
+    """Put the results of one system on several tasks together; there must be one at least."""
+    return SystemResult(
+        name=parts[0].name,
+        tasks=tuple(task for part in parts for task in part.tasks),
+        tcots={key: outcome for part in parts for key, outcome in part.tcots.items()},
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
 def _reason(
     items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int
 ) -> dict[str, Outcome]:

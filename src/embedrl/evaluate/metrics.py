@@ -86,7 +86,7 @@ METRICS: dict[str, Metric] = {
 METRIC_NAMES = tuple(f"{name}@{k}" for name in METRICS for k in CUTOFFS)
 
 
-def score_ranking(ranked_keys: Sequence[str], relevant: Mapping[str, float]) -> dict[str, float]:
+def score_ranking(ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> dict[str, float]:
     """Return all 24 values of one query, given its candidates best first and the graded relevance (> 0) of the right ones."""
     ranked = np.array([relevant.get(key, 0.0) for key in dict.fromkeys(ranked_keys)], dtype=np.float64)
     gains = np.array(list(relevant.values()), dtype=np.float64)

@@ -16,6 +16,8 @@ from embedrl.evaluate.tables import SCORE_SUFFIX
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.media.store import write_bytes
 
+PREDICTION_SUFFIX = "_pred.jsonl"
+
 
 def score(result: TaskResult) -> dict[str, float]:
     """Return the 26 values of a score file: means over queries, and how many queries were ranked and how many there are."""
@@ -33,7 +35,7 @@ def write_predictions(task: RetrievalTask, result: TaskResult, folder: Path) -> 
         row = {"prediction": prediction, "label": label, "rel_scores": grades if set(grades) - {1.0} else None}
         lines.append(f"{json.dumps(row, ensure_ascii=False)}\n")
     home = folder / task.modality
-    path = home / f"{task.name}_pred.jsonl"
+    path = home / f"{task.name}{PREDICTION_SUFFIX}"
     try:
         write_bytes(path, "".join(lines).encode("utf-8", "surrogatepass"))
     except OSError as error:

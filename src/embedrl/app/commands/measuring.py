@@ -25,6 +25,7 @@ def evaluate_on_benchmark(
     num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
     mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, bug for bug.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
+    tcots: Annotated[Path | None, typer.Option(help="A folder of published T-CoT files instead of a Reasoner (MMEB-V2).")] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
@@ -36,8 +37,11 @@ def evaluate_on_benchmark(
     \b
     Example: embedrl evaluate world --num-queries 32 --out runs/world
     Example: embedrl evaluate MMEB-V2 --data mmeb --reasoner qwen3-vl-8b --embedder embed-rl-2b --out runs/mmeb
+    Example: embedrl evaluate MMEB-V2 --data mmeb --tcots tcots --embedder embed-rl-2b --out runs/mmeb
     """
-    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or ["nano-sft"]) if think else []
+    if tcots is not None and (reasoner or not think or benchmark.lower() == "world"):
+        raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
+    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or ["nano-sft"]) if think and tcots is None else []
     if benchmark.lower() == "world":
         from embedrl.app.evaluating import measure_world
 
@@ -48,7 +52,7 @@ def evaluate_on_benchmark(
     from embedrl.app.benchmarking import BenchmarkRun, measure
 
     run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
-    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache)
+    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots)
 
 
 @app.command("doctor")
@@ -80,10 +84,13 @@ def report_scores(
 ) -> None:
     """Put scores on the field's benchmarks beside the published ones; a mean that lacks a dataset is not shown.
 
+    Run folders of several systems are also compared with each other, query by query.
+
     \b
     Example: embedrl report runs/mmeb --out runs/mmeb/report
+    Example: embedrl report runs/plain runs/tcot --out runs/both
     """
-    from embedrl.app.tables import console_rows, report_tables, tables_json, write_tables
+    from embedrl.app.tables import console_rows, difference_tables, pair_notes, report_tables, tables_json, write_tables
 
     tables = report_tables(paths, benchmark)
     if out is not None:
@@ -94,5 +101,7 @@ def report_scores(
     for table in tables:
         columns, rows, footnotes = console_rows(table)
         log.table(table.title, columns, rows)
-        for note in footnotes:
+        for title, heads, lines in difference_tables(table):
+            log.table(title, heads, lines)
+        for note in (*footnotes, *pair_notes(table)):
             log.info(note)

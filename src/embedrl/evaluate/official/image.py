@@ -4,21 +4,19 @@ A row: {"qry_inst": "<|image_1|>\\nDecide the scene.\\n", "qry_text": "", "qry_i
 "tgt_text": ["beach", "harbour"], "tgt_img_path": ["", ""]}. Instructions are the rows' own, without the marks of pictures.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.data.sources.side import side
+from embedrl.evaluate.official.asking import asks, shown
 from embedrl.evaluate.official.inspection import Inspection
 from embedrl.evaluate.official.pool import Pool
 from embedrl.evaluate.official.rows import read_rows
 from embedrl.evaluate.official.source import Source
-from embedrl.media.content import Content
 
 
-def read_images(source: Source, data: Path, inspection: Inspection) -> Pool:
+def read_images(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
     """Read a dataset whose candidates are named by their text, by their picture, or by both, as its layout says."""
-    pool = Pool(source, inspection, "text" if source.layout == "image_text" else "image")
+    pool, ask = Pool(source, inspection), asks(source, data, num_frames)
     media = MediaFolder(data / source.media)
     for number, row in read_rows(
         source, data, inspection, ("tgt_text",), ("qry_inst", "qry_text", "qry_img_path", "tgt_inst", "tgt_img_path")
@@ -30,9 +28,8 @@ def read_images(source: Source, data: Path, inspection: Inspection) -> Pool:
             continue
         names = [_name(source, text, path) for text, path in zip(texts, paths, strict=True)]
         for name, text, path in zip(names, texts, paths, strict=True):
-            pool.offer(name, _shown(media, text, path), number, row.get("tgt_inst") or "")
-        query = _shown(media, row.get("qry_text") or "", row.get("qry_img_path") or "")
-        pool.ask(query, dict.fromkeys(names[:1], 1.0), number, local=names, instruction=row.get("qry_inst") or "")
+            pool.offer(name, lambda text=text, path=path: shown(media, text, path), number, row.get("tgt_inst") or "")
+        pool.ask(lambda row=row: ask(row), dict.fromkeys(names[:1], 1.0), number, local=names)
     return pool
 
 
@@ -43,7 +40,3 @@ def _name(source: Source, text: str, path: str) -> str:
         case "image_path":
             return path
     return f"{path}:{text.strip(chr(34))}"
-
-
-def _shown(media: MediaFolder, text: str, path: str) -> Callable[[], Content]:
-    return lambda: side(text, *([media.image(path)] if path else []))

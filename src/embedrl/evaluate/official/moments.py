@@ -1,24 +1,20 @@
 """MMEB-V2's moment retrieval: a video and a few words, and the clips to choose from, each a folder of frames."""
 
-import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.data.sources.side import side
+from embedrl.evaluate.official.asking import QUERY, FrameFolders, asks, clip_folder
 from embedrl.evaluate.official.inspection import Inspection
 from embedrl.evaluate.official.pool import Pool
 from embedrl.evaluate.official.rows import read_rows
 from embedrl.evaluate.official.source import Source
-from embedrl.evaluate.official.video import FrameFolders
-from embedrl.media.content import Content
 
-QUERY, POSITIVE = "query", "positive"
+POSITIVE = "positive"
 
 
 def read_moments(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
     """Read rows {"query": …, "video_path": …}: the folder of a video holds `query`, `positive…` and other clips."""
-    pool = Pool(source, inspection, "video")
+    pool, ask = Pool(source, inspection), asks(source, data, num_frames)
     frames = FrameFolders(MediaFolder(data / source.media), num_frames)
     for number, row in read_rows(source, data, inspection, ("query", "video_path")):
         name = PurePosixPath(str(row["video_path"])).stem
@@ -31,37 +27,17 @@ def read_moments(source: Source, data: Path, inspection: Inspection, num_frames:
         names = {clip: f"{name}/{clip}" for clip in clips if clip != QUERY}
         for clip in names.values():
             pool.offer(clip, lambda clip=clip: (frames.video(clip),), number)
-        query = f"{name}/{QUERY}"
-        pool.ask(
-            lambda row=row, query=query: side(row["query"], frames.video(query)),
-            {names[clip]: 1.0 for clip in right[:1]},
-            number,
-            local=names.values(),
-        )
+        pool.ask(lambda row=row: ask(row), {names[clip]: 1.0 for clip in right[:1]}, number, local=names.values())
     return pool
 
 
 def read_momentseeker(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
     """Read MomentSeeker: a query is a text, alone or with a picture or a clip; clips are named by the video they were cut from."""
-    pool = Pool(source, inspection, "video")
-    media = MediaFolder(data / source.media)
-    frames = FrameFolders(media, num_frames)
-
-    def query(row: dict[str, Any]) -> Content:
-        shown = str(row.get("input_frames") or "")
-        if not shown:
-            return side(row["query"])
-        if shown.endswith(".mp4"):
-            return side(row["query"], frames.video(_clip(shown)))
-        return side(row["query"], media.image(f"query_{shown}"))
-
+    pool, ask = Pool(source, inspection), asks(source, data, num_frames)
+    frames = FrameFolders(MediaFolder(data / source.media), num_frames)
     for number, row in read_rows(source, data, inspection, ("query", "positive_frames", "negative_frames"), ("input_frames",)):
-        right, wrong = ([_clip(str(clip["output_path"])) for clip in row[side]] for side in ("positive_frames", "negative_frames"))
+        right, wrong = ([clip_folder(str(clip["output_path"])) for clip in row[side]] for side in ("positive_frames", "negative_frames"))
         for name in (*right, *wrong):
             pool.offer(name, lambda name=name: (frames.video(name),), number)
-        pool.ask(lambda row=row: query(row), dict.fromkeys(right, 1.0), number, local=(*right, *wrong))
+        pool.ask(lambda row=row: ask(row), dict.fromkeys(right, 1.0), number, local=(*right, *wrong))
     return pool
-
-
-def _clip(name: str) -> str:
-    return f"video_frames/{re.split(r'[.]mp4', name)[0].replace('/', '_')}"

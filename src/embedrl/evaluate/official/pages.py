@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.data.sources.side import side
 from embedrl.errors import StoreError
+from embedrl.evaluate.official.asking import asks
 from embedrl.evaluate.official.inspection import Inspection
 from embedrl.evaluate.official.pool import Name, Pool
 from embedrl.evaluate.official.rows import read_rows
@@ -21,9 +21,9 @@ from embedrl.media.store import write_bytes
 _STEM_CHARS = 50
 
 
-def read_pages(source: Source, data: Path, inspection: Inspection) -> Pool:
+def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
     """Read a dataset. A query that no page is right for is left out, as the benchmark's evaluator does; the counts show it."""
-    pool = Pool(source, inspection, "image")
+    pool = Pool(source, inspection)
     folder = data / source.media
     if inspection.gather and not folder.is_dir():
         inspection.report(
@@ -31,7 +31,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection) -> Pool:
         )
         return pool
     folder.mkdir(parents=True, exist_ok=True)
-    media = MediaFolder(folder)
+    media, ask = MediaFolder(folder), asks(source, data, num_frames)
     pages = _ids(source, data, inspection, "corpus")
     _unpack(source, data, inspection, {page for page in pages if not (folder / picture_name(page)).is_file()}, folder)
     for page, row in pages.items():
@@ -50,7 +50,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection) -> Pool:
         if source.language and row.get("language") != source.language:
             continue
         if inspection.is_first(seen, name, source.name, "queries", number) and name in relevant:
-            pool.ask(lambda row=row: side(row["query"]), relevant[name], number)
+            pool.ask(lambda row=row: ask(row), relevant[name], number)
     return pool
 
 

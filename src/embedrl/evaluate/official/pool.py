@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from embedrl.data.sample import Item
-from embedrl.data.sources.row import ProblemKind, RowError
-from embedrl.data.sources.side import query_item, target_item
+from embedrl.data.sources.row import RowError
+from embedrl.data.sources.side import target_item
 from embedrl.errors import ConfigError, MediaError
+from embedrl.evaluate.official.asking import some
 from embedrl.evaluate.official.inspection import Inspection
 from embedrl.evaluate.official.source import Source
 from embedrl.evaluate.task import RetrievalTask
@@ -26,8 +27,6 @@ class Pool:
 
     source: Source
     inspection: Inspection
-    wanted: str
-    """Kind of part that a query looks for: "text", "image" or "video"."""
     candidates: dict[Name, Item | None] = field(default_factory=dict)
     """None is one that cannot be used."""
     queries: list[Item] = field(default_factory=list)
@@ -38,20 +37,18 @@ class Pool:
         """Add a candidate, unless its name is known already."""
         if name not in self.candidates:
             wording = self.source.instructions[1] if instruction is None else instruction
-            self.candidates[name] = self._made(lambda: target_item(_some(make()), wording), f"candidate {str(name)[:80]!r}", row)
+            self.candidates[name] = self._made(lambda: target_item(some(make()), wording), f"candidate {str(name)[:80]!r}", row)
 
     def ask(
         self,
-        make: Callable[[], Content],
+        make: Callable[[], Item],
         relevant: Mapping[Name, float],
         row: int,
         *,
         local: Iterable[Name] | None = None,
-        instruction: str | None = None,
     ) -> None:
         """Add a query. `local` are the only candidates it ranks."""
-        wording = self.source.instructions[0] if instruction is None else instruction
-        query = self._made(lambda: query_item(_some(make()), wording, self.wanted), "its query", row)
+        query = self._made(make, "its query", row)
         names = None if local is None else tuple(dict.fromkeys(local))
         pool = self.candidates.keys() if names is None else set(names)
         if names is not None and not names:
@@ -109,9 +106,3 @@ class Pool:
             ids=tuple(ids.values()),
             names={key: name for name, key in ids.items()},
         )
-
-
-def _some(content: Content) -> Content:
-    if not content:
-        raise RowError(ProblemKind.EMPTY, "it has neither text nor a medium")
-    return content

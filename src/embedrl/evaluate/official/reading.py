@@ -34,10 +34,10 @@ def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: in
     media = data / source.media
     if source.layout not in ("pages", "uvrb") and not media.is_dir():
         inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its pictures or frames there")
-        return Pool(source, inspection, "text")
+        return Pool(source, inspection)
     match source.layout:
         case "image_text" | "image_path" | "image_both":
-            return read_images(source, data, inspection)
+            return read_images(source, data, inspection, num_frames)
         case "video_label":
             return read_labels(source, data, inspection, num_frames)
         case "video_texts":
@@ -49,7 +49,7 @@ def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: in
         case "momentseeker":
             return read_momentseeker(source, data, inspection, num_frames)
         case "pages":
-            return read_pages(source, data, inspection)
+            return read_pages(source, data, inspection, num_frames)
         case "uvrb":
             return read_uvrb(source, data, inspection, num_frames)
     return read_questions(source, data, inspection, num_frames)

@@ -25,6 +25,9 @@ Layout = Literal[
 ]
 """How a dataset's rows are read. The image layouts differ in what names a candidate: its text, its picture, or both."""
 
+_SEEKS_VIDEO = ("text_video", "moments", "momentseeker", "uvrb")
+_SEEKS_IMAGE = ("image_path", "image_both", "pages")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -52,6 +55,11 @@ class Source:
     """Rows behind these are left."""
     language: str = ""
     """Of "pages": queries in other languages are left."""
+
+    @property
+    def wanted(self) -> Literal["text", "image", "video"]:
+        """Kind of part that a query looks for."""
+        return "video" if self.layout in _SEEKS_VIDEO else "image" if self.layout in _SEEKS_IMAGE else "text"
 
 
 @dataclass(frozen=True)

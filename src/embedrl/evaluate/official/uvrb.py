@@ -7,19 +7,19 @@ Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id":
 from pathlib import Path
 from typing import Any
 
+from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.data.sources.side import side
+from embedrl.data.sources.side import query_item, side
 from embedrl.data.sources.stream import read_json
+from embedrl.evaluate.official.asking import FrameFolders, some
 from embedrl.evaluate.official.inspection import Inspection
 from embedrl.evaluate.official.pool import Name, Pool
 from embedrl.evaluate.official.source import Source
-from embedrl.evaluate.official.video import FrameFolders
-from embedrl.media.content import Content
 
 
 def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
     """Read a dataset; every query ranks the whole corpus."""
-    pool = Pool(source, inspection, "video")
+    pool = Pool(source, inspection)
     root = dataset_folder(source.name, data)
     if root is None:
         inspection.report(source.name, f"no folder of it with jsonl/queries.jsonl in {str(data)!r}; download {source.rows} there")
@@ -34,15 +34,15 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
     for _, row in _lines(root, "instances", ("qid", "pos"), source, inspection):
         relevant.setdefault(row["qid"], {}).update(dict.fromkeys(row["pos"], 1.0))
 
-    def query(row: dict[str, Any]) -> Content:
-        if row.get("image"):
-            return side(row.get("text"), pictures.image(row["image"]))
-        return side(row.get("text"), *([frames.video(row["video"])] if row.get("video") else []))
+    def ask(row: dict[str, Any]) -> Item:
+        name, video = row.get("image"), row.get("video")
+        seen = [pictures.image(name)] if name else [frames.video(video)] if video else []
+        return query_item(some(side(row.get("text"), *seen)), source.instructions[0], source.wanted)
 
-    seen: dict[str, int] = {}
+    asked: dict[str, int] = {}
     for number, row in _lines(root, "queries", ("id",), source, inspection):
-        if inspection.is_first(seen, row["id"], source.name, "queries", number):
-            pool.ask(lambda row=row: query(row), relevant.get(row["id"], {}), number)
+        if inspection.is_first(asked, row["id"], source.name, "queries", number):
+            pool.ask(lambda row=row: ask(row), relevant.get(row["id"], {}), number)
     return pool
 
 

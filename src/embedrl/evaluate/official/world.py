@@ -12,8 +12,9 @@ from typing import Any
 
 from embedrl.data.sample import Item
 from embedrl.errors import StoreError
+from embedrl.evaluate.official.questions import lettered
 from embedrl.evaluate.official.source import Layout, Official, Source
-from embedrl.evaluate.official.video import LABELS, lettered
+from embedrl.evaluate.official.video import LABELS
 from embedrl.evaluate.tables import Benchmark, Dataset
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.media.content import FrameFiles, Image, Page, Part, Text, Video, content_key
