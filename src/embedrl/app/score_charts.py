@@ -109,10 +109,13 @@ def _dataset(name: str, metric: str, series: Sequence[Series]) -> str:
         for one in others
     )
     told = escape("; ".join(f"{one.label} {_percent(one.values[name])}" for one in (*own, *others)))
+    numbers = "<br>".join(_percent(one.values[name]) for one in own)
+    broken = escape(name).replace("_", "_<wbr>")
     return (
-        f'<div class="dataset" title="{told}"><span class="name">{escape(name)}<small>{escape(metric)}</small></span>'
+        f'<div class="dataset" title="{told}"><span class="name">{broken}<small>{escape(metric)}</small></span>'
         f'<svg role="img" aria-label="{escape(name)}: {told}" height="{height}">'
-        f'<rect class="track" width="100%" y="2" height="{height - 4}" rx="3.5"/>{bars}{marks}</svg><span class="num">{"<br>".join(_percent(one.values[name]) for one in own)}</span></div>'
+        f'<rect class="track" width="100%" y="2" height="{height - 4}" rx="3.5"/>{bars}{marks}</svg>'
+        f'<span class="num">{numbers}</span></div>'
     )
 
 
@@ -120,21 +123,24 @@ def differences(figures: Mapping[str, Figure]) -> str:
     """Draw differences in points beside a zero line, each with its interval; what is clear of zero is coloured."""
     if not figures:
         return ""
-    reach = max(1.0, math.ceil(100 * max(abs(bound) for one in figures.values() for bound in (one.low, one.high, one.value)))) / 100
-    return f'<div class="differences">{"".join(_difference(name, one, reach) for name, one in figures.items())}</div>'
+    low = min(0.0, *(bound for one in figures.values() for bound in one))
+    high = max(0.0, *(bound for one in figures.values() for bound in one))
+    return f'<div class="differences">{"".join(_difference(name, one, low, high) for name, one in figures.items())}</div>'
 
 
-def _difference(name: str, one: Figure, reach: float) -> str:
+def _difference(name: str, one: Figure, low: float, high: float) -> str:
+    scale = 100 / ((high - low) or 1.0)
+
     def place(value: float) -> str:
-        return f"{50 + 50 * value / reach:.2f}%"
+        return f"{scale * (value - low):.2f}%"
 
     look = "better" if one.low > 0 else "worse" if one.high < 0 else "open"
     said = difference_text(one)
     start, width = min(0.0, one.value), abs(one.value)
     return (
         f'<div class="difference {look}"><span class="name">{escape(name)}</span>'
-        f'<svg role="img" aria-label="{escape(name)}: {said} points"><line class="zero" x1="50%" x2="50%" y1="0" y2="14"/>'
-        f'<rect x="{place(start)}" y="4" width="{50 * width / reach:.2f}%" height="6"/>'
+        f'<svg role="img" aria-label="{escape(name)}: {said} points"><line class="zero" x1="{place(0)}" x2="{place(0)}" y1="0" y2="14"/>'
+        f'<rect x="{place(start)}" y="4" width="{scale * width:.2f}%" height="6"/>'
         f'<line class="whisker" x1="{place(one.low)}" x2="{place(one.high)}" y1="7" y2="7"/></svg><span class="num">{said}</span></div>'
     )
 

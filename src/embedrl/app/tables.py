@@ -205,6 +205,12 @@ def tables_lead(tables: Sequence[ScoreTable]) -> str:
                 sentences.append(
                     f"{name} was evaluated on {num_found} of the {num_datasets} datasets of {table.benchmark.name}: no mean over all."
                 )
+        for pair in table.pairs:
+            if last in pair.columns:
+                later, earlier = (escape(table.labels[place]) for place in (pair.later, pair.earlier))
+                sentences.append(
+                    f"{later} minus {earlier}: {score_charts.difference_text(pair.columns[last])} points, with a 95 % interval."
+                )
     return f'<p class="lead">{" ".join(sentences)}</p>'
 
 
@@ -233,12 +239,15 @@ def _section(table: ScoreTable) -> str:
         '<p class="note">Each column is an unweighted mean, in percent, and stands only where all of its datasets were evaluated on all '
         f"of their queries.</p>{score_charts.legend(series)}{score_charts.radar(score_charts.axes(table.benchmark, columns), columns)}"
         f"{_table(heads, rows)}{notes}<details><summary>Column by column</summary>{_charts(table)}</details>{_differences(table)}"
-        f"{f'<h3>Every dataset</h3>{_BAR_NOTE}{bars}' if bars else ''}"
+        f"{_BAR_HEAD + bars if bars else ''}"
         f"<details><summary>Every dataset as a table</summary>{_table(['dataset', 'metric', *table.labels], datasets)}</details>{sources}"
     )
 
 
-_BAR_NOTE = '<p class="note">In percent. A bar is a system that was evaluated here, a mark across it a published one.</p>'
+_BAR_HEAD = (
+    '<h3 class="part">Every dataset</h3><p class="note">In percent. A bar is a system that was evaluated here, a mark across it a '
+    "published one.</p>"
+)
 _DIFFERENCE_NOTE = (
     '<p class="note">Points by which the first is better, query by query, with 95 % intervals (paired bootstrap over the queries of each '
     "dataset). Coloured is what lies clear of zero.</p>"
@@ -253,7 +262,7 @@ def _differences(table: ScoreTable) -> str:
             title = f"{escape(table.labels[pair.later])} minus {escape(table.labels[pair.earlier])}"
             every = f"<details><summary>Every dataset</summary>{score_charts.differences(pair.datasets)}</details>"
             drawn = f"{score_charts.differences(pair.columns)}{every}" if pair.columns else score_charts.differences(pair.datasets)
-            sections.append(f"<h3>{title}</h3>{_DIFFERENCE_NOTE}{drawn}")
+            sections.append(f'<h3 class="part">{title}</h3>{_DIFFERENCE_NOTE}{drawn}')
     return "".join(sections) + "".join(f'<p class="note">{escape(note)}</p>' for note in pair_notes(table))
 
 

@@ -88,9 +88,19 @@ METRIC_NAMES = tuple(f"{name}@{k}" for name in METRICS for k in CUTOFFS)
 
 def score_ranking(ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> dict[str, float]:
     """Return all 24 values of one query, given its candidates best first and the graded relevance (> 0) of the right ones."""
-    ranked = np.array([relevant.get(key, 0.0) for key in dict.fromkeys(ranked_keys)], dtype=np.float64)
-    gains = np.array(list(relevant.values()), dtype=np.float64)
+    ranked, gains = _gains(ranked_keys, relevant)
     return {f"{name}@{k}": metric(ranked, gains, k) for name, metric in METRICS.items() for k in CUTOFFS}
+
+
+def score_one(metric: str, ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> float:
+    """Return one of the 24 values, by its name ("hit@1")."""
+    name, _, k = metric.partition("@")
+    return METRICS[name](*_gains(ranked_keys, relevant), int(k))
+
+
+def _gains(ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> tuple[np.ndarray, np.ndarray]:
+    ranked = np.array([relevant.get(key, 0.0) for key in dict.fromkeys(ranked_keys)], dtype=np.float64)
+    return ranked, np.array(list(relevant.values()), dtype=np.float64)
 
 
 def misplace_grades(relevant: Mapping[N, float]) -> dict[N, float]:

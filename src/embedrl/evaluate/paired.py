@@ -14,7 +14,7 @@ import numpy as np
 
 from embedrl.data.sources.stream import read_json
 from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
-from embedrl.evaluate.metrics import Mode, misplace_grades, score_ranking
+from embedrl.evaluate.metrics import Mode, misplace_grades, score_one
 from embedrl.evaluate.predictions import PREDICTION_SUFFIX
 from embedrl.evaluate.tables import Dataset, Result
 
@@ -129,4 +129,4 @@ def _value(line: Mapping[str, Any], metric: str, mode: Mode) -> float:
     relevant = dict(zip(_labels(line), _grades(line), strict=True))
     if mode == "mmeb-compat":
         relevant = misplace_grades(relevant)
-    return score_ranking(line["prediction"], relevant)[metric]
+    return score_one(metric, line["prediction"], relevant)
