@@ -5,14 +5,26 @@ many patches are here one call: the same numbers, fewer kernels (`tests/test_bac
 """
 
 import json
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, load_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, Qwen3VLModel
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLModel,
+)
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention, apply_rotary_pos_emb_vision
 from transformers.utils import logging as transformers_logging
 
@@ -41,15 +53,14 @@ def load(
     """
     base = base_folder(folder)
     transformers_logging.disable_progress_bar()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
     name = f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}"
     try:
         model = auto.from_pretrained(base, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation=attention)
-        has_processor = (folder / "tokenizer_config.json").is_file()
-        processor = AutoProcessor.from_pretrained(folder if has_processor else base, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{str(folder)!r} cannot be loaded: {error}") from error
+    _, processor = load_parts(folder)
     if base != folder:
         load_adapter(model, folder).merge_and_unload()
         name += f"-{folder_fingerprint(base, _MODEL_FILES)[:6]}"
@@ -57,6 +68,22 @@ def load(
     if num_tokens > num_rows:
         raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {num_rows} rows for them")
     return batch_vision_attention(model.to(device)), processor, name
+
+
+def load_parts(folder: Path) -> tuple[Any, ProcessorMixin]:
+    """Load a model folder's configuration and processor without its weights. Raises ModelError."""
+    base = base_folder(folder)
+    try:
+        processor = AutoProcessor.from_pretrained(folder if (folder / "tokenizer_config.json").is_file() else base, local_files_only=True)
+        return AutoConfig.from_pretrained(base, local_files_only=True), processor
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(folder)!r} cannot be loaded: {error}") from error
+
+
+def empty_model(config: Any) -> Qwen3VLModel:
+    """Make a model's layers without memory for their weights: to count them."""
+    with torch.device("meta"):
+        return Qwen3VLModel(config)
 
 
 def base_folder(folder: Path) -> Path:
@@ -104,7 +131,73 @@ def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *,
     return adapted
 
 
-def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
+class View:
+    """A model as it is with one of its adapters, or with none. Several views share the weights, and one call runs at a time."""
+
+    def __init__(self, model: Any, adapted: PeftModel | None, adapter: str | None, lock: RLock) -> None:
+        self._model, self._adapted, self._adapter, self._lock = model, adapted, adapter, lock
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model."""
+        with self._switched():
+            return self._model(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate with the model."""
+        with self._switched():
+            return self._model.generate(*args, **kwargs)
+
+    def headless(self) -> "View":
+        """The same view of the model without its language model head."""
+        return View(self._model.base_model, self._adapted, self._adapter, self._lock)
+
+    def eval(self) -> "View":
+        """Put the shared model into evaluation mode."""
+        self._model.eval()
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    @contextmanager
+    def _switched(self) -> Generator[None]:
+        with self._lock:
+            if self._adapted is None:
+                yield
+            elif self._adapter is None:
+                with self._adapted.disable_adapter():
+                    yield
+            else:
+                self._adapted.set_adapter(self._adapter)
+                yield
+
+
+def load_shared(
+    folders: Sequence[Path], *, device: str | None = None, dtype: str | torch.dtype | None = None
+) -> list[tuple[Any, ProcessorMixin, str]]:
+    """Load several LoRA adapters (or their base itself) on one copy of the base: what `load` returns of each, with the model as a view.
+
+    Raises ModelError if they do not have the same base.
+    """
+    bases = [base_folder(folder) for folder in folders]
+    if len({base.resolve() for base in bases}) > 1:
+        raise ModelError(f"{' and '.join(repr(str(base)) for base in bases)} are different bases: only adapters of one base can share it")
+    model, _, base_name = load(AutoModelForImageTextToText, bases[0], device=device, dtype=dtype)
+    adapted: PeftModel | None = None
+    lock = RLock()
+    for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):
+        if folder != base:
+            adapted = load_adapter(model, folder, f"adapter{number}", onto=adapted)
+    model.to(device=model.device)  # new adapters lie where they were read
+    shared = []
+    for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):
+        is_base = folder == base
+        name = base_name if is_base else f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}-{base_name.rsplit('-', 1)[-1][:6]}"
+        shared.append((View(model, adapted, None if is_base else f"adapter{number}", lock), load_parts(folder)[1], name))
+    return shared
+
+
+def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
     """Freeze a model's weights and put a new LoRA adapter on them, which changes nothing until it is trained."""
     return get_peft_model(model, lora_config(model, lora))
 
@@ -138,8 +231,8 @@ def merge(model: Any) -> Any:
     return model.merge_and_unload() if is_adapted(model) else model
 
 
-def save_bf16(model: PreTrainedModel, processor: ProcessorMixin, folder: Path, **config: Any) -> None:
-    """Write weights as bf16 safetensors, and the processor. The model in memory keeps its precision.
+def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
+    """Write weights as bf16 safetensors. The model in memory keeps its precision.
 
     A model without a head is written in the layout of one with it, which is what other engines look for; so its weights' names are those
     of the published models. `config` is added to config.json.
@@ -154,7 +247,6 @@ def save_bf16(model: PreTrainedModel, processor: ProcessorMixin, folder: Path, *
         saved = AutoConfig.from_pretrained(folder, local_files_only=True)
         saved.update({**config, "architectures": [type(model).__name__]})
         saved.save_pretrained(folder)
-    processor.save_pretrained(folder)
 
 
 def token_side(model: PreTrainedModel) -> int:
