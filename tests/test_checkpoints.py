@@ -191,9 +191,11 @@ def test_what_we_save_is_a_plain_model_for_any_engine_that_pools_the_last_token(
     assert (tmp_path / "again/chat_template.jinja").read_text("utf-8") == (tmp_path / "chat_template.jinja").read_text("utf-8")
 
 
-def write_adapter(base: Path, folder: Path, *, auto=AutoModelForImageTextToText, named: str | None = None) -> torch.nn.Module:
+def write_adapter(
+    base: Path, folder: Path, *, auto=AutoModelForImageTextToText, named: str | None = None, seed: int = 1
+) -> torch.nn.Module:
     """Train nothing: an adapter with random weights in peft's own files. Returns the merged model."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=r".*(language_model|visual).*\.(q_proj|v_proj|down_proj|qkv)")
     adapted = get_peft_model(auto.from_pretrained(base, dtype=torch.float32), config)
     for name, weight in adapted.named_parameters():

@@ -60,7 +60,11 @@ class Embedder:
 
         Raises ModelError if it is not a model that this code knows.
         """
-        model, processor, name = load(AutoModel, folder, device=device, dtype=dtype)
+        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype), folder)
+
+    @classmethod
+    def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path) -> "Embedder":
+        """Take weights that are loaded already, with the settings of a folder. Raises ModelError."""
         try:
             end = ending(processor, model.config)
         except ModelError as error:
@@ -75,11 +79,16 @@ class Embedder:
         """Write weights (bf16, an adapter merged), processor, settings, and what other engines need to give the same vectors."""
         self.model = merge(self.model)
         config = {"emb_token_ids": [self.processor.tokenizer.convert_tokens_to_ids(EMB)]} if self.layout.end == EMB else {}
-        save_bf16(self.model, self.processor, folder, **config)
+        save_bf16(self.model, folder, **config)
+        self.save_settings(folder)
+        write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "")
+
+    def save_settings(self, folder: Path) -> None:
+        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        self.processor.save_pretrained(folder)
         request = {"request": self.layout.request} if self.layout.request not in (None, REQUEST) else {}
         settings = EmbedderSettings.model_validate({**self.budget.model_dump(), **request})
         (folder / SETTINGS).write_text(settings.model_dump_json(indent=2, exclude=None if request else {"request"}) + "\n", "utf-8")
-        write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "")
 
     def build(
         self, item: Item, tcot: TCoT | None, *, show_media: bool = True, show_evidence: bool = True, seen: Seen | None = None

@@ -63,7 +63,12 @@ class LocalReasoner:
 
         Raises ModelError if it is not a model that this code knows.
         """
-        model, processor, name = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention)
+        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention)
+        return cls.on(*loaded, folder, temperature=temperature)
+
+    @classmethod
+    def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path, *, temperature: float = 0.0) -> "LocalReasoner":
+        """Take weights that are loaded already, with the settings of a folder."""
         path = folder / SETTINGS
         settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
         return cls(model, processor, settings, name, temperature=temperature)
@@ -71,7 +76,12 @@ class LocalReasoner:
     def save(self, folder: Path) -> None:
         """Write weights (bf16, an adapter merged), processor and settings."""
         self.model = merge(self.model)
-        save_bf16(self.model, self.processor, folder)
+        save_bf16(self.model, folder)
+        self.save_settings(folder)
+
+    def save_settings(self, folder: Path) -> None:
+        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        self.processor.save_pretrained(folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
 
     @property
