@@ -40,11 +40,13 @@ def load_embedder(name: str) -> Embeds:
     return Embedder.load(folder)
 
 
-def load_both(reasoner: str, embedder: str) -> tuple[Reasons, Embeds]:
-    """Load a Reasoner and an Embedder, on one copy of their base if they are LoRA adapters of one, or one is the base of the other.
+def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:
+    """Load a Reasoner (None: none) and an Embedder, on one copy of their base if they are LoRA adapters of one, or one is the base itself.
 
     Raises what `load_reasoner` and `load_embedder` raise.
     """
+    if reasoner is None:
+        return None, load_embedder(embedder)
     folders = [shipped(kind).get(name, Path(name)) for kind, name in (("reasoner", reasoner), ("embedder", embedder))]
     if not any((folder / "adapter_config.json").is_file() for folder in folders) or not all(folder.is_dir() for folder in folders):
         return load_reasoner(reasoner), load_embedder(embedder)

@@ -6,6 +6,7 @@ T-CoT dropout and pictures cost no memory.
 """
 
 import dataclasses
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,17 @@ def known_options() -> set[str]:
     return {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments)}
 
 
+def in_one_list(rows: Mapping[str, Sequence[tuple[str, str]]], batch_size: int, seed: int) -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Lay the batches of all data sets out in one list, shuffled whole.
+
+    Processes take turns with their shares of it, so that together they hold a batch of one data set.
+    """
+    batches = [pairs[start : start + batch_size] for pairs in rows.values() for start in range(0, len(pairs) - batch_size + 1, batch_size)]
+    if len(rows) > 1:
+        random.Random(f"batches:{seed}").shuffle(batches)
+    return {"pairs": [pair for batch in batches for pair in batch]}
+
+
 def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
     """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
     model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
@@ -119,6 +131,8 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         **config.trainer,
     }
     arguments = SentenceTransformerTrainingArguments(output_dir=str(config.out / "checkpoints"), **options)
+    if arguments.world_size > 1:
+        rows = in_one_list(rows, arguments.per_device_train_batch_size * arguments.world_size, arguments.seed)
     data = DatasetDict(
         {name: Dataset.from_dict({"query": [q for q, _ in pairs], "target": [t for _, t in pairs]}) for name, pairs in rows.items()}
     )
