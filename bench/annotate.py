@@ -1,6 +1,6 @@
 """Annotate and filter text pairs with the fake Reasoner, killed ten times on the way: what is left, how fast, in how much memory.
 
-`python bench/annotate.py --full` does 100,000 pairs. Each run is a process of its own, forked from one that has the imports done. The
+`python bench/annotate.py --full` does 100,000 pairs, `python bench/annotate.py 5000` so many. Each run is a process of its own, forked from one that has the imports done. The
 killed run must leave, sorted, the same bytes as the uninterrupted one, no pair lost and none twice.
 """
 
@@ -26,7 +26,7 @@ THINGS = ("tractor", "kettle", "harbour", "violin", "glacier", "lantern", "orcha
 
 def main(option: str = "") -> None:
     """Run, kill, compare and write the table; ends with an error if the killed run left anything else."""
-    num_pairs = SIZES[option]
+    num_pairs = SIZES.get(option) or int(option)
     folder = Path(tempfile.mkdtemp(prefix="annotate-"))
     try:
         write_pairs(folder / "pairs.jsonl", num_pairs)
