@@ -1,7 +1,8 @@
 """Annotate and filter text pairs with the fake Reasoner, killed ten times on the way: what is left, how fast, in how much memory.
 
-`python bench/annotate.py --full` does 100,000 pairs, `python bench/annotate.py 5000` so many. Each run is a process of its own, forked from one that has the imports done. The
-killed run must leave, sorted, the same bytes as the uninterrupted one, no pair lost and none twice.
+`python bench/annotate.py --full` does 100,000 pairs, `python bench/annotate.py 5000` so many. Each run is a process of its own, forked
+from one that has the imports done. The killed run must leave, sorted, the same bytes as the uninterrupted one, no pair lost and none
+twice.
 """
 
 import os

@@ -118,12 +118,16 @@ class Footprint:
         """Arithmetic of one forward pass: two for each weight and token, attention over the tokens before, not that over patches."""
         text = self.config.text_config
         attention = 2 * load.tokens * load.longest * text.num_attention_heads * text.head_dim * text.num_hidden_layers
-        return 2.0 * self.counts["language"] * load.tokens + attention + 2 * self.counts["vision"] * load.patches
+        return 2.0 * self.counts["language"] * load.tokens + attention + self._vision_flops(load)
+
+    def _vision_flops(self, load: Load) -> float:
+        return 2.0 * self.counts["vision"] * load.patches
 
     def train_flops(self, load: Load, *, cached: bool) -> float:
         """Arithmetic of a forward and backward pass; `cached` adds the first forward pass of gradient caching."""
-        forwards = 1 + cached + self.checkpoints
-        return self.forward_flops(load) * (forwards + (1 if self.lora else 2))
+        forwards, backwards = 1 + cached + self.checkpoints, 1 if self.lora else 2
+        spared = 0 if self.trains_vision else backwards * self._vision_flops(load)
+        return self.forward_flops(load) * (forwards + backwards) - spared
 
 
 def _size(module: nn.Module) -> int:

@@ -81,21 +81,18 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
         f"activations of {mini} items": footprint.activation_bytes(held),
     }
     flops = footprint.train_flops(mean, cached=True) / len(keys) * 2 * recipe.batch_size * num_batches
-    table = [
-        _sizes(footprint),
+    counted = [
         ("batches of pairs", f"{num_batches:,} of {recipe.batch_size}"),
         ("tokens of an item, mean and longest", f"{mean.longest:,}, {max(tokens):,}"),
         ("tokens of a batch", f"{round(sum(tokens) / len(keys) * 2 * recipe.batch_size):,}"),
-        *_memory(parts),
-        *_work(flops, num_processes, tflops),
     ]
     assumptions = [
         f"tokens are those of {len(keys)} items, the first of the run; each mini-batch is padded to the longest of them",
         "memory is that of tensors: an allocator's spare room, the runtime's own, and buffers of collectives come on top",
         "attention keeps no matrix (sdpa, flash); AdamW keeps two states; mixed precision may hold casts of weights besides",
-        f"hours at {tflops:g} TFLOP/s achieved on each of {num_processes} devices, without decoding of media and saving",
+        "hours are without decoding of media and saving",
     ]
-    return Plan(table, assumptions, sum(parts.values()), flops)
+    return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
 
 
 def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
@@ -145,21 +142,18 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     step = rollouts * (once + footprint.train_flops(mean, cached=False) + (0 if not trainer.get("beta", 0.01) else once))
     step += rollouts * others["embedder"].forward_flops(mean)
     flops = step * trainer["max_steps"]
-    table = [
-        _sizes(footprint),
+    counted = [
         ("steps of rollouts", f"{trainer['max_steps']:,} of {rollouts}"),
         ("tokens of a prompt, mean and longest", f"{sum(tokens) // len(tokens):,}, {max(tokens):,}"),
         ("tokens of a step", f"{rollouts * mean.tokens:,}"),
-        *_memory(parts),
-        *_work(flops, num_processes, tflops),
     ]
     assumptions = [
         f"tokens are those of {len(items)} prompts, with answers of full length ({answer}); the true ones are shorter",
         "each process holds all weights, gradients and states: a sharding launcher (ZeRO, FSDP) divides or offloads them",
         "rollouts: arithmetic only; decoding is bound by memory and takes longer, and vLLM keeps its own share of the device besides",
-        f"hours at {tflops:g} TFLOP/s achieved on each of {num_processes} devices, without the judge",
+        "hours are without the judge",
     ]
-    return Plan(table, assumptions, sum(parts.values()), flops)
+    return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
 
 
 def _count(processor: Any, inputs: list[Any]) -> tuple[list[int], list[int]]:
@@ -172,22 +166,30 @@ def _count(processor: Any, inputs: list[Any]) -> tuple[list[int], list[int]]:
     return tokens, patches
 
 
-def _sizes(footprint: Footprint) -> tuple[str, str]:
-    counts = footprint.counts
-    return "parameters, and trained", f"{(sum(counts.values()) - counts['trained']) / 1e6:,.1f} M, {counts['trained'] / 1e6:,.1f} M"
-
-
 def _factor(config: Any) -> int:
     return config.vision_config.patch_size * config.vision_config.spatial_merge_size
 
 
-def _memory(parts: dict[str, int]) -> list[tuple[str, str]]:
-    listed = [(f"memory: {name}", f"{size / GB:,.3f} GB") for name, size in parts.items() if size]
-    return [*listed, ("memory of a process, at most", f"{sum(parts.values()) / GB:,.3f} GB")]
-
-
-def _work(flops: float, num_processes: int, tflops: float) -> list[tuple[str, str]]:
-    return [("arithmetic", f"{flops / 1e15:,.3f} PFLOP"), ("hours", f"{flops / (tflops * 1e12 * num_processes) / 3600:,.2f}")]
+def _plan(
+    footprint: Footprint,
+    counted: list[tuple[str, str]],
+    parts: dict[str, int],
+    flops: float,
+    assumptions: list[str],
+    num_processes: int,
+    tflops: float,
+) -> Plan:
+    counts, memory = footprint.counts, sum(parts.values())
+    num_weights = sum(counts.values()) - counts["trained"]
+    rows = [
+        ("parameters, and trained", f"{num_weights / 1e6:,.1f} M, {counts['trained'] / 1e6:,.1f} M"),
+        *counted,
+        *((f"memory: {name}", f"{size / GB:,.3f} GB") for name, size in parts.items() if size),
+        ("memory of a process, at most", f"{memory / GB:,.3f} GB"),
+        ("arithmetic", f"{flops / 1e15:,.3f} PFLOP"),
+        ("hours", f"{flops / (tflops * 1e12 * num_processes) / 3600:,.2f}"),
+    ]
+    return Plan(rows, [*assumptions, f"{tflops:g} TFLOP/s are achieved on each of {num_processes} devices"], memory, flops)
 
 
 def _unknown(trainer: dict[str, Any], known: set[str]) -> list[str]:
