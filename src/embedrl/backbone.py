@@ -48,13 +48,13 @@ def load(
 ) -> tuple[PreTrainedModel, ProcessorMixin, str]:
     """Load a local model folder (safetensors only) with a transformers auto class; the folder of a LoRA adapter is merged with its base.
 
-    Without `device` and `dtype`: bf16 on an accelerator if there is one, else float32 on the CPU. Returns the model, its processor and
-    a name that changes with its files. Raises ModelError if the folder is no model.
+    Without `device` and `dtype`: on an accelerator if there is one, in the type that its files name, else in float32 on the CPU.
+    Returns the model, its processor and a name that changes with its files. Raises ModelError if the folder is no model.
     """
     base = base_folder(folder)
     transformers_logging.disable_progress_bar()
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    dtype = dtype or ("float32" if device == "cpu" else "auto")
     name = f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}"
     try:
         model = auto.from_pretrained(base, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation=attention)

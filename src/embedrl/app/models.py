@@ -11,8 +11,8 @@ _SHIPPED = {"reasoner": {"nano-sft": "reasoner-sft"}, "embedder": {"nano": "embe
 def load_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> Reasons:
     """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
 
-    Without `dtype`: bf16 on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an OpenAI-compatible
-    server; without `#model` it is asked which one it has.
+    Without `dtype`: as the files say on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an
+    OpenAI-compatible server; without `#model` it is asked which one it has.
     """
     if name == "fake":
         from embedrl.testing import FakeReasoner
