@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from embedrl import log
 from embedrl.app.evaluating import figure_text
 from embedrl.app.html import render_html, write_html
-from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.app.models import load_both
 from embedrl.config import write_run_config
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
@@ -60,7 +60,7 @@ def measure(run: BenchmarkRun, data: Path | None, reasoner: str | None, embedder
     if data is None:
         raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
     tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
-    report = evaluate_files(run, official, tasks, load_reasoner(reasoner) if reasoner else None, load_embedder(embedder), out, cache)
+    report = evaluate_files(run, official, tasks, *load_both(reasoner, embedder), out, cache)
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
 

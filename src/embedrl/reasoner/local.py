@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import SETTINGS, load, save_bf16, token_side
+from embedrl.backbone import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.data.roles import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
@@ -50,16 +50,38 @@ class LocalReasoner:
         self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, temperature: float = 0.0) -> "LocalReasoner":
-        """Load a local folder (safetensors only). Raises ModelError if it is not a model that this code knows."""
-        model, processor, name = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype)
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        attention: str = "sdpa",
+        temperature: float = 0.0,
+    ) -> "LocalReasoner":
+        """Load a local folder (safetensors only): ours, Qwen3-VL's, or a LoRA adapter of one of them.
+
+        Raises ModelError if it is not a model that this code knows.
+        """
+        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention)
+        return cls.on(*loaded, folder, temperature=temperature)
+
+    @classmethod
+    def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path, *, temperature: float = 0.0) -> "LocalReasoner":
+        """Take weights that are loaded already, with the settings of a folder."""
         path = folder / SETTINGS
         settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
         return cls(model, processor, settings, name, temperature=temperature)
 
     def save(self, folder: Path) -> None:
-        """Write weights (bf16), processor and settings."""
-        save_bf16(self.model, self.processor, folder)
+        """Write weights (bf16, an adapter merged), processor and settings."""
+        self.model = merge(self.model)
+        save_bf16(self.model, folder)
+        self.save_settings(folder)
+
+    def save_settings(self, folder: Path) -> None:
+        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        self.processor.save_pretrained(folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
 
     @property
@@ -142,9 +164,9 @@ class LocalReasoner:
 
 
 def forbidden_tokens(processor: ProcessorMixin) -> list[int]:
-    """Return the ids that must never be sampled: every added special token but the end of turn."""
+    """Return the ids that must never be sampled: every added special token but the end of turn, and `<emb>`."""
     tokenizer = processor.tokenizer
-    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special or token.content == EMB}
     return sorted(special - {tokenizer.eos_token_id})
 
 

@@ -28,11 +28,11 @@ def index_folder(
     """
     need_folder(folder)
     from embedrl.app.listing import failure_line
-    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.app.models import load_both
     from embedrl.index.index import Index
     from embedrl.index.ingest import ingest
 
-    embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
+    reasons, embeds = load_both(reasoner if think else None, embedder)
     opened = Index.open(folder, embedder=embeds)
     with log.progress(None, "index") as bar:
         found = ingest(folder, opened, reasons, embeds, think=think, batch_size=batch_size, on_progress=bar.reach)
@@ -70,12 +70,12 @@ def search_index(
     """
     content = query_content(text, image, video)
     from embedrl.app.listing import show
-    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.app.models import load_both
     from embedrl.index.index import Index
     from embedrl.index.search import search
 
     Index.open(index)  # a missing index is said before a model is loaded
-    embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
+    reasons, embeds = load_both(reasoner if think else None, embedder)
     opened = Index.open(index, embedder=embeds)
     found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=modalities(modality))
     show(found, as_json=as_json)

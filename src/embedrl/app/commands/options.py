@@ -21,6 +21,12 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "--plan", help="Train nothing: check every path and name, and print tokens, memory, arithmetic and hours."),
+]
+Processes = Annotated[int, typer.Option(min=1, help="For --plan: how many processes, of one device each.")]
+Tflops = Annotated[float, typer.Option(min=0.001, help="For --plan: TFLOP/s that a device achieves, not what its data sheet says.")]
 
 
 def commands(**settings: Any) -> typer.Typer:
