@@ -1,7 +1,7 @@
 """What a training step needs of a device, from a model's configuration alone: bytes held, and arithmetic done.
 
 Counted are the tensors that autograd keeps (read off transformers' Qwen3-VL and peft's LoRA layers), for attention that does not
-keep its matrix. tests/test_plan.py holds the sum against what torch really allocates.
+keep its matrix. tests/test_plan.py holds the sum against what torch really allocates, in float32.
 """
 # h hidden, f inner (MLP), q and k widths of query and key heads; e bytes of a number of the weights' type
 
