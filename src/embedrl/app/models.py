@@ -1,11 +1,11 @@
-"""Models by name: "nano" and "nano-sft" (shipped), "fake" (for tests), a local folder, or the URL of a server (Reasoners)."""
+"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "fake" (for tests), a folder, or a server's URL (Reasoners)."""
 
 from pathlib import Path
 
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError
 
-_SHIPPED = {"reasoner": {"nano-sft": "reasoner-sft"}, "embedder": {"nano": "embedder"}}
+_SHIPPED = {"reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft"}, "embedder": {"nano": "embedder"}}
 
 
 def load_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> Reasons:

@@ -15,7 +15,7 @@ app = commands()
 @app.command("index")
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
@@ -55,7 +55,7 @@ def search_index(
     image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
     video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
     index: IndexFolder = Path(),
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
     top: Top = 10,

@@ -37,7 +37,8 @@ def evaluate_on_benchmark(
     Example: embedrl evaluate world --num-queries 32 --out runs/world
     Example: embedrl evaluate MMEB-V2 --data mmeb --reasoner qwen3-vl-8b --embedder embed-rl-2b --out runs/mmeb
     """
-    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or ["nano-sft"]) if think else []
+    shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
+    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think else []
     if benchmark.lower() == "world":
         from embedrl.app.evaluating import measure_world
 

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import typer
 
 ReasonerName = Annotated[
-    str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, a model folder, or a server's URL (http://host:8000/v1#model).")
+    str,
+    typer.Option(
+        "--reasoner", help="Who writes T-CoTs: nano, nano-sft (before RL), a model folder, or a server's URL (http://host:8000/v1#model)."
+    ),
 ]
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]

@@ -165,7 +165,7 @@ def bench_controls(
 
 @app.command("compare")
 def compare_reasoners(
-    after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")],
+    after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
     before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),
