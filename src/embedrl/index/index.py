@@ -100,6 +100,11 @@ class Index:
         """Length of a vector."""
         return self._identity()[1]
 
+    @property
+    def version(self) -> int:
+        """Grows with every write, of this or another process; 0 while there is nothing."""
+        return self._read(lambda table: table.version) if self._is_there() else 0
+
     def __len__(self) -> int:
         return self._read(lambda table: table.count_rows()) if self._is_there() else 0
 
@@ -273,7 +278,7 @@ class Index:
 
     def _in_memory(self, vectors: Vectors) -> ExactVectors:
         with self._loading:
-            version = self._read(lambda table: table.version)
+            version = self.version
             if vectors not in self._exact or self._exact[vectors][0] != version:
                 first: dict[str, Modality] = {}
                 parts = [np.empty((0, self.dim), dtype=np.float32)]
