@@ -166,10 +166,11 @@ def _hits(index: Index, found: Sequence[Neighbour]) -> tuple[Hit, ...]:
     places: dict[str, list[Row]] = {}
     for row in index.rows([neighbour.key for neighbour in found]):
         places.setdefault(row.place.key, []).append(row)
-    return tuple(_hit(neighbour.score, places[neighbour.key]) for neighbour in found if neighbour.key in places)
+    return tuple(hit_of(neighbour.score, places[neighbour.key]) for neighbour in found if neighbour.key in places)
 
 
-def _hit(score: float, rows: Sequence[Row]) -> Hit:
+def hit_of(score: float, rows: Sequence[Row]) -> Hit:
+    """Make the Hit of an item from its rows, of which the first is shown."""
     row = rows[0]
     tcot = _tcot(row)
     frames = row.frame_times_s
