@@ -3,6 +3,22 @@
 from embedrl.index.failures import Failure, list_failures
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.ingest import IngestReport, ingest
+from embedrl.index.recommend import Recommended, recommend
 from embedrl.index.search import Hit, SearchResult, search, similar
+from embedrl.index.where import Where
 
-__all__ = ["Failure", "Hit", "Index", "IndexStats", "IngestReport", "SearchResult", "ingest", "list_failures", "search", "similar"]
+__all__ = [
+    "Failure",
+    "Hit",
+    "Index",
+    "IndexStats",
+    "IngestReport",
+    "Recommended",
+    "SearchResult",
+    "Where",
+    "ingest",
+    "list_failures",
+    "recommend",
+    "search",
+    "similar",
+]

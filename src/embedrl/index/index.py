@@ -14,6 +14,7 @@ from typing import TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.index import BTree, IvfFlat
 from lancedb.query import LanceVectorQueryBuilder
 from pydantic import BaseModel, ConfigDict
@@ -143,6 +144,16 @@ class Index:
         """Return the JPEG of an item's small picture; empty for a text. Raises ConfigError for an unknown key."""
         return self.rows([self.find(key)])[0].thumbnail
 
+    def select(self, words: Sequence[str]) -> Iterator[Place]:
+        """Yield the places with all these words in name, text or answer, whatever the case."""
+        columns = ["name", "text", "answer"] if words else []
+        for batch in self._scan([*PLACE_COLUMNS, *columns]):
+            for word in words:
+                wanted = pc.MatchSubstringOptions(word, ignore_case=True)
+                found = [pc.call_function("match_substring", [batch[name]], wanted).to_numpy(zero_copy_only=False) for name in columns]
+                batch = batch.filter(pa.array(np.logical_or.reduce(found)))
+            yield from map(read_place, batch.to_pylist())
+
     def locate(self, path: Path) -> Path:
         """Return where the file of a place or Hit lies now."""
         return self.base / path
@@ -155,16 +166,25 @@ class Index:
         *,
         modality: Collection[Modality] | None = None,
         exclude_keys: Collection[str] = (),
+        only_keys: Collection[str] | None = None,
         min_score: float | None = None,
     ) -> list[Neighbour]:
-        """Return the `top` items with the highest cosine to a unit vector, ties by key."""
+        """Return the `top` items with the highest cosine to a unit vector, ties by key. A search among `only_keys` is exact."""
         if vector.shape != (self.dim,):
             raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
         vector = np.asarray(vector, dtype=np.float32)
         approximate = load_approximate(self.directory).get(vectors) if len(self) >= self.exact_below else None
         if approximate is None or not approximate.good:
             exact = self._in_memory(vectors)
-            return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, min_score=min_score)
+            return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
+        if only_keys is not None:
+            best = {}
+            for batch in self._scan(["key", "modality", VECTOR_COLUMNS[vectors]]):
+                matrix = _matrix(batch[VECTOR_COLUMNS[vectors]], self.dim)
+                part = ExactVectors(batch["key"].to_pylist(), batch["modality"].to_pylist(), matrix)
+                near = part.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
+                best |= {neighbour.key: neighbour.score for neighbour in near}
+            return ranked(list(best), np.array(list(best.values())), top)
         excluded, limit = set(exclude_keys), top + len(exclude_keys)
         while True:
             found = self._probe(vector, vectors, limit, approximate.num_probes, modality)
