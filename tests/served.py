@@ -78,7 +78,9 @@ def served(
     chosen = Settings(port=0, **settings)
     service = make_service(chosen, {"main": (folder, "the-reasoner", reasoner)}, embedder, "the-embedder", roots=roots)
     with running(service) as url:
-        yield Served(service, url, Path(os.path.realpath(folder)), reasoner, embedder)
+        found = Served(service, url, Path(os.path.realpath(folder)), reasoner, embedder)
+        with found.client:
+            yield found
 
 
 @contextmanager

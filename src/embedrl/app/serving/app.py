@@ -109,7 +109,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
 def _status(service: Service) -> Status:
     library = service.libraries[-1]
     failures = list_failures(library.index) if library.index.directory.is_dir() else []
-    stats = library.index.stats() if library.catalogue.places else None
+    stats = library.stats
     return Status(
         title=service.roots.folders[0].name,
         num_items=len(library.catalogue.places),

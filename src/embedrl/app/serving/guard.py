@@ -37,13 +37,15 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
+        self.num_held_bytes = 0
+        """Bytes of requests that are being received or answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self.settings)
+        exchange = _Exchange(self, receive, send)
         started = time.perf_counter()
         with self.metrics.in_flight():
             try:
@@ -57,6 +59,8 @@ class Guard:
                 if exchange.problem is None:
                     log.error(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")
                 await exchange.refuse(Problem(500, "something went wrong here; the server's log says what"))
+            finally:
+                self.num_held_bytes -= exchange.num_bytes
         route = getattr(scope.get("route"), "path", None) or "other"
         self.metrics.count(scope["method"], route, exchange.status, time.perf_counter() - started)
 
@@ -89,10 +93,10 @@ class Guard:
 class _Exchange:
     """One request and its answer: counts and times what comes in, dresses what goes out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
-        self._receive, self._send, self._settings = receive, send, settings
-        self._deadline = time.monotonic() + settings.body_timeout_s
-        self._num_bytes = 0
+    def __init__(self, guard: Guard, receive: Receive, send: Send) -> None:
+        self._guard, self._receive, self._send, self._settings = guard, receive, send, guard.settings
+        self._deadline = time.monotonic() + guard.settings.body_timeout_s
+        self.num_bytes = 0
         self._whole = False
         self._started = False
         self.status = 0
@@ -111,10 +115,15 @@ class _Exchange:
             self.problem = Problem(408, f"the request was not sent within {limit}", "slow_upload")
             raise self.problem from None
         if message["type"] == "http.request":
-            self._num_bytes += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self.num_bytes += size
+            self._guard.num_held_bytes += size
             self._whole = not message.get("more_body", False)
-            if self._num_bytes > self._settings.max_upload_bytes:
+            if self.num_bytes > self._settings.max_upload_bytes:
                 self.problem = _too_large(self._settings)
+            elif self._guard.num_held_bytes > self._settings.max_held_bytes:
+                self.problem = Problem(429, "too many large requests at once: try again", "busy", retry_after_s=2)
+            if self.problem is not None:
                 raise self.problem
         return message
 

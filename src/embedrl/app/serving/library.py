@@ -11,7 +11,7 @@ from embedrl.app.serving.models import SharedEmbedder, SharedReasoner
 from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.roots import Roots
 from embedrl.data.tcot import TCoT, parse
-from embedrl.index.index import Index
+from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import Place, Row
 from embedrl.index.search import Hit, hit_of
 
@@ -37,6 +37,7 @@ class Library:
         self.reasoner, self.embedder, self.roots = reasoner, embedder, roots
         self._catalogue = Catalogue(-1, {}, frozenset())
         self._inside: dict[Path, bool] = {}
+        self._stats: tuple[int, IndexStats | None] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -52,6 +53,14 @@ class Library:
             if version != self._catalogue.version:
                 self._catalogue = self._take_stock(version)
             return self._catalogue
+
+    @property
+    def stats(self) -> IndexStats | None:
+        """Figures of the index, counted once a version; None while it is empty."""
+        version = self.catalogue.version
+        if self._stats is None or self._stats[0] != version:
+            self._stats = (version, self.index.stats() if version else None)
+        return self._stats[1]
 
     def _take_stock(self, version: int) -> Catalogue:
         places: dict[str, list[Place]] = {}

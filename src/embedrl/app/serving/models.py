@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -59,31 +60,49 @@ class QueryTCoTs:
     """T-CoTs of queries, kept between runs: by (item key, Reasoner name). When there are too many, the oldest half goes."""
 
     def __init__(self, path: Path, max_records: int = MAX_TCOTS) -> None:
-        self._records, self._max_records, self._lock = Records(path), max_records, threading.Lock()
+        self._records, self._max_records = Records(path), max_records
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._fresh: dict[str, Outcome] = {}
+        """What is not on the disk yet."""
         self.num_hits = self.num_misses = 0
 
     def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """Return what is known of these."""
         with self._lock:
-            found = {key: read_outcome(value) for key in keys if (value := self._records.get(key)) is not None}
+            found = {key: self._fresh[key] for key in keys if key in self._fresh}
+            found |= {key: read_outcome(value) for key in keys if key not in found and (value := self._records.get(key)) is not None}
             self.num_hits += len(found)
             self.num_misses += len(keys) - len(found)
             return found
 
     def keep(self, outcomes: dict[str, Outcome]) -> None:
-        """Remember outcomes; another server on the same index may be the one that writes, then nothing is kept."""
+        """Remember outcomes. One thread writes for all: each write waits for the disk."""
         with self._lock:
+            self._fresh |= outcomes
+        if self._writing.acquire(blocking=False):
             try:
-                self._records.put_many({key: write_outcome(outcome) for key, outcome in outcomes.items()})
-                if len(self._records) > self._max_records:
+                while self._fresh:
+                    self._write()
+            finally:
+                self._writing.release()
+
+    def _write(self) -> None:
+        with self._lock:
+            batch = dict(self._fresh)
+        # Another server on the same index may be the one that writes: then nothing is kept.
+        with suppress(StoreError):
+            self._records.put_many({key: write_outcome(outcome) for key, outcome in batch.items()})
+        with self._lock:
+            for key in batch:
+                self._fresh.pop(key, None)
+            if len(self._records) > self._max_records:
+                with suppress(StoreError):
                     self._records.drop_many(list(self._records)[: self._max_records // 2])
                     self._records.compact()
-            except StoreError:
-                return
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._writing, self._lock:
             self._records.close()
 
 

@@ -20,14 +20,13 @@ from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
 
-HEADER_TIMEOUT_S = 10.0
-"""How long a client may take to send the head of a request."""
 QUERY_TCOTS = "query-tcots.jsonl"
 
 
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on a client who opens a connection and does not come to the point."""
 
+    head_timeout_s: float
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -49,7 +48,7 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._timer = self.loop.call_later(HEADER_TIMEOUT_S, self._hang_up)
+        self._timer = self.loop.call_later(self.head_timeout_s, self._hang_up)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -101,7 +100,7 @@ def make_server(service: Service) -> uvicorn.Server:
         make_app(service),
         host=settings.host,
         port=settings.port,
-        http=PatientProtocol,
+        http=type("Protocol", (PatientProtocol,), {"head_timeout_s": settings.head_timeout_s}),
         loop="asyncio",
         ws="none",
         log_level="warning",

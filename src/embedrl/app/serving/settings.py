@@ -28,6 +28,10 @@ class Settings(BaseModel):
     watch_interval_s: float = Field(default=0.4, gt=0)
     max_upload_bytes: int = Field(default=64 * MIB, ge=1024)
     """Size of a whole request."""
+    max_held_bytes: int = Field(default=512 * MIB, ge=1024)
+    """Size of all requests that are held at once."""
+    head_timeout_s: float = Field(default=10.0, gt=0)
+    """How long a client may take to send the head of a request."""
     body_timeout_s: float = Field(default=30.0, gt=0)
     """How long a client may take to send a request."""
     max_in_flight: int = Field(default=64, ge=1)
