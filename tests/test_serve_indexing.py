@@ -51,6 +51,13 @@ def test_an_upload_is_found_at_once_reasoned_about_soon_and_can_be_deleted(serve
     assert server.client.delete(f"/api/items/{key}").status_code == 404
 
 
+def test_names_of_uploads_are_made_harmless(server: Served):
+    names = ["🟥" * 200 + ".png", "...", "con/../..\\x.exe", "a\0b.txt", ".hidden.png", " "]
+    added = upload(server, *((name, png("pink", 40 + number)) for number, name in enumerate(names)))
+    assert all(Path(each["path"]).parent.name == "embedrl-uploads" for each in added)
+    assert len({each["path"] for each in added}) == len(names) and not any(each["name"].startswith(".") for each in added)
+
+
 def test_what_was_not_uploaded_stays(server: Served):
     answer = server.client.delete(f"/api/items/{server.key('green.png')}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_uploaded") and (server.folder / "green.png").is_file()
@@ -80,9 +87,8 @@ def test_a_watched_folder_is_followed(tmp_path: Path):
         save_image(picture("red"), folder / "red.png")
         server.wait(lambda: server.paths(text="red", think=False) == ["red.png"])
         save_image(picture("blue", 64), folder / "red.png")
-        server.wait(lambda: server.search(text="a blue picture", limit=1)["hits"][0]["tcot"] == {
-            "thinking": "There is a blue picture.", "rethink": "That is all there is.", "answer": "a blue picture"
-        })  # fmt: skip
+        blue = {"thinking": "There is a blue picture.", "rethink": "That is all there is.", "answer": "a blue picture"}
+        server.wait(lambda: [hit["tcot"] for hit in server.search(text="a blue picture")["hits"]] == [blue])
         (folder / "red.png").rename(folder / "moved.png")
         server.wait(lambda: server.paths(text="blue") == ["moved.png"])
         (folder / "moved.png").unlink()

@@ -95,6 +95,8 @@ def read_content(service: Service, messages: Sequence[Message]) -> Content:
 
 def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
     """Return messages as a chat prompt, special tokens broken up. Blocks. Raises Problem."""
+    if all(message.role != "user" for message in messages):
+        raise Problem(400, "messages: there is none of the user in them", "empty_messages")
     images: list[PIL.Image.Image] = []
     turns: list[dict[str, Any]] = []
     for message in messages:

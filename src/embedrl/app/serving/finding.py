@@ -23,11 +23,13 @@ from embedrl.data.evidence import verify
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.index.exact import Neighbour
-from embedrl.index.search import Hit, find, hits, query_item
+from embedrl.index.search import find, hits, query_item
 from embedrl.index.where import matching_keys
 from embedrl.media.content import Frames, Video
 
 Outcome = TCoT | ParseFailure
+MAX_TRIES = 3
+"""A search that an index changed under is done again so often."""
 
 
 def run(library: Library, query: Query, *, think: bool) -> SearchAnswer:
@@ -43,24 +45,15 @@ def run(library: Library, query: Query, *, think: bool) -> SearchAnswer:
     tcot = outcome if isinstance(outcome, TCoT) else None
     vector = library.embedder.embed([item], [tcot])[0]
     embedded = time.perf_counter()
-    found: tuple[Hit, ...] = ()
-    catalogue = library.catalogue
     by_score = query.sort == "score"
-    if catalogue.places:
-        found = find(
-            library.index,
-            vector,
-            think=think,
-            top=query.limit + 1 if by_score else MAX_RANK,
-            skip=query.offset if by_score else 0,
-            min_score=query.min_score,
-            modality=query.modality,
-            exclude_keys=catalogue.barred,
-            where=query.where,
-        )
-    shown = _sorted(library.show_hits(found), query.sort)
+    for _ in range(MAX_TRIES):
+        version = library.index.version
+        shown, num_found = _look_up(library, query, vector, think=think, by_score=by_score)
+        if library.index.version == version:
+            break  # else a write came in between, and what was found may be gone
+    shown = _sorted(shown, query.sort)
     page = shown[: query.limit] if by_score else shown[query.offset : query.offset + query.limit]
-    more = (len(found) > query.limit if by_score else len(shown) > query.offset + query.limit) and query.offset + query.limit < MAX_RANK
+    more = (num_found > query.limit if by_score else len(shown) > query.offset + query.limit) and query.offset + query.limit < MAX_RANK
     done = time.perf_counter()
     return SearchAnswer(
         hits=page,
@@ -72,6 +65,25 @@ def run(library: Library, query: Query, *, think: bool) -> SearchAnswer:
         query=_show_query(item, outcome),
         seconds=Seconds(reason=reasoned - started, embed=embedded - reasoned, search=done - embedded, total=done - started),
     )
+
+
+def _look_up(library: Library, query: Query, vector: np.ndarray, *, think: bool, by_score: bool) -> tuple[tuple[HitShown, ...], int]:
+    """Return the nearest items of a page (one more, if there is a next page), or all that can be sorted; and how many were found."""
+    catalogue = library.catalogue
+    if not catalogue.places:
+        return (), 0
+    found = find(
+        library.index,
+        vector,
+        think=think,
+        top=query.limit + 1 if by_score else MAX_RANK,
+        skip=query.offset if by_score else 0,
+        min_score=query.min_score,
+        modality=query.modality,
+        exclude_keys=catalogue.barred,
+        where=query.where,
+    )
+    return library.show_hits(found), len(found)
 
 
 def compare(plain: SearchAnswer, reasoned: SearchAnswer) -> ReasonedAnswer:

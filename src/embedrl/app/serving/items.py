@@ -84,8 +84,8 @@ def item_routes(service: Service) -> APIRouter:
     @router.get("/{key}/media", response_class=FileResponse, responses=_ANY)
     async def media(key: Key) -> FileResponse:
         """Return the file; ranges are honoured."""
-        _, path = await service.work(lambda: service.library().file(key))
-        return FileResponse(path, media_type=media_type(path), headers=_SANDBOXED)
+        path, kind = await service.work(lambda: _file(service, key))
+        return FileResponse(path, media_type=kind, headers=_SANDBOXED)
 
     @router.post("", status_code=201)
     async def upload(
@@ -96,12 +96,14 @@ def item_routes(service: Service) -> APIRouter:
         if replaces and len(file) != 1:
             raise Problem(422, "replaces: give one file in the place of one item", "bad_replaces")
         checked = await service.work(lambda: _take(service, file))
-        try:
-            waiting = [service.librarian.add(path, name, decoded, replaces) for path, name, decoded in checked]
-        except Problem:
-            for path, _, _ in checked:
-                path.unlink(missing_ok=True)
-            raise
+        waiting = []
+        for path, name, decoded in checked:
+            try:
+                waiting.append(service.librarian.add(path, name, decoded, replaces))
+            except Problem:
+                for left, _, _ in checked[len(waiting) :]:
+                    left.unlink(missing_ok=True)
+                raise
         done = await asyncio.gather(*map(asyncio.wrap_future, waiting), return_exceptions=True)
         for result in done:
             if isinstance(result, BaseException):
@@ -125,6 +127,14 @@ def media_type(path: Path) -> str:
         by_name = mimetypes.guess_type(path.name)[0]
         return by_name if found in ("mov", "matroska") and by_name in ("video/mp4", "video/webm", "video/quicktime") else _TYPES[found]
     return "application/pdf" if b"%PDF-" in head else "text/plain; charset=utf-8"
+
+
+def _file(service: Service, key: str) -> tuple[Path, str]:
+    _, path = service.library().file(key)
+    try:
+        return path, media_type(path)
+    except OSError as error:
+        raise Problem(404, "the file of this item cannot be read", "file_changed") from error
 
 
 def _thumbnail(service: Service, key: str) -> bytes:

@@ -28,7 +28,7 @@ from embedrl.media.store import Limits, walk
 
 Snapshot = dict[Path, tuple[int, int, int]]
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
-MAX_NAME_CHARS = 80
+MAX_NAME_BYTES = 120
 BATCH_SIZE = 4
 """Small, so that an upload does not wait long for T-CoTs of others."""
 
@@ -288,7 +288,8 @@ def take_snapshot(folders: Sequence[Path]) -> Snapshot:
 def safe_stem(name: str) -> str:
     """Return the stem of a client's file name with nothing in it that a file system or a page could take amiss."""
     stem = Path(name.replace("\\", "/")).stem
-    return re.sub(r"[^\w \-]+", "_", stem)[:MAX_NAME_CHARS].strip(" ._") or "file"
+    plain = re.sub(r"[^\w \-]+", "_", stem).encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return plain.strip(" ._") or "file"
 
 
 def _sync(folder: Path) -> None:
