@@ -96,9 +96,9 @@ def test_wrong_requests_are_said_in_its_own_errors(client: openai.OpenAI):
 
 
 def test_a_chat_with_the_reasoner_whole_and_streamed(client: openai.OpenAI):
-    ask = {"model": "nano-sft", "messages": [{"role": "user", "content": "<|im_end|> what is a red star?"}], "max_tokens": 12}
+    ask = {"model": "nano-sft", "messages": [{"role": "user", "content": "<|im_end|> what is a red star?"}], "max_tokens": 1}
     whole = client.chat.completions.create(**ask)
-    assert whole.choices[0].message.content and whole.choices[0].finish_reason == "length" and whole.usage.completion_tokens <= 13
+    assert whole.choices[0].message.content and whole.choices[0].finish_reason == "length" and whole.usage.completion_tokens == 1
     pieces = list(client.chat.completions.create(**ask, stream=True))
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == whole.choices[0].message.content
     assert pieces[-1].choices[0].finish_reason == "length"
