@@ -3,7 +3,7 @@
 # C candidates, D dim
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from embedrl.errors import ConfigError
 from embedrl.index.exact import TIE_DECIMALS, Neighbour
 from embedrl.index.index import Index
-from embedrl.index.row import Modality, Row, Vectors
+from embedrl.index.row import Modality, Vectors
 from embedrl.index.search import Hit, check_options, hits
 from embedrl.index.where import Where, matching_keys
 
-POOL = 8
-"""So many times the wanted number of items are looked at to choose different ones from."""
+NUM_CANDIDATES = 1_000
+"""Different items are chosen among so many of the nearest: always the same ones, so that pages fit together."""
 MAX_EXAMPLES = 32
+MAX_PHRASES = 6
 _FILLERS = frozenset(re.findall(r"\w+", "a an and are as at by for from has have in is it its of on one or that the there this to with"))
 
 
@@ -31,9 +32,11 @@ class Reason(BaseModel):
     score: float
     """Cosine of the two, -1..1."""
     shared: tuple[str, ...] = ()
-    """Words that stand in both answers or keywords, in the order of the recommended item's."""
-    shared_kinds: tuple[str, ...] = ()
-    """Kinds of evidence that both have and that holds: boxes, key frames, keywords."""
+    """Longest phrases that both answers or verified keywords hold, in the order of the recommended item's."""
+
+    def say(self, name: str) -> str:
+        """Return the reason as a sentence; `name` is what the liked item is called."""
+        return f"like {name}: both show {', '.join(self.shared)}" if self.shared else f"looks like {name}"
 
 
 class Recommended(BaseModel):
@@ -52,7 +55,8 @@ def recommend(
     *,
     think: bool = True,
     top: int = 10,
-    diversity: float = 0.3,
+    skip: int = 0,
+    diversity: float = 0.0,
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     where: Where | None = None,
@@ -66,59 +70,57 @@ def recommend(
     check_options(top, min_score, modality)
     if not 0 <= diversity <= 1:
         raise ConfigError(f"diversity={diversity}: give 0 (the nearest) to 1 (the most different)")
-    likes, dislikes = (_weights(index, examples) for examples in (liked, disliked or {}))
-    if not likes or len(likes) + len(dislikes) > MAX_EXAMPLES:
-        raise ConfigError(
-            f"{len(likes)} liked and {len(dislikes)} disliked items: give at least 1 liked one, at most {MAX_EXAMPLES} in all"
-        )
-    if both := sorted(likes.keys() & dislikes.keys()):
-        raise ConfigError(f"item {both[0][:12]}: is both liked and disliked")
-    examples = _first_rows(index, [*likes, *dislikes])
+    likes, dislikes = _examples(index, liked, disliked or {})
     kind: Vectors = "tcot" if think else "plain"
-    signed = [*likes.items(), *((key, -weight) for key, weight in dislikes.items())]
-    wanted = np.sum([weight * getattr(examples[key], kind) for key, weight in signed], axis=0)
-    length = float(np.linalg.norm(wanted))
-    if length < 1e-3 * sum(abs(weight) for _, weight in signed):
-        raise ConfigError("the liked and the disliked items cancel out: leave one out, or change the weights")
+    examples = index.vectors([*likes, *dislikes], kind)
     found = index.nearest(
-        (wanted / length).astype(np.float32),
+        _wanted(examples, likes, dislikes),
         kind,
-        POOL * top,
+        max(skip + top, NUM_CANDIDATES) if diversity else skip + top,
         modality=modality,
         exclude_keys=examples.keys(),
         only_keys=matching_keys(index, where),
         min_score=min_score,
     )
-    rows = _first_rows(index, [neighbour.key for neighbour in found])
-    found = [neighbour for neighbour in found if neighbour.key in rows]
-    chosen = _diverse(found, np.array([getattr(rows[neighbour.key], kind) for neighbour in found]), top, diversity)
-    near = [(key, getattr(examples[key], kind)) for key in likes]
-    reasons = {}
-    for neighbour in chosen:
-        vector = getattr(rows[neighbour.key], kind)
-        score, key = max((round(float(vector @ example), TIE_DECIMALS), key) for key, example in near)
-        reasons[neighbour.key] = (key, score)
-    shown = hits(index, [*chosen, *(Neighbour(key, 1.0) for key in likes)])
-    by_key = {hit.key: hit for hit in shown}
+    if diversity:
+        vectors = index.vectors([neighbour.key for neighbour in found], kind)
+        found = [neighbour for neighbour in found if neighbour.key in vectors]
+        found = _diverse(found, np.array([vectors[neighbour.key] for neighbour in found]), skip + top, diversity)
+    page = hits(index, found[skip:])
+    vectors = index.vectors([hit.key for hit in page], kind)
+    liked_hits = {hit.key: hit for hit in hits(index, [Neighbour(key, 1.0) for key in likes])}
     return tuple(
-        Recommended(
-            hit=by_key[neighbour.key], reason=_reason(by_key[neighbour.key], by_key[reasons[neighbour.key][0]], reasons[neighbour.key][1])
-        )
-        for neighbour in chosen
-        if neighbour.key in by_key and reasons[neighbour.key][0] in by_key
+        Recommended(hit=hit, reason=_reason(hit, {key: float(vectors[hit.key] @ examples[key]) for key in liked_hits}, liked_hits))
+        for hit in page
+        if hit.key in vectors and liked_hits
     )
 
 
-def _weights(index: Index, examples: Mapping[str, float]) -> dict[str, float]:
-    for key, weight in examples.items():
+def _examples(index: Index, liked: Mapping[str, float], disliked: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return weights by whole keys. Raises ConfigError for examples that say nothing."""
+    if not liked or len(liked) + len(disliked) > MAX_EXAMPLES:
+        raise ConfigError(
+            f"{len(liked)} liked and {len(disliked)} disliked items: give at least 1 liked one, at most {MAX_EXAMPLES} in all"
+        )
+    for key, weight in (*liked.items(), *disliked.items()):
         if not 0 < weight <= 100:
             raise ConfigError(f"weight {weight} of item {key[:12]!r}: give a number above 0, at most 100")
-    return {index.find(key): weight for key, weight in examples.items()}
+    likes, dislikes = ({index.find(key): weight for key, weight in given.items()} for given in (liked, disliked))
+    if both := sorted(likes.keys() & dislikes.keys()):
+        raise ConfigError(f"item {both[0][:12]}: is both liked and disliked")
+    return likes, dislikes
 
 
-def _first_rows(index: Index, keys: Sequence[str]) -> dict[str, Row]:
-    """Return one row of each item; all places of an item have the same vectors."""
-    return {row.place.key: row for row in reversed(index.rows(keys))}
+def _wanted(examples: Mapping[str, np.ndarray], likes: Mapping[str, float], dislikes: Mapping[str, float]) -> np.ndarray:
+    """Return the weighted sum of the examples, float32 (D,), unit length. Raises ConfigError if nothing is left of it."""
+    if gone := sorted((likes.keys() | dislikes.keys()) - examples.keys()):
+        raise ConfigError(f"item {gone[0][:12]}: was removed from the index just now")
+    signed = {**likes, **{key: -weight for key, weight in dislikes.items()}}
+    wanted = np.sum([weight * examples[key].astype(np.float64) for key, weight in signed.items()], axis=0)
+    length = float(np.linalg.norm(wanted))
+    if length < 1e-3 * sum(map(abs, signed.values())):
+        raise ConfigError("the liked and the disliked items cancel out: leave one out, or change the weights")
+    return (wanted / length).astype(np.float32)
 
 
 def _diverse(found: Sequence[Neighbour], vectors_CD: np.ndarray, top: int, diversity: float) -> list[Neighbour]:
@@ -135,18 +137,43 @@ def _diverse(found: Sequence[Neighbour], vectors_CD: np.ndarray, top: int, diver
     return [found[position] for position in chosen]
 
 
-def _reason(hit: Hit, liked: Hit, score: float) -> Reason:
-    theirs = set(_named(liked))
-    kinds = tuple(kind for kind in ("boxes", "key_frames", "keywords") if all(_holds(side, kind) for side in (hit, liked)))
-    return Reason(key=liked.key, score=score, shared=tuple(word for word in _named(hit) if word in theirs), shared_kinds=kinds)
+def _reason(hit: Hit, scores: Mapping[str, float], liked_hits: Mapping[str, Hit]) -> Reason:
+    key = min(scores, key=lambda key: (-round(scores[key], TIE_DECIMALS), key))
+    return Reason(key=key, score=round(scores[key], TIE_DECIMALS), shared=shared_phrases(_named(hit), _named(liked_hits[key])))
+
+
+def shared_phrases(texts: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Return the longest runs of words that stand in both, without fillers at their ends, at most `MAX_PHRASES`."""
+    theirs = "|".join(f" {' '.join(_words(other))} " for other in others)
+    phrases = dict.fromkeys(run for text in texts for run in _runs(_words(text), theirs))
+    longest = [phrase for phrase in phrases if not any(f" {phrase} " in f" {other} " for other in phrases if other != phrase)]
+    return tuple(longest[:MAX_PHRASES])
+
+
+def _runs(words: Sequence[str], theirs: str) -> Iterator[str]:
+    start = 0
+    while start < len(words):
+        end = start
+        while end < len(words) and f" {' '.join(words[start : end + 1])} " in theirs:
+            end += 1
+        run = list(words[start:end])
+        while run and run[-1] in _FILLERS:
+            run.pop()
+        while run and run[0] in _FILLERS:
+            run.pop(0)
+        if run:
+            yield " ".join(run)
+        start = max(end, start + 1)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def _named(hit: Hit) -> list[str]:
-    """Return what an item's T-CoT names, each word once; without a T-CoT, the words of its text."""
-    keywords = " ".join(hit.tcot.evidence.keywords) if hit.tcot else hit.excerpt
-    words = re.findall(r"\w+", f"{hit.answer} {keywords}".casefold())
-    return [word for word in dict.fromkeys(words) if word not in _FILLERS]
-
-
-def _holds(hit: Hit, kind: str) -> bool:
-    return hit.verification is not None and any(getattr(hit.verification, kind))
+    """Return what an item's T-CoT names: its answer and the keywords that hold; without a T-CoT, how its text begins."""
+    if hit.tcot is None:
+        return [hit.excerpt]
+    holds = hit.verification.keywords if hit.verification else ()
+    keywords = zip(hit.tcot.evidence.keywords, holds, strict=False)
+    return [*re.split(r"[.,;:!?\n]", hit.answer), *(keyword for keyword, verified in keywords if verified)]

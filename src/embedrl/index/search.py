@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_serializer
@@ -20,6 +21,10 @@ from embedrl.index.where import Where, matching_keys
 from embedrl.media.content import Content, Text, Video
 
 EXCERPT_CHARS = 300
+NUM_SORTED = 1_000
+"""Sorting otherwise than by score takes so many of the best."""
+
+Sort = Literal["score", "newest", "oldest", "name"]
 
 
 class _Result(BaseModel):
@@ -37,6 +42,8 @@ class Hit(_Result):
     other_paths: tuple[Path, ...] = ()
     """Where the same content lies as well."""
     modality: Modality
+    modified_s: float
+    """When the file was changed, seconds since 1970."""
     page: int | None = None
     """1-based page number of a document."""
     start_s: float | None = None
@@ -94,10 +101,12 @@ def search(
     instruction: str | None = None,
     think: bool = True,
     top: int = 10,
+    skip: int = 0,
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
     where: Where | None = None,
+    sort: Sort = "score",
 ) -> SearchResult:
     """Find the items that fit a query best, ties by key.
 
@@ -116,7 +125,18 @@ def search(
     if vectors.shape != (1, index.dim):
         raise ModelError(f"the Embedder {embedder.name!r} returned shape {vectors.shape} for one item, not (1, {index.dim})")
     embedded = time.perf_counter()
-    hits = find(index, vectors[0], think=think, top=top, min_score=min_score, modality=modality, exclude_keys=exclude_keys, where=where)
+    hits = find(
+        index,
+        vectors[0],
+        think=think,
+        top=top,
+        skip=skip,
+        min_score=min_score,
+        modality=modality,
+        exclude_keys=exclude_keys,
+        where=where,
+        sort=sort,
+    )
     timings = Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded)
     failure = outcome.reason if isinstance(outcome, ParseFailure) else None
     return SearchResult(hits=hits, query_tcot=tcot, query_tcot_failure=failure, timings=timings)
@@ -150,21 +170,29 @@ def find(
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
     where: Where | None = None,
+    sort: Sort = "score",
 ) -> tuple[Hit, ...]:
-    """Return the items nearest to a query's vector, best first, from the `skip`-th on: with `think`, compared by their T-CoT vectors."""
+    """Return the items nearest to a query's vector, from the `skip`-th on: with `think`, compared by their T-CoT vectors.
+
+    Best first, or the best `NUM_SORTED` in another order.
+    """
     check_options(top, min_score, modality)
-    return hits(
-        index,
-        index.nearest(
-            vector,
-            _kind(think),
-            skip + top,
-            modality=modality,
-            exclude_keys=exclude_keys,
-            only_keys=matching_keys(index, where),
-            min_score=min_score,
-        )[skip:],
+    near = index.nearest(
+        vector,
+        _kind(think),
+        skip + top if sort == "score" else NUM_SORTED,
+        modality=modality,
+        exclude_keys=exclude_keys,
+        only_keys=matching_keys(index, where),
+        min_score=min_score,
     )
+    return hits(index, near[skip:]) if sort == "score" else _sorted(hits(index, near), sort)[skip : skip + top]
+
+
+def _sorted(found: Sequence[Hit], sort: Sort) -> tuple[Hit, ...]:
+    if sort == "name":
+        return tuple(sorted(found, key=lambda hit: (shown(hit.path).casefold(), hit.page or 0)))
+    return tuple(sorted(found, key=lambda hit: hit.modified_s, reverse=sort == "newest"))
 
 
 def similar(
@@ -222,6 +250,7 @@ def hit_of(score: float, rows: Sequence[Row]) -> Hit:
         path=row.place.path,
         other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
         modality=row.modality,
+        modified_s=row.place.stamp.mtime_ns / 1e9,
         page=row.place.page,
         start_s=row.start_s,
         end_s=row.end_s,

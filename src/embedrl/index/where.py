@@ -1,10 +1,12 @@
 """Which items of an index a search may return: by place, by date of the file, and by words that must occur."""
 
+import os
+from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from embedrl.errors import ConfigError
 from embedrl.index.index import Index
 from embedrl.index.row import shown
 
@@ -23,7 +25,7 @@ class Where(BaseModel):
     until_s: float | None = Field(default=None, allow_inf_nan=False)
     """The file was changed before this time, seconds since 1970."""
     words: tuple[str, ...] = Field(default=(), max_length=MAX_WORDS)
-    """Each occurs exactly, whatever the case, in the file's name, the item's own text, or its answer."""
+    """Each occurs as a whole word, in any case, in the file's name, the item's own text, or its answer."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "Where":
@@ -32,24 +34,38 @@ class Where(BaseModel):
         return self
 
     def __bool__(self) -> bool:
-        return bool(self.path.strip() or self.words or self.since_s is not None or self.until_s is not None)
+        return self != Where()
 
 
 def matching_keys(index: Index, where: Where | None) -> set[str] | None:
-    """Return the keys of the items that may be found; None for all. Looks at every row once."""
+    """Return the keys of the items that may be found; None for all."""
     if not where:
         return None
-    pattern = where.path.strip().strip("/")
+    pattern = os.path.normpath(where.path).strip("/") if where.path else "."
     earliest, latest = (None if time_s is None else round(time_s * 1e9) for time_s in (where.since_s, where.until_s))
     return {
         place.key
-        for place in index.select([word for word in where.words if word.strip()])
+        for place in index.places(where.words)
         if (earliest is None or place.stamp.mtime_ns >= earliest)
         and (latest is None or place.stamp.mtime_ns < latest)
-        and (not pattern or _lies_in(place.path, pattern))
+        and (pattern in ("", ".") or _lies_in(shown(place.path).lstrip("/"), pattern))
     }
 
 
-def _lies_in(path: Path, pattern: str) -> bool:
-    name = shown(path)
-    return name == pattern or name.startswith(f"{pattern}/") or fnmatchcase(name, pattern)
+def read_time(text: str, *, is_end: bool = False) -> float:
+    """Return seconds since 1970 of an ISO date or time, UTC unless it says otherwise; a date as an end includes its day.
+
+    Raises ConfigError for anything else.
+    """
+    try:
+        if len(text) <= len("2024-05-01"):
+            found = datetime.combine(date.fromisoformat(text), time(), UTC) + timedelta(days=is_end)
+        else:
+            found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{text[:40]!r}: give a date like 2024-05-01, or a time like 2024-05-01T12:30") from error
+
+
+def _lies_in(path: str, pattern: str) -> bool:
+    return path == pattern or path.startswith(f"{pattern}/") or fnmatchcase(path, pattern)
