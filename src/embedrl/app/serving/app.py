@@ -1,7 +1,7 @@
 """The application: its routes, its errors, its page."""
 
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def make_app(service: Service) -> FastAPI:
     """Make the application over a service, which starts and stops with it."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         service.start()
         yield
         service.close()
