@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import PIL.Image
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -13,7 +14,7 @@ from embedrl.data.roles import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 
 
@@ -94,31 +95,40 @@ class LocalReasoner:
         prompts = [tcot_prompt(item, self.settings.prompts, self.settings.budget, self.factor) for item in items]
         return [parse(text) for text in self.write(prompts)]
 
-    def write(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Answer prompts, in order; prompts of similar length share a batch."""
+    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
+        """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.
+
+        A picture that is no grid of whole visual tokens within the budget is scaled to one.
+        """
+        prompts = [Prompt(prompt.messages, tuple(map(self._fitted, prompt.images))) for prompt in prompts]
+        limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
+        heat = self.temperature if temperature is None else temperature
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
         texts = [""] * len(prompts)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            for row, text in zip(rows, self._generate([prompts[row] for row in rows]), strict=True):
+            for row, text in zip(rows, self._generate([prompts[row] for row in rows], limit, heat), strict=True):
                 texts[row] = text
         return texts
+
+    def _fitted(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        seen = self.settings.budget.image
+        fits = not (image.width % self.factor or image.height % self.factor) and image.width * image.height <= seen.max_pixels
+        return image if fits else fit(image, seen, self.factor)
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text as this model writes it."""
         return len(self.processor.tokenizer(text)["input_ids"])
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[Prompt]) -> list[str]:
+    def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float) -> list[str]:
         batch = self._collate(prompts)
         tokenizer = self.processor.tokenizer
-        sampling = (
-            {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
-        )
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
         ids = self.model.generate(
             **batch,
             **sampling,
-            max_new_tokens=self.settings.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             suppress_tokens=forbidden_tokens(self.processor),
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

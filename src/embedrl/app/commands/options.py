@@ -19,6 +19,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
 MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
+Under = Annotated[Path | None, typer.Option(help="Find only what lies in this folder of the index, or fits a pattern (*.pdf).")]
+Since = Annotated[str | None, typer.Option(help="Find only files changed at this date or time (ISO, UTC) or later.")]
+Until = Annotated[str | None, typer.Option(help="Find only files changed up to this date or time (ISO, UTC).")]
+Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
+Skip = Annotated[int, typer.Option(min=0, help="Leave out so many of the first hits: the next page.")]
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark; may be repeated.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
