@@ -216,7 +216,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(page: Page):
 
 
 def test_a_video_opens_at_its_key_frame(page: Page, library: Library):
-    path, truth = a_truth(library, "videos", lambda truth: max(truth.evidence.key_frames, default=0) > 2)
+    path, _ = a_truth(library, "videos", lambda truth: max(truth.evidence.key_frames, default=0) > 2)
     hit = library[0].client.get(f"/api/items/{library[0].key(path)}").json()
     frame = max(hit["evidence"]["key_frames"], key=lambda frame: frame["number"])
     assert frame["verified"] and frame["time_s"] > 0
@@ -252,7 +252,7 @@ def test_the_switch_shows_before_and_after_training(page: Page, library: Library
 
 
 def test_more_and_less_like_this_recommend_with_reasons(page: Page, library: Library):
-    path, truth = a_truth(library, "images", lambda truth: len(truth.answer.split()) > 4)
+    path, _ = a_truth(library, "images", lambda truth: len(truth.answer.split()) > 4)
     liked = card(page, path, library)
     liked.get_by_role("button", name="More like this").click()
     expect(page.locator("#summary")).to_contain_text("alike")

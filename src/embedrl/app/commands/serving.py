@@ -14,7 +14,7 @@ app = commands()
 @app.command("serve")
 def serve_index(
     index: IndexFolder = Path(),
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
     host: Annotated[str, typer.Option(help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
