@@ -138,7 +138,11 @@ def test_a_full_size_run_is_planned_without_its_weights(tmp_path: Path) -> None:
 
 
 def test_eg_rl_is_planned_on_the_nano_models(tmp_path: Path) -> None:
-    recipe = load_recipe(RECIPES / "nano/reasoner.toml", [f'out="{tmp_path}"', "num_families=1", "trainer.max_steps=100", "rewards.process_weight=0.2"], Recipe)
+    recipe = load_recipe(
+        RECIPES / "nano/reasoner.toml",
+        [f'out="{tmp_path}"', "num_families=1", "trainer.max_steps=100", "rewards.process_weight=0.2"],
+        Recipe,
+    )
     plan = plan_reasoner(recipe, num_sampled=8)
     table = dict(plan.rows)
     assert table["steps of rollouts"] == "100 of 128" and "memory: embedder's weights" in table and "memory: judge's weights" in table
