@@ -34,6 +34,8 @@ nano: export MALLOC_MMAP_THRESHOLD_ := 4294967296
 nano: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 nano: setup ## train the nano models again, from nothing
 	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.nano.build
+	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl train reasoner recipes/nano/reasoner.toml
+	cp -R runs/nano/reasoner/model/. src/embedrl/nano/weights/reasoner/
 
 bench: setup ## measure speed: each figure beside the alternative it beats
 	@for script in bench/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(PYTHON) "$$script" || exit 1; done

@@ -101,10 +101,27 @@ def test_search_can_be_narrowed(run: Ran, library: Path):
     assert (code, out) == (0, "") and "nothing was found" in err
 
 
+def test_search_filters_sorts_and_pages(run: Ran, library: Path):
+    def paths(*options: object) -> list[str]:
+        code, out, _ = run("search", "something red", "--index", library, *FAKES, "--json", *options)
+        assert code == 0
+        return [hit["path"] for hit in json.loads(out)["hits"]]
+
+    everything = paths()
+    assert paths("--skip", 1, "--top", 1) == everything[1:2] and paths("--sort", "name") == sorted(everything)
+    assert paths("--under", "*.txt") == ["note.txt"] and paths("--under", "nowhere") == [] and paths("--under", ".") == everything
+    assert paths("--since", "2000-01-01") == everything and paths("--until", "2000-01-01") == []
+    assert paths("--words", "NOTE txt") == ["note.txt"]
+
+
 def test_similar_takes_the_key_that_search_shows_and_needs_no_model(run: Ran, library: Path):
     key = run("search", "red", "--index", library, *FAKES, "--top", 1)[1].splitlines()[1].split("\t")[2]
     code, out, _ = run("similar", key, "--index", library, "--json")
     assert code == 0 and {hit["path"] for hit in json.loads(out)["hits"]} == {"sea.jpg", "note.txt"}
+    other = next(hit for hit in json.loads(out)["hits"] if hit["path"] == "note.txt")
+    assert other["reason"]["key"].startswith(key)
+    code, out, _ = run("similar", f"{key}=2", "--unlike", f"{other['key'][:12]}=0.5", "--diversity", 0.5, "--index", library)
+    assert code == 0 and out.splitlines()[0].endswith("\treason") and "sea.jpg" in out.splitlines()[1] and len(out.splitlines()) == 2
 
 
 def test_index_lists_what_failed_and_exits_with_1(run: Ran, tmp_path: Path):
@@ -142,7 +159,12 @@ def test_evaluate_world_writes_a_report(run: Ran, tmp_path: Path):
         (["search", "x", "--index", "nowhere"], "nowhere"),
         (["search", "x", "--min-score", "2"], "min-score"),
         (["search", "x", "--top", "0"], "top"),
+        (["search", "x", "--since", "yesterday"], "'yesterday': give a date like 2024-05-01"),
+        (["search", "x", "--since", "2024-05-02", "--until", "2024-05-01"], "earlier time first"),
+        (["search", "x", "--words", "a " * 17], "17 words"),
+        (["search", "x", "--sort", "size"], "size"),
         (["similar", "zz", "--index", "nowhere"], "nowhere"),
+        (["similar", "3fa94c=much", "--index", "nowhere"], "3fa94c=0.5"),
         (["index", "nowhere"], "'nowhere': there is no such folder"),
         (["index", ".", "--embedder", "nowhere", "--no-think"], "embedder='nowhere'"),
         (["world", "make", "x", "--split", "dev"], "dev"),

@@ -37,9 +37,9 @@ HOMES = {
         "app/cli.py",
         "app/commands/*",
     ),
-    "fastapi": ("app/web/*",),
-    "starlette": ("app/web/*",),
-    "uvicorn": ("app/web/*",),
+    "fastapi": ("app/serving/*",),
+    "starlette": ("app/serving/*",),
+    "uvicorn": ("app/serving/*",),
     "httpx": ("reasoner/remote.py",),
     "matplotlib": ("app/plots.py",),
     "sentence_transformers": ("embedder/train.py",),
@@ -114,4 +114,4 @@ def test_the_rules_bite():
     assert broken_imports("__init__.py", iter(["embedrl.errors"])) == ["embedrl.errors"]
     assert strangers("index/search.py", iter(["lancedb", "numpy"])) == ["lancedb"]
     assert strangers("embedder/inputs.py", iter(["PIL.Image", "PIL.ImageDraw"])) == ["PIL.ImageDraw"]
-    assert strangers("app/web/server.py", iter(["fastapi.FastAPI"])) == []
+    assert strangers("app/serving/server.py", iter(["fastapi.FastAPI"])) == []

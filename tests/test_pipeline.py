@@ -7,8 +7,8 @@ from embedrl.app.annotating import annotate_source
 from embedrl.app.models import shipped
 from embedrl.app.train_reasoner import train_reasoner, training_pairs
 from embedrl.config import load_recipe
+from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.nano.build import build_embedder
-from embedrl.nano.recipes import EmbedderRecipe
 from embedrl.rl.config import Recipe
 from embedrl.world.write import make_world
 

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl.errors import ConfigError, StoreError
 
@@ -28,6 +28,19 @@ METRICS = "metrics.jsonl"
 """File in a run folder: one JSON line per report."""
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class Lora(BaseModel):
+    """A LoRA adapter to train in place of the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    """The adapter counts alpha / rank times."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    vision: bool = False
+    """Also in the vision tower, not only in the language model."""
 
 
 def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> M:

@@ -1,6 +1,8 @@
-"""What supervised and contrastive training share: reporting to our metrics and progress bar, and finding the checkpoint."""
+"""What all kinds of training share: reporting to our metrics and progress bar, and finding the checkpoint."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,14 @@ class Report(TrainerCallback):
         self.metrics.write(state.global_step, {f"{self.stage}/{name}": value for name, value in figures.items()})
         if shown := {name.split("/")[-1]: round(figures[name], 3) for name in self.shown if name in figures}:
             self.bar.advance(0, **shown)
+
+
+@contextmanager
+def old_names() -> Generator[None]:
+    """Keep quiet about gradient checkpointing, which TRL, peft and we still call by the name that all supported versions know."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
+        yield
 
 
 def last_checkpoint(folder: Path) -> str | None:

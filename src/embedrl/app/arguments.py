@@ -7,6 +7,7 @@ from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedrl.index.row import Modality
+    from embedrl.index.where import Where
     from embedrl.media.content import Content
 
 
@@ -46,3 +47,32 @@ def modalities(names: list[str] | None) -> "list[Modality] | None":
     if unknown := sorted(set(names or ()) - set(MODALITIES)):
         raise ConfigError(f"--modality {unknown[0]!r}: choose from {', '.join(MODALITIES)}")
     return [name for name in MODALITIES if name in names] if names else None
+
+
+def where(under: Path | None, since: str | None, until: str | None, words: str | None) -> "Where":
+    """Return the filters. Raises ConfigError for what is no date, too many words, or an end before the beginning."""
+    from pydantic import ValidationError
+
+    from embedrl.index.row import shown
+    from embedrl.index.where import MAX_WORDS, Where, read_time
+
+    wanted = tuple((words or "").split())
+    if len(wanted) > MAX_WORDS:
+        raise ConfigError(f"--words: {len(wanted)} words; give at most {MAX_WORDS}")
+    since_s, until_s = (read_time(time, is_end=time is until) if time else None for time in (since, until))
+    try:
+        return Where(path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
+    except ValidationError as error:
+        raise ConfigError(f"--since {since}, --until {until}, --under {str(under)[:80]!r}: {error.errors()[0]['msg']}") from error
+
+
+def weights(keys: list[str]) -> dict[str, float]:
+    """Read keys with weights, like `3fa94c` or `3fa94c=0.5`. Raises ConfigError for a weight that is no number."""
+    found = {}
+    for given in keys:
+        key, _, weight = given.partition("=")
+        try:
+            found[key] = float(weight or 1)
+        except ValueError:
+            raise ConfigError(f"{given!r}: give a key, or a key with a weight like 3fa94c=0.5") from None
+    return found

@@ -10,7 +10,7 @@ from embedrl import log
 from embedrl.app.coverage import coverage_json, tell_coverage
 from embedrl.app.evaluating import figure_text
 from embedrl.app.html import render_html, write_html
-from embedrl.app.models import load_embedder, load_reasoner
+from embedrl.app.models import load_both
 from embedrl.config import write_run_config
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
@@ -77,8 +77,8 @@ def measure(
     if tcots is not None:
         imported = import_tcots(official, tasks, data, tcots, num_frames=run.num_frames)
         tell_coverage(imported)
-    reasons = imported or (load_reasoner(reasoner) if reasoner else None)
-    report = evaluate_files(run, official, tasks, reasons, load_embedder(embedder), out, cache)
+    reasons, embeds = load_both(reasoner, embedder)
+    report = evaluate_files(run, official, tasks, imported or reasons, embeds, out, cache)
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
 

@@ -9,7 +9,7 @@ import typer
 
 import embedrl
 from embedrl import log
-from embedrl.app.commands import data, finding, measuring, training
+from embedrl.app.commands import data, finding, measuring, serving, training
 from embedrl.app.commands.options import Seed, commands
 from embedrl.errors import EmbedRLError
 
@@ -58,7 +58,7 @@ def quickstart(
     demo.quickstart(out, seed=seed, live_steps=live_steps)
 
 
-for kind in (data, finding, training, measuring):
+for kind in (data, finding, serving, training, measuring):
     app.add_typer(kind.app)
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.world.claims import claims
 
-SHIPPED = {"before_rl": "nano-sft"}
+SHIPPED = {"before_rl": "nano-sft", "after_rl": "nano"}
 """The shipped Reasoners, by what a report calls them; another one keeps its name."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from embedrl import log
 from embedrl.index.failures import Failure
+from embedrl.index.recommend import Recommended
 from embedrl.index.search import Hit, SearchResult
 
 HIT_COLUMNS = ("score", "modality", "key", "path", "answer", "evidence")
@@ -18,6 +19,18 @@ def show(found: SearchResult, *, as_json: bool) -> None:
         log.warn(f"the Reasoner wrote no T-CoT of the query ({found.query_tcot_failure}); it was embedded as it is")
     if found.hits:
         log.table("Found, best first", HIT_COLUMNS, hit_rows(found.hits))
+    else:
+        log.info("nothing was found")
+
+
+def show_recommended(found: Sequence[Recommended], *, as_json: bool) -> None:
+    """Print recommendations with their reasons, as a table or as JSON."""
+    if as_json:
+        hits = [{**each.hit.model_dump(mode="json"), "reason": each.reason.model_dump(mode="json")} for each in found]
+        log.print_json({"hits": hits})
+    elif found:
+        rows = zip(hit_rows([each.hit for each in found]), found, strict=True)
+        log.table("Recommended", (*HIT_COLUMNS, "reason"), [(*row, each.reason.say(each.reason.key[:12])) for row, each in rows])
     else:
         log.info("nothing was found")
 

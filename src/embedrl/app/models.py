@@ -1,17 +1,18 @@
-"""Models by name: "nano" and "nano-sft" (shipped), "fake" (for tests), a local folder, or the URL of a server (Reasoners)."""
+"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "fake" (for tests), a folder, or a server's URL (Reasoners)."""
 
 from pathlib import Path
 
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError
 
-_SHIPPED = {"reasoner": {"nano-sft": "reasoner-sft"}, "embedder": {"nano": "embedder"}}
+_SHIPPED = {"reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft"}, "embedder": {"nano": "embedder"}}
 
 
-def load_reasoner(name: str, *, temperature: float = 0.0) -> Reasons:
+def load_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> Reasons:
     """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
 
-    A URL (`http://host:8000/v1#model`) stands for an OpenAI-compatible server; without `#model` it is asked which one it has.
+    Without `dtype`: as the files say on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an
+    OpenAI-compatible server; without `#model` it is asked which one it has.
     """
     if name == "fake":
         from embedrl.testing import FakeReasoner
@@ -24,7 +25,7 @@ def load_reasoner(name: str, *, temperature: float = 0.0) -> Reasons:
     folder = _folder(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 
-    return LocalReasoner.load(folder, temperature=temperature)
+    return LocalReasoner.load(folder, dtype=dtype, attention=attention, temperature=temperature)
 
 
 def load_embedder(name: str) -> Embeds:
@@ -37,6 +38,26 @@ def load_embedder(name: str) -> Embeds:
     from embedrl.embedder.embedder import Embedder
 
     return Embedder.load(folder)
+
+
+def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:
+    """Load a Reasoner (None: none) and an Embedder, on one copy of their base if they are LoRA adapters of one, or one is the base itself.
+
+    Raises what `load_reasoner` and `load_embedder` raise.
+    """
+    if reasoner is None:
+        return None, load_embedder(embedder)
+    folders = [shipped(kind).get(name, Path(name)) for kind, name in (("reasoner", reasoner), ("embedder", embedder))]
+    if not any((folder / "adapter_config.json").is_file() for folder in folders) or not all(folder.is_dir() for folder in folders):
+        return load_reasoner(reasoner), load_embedder(embedder)
+    from embedrl.backbone import base_folder, load_shared
+    from embedrl.embedder.embedder import Embedder
+    from embedrl.reasoner.local import LocalReasoner
+
+    if len({base_folder(folder).resolve() for folder in folders}) > 1:
+        return load_reasoner(reasoner), load_embedder(embedder)
+    first, second = load_shared(folders)
+    return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
 
 
 def shipped(kind: str) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from embedrl.data.sources.row import SourceProblem
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ConfigError
+from embedrl.log import is_main_process
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import prompt_hash
 from embedrl.rl.config import Recipe
@@ -23,11 +24,13 @@ from embedrl.world.tasks import make_families
 
 def train_reasoner(recipe: Recipe) -> Path:
     """Train a Reasoner with EG-RL; a killed run goes on where it stopped. Returns the folder of the finished model."""
-    reasoner = local_reasoner(recipe.start_from)
-    write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
+    reasoner = local_reasoner(recipe.start_from, dtype=recipe.dtype, attention=recipe.attention)
+    if is_main_process():
+        write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
     pairs = training_pairs(recipe)
     train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
-    reasoner.save(recipe.out / "model")
+    if is_main_process():
+        reasoner.save(recipe.out / "model")
     return recipe.out / "model"
 
 
@@ -63,9 +66,9 @@ def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Sc
     )
 
 
-def local_reasoner(name: str, *, temperature: float = 0.0) -> LocalReasoner:
+def local_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> LocalReasoner:
     """Load a Reasoner whose weights can be trained. Raises ConfigError for one that has none."""
-    reasoner = load_reasoner(name, temperature=temperature)
+    reasoner = load_reasoner(name, temperature=temperature, dtype=dtype, attention=attention)
     if not isinstance(reasoner, LocalReasoner):
         raise ConfigError(f"reasoner={name!r}: a model with loaded weights is needed")
     return reasoner

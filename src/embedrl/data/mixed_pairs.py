@@ -38,9 +38,14 @@ class PairsConfig(BaseModel):
 class MixedPairs:
     """The batches of a run; each is a function of settings and number alone."""
 
-    def __init__(self, config: PairsConfig, *, seed: int, num_batches: int, batch_size: int) -> None:
-        """Read the files once. Raises ConfigError for files that cannot be used, or that fill no batch."""
-        self.config, self.seed, self.num_batches = config, seed, num_batches
+    def __init__(
+        self, config: PairsConfig, *, seed: int, batch_size: int, num_batches: int | None = None, num_epochs: float | None = None
+    ) -> None:
+        """Read the files once. Raises ConfigError for files that cannot be used, or that fill no batch.
+
+        The run has `num_batches`, or as many as hold the rows of all files `num_epochs` times.
+        """
+        self.config, self.seed = config, seed
         self.files = {name: PairFile(path) for name, path in config.files.items()}
         if unknown := sorted(set(config.weights) - set(config.files)):
             raise ConfigError(f"weights.{unknown[0]}: there is no such data set; choose from {', '.join(config.files)}")
@@ -52,7 +57,10 @@ class MixedPairs:
             max_video_run=config.max_video_run,
             seed=seed,
         )
-        self.mixture = Mixture(mixture, {name: len(file.groups) for name, file in self.files.items()})
+        sizes = {name: len(file.groups) for name, file in self.files.items()}
+        self.mixture = Mixture(mixture, sizes)
+        num_rows = sum(portion.num_rows for portion in self.mixture.portions().values())
+        self.num_batches = num_batches or max(1, int((num_epochs or 1) * num_rows / batch_size))
 
     def datasets(self) -> dict[str, list[tuple[str, str]]]:
         """Return (query key, target key) rows of all batches, one after the other."""

@@ -1,53 +1,102 @@
-"""The Embedder: a Qwen3-VL whose state at the last token, `<emb>`, is the vector of an item."""
+"""The Embedder: a Qwen3-VL whose state at the last token of its prompt is the vector of an item."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
-from transformers import AutoModel, PreTrainedModel, ProcessorMixin
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import SETTINGS, load, save_bf16, token_side
+from embedrl.backbone import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.inputs import EmbedderInput, Seen, build, collate
-from embedrl.errors import ConfigError
-from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+from embedrl.embedder.inputs import DEFAULT_LAYOUT, REQUEST, EmbedderInput, Layout, Seen, build, collate
+from embedrl.embedder.serving import write_serving_files
+from embedrl.errors import ConfigError, ModelError
+from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
 
 _CHARS_PER_TOKEN = 3
+
+QWEN3_VL_EMBEDDING_BUDGET = VisualBudget(
+    image=PixelRange(min_pixels=4096, max_pixels=1_843_200),
+    frame=PixelRange(min_pixels=4096, max_pixels=245_760),
+    crop=PixelRange(min_pixels=4096, max_pixels=1_843_200),
+    num_frames=64,
+)
+"""The limits in the README of Qwen3-VL-Embedding; a frame's is its 7,864,320 pixels a video, for pairs of frames, over 64 frames."""
+
+
+class EmbedderSettings(VisualBudget):
+    """embedrl.json of an Embedder."""
+
+    request: str = Field(default=REQUEST, min_length=1)
+    """The line that ends the user turn: that of the training. A model of others may have learned another one."""
 
 
 class Embedder:
     """Loaded weights that embed items. Fulfils the `Embeds` role."""
 
     def __init__(
-        self, model: PreTrainedModel, processor: ProcessorMixin, budget: VisualBudget, name: str, *, batch_tokens: int = 8192
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        budget: VisualBudget,
+        name: str,
+        *,
+        layout: Layout = DEFAULT_LAYOUT,
+        batch_tokens: int = 8192,
     ) -> None:
-        self.model, self.processor, self.budget = model.eval(), processor, budget
+        self.model, self.processor, self.budget, self.layout = model.eval(), processor, budget, layout
         self.name = f"{name}-{budget.mark}"
         self.batch_tokens = batch_tokens
         self.factor = token_side(model)
         self.dim: int = model.config.text_config.hidden_size
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Embedder":
-        """Load a local folder (safetensors only). Raises ModelError if it is not a model that this code knows."""
-        model, processor, name = load(AutoModel, folder, device=device, dtype=dtype)
-        settings = folder / SETTINGS
-        budget = VisualBudget.model_validate_json(settings.read_text("utf-8")) if settings.is_file() else PAPER_BUDGET
-        return cls(model, processor, budget, name)
+    def load(cls, folder: Path, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> "Embedder":
+        """Load a local folder (safetensors only): ours, Embed-RL's, Qwen3-VL-Embedding's, or a LoRA adapter of one of them.
+
+        Raises ModelError if it is not a model that this code knows.
+        """
+        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype), folder)
+
+    @classmethod
+    def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path) -> "Embedder":
+        """Take weights that are loaded already, with the settings of a folder. Raises ModelError."""
+        try:
+            end = ending(processor, model.config)
+        except ModelError as error:
+            raise ModelError(f"{str(folder)!r}: {error}") from error
+        if not (folder / SETTINGS).is_file():
+            return cls(model, processor, PAPER_BUDGET if end == EMB else QWEN3_VL_EMBEDDING_BUDGET, name, layout=_layout(end, REQUEST))
+        settings = EmbedderSettings.model_validate_json((folder / SETTINGS).read_text("utf-8"))
+        budget = VisualBudget.model_validate(settings.model_dump(exclude={"request"}))
+        return cls(model, processor, budget, name, layout=_layout(end, settings.request))
 
     def save(self, folder: Path) -> None:
-        """Write weights (bf16), processor and pixel budget."""
-        save_bf16(self.model, self.processor, folder)
-        (folder / SETTINGS).write_text(self.budget.model_dump_json(indent=2) + "\n", "utf-8")
+        """Write weights (bf16, an adapter merged), processor, settings, and what other engines need to give the same vectors."""
+        self.model = merge(self.model)
+        config = {"emb_token_ids": [self.processor.tokenizer.convert_tokens_to_ids(EMB)]} if self.layout.end == EMB else {}
+        save_bf16(self.model, folder, **config)
+        self.save_settings(folder)
+        write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "")
+
+    def save_settings(self, folder: Path) -> None:
+        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        self.processor.save_pretrained(folder)
+        request = {"request": self.layout.request} if self.layout.request not in (None, REQUEST) else {}
+        settings = EmbedderSettings.model_validate({**self.budget.model_dump(), **request})
+        (folder / SETTINGS).write_text(settings.model_dump_json(indent=2, exclude=None if request else {"request"}) + "\n", "utf-8")
 
     def build(
         self, item: Item, tcot: TCoT | None, *, show_media: bool = True, show_evidence: bool = True, seen: Seen | None = None
     ) -> EmbedderInput:
         """Build one item's input within this model's pixel budget; see `embedder.inputs.build`."""
-        return build(item, tcot, self.budget, self.factor, show_media=show_media, show_evidence=show_evidence, seen=seen)
+        return build(
+            item, tcot, self.budget, self.factor, show_media=show_media, show_evidence=show_evidence, seen=seen, layout=self.layout
+        )
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None], *, show_media: bool = True) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
@@ -67,8 +116,25 @@ class Embedder:
 
     def length(self, built: EmbedderInput) -> int:
         """Estimate the number of tokens of an input."""
-        chars = sum(len(part.get("text", "")) for part in built.messages[0]["content"])
+        chars = sum(len(part.get("text", "")) for part in built.parts)
         return built.visual_tokens(self.factor) + chars // _CHARS_PER_TOKEN
+
+
+def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
+    """Return the token whose state is a model's vector. Raises ModelError if it has none, or its files contradict each other."""
+    tokenizer = processor.tokenizer
+    if (found := tokenizer.convert_tokens_to_ids(EMB)) not in (None, tokenizer.unk_token_id):
+        named = getattr(config, "emb_token_ids", None) or [found]
+        if named[0] != found:
+            raise ModelError(f"{EMB} is token {found} of the tokenizer, and emb_token_ids of the configuration says {named[0]}")
+        return EMB
+    if appended := tokenizer("")["input_ids"]:
+        return tokenizer.convert_ids_to_tokens(appended[-1])
+    raise ModelError(f"this model gives no vectors: its tokenizer knows no {EMB}, and ends no text by itself; train an Embedder from it")
+
+
+def _layout(end: str, request: str) -> Layout:
+    return Layout(end, request if end == EMB else None)
 
 
 def batches(lengths: Sequence[int], sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -3,8 +3,12 @@
 User turn: media, instruction and text, the T-CoT up to `</thinking>`, evidence crops or key frames as pictures, the rest of
 the T-CoT, one fixed request. Assistant turn: `<emb>`, and the sequence ends there, so last-token pooling is special-token
 pooling in any engine. Without a T-CoT the same builder gives the plain input.
+
+Models that know no `<emb>` but end every text by themselves (Qwen3-VL-Embedding) are asked in their own layout: the instruction is
+a system turn, and the vector is read at the token that their tokenizer appends.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +19,7 @@ from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
+from embedrl.backbone import EMB
 from embedrl.data.evidence import crops, key_frames
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, neutralise, render_parts
@@ -23,10 +28,24 @@ from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
 from embedrl.media.resize import VisualBudget, fit
 
-EMB = "<emb>"
 REQUEST = "Summarise this in one word."
+DEFAULT_INSTRUCTION = "Represent the user's input."
+"""What Qwen3-VL-Embedding is told where an item has no instruction."""
 MAX_EVIDENCE_PICTURES = 8
 """More crops or key frames than this are not shown: a T-CoT cannot buy itself an endless input."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model is asked for a vector."""
+
+    end: str = EMB
+    """The token that ends the prompt; its state is the vector."""
+    request: str | None = REQUEST
+    """The line that ends the user turn. None: there is none, and the instruction is a system turn."""
+
+
+DEFAULT_LAYOUT = Layout()
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,12 @@ class EmbedderInput:
     messages: list[dict[str, Any]]
     images: tuple[PIL.Image.Image, ...]
     videos: tuple[Frames, ...]
+    end: str = EMB
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of the user turn."""
+        return self.messages[-1]["content"]
 
     def visual_tokens(self, factor: int) -> int:
         """Return how many visual tokens the pictures and frames take; two frames share one grid of tokens."""
@@ -61,6 +86,7 @@ def build(
     show_media: bool = True,
     show_evidence: bool = True,
     seen: Seen | None = None,
+    layout: Layout = DEFAULT_LAYOUT,
 ) -> EmbedderInput:
     """Build the input of one item. Raises MediaError.
 
@@ -79,8 +105,12 @@ def build(
         else:
             parts.append({"type": "image"})
             images.append(fit(visual, budget.image, factor))
-    text = " ".join(filter(None, [item.instruction, item.text[: budget.max_text_chars]]))
-    parts.append({"type": "text", "text": f"{neutralise(text)}\n"})
+    text = neutralise(item.text[: budget.max_text_chars])
+    instruction = neutralise(item.instruction)
+    if layout.request is not None:
+        parts.append({"type": "text", "text": " ".join(filter(None, [instruction, text])) + "\n"})
+    elif text or not shown:
+        parts.append({"type": "text", "text": text})
     if tcot is not None:
         head, tail = render_parts(tcot)
         parts.append({"type": "text", "text": head})
@@ -88,8 +118,18 @@ def build(
             parts.append({"type": "image"})
             images.append(fit(picture, budget.crop, factor))
         parts.append({"type": "text", "text": f"{tail}\n"})
-    parts.append({"type": "text", "text": REQUEST})
-    return EmbedderInput([{"role": "user", "content": parts}], tuple(images), tuple(videos))
+    messages = [{"role": "user", "content": parts}]
+    if layout.request is not None:
+        parts.append({"type": "text", "text": layout.request})
+    else:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": _sentence(instruction or DEFAULT_INSTRUCTION)}]})
+    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end)
+
+
+def _sentence(text: str) -> str:
+    """End a text with a full stop unless it ends with punctuation: Qwen3-VL-Embedding was trained on such instructions."""
+    text = text.strip()
+    return text if unicodedata.category(text[-1:] or ".").startswith("P") else f"{text}."
 
 
 def evidence_pictures(visual: PIL.Image.Image | Frames | None, tcot: TCoT) -> list[PIL.Image.Image]:
@@ -102,15 +142,17 @@ def evidence_pictures(visual: PIL.Image.Image | Frames | None, tcot: TCoT) -> li
 
 
 def render_text(processor: ProcessorMixin, built: EmbedderInput) -> str:
-    """Return the prompt text, with one placeholder for each picture and video. It ends with `<emb>`."""
-    return processor.apply_chat_template(built.messages, add_generation_prompt=True) + EMB
+    """Return the prompt text, with one placeholder for each picture and video. It ends with `<emb>`, if the layout has it."""
+    text = processor.apply_chat_template(built.messages, add_generation_prompt=True)
+    return text if built.end != EMB else text.removesuffix(EMB) + EMB  # the template of a model that we saved writes it
 
 
 def collate(processor: ProcessorMixin, inputs: Sequence[EmbedderInput]) -> dict[str, Tensor]:
     """Return the model's inputs, padded on the right, with the number of images and videos of each row.
 
-    Raises ModelError if the last token of a row is not `<emb>`: a vector from elsewhere would be silently wrong.
+    Raises ModelError if the last token of a row is not the one whose state is wanted: a vector from elsewhere would be silently wrong.
     """
+    end = inputs[0].end
     images = [image for built in inputs for image in built.images]
     videos = [video for built in inputs for video in built.videos]
     batch = dict(
@@ -122,14 +164,15 @@ def collate(processor: ProcessorMixin, inputs: Sequence[EmbedderInput]) -> dict[
             padding_side="right",
             return_tensors="pt",
             do_resize=False,
+            add_special_tokens=end != EMB,
             **({"video_metadata": [_metadata(video) for video in videos], "do_sample_frames": False} if videos else {}),
         )
     )
     batch["num_images_per_sample"] = torch.tensor([len(built.images) for built in inputs])
     batch["num_videos_per_sample"] = torch.tensor([len(built.videos) for built in inputs])
     last = batch["input_ids"].gather(1, batch["attention_mask"].sum(1, keepdim=True) - 1)
-    if (last != processor.tokenizer.convert_tokens_to_ids(EMB)).any():
-        raise ModelError(f"an input does not end with {EMB}: the tokenizer must know it as one token")
+    if (last != processor.tokenizer.convert_tokens_to_ids(end)).any():
+        raise ModelError(f"an input does not end with {end}: the tokenizer must know it as one token")
     return batch
 
 

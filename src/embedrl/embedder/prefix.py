@@ -7,7 +7,7 @@ its states are handed to every member, and the rest of all members runs as one b
 # G groups in a batch, N members in all, I pictures, P longest prefix, S longest rest, L longest sequence
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 import numpy as np
 import torch
@@ -91,8 +91,8 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
 
 def _own_pictures(built: EmbedderInput) -> int:
     """Return how many pictures are the item's own: they come before any text, and crops after it."""
-    kinds = [part["type"] for part in built.messages[0]["content"]]
-    return kinds[: kinds.index("text")].count("image")
+    own = takewhile(lambda part: part["type"] != "text", built.parts)
+    return sum(part["type"] == "image" for part in own)
 
 
 def _places(count_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ from one dataset. Rows are keys; `resolve` turns a key into an item and its T-Co
 T-CoT dropout and pictures cost no memory.
 """
 
+import dataclasses
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,6 @@ from typing import Any
 import torch
 from datasets import Dataset, DatasetDict
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_model
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
@@ -20,6 +21,7 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from torch import Tensor
 from transformers import PrinterCallback
 
+from embedrl.backbone import is_adapted, restore
 from embedrl.config import METRICS, Metrics
 from embedrl.embedder.embedder import Embedder, pool
 from embedrl.embedder.inputs import EmbedderInput, collate
@@ -61,8 +63,8 @@ class EmbedderModule(InputModule):
         return {**features, "sentence_embedding": pool(self.model, tensors)}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write the weights; the finished model is written by `Embedder.save`."""
-        self.model.save_pretrained(output_path, safe_serialization=safe_serialization)
+        """Write the weights, or the adapter alone; the finished model is written by `Embedder.save`."""
+        self.model.save_pretrained(output_path)
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -71,7 +73,7 @@ class _Trainer(SentenceTransformerTrainer):
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         module = self.model[0]
         assert isinstance(module, EmbedderModule)
-        load_model(module.model, Path(checkpoint_path) / "model.safetensors")
+        restore(module.model, Path(checkpoint_path))
 
 
 class InOrder(DefaultBatchSampler):
@@ -98,6 +100,22 @@ def info_nce(model: SentenceTransformer, config: Config) -> CachedMultipleNegati
     )
 
 
+def known_options() -> set[str]:
+    """Return the names that `trainer` may hold."""
+    return {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments)}
+
+
+def in_one_list(rows: Mapping[str, Sequence[tuple[str, str]]], batch_size: int, seed: int) -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Lay the batches of all data sets out in one list, shuffled whole.
+
+    Processes take turns with their shares of it, so that together they hold a batch of one data set.
+    """
+    batches = [pairs[start : start + batch_size] for pairs in rows.values() for start in range(0, len(pairs) - batch_size + 1, batch_size)]
+    if len(rows) > 1:
+        random.Random(f"batches:{seed}").shuffle(batches)
+    return {"pairs": [pair for batch in batches for pair in batch]}
+
+
 def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
     """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
     model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
@@ -113,10 +131,12 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         **config.trainer,
     }
     arguments = SentenceTransformerTrainingArguments(output_dir=str(config.out / "checkpoints"), **options)
+    if arguments.world_size > 1:
+        rows = in_one_list(rows, arguments.per_device_train_batch_size * arguments.world_size, arguments.seed)
     data = DatasetDict(
         {name: Dataset.from_dict({"query": [q for q, _ in pairs], "target": [t for _, t in pairs]}) for name, pairs in rows.items()}
     )
-    steps = sum(len(pairs) // arguments.per_device_train_batch_size for pairs in rows.values())
+    steps = sum(len(pairs) // (arguments.per_device_train_batch_size * arguments.world_size) for pairs in rows.values())
     with progress(steps, "embedder") as bar:
         trainer = _Trainer(
             model=model,
@@ -127,5 +147,10 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
-    embedder.save(config.out / "model")
+        if trainer.is_world_process_zero():
+            if is_adapted(embedder.model):
+                embedder.model.save_pretrained(config.out / "adapter")
+                embedder.save_settings(config.out / "adapter")
+            embedder.save(config.out / "model")
+        trainer.accelerator.wait_for_everyone()
     return config.out / "model"

@@ -50,6 +50,7 @@ class ExactVectors:
         *,
         modality: Collection[Modality] | None = None,
         exclude_keys: Collection[str] = (),
+        only_keys: Collection[str] | None = None,
         min_score: float | None = None,
     ) -> list[Neighbour]:
         """Return the `top` items with the highest cosine, ties by key."""
@@ -57,6 +58,8 @@ class ExactVectors:
         keep = np.ones(len(self.keys), dtype=bool)
         if modality is not None:
             keep &= np.isin(self._modalities, list(modality))
+        if only_keys is not None:
+            keep &= np.isin(np.arange(len(self.keys)), [self._position[key] for key in only_keys if key in self._position])
         if min_score is not None:
             keep &= np.round(scores, TIE_DECIMALS) >= min_score
         keep[[self._position[key] for key in exclude_keys if key in self._position]] = False

@@ -14,9 +14,8 @@ from typing import TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import BTree, IvfFlat
-from lancedb.query import LanceVectorQueryBuilder
-from pydantic import BaseModel, ConfigDict
+from lancedb.index import FTS, BTree, IvfFlat
+from lancedb.query import BooleanQuery, FullTextOperator, LanceVectorQueryBuilder, MatchQuery, Occur
 
 from embedrl.data.records import WriterLock
 from embedrl.data.roles import Embeds
@@ -32,6 +31,7 @@ from embedrl.index.approximate import (
 )
 from embedrl.index.exact import ExactVectors, Neighbour, ranked
 from embedrl.index.row import MODALITIES, PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
+from embedrl.index.stats import IndexStats
 
 INDEX_NAME = ".embedrl-index"
 SCHEMA_VERSION = 1
@@ -39,29 +39,10 @@ _TABLE = "items"
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
 _SCALAR_INDEX_FROM = 5_000
+_WORDS_OF = {"name": "simple", "text": "icu", "answer": "icu"}
+"""Columns whose words can be asked for, and what cuts them: any character but a letter or digit, or the rules of the script."""
 
 T = TypeVar("T")
-
-
-class IndexStats(BaseModel):
-    """What an index holds, and how it is searched."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    num_places: int
-    """Files and pages."""
-    num_items: int
-    """Different contents."""
-    modalities: dict[str, int]
-    """Number of places of each modality."""
-    num_without_tcot: int
-    embedder: str
-    dim: int
-    search: str
-    """`exact` or `approximate`."""
-    recall: float
-    """Measured recall@10 of the approximate index against exact search (the worse of both kinds of vectors); 1 if exact."""
-    size_bytes: int
 
 
 class Index:
@@ -100,15 +81,20 @@ class Index:
         """Length of a vector."""
         return self._identity()[1]
 
+    @property
+    def version(self) -> int:
+        """Grows with every write, of this or another process; 0 while there is nothing."""
+        return self._read(lambda table: table.version) if self._is_there() else 0
+
     def __len__(self) -> int:
         return self._read(lambda table: table.count_rows()) if self._is_there() else 0
 
     # ---- reading
 
-    def places(self) -> Iterator[Place]:
-        """Yield every place, in no order."""
+    def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
+        """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
         if self._is_there():
-            for batch in self._scan(PLACE_COLUMNS):
+            for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):
                 yield from map(read_place, batch.to_pylist())
 
     def rows(self, keys: Collection[str]) -> list[Row]:
@@ -138,6 +124,14 @@ class Index:
         """Return the JPEG of an item's small picture; empty for a text. Raises ConfigError for an unknown key."""
         return self.rows([self.find(key)])[0].thumbnail
 
+    def vectors(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
+        """Return the vectors of those of these items that are there, float32 (dim,) each, by key."""
+        if not keys:
+            return {}
+        column, condition = VECTOR_COLUMNS[vectors], f"key IN ({_quoted(keys)})"
+        found = self._read(lambda table: table.search().where(condition).select(["key", column]).limit(2**31 - 1).to_arrow())
+        return dict(zip(found["key"].to_pylist(), _matrix(found[column].combine_chunks(), self.dim), strict=True))
+
     def locate(self, path: Path) -> Path:
         """Return where the file of a place or Hit lies now."""
         return self.base / path
@@ -150,16 +144,25 @@ class Index:
         *,
         modality: Collection[Modality] | None = None,
         exclude_keys: Collection[str] = (),
+        only_keys: Collection[str] | None = None,
         min_score: float | None = None,
     ) -> list[Neighbour]:
-        """Return the `top` items with the highest cosine to a unit vector, ties by key."""
+        """Return the `top` items with the highest cosine to a unit vector, ties by key. A search among `only_keys` is exact."""
         if vector.shape != (self.dim,):
             raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
         vector = np.asarray(vector, dtype=np.float32)
         approximate = load_approximate(self.directory).get(vectors) if len(self) >= self.exact_below else None
         if approximate is None or not approximate.good:
             exact = self._in_memory(vectors)
-            return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, min_score=min_score)
+            return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
+        if only_keys is not None:
+            best = {}
+            for batch in self._scan(["key", "modality", VECTOR_COLUMNS[vectors]]):
+                matrix = _matrix(batch[VECTOR_COLUMNS[vectors]], self.dim)
+                part = ExactVectors(batch["key"].to_pylist(), batch["modality"].to_pylist(), matrix)
+                near = part.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
+                best |= {neighbour.key: neighbour.score for neighbour in near}
+            return ranked(list(best), np.array(list(best.values())), top)
         excluded, limit = set(exclude_keys), top + len(exclude_keys)
         while True:
             found = self._probe(vector, vectors, limit, approximate.num_probes, modality)
@@ -224,6 +227,7 @@ class Index:
         if not self._is_there():
             return
         table, num_rows = self._opened(), len(self)
+        self._index_words(table)
         if num_rows >= _SCALAR_INDEX_FROM:
             indexed = {name for config in table.list_indices() for name in config.columns}
             for column in sorted({"id", "key"} - indexed):
@@ -273,7 +277,7 @@ class Index:
 
     def _in_memory(self, vectors: Vectors) -> ExactVectors:
         with self._loading:
-            version = self._read(lambda table: table.version)
+            version = self.version
             if vectors not in self._exact or self._exact[vectors][0] != version:
                 first: dict[str, Modality] = {}
                 parts = [np.empty((0, self.dim), dtype=np.float32)]
@@ -286,6 +290,14 @@ class Index:
                     parts.append(_matrix(batch[VECTOR_COLUMNS[vectors]], self.dim)[new])
                 self._exact[vectors] = (version, ExactVectors(list(first), list(first.values()), np.concatenate(parts)))
             return self._exact[vectors][1]
+
+    def _with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
+        def anywhere(word: str) -> BooleanQuery:
+            return BooleanQuery([(Occur.SHOULD, MatchQuery(word, column, operator=FullTextOperator.AND)) for column in _WORDS_OF])
+
+        wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
+        columns = [*PLACE_COLUMNS, "_score"]
+        return self._read(lambda table: table.search(wanted, query_type="fts").limit(2**31 - 1).select(columns).to_arrow()).to_batches()
 
     def _scan(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         reader = self._read(lambda table: table.search().select(columns).limit(2**31 - 1).to_batches())
@@ -331,7 +343,14 @@ class Index:
     def _create(self) -> lancedb.table.Table:
         assert self._wanted is not None, "only an index that was opened with an Embedder can be new"
         self._table = self._database().create_table(_TABLE, schema=_schema(*self._wanted), exist_ok=True)
+        self._index_words(self._table)
         return self._table
+
+    def _index_words(self, table: lancedb.table.Table) -> None:
+        indexed = {name for config in table.list_indices() for name in config.columns}
+        for column in _WORDS_OF.keys() - indexed:
+            tokens = FTS(base_tokenizer=_WORDS_OF[column], stem=False, remove_stop_words=False, ascii_folding=False, max_token_length=None)
+            table.create_index(column, config=tokens)
 
     def _identity(self) -> tuple[str, int]:
         if self._table is None and not self._is_there():

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from embedrl.data.evidence import Verification
@@ -15,9 +17,14 @@ from embedrl.errors import ConfigError, ModelError
 from embedrl.index.exact import Neighbour
 from embedrl.index.index import Index
 from embedrl.index.row import MODALITIES, Modality, Row, Vectors, shown
+from embedrl.index.where import Where, matching_keys
 from embedrl.media.content import Content, Text, Video
 
 EXCERPT_CHARS = 300
+NUM_SORTED = 1_000
+"""Sorting otherwise than by score takes so many of the best."""
+
+Sort = Literal["score", "newest", "oldest", "name"]
 
 
 class _Result(BaseModel):
@@ -35,6 +42,8 @@ class Hit(_Result):
     other_paths: tuple[Path, ...] = ()
     """Where the same content lies as well."""
     modality: Modality
+    modified_s: float
+    """When the file was changed, seconds since 1970."""
     page: int | None = None
     """1-based page number of a document."""
     start_s: float | None = None
@@ -92,9 +101,12 @@ def search(
     instruction: str | None = None,
     think: bool = True,
     top: int = 10,
+    skip: int = 0,
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
+    where: Where | None = None,
+    sort: Sort = "score",
 ) -> SearchResult:
     """Find the items that fit a query best, ties by key.
 
@@ -102,16 +114,9 @@ def search(
     With `think`, the query's T-CoT is written first and items are compared with theirs; without, plain vectors are compared.
     Raises ConfigError for wrong options, MediaError for a query file that cannot be read.
     """
-    _check(top, min_score, modality)
-    if think and reasoner is None:
-        raise ConfigError("think=True needs a Reasoner that writes the query's T-CoT: give one, or set think=False")
-    if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
-        raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.name!r}: use the same")
-    if instruction is None:
-        instruction = query_instruction(content, modality[0] if modality and len(modality) == 1 else "image")
-    if all(isinstance(part, Text) and not part.text.strip() for part in content):
-        raise ConfigError("the query is empty: give some text, a picture, a video or a page")
-    item = Item(content=content, instruction=instruction, role=query_role(content, modality))
+    check_options(top, min_score, modality)
+    check_models(index, embedder, reasoner, think=think)
+    item = query_item(content, modality, instruction)
     started = time.perf_counter()
     outcome = reasoner.reason([item])[0] if think and reasoner is not None else None
     reasoned = time.perf_counter()
@@ -120,11 +125,74 @@ def search(
     if vectors.shape != (1, index.dim):
         raise ModelError(f"the Embedder {embedder.name!r} returned shape {vectors.shape} for one item, not (1, {index.dim})")
     embedded = time.perf_counter()
-    found = index.nearest(vectors[0], _kind(think), top, modality=modality, exclude_keys=exclude_keys, min_score=min_score)
-    hits = _hits(index, found)
+    hits = find(
+        index,
+        vectors[0],
+        think=think,
+        top=top,
+        skip=skip,
+        min_score=min_score,
+        modality=modality,
+        exclude_keys=exclude_keys,
+        where=where,
+        sort=sort,
+    )
     timings = Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded)
     failure = outcome.reason if isinstance(outcome, ParseFailure) else None
     return SearchResult(hits=hits, query_tcot=tcot, query_tcot_failure=failure, timings=timings)
+
+
+def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, *, think: bool) -> None:
+    """Raise ConfigError if these models cannot search this index."""
+    if think and reasoner is None:
+        raise ConfigError("think=True needs a Reasoner that writes the query's T-CoT: give one, or set think=False")
+    if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
+        raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.name!r}: use the same")
+
+
+def query_item(content: Content, modality: Sequence[Modality] | None = None, instruction: str | None = None) -> Item:
+    """Make the Item of a query, with the standard instruction if none is given. Raises ConfigError for an empty query."""
+    if all(isinstance(part, Text) and not part.text.strip() for part in content):
+        raise ConfigError("the query is empty: give some text, a picture, a video or a page")
+    if instruction is None:
+        instruction = query_instruction(content, modality[0] if modality and len(modality) == 1 else "image")
+    return Item(content=content, instruction=instruction, role=query_role(content, modality))
+
+
+def find(
+    index: Index,
+    vector: np.ndarray,
+    *,
+    think: bool,
+    top: int,
+    skip: int = 0,
+    min_score: float | None = None,
+    modality: Sequence[Modality] | None = None,
+    exclude_keys: Collection[str] = (),
+    where: Where | None = None,
+    sort: Sort = "score",
+) -> tuple[Hit, ...]:
+    """Return the items nearest to a query's vector, from the `skip`-th on: with `think`, compared by their T-CoT vectors.
+
+    Best first, or the best `NUM_SORTED` in another order.
+    """
+    check_options(top, min_score, modality)
+    near = index.nearest(
+        vector,
+        _kind(think),
+        skip + top if sort == "score" else NUM_SORTED,
+        modality=modality,
+        exclude_keys=exclude_keys,
+        only_keys=matching_keys(index, where),
+        min_score=min_score,
+    )
+    return hits(index, near[skip:]) if sort == "score" else _sorted(hits(index, near), sort)[skip : skip + top]
+
+
+def _sorted(found: Sequence[Hit], sort: Sort) -> tuple[Hit, ...]:
+    if sort == "name":
+        return tuple(sorted(found, key=lambda hit: (shown(hit.path).casefold(), hit.page or 0)))
+    return tuple(sorted(found, key=lambda hit: hit.modified_s, reverse=sort == "newest"))
 
 
 def similar(
@@ -136,23 +204,24 @@ def similar(
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
+    where: Where | None = None,
 ) -> SearchResult:
     """Find the neighbours of an item that is in the index, by its stored vector; `key` may be cut to 6 or more digits."""
-    _check(top, min_score, modality)
     started = time.perf_counter()
     key = index.find(key)
     row = index.rows([key])[0]
     vector = row.tcot if think else row.plain
-    found = index.nearest(vector, _kind(think), top, modality=modality, exclude_keys={key, *exclude_keys}, min_score=min_score)
-    hits = _hits(index, found)
-    return SearchResult(hits=hits, query_tcot=_tcot(row) if think else None, timings=Timings(search_s=time.perf_counter() - started))
+    excluded = {key, *exclude_keys}
+    near = find(index, vector, think=think, top=top, min_score=min_score, modality=modality, exclude_keys=excluded, where=where)
+    return SearchResult(hits=near, query_tcot=_tcot(row) if think else None, timings=Timings(search_s=time.perf_counter() - started))
 
 
 def _kind(think: bool) -> Vectors:
     return "tcot" if think else "plain"
 
 
-def _check(top: int, min_score: float | None, modality: Sequence[Modality] | None) -> None:
+def check_options(top: int, min_score: float | None, modality: Sequence[Modality] | None) -> None:
+    """Raise ConfigError for options that no search can have."""
     if top < 1:
         raise ConfigError(f"top={top}: give at least 1")
     if min_score is not None and not -1 <= min_score <= 1:
@@ -161,15 +230,16 @@ def _check(top: int, min_score: float | None, modality: Sequence[Modality] | Non
         raise ConfigError(f"modality={list(modality)!r}: choose one or more of {', '.join(MODALITIES)}, or None for all")
 
 
-def _hits(index: Index, found: Sequence[Neighbour]) -> tuple[Hit, ...]:
+def hits(index: Index, found: Sequence[Neighbour]) -> tuple[Hit, ...]:
     """Look up what was found; an item that another process removed in the meantime is left out."""
     places: dict[str, list[Row]] = {}
     for row in index.rows([neighbour.key for neighbour in found]):
         places.setdefault(row.place.key, []).append(row)
-    return tuple(_hit(neighbour.score, places[neighbour.key]) for neighbour in found if neighbour.key in places)
+    return tuple(hit_of(neighbour.score, places[neighbour.key]) for neighbour in found if neighbour.key in places)
 
 
-def _hit(score: float, rows: Sequence[Row]) -> Hit:
+def hit_of(score: float, rows: Sequence[Row]) -> Hit:
+    """Make the Hit of an item from its rows, of which the first is shown."""
     row = rows[0]
     tcot = _tcot(row)
     frames = row.frame_times_s
@@ -180,6 +250,7 @@ def _hit(score: float, rows: Sequence[Row]) -> Hit:
         path=row.place.path,
         other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
         modality=row.modality,
+        modified_s=row.place.stamp.mtime_ns / 1e9,
         page=row.place.page,
         start_s=row.start_s,
         end_s=row.end_s,

@@ -4,24 +4,23 @@ Each stage keeps its result in the run folder and is skipped when it is there, s
 """
 
 import shutil
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, Qwen3VLModel
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
 from embedrl.backbone import batch_vision_attention, load
 from embedrl.config import Metrics, load_recipe, write_run_config
 from embedrl.data.mixed_pairs import MixedPairs
-from embedrl.embedder import train as embedder_train
-from embedrl.embedder.embedder import Embedder
-from embedrl.embedder.inputs import EmbedderInput
+from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.embedder.run import Rows, run_recipe
 from embedrl.log import info
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SFTExamples
 from embedrl.nano.models import nano_config
-from embedrl.nano.recipes import EmbedderRecipe, ReasonerRecipe
+from embedrl.nano.recipes import ReasonerRecipe
 from embedrl.nano.tokenizer import SPECIAL, build_processor
 from embedrl.nano.vision import directions, train_vision
 from embedrl.reasoner import train as reasoner_train
@@ -36,7 +35,9 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
     """Train the nano Reasoner before RL. Returns its folder."""
     torch.manual_seed(recipe.seed)
     write_run_config(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")})
-    model, processor = _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from)[:2]
+    model, processor = (
+        _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from, device="cpu")[:2]
+    )
     model.model.visual.requires_grad_(False)
     arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
     examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_answers=recipe.num_answers)
@@ -70,25 +71,23 @@ def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
 
 
 def build_embedder(recipe: EmbedderRecipe) -> Path:
-    """Train the nano Embedder. Returns its folder."""
-    torch.manual_seed(recipe.seed)
-    write_run_config(recipe.out, recipe)
-    model, processor, _ = load(Qwen3VLModel, recipe.start_from)
-    model.visual.requires_grad_(not recipe.freeze_vision)
-    embedder = Embedder(model, processor, EMBEDDER_BUDGET, "embedder")
-    size = {"seed": recipe.seed, "num_batches": recipe.num_batches, "batch_size": recipe.batch_size}
-    rows = EmbedderRows(**size) if recipe.pairs is None else MixedPairs(recipe.pairs, **size)
+    """Train an Embedder on files of pairs or on the generated world. Returns its folder."""
+    return run_recipe(recipe, embedder_rows(recipe), embedder_budget(recipe))
 
-    @lru_cache(maxsize=4 * recipe.batch_size)
-    def resolve(key: str) -> EmbedderInput:
-        item, tcot, show_media = rows.resolve(key)
-        return embedder.build(item, tcot, show_media=show_media)
 
-    arguments = {"per_device_train_batch_size": recipe.batch_size, "num_train_epochs": 1, "seed": recipe.seed, **recipe.trainer}
-    config = embedder_train.Config(
-        out=recipe.out, temperature=recipe.temperature, mini_batch_size=recipe.mini_batch_size, trainer=arguments
-    )
-    return embedder_train.train(embedder, rows.datasets(), resolve, config)
+def embedder_rows(recipe: EmbedderRecipe) -> Rows:
+    """Return what a recipe is trained on. Raises ConfigError for files of pairs that cannot be used."""
+    if recipe.pairs is not None:
+        size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
+        return MixedPairs(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
+    assert recipe.num_batches is not None, "the recipe checks it"
+    return EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size)
+
+
+def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
+    """Return what the Embedder of a recipe gets to see."""
+    presets = {"nano": EMBEDDER_BUDGET, "paper": PAPER_BUDGET}
+    return presets[recipe.budget] if isinstance(recipe.budget, str) else recipe.budget
 
 
 def main() -> None:

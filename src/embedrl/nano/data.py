@@ -86,7 +86,7 @@ def _judge_example(rng: random.Random) -> SFTExample:
 class EmbedderRows:
     """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
 
-    No two rows of a batch mean the same. Each pair has no T-CoTs (25 %), true ones (30 %), or the annotator's (45 %);
+    No two rows of a batch mean the same. Each pair has no T-CoTs (25 %), true ones (45 %), or the annotator's (30 %);
     with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.
     """
 
@@ -122,7 +122,7 @@ class EmbedderRows:
         rng = random.Random(f"embedder:{key}")
         if mode < 0.25:
             return chosen.item, None, True
-        return chosen.item, chosen.truth if mode < 0.55 else chosen.annotated(rng), rng.random() >= 0.15
+        return chosen.item, chosen.truth if mode < 0.7 else chosen.annotated(rng), rng.random() >= 0.15
 
 
 @lru_cache(maxsize=256)

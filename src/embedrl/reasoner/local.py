@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import PIL.Image
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import SETTINGS, load, save_bf16, token_side
+from embedrl.backbone import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.data.roles import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 
 
@@ -50,16 +51,38 @@ class LocalReasoner:
         self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, temperature: float = 0.0) -> "LocalReasoner":
-        """Load a local folder (safetensors only). Raises ModelError if it is not a model that this code knows."""
-        model, processor, name = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype)
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        attention: str = "sdpa",
+        temperature: float = 0.0,
+    ) -> "LocalReasoner":
+        """Load a local folder (safetensors only): ours, Qwen3-VL's, or a LoRA adapter of one of them.
+
+        Raises ModelError if it is not a model that this code knows.
+        """
+        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention)
+        return cls.on(*loaded, folder, temperature=temperature)
+
+    @classmethod
+    def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path, *, temperature: float = 0.0) -> "LocalReasoner":
+        """Take weights that are loaded already, with the settings of a folder."""
         path = folder / SETTINGS
         settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
         return cls(model, processor, settings, name, temperature=temperature)
 
     def save(self, folder: Path) -> None:
-        """Write weights (bf16), processor and settings."""
-        save_bf16(self.model, self.processor, folder)
+        """Write weights (bf16, an adapter merged), processor and settings."""
+        self.model = merge(self.model)
+        save_bf16(self.model, folder)
+        self.save_settings(folder)
+
+    def save_settings(self, folder: Path) -> None:
+        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        self.processor.save_pretrained(folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
 
     @property
@@ -72,31 +95,40 @@ class LocalReasoner:
         prompts = [tcot_prompt(item, self.settings.prompts, self.settings.budget, self.factor) for item in items]
         return [parse(text) for text in self.write(prompts)]
 
-    def write(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Answer prompts, in order; prompts of similar length share a batch."""
+    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
+        """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.
+
+        A picture that is no grid of whole visual tokens within the budget is scaled to one.
+        """
+        prompts = [Prompt(prompt.messages, tuple(map(self._fitted, prompt.images))) for prompt in prompts]
+        limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
+        heat = self.temperature if temperature is None else temperature
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
         texts = [""] * len(prompts)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            for row, text in zip(rows, self._generate([prompts[row] for row in rows]), strict=True):
+            for row, text in zip(rows, self._generate([prompts[row] for row in rows], limit, heat), strict=True):
                 texts[row] = text
         return texts
+
+    def _fitted(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        seen = self.settings.budget.image
+        fits = not (image.width % self.factor or image.height % self.factor) and image.width * image.height <= seen.max_pixels
+        return image if fits else fit(image, seen, self.factor)
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text as this model writes it."""
         return len(self.processor.tokenizer(text)["input_ids"])
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[Prompt]) -> list[str]:
+    def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float) -> list[str]:
         batch = self._collate(prompts)
         tokenizer = self.processor.tokenizer
-        sampling = (
-            {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0} if self.temperature else {"do_sample": False}
-        )
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
         ids = self.model.generate(
             **batch,
             **sampling,
-            max_new_tokens=self.settings.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             suppress_tokens=forbidden_tokens(self.processor),
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -142,9 +174,9 @@ class LocalReasoner:
 
 
 def forbidden_tokens(processor: ProcessorMixin) -> list[int]:
-    """Return the ids that must never be sampled: every added special token but the end of turn."""
+    """Return the ids that must never be sampled: every added special token but the end of turn, and `<emb>`."""
     tokenizer = processor.tokenizer
-    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special or token.content == EMB}
     return sorted(special - {tokenizer.eos_token_id})
 
 

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embedrl.config import Lora
+
 
 class RewardConfig(BaseModel):
     """How the three rewards are computed and weighted."""
@@ -49,6 +51,8 @@ class Config(BaseModel):
     """A preset, or every setting by name."""
     trainable: tuple[str, ...] = ()
     """Only weights whose name holds one of these are trained ("norm", "layers.3"); all, if none is given."""
+    lora: Lora | None = None
+    """Train an adapter in place of the weights; it is saved in `adapter/`, and merged in `model/`."""
     control_every: int = 20
     """Every so many steps, also score with T-CoTs dropped, and shuffled between items; 0 never."""
     trainer: dict[str, Any] = Field(default_factory=dict)
@@ -69,6 +73,9 @@ class Recipe(Config):
     """The frozen Embedder that rewards it."""
     judge: str | None = "nano-sft"
     """The Reasoner that judges for the process reward; None: no judge, for `rewards.process_weight = 0`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the trained Reasoner's weights; an adapter is always float32."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     show_evidence: bool = True
     """The Embedder sees the crops and key frames that evidence points at, and not only its words."""
     pairs: Path | None = None

@@ -6,11 +6,10 @@ resumed run sees exactly what it missed.
 """
 
 import copy
+import dataclasses
 import math
 import random
-import warnings
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
-from embedrl.backbone import batch_vision_attention
+from embedrl.backbone import batch_vision_attention, is_adapted, lora_config, merge
 from embedrl.config import METRICS, Metrics
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
@@ -27,7 +26,7 @@ from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Config
 from embedrl.rl.rollouts import Scorer
-from embedrl.training import Report, last_checkpoint
+from embedrl.training import Report, last_checkpoint, old_names
 
 
 def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:
@@ -46,33 +45,32 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             f"generation_batch_size={rollouts}: must hold both sides of whole families, "
             f"2 x family_size={config.family_size} x num_generations={group_size} rollouts each"
         )
+    if config.lora is not None and config.trainable:
+        raise ConfigError(f"trainable={list(config.trainable)}: an adapter is trained (lora); leave one of the two out")
     for name, weight in reasoner.model.named_parameters():
         weight.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
     if not any(weight.requires_grad for weight in reasoner.model.parameters()):
         raise ConfigError(f"trainable={list(config.trainable)}: no weight has such a name; see the model's named_parameters()")
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
-    with progress(arguments.max_steps, "reasoner") as bar, _old_names():
+    with progress(arguments.max_steps, "reasoner") as bar, old_names():
         trainer = GRPOTrainer(
             model=reasoner.model,
             args=arguments,
             reward_funcs=[scorer.reward],
             train_dataset=prompts(reasoner, pairs, chosen),
             processing_class=accept_mixed_rows(reasoner.processor),
+            peft_config=None if config.lora is None else lora_config(reasoner.model, config.lora),
             callbacks=[Report(Metrics(config.out / METRICS), bar, "rl", shown=("reward", "reward/positive", "kl"))],
         )
         trainer.remove_callback(PrinterCallback)
         if isinstance(trainer.ref_model, PreTrainedModel):
             batch_vision_attention(trainer.ref_model)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
-    reasoner.model.eval()
-
-
-@contextmanager
-def _old_names() -> Generator[None]:
-    """Keep quiet about a setting that TRL still calls by its old name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
-        yield
+        reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
+        if is_adapted(reasoner.model) and trainer.is_world_process_zero():
+            reasoner.model.save_pretrained(config.out / "adapter")
+            reasoner.save_settings(config.out / "adapter")
+    reasoner.model = merge(reasoner.model).eval()
 
 
 def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
@@ -86,15 +84,26 @@ def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
         "logging_steps": 1,
         "seed": config.seed,
         "beta": 0.01,
-        "generation_kwargs": {"suppress_tokens": forbidden_tokens(processor)},
+        "generation_kwargs": _never_sampled(processor, vllm=config.trainer.get("use_vllm", False)),
         **config.trainer,
         "shuffle_dataset": False,  # the order is laid out by `order`
     }
     try:
-        with _old_names():
+        with old_names():
             return GRPOConfig(output_dir=str(config.out / "checkpoints"), **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
+
+
+def known_options() -> set[str]:
+    """Return the names that `trainer` may hold."""
+    return {field.name for field in dataclasses.fields(GRPOConfig)}
+
+
+def _never_sampled(processor: ProcessorMixin, *, vllm: bool) -> dict[str, Any]:
+    """Forbid special tokens: transformers and vLLM are told in different words."""
+    forbidden = forbidden_tokens(processor)
+    return {"logit_bias": dict.fromkeys(forbidden, -100.0)} if vllm else {"suppress_tokens": forbidden}
 
 
 def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batches: int, seed: int) -> list[int]:

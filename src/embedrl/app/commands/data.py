@@ -37,7 +37,7 @@ def annotate_pairs(
     source: Annotated[str, typer.Argument(help="The format: lines, folder, mmeb, llava-hound-caption, vidore, visrag, embed-rl, ...")],
     path: Annotated[Path, typer.Argument(help="The data file or folder.")],
     out: Annotated[Path, typer.Option(help="Where T-CoTs are kept; a second run does what is missing.")],
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: ReasonerName = "nano",
     media_root: Annotated[Path | None, typer.Option(help="The folder that names of media are relative to.")] = None,
     task: Annotated[str | None, typer.Option(help="What the pairs are called, if not as the data says.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about at once.")] = 16,

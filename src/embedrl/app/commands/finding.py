@@ -1,13 +1,28 @@
 """Commands that make a folder searchable, and search it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from embedrl import log
-from embedrl.app.arguments import modalities, need_folder, query_content
-from embedrl.app.commands.options import AsJson, EmbedderName, IndexFolder, MinScore, Modalities, ReasonerName, Think, Top, commands
+from embedrl.app.arguments import modalities, need_folder, query_content, weights, where
+from embedrl.app.commands.options import (
+    AsJson,
+    EmbedderName,
+    IndexFolder,
+    MinScore,
+    Modalities,
+    ReasonerName,
+    Since,
+    Skip,
+    Think,
+    Top,
+    Under,
+    Until,
+    Words,
+    commands,
+)
 
 app = commands()
 
@@ -15,7 +30,7 @@ app = commands()
 @app.command("index")
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
@@ -28,11 +43,11 @@ def index_folder(
     """
     need_folder(folder)
     from embedrl.app.listing import failure_line
-    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.app.models import load_both
     from embedrl.index.index import Index
     from embedrl.index.ingest import ingest
 
-    embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
+    reasons, embeds = load_both(reasoner if think else None, embedder)
     opened = Index.open(folder, embedder=embeds)
     with log.progress(None, "index") as bar:
         found = ingest(folder, opened, reasons, embeds, think=think, batch_size=batch_size, on_progress=bar.reach)
@@ -55,50 +70,89 @@ def search_index(
     image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
     video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
     index: IndexFolder = Path(),
-    reasoner: ReasonerName = "nano-sft",
+    reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
     top: Top = 10,
+    skip: Skip = 0,
+    sort: Annotated[
+        Literal["score", "newest", "oldest", "name"], typer.Option(help="In which order; other than score, the best 1,000.")
+    ] = "score",
     min_score: MinScore = None,
     modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an indexed folder with words, a picture or a video, and show why something was found.
 
     \b
-    Example: embedrl search "a small red star" --index library --top 5 --modality image
+    Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
     """
-    content = query_content(text, image, video)
+    content, wanted, kinds = query_content(text, image, video), where(under, since, until, words), modalities(modality)
     from embedrl.app.listing import show
-    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.app.models import load_both
     from embedrl.index.index import Index
     from embedrl.index.search import search
 
     Index.open(index)  # a missing index is said before a model is loaded
-    embeds, reasons = load_embedder(embedder), load_reasoner(reasoner) if think else None
+    reasons, embeds = load_both(reasoner if think else None, embedder)
     opened = Index.open(index, embedder=embeds)
-    found = search(opened, embeds, reasons, content=content, think=think, top=top, min_score=min_score, modality=modalities(modality))
+    found = search(
+        opened,
+        embeds,
+        reasons,
+        content=content,
+        think=think,
+        top=top,
+        skip=skip,
+        sort=sort,
+        min_score=min_score,
+        modality=kinds,
+        where=wanted,
+    )
     show(found, as_json=as_json)
 
 
 @app.command("similar")
 def similar_items(
-    key: Annotated[str, typer.Argument(help="The key of an indexed item, or its first 6 or more digits; search shows keys.")],
+    liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
+    unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="0: the nearest; towards 1: ever more different ones.")] = 0.0,
     index: IndexFolder = Path(),
     think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
     top: Top = 10,
+    skip: Skip = 0,
     min_score: MinScore = None,
     modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend what is most like an item of the index. Needs no model.
+    """Recommend what is like some items of the index and unlike others, and say why. Needs no model.
 
     \b
-    Example: embedrl similar 3fa94c --index library
+    Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
     """
-    from embedrl.app.listing import show
+    wanted, kinds, likes, dislikes = where(under, since, until, words), modalities(modality), weights(liked), weights(unlike or [])
+    from embedrl.app.listing import show_recommended
     from embedrl.index.index import Index
-    from embedrl.index.search import similar
+    from embedrl.index.recommend import recommend
 
-    found = similar(Index.open(index), key, think=think, top=top, min_score=min_score, modality=modalities(modality))
-    show(found, as_json=as_json)
+    found = recommend(
+        Index.open(index),
+        likes,
+        dislikes,
+        think=think,
+        top=top,
+        skip=skip,
+        diversity=diversity,
+        min_score=min_score,
+        modality=kinds,
+        where=wanted,
+    )
+    show_recommended(found, as_json=as_json)

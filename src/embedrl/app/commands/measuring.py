@@ -41,7 +41,8 @@ def evaluate_on_benchmark(
     """
     if tcots is not None and (reasoner or not think or benchmark.lower() == "world"):
         raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
-    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or ["nano-sft"]) if think and tcots is None else []
+    shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
+    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
     if benchmark.lower() == "world":
         from embedrl.app.evaluating import measure_world
 

@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import typer
 
 ReasonerName = Annotated[
-    str, typer.Option("--reasoner", help="Who writes T-CoTs: nano-sft, a model folder, or a server's URL (http://host:8000/v1#model).")
+    str,
+    typer.Option(
+        "--reasoner", help="Who writes T-CoTs: nano, nano-sft (before RL), a model folder, or a server's URL (http://host:8000/v1#model)."
+    ),
 ]
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
@@ -16,11 +19,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
 MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
+Under = Annotated[Path | None, typer.Option(help="Find only what lies in this folder of the index, or fits a pattern (*.pdf).")]
+Since = Annotated[str | None, typer.Option(help="Find only files changed at this date or time (ISO, UTC) or later.")]
+Until = Annotated[str | None, typer.Option(help="Find only files changed up to this date or time (ISO, UTC).")]
+Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
+Skip = Annotated[int, typer.Option(min=0, help="Leave out so many of the first hits: the next page.")]
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark; may be repeated.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "--plan", help="Train nothing: check every path and name, and print tokens, memory, arithmetic and hours."),
+]
+Processes = Annotated[int, typer.Option(min=1, help="For --plan: how many processes, of one device each.")]
+Tflops = Annotated[float, typer.Option(min=0.001, help="For --plan: TFLOP/s that a device achieves, not what its data sheet says.")]
 
 
 def commands(**settings: Any) -> typer.Typer:

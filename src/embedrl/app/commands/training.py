@@ -1,13 +1,16 @@
 """Commands that train, and that look at what training did."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedrl import log
 from embedrl.app.arguments import need_file
-from embedrl.app.commands.options import EmbedderName, Overrides, Recipe, Seed, commands
+from embedrl.app.commands.options import DryRun, EmbedderName, Overrides, Processes, Recipe, Seed, Tflops, commands
+
+if TYPE_CHECKING:
+    from embedrl.app.plan import Plan
 
 app = commands()
 train_app = commands(help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1")
@@ -34,7 +37,9 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
 
 
 @train_app.command("embedder")
-def train_embedder(recipe: Recipe, overrides: Overrides = None) -> None:
+def train_embedder(
+    recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
+) -> None:
     """Train the Embedder contrastively on items and their T-CoTs; a killed run goes on where it stopped.
 
     \b
@@ -42,16 +47,23 @@ def train_embedder(recipe: Recipe, overrides: Overrides = None) -> None:
     """
     need_file(recipe, "recipe")
     from embedrl.config import load_recipe
-    from embedrl.nano.recipes import EmbedderRecipe
+    from embedrl.embedder.recipe import EmbedderRecipe
 
     wanted = load_recipe(recipe, overrides or [], EmbedderRecipe)
+    if dry_run:
+        from embedrl.app.plan import plan_embedder
+
+        _show_plan(plan_embedder(wanted, num_processes=processes, tflops=tflops))
+        return
     from embedrl.nano.build import build_embedder
 
     log.result(str(build_embedder(wanted)))
 
 
 @train_app.command("reasoner")
-def train_reasoner(recipe: Recipe, overrides: Overrides = None) -> None:
+def train_reasoner(
+    recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
+) -> None:
     """Train the Reasoner with EG-RL, rewarded by the frozen Embedder; a killed run goes on where it stopped.
 
     \b
@@ -62,9 +74,20 @@ def train_reasoner(recipe: Recipe, overrides: Overrides = None) -> None:
     from embedrl.rl.config import Recipe
 
     wanted = load_recipe(recipe, overrides or [], Recipe)
+    if dry_run:
+        from embedrl.app.plan import plan_reasoner
+
+        _show_plan(plan_reasoner(wanted, num_processes=processes, tflops=tflops))
+        return
     from embedrl.app import train_reasoner as rl
 
     log.result(str(rl.train_reasoner(wanted)))
+
+
+def _show_plan(plan: "Plan") -> None:
+    log.table("Plan", ["what", "how much"], plan.rows)
+    for assumption in plan.assumptions:
+        log.info(f"assumed: {assumption}")
 
 
 @bench_app.command("reward-fidelity")
@@ -142,7 +165,7 @@ def bench_controls(
 
 @app.command("compare")
 def compare_reasoners(
-    after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")],
+    after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
     before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),

@@ -1,0 +1,70 @@
+"""The command that serves an indexed folder over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedrl.app.arguments import need_folder
+from embedrl.app.commands.options import EmbedderName, IndexFolder, ReasonerName, Think, commands
+
+app = commands()
+
+
+@app.command("serve")
+def serve_index(
+    index: IndexFolder = Path(),
+    reasoner: ReasonerName = "nano",
+    embedder: EmbedderName = "nano",
+    think: Think = True,
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="EMBEDRL_TOKEN", help="What clients must know.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the folder, and index what changes in it.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name by which clients reach this server; may be repeated.")] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="Another folder with files of the index; may be repeated.")] = None,
+    after_index: Annotated[Path | None, typer.Option(help="A second index of the same files, made by --after-reasoner.")] = None,
+    after_reasoner: Annotated[str | None, typer.Option(help="The Reasoner after RL, to be compared with --reasoner.")] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests that may wait for the models at once.")] = 64,
+) -> None:
+    """Serve an indexed folder: a page to search it, an API, and endpoints in OpenAI's shapes.
+
+    \b
+    Example: embedrl serve --index library --watch
+    """
+    need_folder(index)
+    from pydantic import ValidationError
+
+    from embedrl.app.models import load_embedder, load_reasoner
+    from embedrl.app.serving.server import make_service, serve
+    from embedrl.app.serving.settings import MIB, Settings
+    from embedrl.errors import ConfigError
+
+    if (after_index is None) != (after_reasoner is None):
+        raise ConfigError("--after-index and --after-reasoner: give both, or neither")
+    try:
+        settings = Settings(
+            host=host,
+            port=port,
+            token=token,
+            allow_hosts=tuple(allow_host or ()),
+            watch=watch,
+            max_upload_bytes=max_upload_mb * MIB,
+            max_in_flight=max_in_flight,
+        )
+    except ValidationError as error:
+        raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+    embeds = load_embedder(embedder)
+    first = (index, _label(reasoner), load_reasoner(reasoner) if think else None)
+    indexes = {"main": first}
+    if after_index is not None and after_reasoner is not None:
+        indexes = {"before": first, "after": (after_index, _label(after_reasoner), load_reasoner(after_reasoner) if think else None)}
+    serve(make_service(settings, indexes, embeds, _label(embedder), roots=tuple(root or ())))
+
+
+def _label(name: str) -> str:
+    """Return how a model is called to clients: never by a path or an address."""
+    if name.startswith(("http://", "https://")):
+        return name.partition("#")[2] or "remote"
+    return Path(name).name or name

@@ -1,0 +1,269 @@
+"""What the server says about items: Hits with their evidence, piece by piece, and where their pictures are."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embedrl.data.evidence import Verification
+from embedrl.data.tcot import Box, Evidence, TCoT
+from embedrl.index.row import Modality
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class BoxShown(_Answer):
+    """A box of the evidence."""
+
+    box: Box
+    """x1 y1 x2 y2, relative to the picture, 0..1000 if it holds."""
+    verified: bool
+
+
+class KeyFrameShown(_Answer):
+    """A key frame of the evidence."""
+
+    number: int
+    """1-based, among the frames that the Reasoner saw."""
+    time_s: float | None
+    """When it is on screen; null for a frame that does not exist."""
+    verified: bool
+    image: str | None
+    """Where its picture is."""
+
+
+class KeywordShown(_Answer):
+    """A keyword of the evidence."""
+
+    text: str
+    verified: bool
+
+
+class EvidenceShown(_Answer):
+    """What a T-CoT points at, each piece with whether it holds for the medium."""
+
+    boxes: tuple[BoxShown, ...] = ()
+    key_frames: tuple[KeyFrameShown, ...] = ()
+    keywords: tuple[KeywordShown, ...] = ()
+
+
+class TCoTShown(_Answer):
+    """A T-CoT, as plain text."""
+
+    thinking: str
+    rethink: str
+    answer: str
+
+
+class HitShown(_Answer):
+    """An item that was found."""
+
+    key: str
+    score: float
+    """Cosine to the query, -1..1; 0 where nothing was compared."""
+    modality: Modality
+    name: str
+    path: str
+    """Relative to the root."""
+    other_paths: tuple[str, ...] = ()
+    """Where the same content lies as well."""
+    page: int | None = None
+    """1-based."""
+    num_pages: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    duration_s: float | None = None
+    modified_s: float
+    """When the file was changed, seconds since 1970."""
+    uploaded: bool
+    """Whether it came over HTTP, and may be deleted so."""
+    tcot: TCoTShown | None = None
+    tcot_failure: str | None = None
+    evidence: EvidenceShown | None = None
+    excerpt: str = ""
+    """How the item's own text begins."""
+    thumbnail: str | None = None
+    media: str
+    picture: str | None = None
+    overlay: str | None = None
+    reason: str | None = None
+    """For a recommendation: what it shares with what was liked, in words."""
+    shared: tuple[str, ...] = ()
+    """For a recommendation: the shared pieces."""
+
+
+class ItemShown(HitShown):
+    """An item, with its own text."""
+
+    text: str = ""
+
+
+class QueryShown(_Answer):
+    """What the Reasoner made of the query."""
+
+    tcot: TCoTShown | None = None
+    failure: str | None = None
+    """Why there is no T-CoT although the Reasoner was asked; the plain vector was used."""
+    evidence: EvidenceShown | None = None
+
+
+class Seconds(_Answer):
+    """Where the time went."""
+
+    reason: float = 0.0
+    embed: float = 0.0
+    search: float = 0.0
+    total: float = 0.0
+
+
+class SearchAnswer(_Answer):
+    """A page of Hits, best first."""
+
+    hits: tuple[HitShown, ...]
+    total: int | None
+    """How many pass the filters; null where it was not counted."""
+    offset: int
+    more: bool
+    """Whether there is a next page."""
+    think: bool
+    """Whether items were compared with their T-CoTs, and the query with its own."""
+    reasoner: str
+    query: QueryShown = QueryShown()
+    seconds: Seconds = Seconds()
+
+
+class RankChange(_Answer):
+    """How an item moved from the plain result to the reasoned one; ranks from 1, null where it is not on the page."""
+
+    key: str
+    before: int | None
+    now: int | None
+
+
+class ReasonedAnswer(SearchAnswer):
+    """The reasoned result, and what changed."""
+
+    changes: tuple[RankChange, ...] = ()
+
+
+class Listing(_Answer):
+    """A page of items that were not searched for."""
+
+    items: tuple[HitShown, ...]
+    total: int
+    offset: int
+    more: bool
+
+
+class Added(_Answer):
+    """A file that was taken in."""
+
+    name: str
+    path: str
+    keys: tuple[str, ...]
+    """One item, or one for each page."""
+    state: str
+    """`added`, or `known` if its content was there before."""
+
+
+class Uploaded(_Answer):
+    """What became of an upload. Its files are on the disk, and searchable."""
+
+    items: tuple[Added, ...]
+
+
+class Removed(_Answer):
+    """What is gone."""
+
+    removed: tuple[str, ...]
+    """Keys."""
+
+
+class ServedReasoner(_Answer):
+    """A Reasoner that searches may use."""
+
+    id: str
+    name: str
+
+
+class Indexing(_Answer):
+    """What the indexing thread is doing."""
+
+    state: str
+    """`idle`, `embedding` (new files become searchable) or `reasoning` (their T-CoTs are written)."""
+    done: int
+    total: int
+    waiting: int
+    """Uploads and deletions that wait."""
+    watching: bool
+
+
+class FailureShown(_Answer):
+    """A file that could not be indexed."""
+
+    path: str
+    page: int | None
+    reason: str
+
+
+class Failures(_Answer):
+    """Files that could not be indexed."""
+
+    count: int
+    first: tuple[FailureShown, ...]
+
+
+class UploadLimits(_Answer):
+    """What an upload may be."""
+
+    max_upload_bytes: int
+
+
+class Status(_Answer):
+    """What the server holds and does."""
+
+    title: str
+    num_items: int
+    num_places: int
+    modalities: dict[str, int]
+    num_without_tcot: int
+    reasoners: tuple[ServedReasoner, ...]
+    embedder: str
+    think: bool
+    """Whether there is a Reasoner."""
+    indexing: Indexing
+    failures: Failures
+    version: int
+    """Grows whenever the index changes."""
+    uploads: bool = True
+    limits: UploadLimits
+
+
+class Login(BaseModel):
+    """The token, to be kept in a cookie."""
+
+    token: str = Field(max_length=1000)
+
+
+def show_tcot(tcot: TCoT | None) -> TCoTShown | None:
+    """Return a T-CoT as it is sent."""
+    return None if tcot is None else TCoTShown(thinking=tcot.thinking, rethink=tcot.rethink, answer=tcot.answer)
+
+
+def show_evidence(
+    evidence: Evidence, verification: Verification | None, times_s: tuple[float | None, ...] = (), frames: str | None = None
+) -> EvidenceShown:
+    """Return evidence as it is sent; `frames` is where pictures of frames are. What was not checked counts as not verified."""
+    boxes, key_frames, keywords = (
+        (verification.boxes, verification.key_frames, verification.keywords)
+        if verification
+        else ((False,) * len(evidence.boxes), (False,) * len(evidence.key_frames), (False,) * len(evidence.keywords))
+    )
+    times = times_s if len(times_s) == len(evidence.key_frames) else (None,) * len(evidence.key_frames)
+    return EvidenceShown(
+        boxes=tuple(BoxShown(box=box, verified=holds) for box, holds in zip(evidence.boxes, boxes, strict=True)),
+        key_frames=tuple(
+            KeyFrameShown(number=number, time_s=time, verified=holds, image=f"{frames}/{number}" if frames and holds else None)
+            for number, time, holds in zip(evidence.key_frames, times, key_frames, strict=True)
+        ),
+        keywords=tuple(KeywordShown(text=text, verified=holds) for text, holds in zip(evidence.keywords, keywords, strict=True)),
+    )

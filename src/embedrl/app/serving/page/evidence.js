@@ -1,0 +1,88 @@
+// Evidence, made visible: boxes over a picture, frames of a clip, words in a text, each with whether it holds.
+
+import { el, svg } from "./element.js";
+import { moment } from "./wording.js";
+
+const UNVERIFIED = "not verified";
+
+/** A picture with boxes over it. Both fit into their frame the same way, so a box lies where it lies in the picture. */
+export function pictureWithBoxes(source, alternative, boxes = []) {
+  const picture = el("img", { alt: alternative, decoding: "async", draggable: "false" });
+  const drawn = svg("svg", { class: "boxes", preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
+  const frame = el("span", { class: "picture" }, picture, boxes.length ? drawn : null);
+  picture.addEventListener("load", () => {
+    const [width, height] = [picture.naturalWidth, picture.naturalHeight];
+    drawn.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    drawn.replaceChildren(...boxes.flatMap(({ box, verified }) => shapes(box, verified, width / 1000, height / 1000)));
+    frame.classList.add("loaded");
+  });
+  picture.addEventListener("error", () => frame.classList.add("gone"));
+  picture.src = source;
+  return frame;
+}
+
+/** A light line under a coloured one, so that a box shows on any picture. */
+function shapes([left, top, right, bottom], verified, across, down) {
+  const place = { x: left * across, y: top * down, width: Math.max(0, right - left) * across, height: Math.max(0, bottom - top) * down };
+  const state = verified ? "verified" : "unverified";
+  return [svg("rect", { class: `under ${state}`, ...place }), svg("rect", { class: `box ${state}`, ...place })];
+}
+
+/** Key frames as a strip of buttons; `jump` is called with the time of the chosen one. */
+export function frameStrip(frames, jump) {
+  return el(
+    "ul",
+    { class: "frames", "aria-label": "Key frames" },
+    frames.map((frame) => el("li", {}, frame.verified && frame.time_s !== null ? frameButton(frame, jump) : lostFrame(frame))),
+  );
+}
+
+function frameButton(frame, jump) {
+  const label = `Key frame ${frame.number}, at ${moment(frame.time_s)}`;
+  return el(
+    "button",
+    { type: "button", class: "frame", "aria-label": `${label}: play from there`, title: label, onclick: () => jump(frame.time_s) },
+    frame.image ? el("img", { src: frame.image, alt: "", loading: "lazy", decoding: "async" }) : null,
+    el("span", {}, moment(frame.time_s)),
+  );
+}
+
+function lostFrame(frame) {
+  return el("span", { class: "frame unverified" }, el("span", {}, `frame ${frame.number}`), el("span", { class: "tag" }, UNVERIFIED));
+}
+
+/** Keywords as a list. */
+export function keywordList(keywords) {
+  const word = ({ text, verified }) =>
+    el("li", { class: verified ? "keyword" : "keyword unverified" }, text, verified ? null : el("span", { class: "tag" }, UNVERIFIED));
+  return el("ul", { class: "keywords", "aria-label": "Keywords" }, keywords.map(word));
+}
+
+/** Boxes as a list in words. */
+export function boxList(boxes) {
+  const line = ({ box, verified }, at) =>
+    el("li", { class: verified ? "" : "unverified" }, `Box ${at + 1}`, el("span", { class: "quiet" }, ` ${box.join(" ")} `), tag(verified));
+  return el("ul", { class: "box-list", "aria-label": "Boxes" }, boxes.map(line));
+}
+
+function tag(verified) {
+  return el("span", { class: verified ? "tag holds" : "tag" }, verified ? "verified" : UNVERIFIED);
+}
+
+/** How many pieces do not hold. */
+export function numUnverified(evidence) {
+  return evidence ? [...evidence.boxes, ...evidence.key_frames, ...evidence.keywords].filter((piece) => !piece.verified).length : 0;
+}
+
+/** A text as nodes, in which verified keywords are marked wherever they stand as words. */
+export function marked(text, keywords = []) {
+  const wanted = keywords.filter((keyword) => keyword.verified && keyword.text.trim()).map((keyword) => keyword.text.trim());
+  if (!wanted.length) return [text];
+  const longestFirst = [...new Set(wanted)].sort((one, other) => other.length - one.length).map(escaped);
+  const pattern = new RegExp(`(?<![\\p{L}\\p{N}])(${longestFirst.join("|")})(?![\\p{L}\\p{N}])`, "giu");
+  return text.split(pattern).map((part, at) => (at % 2 ? el("mark", {}, part) : part));
+}
+
+function escaped(text) {
+  return text.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&");
+}

@@ -1,0 +1,99 @@
+"""One thread that a model runs in: what arrives while it is busy is done together in the next batch.
+
+A model is not safe to call from two threads (Qwen3-VL keeps the positions of the last prompt on itself), and ten questions at
+once cost little more than one. Questions of clients go before the work of indexing, which gets every other turn.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Generic, TypeVar
+
+from embedrl.errors import EmbedRLError, ModelError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+WAIT_S = 600.0
+"""Longest wait for an answer of a model."""
+
+
+class Worker(Generic[A, B]):
+    """Calls a function for many callers at once. `call` gets a list of values and returns as many results."""
+
+    def __init__(self, name: str, call: Callable[[list[A]], Sequence[B]], *, max_batch: int, background_batch: int) -> None:
+        self._call, self._max_batch, self._background_batch = call, max_batch, background_batch
+        self._urgent: deque[tuple[A, Future[B]]] = deque()
+        self._background: deque[tuple[A, Future[B]]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self.num_batches = self.num_values = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """How many values wait for their turn."""
+        return len(self._urgent) + len(self._background)
+
+    def ask(self, values: Sequence[A], *, background: bool = False) -> list[B]:
+        """Return one result for each value, in order. Blocks; raises what the call raised for a value, ModelError when closed."""
+        futures = [Future() for _ in values]
+        with self._changed:
+            if self._closed:
+                raise ModelError("the server is stopping")
+            (self._background if background else self._urgent).extend(zip(values, futures, strict=True))
+            self._changed.notify()
+        try:
+            return [future.result(WAIT_S) for future in futures]
+        except TimeoutError as error:
+            raise ModelError(f"a model did not answer within {WAIT_S:g} s") from error
+        except CancelledError as error:
+            raise ModelError("the server is stopping") from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        """Finish the batch under way, and give up what waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        for _, future in (*self._urgent, *self._background):
+            future.cancel()
+
+    def _run(self) -> None:
+        background_next = False
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._urgent or self._background)
+                if self._closed:
+                    return
+                background = not self._urgent or (background_next and bool(self._background))
+                queue, size = (self._background, self._background_batch) if background else (self._urgent, self._max_batch)
+                taken = [queue.popleft() for _ in range(min(size, len(queue)))]
+                background_next = not background
+            batch = [(value, future) for value, future in taken if future.set_running_or_notify_cancel()]
+            if batch:
+                self.num_batches += 1
+                self.num_values += len(batch)
+                self._answer(batch)
+
+    def _answer(self, batch: list[tuple[A, Future[B]]]) -> None:
+        """Call for all at once; if one of them is broken, for each alone."""
+        try:
+            results = self._call([value for value, _ in batch])
+            if len(results) != len(batch):
+                raise ModelError(f"a model returned {len(results)} results for {len(batch)} items")
+        except Exception as error:  # boundary: whatever a model raises belongs to who asked
+            if isinstance(error, EmbedRLError) and len(batch) > 1:
+                for each in batch:
+                    self._answer([each])
+            else:
+                for _, future in batch:
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)

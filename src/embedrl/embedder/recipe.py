@@ -1,0 +1,51 @@
+"""The recipe of a contrastive run (recipes/*/embedder.toml), without torch, so that a wrong one is named at once."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from embedrl.config import Lora
+from embedrl.data.mixed_pairs import PairsConfig
+from embedrl.errors import ConfigError
+from embedrl.media.resize import VisualBudget
+
+
+class EmbedderRecipe(BaseModel):
+    """Contrastive training of an Embedder, started from any Qwen3-VL: nano or full size, a Reasoner or an Embedder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    seed: int = 0
+    start_from: Path
+    """Folder of the model whose weights it starts from."""
+    pairs: PairsConfig | None = None
+    """Train on these pairs; None: on the generated world's."""
+    budget: VisualBudget | Literal["nano", "paper"] = "nano"
+    """What the Embedder gets to see."""
+    batch_size: int = Field(default=80, ge=1)
+    """Pairs in a batch, over all processes."""
+    num_batches: int | None = Field(default=None, ge=1)
+    num_epochs: float | None = Field(default=None, gt=0)
+    """In place of `num_batches`: as many rows as the files of pairs hold, so many times. Which rows, the weights say."""
+    mini_batch_size: int = Field(default=40, ge=1)
+    """Items of a process whose activations are held at once (gradient caching)."""
+    temperature: float = 0.02
+    freeze_vision: bool = True
+    """Leave the vision tower as it is. With `lora`, `lora.vision` decides."""
+    lora: Lora | None = None
+    """Train an adapter in place of the weights; it is saved in `adapter/`, and merged in `model/`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights that are loaded; an adapter is always float32."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Passed verbatim to SentenceTransformerTrainingArguments."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "EmbedderRecipe":
+        if (self.num_batches is None) == (self.num_epochs is None):
+            raise ConfigError("num_batches, num_epochs: give one of the two")
+        if self.num_epochs is not None and self.pairs is None:
+            raise ConfigError("num_epochs: the generated world has no end; give num_batches")
+        return self

@@ -1,0 +1,59 @@
+"""What other engines need in an Embedder's folder to give its vectors: sentence-transformers, or anything with last-token pooling.
+
+The prompt ends at the token whose state is the vector, so it is enough that the chat template writes that token and that the engine
+pools the last one. The messages are those of `embedder.inputs.build`; `add_generation_prompt` must be on.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from embedrl.media.resize import VisualBudget
+
+TEMPLATE = "chat_template.jinja"
+
+
+def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: str) -> None:
+    """Add `end` to the saved chat template's generation prompt, set its pixel limits, and write sentence-transformers' files."""
+    writes_end = f"{{%- if add_generation_prompt %}}{{{{- '{end}' }}}}{{%- endif %}}"
+    template = (folder / TEMPLATE).read_text("utf-8")
+    if end and not template.endswith(writes_end):
+        (folder / TEMPLATE).write_text(template + writes_end, "utf-8")
+
+    processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
+    limits = {"image_processor": (budget.image, 1), "video_processor": (budget.frame, budget.num_frames)}
+    for kind, (pixels, frames) in limits.items():
+        processor[kind]["size"] = {"shortest_edge": pixels.min_pixels, "longest_edge": pixels.max_pixels * frames}
+    _write(folder / "processor_config.json", processor)
+
+    modules = ("transformer.Transformer", ""), ("pooling.Pooling", "1_Pooling"), ("normalize.Normalize", "2_Normalize")
+    _write(
+        folder / "modules.json",
+        [
+            {
+                "idx": number,
+                "name": str(number),
+                "path": path,
+                "type": f"sentence_transformers.{'sentence_transformer' if 'Pooling' in kind else 'base'}.modules.{kind}",
+            }
+            for number, (kind, path) in enumerate(modules)
+        ],
+    )
+    calls = {"method": "forward", "method_output_name": "last_hidden_state"}
+    transformer = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {**dict.fromkeys(("text", "image", "video"), calls), "message": {**calls, "format": "structured"}},
+        "module_output_name": "token_embeddings",
+        "processing_kwargs": {"chat_template": {"add_generation_prompt": True}, "text": {"add_special_tokens": not end}},
+        "unpad_inputs": False,
+    }
+    _write(folder / "sentence_bert_config.json", transformer)
+    _write(folder / "config_sentence_transformers.json", {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"})
+    pooling = {"embedding_dimension": dim, "pooling_mode": "lasttoken", "include_prompt": True}
+    for name, settings in {"1_Pooling": pooling, "2_Normalize": {}}.items():
+        (folder / name).mkdir(exist_ok=True)
+        _write(folder / name / "config.json", settings)
+
+
+def _write(path: Path, table: Any) -> None:
+    path.write_text(json.dumps(table, indent=2) + "\n", "utf-8")

@@ -1,0 +1,169 @@
+"""`--plan`: what it says of memory is what torch allocates; every wrong path and name is named; the shipped recipes are in order."""
+
+import json
+from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoConfig, Qwen3VLConfig, Qwen3VLModel
+
+from embedrl.app.cli import main
+from embedrl.app.footprint import Footprint
+from embedrl.app.models import shipped
+from embedrl.app.plan import plan_embedder, plan_reasoner
+from embedrl.config import Lora, load_recipe
+from embedrl.data.mixed_pairs import PairsConfig
+from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.errors import ConfigError
+from embedrl.nano.build import build_embedder
+from embedrl.rl.config import Recipe
+from tests.checkpoints import qwen3_vl_config, write_instruct
+from tests.conftest import nano_processor, tiny_config
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Return the most bytes that torch's CPU allocator held at once during a call, by its own account."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        call()
+    assert run.profiler is not None and run.profiler.kineto_results is not None
+    events = sorted((event.start_ns(), event.nbytes()) for event in run.profiler.kineto_results.events() if event.name() == "[memory]")
+    return max(accumulate(size for _, size in events))
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of 35 million weights: wider, deeper, fewer key heads than query heads."""
+    folder = tmp_path_factory.mktemp("larger")
+    table = tiny_config().to_dict()
+    text = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 16, "num_key_value_heads": 8}
+    vision = {"hidden_size": 256, "intermediate_size": 1024, "depth": 6, "out_hidden_size": 512}
+    table["text_config"] |= text
+    table["vision_config"] |= vision
+    torch.manual_seed(0)
+    Qwen3VLModel(Qwen3VLConfig.from_dict(table)).save_pretrained(folder)
+    nano_processor().save_pretrained(folder)
+    return folder
+
+
+WAYS = {
+    "all weights": {},
+    "adapter": {"lora": Lora(rank=8, alpha=16)},
+}
+
+
+CASES = [
+    *(("nano", way) for way in ("all weights", "adapter")),
+    ("larger", "all weights"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "way"), CASES)
+def test_planned_memory_is_that_of_the_run(size: str, way: str, larger: Path, tmp_path: Path) -> None:
+    """Two steps, from loading on; both sides count tensors, and neither counts Python, libraries or an allocator's spare room."""
+    start, rows = (shipped("embedder")["nano"], 16) if size == "nano" else (larger, 6)
+    settings = {**WAYS[way], "trainer": {"use_cpu": True, "save_strategy": "no", **WAYS[way].get("trainer", {})}}
+    recipe = EmbedderRecipe(out=tmp_path / "run", start_from=start, num_batches=2, batch_size=rows, mini_batch_size=rows, **settings)
+    plan = plan_embedder(recipe, num_sampled=2 * rows)
+    measured = peak_bytes(lambda: build_embedder(recipe))
+    assert plan.memory_bytes == pytest.approx(measured, rel=0.2), plan.rows
+
+
+def write_full_size(folder: Path) -> Path:
+    """The configuration of Qwen3-VL-2B with no weights, and a small tokenizer."""
+    write_instruct(folder)
+    for path in folder.glob("*.safetensors*"):
+        path.unlink()
+    table = qwen3_vl_config()
+    text = {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8}
+    table["text_config"] |= {
+        **text,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "rope_scaling": {"mrope_section": [24, 20, 20], "rope_type": "default"},
+    }
+    vision = {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24, "num_heads": 16, "out_hidden_size": 2048}
+    table["vision_config"] |= {**vision, "num_position_embeddings": 2304, "deepstack_visual_indexes": [5, 11, 17]}
+    (folder / "config.json").write_text(json.dumps(table), "utf-8")
+    return folder
+
+
+def test_parameters_are_those_of_the_published_model(tmp_path: Path) -> None:
+    """model.safetensors of Qwen3-VL-Embedding-2B has 4,255,140,312 bytes: two for each weight, and a header."""
+    config = AutoConfig.from_pretrained(write_full_size(tmp_path / "2b"))
+    counts = Footprint.of(config).counts
+    assert 2 * sum(counts[part] for part in ("language", "embeddings", "vision")) == pytest.approx(4_255_140_312, rel=1e-4)
+    adapter = Footprint.of(config, dtype="bfloat16", lora=Lora(rank=64, alpha=128, vision=True))
+    text = (2048 + 2048) * 2 + (2048 + 1024) * 2 + (2048 + 6144) * 3
+    block, mergers = (1024 + 3072) + (1024 + 1024) + 2 * (1024 + 4096), 4 * (4096 + 4096 + 4096 + 2048)
+    assert adapter.counts["trained"] == 64 * (28 * text + 24 * block + mergers)
+    assert adapter.weight_bytes == pytest.approx(4_255_140_312 + 4 * adapter.counts["trained"], rel=1e-4)
+
+
+@pytest.mark.parametrize("size", ["2b", "4b"])
+def test_the_full_size_recipes_are_valid_and_say_what_they_miss(size: str) -> None:
+    embedder = load_recipe(RECIPES / f"qwen3-vl-{size}/embedder.toml", [], EmbedderRecipe)
+    assert embedder.pairs is not None and embedder.pairs.files.keys() == embedder.pairs.weights.keys() == embedder.pairs.caps.keys()
+    assert len(embedder.pairs.files) == 22 and set(embedder.pairs.videos) <= embedder.pairs.files.keys()
+    with pytest.raises(ConfigError) as raised:
+        plan_embedder(embedder, num_processes=8)
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 1 + 22 and "start_from" in lines[0] and not any("unknown" in line for line in lines)
+    reasoner = load_recipe(RECIPES / f"qwen3-vl-{size}/reasoner.toml", [], Recipe)
+    with pytest.raises(ConfigError) as raised:
+        plan_reasoner(reasoner)
+    assert [line.split(":")[0].split("=")[0] for line in str(raised.value).splitlines()] == ["start_from", "embedder", "pairs"]
+    steps = reasoner.trainer["per_device_train_batch_size"] * reasoner.trainer["gradient_accumulation_steps"] * 8
+    assert steps == 256 and reasoner.trainer["max_steps"] == 19_000 // (steps // (2 * reasoner.trainer["num_generations"]))
+
+
+def test_a_full_size_run_is_planned_without_its_weights(tmp_path: Path) -> None:
+    rows = [{"query": {"text": f"what is number {n}?"}, "target": {"text": f"it is {n}"}} for n in range(64)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    recipe = load_recipe(RECIPES / "qwen3-vl-2b/embedder.toml", [f'start_from="{write_full_size(tmp_path / "2b")}"'], EmbedderRecipe)
+    pairs = PairsConfig(files={"a": tmp_path / "a.jsonl"})
+    recipe = recipe.model_copy(update={"pairs": pairs, "batch_size": 16})
+    one, eight = plan_embedder(recipe), plan_embedder(recipe, num_processes=8)
+    table = dict(one.rows)
+    assert table["batches of pairs"] == "8 of 16" and table["parameters, and trained"].startswith("2,127.")
+    assert eight.memory_bytes <= one.memory_bytes and eight.flops == one.flops
+    assert float(dict(eight.rows)["hours"]) <= float(table["hours"])
+    assert one.flops > 8 * 32 * 2 * 1.4e9 * 10 * 4, "eight batches of 32 items, ten tokens or more, four passes over 1.4 G weights"
+    assert any("400 TFLOP/s" in assumption for assumption in one.assumptions)
+
+
+def test_eg_rl_is_planned_on_the_nano_models(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        RECIPES / "nano/reasoner.toml",
+        [f'out="{tmp_path}"', "num_families=1", "trainer.max_steps=100", "rewards.process_weight=0.2"],
+        Recipe,
+    )
+    plan = plan_reasoner(recipe, num_sampled=8)
+    table = dict(plan.rows)
+    assert table["steps of rollouts"] == "100 of 128" and "memory: embedder's weights" in table and "memory: judge's weights" in table
+    assert plan.flops > 0 and plan.memory_bytes > 0
+    adapter = plan_reasoner(recipe.model_copy(update={"lora": Lora(rank=4, alpha=8)}), num_sampled=8)
+    assert "memory: reference of the KL term" in table and "memory: reference of the KL term" not in dict(adapter.rows)
+
+
+def test_wrong_settings_are_all_named(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES / "nano/embedder.toml", ["start_from=nowhere", "trainer.learning_rat=1", "batch_size=5"], EmbedderRecipe)
+    with pytest.raises(ConfigError) as raised:
+        plan_embedder(recipe, num_processes=2)
+    text = str(raised.value)
+    assert "trainer.learning_rat=1: unknown setting" in text and "start_from: 'nowhere'" in text and "batch_size=5" in text
+
+
+@pytest.mark.parametrize(("words", "recipe"), [("embedder", "embedder.toml"), ("reasoner", "reasoner.toml")])
+def test_the_commands_plan_and_train_nothing(words: str, recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = [f'start_from="{shipped("embedder")["nano"]}"'] if words == "embedder" else ["num_families=1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", words, str(RECIPES / "nano" / recipe), f'out="{tmp_path / "run"}"', *start, "--dry-run", "--tflops", "0.1"])
+    out, err = capsys.readouterr()
+    assert not ended.value.code and "memory of a process, at most" in out and "hours" in out and "assumed:" in err
+    assert not (tmp_path / "run").exists()
