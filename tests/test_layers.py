@@ -47,7 +47,7 @@ HOMES = {
     "trl": ("rl/train.py",),
     "peft": ("backbone.py",),
     "ray": ("annotate/*",),
-    "mteb": ("evaluate/*",),
+    "mteb": ("app/mteb_encoder.py",),
     "tokenizers": ("nano/tokenizer.py",),
     "PIL": ("media/*", "data/evidence.py", "world/*", "app/*"),
     "torch": ("backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/*", "testing.py", "app/*"),
