@@ -42,7 +42,7 @@ HOMES = {
     "uvicorn": ("app/serving/*",),
     "httpx": ("reasoner/remote.py",),
     "matplotlib": ("app/plots.py",),
-    "sentence_transformers": ("embedder/train.py",),
+    "sentence_transformers": ("embedder/train.py", "embedder/parity.py"),
     "datasets": ("embedder/train.py", "rl/train.py"),
     "trl": ("rl/train.py",),
     "peft": ("backbone.py",),

@@ -31,8 +31,21 @@ def examine() -> list[Check]:
     return [*versions, *media, *models]
 
 
-def tell(benchmark: str | None = None, data: Path | None = None, datasets: Sequence[str] = ()) -> bool:
-    """Look at the installation, or at a benchmark's files, and print what was found; say whether all is well."""
+def tell(
+    benchmark: str | None = None,
+    data: Path | None = None,
+    datasets: Sequence[str] = (),
+    *,
+    embedder: str | None = None,
+    server: str | None = None,
+) -> bool:
+    """Look at the installation, at a benchmark's files, or at what other engines make of a model; say whether all is well."""
+    if benchmark == "parity":
+        from embedrl.app.parity import examine_parity
+
+        return examine_parity(embedder or "nano", server)
+    if embedder or server:
+        raise ConfigError("--embedder and --server belong to `embedrl doctor parity`")
     if benchmark is not None:
         from embedrl.app.inspecting import examine_benchmark
 

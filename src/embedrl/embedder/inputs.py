@@ -165,7 +165,7 @@ def collate(processor: ProcessorMixin, inputs: Sequence[EmbedderInput]) -> dict[
             return_tensors="pt",
             do_resize=False,
             add_special_tokens=end != EMB,
-            **({"video_metadata": [_metadata(video) for video in videos], "do_sample_frames": False} if videos else {}),
+            **({"video_metadata": [metadata(video) for video in videos], "do_sample_frames": False} if videos else {}),
         )
     )
     batch["num_images_per_sample"] = torch.tensor([len(built.images) for built in inputs])
@@ -176,6 +176,6 @@ def collate(processor: ProcessorMixin, inputs: Sequence[EmbedderInput]) -> dict[
     return batch
 
 
-def _metadata(video: Frames) -> VideoMetadata:
+def metadata(video: Frames) -> VideoMetadata:
     """Give the true time of each frame, in milliseconds, so that the processor writes true timestamps."""
     return VideoMetadata(total_num_frames=len(video.images), fps=1000, frames_indices=[round(1000 * time) for time in video.times_s])

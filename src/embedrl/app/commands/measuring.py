@@ -58,19 +58,30 @@ def evaluate_on_benchmark(
 
 @app.command("doctor")
 def doctor(
-    benchmark: Annotated[str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead.")] = None,
+    benchmark: Annotated[
+        str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead; parity: at other engines.")
+    ] = None,
     data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files.")] = None,
     dataset: Datasets = None,
+    embedder: Annotated[str | None, typer.Option(help="Of parity: nano, or the folder of a saved model.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM; not of embedrl serve."),
+    ] = None,
 ) -> None:
     """Check this installation, or a benchmark's files: what is missing, wrong counts, what does not open. Exits with 1 if so.
+
+    `doctor parity` sends the same items through embedrl, plain transformers, sentence-transformers and a server, and names the first
+    stage at which one parts from ours: text, token ids, pixel grid, pixels, pooled position, vector.
 
     \b
     Example: embedrl doctor
     Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
+    Example: embedrl doctor parity --embedder runs/embedder/model
     """
     from embedrl.app.doctor import tell
 
-    if not tell(benchmark, data, dataset or ()):
+    if not tell(benchmark, data, dataset or (), embedder=embedder, server=server):
         raise typer.Exit(1)
 
 

@@ -1,0 +1,167 @@
+"""Other engines beside ours: the same vectors from the same messages, and the first stage that differs where they are not."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from embedrl.app.cli import main
+from embedrl.app.models import shipped
+from embedrl.app.parity import ask_server, compare_engines, probes
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.inputs import EmbedderInput
+from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_sentence_transformers
+from embedrl.errors import ConfigError, ModelError
+from tests.checkpoints import write_embed_rl, write_qwen3_vl_embedding
+from tests.test_checkpoints import SMALL
+
+FOLDER = shipped("embedder")["nano"]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder.load(FOLDER)
+
+
+class Engine(ThreadingHTTPServer):
+    """Serves embeddings of chat messages as an engine on the saved folder does."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.embedder = embedder
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.answer: Any = None
+        """What it answers instead of a vector."""
+
+    def embed(self, asked: dict[str, Any]) -> list[float]:
+        images, parts = [], []
+        for part in asked["messages"][-1]["content"]:
+            if part["type"] == "image_url":
+                data = part["image_url"]["url"].removeprefix("data:image/png;base64,")
+                images.append(PIL.Image.open(io.BytesIO(base64.b64decode(data))))
+            parts.append({"type": "image"} if part["type"] == "image_url" else part)
+        assert asked["model"] == "mine" and asked["add_generation_prompt"] is True
+        built = EmbedderInput([{"role": "user", "content": parts}], tuple(images), ())
+        return (3 * self.embedder.encode([built])[0]).tolist()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Engine
+
+    def do_GET(self) -> None:
+        self._send({"data": [{"id": "mine"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._send(self.server.answer or {"data": [{"embedding": self.server.embed(asked)}]})
+
+    def _send(self, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(200 if self.path != "/none/models" else 404)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def engine(embedder: Embedder) -> Iterator[Engine]:
+    with Engine(embedder) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_every_engine_gives_our_vectors(embedder: Embedder, engine: Engine):
+    given = probes()
+    assert sum(len(embedder.build(probe.item, probe.tcot).images) for probe in given) >= 1 + 5 + 1 + 1
+    findings = compare_engines(embedder, FOLDER, given, engine.url)
+    assert len(findings) == 3 * len(given) and all(found.is_same for found in findings)
+    for found in findings:
+        if found.cosine is None:
+            assert found.engine == "server" and "video" in found.probe and "no times of frames" in found.stage
+        else:
+            assert found.cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_frames_without_their_times_are_found_in_the_text(embedder: Embedder):
+    [clip] = [probe for probe in probes() if "video" in probe.name]
+    inputs = [embedder.build(clip.item, clip.tcot)]
+    [ours] = trace_ours(embedder, inputs)
+    [theirs] = trace_sentence_transformers(embedder, FOLDER, inputs, with_times=False)
+    found = Comparison(ours, theirs)
+    assert found.stage == "text" and "seconds>" in str(ours.text) and found.cosine < 1 - 1e-5
+
+
+def test_the_first_stage_that_differs_is_named():
+    ours = Trace(np.array([1, 0], np.float32), "a", (1, 2), ((1, 2, 2),), torch.zeros(4, 3), 1)
+    pixels = torch.zeros(4, 3)
+    pixels[0, 0] = 0.1
+    changes = {
+        "text": {"text": "b", "ids": (1, 3)},
+        "token ids": {"ids": (1, 3), "grid": ()},
+        "pixel grid": {"grid": ((1, 2, 4),), "pixels": torch.zeros(8, 3)},
+        "pixels": {"pixels": pixels, "position": 0},
+        "pooled position": {"position": 0},
+        "vector": {"vector": np.array([0, 1], np.float32)},
+        "": {"vector": np.array([0.99999, 0.0044], np.float32)},
+    }
+    for stage, change in changes.items():
+        assert Comparison(ours, replace(ours, **change)).stage == stage
+    assert Comparison(ours, Trace(np.array([0, 1], np.float32))).stage == "vector", "a server shows nothing else"
+    assert (
+        Comparison(ours, Trace(np.ones(3, np.float32))).stage == "vector" and Comparison(ours, replace(ours, pixels=None)).stage == "pixels"
+    )
+
+
+@pytest.mark.parametrize(("write", "stages"), [(write_embed_rl, {"text"}), (write_qwen3_vl_embedding, {"", "pixel grid"})])
+def test_a_published_folder_differs_until_it_is_saved(tmp_path: Path, write: Any, stages: set[str]):
+    """Its template writes no `<emb>`, and its processor has other limits of pixels than we were told to keep."""
+    published = write(tmp_path / "published")
+    (published / "embedrl.json").write_text(SMALL.model_dump_json(), "utf-8")
+    model = Embedder.load(published, dtype=torch.float32)
+    plain = compare_engines(model, published, probes())[: len(probes())]
+    assert {found.stage for found in plain} == stages
+    model.save(tmp_path / "saved")
+    saved = Embedder.load(tmp_path / "saved", dtype=torch.float32)
+    assert [found.stage for found in compare_engines(saved, tmp_path / "saved", probes())] == [""] * (2 * len(probes()))
+
+
+def test_an_engine_that_cannot_be_used_is_told(embedder: Embedder, engine: Engine, tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    findings = compare_engines(embedder, tmp_path, probes()[:1])
+    assert [found.cosine for found in findings] == [None, None]
+    assert "cannot be loaded by this engine" in findings[0].stage and "has no modules.json" in findings[1].stage
+    built = embedder.build(probes()[0].item, None)
+    for answer, message in (({"data": []}, "holds no embedding"), ({"data": [{"embedding": [0.0]}]}, "no vector of finite numbers")):
+        engine.answer = answer
+        with pytest.raises(ModelError, match=message):
+            ask_server(engine.url, built)
+    with pytest.raises(ModelError, match="status 404"):
+        ask_server(engine.url.replace("/v1", "/none"), built)
+    with pytest.raises(ConfigError, match="give a URL that starts with http"):
+        ask_server("localhost:8000", built)
+
+
+def test_doctor_parity_prints_a_table(capsys: pytest.CaptureFixture[str]):
+    for words, code in ((("parity",), 0), (("parity", "--embedder", "fake"), 2), (("--server", "http://localhost"), 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", *words])
+        assert int(ended.value.code or 0) == code
+        if code == 0:
+            rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+            assert rows[0] == ["engine", "item", "cosine", "first stage that differs"] and len(rows) == 11
+            assert {row[3] for row in rows[1:]} == {"none"} and {row[0] for row in rows[1:]} == {"transformers", "sentence-transformers"}
