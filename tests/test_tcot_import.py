@@ -1,17 +1,21 @@
 """Published T-CoT files in the place of a Reasoner: each goes to the item it was made for, and what is unclear is listed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embedrl.app.benchmarking import BenchmarkRun, evaluate_files
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 from embedrl.evaluate.official.reading import read_tasks
 from embedrl.evaluate.official.source import Official
 from embedrl.evaluate.official.tcots import Coverage, DatasetTCoTs, import_tcots
+from embedrl.evaluate.tables import Benchmark, Dataset
 from embedrl.evaluate.task import RetrievalTask
+from embedrl.testing import FakeEmbedder
 from tests.official_files import ROWS, frames, image_row, images, lines, official, pages
 from tests.source_files import frame_folder, write_json
 from tests.test_benchmarking import BRIGHT, NAME, run, small_benchmark
@@ -176,3 +180,25 @@ def test_wrong_folders_and_settings_are_refused(tmp_path: Path, capsys: pytest.C
         match(official("image_text", 1, "image"), tmp_path)
     assert run("evaluate", "MMEB-V2", "--data", tmp_path, "--tcots", tmp_path, "--no-think") == 2
     assert "give neither --reasoner nor --no-think" in capsys.readouterr().err
+
+
+def test_a_dataset_keeps_its_tcots_whatever_is_evaluated_beside_it(tmp_path: Path):
+    """Both datasets offer the text "cat", and each has written a T-CoT of its own for it."""
+    images(tmp_path, image_row())
+    [source] = official("image_text", 1, "image").sources
+    rows = tuple(Dataset(name, "image", (), "hit@1", 1) for name in ("set", "other"))
+    both = Official(Benchmark("small", rows, {"all": ("set", "other")}), (source, replace(source, name="other")), "nowhere")
+    for name in ("set", "other"):
+        write_json(tmp_path / f"tcots/Image/{name}.json", [{**image_row(), "query_cot": tcot("a blue picture"), "error": ""}])
+        corpus = {"text": {"cat": tcot(f"a cat of {name}"), "dog": tcot("a dog")}}
+        (tmp_path / f"tcots/Image/{name}_corpus_cot.json").write_text(json.dumps(corpus))
+
+    def cosine(*names: str) -> float:
+        tasks = list(read_tasks(both, tmp_path, names))
+        imported = import_tcots(both, tasks, tmp_path, tmp_path / "tcots")
+        out = tmp_path / "-".join(names)
+        report = evaluate_files(BenchmarkRun(benchmark="small"), both, tasks, imported, FakeEmbedder(), out, tmp_path / "cache")
+        assert report["settings"]["reasoner"] == imported.name
+        return report["systems"]["tcot"]["tasks"]["other"]["positive_cosine"]["value"]
+
+    assert cosine("set", "other") == cosine("other") == cosine("other", "set")
