@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.served import Served, fill, running
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT, KnowingReasoner, make_library
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-TIMEOUT_MS = 120_000
+TIMEOUT_MS = 60_000
 TOKEN = "a-token-of-some-length"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH to drive")
 
@@ -57,9 +58,11 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, library: Library) -> Iterator[Page]:
     """The page, opened. A complaint of the browser (an error, a broken policy, a request to elsewhere) fails the test."""
-    yield from opened(browser, library[0].url)
+    with opened(browser, library[0].url) as page:
+        yield page
 
 
+@contextmanager
 def opened(browser: Browser, url: str, *, expected: str = "", **options: Any) -> Iterator[Page]:
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **options})
     context.set_default_timeout(TIMEOUT_MS)
@@ -93,7 +96,7 @@ def settled(page: Page) -> None:
 def ask(page: Page, text: str) -> None:
     page.get_by_label("What to look for").fill(text)
     page.keyboard.press("Enter")
-    expect(page.locator("#summary")).to_contain_text(re.compile(r"reasoning\. |Nothing found|No rank"))
+    expect(page.locator("#summary")).to_contain_text(re.compile(r"with reasoning,|Nothing found"))
     settled(page)
 
 
@@ -128,7 +131,7 @@ def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: 
     )
     ask(page, "something red")
     said = page.evaluate("window.said")
-    assert any("without reasoning" in words for words in said) and "of it reasoning" in said[-1], said
+    assert any("without reasoning" in words for words in said) and "with reasoning," in said[-1], said
     answer = library[0].search(text="something red", limit=24)
     assert names(page) == [hit["name"] for hit in answer["hits"]]
     assert page.locator(".card .score").first.inner_text() == f"{answer['hits'][0]['score']:.2f}"
@@ -195,7 +198,7 @@ def test_a_dropped_picture_finds_itself_and_can_be_put_away(page: Page, library:
     expect(page.locator("#drop")).to_have_class(re.compile("dropping"))
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
     expect(page.locator("#attached")).to_contain_text(Path(path).name)
-    expect(page.locator("#summary")).to_contain_text("of it reasoning")
+    expect(page.locator("#summary")).to_contain_text("with reasoning,")
     expect(page.locator("#drop")).not_to_have_class(re.compile("dropping"))
     found = library[0].search(file=(Path(path).name, (library[0].folder / path).read_bytes()), limit=24)
     assert names(page) == [hit["name"] for hit in found["hits"]]
@@ -206,7 +209,7 @@ def test_a_dropped_picture_finds_itself_and_can_be_put_away(page: Page, library:
         transfer,
     )
     expect(page.locator("#attached img")).to_be_visible()
-    expect(page.locator("#summary")).to_contain_text("of it reasoning")
+    expect(page.locator("#summary")).to_contain_text("with reasoning,")
     assert names(page) == [hit["name"] for hit in found["hits"]]
 
 
@@ -216,7 +219,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(page: Page):
 
 
 def test_a_video_opens_at_its_key_frame(page: Page, library: Library):
-    path, truth = a_truth(library, "videos", lambda truth: max(truth.evidence.key_frames, default=0) > 2)
+    path, _ = a_truth(library, "videos", lambda truth: max(truth.evidence.key_frames, default=0) > 2)
     hit = library[0].client.get(f"/api/items/{library[0].key(path)}").json()
     frame = max(hit["evidence"]["key_frames"], key=lambda frame: frame["number"])
     assert frame["verified"] and frame["time_s"] > 0
@@ -252,10 +255,10 @@ def test_the_switch_shows_before_and_after_training(page: Page, library: Library
 
 
 def test_more_and_less_like_this_recommend_with_reasons(page: Page, library: Library):
-    path, truth = a_truth(library, "images", lambda truth: len(truth.answer.split()) > 4)
+    path, _ = a_truth(library, "images", lambda truth: len(truth.answer.split()) > 4)
     liked = card(page, path, library)
     liked.get_by_role("button", name="More like this").click()
-    expect(page.locator("#summary")).to_contain_text("alike")
+    expect(page.locator("#summary")).to_contain_text("most alike first")
     bar = page.get_by_label("Recommendation")
     expect(bar.get_by_role("list", name="More like")).to_contain_text(Path(path).name)
     answer = library[0].client.post("/api/similar", json={"liked": [library[0].key(path)]}).json()
@@ -277,7 +280,7 @@ def test_everything_works_with_keys_only(page: Page, library: Library):
     expect(page.get_by_label("What to look for")).to_be_focused()
     page.keyboard.type("elephant")
     page.keyboard.press("Enter")
-    expect(page.locator("#summary")).to_contain_text("of it reasoning")
+    expect(page.locator("#summary")).to_contain_text("with reasoning,")
     for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.className") == "open":
@@ -309,28 +312,29 @@ def test_keywords_are_marked_and_pages_can_be_read(page: Page, library: Library)
     page.keyboard.press("Enter")
     expect(page.locator(".card")).to_have_count(1)
     assert names(page) == [LETTER]
-    expect(page.locator(".card mark").first).to_have_text(re.compile("elephant", re.IGNORECASE))
+    assert page.locator(".card .words mark").all_inner_texts() == ["Dear", "elephant", "invoice", "b", "post", "b", "Your", "grocer"]
     page.locator(".open").click()
     expect(page.get_by_role("region", name="Text")).to_contain_text("in the <b>post</b>. Your grocer")
-    expect(page.get_by_role("region", name="Text").locator("mark").first).to_have_text("elephant")
+    expect(page.get_by_role("region", name="Text").locator("mark").nth(1)).to_have_text("elephant")
     page.get_by_label("Close").click()
     page.get_by_role("button", name="Clear filters").click()
     page.get_by_text("Pages", exact=True).click()
-    expect(page.locator(".card .kind").first).to_have_text(re.compile(r"Page 1"))
+    expect(page.locator(".card .kind").first).to_have_text("Page")
     page.locator(".open").first.click()
     expect(page.locator("dialog .picture")).to_have_class(re.compile("loaded"))
     assert page.locator("dialog img").first.evaluate("image => image.naturalWidth") > 100
 
 
 def test_filters_narrow_what_is_shown(page: Page):
+    page.get_by_text("Before RL").click()
     page.locator("#filters summary").click()
-    page.get_by_label("Folder").fill("videos")
+    page.get_by_label("Folder", exact=True).fill("videos")
     page.keyboard.press("Enter")
     expect(page.locator(".card .kind").first).to_contain_text("Video")
     assert all("Video" in kind for kind in page.locator(".card .kind").all_inner_texts())
-    page.get_by_label("From").fill("2199-01-01")
+    page.get_by_label("From", exact=True).fill("2199-01-01")
     page.keyboard.press("Enter")
-    expect(page.locator("#summary")).to_have_text("Nothing is here yet.")
+    expect(page.locator("#summary")).to_have_text("Nothing passes the filters.")
     expect(page.locator("#num-filters")).to_have_text(" (2)")
     page.get_by_role("button", name="Clear filters").click()
     ask(page, "something blue")
@@ -341,7 +345,7 @@ def test_filters_narrow_what_is_shown(page: Page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_scrolls_in_one_direction_only(browser: Browser, library: Library, scheme: str):
-    for page in opened(browser, library[0].url, viewport={"width": 375, "height": 700}, color_scheme=scheme, has_touch=True):
+    with opened(browser, library[0].url, viewport={"width": 375, "height": 700}, color_scheme=scheme, has_touch=True) as page:
         expect(page.locator(".card").first).to_be_visible()
         fits(page)
         page.locator("#filters summary").click()
@@ -383,18 +387,24 @@ def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: Library)
     assert page.locator('img[src="x"], script:not([src]), h3 b').count() == 0 and "attacked" not in page.title()
 
 
-def test_files_can_be_added_followed_and_removed(page: Page, library: Library):
-    buffer = io.BytesIO()
-    PIL.Image.new("RGB", (64, 48), (250, 150, 190)).save(buffer, "PNG")
-    page.locator("#add-files").set_input_files({"name": "my pink.png", "mimeType": "image/png", "buffer": buffer.getvalue()})
-    expect(page.locator(".card h3").first).to_have_text("my pink.png")
-    page.locator("#add-files").set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"})
-    expect(page.locator("#problem")).to_be_visible()
-    page.locator(".open").first.click()
-    page.get_by_role("button", name="Remove", exact=True).click()
-    page.get_by_role("button", name="Remove for good?").click()
-    expect(page.get_by_role("dialog")).to_be_hidden()
-    expect(page.locator(".card h3").first).not_to_have_text("my pink.png")
+def test_files_can_be_added_found_and_removed(browser: Browser, library: Library):
+    with opened(browser, library[0].url, expected="status of 415") as page:
+        buffer = io.BytesIO()
+        PIL.Image.new("RGB", (64, 48), (250, 150, 190)).save(buffer, "PNG")
+        added = re.compile(r"my pink.*\.png")
+        ask(page, "something pink")
+        page.locator("#add-files").set_input_files({"name": "my pink.png", "mimeType": "image/png", "buffer": buffer.getvalue()})
+        page.get_by_role("button", name="The library has changed").click()
+        expect(page.locator(".card h3").first).to_have_text(added)
+        page.locator("#add-files").set_input_files(
+            {"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n but no more"}
+        )
+        expect(page.locator("#problem")).to_be_visible()
+        page.locator(".open").first.click()
+        page.get_by_role("button", name="Remove", exact=True).click()
+        page.get_by_role("button", name="Remove for good?").click()
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        expect(page.locator(".card h3").first).not_to_have_text(added)
 
 
 def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Path):
@@ -402,18 +412,17 @@ def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Pa
     (tmp_path / LETTER).write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder)
     service = make_service(Settings(port=0, token=TOKEN), {"main": (tmp_path, "none", None)}, embedder, "fake")
-    with running(service) as url:
-        for page in opened(browser, url, expected="401"):
-            page.get_by_label("Token").fill("wrong")
-            page.keyboard.press("Enter")
-            expect(page.locator("#login-problem")).to_be_visible()
-            page.get_by_label("Token").fill(TOKEN)
-            page.keyboard.press("Enter")
-            expect(page.locator(".card h3")).to_have_text(LETTER)
-            expect(page.locator("#reasoners")).to_be_hidden()
-            expect(page.get_by_text("Reason first")).to_be_hidden()
-            page.reload()
-            expect(page.locator(".card h3")).to_have_text(LETTER)
-            page.get_by_label("What to look for").fill("elephant")
-            page.keyboard.press("Enter")
-            expect(page.locator("#summary")).to_contain_text("1 result in")
+    with running(service) as url, opened(browser, url, expected="status of 4") as page:
+        page.get_by_role("textbox", name="Token").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#login-problem")).to_be_visible()
+        page.get_by_role("textbox", name="Token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        expect(page.locator(".card h3")).to_have_text(LETTER)
+        expect(page.locator("#reasoners")).to_be_hidden()
+        expect(page.get_by_text("Reason first")).to_be_hidden()
+        page.reload()
+        expect(page.locator(".card h3")).to_have_text(LETTER)
+        page.get_by_label("What to look for").fill("elephant")
+        page.keyboard.press("Enter")
+        expect(page.locator("#summary")).to_contain_text("1 result in")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import PIL.Image
 
-from embedrl.data.roles import Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT
 from embedrl.media.image import save_image
@@ -45,8 +44,3 @@ def make_library(folder: Path) -> dict[str, TCoT]:
     )
     (folder / LETTER).write_text("Dear elephant, the invoice is in the <b>post</b>. Your grocer", "utf-8")
     return truths
-
-
-def hasty(truths: dict[str, TCoT]) -> Reasons:
-    """Return a Reasoner that sees only colours: the one before any training, so to say."""
-    return FakeReasoner("hasty", fail_keys=())

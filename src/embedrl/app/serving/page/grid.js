@@ -20,7 +20,7 @@ export function showHits(hits, told, { fresh = false } = {}) {
   const known = fresh ? new Map() : cards;
   cards = new Map(hits.map((hit, at) => [hit.key, (known.get(hit.key) ?? makeCard(hit, actions)).update(hit, told(hit, at))]));
   list.replaceChildren(...[...cards.values()].map((card) => card.node));
-  if (focused && !list.contains(document.activeElement)) cards.get(focused)?.open.focus({ preventScroll: true });
+  if (focused && !list.contains(document.activeElement)) (cards.get(focused)?.open ?? byId("results")).focus({ preventScroll: true });
   if (!still.matches) slide(before);
 }
 
