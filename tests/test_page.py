@@ -18,7 +18,7 @@ from embedrl.app.serving.settings import Settings
 from embedrl.data.tcot import TCoT
 from embedrl.index import Index, ingest
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.served import Served, fill, running
+from tests.served import Served, fill, running, served
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT, KnowingReasoner, make_library
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -42,9 +42,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     indexes = {"before": (files, "hasty", hasty), "after": (after, "knowing", knowing)}
     service = make_service(Settings(port=0), indexes, embedder, "fake")
     with running(service) as url:
-        served = Served(service, url, files, knowing, embedder)
-        with served.client:
-            yield served, truths
+        server = Served(service, url, files, knowing, embedder)
+        with server.client:
+            yield server, truths
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,8 @@ def card(page: Page, path: str, library: Library) -> Locator:
 
 def a_truth(library: Library, folder: str, wanted: Any) -> tuple[str, TCoT]:
     """Return a file of a folder of the world whose true T-CoT is as wanted, with its path in the library."""
-    served, truths = library
-    for path in sorted((served.folder / folder).iterdir()):
+    server, truths = library
+    for path in sorted((server.folder / folder).iterdir()):
         if path.name in truths and wanted(truths[path.name]):
             return f"{folder}/{path.name}", truths[path.name]
     raise AssertionError(f"the world has no such file in {folder}")
@@ -405,6 +405,18 @@ def test_files_can_be_added_found_and_removed(browser: Browser, library: Library
         page.get_by_role("button", name="Remove for good?").click()
         expect(page.get_by_role("dialog")).to_be_hidden()
         expect(page.locator(".card h3").first).not_to_have_text(added)
+
+
+def test_indexing_is_shown_until_it_is_done(browser: Browser, tmp_path: Path):
+    (tmp_path / LETTER).write_text("Dear elephant", "utf-8")
+    reasoner = FakeReasoner()
+    with served(tmp_path, reasoner=reasoner) as server, opened(browser, server.url) as page:
+        reasoner.sleep_s = 4.0
+        page.locator("#add-files").set_input_files({"name": "b.txt", "mimeType": "text/plain", "buffer": b"another elephant"})
+        expect(page.locator("#indexing")).to_contain_text("Reasoning about new files")
+        expect(page.locator(".card")).to_have_count(2)
+        expect(page.locator("#indexing")).to_be_hidden()
+        expect(page.locator(".card .answer").filter(has_text="another elephant")).to_have_count(1)
 
 
 def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Path):
