@@ -11,7 +11,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from embedrl.app.serving.server import make_service
 from embedrl.app.serving.settings import Settings
@@ -59,6 +59,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, library: Library) -> Iterator[Page]:
     """The page, opened. A complaint of the browser (an error, a broken policy, a request to elsewhere) fails the test."""
     with opened(browser, library[0].url) as page:
+        settled(page)
         yield page
 
 
@@ -69,9 +70,10 @@ def opened(browser: Browser, url: str, *, expected: str = "", **options: Any) ->
     expect.set_options(timeout=TIMEOUT_MS)
     page = context.new_page()
     complaints: list[str] = []
+    allowed = (url if url.startswith("http") else "http://127.0.0.1", "blob:", "about:")
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("request", lambda request: None if request.url.startswith((url, "blob:")) else complaints.append(request.url))
+    page.on("request", lambda request: None if request.url.startswith(allowed) else complaints.append(request.url))
     page.goto(url)
     try:
         yield page
@@ -146,6 +148,20 @@ def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: 
     expect(page.locator("#read summary")).to_contain_text("Read as: something red")
     page.go_back()
     expect(page.locator("#summary")).to_contain_text("newest first")
+
+
+def test_what_is_typed_before_the_page_knows_the_library_is_searched(browser: Browser, library: Library):
+    with opened(browser, "about:blank") as page:
+        held: list[Route] = []
+        page.route("**/api/status", lambda route: held.append(route))
+        page.goto(library[0].url)
+        page.get_by_label("What to look for").fill("something red")
+        page.keyboard.press("Enter")
+        until(page, lambda: bool(held))
+        held[0].continue_()
+        page.unroute("**/api/status")
+        expect(page.locator("#summary")).to_contain_text("with reasoning,")
+        expect(page.get_by_label("What to look for")).to_have_value("something red")
 
 
 def test_boxes_lie_on_the_pixels_of_the_known_evidence(page: Page, library: Library):
