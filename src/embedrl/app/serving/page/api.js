@@ -45,20 +45,21 @@ export async function remove(path) {
   return (await send(path, { method: "DELETE" })).json();
 }
 
-/** Post a form, and yield [name, data] of the events that come back. */
+/** Post a form, and yield [name, data] of the events that come back, up to the one called done. */
 export async function* streamForm(path, form, signal) {
   const response = await send(path, { method: "POST", body: form, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let waiting = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new Refusal(0, { message: "the connection broke off: search again" });
     const blocks = (waiting + value).split("\n\n");
     waiting = blocks.pop();
     for (const block of blocks) {
       const lines = block.split("\n");
       const name = lines.find((line) => line.startsWith("event: "))?.slice(7);
       const data = lines.filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
+      if (name === "done") return;
       if (name) yield [name, JSON.parse(data.join("\n"))];
     }
   }

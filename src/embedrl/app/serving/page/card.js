@@ -13,8 +13,8 @@ export function makeCard(hit, actions) {
   const moved = el("span", { class: "moved" });
   const score = el("span", { class: "score" });
   const reason = el("p", { class: "reason", hidden: true });
-  const more = taste("More like this", "+", () => actions.like(card.hit));
-  const less = taste("Less like this", "−", () => actions.dislike(card.hit));
+  const more = taste("More", "+", () => actions.like(card.hit));
+  const less = taste("Less", "−", () => actions.dislike(card.hit));
   const open = el(
     "button",
     { type: "button", class: "open", "aria-label": `Open ${hit.name}, ${kindOf(hit)}`, onclick: () => actions.open(card.hit, firstTime(evidence)) },
@@ -78,7 +78,8 @@ function says(hit, evidence) {
 }
 
 function taste(label, sign, choose) {
-  return el("button", { type: "button", class: "taste-button", "aria-pressed": "false", onclick: choose }, el("span", { "aria-hidden": "true" }, sign), label);
+  const properties = { type: "button", class: "taste-button", "aria-pressed": "false", onclick: choose };
+  return el("button", properties, el("span", { class: "sign", "aria-hidden": "true" }, sign), label, el("span", { class: "like" }, " like this"));
 }
 
 /** A clip opens where its evidence begins, as long as that holds. */

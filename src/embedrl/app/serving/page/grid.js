@@ -13,14 +13,13 @@ export function startGrid(given) {
   list.addEventListener("keydown", onKey);
 }
 
-/** Show hits in this order. `told(hit, at)` gives what a card says beside its hit; `fresh` makes all cards anew. */
-export function showHits(hits, told, { fresh = false } = {}) {
+/** Show hits in this order. `told(hit, at)` gives what a card says beside its hit. A card stays as long as what it shows does. */
+export function showHits(hits, told) {
   const before = places();
   const focused = document.activeElement?.closest?.(".card")?.dataset.key;
-  const known = fresh ? new Map() : cards;
-  cards = new Map(hits.map((hit, at) => [hit.key, (known.get(hit.key) ?? makeCard(hit, actions)).update(hit, told(hit, at))]));
+  cards = new Map(hits.map((hit, at) => [hit.key, cardOf(hit).update(hit, told(hit, at))]));
   list.replaceChildren(...[...cards.values()].map((card) => card.node));
-  if (focused && !list.contains(document.activeElement)) cards.get(focused)?.open.focus({ preventScroll: true });
+  if (focused && !list.contains(document.activeElement)) (cards.get(focused)?.open ?? byId("results")).focus({ preventScroll: true });
   if (!still.matches) slide(before);
 }
 
@@ -38,6 +37,15 @@ export function neighbours(key) {
 
 export function focusCard(key) {
   cards.get(key)?.open.focus();
+}
+
+function cardOf(hit) {
+  const known = cards.get(hit.key);
+  return known && content(known.hit) === content(hit) ? known : makeCard(hit, actions);
+}
+
+function content({ name, tcot, evidence }) {
+  return JSON.stringify([name, tcot, evidence]);
 }
 
 function places() {

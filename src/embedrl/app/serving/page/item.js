@@ -84,9 +84,8 @@ function show(media, hit, evidence, time_s) {
       player.currentTime = time;
       player.focus();
     };
-    if (time_s !== null) player.addEventListener("loadedmetadata", () => (player.currentTime = time_s), { once: true });
     player.addEventListener("error", () => say(dialog.querySelector(".problem"), "This browser cannot play the clip; its key frames are beside it."));
-    player.src = hit.media;
+    player.src = time_s === null ? hit.media : `${hit.media}#t=${time_s}`;
     media.append(player);
     return jump;
   }
@@ -95,7 +94,7 @@ function show(media, hit, evidence, time_s) {
 }
 
 function showText(whole) {
-  const text = el("div", { class: "text", tabindex: "0", role: "region", "aria-label": "Text" }, marked(whole.text, whole.evidence?.keywords));
+  const text = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": "Text" }, marked(whole.text, whole.evidence?.keywords));
   const media = dialog.querySelector(".media");
   if (whole.picture) media.append(el("details", {}, el("summary", {}, "Text of the page"), text));
   else media.replaceChildren(text);

@@ -10,32 +10,34 @@ const STATES = { scanning: "Looking for new files", embedding: "Making new files
 const chooser = byId("add-files");
 let limits = null;
 let timer = 0;
+let told = () => {};
 let changed = () => {};
 let version = null;
 
 /** Ask for the status again and again; `onStatus(status)` each time, `onChange()` whenever the index changed. */
 export async function startLibrary(onStatus, onChange) {
+  told = onStatus;
   changed = onChange;
   byId("add").addEventListener("click", () => chooser.click());
   chooser.addEventListener("change", () => add([...chooser.files]));
-  document.addEventListener("visibilitychange", () => document.hidden || look(onStatus));
-  await look(onStatus);
+  document.addEventListener("visibilitychange", () => document.hidden || look());
+  await look();
 }
 
-async function look(onStatus) {
+async function look() {
   clearTimeout(timer);
   let wait = IDLE_MS;
   try {
     const status = await get("/api/status");
     show(status);
-    onStatus(status);
+    told(status);
     if (version !== null && version !== status.version) changed();
     version = status.version;
     if (status.indexing.state !== "idle" || status.indexing.waiting) wait = BUSY_MS;
   } catch (error) {
     byId("holds").textContent = error.message;
   }
-  timer = setTimeout(() => (document.hidden ? null : look(onStatus)), wait);
+  timer = setTimeout(() => (document.hidden ? null : look()), wait);
 }
 
 function show(status) {
@@ -89,7 +91,7 @@ async function add(files) {
     const { items } = await postForm("/api/items", form);
     const known = items.filter((item) => item.state === "known").length;
     byId("summary").textContent = `${count(items.length - known, "file")} added${known ? `, ${known} known already` : ""}.`;
-    changed();
+    await look();
   } catch (error) {
     say(problem, error.message);
   } finally {

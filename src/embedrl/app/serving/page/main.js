@@ -6,7 +6,7 @@ import { focusCard, neighbours, showHits, startGrid, tellHits } from "./grid.js"
 import { openItem, startItem, thoughts } from "./item.js";
 import { startLibrary } from "./library.js";
 import { askForToken } from "./login.js";
-import { filters, forgetFile, isAsked, question, setWords, startQuery, thinks, words } from "./query.js";
+import { filters, forgetFile, hasQuery, isAsked, question, setWords, startQuery, thinks, words } from "./query.js";
 import { choose, forgetTaste, isChosen, signOf, startTaste, wanted } from "./taste.js";
 import { count, took } from "./wording.js";
 
@@ -15,22 +15,26 @@ const NAMES = { before: "Before RL", after: "After RL" };
 const summary = byId("summary");
 const problem = byId("problem");
 let reasoner = null;
+let ready = null;
 let running = new AbortController();
 let shown = { hits: [], scored: false, changes: new Map() };
 
 /** Show what the page is set to: a recommendation, a search, or what is there. With `against`, ranks are compared with those. */
-async function refresh({ offset = 0, against = null, fresh = false } = {}) {
+async function refresh({ offset = 0, against = null } = {}) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
   say(problem, "");
+  await ready;
+  if (signal.aborted) return;
+  byId("stale").hidden = true;
   if (!offset) byId("read").hidden = true;
   byId("results").setAttribute("aria-busy", "true");
   try {
-    if (isChosen()) await recommend(offset, signal, fresh);
-    else if (!isAsked()) await browse(offset, fresh);
-    else if (offset || against) await search(offset, signal, against, fresh);
-    else await stream(signal, fresh);
+    if (isChosen()) await recommend(offset, signal);
+    else if (!isAsked()) await browse(offset);
+    else if (offset || against) await search(offset, signal, against);
+    else await stream(signal);
   } catch (error) {
     if (signal.aborted) return;
     summary.textContent = "";
@@ -41,13 +45,13 @@ async function refresh({ offset = 0, against = null, fresh = false } = {}) {
 }
 
 /** The plain result at once, then the reasoned one with the ranks that changed. */
-async function stream(signal, fresh) {
-  const think = thinks();
+async function stream(signal) {
+  const think = thinks() && hasQuery();
   summary.textContent = "Searching …";
   for await (const [name, answer] of streamForm("/api/search/stream", question(asks({ think })), signal)) {
     if (name === "error") throw new Refusal(0, answer.error);
     if (name === "plain") {
-      show(answer, { fresh });
+      show(answer);
       summary.textContent = think ? `${found(answer)}, without reasoning, in ${took(answer.seconds.total)}. Reasoning …` : told(answer);
     }
     if (name === "reasoned") {
@@ -57,14 +61,14 @@ async function stream(signal, fresh) {
   }
 }
 
-async function search(offset, signal, against, fresh) {
-  const answer = await postForm("/api/search", question(asks({ think: thinks(), offset })), signal);
+async function search(offset, signal, against) {
+  const answer = await postForm("/api/search", question(asks({ think: thinks() && hasQuery(), offset })), signal);
   const changes = against && compare(against, answer.hits);
-  show(answer, { append: offset > 0, fresh, changes: changes ?? [] });
+  show(answer, { append: offset > 0, changes: changes ?? [] });
   summary.textContent = changes ? `${told(answer)}. ${moves(changes)}` : told(answer);
 }
 
-async function recommend(offset, signal, fresh) {
+async function recommend(offset, signal) {
   const examples = wanted();
   if (!examples) {
     summary.textContent = "Choose something to be like, too.";
@@ -74,27 +78,29 @@ async function recommend(offset, signal, fresh) {
   const narrowed = { ...others, modality: modality.length ? modality : null, min_score: min_score ? Number(min_score) : null };
   const more = { offset, limit: LIMIT, think: thinks(), reasoner };
   const answer = await postJson("/api/similar", { ...examples, ...narrowed, ...more }, signal);
-  show(answer, { append: offset > 0, fresh });
-  summary.textContent = `${found(answer)} alike`;
+  show(answer, { append: offset > 0 });
+  summary.textContent = `${found(answer)}, most alike first`;
 }
 
-async function browse(offset, fresh) {
+async function browse(offset) {
   const { modality, min_score: _, sort, ...others } = filters();
   const parameters = new URLSearchParams({ ...others, ...(sort ? { sort } : {}), ...(reasoner ? { reasoner } : {}), offset, limit: LIMIT });
   for (const each of modality) parameters.append("modality", each);
   const { items, total, more } = await get("/api/items", parameters);
-  show({ hits: items, offset, more }, { append: offset > 0, scored: false, fresh });
-  summary.textContent = total ? `${count(total, "item")}, ${{ oldest: "oldest", name: "by name" }[sort] ?? "newest"}${sort === "name" ? "" : " first"}` : "Nothing is here yet.";
+  show({ hits: items, offset, more }, { append: offset > 0, scored: false });
+  const order = { oldest: "oldest first", name: "by name" }[sort] ?? "newest first";
+  const nothing = modality.length || Object.keys(others).length ? "Nothing passes the filters." : "Nothing is here yet.";
+  summary.textContent = total ? `${count(total, "item")}, ${order}` : nothing;
 }
 
 function asks({ think, offset = 0 }) {
   return { think: String(think), offset: String(offset), limit: String(LIMIT), ...(reasoner ? { reasoner } : {}) };
 }
 
-function show(answer, { append = false, scored = true, changes = [], fresh = false }) {
+function show(answer, { append = false, scored = true, changes = [] } = {}) {
   const hits = append ? [...shown.hits, ...answer.hits] : answer.hits;
-  shown = { hits, scored: scored && (isChosen() || words() !== "" || !byId("attached").hidden), changes: new Map(changes.map((change) => [change.key, change])) };
-  showHits(hits, tells, { fresh });
+  shown = { hits, scored: scored && (isChosen() || hasQuery()), changes: new Map(changes.map((change) => [change.key, change])) };
+  showHits(hits, tells);
   byId("more").hidden = !answer.more;
   if (answer.query?.tcot || answer.query?.failure) showReading(answer.query);
 }
@@ -123,8 +129,7 @@ function found(answer) {
 }
 
 function told(answer) {
-  const { reason, total } = answer.seconds;
-  return `${found(answer)} in ${took(total)}${answer.think && reason ? `, ${took(reason)} of it reasoning` : ""}`;
+  return `${found(answer)}${answer.think ? ", with reasoning," : ""} in ${took(answer.seconds.total)}`;
 }
 
 function moves(changes) {
@@ -148,7 +153,7 @@ function ask({ keep = false } = {}) {
 
 function taste(hit, sign) {
   choose(hit, sign);
-  byId("results").scrollIntoView({ block: "nearest" });
+  byId("taste").scrollIntoView({ block: "nearest" });
 }
 
 /** Two Reasoners can be compared: a switch, which tells how ranks change from one to the other. */
@@ -161,7 +166,7 @@ function showReasoners(served) {
     const choice = el("input", { type: "radio", name: "reasoner", value: id, checked: id === reasoner });
     choice.addEventListener("change", () => {
       reasoner = id;
-      refresh({ fresh: true, against: isAsked() && !isChosen() ? shown.hits : null });
+      refresh({ against: isAsked() && !isChosen() ? shown.hits : null });
     });
     field.append(el("label", { title: name }, choice, el("span", {}, NAMES[id] ?? name)));
   }
@@ -175,7 +180,7 @@ function start() {
     like: (hit) => taste(hit, 1),
     dislike: (hit) => taste(hit, -1),
     closed: focusCard,
-    removed: () => refresh({ fresh: true }),
+    removed: () => refresh(),
     reasoner: () => reasoner,
   });
   startTaste(() => {
@@ -184,20 +189,25 @@ function start() {
   });
   startQuery({ asked: ask, narrowed: () => refresh(), refused: (why) => say(problem, why) });
   byId("more").addEventListener("click", () => refresh({ offset: shown.hits.length }));
-  addEventListener("popstate", () => readAddress());
+  byId("stale").addEventListener("click", () => refresh());
+  addEventListener("popstate", readAddress);
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest("input, select, textarea, dialog")) {
       event.preventDefault();
       byId("text").focus();
     }
   });
-  startLibrary(
+  ready = startLibrary(
     (status) => {
       byId("thinks").hidden = !status.think;
       showReasoners(status.reasoners);
     },
-    () => (isAsked() || isChosen() || shown.hits.length > LIMIT ? null : refresh()),
-  ).then(readAddress);
+    () => {
+      if (isAsked() || isChosen() || shown.hits.length > LIMIT) byId("stale").hidden = false;
+      else refresh();
+    },
+  );
+  readAddress();
 }
 
 function readAddress() {

@@ -60,9 +60,14 @@ export function setWords(value) {
   text.value = value;
 }
 
+/** Whether there is something to compare items with. */
+export function hasQuery() {
+  return Boolean(words() || file);
+}
+
 /** Whether anything is looked for, be it only exact words. */
 export function isAsked() {
-  return Boolean(words() || file || filters().words);
+  return hasQuery() || Boolean(filters().words);
 }
 
 /** The filters that are set, by the names that the server gives them. */

@@ -29,8 +29,8 @@ export function megabytes(bytes) {
   return `${Math.floor(bytes / 1024 ** 2)} MB`;
 }
 
-/** What an item is, in a few words: "Page 2 of 3", "Video, 0:04". */
+/** What an item is, in a few words: "Page", "Page 2 of 3", "Video, 0:04". */
 export function kindOf(hit) {
-  if (hit.page) return hit.num_pages ? `Page ${hit.page} of ${hit.num_pages}` : `Page ${hit.page}`;
+  if (hit.num_pages > 1) return `Page ${hit.page} of ${hit.num_pages}`;
   return hit.duration_s === null ? KINDS[hit.modality] : `${KINDS[hit.modality]}, ${clock(hit.duration_s)}`;
 }
