@@ -17,17 +17,14 @@ from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.errors import ConfigError
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate, join
-from embedrl.evaluate.official.mmeb import MMEB_V2_FILES
 from embedrl.evaluate.official.reading import read_tasks
+from embedrl.evaluate.official.register import OFFICIAL
 from embedrl.evaluate.official.source import Official
 from embedrl.evaluate.official.tcots import ImportedTCoTs, import_tcots
-from embedrl.evaluate.official.video_benchmark import UVRB_FILES
 from embedrl.evaluate.predictions import score, write_predictions
 from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.tables import Result, write_leaderboard
 from embedrl.evaluate.task import RetrievalTask
-
-OFFICIAL = {official.benchmark.name: official for official in (MMEB_V2_FILES, UVRB_FILES)}
 
 
 class BenchmarkRun(BaseModel):

@@ -9,14 +9,11 @@ from typing import Any
 from embedrl.app import charts, score_charts
 from embedrl.app.html import render_page, write_html
 from embedrl.errors import ConfigError
-from embedrl.evaluate.mmeb import MMEB_V2
+from embedrl.evaluate.official.register import BENCHMARKS
 from embedrl.evaluate.paired import Paired, pair_systems
 from embedrl.evaluate.predictions import PREDICTION_SUFFIX
 from embedrl.evaluate.report import figure_row, write_report
 from embedrl.evaluate.tables import Benchmark, Columns, Result, aggregate, published, read_result
-from embedrl.evaluate.uvrb import UVRB
-
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (MMEB_V2, UVRB)}
 
 _DASH = "\u2013"
 _MAX_NAMES = 8
