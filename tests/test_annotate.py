@@ -20,11 +20,12 @@ from embedrl.data.records import WriterLock
 from embedrl.data.roles import Reasons
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources import Outcome, ProblemKind, SourceProblem
-from embedrl.data.tcot import ParseFailure, TCoT
+from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 from embedrl.media.content import Content, Frames, Image, Page, Text, Video
 from embedrl.media.image import save_image
 from embedrl.testing import FakeReasoner
+from tests.chat_server import Answer, chat_server, completion
 from tests.coloured_folder import picture
 
 
@@ -266,6 +267,20 @@ def test_a_source_by_name(tmp_path: Path):
         annotate_source("nothing", rows, tmp_path / "out", "fake")
     with pytest.raises(ConfigError, match="no such file"):
         annotate_source("lines", tmp_path / "no.jsonl", tmp_path / "out", "fake")
+    with pytest.raises(ConfigError, match="is for a server"):
+        annotate_source("lines", rows, tmp_path / "out", "fake", concurrency=8)
+
+
+def test_a_server_gets_as_many_requests_at_once_as_asked_and_says_what_they_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    rows = tmp_path / "pairs.jsonl"
+    rows.write_text("".join(f'{{"query": {{"text": "mug {n}"}}, "target": {{"text": "red mug {n}"}}}}\n' for n in range(60)), "utf-8")
+    with chat_server() as server:
+        server.otherwise = Answer(completion(render(TCoT(thinking="a mug", rethink="yes", answer="a mug"))), together=20)
+        report = annotate_source("lines", rows, tmp_path / "out", f"{server.url}/v1", concurrency=20)
+        assert (report.made, report.num_tokens, server.most_in_flight) == (120, 3 * 120, 20)
+        left = annotate_source("lines", rows, tmp_path / "less", f"{server.url}/v1", concurrency=2, max_tokens=3)
+        assert (left.made, left.left, left.stopped_by) == (16, 104, "max_tokens"), "a batch has eight questions for each place"
 
 
 WORKER = """

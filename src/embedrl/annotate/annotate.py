@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedrl.annotate.media_files import filed
 from embedrl.annotate.store import Annotations, Made, State, state_of
 from embedrl.data.records import WriterLock, outcome_key
-from embedrl.data.roles import Reasons, Unanswered
+from embedrl.data.roles import CountsTokens, Reasons, Unanswered
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
 from embedrl.data.tcot import ParseFailure, TCoT, render
@@ -38,7 +38,7 @@ class Budget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that the Reasoner writes."""
+    """Tokens that the Reasoner writes (words, if it does not count them)."""
     max_seconds: float | None = Field(default=None, gt=0)
 
 
@@ -65,15 +65,10 @@ class AnnotateReport(BaseModel):
     stopped_by: str
     """The setting of the budget that ended the run, or ""."""
     num_tokens: int
-    """Tokens that the Reasoner wrote."""
+    """Tokens that the Reasoner wrote (words, if it does not count them)."""
     seconds: float
     examples: tuple[str, ...]
     """The first failures and problems, each with its reason."""
-
-
-def count_words(text: str) -> int:
-    """Count words between white space: the measure where the Reasoner tells no tokens."""
-    return len(text.split())
 
 
 def annotate(
@@ -85,7 +80,6 @@ def annotate(
     answer_share: float = 0.0,
     retry: Retry | None = None,
     budget: Budget | None = None,
-    count_tokens: Callable[[str], int] = count_words,
     give_up_after: int = 16,
     on_progress: Progress | None = None,
 ) -> AnnotateReport:
@@ -112,7 +106,7 @@ def annotate(
                 raise ConfigError(f"{str(folder)!r}: {reasoner.name!r} annotated there with {before}, not {known}; take another folder")
             if reasoner.name not in store.reasoners:
                 store.reasoners.put(reasoner.name, known)
-            run = _Run(store, reasoner, batch_size, answer_share, retry, budget or Budget(), count_tokens, give_up_after, on_progress)
+            run = _Run(store, reasoner, batch_size, answer_share, retry, budget or Budget(), give_up_after, on_progress)
             return run.run(pairs)
         finally:
             store.close()
@@ -131,16 +125,17 @@ class _Run:
         answer_share: float,
         retry: Retry | None,
         budget: Budget,
-        count_tokens: Callable[[str], int],
         give_up_after: int,
         on_progress: Progress | None,
     ) -> None:
         self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
-        self.budget, self.count_tokens, self.give_up_after, self.on_progress = budget, count_tokens, give_up_after, on_progress
+        self.budget, self.give_up_after, self.on_progress = budget, give_up_after, on_progress
         self.answer_share = answer_share
         self.answers: dict[str, str] = {}
         """Of the next batch, by outcome key: the answers that are in sight."""
         self.started_s = time.monotonic()
+        self.meter = reasoner if isinstance(reasoner, CountsTokens) else None
+        self.num_written_before = self.meter.num_written if self.meter else 0
         self.pending: dict[str, Item] = {}
         """Items of the next batch, by outcome key."""
         self.read: list[Pair] = []
@@ -223,6 +218,8 @@ class _Run:
         self.read = []
         for key, outcome in made.items():
             self._count(batch[key], outcome)
+        if self.meter:
+            self.counts["num_tokens"] = self.meter.num_written - self.num_written_before
         self._check_budget()
         if self.on_progress:
             self.on_progress(self.counts["num_pairs"] - self.num_reported, dict(self.counts))
@@ -278,8 +275,8 @@ class _Run:
     def _count(self, item: Item, outcome: Made) -> None:
         state = state_of(outcome)
         self.counts["made" if state == State.TCOT else state.value] += 1
-        if isinstance(outcome, TCoT | ParseFailure):
-            self.counts["num_tokens"] += self.count_tokens(render(outcome) if isinstance(outcome, TCoT) else outcome.text)
+        if not self.meter and isinstance(outcome, TCoT | ParseFailure):
+            self.counts["num_tokens"] += len((render(outcome) if isinstance(outcome, TCoT) else outcome.text).split())
         if isinstance(outcome, ParseFailure):
             self._tell(f"item {item.key[:12]}: {outcome.reason}")
         elif not isinstance(outcome, TCoT):

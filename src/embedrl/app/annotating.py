@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from embedrl import log
-from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate, count_words
+from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate
 from embedrl.annotate.filter import FilterReport, filter_pairs, report_rows
 from embedrl.annotate.rules import LEAK_WORDS
 from embedrl.app.charts import table
@@ -18,6 +18,8 @@ from embedrl.evaluate.report import write_report
 
 _WRITES_MEDIA = ("vidore", "visrag")
 """Sources whose pictures come inside their rows."""
+_TURNS = 8
+"""Questions for each place at a server that make a batch."""
 
 
 def annotate_source(
@@ -28,27 +30,30 @@ def annotate_source(
     *,
     media_root: Path | None = None,
     task: str | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    concurrency: int | None = None,
     answer_share: float = 0.0,
     retry: Retry | None = None,
     max_tokens: int | None = None,
     max_seconds: float | None = None,
     give_up_after: int = 16,
 ) -> AnnotateReport:
-    """Have both sides of each pair of a source reasoned about, and keep the T-CoTs in `out`; see `annotate`."""
+    """Have both sides of each pair of a source reasoned about, and keep the T-CoTs in `out`; see `annotate`.
+
+    A server is asked up to `concurrency` things at once. Its batches are longer than that: each waits for its slowest answer.
+    """
     pairs = read_source(source, path, out, media_root=media_root, task=task)
     budget = Budget(max_tokens=max_tokens, max_seconds=max_seconds)
-    reasons = load_reasoner(reasoner)
+    reasons = load_reasoner(reasoner, concurrency=concurrency)
     with log.progress(None, "annotate") as bar:
         return annotate(
             pairs,
             reasons,
             out,
-            batch_size=batch_size,
+            batch_size=batch_size or (16 if concurrency is None else _TURNS * concurrency),
             answer_share=answer_share,
             retry=retry,
             budget=budget,
-            count_tokens=getattr(reasons, "num_tokens", count_words),
             give_up_after=give_up_after,
             on_progress=lambda num_pairs, counts: bar.advance(
                 num_pairs, **{name: counts[name] for name in ("made", "known", "malformed", "failed")}
@@ -120,8 +125,9 @@ def annotate_line(report: AnnotateReport) -> str:
     stopped = f"; {report.stopped_by} is used up, {report.left} items are left" if report.stopped_by else ""
     left = f"; {report.left} items are not annotated yet" if report.left and not report.stopped_by else ""
     return (
-        f"{report.num_pairs} pairs: {report.made} T-CoTs made, {report.known} items known, {report.malformed} malformed, "
-        f"{report.failed} failed, {report.num_problems} problems in {report.seconds:.1f} s{stopped}{left}"
+        f"{report.num_pairs} pairs: {report.made} T-CoTs made, {report.known} items known, {report.malformed} "
+        f"malformed, {report.failed} failed, {report.num_problems} problems, {report.num_tokens:,} tokens written "
+        f"in {report.seconds:.1f} s{stopped}{left}"
     )
 
 

@@ -8,20 +8,24 @@ from embedrl.errors import ConfigError
 _SHIPPED = {"reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft"}, "embedder": {"nano": "embedder"}}
 
 
-def load_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> Reasons:
+def load_reasoner(
+    name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa", concurrency: int | None = None
+) -> Reasons:
     """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
 
     Without `dtype`: as the files say on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an
-    OpenAI-compatible server; without `#model` it is asked which one it has.
+    OpenAI-compatible server; without `#model` it is asked which one it has, and it gets up to `concurrency` requests at once.
     """
+    if name.startswith(("http://", "https://")):
+        from embedrl.reasoner.remote import RemoteReasoner
+
+        return RemoteReasoner.from_url(name, temperature=temperature, **({"max_in_flight": concurrency} if concurrency else {}))
+    if concurrency is not None:
+        raise ConfigError(f"concurrency={concurrency} is for a server, and {name!r} is none; for a model here, set batch_size")
     if name == "fake":
         from embedrl.testing import FakeReasoner
 
         return FakeReasoner()
-    if name.startswith(("http://", "https://")):
-        from embedrl.reasoner.remote import RemoteReasoner
-
-        return RemoteReasoner.from_url(name, temperature=temperature)
     folder = _folder(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 

@@ -49,6 +49,14 @@ class Reasons(Protocol):
 
 
 @runtime_checkable
+class CountsTokens(Protocol):
+    """A Reasoner that knows what its answers cost."""
+
+    num_written: int
+    """Tokens that it has written so far."""
+
+
+@runtime_checkable
 class Embeds(Protocol):
     """Turns items and their T-CoTs into vectors."""
 

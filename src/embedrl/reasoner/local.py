@@ -49,6 +49,8 @@ class LocalReasoner:
         self.factor = token_side(model)
         limits = f"{settings.budget.mark}-{settings.max_new_tokens}"
         self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
+        self.num_written = 0
+        """Tokens that it has written so far."""
 
     @classmethod
     def load(
@@ -133,7 +135,9 @@ class LocalReasoner:
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        return tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        written = ids[:, batch["input_ids"].shape[1] :]
+        self.num_written += int((written != tokenizer.pad_token_id).sum())
+        return tokenizer.batch_decode(written, skip_special_tokens=True)
 
     def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         texts = [self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True) for prompt in prompts]

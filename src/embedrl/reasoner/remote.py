@@ -246,11 +246,13 @@ class RemoteReasoner:
         limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
         limits_hash = hashlib.sha256(limits.encode()).hexdigest()[:8]
         self.name = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
+        self.num_written = 0
+        """Tokens of all answers so far, as the server counts them; words, if it does not."""
 
     @classmethod
-    def from_url(cls, url: str, *, temperature: float = 0.0) -> "RemoteReasoner":
-        """Make one from `http://host:8000/v1#model`. Raises ConfigError and ModelError as `ChatServer.from_url` does."""
-        return cls(ChatServer.from_url(url), temperature=temperature)
+    def from_url(cls, url: str, *, temperature: float = 0.0, **options: Any) -> "RemoteReasoner":
+        """Make one from `http://host:8000/v1#model`, with options of `ChatServer`. Raises as `ChatServer.from_url` does."""
+        return cls(ChatServer.from_url(url, **options), temperature=temperature)
 
     @property
     def num_frames(self) -> int:
@@ -264,6 +266,8 @@ class RemoteReasoner:
         """
         prompts = [tcot_prompt(item, self.prompts, self.budget, self.factor) for item in items]
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
+        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        self.num_written += sum(reply.num_completion_tokens or len(reply.text.split()) for reply in replies)
         read = [_read(outcome) for outcome in outcomes]
         failures = [found for found in read if isinstance(found, ModelError)]
         if failures:

@@ -40,7 +40,10 @@ def annotate_pairs(
     reasoner: ReasonerName = "nano",
     media_root: Annotated[Path | None, typer.Option(help="The folder that names of media are relative to.")] = None,
     task: Annotated[str | None, typer.Option(help="What the pairs are called, if not as the data says.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about at once.")] = 16,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Items that are reasoned about at once, and then kept.", show_default="16")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests to a server at once.", show_default="16")] = None,
     answer_share: Annotated[
         float, typer.Option(min=0, max=1, help="This share of the queries is shown its target's text; their records say so.")
     ] = 0.0,
@@ -64,6 +67,7 @@ def annotate_pairs(
         media_root=media_root,
         task=task,
         batch_size=batch_size,
+        concurrency=concurrency,
         answer_share=answer_share,
         retry=retry,
         max_tokens=max_tokens,
