@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from embedrl.errors import ConfigError, StoreError
+from embedrl.errors import ConfigError, StoreError, unwritable
 
 LIBRARIES = (
     *("embedrl", "torch", "torchvision", "transformers", "sentence-transformers", "trl", "peft", "accelerate", "datasets"),
@@ -226,7 +226,7 @@ class Metrics:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
         except OSError as error:
-            raise StoreError(f"{str(self.path)!r}: metrics cannot be written ({error.strerror})") from error
+            raise unwritable(self.path, error) from error
 
     def _resume(self, step: int) -> float:
         """Keep the lines of earlier steps only; return the seconds they took."""
@@ -259,4 +259,4 @@ def _write_whole(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        raise StoreError(f"{str(path)!r} cannot be written ({error.strerror})") from error
+        raise unwritable(path, error) from error

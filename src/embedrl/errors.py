@@ -10,6 +10,16 @@ A caller who catches the stdlib cousin catches ours too. Errors are caught only 
 model's output) and only to say which item broke; a broken item is recorded with its reason and never turned into a value.
 """
 
+import errno
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "change its permissions, or choose another place",
+}
+
 
 class EmbedRLError(Exception):
     """Base of all errors below."""
@@ -29,3 +39,9 @@ class ModelError(EmbedRLError, RuntimeError):
 
 class StoreError(EmbedRLError, OSError):
     """Files that embedrl itself keeps cannot be read or written."""
+
+
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """Say that a file or folder cannot be written, why, and what to do. What was written before is whole: all writers see to that."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return StoreError(f"{str(path)!r}: cannot be written ({error.strerror})" + (f"; {remedy} and run again" if remedy else ""))

@@ -14,7 +14,7 @@ from embedrl.data.records import Records, WriterLock
 from embedrl.data.roles import Judges
 from embedrl.data.sample import Pair
 from embedrl.data.tcot import ParseFailure, TCoT, render
-from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
+from embedrl.errors import ConfigError, MediaError, ModelError, StoreError, unwritable
 
 CONTRASTIVE, RL, REJECTED = "contrastive.jsonl", "rl.jsonl", "rejected.jsonl"
 NUM_EXAMPLES = 3
@@ -142,7 +142,7 @@ class _Run:
         except StoreError:
             raise
         except OSError as error:
-            raise StoreError(f"{str(folder)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(folder, error) from error
         finally:
             for path in files.values():
                 path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from embedrl.data.sample import Item, Pair
-from embedrl.errors import StoreError
+from embedrl.errors import unwritable
 from embedrl.media.content import Frames, Image, Page, Part, Text, Video, content_key
 from embedrl.media.decode import load_visual
 from embedrl.media.document import save_pdf
@@ -40,7 +40,7 @@ def _filed_part(part: Part, folder: Path) -> Part:
         try:
             _write(part, path)
         except OSError as error:
-            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(path, error) from error
     if isinstance(part, Video):
         return Video(path=path)
     return Image(path=path) if isinstance(part, Image) else Page(path=path)

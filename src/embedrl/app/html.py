@@ -8,7 +8,7 @@ from typing import Any
 
 from embedrl.app.cards import Search, search_card
 from embedrl.app.charts import SYSTEM_PHRASES, bars, curves, lookup, number, percent, span, task_table, tcot_table
-from embedrl.errors import StoreError
+from embedrl.errors import unwritable
 from embedrl.media.store import write_bytes
 
 _TITLE = "Does it help to reason before embedding?"
@@ -53,7 +53,7 @@ def write_html(page: str, path: Path) -> None:
     try:
         write_bytes(path, page.encode())
     except OSError as error:
-        raise StoreError(f"{str(path)!r}: the report cannot be written ({error.strerror})") from error
+        raise unwritable(path, error) from error
 
 
 _CHART_NOTE = (

@@ -15,7 +15,7 @@ from embedrl.app.train_reasoner import train_reasoner
 from embedrl.config import METRICS, read_metrics
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
-from embedrl.errors import StoreError
+from embedrl.errors import unwritable
 from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.world import world_tasks
 from embedrl.index.index import Index
@@ -175,7 +175,7 @@ def _library(folder: Path, num_pairs: int, seed: int) -> list[WrittenPair]:
                 if target.visual is None:
                     write_bytes(_text_file(folder, target), target.text.encode())
     except OSError as error:
-        raise StoreError(f"{str(folder / 'texts')!r}: cannot be written ({error.strerror})") from error
+        raise unwritable(folder / "texts", error) from error
     return pairs
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render
-from embedrl.errors import StoreError
+from embedrl.errors import StoreError, unwritable
 
 
 class WriterLock:
@@ -29,7 +29,7 @@ class WriterLock:
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(path, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -177,7 +177,7 @@ class Records:
             os.fsync(fd)
         except OSError as error:
             os.ftruncate(fd, self._end)
-            raise StoreError(f"{str(self.path)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(self.path, error) from error
         finally:
             os.close(fd)
         for line in lines:
@@ -203,7 +203,7 @@ class Records:
             lock.release()
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(f"{str(self.path)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(self.path, error) from error
         self._lock = lock
 
 

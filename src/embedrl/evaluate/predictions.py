@@ -8,7 +8,7 @@ import json
 import math
 from pathlib import Path
 
-from embedrl.errors import StoreError
+from embedrl.errors import unwritable
 from embedrl.evaluate.evaluate import TaskResult
 from embedrl.evaluate.metrics import METRIC_NAMES
 from embedrl.evaluate.report import write_report
@@ -39,5 +39,5 @@ def write_predictions(task: RetrievalTask, result: TaskResult, folder: Path) -> 
     try:
         write_bytes(path, "".join(lines).encode("utf-8", "surrogatepass"))
     except OSError as error:
-        raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+        raise unwritable(path, error) from error
     write_report(score(result), home / f"{task.name}{SCORE_SUFFIX}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from embedrl.errors import ConfigError, StoreError
+from embedrl.errors import ConfigError, unwritable
 from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
 from embedrl.evaluate.evaluate import FIGURES, SystemResult
 from embedrl.evaluate.task import MODALITIES
@@ -60,7 +60,7 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
     try:
         write_bytes(path, f"{text}\n".encode())
     except OSError as error:
-        raise StoreError(f"{str(path)!r}: the report cannot be written ({error.strerror})") from error
+        raise unwritable(path, error) from error
 
 
 def _check(systems: Sequence[SystemResult]) -> None:

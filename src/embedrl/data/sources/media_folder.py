@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from embedrl.errors import ConfigError, MediaError, StoreError
+from embedrl.errors import ConfigError, MediaError, unwritable
 from embedrl.media.content import FrameFiles, Image, Page, Part, Video
 from embedrl.media.image import load_image
 from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
@@ -62,7 +62,7 @@ class MediaFolder:
                 return Image(path=path)
             write_bytes(path, data)
         except OSError as error:
-            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(path, error) from error
         try:
             load_image(path, self.limits)
         except MediaError as error:
