@@ -71,6 +71,12 @@ def test_both_sides_are_reasoned_about_once(tmp_path: Path):
     assert first["saw_answer"] is False and first["reasoner"] == reasoner.name and first["item"] == twice[0].query.key
 
 
+def test_a_pair_that_stands_there_twice_is_kept_once_and_counted(tmp_path: Path):
+    report = annotate([*text_pairs(3), *text_pairs(2)], FakeReasoner(), tmp_path, batch_size=2)
+    assert (report.num_pairs, report.num_repeated, report.made, len(Annotations(tmp_path).pairs)) == (5, 2, 6, 3)
+    assert "5 pairs (2 of them repeated)" in annotate_line(report)
+
+
 def test_a_second_run_does_nothing_and_another_name_does_all(tmp_path: Path):
     annotate(text_pairs(6), FakeReasoner(), tmp_path, batch_size=4)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

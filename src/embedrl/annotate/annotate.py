@@ -52,6 +52,8 @@ class AnnotateReport(BaseModel):
     """Pairs that were read."""
     num_problems: int
     """Rows without a pair, and pairs with a medium that is missing; problems.jsonl tells why."""
+    num_repeated: int
+    """Of the pairs, those that are equal to an earlier one: they are kept once."""
     known: int
     """Items that former runs dealt with."""
     made: int
@@ -140,6 +142,7 @@ class _Run:
         """Items of the next batch, by outcome key."""
         self.read: list[Pair] = []
         """Pairs that wait for their items, or to be written."""
+        self.seen_pairs: set[str] = set()
         self.seen: set[str] = set()
         """Outcome keys that this run has counted."""
         self.left: set[str] = set()
@@ -147,7 +150,7 @@ class _Run:
         self.model_failures: list[str] = []
         """Items for which the model failed since it last answered."""
         self.last_error: ModelError | None = None
-        self.counts = dict.fromkeys(("num_pairs", "num_problems", "known", "made", "malformed", "failed", "num_tokens"), 0)
+        self.counts = dict.fromkeys(("num_pairs", "num_problems", "num_repeated", "known", "made", "malformed", "failed", "num_tokens"), 0)
         self.num_reported = 0
         self.stopped_by = ""
         self.examples: list[str] = []
@@ -181,6 +184,10 @@ class _Run:
         except MediaError as error:
             self._problem(SourceProblem(path=_first_path(pair), kind=ProblemKind.MEDIA, reason=f"a pair of {pair.task!r}: {error}"))
             return
+        if pair.key in self.seen_pairs:
+            self.counts["num_repeated"] += 1
+            return
+        self.seen_pairs.add(pair.key)
         for key, item in keys.items():
             if key in self.seen:
                 continue

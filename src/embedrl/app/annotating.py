@@ -124,8 +124,9 @@ def annotate_line(report: AnnotateReport) -> str:
     """Say in one line what a run of `annotate_source` did."""
     stopped = f"; {report.stopped_by} is used up, {report.left} items are left" if report.stopped_by else ""
     left = f"; {report.left} items are not annotated yet" if report.left and not report.stopped_by else ""
+    repeated = f" ({report.num_repeated} of them repeated)" if report.num_repeated else ""
     return (
-        f"{report.num_pairs} pairs: {report.made} T-CoTs made, {report.known} items known, {report.malformed} "
+        f"{report.num_pairs} pairs{repeated}: {report.made} T-CoTs made, {report.known} items known, {report.malformed} "
         f"malformed, {report.failed} failed, {report.num_problems} problems, {report.num_tokens:,} tokens written "
         f"in {report.seconds:.1f} s{stopped}{left}"
     )
