@@ -68,6 +68,8 @@ def served(
     think: bool = True,
     index: bool = True,
     roots: tuple[Path, ...] = (),
+    reasoner_label: str = "the-reasoner",
+    embedder_label: str = "the-embedder",
     **settings: Any,
 ) -> Iterator[Served]:
     """Index a folder and serve it."""
@@ -76,7 +78,7 @@ def served(
     if index:
         fill(folder, reasoner, embedder)
     chosen = Settings(port=0, **settings)
-    service = make_service(chosen, {"main": (folder, "the-reasoner", reasoner)}, embedder, "the-embedder", roots=roots)
+    service = make_service(chosen, {"main": (folder, reasoner_label, reasoner)}, embedder, embedder_label, roots=roots)
     with running(service) as url:
         found = Served(service, url, Path(os.path.realpath(folder)), reasoner, embedder)
         with found.client:

@@ -13,10 +13,9 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
-from embedrl.app.serving.server import make_service
+from embedrl.app.serving.server import index_beside, make_service
 from embedrl.app.serving.settings import Settings
 from embedrl.data.tcot import TCoT
-from embedrl.index import Index, ingest
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import Served, fill, running, served
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT, KnowingReasoner, make_library
@@ -32,14 +31,11 @@ Library = tuple[Served, dict[str, TCoT]]
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     """A served library with a Reasoner before and one after training: colours only, and the truth."""
-    folder = tmp_path_factory.mktemp("page")
-    files, after = folder / "files", folder / "after"
-    after.mkdir()
+    files = tmp_path_factory.mktemp("page") / "files"
     truths = make_library(files)
     embedder, hasty, knowing = FakeEmbedder(), FakeReasoner("hasty"), KnowingReasoner(truths)
-    fill(files, hasty, embedder)
-    ingest(files, Index.open(after, embedder=embedder), knowing, embedder)
-    indexes = {"before": (files, "hasty", hasty), "after": (after, "knowing", knowing)}
+    fill(files, knowing, embedder)
+    indexes = {"after": (files, "knowing", knowing), "before": (index_beside(files, (), hasty, embedder), "hasty", hasty)}
     service = make_service(Settings(port=0), indexes, embedder, "fake")
     with running(service) as url:
         server = Served(service, url, files, knowing, embedder)

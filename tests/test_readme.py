@@ -1,17 +1,24 @@
 """What the README shows works: its Python runs, its commands and options exist, its tree is the tree."""
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from embedrl.app.cli import app
+from embedrl.media.image import save_image
+from tests.coloured_folder import make_folder, picture
+from tests.served import Served, served
 
 ROOT = Path(__file__).resolve().parents[1]
+ADDRESS = "http://127.0.0.1:8000"
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -24,6 +31,39 @@ def test_python_runs(block: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "<answer>" in done.stdout and "(2, 192)" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("readme")
+    with served(make_folder(folder / "media"), reasoner_label="nano", embedder_label="nano") as found:
+        save_image(picture("purple"), folder / "scene.png")
+        yield found
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on the PATH")
+def test_curl_lines_work_as_written(server: Served) -> None:
+    lines = [line for block in _blocks("console") for line in block.replace("\\\n", " ").splitlines() if line.startswith("curl ")]
+    key = server.key("green.png")
+    answers = {}
+    for line in lines:
+        words = [word.replace(ADDRESS, server.url).replace("KEY", key) for word in shlex.split(line.split(" #")[0])]
+        done = subprocess.run([*words, "-sS", "--fail-with-body"], cwd=server.folder.parent, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        answers[words[-1].removeprefix(server.url)] = done.stdout
+    assert len(json.loads(answers["/api/search"])["hits"]) == 5
+    assert re.findall(r"^event: (\w+)", answers["/api/search/stream"], re.MULTILINE) == ["plain", "reasoned", "done"]
+    assert [item["state"] for item in json.loads(answers["/api/items"])["items"]] == ["added"]
+    assert key not in [hit["key"] for hit in json.loads(answers["/api/similar"])["hits"]]
+    assert [each["index"] for each in json.loads(answers["/v1/rerank"])["results"]] == [0, 1]
+
+
+def test_the_openai_client_works_as_written(server: Served) -> None:
+    [block] = _blocks(r"python \(needs the server\)")
+    code = block.replace(ADDRESS, server.url)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{server.embedder.dim} ") and "<answer>" in done.stdout
 
 
 def test_commands_and_options_exist() -> None:

@@ -11,13 +11,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from embedrl.app.serving.server import index_beside, make_service
+from embedrl.app.serving.settings import Settings
 from embedrl.index import Index, search
 from embedrl.media.content import Text
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, NUM_PLACES, make_folder, picture
-from tests.served import Served, running, served
+from tests.served import Served, fill, running, served
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,31 @@ def test_filters_sorting_and_paging(server: Served):
     assert names == sorted(names, key=str.casefold) and set(names) == set(whole)
     times = [hit["modified_s"] for hit in server.search(text="red", sort="newest", limit=100)["hits"]]
     assert times == sorted(times, reverse=True)
+
+
+def test_two_reasoners_are_served_side_by_side_over_the_same_files(tmp_path: Path):
+    folder, embedder = make_folder(tmp_path / "media"), FakeEmbedder()
+    after, before = FakeReasoner("after-rl"), FakeReasoner("before-rl", num_frames=4)
+    fill(folder, after, embedder)
+    beside = index_beside(folder, (), before, embedder)
+    assert beside == index_beside(folder, (), before, embedder) and len(Index.open(beside, embedder=embedder)) == NUM_PLACES
+    indexes = {"after": (folder, "rl", after), "before": (beside, "sft", before)}
+    service = make_service(Settings(port=0), indexes, embedder, "nano")
+    with running(service) as url:
+        server = Served(service, url, folder, after, embedder)
+        with server.client as client:
+            assert [each["id"] for each in client.get("/api/status").json()["reasoners"]] == ["before", "after"]
+            assert server.search(text="red")["reasoner"] == "after"
+            for name in indexes:
+                answer = server.search(text="red", reasoner=name)
+                assert answer["reasoner"] == name and answer["hits"][0]["path"] == "deep/er/red again.png"
+                assert client.get(answer["hits"][0]["overlay"]).status_code == 200
+                assert set(server.paths(text="red", under="deep", reasoner=name)) == {"deep/clip.mp4", "deep/er/red again.png"}
+                liked, other = client.get("/api/items", params={"under": "deep", "reasoner": name}).json()["items"]
+                similar = client.post("/api/similar", json={"liked": [liked["key"]], "under": "deep", "reasoner": name}).json()
+                assert [hit["key"] for hit in similar["hits"]] == [other["key"]]
+            wrong = client.post("/api/search", data={"text": "red", "reasoner": "other"})
+            assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "no_such_reasoner")
 
 
 def test_the_listing_shows_everything_without_a_query(server: Served):
@@ -210,28 +237,6 @@ def test_status_health_and_metrics(server: Served):
     lines = dict(line.rsplit(" ", 1) for line in metrics.text.splitlines() if not line.startswith("#"))
     assert float(lines['embedrl_requests_total{method="POST",route="/api/search",status="200"}']) >= 1
     assert lines["embedrl_items"] == str(NUM_ITEMS) and float(lines["embedrl_model_batches_total"]) >= 1
-
-
-def test_two_reasoners_are_served_side_by_side(tmp_path: Path):
-    from embedrl.app.serving.server import make_service
-    from embedrl.app.serving.settings import Settings
-    from embedrl.index import ingest
-
-    folder, embedder = make_folder(tmp_path / "media"), FakeEmbedder()
-    before, after = FakeReasoner("before-rl"), FakeReasoner("after-rl", num_frames=4)
-    ingest(folder, Index.open(folder, embedder=embedder), before, embedder)
-    ingest(folder, Index.open(tmp_path / "after", embedder=embedder), after, embedder, num_frames=4)
-    indexes = {"before": (folder, "sft", before), "after": (tmp_path / "after", "rl", after)}
-    (tmp_path / "after").mkdir(exist_ok=True)
-    with running(make_service(Settings(port=0), indexes, embedder, "nano")) as url, httpx.Client(base_url=url, timeout=60) as client:
-        assert [each["id"] for each in client.get("/api/status").json()["reasoners"]] == ["before", "after"]
-        answers = {name: client.post("/api/search", data={"text": "red", "reasoner": name, "limit": 1}).json() for name in indexes}
-        assert {name: answer["reasoner"] for name, answer in answers.items()} == {"before": "before", "after": "after"}
-        paths = [answer["hits"][0]["path"] for answer in answers.values()]
-        assert paths[0] == paths[1] and not paths[0].startswith("/")
-        assert client.get(answers["after"]["hits"][0]["overlay"]).status_code == 200
-        wrong = client.post("/api/search", data={"text": "red", "reasoner": "other"})
-        assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "no_such_reasoner")
 
 
 def test_a_server_without_a_reasoner_searches_plainly(tmp_path: Path):

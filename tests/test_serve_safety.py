@@ -248,7 +248,7 @@ def test_the_command_refuses_what_would_be_unsafe(tmp_path: Path, capsys: pytest
         (["--index", str(tmp_path), "--host", "0.0.0.0"], "give a token"),
         (["--index", str(tmp_path), "--token", "short"], "at least 16"),
         (["--index", str(tmp_path / "nowhere")], "there is no such folder"),
-        (["--index", str(tmp_path), "--after-index", str(tmp_path)], "--after-reasoner"),
+        (["--index", str(tmp_path), "--before", "nano-sft", "--no-think"], "--before nano-sft"),
         (["--index", str(tmp_path), "--reasoner", "fake", "--embedder", "fake"], "there is no index here"),
     ):
         with pytest.raises(SystemExit) as caught:

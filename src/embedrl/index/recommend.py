@@ -3,7 +3,8 @@
 # C candidates, D dim
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from embedrl.errors import ConfigError
 from embedrl.index.exact import TIE_DECIMALS, Neighbour
 from embedrl.index.index import Index
-from embedrl.index.row import Modality, Vectors
+from embedrl.index.row import Modality, Vectors, shown
 from embedrl.index.search import Hit, check_options, hits
 from embedrl.index.where import Where, matching_keys
 
@@ -60,6 +61,7 @@ def recommend(
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     where: Where | None = None,
+    shown_as: Callable[[Path], str] = shown,
 ) -> tuple[Recommended, ...]:
     """Find items near the weighted sum of the liked vectors, less the disliked ones, best first; examples are never returned.
 
@@ -79,7 +81,7 @@ def recommend(
         max(skip + top, NUM_CANDIDATES) if diversity else skip + top,
         modality=modality,
         exclude_keys=examples.keys(),
-        only_keys=matching_keys(index, where),
+        only_keys=matching_keys(index, where, shown_as),
         min_score=min_score,
     )
     if diversity:

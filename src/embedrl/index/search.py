@@ -1,7 +1,7 @@
 """From a query, or an item that is there, to Hits."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -170,6 +170,7 @@ def find(
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
     where: Where | None = None,
+    shown_as: Callable[[Path], str] = shown,
     sort: Sort = "score",
 ) -> tuple[Hit, ...]:
     """Return the items nearest to a query's vector, from the `skip`-th on: with `think`, compared by their T-CoT vectors.
@@ -183,7 +184,7 @@ def find(
         skip + top if sort == "score" else NUM_SORTED,
         modality=modality,
         exclude_keys=exclude_keys,
-        only_keys=matching_keys(index, where),
+        only_keys=matching_keys(index, where, shown_as),
         min_score=min_score,
     )
     return hits(index, near[skip:]) if sort == "score" else _sorted(hits(index, near), sort)[skip : skip + top]

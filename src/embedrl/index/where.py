@@ -1,8 +1,10 @@
 """Which items of an index a search may return: by place, by date of the file, and by words that must occur."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,8 +39,11 @@ class Where(BaseModel):
         return self != Where()
 
 
-def matching_keys(index: Index, where: Where | None) -> set[str] | None:
-    """Return the keys of the items that may be found; None for all."""
+def matching_keys(index: Index, where: Where | None, shown_as: Callable[[Path], str] = shown) -> set[str] | None:
+    """Return the keys of the items that may be found; None for all.
+
+    `shown_as` says how the path of a place is called where it is not as it is kept: an index beside its folder keeps whole paths.
+    """
     if not where:
         return None
     pattern = os.path.normpath(where.path).strip("/") if where.path else "."
@@ -48,7 +53,7 @@ def matching_keys(index: Index, where: Where | None) -> set[str] | None:
         for place in index.places(where.words)
         if (earliest is None or place.stamp.mtime_ns >= earliest)
         and (latest is None or place.stamp.mtime_ns < latest)
-        and (pattern in ("", ".") or _lies_in(shown(place.path).lstrip("/"), pattern))
+        and (pattern in ("", ".") or _lies_in(shown_as(place.path).lstrip("/"), pattern))
     }
 
 

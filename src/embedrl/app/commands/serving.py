@@ -23,8 +23,9 @@ def serve_index(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the folder, and index what changes in it.")] = False,
     allow_host: Annotated[list[str] | None, typer.Option(help="A name by which clients reach this server; may be repeated.")] = None,
     root: Annotated[list[Path] | None, typer.Option(help="Another folder with files of the index; may be repeated.")] = None,
-    after_index: Annotated[Path | None, typer.Option(help="A second index of the same files, made by --after-reasoner.")] = None,
-    after_reasoner: Annotated[str | None, typer.Option(help="The Reasoner after RL, to be compared with --reasoner.")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="A Reasoner to compare with (nano-sft, say): the files are indexed with it as well.")
+    ] = None,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
     max_in_flight: Annotated[int, typer.Option(min=1, help="Requests that may wait for the models at once.")] = 64,
 ) -> None:
@@ -32,17 +33,18 @@ def serve_index(
 
     \b
     Example: embedrl serve --index library --watch
+    Example: embedrl serve --index library --before nano-sft
     """
     need_folder(index)
     from pydantic import ValidationError
 
     from embedrl.app.models import load_embedder, load_reasoner
-    from embedrl.app.serving.server import make_service, serve
+    from embedrl.app.serving.server import index_beside, make_service, serve
     from embedrl.app.serving.settings import MIB, Settings
     from embedrl.errors import ConfigError
 
-    if (after_index is None) != (after_reasoner is None):
-        raise ConfigError("--after-index and --after-reasoner: give both, or neither")
+    if before is not None and not think:
+        raise ConfigError(f"--before {before}: there is nothing to compare with --no-think; leave out one of the two")
     try:
         settings = Settings(
             host=host,
@@ -58,9 +60,11 @@ def serve_index(
     embeds = load_embedder(embedder)
     first = (index, _label(reasoner), load_reasoner(reasoner) if think else None)
     indexes = {"main": first}
-    if after_index is not None and after_reasoner is not None:
-        indexes = {"before": first, "after": (after_index, _label(after_reasoner), load_reasoner(after_reasoner) if think else None)}
-    serve(make_service(settings, indexes, embeds, _label(embedder), roots=tuple(root or ())))
+    roots = tuple(root or ())
+    if before is not None:
+        other = load_reasoner(before)
+        indexes = {"after": first, "before": (index_beside(index, roots, other, embeds), _label(before), other)}
+    serve(make_service(settings, indexes, embeds, _label(embedder), roots=roots))
 
 
 def _label(name: str) -> str:

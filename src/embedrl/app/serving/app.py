@@ -107,7 +107,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
 
 def _status(service: Service) -> Status:
-    library = service.libraries[-1]
+    library = service.libraries[0]
     failures = list_failures(library.index) if library.index.directory.is_dir() else []
     stats = library.stats
     return Status(
@@ -116,7 +116,7 @@ def _status(service: Service) -> Status:
         num_places=sum(map(len, library.catalogue.places.values())),
         modalities=stats.modalities if stats else {},
         num_without_tcot=stats.num_without_tcot if stats else 0,
-        reasoners=tuple(ServedReasoner(id=each.id, name=each.label) for each in service.libraries if each.reasoner),
+        reasoners=tuple(ServedReasoner(id=each.id, name=each.label) for each in reversed(service.libraries) if each.reasoner),
         embedder=service.embedder_label,
         think=library.reasoner is not None,
         indexing=service.librarian.state,
@@ -124,7 +124,7 @@ def _status(service: Service) -> Status:
             count=len(failures),
             first=tuple(
                 FailureShown(
-                    path=service.roots.shown(library.index.locate(failure.path)),
+                    path=library.shown(failure.path),
                     page=failure.page,
                     reason=service.roots.without_paths(failure.reason),
                 )

@@ -181,7 +181,7 @@ def compatible_routes(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["compatible"])
 
     def reasoner(model: str | None) -> Library:
-        for library in reversed(service.libraries):
+        for library in service.libraries:
             if library.reasoner is not None and model in (None, "", library.id, library.label):
                 return library
         raise Problem(404, "model: there is no such Reasoner here; /v1/models lists what there is", "model_not_found")

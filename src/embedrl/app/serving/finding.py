@@ -82,6 +82,7 @@ def _look_up(library: Library, query: Query, vector: np.ndarray, *, think: bool,
         modality=query.modality,
         exclude_keys=catalogue.barred,
         where=query.where,
+        shown_as=library.shown,
     )
     return library.show_hits(found), len(found)
 
@@ -100,14 +101,14 @@ def listing(library: Library, query: Query) -> Listing:
     catalogue = library.catalogue
     if not catalogue.places:
         return Listing(items=(), total=0, offset=query.offset, more=False)
-    passing = matching_keys(library.index, query.where)
+    passing = matching_keys(library.index, query.where, library.shown)
     keys = [key for key in catalogue.places if passing is None or key in passing]
     if query.modality and keys:  # the vectors know their modalities: all are equally near to nothing
         nothing = np.zeros(library.index.dim, np.float32)
         keys = [each.key for each in library.index.nearest(nothing, "plain", len(keys), modality=query.modality, only_keys=keys)]
     first = {key: catalogue.places[key][0] for key in keys}
     if query.sort == "name":
-        keys.sort(key=lambda key: (library.roots.shown(library.index.locate(first[key].path)).casefold(), first[key].page or 0))
+        keys.sort(key=lambda key: (library.shown(first[key].path).casefold(), first[key].page or 0))
     else:
         sign = 1 if query.sort == "oldest" else -1
         keys.sort(key=lambda key: (sign * first[key].stamp.mtime_ns, first[key].path, first[key].page or 0))

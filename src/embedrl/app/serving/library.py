@@ -104,6 +104,10 @@ class Library:
 
     # ---- as it is sent
 
+    def shown(self, path: Path) -> str:
+        """Return a path of the index as it is shown, and as `under` names it."""
+        return self.roots.shown(self.index.locate(path))
+
     def show_hits(self, hits: Iterable[Hit]) -> tuple[HitShown, ...]:
         """Return Hits as they are sent; one whose files went away in the meantime is left out."""
         return tuple(shown for hit in hits if (shown := self.show_hit(hit)))
@@ -123,7 +127,7 @@ class Library:
         if not places:
             return None
         place = places[0]
-        paths = list(dict.fromkeys(self.roots.shown(self.index.locate(each.path)) for each in places))
+        paths = list(dict.fromkeys(self.shown(each.path) for each in places))
         here = f"/api/items/{hit.key}"
         visual = hit.modality != "text"
         asked = "" if self.id == "main" else f"?reasoner={self.id}"

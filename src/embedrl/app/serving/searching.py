@@ -166,6 +166,7 @@ def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -
             min_score=query.min_score,
             modality=query.modality,
             where=query.where,
+            shown_as=library.shown,
         )
     except ConfigError as error:
         raise Problem(422, service.roots.without_paths(str(error)), "bad_examples") from error
@@ -181,7 +182,7 @@ def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -
 
 def _words(library: Library, each: Recommended) -> str:
     """Say why an item is recommended."""
-    liked = Path(library.roots.shown(library.index.locate(library.places(each.reason.key)[0].path))).name
+    liked = Path(library.shown(library.places(each.reason.key)[0].path)).name
     return f"like {liked}: both show {', '.join(each.reason.shared)}" if each.reason.shared else f"looks like {liked}"
 
 

@@ -1,6 +1,7 @@
 """Starting the server: load, open, listen."""
 
 import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from embedrl.app.serving.settings import Settings
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 
 QUERY_TCOTS = "query-tcots.jsonl"
 
@@ -69,7 +71,8 @@ def make_service(
     *,
     roots: tuple[Path, ...] = (),
 ) -> Service:
-    """Open indexes and put models behind workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads.
+    """Open indexes and put models behind workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
+    and answers who names none.
 
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
@@ -91,6 +94,16 @@ def make_service(
             asked = SharedReasoner(reasoner, tcots, workers[-1])
         libraries.append(Library(id, label, opened[id], asked, shared, served))
     return Service(settings, libraries, embedder_label, [*workers, embedding], tcots)
+
+
+def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds) -> Path:
+    """Index the files of a library with another Reasoner, too, and return where: inside its own index. A second call does what is new."""
+    main = Index.open(folder, embedder=embedder)
+    place = main.directory / f"also-{hashlib.sha256(reasoner.name.encode()).hexdigest()[:12]}"
+    for root in (main.base, *roots):
+        with log.progress(None, f"index with {reasoner.name}") as bar:
+            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, num_frames=reasoner.num_frames, on_progress=bar.reach)
+    return place
 
 
 def make_server(service: Service) -> uvicorn.Server:

@@ -68,9 +68,9 @@ class Service:
             self._tcots.close()
 
     def library(self, reasoner: str | None = None) -> Library:
-        """Return the library of a Reasoner's id; without one, the last. Raises Problem."""
+        """Return the library of a Reasoner's id; without one, the first. Raises Problem."""
         if reasoner is None:
-            return self.libraries[-1]
+            return self.libraries[0]
         for library in self.libraries:
             if library.id == reasoner:
                 return library
