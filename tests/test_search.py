@@ -6,7 +6,7 @@ import pytest
 from embedrl.data.sample import Role
 from embedrl.data.tcot import FailureReason, ParseFailure
 from embedrl.errors import ConfigError, MediaError
-from embedrl.index import Hit, Index, SearchResult, ingest, search, similar
+from embedrl.index import Hit, Index, SearchResult, ingest, recommend, search
 from embedrl.index.search import query_role
 from embedrl.media.content import Image, Page, Text, Video
 from embedrl.testing import FakeEmbedder, FakeReasoner
@@ -92,16 +92,16 @@ def test_filters(index: Index):
     assert str(everything[0].path) not in ask(index, "red picture", exclude_keys=[everything[0].key], top=100)
 
 
-def test_similar_leaves_the_item_itself_out(index: Index):
+def test_recommend_leaves_the_item_itself_out(index: Index):
     blue = search(index, EMBEDDER, REASONER, content=(Text(text="blue picture"),), modality=["image"]).hits[0]
     for think in (True, False):
-        found = similar(index, blue.key[:8], think=think, top=100).hits
+        found = [each.hit for each in recommend(index, {blue.key[:8]: 1.0}, think=think, top=100)]
         assert len(found) == NUM_ITEMS - 1 and blue.key not in {hit.key for hit in found}
-    assert [hit.modality for hit in similar(index, blue.key, think=False, modality=["video"]).hits] == ["video"]
+    assert [each.hit.modality for each in recommend(index, {blue.key: 1.0}, think=False, modality=["video"])] == ["video"]
     with pytest.raises(ConfigError, match="no such item"):
-        similar(index, "0123456789")
+        recommend(index, {"0123456789": 1.0})
     with pytest.raises(ConfigError, match="first 6 hex digits"):
-        similar(index, "red.png")
+        recommend(index, {"red.png": 1.0})
 
 
 def test_roles():

@@ -20,6 +20,7 @@ from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
     Qwen3VLForConditionalGeneration,
@@ -249,9 +250,9 @@ def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
         saved.save_pretrained(folder)
 
 
-def token_side(model: PreTrainedModel) -> int:
+def token_side(config: PreTrainedConfig) -> int:
     """Return the pixels a side of one visual token: patch size times merge size."""
-    vision = model.config.vision_config
+    vision = config.vision_config
     return vision.patch_size * vision.spatial_merge_size
 
 

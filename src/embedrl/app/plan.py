@@ -9,7 +9,7 @@ from typing import Any
 from embedrl.app.footprint import FLOAT32, Footprint, Load
 from embedrl.app.models import shipped
 from embedrl.app.train_reasoner import training_pairs
-from embedrl.backbone import SETTINGS, base_folder, load_parts
+from embedrl.backbone import SETTINGS, base_folder, load_parts, token_side
 from embedrl.data.sample import Pair
 from embedrl.embedder.inputs import build, collate
 from embedrl.embedder.recipe import EmbedderRecipe
@@ -52,7 +52,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     config, processor = load_parts(recipe.start_from)
     layout, num_rows = learn_ending(processor, config)
     config.text_config.vocab_size = max(num_rows, config.text_config.vocab_size)
-    rows, budget, factor = embedder_rows(recipe), embedder_budget(recipe), _factor(config)
+    rows, budget, factor = embedder_rows(recipe), embedder_budget(recipe), token_side(config)
     num_batches = rows.num_batches
     rows.num_batches = min(num_batches, ceil(num_sampled / recipe.batch_size))  # no more need be laid out
     keys = [key for pair in islice(chain.from_iterable(rows.datasets().values()), num_sampled) for key in pair]
@@ -111,7 +111,7 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     path = folders["start_from"] / SETTINGS
     settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
     pairs: list[Pair] = training_pairs(recipe)
-    factor = _factor(config)
+    factor = token_side(config)
     items = [item for pair in pairs[: num_sampled // 2] for item in (pair.query, pair.target)]
     asked = [tcot_prompt(item, settings.prompts, settings.budget, factor) for item in items]
     tokens, patches = [], []
@@ -164,10 +164,6 @@ def _count(processor: Any, inputs: list[Any]) -> tuple[list[int], list[int]]:
         tokens.append(int(batch["attention_mask"].sum()))
         patches.append(sum(int(batch[name].prod(1).sum()) for name in ("image_grid_thw", "video_grid_thw") if name in batch))
     return tokens, patches
-
-
-def _factor(config: Any) -> int:
-    return config.vision_config.patch_size * config.vision_config.spatial_merge_size
 
 
 def _plan(

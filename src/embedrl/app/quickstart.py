@@ -21,8 +21,9 @@ from embedrl.evaluate.world import world_tasks
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.index.reading import read_item
+from embedrl.index.recommend import recommend
 from embedrl.index.row import Modality
-from embedrl.index.search import Hit, search, similar
+from embedrl.index.search import Hit, search
 from embedrl.media.store import DEFAULT, walk, write_bytes
 from embedrl.rl.config import Recipe
 from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
@@ -142,9 +143,9 @@ def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds,
         searches.append(Search(direction.title, checked_side(pair.query, result.query_tcot), hits))
         first = first or next((hit for hit in result.hits if hit.modality == "image"), None)
     if first is not None:
-        alike = similar(index, first.key, top=NUM_HITS, modality=["image"])
+        alike = recommend(index, {first.key: 1.0}, top=NUM_HITS, modality=["image"])
         query_side = replace(_shown(index, first, None), score=None)
-        searches.append(Search("Image → image", query_side, tuple(_shown(index, hit, None) for hit in alike.hits)))
+        searches.append(Search("Image → image", query_side, tuple(_shown(index, each.hit, None) for each in alike)))
     return searches
 
 

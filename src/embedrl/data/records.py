@@ -132,7 +132,7 @@ class Records:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(fresh, self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise StoreError(f"{str(self.path)!r}: cannot be compacted ({error.strerror})") from error
         self.refresh()
@@ -193,7 +193,7 @@ class Records:
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 if new:
-                    _sync_folder(self.path.parent)
+                    sync_folder(self.path.parent)
                 self.refresh()
                 if os.fstat(fd).st_size > self._end:
                     os.ftruncate(fd, self._end)
@@ -213,7 +213,8 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return once the names in a folder are on the disk. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -51,7 +51,7 @@ class Embedder:
         self.model, self.processor, self.budget, self.layout = model.eval(), processor, budget, layout
         self.name = f"{name}-{budget.mark}"
         self.batch_tokens = batch_tokens
-        self.factor = token_side(model)
+        self.factor = token_side(model.config)
         self.dim: int = model.config.text_config.hidden_size
 
     @classmethod

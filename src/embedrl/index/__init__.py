@@ -4,7 +4,7 @@ from embedrl.index.failures import Failure, list_failures
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.index.recommend import Recommended, recommend
-from embedrl.index.search import Hit, SearchResult, search, similar
+from embedrl.index.search import Hit, SearchResult, search
 from embedrl.index.stats import IndexStats
 from embedrl.index.where import Where
 
@@ -21,5 +21,4 @@ __all__ = [
     "list_failures",
     "recommend",
     "search",
-    "similar",
 ]

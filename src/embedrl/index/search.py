@@ -1,4 +1,4 @@
-"""From a query, or an item that is there, to Hits."""
+"""From a query to Hits."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -196,27 +196,6 @@ def _sorted(found: Sequence[Hit], sort: Sort) -> tuple[Hit, ...]:
     return tuple(sorted(found, key=lambda hit: hit.modified_s, reverse=sort == "newest"))
 
 
-def similar(
-    index: Index,
-    key: str,
-    *,
-    think: bool = True,
-    top: int = 10,
-    min_score: float | None = None,
-    modality: Sequence[Modality] | None = None,
-    exclude_keys: Collection[str] = (),
-    where: Where | None = None,
-) -> SearchResult:
-    """Find the neighbours of an item that is in the index, by its stored vector; `key` may be cut to 6 or more digits."""
-    started = time.perf_counter()
-    key = index.find(key)
-    row = index.rows([key])[0]
-    vector = row.tcot if think else row.plain
-    excluded = {key, *exclude_keys}
-    near = find(index, vector, think=think, top=top, min_score=min_score, modality=modality, exclude_keys=excluded, where=where)
-    return SearchResult(hits=near, query_tcot=_tcot(row) if think else None, timings=Timings(search_s=time.perf_counter() - started))
-
-
 def _kind(think: bool) -> Vectors:
     return "tcot" if think else "plain"
 
@@ -242,7 +221,7 @@ def hits(index: Index, found: Sequence[Neighbour]) -> tuple[Hit, ...]:
 def hit_of(score: float, rows: Sequence[Row]) -> Hit:
     """Make the Hit of an item from its rows, of which the first is shown."""
     row = rows[0]
-    tcot = _tcot(row)
+    tcot = tcot_of(row)
     frames = row.frame_times_s
     numbers = tcot.evidence.key_frames if tcot else ()
     return Hit(
@@ -264,6 +243,7 @@ def hit_of(score: float, rows: Sequence[Row]) -> Hit:
     )
 
 
-def _tcot(row: Row) -> TCoT | None:
+def tcot_of(row: Row) -> TCoT | None:
+    """Return the T-CoT of a row, None if it has none."""
     outcome = parse(row.tcot_text) if row.tcot_text else None
     return outcome if isinstance(outcome, TCoT) else None

@@ -46,7 +46,7 @@ class LocalReasoner:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, batch_size
-        self.factor = token_side(model)
+        self.factor = token_side(model.config)
         limits = f"{settings.budget.mark}-{settings.max_new_tokens}"
         self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
         self.num_written = 0

@@ -21,6 +21,7 @@ from embedrl.app.serving.answers import Added, Indexing
 from embedrl.app.serving.library import Library
 from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.sandbox import Decoded
+from embedrl.data.records import sync_folder
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.media.content import file_sha256
@@ -198,7 +199,7 @@ class Librarian:
             return []  # someone else was quicker
         for path in paths:
             path.unlink(missing_ok=True)
-        _sync(self.roots.uploads)
+        sync_folder(self.roots.uploads)
         return paths
 
     def _keep(self, upload: _Upload) -> Path:
@@ -206,12 +207,12 @@ class Librarian:
         digest = file_sha256(upload.path).hex()[:12]
         if not self.roots.uploads.is_dir():
             self.roots.uploads.mkdir()
-            _sync(self.roots.uploads.parent)
+            sync_folder(self.roots.uploads.parent)
         place = self.roots.uploads / f"{safe_stem(upload.name)}-{digest}{self._suffix(upload)}"
         with upload.path.open("rb") as file:
             os.fsync(file.fileno())
         upload.path.replace(place)
-        _sync(self.roots.uploads)
+        sync_folder(self.roots.uploads)
         return place
 
     def _suffix(self, upload: _Upload) -> str:
@@ -290,11 +291,3 @@ def safe_stem(name: str) -> str:
     stem = Path(name.replace("\\", "/")).stem
     plain = re.sub(r"[^\w \-]+", "_", stem).encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
     return plain.strip(" ._") or "file"
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

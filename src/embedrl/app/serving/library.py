@@ -10,7 +10,6 @@ from embedrl.app.serving.answers import HitShown, ItemShown, show_evidence, show
 from embedrl.app.serving.models import SharedEmbedder, SharedReasoner
 from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.roots import Roots
-from embedrl.data.tcot import TCoT, parse
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import Place, Row
 from embedrl.index.search import Hit, hit_of
@@ -96,11 +95,6 @@ class Library:
             if path := self.roots.unchanged(self.index.locate(place.path), place):
                 return place, path
         raise Problem(404, "the file of this item is gone, or was changed and is not indexed anew yet", "file_changed")
-
-    def tcot(self, row: Row) -> TCoT | None:
-        """Return the T-CoT of a row."""
-        outcome = parse(row.tcot_text) if row.tcot_text else None
-        return outcome if isinstance(outcome, TCoT) else None
 
     # ---- as it is sent
 

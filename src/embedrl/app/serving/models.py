@@ -3,7 +3,6 @@
 `Reasons` and `Embeds` again, so that search and indexing take them as they take any other.
 """
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from embedrl.app.serving.worker import Worker
-from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
@@ -126,7 +125,7 @@ class SharedReasoner:
         """Write one T-CoT per item, or return the one that was written before."""
         if self._tcots is None:
             return self._ask(items)
-        keys = [hashlib.sha256(f"{item.key}\0{self.name}".encode()).hexdigest() for item in items]
+        keys = [outcome_key(item, self.name) for item in items]
         known = self._tcots.find(keys)
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         if missing:

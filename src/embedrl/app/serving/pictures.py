@@ -10,6 +10,7 @@ from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.service import Service
 from embedrl.data.evidence import Verification, draw_boxes
 from embedrl.index.row import Row
+from embedrl.index.search import tcot_of
 
 MAX_SIDE = 4_096
 
@@ -23,7 +24,7 @@ def overlay(service: Service, library: Library, key: str, max_side: int) -> byte
     """Return an item's picture with the boxes of its T-CoT."""
     row = library.row(key)
     image = _fit(_look(service, library, row), max_side)
-    tcot = library.tcot(row)
+    tcot = tcot_of(row)
     verification = Verification.model_validate_json(row.verification) if row.verification else None
     return _jpeg(draw_boxes(image, tcot.evidence, verification) if tcot else image, max_side)
 

@@ -1,15 +1,15 @@
 """A search as a client asks for it: its fields, read and checked."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 
 from fastapi import File, Form, UploadFile
 
 from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.sandbox import Decoded
+from embedrl.errors import ConfigError
 from embedrl.index.row import MODALITIES, Modality
-from embedrl.index.where import MAX_WORDS, Where
+from embedrl.index.where import MAX_WORDS, Where, read_time
 from embedrl.media.content import Content, Image, Text, Video
 
 MAX_QUERY_CHARS = 10_000
@@ -104,21 +104,14 @@ def read_where(under: str | None, since: str | None, until: str | None, words: s
     wanted = tuple(clean(words).split())
     if len(wanted) > MAX_WORDS:
         raise Problem(422, f"words: {len(wanted)} words; give at most {MAX_WORDS}", "too_many_words")
-    since_s, until_s = _time_s("since", since, end_of_day=False), _time_s("until", until, end_of_day=True)
+    since_s, until_s = _time_s("since", since, is_end=False), _time_s("until", until, is_end=True)
     if since_s is not None and until_s is not None and since_s >= until_s:
         raise Problem(422, "since and until: give the earlier time first", "bad_time")
     return Where(path=clean(under), since_s=since_s, until_s=until_s, words=wanted)
 
 
-def _time_s(name: str, value: str | None, *, end_of_day: bool) -> float | None:
-    """Return seconds since 1970 of an ISO date or time (UTC unless it says otherwise); a date as an end includes its day."""
-    if not (value := clean(value)):
-        return None
+def _time_s(name: str, value: str | None, *, is_end: bool) -> float | None:
     try:
-        if len(value) <= 10:
-            found = datetime.combine(date.fromisoformat(value), time(), UTC) + timedelta(days=end_of_day)
-        else:
-            found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError) as error:
-        raise Problem(422, f"{name}: give a date like 2024-05-01, or a time like 2024-05-01T12:30", "bad_time") from error
+        return read_time(value, is_end=is_end) if (value := clean(value)) else None
+    except ConfigError as error:
+        raise Problem(422, f"{name}: {error}", "bad_time") from error

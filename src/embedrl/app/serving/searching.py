@@ -19,7 +19,7 @@ from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.query import MAX_RANK, Query, check_page, read_modalities, read_query, read_where
 from embedrl.app.serving.service import Service
 from embedrl.errors import ConfigError
-from embedrl.index.recommend import MAX_EXAMPLES, Recommended, recommend
+from embedrl.index.recommend import MAX_EXAMPLES, Reason, recommend
 from embedrl.index.row import Modality
 
 ALIVE_S = 1.0
@@ -171,7 +171,7 @@ def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -
     except ConfigError as error:
         raise Problem(422, service.roots.without_paths(str(error)), "bad_examples") from error
     shown = [
-        hit.model_copy(update={"reason": _words(library, each), "shared": each.reason.shared})
+        hit.model_copy(update={"reason": _why(library, each.reason), "shared": each.reason.shared})
         for each in found[query.offset : end]
         if (hit := library.show_hit(each.hit))
     ]
@@ -180,10 +180,8 @@ def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -
     )
 
 
-def _words(library: Library, each: Recommended) -> str:
-    """Say why an item is recommended."""
-    liked = Path(library.shown(library.places(each.reason.key)[0].path)).name
-    return f"like {liked}: both show {', '.join(each.reason.shared)}" if each.reason.shared else f"looks like {liked}"
+def _why(library: Library, reason: Reason) -> str:
+    return reason.say(Path(library.shown(library.places(reason.key)[0].path)).name)
 
 
 async def _waiting(work: Awaitable[Any]) -> AsyncIterator[bytes]:
