@@ -46,7 +46,7 @@ HOMES = {
     "datasets": ("embedder/train.py", "rl/train.py"),
     "trl": ("rl/train.py",),
     "peft": ("backbone.py",),
-    "ray": ("annotate/*",),
+    "ray": ("app/ray_workers.py",),
     "mteb": ("app/mteb_encoder.py",),
     "tokenizers": ("nano/tokenizer.py",),
     "PIL": ("media/*", "data/evidence.py", "world/*", "app/*"),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.annotate.media_files import filed
 from embedrl.annotate.store import Annotations, Made, State, state_of
+from embedrl.data.lanes import in_lanes, num_gathered, split
 from embedrl.data.records import WriterLock, outcome_key
 from embedrl.data.roles import CountsTokens, Reasons, Unanswered
 from embedrl.data.sample import Item, Pair
@@ -83,13 +84,15 @@ def annotate(
     retry: Retry | None = None,
     budget: Budget | None = None,
     give_up_after: int = 16,
+    num_lanes: int = 1,
     on_progress: Progress | None = None,
 ) -> AnnotateReport:
     """Have the items of `pairs` reasoned about that are missing in `folder`, and keep the T-CoTs there.
 
     Of the queries whose target is a text, `answer_share` are reasoned about with that text in sight: the same ones each time,
     and their records say so. With `retry`, do those alone again that the Reasoner answered with something malformed, or that failed.
-    `on_progress` gets the number of pairs that were done since the last call, and the counts so far.
+    `on_progress` gets the number of pairs that were done since the last call, and the counts so far. Above one lane, the Reasoner is
+    called from so many threads at once, and some batches are read ahead.
     Raises ConfigError for wrong options, StoreError if another process annotates into the folder, and ModelError if the model
     fails for `give_up_after` items in a row, of which nothing is kept.
     """
@@ -108,7 +111,7 @@ def annotate(
                 raise ConfigError(f"{str(folder)!r}: {reasoner.name!r} annotated there with {before}, not {known}; take another folder")
             if reasoner.name not in store.reasoners:
                 store.reasoners.put(reasoner.name, known)
-            run = _Run(store, reasoner, batch_size, answer_share, retry, budget or Budget(), give_up_after, on_progress)
+            run = _Run(store, reasoner, batch_size, num_lanes, answer_share, retry, budget or Budget(), give_up_after, on_progress)
             return run.run(pairs)
         finally:
             store.close()
@@ -124,6 +127,7 @@ class _Run:
         store: Annotations,
         reasoner: Reasons,
         batch_size: int,
+        num_lanes: int,
         answer_share: float,
         retry: Retry | None,
         budget: Budget,
@@ -132,7 +136,8 @@ class _Run:
     ) -> None:
         self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
         self.budget, self.give_up_after, self.on_progress = budget, give_up_after, on_progress
-        self.answer_share = answer_share
+        self.answer_share, self.num_lanes = answer_share, num_lanes
+        self.num_gathered = num_gathered(batch_size, num_lanes)
         self.answers: dict[str, str] = {}
         """Of the next batch, by outcome key: the answers that are in sight."""
         self.started_s = time.monotonic()
@@ -162,7 +167,7 @@ class _Run:
                 self._problem(outcome)
             else:
                 self._take(outcome)
-            if len(self.pending) >= self.batch_size or len(self.read) >= self.batch_size:
+            if max(len(self.pending), len(self.read)) >= self.num_gathered:
                 self._flush()
         self._flush()
         return AnnotateReport(
@@ -211,26 +216,31 @@ class _Run:
         self._tell(str(problem))
 
     def _flush(self) -> None:
-        """Do a batch: what it gave is on the disk when this returns."""
-        batch, self.pending = self.pending, {}
-        made = self._reason(list(batch.items()))
-        gave_up = len(self.model_failures) >= self.give_up_after
-        if gave_up:
-            made = {key: outcome for key, outcome in made.items() if key not in self.model_failures}
-        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.name, saw_answer=self.answers)
+        """Do what was gathered, batch by batch: what it gave is on the disk when this returns."""
+        pending, self.pending = list(self.pending.items()), {}
+        batches = split(pending, self.batch_size) if self.num_lanes > 1 else [pending]
+        for batch, made in zip(batches, in_lanes(self._reason, batches, self.num_lanes), strict=True):
+            self._keep(dict(batch), made)
         self.answers = {}
-        if gave_up:
-            self._give_up()
         self.store.keep_pairs(self.read)
         self.read = []
-        for key, outcome in made.items():
-            self._count(batch[key], outcome)
         if self.meter:
             self.counts["num_tokens"] = self.meter.num_written - self.num_written_before
         self._check_budget()
         if self.on_progress:
             self.on_progress(self.counts["num_pairs"] - self.num_reported, dict(self.counts))
         self.num_reported = self.counts["num_pairs"]
+
+    def _keep(self, batch: Mapping[str, Item], made: Mapping[str, Made]) -> None:
+        """Write what a batch gave; if the model has failed too often by now, end the run."""
+        gave_up = len(self.model_failures) >= self.give_up_after
+        if gave_up:
+            made = {key: outcome for key, outcome in made.items() if key not in self.model_failures}
+        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.name, saw_answer=self.answers)
+        if gave_up:
+            self._give_up()
+        for key, outcome in made.items():
+            self._count(batch[key], outcome)
 
     def _reason(self, asked: Sequence[tuple[str, Item]]) -> dict[str, Made]:
         """Return what came of each item; if the batch cannot be done as a whole, each is asked alone, until the model is given up."""

@@ -9,6 +9,7 @@ from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate
 from embedrl.annotate.filter import FilterReport, filter_pairs, report_rows
 from embedrl.annotate.rules import LEAK_WORDS
 from embedrl.app.charts import table
+from embedrl.app.engine import LOCAL, Engine, running
 from embedrl.app.html import render_page, write_html
 from embedrl.app.models import load_reasoner
 from embedrl.data.roles import Judges
@@ -37,6 +38,7 @@ def annotate_source(
     max_tokens: int | None = None,
     max_seconds: float | None = None,
     give_up_after: int = 16,
+    engine: Engine = LOCAL,
 ) -> AnnotateReport:
     """Have both sides of each pair of a source reasoned about, and keep the T-CoTs in `out`; see `annotate`.
 
@@ -44,8 +46,8 @@ def annotate_source(
     """
     pairs = read_source(source, path, out, media_root=media_root, task=task)
     budget = Budget(max_tokens=max_tokens, max_seconds=max_seconds)
-    reasons = load_reasoner(reasoner, concurrency=concurrency)
-    with log.progress(None, "annotate") as bar:
+    with running(engine, [reasoner], None, concurrency=concurrency) as models, log.progress(None, "annotate") as bar:
+        reasons = models.reasoners[reasoner]
         return annotate(
             pairs,
             reasons,
@@ -55,6 +57,7 @@ def annotate_source(
             retry=retry,
             budget=budget,
             give_up_after=give_up_after,
+            num_lanes=models.num_lanes,
             on_progress=lambda num_pairs, counts: bar.advance(
                 num_pairs, **{name: counts[name] for name in ("made", "known", "malformed", "failed")}
             ),

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
 from embedrl.app.coverage import coverage_json, tell_coverage
+from embedrl.app.engine import LOCAL, Engine, running
 from embedrl.app.evaluating import figure_text
 from embedrl.app.html import render_html, write_html
-from embedrl.app.models import load_both
 from embedrl.config import write_run_config
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
@@ -61,6 +61,7 @@ def measure(
     out: Path,
     cache: Path | None = None,
     tcots: Path | None = None,
+    engine: Engine = LOCAL,
 ) -> None:
     """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded.
 
@@ -74,8 +75,10 @@ def measure(
     if tcots is not None:
         imported = import_tcots(official, tasks, data, tcots, num_frames=run.num_frames)
         tell_coverage(imported)
-    reasons, embeds = load_both(reasoner, embedder)
-    report = evaluate_files(run, official, tasks, imported or reasons, embeds, out, cache)
+    with running(engine, [reasoner] if reasoner else [], embedder) as models:
+        assert models.embedder is not None
+        reasons = models.reasoners[reasoner] if reasoner else None
+        report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, cache, models.num_lanes)
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
 
@@ -88,6 +91,7 @@ def evaluate_files(
     embedder: Embeds,
     out: Path,
     cache: Path | None = None,
+    num_lanes: int = 1,
 ) -> Report:
     """Evaluate one system, with T-CoTs if there is a Reasoner or if some were imported, and write what `embedrl report` reads into `out`.
 
@@ -111,6 +115,7 @@ def evaluate_files(
                 reasoner=CachedReasoner(reasons, kept) if reasons else None,
                 count_tokens=getattr(reasons, "num_tokens", count_words),
                 num_frames=run.num_frames,
+                num_lanes=num_lanes,
                 mode="mmeb-compat" if run.mmeb_compat else "correct",
             )
             for part, reasons in parts

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from embedrl import log
+from embedrl.app.engine import LOCAL, Engine, running
 from embedrl.app.html import render_html, write_html
-from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
 from embedrl.evaluate.report import Report, make_report, write_report
@@ -30,17 +30,20 @@ def evaluate_world(
     pool_size: int = 256,
     seed: int = 0,
     temperature: float = 0.0,
+    engine: Engine = LOCAL,
 ) -> Report:
     """Evaluate Reasoners by name (none: no T-CoTs but the true ones) on the held-out split; write report.json and report.html.
 
     Above a temperature of 0 T-CoTs are sampled, from `seed`.
     """
     started = time.perf_counter()
-    embeds = load_embedder(embedder)
     systems = {name: system for system, name in SHIPPED.items()}
-    loaded = {systems.get(name, name): load_reasoner(name, temperature=temperature) for name in reasoners}
-    torch.manual_seed(seed)
-    results = evaluate_systems(world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size), embeds, loaded)
+    with running(engine, reasoners, embedder, temperature=temperature) as models:
+        assert models.embedder is not None
+        loaded = {systems.get(name, name): reasons for name, reasons in models.reasoners.items()}
+        torch.manual_seed(seed)
+        tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
+        results = evaluate_systems(tasks, models.embedder, loaded, num_lanes=models.num_lanes)
     report = make_report(results, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
@@ -67,17 +70,19 @@ def figure_text(row: Mapping[str, Any]) -> str:
     return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def evaluate_systems(tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons]) -> list[SystemResult]:
+def evaluate_systems(
+    tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons], *, num_lanes: int = 1
+) -> list[SystemResult]:
     """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
     count_tokens: Callable[[str], int] = count_words
     for reasoner in reasoners.values():
         count_tokens = getattr(reasoner, "num_tokens", count_words)
     truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
     return [
-        evaluate(tasks, embedder, name="plain"),
+        evaluate(tasks, embedder, name="plain", num_lanes=num_lanes),
         *(
-            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens)
+            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens, num_lanes=num_lanes)
             for name, reasoner in reasoners.items()
         ),
-        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens),
+        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens, num_lanes=num_lanes),
     ]

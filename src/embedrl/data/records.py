@@ -2,13 +2,14 @@
 
 One JSON line per record; the last line of a key wins. A batch is on the disk (fsync) when `put_many` returns. A line torn by a
 kill is cut off by the next writer and unseen by readers; a damaged line loses that record and no other. One process writes at
-a time, any number read.
+a time, with any number of threads; any number read.
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +57,7 @@ class Records:
         self._num_lines = 0
         self._fd: int | None = None
         self._lock: WriterLock | None = None
+        self._appending = threading.Lock()
         self.refresh()
 
     def __contains__(self, key: object) -> bool:
@@ -169,6 +171,10 @@ class Records:
     def _append(self, values: list[tuple[str, Any]]) -> None:
         if not values:
             return
+        with self._appending:
+            self._append_alone(values)
+
+    def _append_alone(self, values: list[tuple[str, Any]]) -> None:
         self._take_lock()
         lines = [json.dumps({"key": key, "value": value}, separators=(",", ":")).encode() + b"\n" for key, value in values]
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

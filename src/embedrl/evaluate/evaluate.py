@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from embedrl.data.evidence import verify
+from embedrl.data.lanes import in_lanes, split
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, render
@@ -23,7 +23,6 @@ Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
 """(a T-CoT, the true one) -> how many things it names right, how many it names, how many there are."""
 
 Outcome = TCoT | ParseFailure
-T = TypeVar("T")
 
 TCOT_FIGURES = (
     "tcot_valid",
@@ -79,6 +78,7 @@ def evaluate(
     count_tokens: Callable[[str], int] = count_words,
     num_frames: int = 8,
     batch_size: int = 64,
+    num_lanes: int = 1,
     mode: Mode = "correct",
 ) -> SystemResult:
     """Evaluate one system. With neither `reasoner` nor `tcots` every item is embedded plain.
@@ -86,12 +86,13 @@ def evaluate(
     An item takes its T-CoT from `tcots` (by item key), else from `reasoner`, who was shown at most `num_frames` frames of a
     video. It is reasoned about once and embedded once, however many tasks share it. Output that is not a T-CoT counts as
     invalid, and its item is embedded plain. Raises MediaError for an item that cannot be read: a score over a part of the
-    pool would not be comparable. `mode` says which candidate a grade belongs to.
+    pool would not be comparable. `mode` says which candidate a grade belongs to. Above one lane, the models are called from so many
+    threads at once.
     """
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
-    written = _reason(items, reasoner, tcots or {}, name, batch_size)
-    vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size)
+    written = _reason(items, reasoner, tcots or {}, name, batch_size, num_lanes)
+    vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, num_lanes)
     place = {key: row for row, key in enumerate(items)}
     truths = {key: truth for task in tasks for key, truth in task.truths.items()}
     scored: dict[str, dict[str, float]] = {}
@@ -130,16 +131,15 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
 
 
 def _reason(
-    items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int
+    items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int, num_lanes: int
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {key: given[key] for key in items if key in given}
     if reasoner is None:
         return outcomes
     missing = sorted((item for key, item in items.items() if key not in outcomes), key=lambda item: item.role)
-    batches = _batches(missing, batch_size)
+    batches = split(missing, batch_size)
     with progress(len(batches), f"{name}: reason") as bar:
-        for batch in batches:
-            answers = reasoner.reason(batch)
+        for batch, answers in zip(batches, in_lanes(reasoner.reason, batches, num_lanes), strict=True):
             if len(answers) != len(batch):
                 raise ModelError(f"Reasoner {reasoner.name!r} returned {len(answers)} T-CoTs for {len(batch)} items")
             outcomes |= {item.key: answer for item, answer in zip(batch, answers, strict=True)}
@@ -147,14 +147,17 @@ def _reason(
     return outcomes
 
 
-def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds, name: str, batch_size: int) -> np.ndarray:
+def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds, name: str, batch_size: int, num_lanes: int) -> np.ndarray:
     """Return float32 (N, D), unit length, in order; items of one role share a batch."""
     order = sorted(range(len(items)), key=lambda row: items[row].role)
     vectors = np.zeros((len(items), embedder.dim), dtype=np.float32)
-    batches = _batches(order, batch_size)
+    batches = split(order, batch_size)
+
+    def embed(batch: list[int]) -> np.ndarray:
+        return embedder.embed([items[row] for row in batch], [tcots[row] for row in batch])
+
     with progress(len(batches), f"{name}: embed") as bar:
-        for batch in batches:
-            found = embedder.embed([items[row] for row in batch], [tcots[row] for row in batch])
+        for batch, found in zip(batches, in_lanes(embed, batches, num_lanes), strict=True):
             if found.shape == (len(batch), embedder.dim) and not np.isfinite(found).all():
                 item = items[batch[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]]
                 raise ModelError(
@@ -168,10 +171,6 @@ def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds
             vectors[batch] = found
             bar.advance()
     return vectors
-
-
-def _batches(rows: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _grades(relevant: Mapping[str, float], task: RetrievalTask, mode: Mode) -> Mapping[str, float]:

@@ -1,6 +1,7 @@
 """One batch of contents: decode, reason, embed, and make the rows. What is broken is set aside and costs the others nothing."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,8 @@ class Batches:
     limits: Limits
     num_frames: int
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "reason", "embed", "write"), 0.0))
-    """Where the time went."""
+    """Where the time went; what went on at once counts each."""
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def make_rows(self, works: Sequence[Work]) -> tuple[list[Row], list[tuple[Work, MediaError]]]:
         """Return one row per place, and the works that no row could be made of, each with its error."""
@@ -69,7 +71,8 @@ class Batches:
         try:
             yield
         finally:
-            self.seconds[phase] += time.perf_counter() - started
+            with self._counting:
+                self.seconds[phase] += time.perf_counter() - started
 
     def _look(self, work: Work) -> Look | MediaError:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from embedrl.data.lanes import in_lanes, num_gathered, split
 from embedrl.data.records import Records
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError, MediaError
@@ -66,14 +67,15 @@ def ingest(
     batch_size: int = 16,
     think: bool = True,
     num_frames: int = 8,
+    num_lanes: int = 1,
     retry_failed: bool = False,
     on_progress: Progress | None = None,
 ) -> IngestReport:
     """Index every image, video, PDF page and text file under a folder, in sorted order.
 
     `num_frames` is how many frames of a video the Reasoner sees: its key frames count them. `on_progress` gets the number of
-    files done and of all files. Raises ConfigError for wrong options, StoreError if another process writes to the index; a file
-    that cannot be used is a Failure in the report.
+    files done and of all files. Above one lane, the models are called from so many threads at once. Raises ConfigError for wrong
+    options, StoreError if another process writes to the index; a file that cannot be used is a Failure in the report.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
@@ -88,7 +90,7 @@ def ingest(
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
     try:
         batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames)
-        return _Run(folder, index, batches, batch_size, failures).run(retry_failed, on_progress or (lambda done, total: None))
+        return _Run(folder, index, batches, batch_size, num_lanes, failures).run(retry_failed, on_progress or (lambda done, total: None))
     finally:
         failures.close()
         tcots.close()
@@ -98,8 +100,9 @@ def ingest(
 class _Run:
     """One run over one folder: what is known, what is queued, what came of it."""
 
-    def __init__(self, folder: Path, index: Index, batches: Batches, batch_size: int, failure_records: Records) -> None:
-        self.folder, self.index, self.batches, self.batch_size = folder, index, batches, batch_size
+    def __init__(self, folder: Path, index: Index, batches: Batches, batch_size: int, num_lanes: int, failure_records: Records) -> None:
+        self.folder, self.index, self.batches, self.batch_size, self.num_lanes = folder, index, batches, batch_size, num_lanes
+        self.num_gathered = num_gathered(batch_size, num_lanes)
         self.failure_records = failure_records
         self.known: dict[Path, list[Place]] = {}
         """Places of this folder that were in the index when the run began."""
@@ -217,7 +220,7 @@ class _Run:
             same.places += work.places
             return
         self.pending[work.item.key] = work
-        if len(self.pending) >= self.batch_size:
+        if len(self.pending) >= self.num_gathered:
             self._flush()
 
     # ---- one batch
@@ -236,16 +239,16 @@ class _Run:
 
     def _flush(self) -> None:
         works, self.pending = list(self.pending.values()), {}
-        rows, broken = self.batches.make_rows(works)
-        for work, error in broken:
-            for place in work.places:
-                self._fail(place.path, place.page, str(error), place.stamp)
-        written = self._write(rows)
-        keys = {row.place.key for row in written}
-        self.fresh_keys |= keys
-        self.counts["added"] += len(keys)
-        self.counts["reused"] += len(written) - len(keys)
-        self.counts["without_tcot"] += len({row.place.key for row in written if row.tcot_failure})
+        for rows, broken in in_lanes(self.batches.make_rows, split(works, self.batch_size), self.num_lanes):
+            for work, error in broken:
+                for place in work.places:
+                    self._fail(place.path, place.page, str(error), place.stamp)
+            written = self._write(rows)
+            keys = {row.place.key for row in written}
+            self.fresh_keys |= keys
+            self.counts["added"] += len(keys)
+            self.counts["reused"] += len(written) - len(keys)
+            self.counts["without_tcot"] += len({row.place.key for row in written if row.tcot_failure})
 
     def _write(self, rows: list[Row]) -> list[Row]:
         """Take rows for the next commit and return them, but for files that changed while they were read: these are failures."""

@@ -7,7 +7,7 @@ import typer
 
 from embedrl import log
 from embedrl.app.arguments import need_folder
-from embedrl.app.commands.options import ReasonerName, Seed, commands
+from embedrl.app.commands.options import EngineName, RayAddress, ReasonerName, Seed, Workers, commands
 
 app = commands()
 world_app = commands(help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120")
@@ -51,6 +51,9 @@ def annotate_pairs(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Stop when so many tokens are written.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
     give_up_after: Annotated[int, typer.Option(min=1, help="End with an error if the model fails for so many items in a row.")] = 16,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Write a T-CoT for both sides of each pair of a data set; a killed run goes on where it stopped.
 
@@ -58,6 +61,7 @@ def annotate_pairs(
     Example: embedrl annotate lines library/pairs.jsonl --out runs/annotated
     """
     from embedrl.app import annotating
+    from embedrl.app.engine import Engine
 
     found = annotating.annotate_source(
         source,
@@ -73,6 +77,7 @@ def annotate_pairs(
         max_tokens=max_tokens,
         max_seconds=max_seconds,
         give_up_after=give_up_after,
+        engine=Engine(engine, workers, ray_address),
     )
     log.result(f"{out}: {annotating.annotate_line(found)}")
     for example in found.examples:

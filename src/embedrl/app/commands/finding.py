@@ -10,9 +10,11 @@ from embedrl.app.arguments import modalities, need_folder, query_content, weight
 from embedrl.app.commands.options import (
     AsJson,
     EmbedderName,
+    EngineName,
     IndexFolder,
     MinScore,
     Modalities,
+    RayAddress,
     ReasonerName,
     Since,
     Skip,
@@ -21,6 +23,7 @@ from embedrl.app.commands.options import (
     Under,
     Until,
     Words,
+    Workers,
     commands,
 )
 
@@ -34,6 +37,9 @@ def index_folder(
     embedder: EmbedderName = "nano",
     think: Think = True,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
@@ -42,15 +48,11 @@ def index_folder(
     Example: embedrl index library --no-think
     """
     need_folder(folder)
+    from embedrl.app.engine import Engine
+    from embedrl.app.indexing import index_by_name
     from embedrl.app.listing import failure_line
-    from embedrl.app.models import load_both
-    from embedrl.index.index import Index
-    from embedrl.index.ingest import ingest
 
-    reasons, embeds = load_both(reasoner if think else None, embedder)
-    opened = Index.open(folder, embedder=embeds)
-    with log.progress(None, "index") as bar:
-        found = ingest(folder, opened, reasons, embeds, think=think, batch_size=batch_size, on_progress=bar.reach)
+    found = index_by_name(folder, reasoner if think else None, embedder, batch_size=batch_size, engine=Engine(engine, workers, ray_address))
     if as_json:
         log.print_json(found.model_dump(mode="json"))
     else:

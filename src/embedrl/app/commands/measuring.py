@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from embedrl import log
-from embedrl.app.commands.options import AsJson, Datasets, EmbedderName, Seed, Think, commands
+from embedrl.app.commands.options import AsJson, Datasets, EmbedderName, EngineName, RayAddress, Seed, Think, Workers, commands
 from embedrl.errors import ConfigError
 
 app = commands()
@@ -31,6 +31,9 @@ def evaluate_on_benchmark(
     temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
     seed: Seed = 0,
     think: Think = True,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Measure retrieval on the world, or on the official files of a benchmark; there, a killed run goes on where it stopped.
 
@@ -43,17 +46,21 @@ def evaluate_on_benchmark(
         raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
     shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
+    from embedrl.app.engine import Engine
+
+    chosen = Engine(engine, workers, ray_address)
     if benchmark.lower() == "world":
         from embedrl.app.evaluating import measure_world
 
-        measure_world(reasoners, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed, temperature=temperature)
+        settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "temperature": temperature}
+        measure_world(reasoners, embedder, out, engine=chosen, **settings)
         return
     if len(reasoners) > 1 or temperature:
         raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")
     from embedrl.app.benchmarking import BenchmarkRun, measure
 
     run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
-    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots)
+    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen)
 
 
 @app.command("doctor")

@@ -1,7 +1,7 @@
 """Options that several commands share, each with one wording."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,13 @@ Until = Annotated[str | None, typer.Option(help="Find only files changed up to t
 Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
 Skip = Annotated[int, typer.Option(min=0, help="Leave out so many of the first hits: the next page.")]
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark; may be repeated.")]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="What runs the models: this process, or workers on Ray (extra scale).")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="For --engine ray: workers of each model; 2 unless given.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="For --engine ray: a cluster's address (host:6379, auto); else Ray is started here, and ended after.")
+]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")

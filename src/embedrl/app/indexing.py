@@ -1,0 +1,25 @@
+"""Index a folder with models by name."""
+
+from pathlib import Path
+
+from embedrl import log
+from embedrl.app.engine import LOCAL, Engine, running
+from embedrl.index.index import Index
+from embedrl.index.ingest import IngestReport, ingest
+
+
+def index_by_name(folder: Path, reasoner: str | None, embedder: str, *, batch_size: int = 32, engine: Engine = LOCAL) -> IngestReport:
+    """Bring a folder's index up to date; without a Reasoner, with plain vectors only. Raises what `ingest` and `running` raise."""
+    with running(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
+        assert models.embedder is not None
+        opened = Index.open(folder, embedder=models.embedder)
+        return ingest(
+            folder,
+            opened,
+            models.reasoners[reasoner] if reasoner else None,
+            models.embedder,
+            think=reasoner is not None,
+            batch_size=batch_size,
+            num_lanes=models.num_lanes,
+            on_progress=bar.reach,
+        )
