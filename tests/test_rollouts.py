@@ -15,6 +15,7 @@ from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, TCoT, render
 from embedrl.media.content import Image, Text
 from embedrl.rl.config import RewardConfig
+from embedrl.rl.fidelity import alternatives
 from embedrl.rl.rollouts import Rollout, Scorer
 from embedrl.testing import FakeEmbedder, FakeJudge
 
@@ -58,6 +59,13 @@ def test_the_better_rollout_of_each_group_gets_the_higher_reward():
     total = scores.total.view(-1, 2)
     assert (total[:, 0] > total[:, 1]).all() and (scores.format == 1).all() and scores.local == slice(0, 12)
     assert (scores.margin.view(-1, 2)[:, 0] > scores.margin.view(-1, 2)[:, 1]).all()
+
+
+def test_fidelity_measures_the_reward_that_the_run_would_give():
+    for config in ({"format_weight": 0.3, "process_weight": 0.0, "negative_temperature": 0.2}, {"weighted_negatives": False}):
+        scorer = make_scorer(**config)
+        scores = scorer.score(make_rollouts(), seed="0")
+        assert np.allclose(alternatives(scores, scorer.config)["recipe"], scores.total.numpy())
 
 
 def test_evidence_must_hold_for_the_format_reward():

@@ -44,8 +44,8 @@ def quality(tcot: TCoT | None, truth: TCoT) -> float:
     return 2 * right / (stated + true) if stated + true else 0.0
 
 
-def alternatives(scores: Scores) -> dict[str, np.ndarray]:
-    """Return every reward, by name, that one batch of rollouts would get, each (N,)."""
+def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
+    """Return every reward, by name, that one batch of rollouts would get, each (N,); `recipe` is that of a run."""
     own, negative, group = scores.rows.own, scores.rows.negative, scores.rows.group
     margins = {
         f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, own, negative, temperature=temperature)
@@ -60,8 +60,10 @@ def alternatives(scores: Scores) -> dict[str, np.ndarray]:
         **{f"outcome, {name.removeprefix('margin, ')}": rewards.outcome(scores.accuracy, value) for name, value in margins.items()},
         "process": scores.right,
     }
-    for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "default": RewardConfig()}.items():
-        margin = margins[f"margin, τ_n = {config.negative_temperature:g}"]
+    for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
+        margin = rewards.margin(
+            scores.similarity, own, negative, temperature=config.negative_temperature, weighted=config.weighted_negatives
+        )
         process = rewards.process(scores.right, margin, config.process_value)
         found[name] = rewards.total(scores.format, rewards.outcome(scores.accuracy, margin), process, group, config)
     return {name: value.double().numpy() for name, value in found.items()}
