@@ -44,7 +44,7 @@ def main() -> None:
         )
     ]
     for tokens_a_side in (16, 26):
-        embedder, side = _large(nano, tokens_a_side)
+        embedder, side = large(nano, tokens_a_side)
         pixels = np.random.default_rng(0).integers(0, 255, (2, side, side, 3), dtype=np.uint8)
         items = [Item(content=(Image(pixels=PIL.Image.fromarray(each)),), role=Role.TARGET_IMAGE) for each in pixels]
         rows.append(_compare(f"larger random model, {tokens_a_side**2} visual tokens", embedder, items, [_tcots(rng) for _ in items]))
@@ -74,7 +74,7 @@ def _compare(name: str, embedder: Embedder, items: Sequence[Item], groups: Seque
     return [name, *(f"{speed:.0f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}", f"{speeds[0] / speeds[2]:.2f}"]
 
 
-def _large(nano: Embedder, tokens_a_side: int) -> tuple[Embedder, int]:
+def large(nano: Embedder, tokens_a_side: int) -> tuple[Embedder, int]:
     """Return a random model of eight layers, hidden 512, that sees a square picture in so many tokens a side, and its pixels a side."""
     config = nano.model.config.to_dict()
     config["text_config"] |= {
