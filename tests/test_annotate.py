@@ -15,7 +15,7 @@ import pytest
 
 from embedrl.annotate.annotate import AnnotateReport, Budget, annotate
 from embedrl.annotate.store import Annotations, State
-from embedrl.app.annotating import annotate_line, annotate_source
+from embedrl.app.annotating import annotate_line, annotate_source, num_rows
 from embedrl.data.records import WriterLock
 from embedrl.data.roles import Reasons
 from embedrl.data.sample import Item, Pair, Role
@@ -268,6 +268,7 @@ def test_a_source_by_name(tmp_path: Path):
     rows.write_text('{"query": {"text": "a mug"}, "target": {"text": "a red mug"}}\n{"query": 1}\n', "utf-8")
     report = annotate_source("lines", rows, tmp_path / "out", "fake", task="shop")
     assert isinstance(report, AnnotateReport) and (report.made, report.num_problems) == (2, 1)
+    assert num_rows(rows) == 2 and num_rows(tmp_path) is None
     assert [pair.task for _, pair in Annotations(tmp_path / "out").read_pairs()] == ["shop"]
     with pytest.raises(ConfigError, match="choose from mmeb"):
         annotate_source("nothing", rows, tmp_path / "out", "fake")

@@ -46,7 +46,7 @@ def annotate_source(
     """
     pairs = read_source(source, path, out, media_root=media_root, task=task)
     budget = Budget(max_tokens=max_tokens, max_seconds=max_seconds)
-    with running(engine, [reasoner], None, concurrency=concurrency) as models, log.progress(None, "annotate") as bar:
+    with running(engine, [reasoner], None, concurrency=concurrency) as models, log.progress(num_rows(path), "annotate") as bar:
         reasons = models.reasoners[reasoner]
         return annotate(
             pairs,
@@ -62,6 +62,14 @@ def annotate_source(
                 num_pairs, **{name: counts[name] for name in ("made", "known", "malformed", "failed")}
             ),
         )
+
+
+def num_rows(path: Path) -> int | None:
+    """Count the rows of a JSON Lines file, so that the end of the work can be foretold; None for what would have to be parsed."""
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return sum(not line.isspace() for line in file)
 
 
 def read_source(source: str, path: Path, out: Path, *, media_root: Path | None = None, task: str | None = None) -> Iterator[Outcome]:
