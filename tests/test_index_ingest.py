@@ -208,6 +208,14 @@ def test_thinking_can_follow_later_and_another_reasoner_is_asked_anew(empty: Col
     assert counts(empty.ingest()) == NEW and empty.num_reasoned == 0, "its T-CoTs were kept"
 
 
+def test_as_many_frames_are_looked_at_as_the_reasoner_sees(empty: Collection):
+    empty.ingest(think=False)
+    assert len(empty.rows["deep/clip.mp4"].frame_times_s) == 8
+    empty.reasoner = FakeReasoner("sees less", num_frames=4)
+    empty.ingest()
+    assert len(empty.rows["deep/clip.mp4"].frame_times_s) == 4
+
+
 def test_the_order_and_the_result_do_not_depend_on_the_batch(filled: Collection, tmp_path: Path):
     index = Index.open(tmp_path / "other", embedder=filled.embedder)
     seen: list[tuple[int, int]] = []

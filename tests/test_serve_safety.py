@@ -244,16 +244,19 @@ def test_who_binds_to_others_needs_a_token():
 
 
 def test_the_command_refuses_what_would_be_unsafe(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_image(picture("red"), tmp_path / "red.png")
     for arguments, words in (
         (["--index", str(tmp_path), "--host", "0.0.0.0"], "give a token"),
         (["--index", str(tmp_path), "--token", "short"], "at least 16"),
         (["--index", str(tmp_path / "nowhere")], "there is no such folder"),
         (["--index", str(tmp_path), "--before", "nano-sft", "--no-think"], "--before nano-sft"),
         (["--index", str(tmp_path), "--reasoner", "fake", "--embedder", "fake"], "there is no index here"),
+        (["--index", str(tmp_path), "--reasoner", "fake", "--embedder", "fake", "--before", "fake"], "there is no index here"),
     ):
         with pytest.raises(SystemExit) as caught:
             main(["serve", *arguments])
         assert caught.value.code == 2 and words in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.rglob("also-*")), "what is refused is not indexed first"
 
 
 def test_without_the_token_nothing_is_told(tmp_path: Path):

@@ -32,6 +32,9 @@ COMPACT_AFTER = 64
 
 Progress = Callable[[int, int], None]
 
+NUM_FRAMES = 8
+"""Frames of a video, where no Reasoner tells how many it sees."""
+
 
 class IngestReport(BaseModel):
     """What a run did. A place is a file or a page of a document."""
@@ -66,20 +69,23 @@ def ingest(
     limits: Limits | None = None,
     batch_size: int = 16,
     think: bool = True,
-    num_frames: int = 8,
+    num_frames: int | None = None,
     num_lanes: int = 1,
     retry_failed: bool = False,
     on_progress: Progress | None = None,
 ) -> IngestReport:
     """Index every image, video, PDF page and text file under a folder, in sorted order.
 
-    `num_frames` is how many frames of a video the Reasoner sees: its key frames count them. `on_progress` gets the number of
-    files done and of all files. Above one lane, the models are called from so many threads at once. Raises ConfigError for wrong
-    options, StoreError if another process writes to the index; a file that cannot be used is a Failure in the report.
+    Without `num_frames`, as many frames of a video are looked at as the Reasoner sees: its key frames count them. `on_progress`
+    gets the number of files done and of all files. Above one lane, the models are called from so many threads at once. Raises
+    ConfigError for wrong options, StoreError if another process writes to the index; a file that cannot be used is a Failure in
+    the report.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
         raise ConfigError(f"folder {str(folder)!r}: there is no such folder")
+    if num_frames is None:
+        num_frames = reasoner.num_frames if reasoner else NUM_FRAMES
     if batch_size < 1 or num_frames < 1:
         raise ConfigError(f"batch_size={batch_size}, num_frames={num_frames}: give at least 1")
     if think and reasoner is None:

@@ -11,6 +11,7 @@ from embedrl.app.serving.models import SharedEmbedder, SharedReasoner
 from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.roots import Roots
 from embedrl.index.index import Index, IndexStats
+from embedrl.index.ingest import NUM_FRAMES
 from embedrl.index.row import Place, Row
 from embedrl.index.search import Hit, hit_of
 
@@ -42,7 +43,7 @@ class Library:
     @property
     def num_frames(self) -> int:
         """How many frames of a video the evidence counts."""
-        return self.reasoner.num_frames if self.reasoner else 8
+        return self.reasoner.num_frames if self.reasoner else NUM_FRAMES
 
     @property
     def catalogue(self) -> Catalogue:

@@ -100,9 +100,11 @@ def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embed
     """Index the files of a library with another Reasoner, too, and return where: inside its own index. A second call does what is new."""
     main = Index.open(folder, embedder=embedder)
     place = main.directory / f"also-{hashlib.sha256(reasoner.name.encode()).hexdigest()[:12]}"
+    if not len(main):
+        return place  # there is nothing to compare with yet
     for root in (main.base, *roots):
         with log.progress(None, f"index with {reasoner.name}") as bar:
-            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, num_frames=reasoner.num_frames, on_progress=bar.reach)
+            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, on_progress=bar.reach)
     return place
 
 
