@@ -15,8 +15,6 @@ from embedrl.errors import ConfigError
 from embedrl.media.content import Image, Video
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("mteb") is None, reason="mteb is not installed: pip install 'embedrl[mteb]'")
-
 BRIGHT = [name for name in COLOURS if name not in ("black", "white", "grey")]
 
 

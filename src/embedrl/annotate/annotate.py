@@ -19,9 +19,9 @@ from embedrl.data.records import WriterLock, outcome_key
 from embedrl.data.roles import CountsTokens, Reasons, Unanswered
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
-from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.data.tcot import ParseFailure, TCoT, count_words, render
 from embedrl.errors import ConfigError, MediaError, ModelError
-from embedrl.media.content import Text
+from embedrl.media.content import Text, part_files
 
 NUM_EXAMPLES = 10
 """Failures that a report tells in full."""
@@ -148,6 +148,7 @@ class _Run:
         self.read: list[Pair] = []
         """Pairs that wait for their items, or to be written."""
         self.seen_pairs: set[str] = set()
+        """Keys of the pairs that this run has counted."""
         self.seen: set[str] = set()
         """Outcome keys that this run has counted."""
         self.left: set[str] = set()
@@ -218,6 +219,7 @@ class _Run:
     def _flush(self) -> None:
         """Do what was gathered, batch by batch: what it gave is on the disk when this returns."""
         pending, self.pending = list(self.pending.items()), {}
+        # In one lane, what was gathered is the batch: it may hold one item more, so that the last pair is not cut in two.
         batches = split(pending, self.batch_size) if self.num_lanes > 1 else [pending]
         for batch, made in zip(batches, in_lanes(self._reason, batches, self.num_lanes), strict=True):
             self._keep(dict(batch), made)
@@ -293,7 +295,7 @@ class _Run:
         state = state_of(outcome)
         self.counts["made" if state == State.TCOT else state.value] += 1
         if not self.meter and isinstance(outcome, TCoT | ParseFailure):
-            self.counts["num_tokens"] += len((render(outcome) if isinstance(outcome, TCoT) else outcome.text).split())
+            self.counts["num_tokens"] += count_words(render(outcome) if isinstance(outcome, TCoT) else outcome.text)
         if isinstance(outcome, ParseFailure):
             self._tell(f"item {item.key[:12]}: {outcome.reason}")
         elif not isinstance(outcome, TCoT):
@@ -321,7 +323,7 @@ def _require_names(pair: Pair) -> None:
 
 def _paths(pair: Pair) -> list[Path]:
     items = (pair.query, pair.target, *pair.negatives)
-    return [path for item in items for part in item.content if (path := getattr(part, "path", None)) is not None]
+    return [path for item in items for part in item.content for path in part_files(part)]
 
 
 def _first_path(pair: Pair) -> Path:

@@ -14,9 +14,10 @@ from embedrl.app.html import render_html, write_html
 from embedrl.config import write_run_config
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
+from embedrl.data.tcot import count_words
 from embedrl.errors import ConfigError
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
-from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate, join
+from embedrl.evaluate.evaluate import SystemResult, evaluate, join
 from embedrl.evaluate.official.reading import read_tasks
 from embedrl.evaluate.official.register import OFFICIAL
 from embedrl.evaluate.official.source import Official

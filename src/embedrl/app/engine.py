@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from embedrl.app.models import load_both, load_embedder, load_reasoner
+from embedrl.app.models import is_server, load_both, load_embedder, load_reasoner
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError
 
@@ -52,7 +52,7 @@ def running(
     Embedder alone.
     """
     if engine.kind == "local":
-        if len(reasoners) == 1 and embedder is not None and not temperature:
+        if len(reasoners) == 1 and embedder is not None and not temperature and concurrency is None:
             reasons, embeds = load_both(reasoners[0], embedder)
             assert reasons is not None
             yield Running({reasoners[0]: reasons}, embeds, 1)
@@ -62,7 +62,7 @@ def running(
         return
     if temperature:
         raise ConfigError(f"--temperature {temperature:g}: what is sampled on Ray cannot be repeated; leave it out, or use --engine local")
-    servers = [name for name in reasoners if name.startswith(("http://", "https://"))]
+    servers = [name for name in reasoners if is_server(name)]
     num_models = len(reasoners) - len(servers) + (embedder is not None)
     if not num_models:
         raise ConfigError(f"--reasoner {servers[0]}: a server needs no workers on Ray; use --engine local")

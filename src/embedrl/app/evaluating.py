@@ -11,7 +11,8 @@ from embedrl import log
 from embedrl.app.engine import LOCAL, Engine, running
 from embedrl.app.html import render_html, write_html
 from embedrl.data.roles import Embeds, Reasons
-from embedrl.evaluate.evaluate import SystemResult, count_words, evaluate
+from embedrl.data.tcot import count_words
+from embedrl.evaluate.evaluate import SystemResult, evaluate
 from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks

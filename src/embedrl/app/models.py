@@ -16,7 +16,7 @@ def load_reasoner(
     Without `dtype`: as the files say on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an
     OpenAI-compatible server; without `#model` it is asked which one it has, and it gets up to `concurrency` requests at once.
     """
-    if name.startswith(("http://", "https://")):
+    if is_server(name):
         from embedrl.reasoner.remote import RemoteReasoner
 
         return RemoteReasoner.from_url(name, temperature=temperature, **({"max_in_flight": concurrency} if concurrency else {}))
@@ -62,6 +62,11 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
         return load_reasoner(reasoner), load_embedder(embedder)
     first, second = load_shared(folders)
     return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
+
+
+def is_server(name: str) -> bool:
+    """Say whether a Reasoner's name is the URL of a server."""
+    return name.startswith(("http://", "https://"))
 
 
 def shipped(kind: str) -> dict[str, Path]:

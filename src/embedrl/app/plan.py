@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedrl.app.footprint import FLOAT32, Footprint, Load
-from embedrl.app.models import shipped
+from embedrl.app.models import is_server, shipped
 from embedrl.app.train_reasoner import training_pairs
 from embedrl.backbone import SETTINGS, base_folder, load_parts, token_side
 from embedrl.data.sample import Pair
@@ -100,7 +100,7 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     trainer = recipe.trainer
     wrong = _unknown(trainer, reasoner_options())
     named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
-    if recipe.judge and recipe.reward_config.process_weight and not recipe.judge.startswith(("http://", "https://")):
+    if recipe.judge and recipe.reward_config.process_weight and not is_server(recipe.judge):
         named["judge"] = ("reasoner", recipe.judge)
     folders = {key: shipped(kind).get(name, Path(name)) for key, (kind, name) in named.items()}
     wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})

@@ -24,10 +24,9 @@ import numpy as np
 import embedrl
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT
+from embedrl.data.tcot import ParseFailure, TCoT, count_words
 from embedrl.errors import ConfigError, EmbedRLError, MediaError, ModelError
-from embedrl.evaluate.evaluate import count_words
-from embedrl.media.content import Image, Page, Part, Video
+from embedrl.media.content import Image, Page, Part, Video, part_files
 
 INSTALL = "pip install 'embedrl[scale]'"
 
@@ -348,13 +347,7 @@ def _portable_part(part: Part) -> Part:
 
 def _files(item: Item) -> list[Path]:
     """Return the files that an item's parts name."""
-    paths = []
-    for part in item.content:
-        if isinstance(part, Video) and part.frame_files is not None:
-            paths += part.frame_files.paths
-        elif isinstance(part, Image | Page | Video) and part.path is not None:
-            paths.append(part.path)
-    return paths
+    return [path for part in item.content for path in part_files(part)]
 
 
 def _named(items: Sequence[Item]) -> str:

@@ -98,6 +98,11 @@ class ParseFailure(_Row):
         return False
 
 
+def count_words(text: str) -> int:
+    """Count words between white space: the measure of length where no tokenizer is given."""
+    return len(text.split())
+
+
 _TAG = re.compile(r"</?\s*(?:thinking|rethink(?:ing)?|answer)\s*>", re.IGNORECASE)
 _OPENERS = {
     "thinking": re.compile(r"<\s*thinking\s*>", re.IGNORECASE),

@@ -10,7 +10,7 @@ from embedrl.data.evidence import verify
 from embedrl.data.lanes import in_lanes, split
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
-from embedrl.data.tcot import Evidence, ParseFailure, TCoT, render
+from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.errors import ModelError
 from embedrl.evaluate.grounding import compare
 from embedrl.evaluate.metrics import METRIC_NAMES, Mode, misplace_grades, score_ranking
@@ -60,11 +60,6 @@ class SystemResult:
     tcots: Mapping[str, Outcome]
     """By item key: the T-CoTs that were embedded, and the outputs that are none (their items were embedded plain)."""
     seconds: float
-
-
-def count_words(text: str) -> int:
-    """Count words between white space: the measure of length where no tokenizer is given."""
-    return len(text.split())
 
 
 def evaluate(

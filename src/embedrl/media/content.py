@@ -108,6 +108,13 @@ def _require_one(part: P, *sources: object) -> P:
     return part
 
 
+def part_files(part: Part) -> tuple[Path, ...]:
+    """Return the files that a part names; none for a text, and for pixels in memory."""
+    if isinstance(part, Video) and part.frame_files is not None:
+        return part.frame_files.paths
+    return () if isinstance(part, Text) or part.path is None else (part.path,)
+
+
 def content_key(content: Sequence[Part]) -> str:
     """Return the sha256 (hex) of what the parts contain: file bytes or pixels, never names or places."""
     digest = hashlib.sha256()

@@ -23,7 +23,7 @@ import httpx
 
 from embedrl.data.roles import Question, Unanswered
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT, parse
+from embedrl.data.tcot import ParseFailure, TCoT, count_words, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.reasoner.chat_server import (
@@ -267,7 +267,7 @@ class RemoteReasoner:
         prompts = [tcot_prompt(item, self.prompts, self.budget, self.factor) for item in items]
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
         replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
-        self.num_written += sum(reply.num_completion_tokens or len(reply.text.split()) for reply in replies)
+        self.num_written += sum(reply.num_completion_tokens or count_words(reply.text) for reply in replies)
         read = [_read(outcome) for outcome in outcomes]
         failures = [found for found in read if isinstance(found, ModelError)]
         if failures:

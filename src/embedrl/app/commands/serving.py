@@ -69,6 +69,8 @@ def serve_index(
 
 def _label(name: str) -> str:
     """Return how a model is called to clients: never by a path or an address."""
-    if name.startswith(("http://", "https://")):
+    from embedrl.app.models import is_server
+
+    if is_server(name):
         return name.partition("#")[2] or "remote"
     return Path(name).name or name

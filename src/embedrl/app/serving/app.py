@@ -116,6 +116,7 @@ def _status(service: Service) -> Status:
         num_places=sum(map(len, library.catalogue.places.values())),
         modalities=stats.modalities if stats else {},
         num_without_tcot=stats.num_without_tcot if stats else 0,
+        # The page offers them in this order, and takes the last: before RL, then after.
         reasoners=tuple(ServedReasoner(id=each.id, name=each.label) for each in reversed(service.libraries) if each.reasoner),
         embedder=service.embedder_label,
         think=library.reasoner is not None,

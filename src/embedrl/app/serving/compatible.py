@@ -19,7 +19,7 @@ from embedrl.app.serving.problem import Problem
 from embedrl.app.serving.service import Service
 from embedrl.data.instructions import DESCRIBE, query_instruction
 from embedrl.data.sample import Item, Role
-from embedrl.data.tcot import TCoT, render
+from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.index.search import query_item
 from embedrl.media.content import Content, Text, Video
 
@@ -307,8 +307,8 @@ def _chat(service: Service, library: Library, asked: ChatRequest) -> Completion:
         item = query_item(read_content(service, [last] if last else []))
         outcome = library.reasoner.reason([item])[0]
         text = render(outcome) if isinstance(outcome, TCoT) else outcome.text
-        num_written = len(text.split())
-    num_asked = sum(len(part.text.split()) for message in asked.messages for part in message.parts if isinstance(part, TextPart))
+        num_written = count_words(text)
+    num_asked = sum(count_words(part.text) for message in asked.messages for part in message.parts if isinstance(part, TextPart))
     return Completion(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         created=int(time.time()),
