@@ -55,6 +55,6 @@ $(STAMP): requirements.lock pyproject.toml
 		"$$candidate" -m venv $(VENV); }
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
-	$(UV) pip install --quiet --python $(PYTHON) --require-hashes --requirement requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes --requirement requirements.lock
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
 	@touch $@

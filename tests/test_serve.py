@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.app.serving.server import index_beside, make_service
+from embedrl.app.serving.server import index_beside, listen, make_service
 from embedrl.app.serving.settings import Settings
 from embedrl.index import Index, search
 from embedrl.media.content import Text
@@ -245,3 +246,9 @@ def test_a_server_without_a_reasoner_searches_plainly(tmp_path: Path):
         assert server.client.post("/api/search", data={"text": "red", "think": "true"}).status_code == 422
         assert server.client.post("/api/search/stream", data={"text": "red", "think": "true"}).status_code == 422
         assert server.client.get("/api/status").json()["reasoners"] == []
+
+
+def test_an_answer_does_not_wait_for_the_one_before_it():
+    """asyncio sets TCP_NODELAY where the socket names its protocol; without it, every answer on a kept connection takes 40 ms more."""
+    with listen(Settings(port=0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -105,22 +105,19 @@ class Library:
 
     def show_hits(self, hits: Iterable[Hit]) -> tuple[HitShown, ...]:
         """Return Hits as they are sent; one whose files went away in the meantime is left out."""
-        return tuple(shown for hit in hits if (shown := self.show_hit(hit)))
+        places = self.catalogue.places
+        return tuple(self._show(hit, places[hit.key]) for hit in hits if hit.key in places)
 
     def show_item(self, key: str) -> ItemShown:
         """Return an item with its text. Raises Problem 404."""
         served = {place.id for place in self.places(key)}
         rows = [row for row in self.index.rows([key]) if row.place.id in served]
-        shown = self.show_hit(hit_of(0.0, rows)) if rows else None
-        if shown is None:
+        shown = self.show_hits([hit_of(0.0, rows)]) if rows else ()
+        if not shown:
             raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
-        return ItemShown(**dict(shown), text=rows[0].text)
+        return ItemShown(**dict(shown[0]), text=rows[0].text)
 
-    def show_hit(self, hit: Hit) -> HitShown | None:
-        """Return a Hit as it is sent, or None if no file of the item is served."""
-        places = self.catalogue.places.get(hit.key)
-        if not places:
-            return None
+    def _show(self, hit: Hit, places: tuple[Place, ...]) -> HitShown:
         place = places[0]
         paths = list(dict.fromkeys(self.shown(each.path) for each in places))
         here = f"/api/items/{hit.key}"

@@ -170,10 +170,11 @@ def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -
         )
     except ConfigError as error:
         raise Problem(422, service.roots.without_paths(str(error)), "bad_examples") from error
+    page = found[query.offset : end]
+    reasons = {each.hit.key: each.reason for each in page}
     shown = [
-        hit.model_copy(update={"reason": _why(library, each.reason), "shared": each.reason.shared})
-        for each in found[query.offset : end]
-        if (hit := library.show_hit(each.hit))
+        hit.model_copy(update={"reason": _why(library, reasons[hit.key]), "shared": reasons[hit.key].shared})
+        for hit in library.show_hits(each.hit for each in page)
     ]
     return SearchAnswer(
         hits=tuple(shown), total=None, offset=query.offset, more=len(found) > end and end < MAX_RANK, think=think, reasoner=library.id

@@ -145,7 +145,8 @@ def serve(service: Service) -> None:
 def listen(settings: Settings) -> socket.socket:
     """Open the port. Raises ConfigError if that cannot be done."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
+    # With its protocol named, asyncio sends each answer at once (TCP_NODELAY); without, an answer may wait 40 ms for the one before it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
