@@ -59,6 +59,27 @@ def test_margin_by_hand():
     assert rewards.positive(similarity, rows.own)[:4].tolist() == pytest.approx([0.7, 0.7, 0.85, 0.55])
 
 
+def test_a_rollout_is_measured_by_the_partners_that_it_fits_best():
+    rows, similarity = by_hand()
+    found = rewards.margin(similarity, rows.own, rows.negative, weighted=False, own_temperature=0.5)
+    weight = math.exp(0.9 / 0.5) / (math.exp(0.9 / 0.5) + math.exp(0.5 / 0.5))
+    assert found[0].item() == pytest.approx(weight * 0.9 + (1 - weight) * 0.5 - 0.4)
+    best = rewards.margin(similarity, rows.own, rows.negative, weighted=False, own_temperature=1e-3)
+    assert best[0].item() == pytest.approx(0.9 - 0.4) and best[4].item() == pytest.approx(0.2 - 0.35), "τ_o towards 0: the best alone"
+    plain = rewards.margin(similarity, rows.own, rows.negative, weighted=False)
+    assert torch.allclose(rewards.margin(similarity, rows.own, rows.negative, weighted=False, own_temperature=1e6), plain), "∞: the mean"
+
+
+def test_the_outcome_as_the_settings_say():
+    rows, similarity = by_hand()
+    accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
+    margin, product = rewards.margin_and_outcome(similarity, accuracy, rows, RewardConfig(own_temperature=0.1))
+    assert torch.equal(margin, rewards.margin(similarity, rows.own, rows.negative, own_temperature=0.1))
+    assert torch.equal(product, accuracy * margin)
+    _, alone = rewards.margin_and_outcome(similarity, accuracy, rows, RewardConfig(own_temperature=0.1, outcome_value="margin"))
+    assert torch.equal(alone, margin)
+
+
 def test_every_value_belongs_to_its_own_rollout():
     """The released code hands six of eight rewards to another rollout: only the second rollout of the first query differs here."""
     rows, similarity = make_rows(2, 2), torch.zeros(8, 8, dtype=torch.double)

@@ -20,6 +20,11 @@ class RewardConfig(BaseModel):
     """τ_n of the margin: small values look at the nearest negative only."""
     weighted_negatives: bool = True
     """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
+    own_temperature: float | None = Field(default=None, gt=0)
+    """τ_o of the margin: weight the own rollouts of the other side by softmax(s / τ_o), so that a T-CoT is measured by those it fits
+    best; None takes their plain mean (the paper)."""
+    outcome_value: Literal["product", "margin"] = "product"
+    """The outcome is accuracy times margin (the paper), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"
     """What a right choice of the judge is worth."""
     format: Literal["evidence", "tags"] = "evidence"

@@ -17,6 +17,7 @@ from embedrl.rl.rollouts import Scores
 from embedrl.world.claims import attributes
 
 TEMPERATURES = (0.03, 0.1, 0.25, 0.5, 1.0)
+OWN_TEMPERATURES = (0.02, 0.1)
 NUM_RESAMPLES = 1000
 
 
@@ -52,6 +53,8 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         for temperature in TEMPERATURES
     }
     margins["margin, plain mean of negatives"] = rewards.margin(scores.similarity, own, negative, weighted=False)
+    for temperature in OWN_TEMPERATURES:
+        margins[f"margin, τ_n = 0.5, τ_o = {temperature:g}"] = rewards.margin(scores.similarity, own, negative, own_temperature=temperature)
     found = {
         "format": scores.format,
         "positive similarity": scores.positive,
@@ -61,11 +64,9 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         "process": scores.right,
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
-        margin = rewards.margin(
-            scores.similarity, own, negative, temperature=config.negative_temperature, weighted=config.weighted_negatives
-        )
+        margin, outcome = rewards.margin_and_outcome(scores.similarity, scores.accuracy, scores.rows, config)
         process = rewards.process(scores.right, margin, config.process_value)
-        found[name] = rewards.total(scores.format, rewards.outcome(scores.accuracy, margin), process, group, config)
+        found[name] = rewards.total(scores.format, outcome, process, group, config)
     return {name: value.double().numpy() for name, value in found.items()}
 
 

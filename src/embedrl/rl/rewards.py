@@ -57,24 +57,52 @@ def accuracy(similarity: Tensor, own: Tensor, negative: Tensor) -> Tensor:
     return (own.gather(1, order) & among_top).sum(1) / count.clamp(min=1)
 
 
-def margin(similarity: Tensor, own: Tensor, negative: Tensor, *, temperature: float = 0.5, weighted: bool = True) -> Tensor:
+def margin(
+    similarity: Tensor,
+    own: Tensor,
+    negative: Tensor,
+    *,
+    temperature: float = 0.5,
+    weighted: bool = True,
+    own_temperature: float | None = None,
+) -> Tensor:
     """g = mean own similarity - Σ_j softmax_j(s_j / τ_n) s_j over the negatives j (N,). May be below 0.
 
-    Without own rollouts, or without negatives, that term is 0. `weighted=False` takes the negatives' mean.
+    `weighted=False` takes the negatives' mean. With an `own_temperature` τ_o the own rollouts i are weighted by softmax_i(s_i / τ_o)
+    too (ours): the smaller it is, the more a rollout is measured by the one of the other side that it fits best. Without own
+    rollouts, or without negatives, that term is 0.
     """
-    scores = similarity / temperature if weighted else torch.zeros_like(similarity)
-    weights = scores.masked_fill(~negative, -torch.inf).softmax(dim=1).nan_to_num(0.0)
-    return positive(similarity, own) - (weights * similarity).sum(1)
+    return _mean(similarity, own, own_temperature) - _mean(similarity, negative, temperature if weighted else None)
 
 
 def positive(similarity: Tensor, own: Tensor) -> Tensor:
     """Return the mean similarity to the own rollouts (N,); 0 without any."""
-    return (similarity * own).sum(1) / own.sum(1).clamp(min=1)
+    return _mean(similarity, own, None)
 
 
-def outcome(accuracy: Tensor, margin: Tensor) -> Tensor:
-    """o = a · g (N,)."""
-    return accuracy * margin
+def _mean(similarity: Tensor, chosen: Tensor, temperature: float | None) -> Tensor:
+    """Average each row over its chosen columns, each weighted by softmax(s / temperature), or all alike (N,); 0 without any."""
+    scores = torch.zeros_like(similarity) if temperature is None else similarity / temperature
+    weights = scores.masked_fill(~chosen, -torch.inf).softmax(dim=1).nan_to_num(0.0)
+    return (weights * similarity).sum(1)
+
+
+def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "margin"] = "product") -> Tensor:
+    """o = a · g, or g alone (ours: a product punishes a right choice whose margin is below 0) (N,)."""
+    return accuracy * margin if value == "product" else margin
+
+
+def margin_and_outcome(similarity: Tensor, accuracy: Tensor, rows: Rows, config: RewardConfig) -> tuple[Tensor, Tensor]:
+    """Return g and o as a run's settings say, each (N,)."""
+    found = margin(
+        similarity,
+        rows.own,
+        rows.negative,
+        temperature=config.negative_temperature,
+        weighted=config.weighted_negatives,
+        own_temperature=config.own_temperature,
+    )
+    return found, outcome(accuracy, found, config.outcome_value)
 
 
 def process(right: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> Tensor:

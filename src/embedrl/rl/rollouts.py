@@ -111,12 +111,8 @@ class Scorer:
         rows = self._rows(all_rollouts)
         similarity = torch.from_numpy(np.stack(all_vectors)).double()
         similarity = similarity @ similarity.T
-        own, negative = rows.own, rows.negative
-        accuracy = rewards.accuracy(similarity, own, negative)
-        margin = rewards.margin(
-            similarity, own, negative, temperature=self.config.negative_temperature, weighted=self.config.weighted_negatives
-        )
-        outcome = rewards.outcome(accuracy, margin)
+        accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
+        margin, outcome = rewards.margin_and_outcome(similarity, accuracy, rows, self.config)
         here = slice(start, start + len(rollouts))
         right = self._ask(similarity, rows, all_tcots, here, seed)
         process = rewards.process(right, margin, self.config.process_value)
@@ -126,7 +122,7 @@ class Scorer:
             tcots=all_tcots,
             similarity=similarity,
             format=format,
-            positive=rewards.positive(similarity, own),
+            positive=rewards.positive(similarity, rows.own),
             accuracy=accuracy,
             margin=margin,
             outcome=outcome,
