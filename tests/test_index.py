@@ -1,4 +1,3 @@
-import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -8,9 +7,9 @@ import pytest
 
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index
-from embedrl.index.approximate import Approximate, load_approximate, num_partitions
+from embedrl.index.approximate import Approximate, num_partitions, read_approximate
 from embedrl.index.exact import ExactVectors, exact_scores, measure_recall, ranked
-from embedrl.index.row import Place, Row, Stamp, place_id
+from embedrl.index.row import VECTOR_COLUMNS, Place, Row, Stamp, Vectors, place_id
 from embedrl.testing import FakeEmbedder
 
 DIM = 16
@@ -50,6 +49,10 @@ def filled(folder: Path, vectors: np.ndarray, **options: int) -> Index:
     index.upsert(make_rows(vectors))
     index.finish()
     return index
+
+
+def measured(index: Index, vectors: Vectors) -> Approximate:
+    return read_approximate(index.table.settings(vectors) or "", "here")
 
 
 def brute_force(vectors: np.ndarray, query: np.ndarray, top: int) -> list[str]:
@@ -135,26 +138,27 @@ def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
 def test_new_rows_join_the_approximate_index_and_growth_rebuilds_it(tmp_path: Path):
     vectors = unit_vectors(2500)
     index = filled(tmp_path, vectors[:1000], exact_below=1000)
-    assert load_approximate(index.directory)["plain"].num_rows_built == 1000
+    assert measured(index, "plain").num_rows_built == 1000
     index.upsert(make_rows(vectors[1000:1200], 1000))
     assert index.nearest(vectors[1100], "plain", 1)[0].key == brute_force(vectors, vectors[1100], 1)[0], "found before it is indexed"
     index.finish()
-    assert load_approximate(index.directory)["tcot"].num_rows_built == 1000
+    assert measured(index, "tcot").num_rows_built == 1000
     index.upsert(make_rows(vectors[1200:], 1200))
     index.finish()
-    assert load_approximate(index.directory)["plain"].num_rows_built == 2500
+    assert measured(index, "plain").num_rows_built == 2500
     assert index.nearest(vectors[2400], "plain", 1)[0].key == brute_force(vectors, vectors[2400], 1)[0]
 
 
 def test_a_bad_recall_means_exact_search(tmp_path: Path):
     vectors = unit_vectors(1200)
     index = filled(tmp_path, vectors, exact_below=1000)
-    settings = {name: {**found.model_dump(), "recall": 0.9} for name, found in load_approximate(index.directory).items()}
-    (index.directory / "approximate.json").write_text(json.dumps(settings))
+    for vectors_of in VECTOR_COLUMNS:
+        bad = measured(index, vectors_of).model_copy(update={"recall": 0.9})
+        index.table.keep_settings({vectors_of: bad.model_dump_json()})
     assert index.stats().search == "exact"
     assert [found.key for found in index.nearest(vectors[3], "plain", 9)] == brute_force(vectors, vectors[3], 9)
-    (index.directory / "approximate.json").write_text("{torn")
-    with pytest.raises(StoreError, match=r"approximate\.json"):
+    index.table.keep_settings({"plain": "{torn"})
+    with pytest.raises(StoreError, match="approximate index cannot be read"):
         index.nearest(vectors[3], "plain", 9)
 
 
@@ -217,7 +221,7 @@ def test_a_damaged_index_is_a_clear_error(tmp_path: Path):
 
 
 def test_many_commits_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("embedrl.index.index._KEEP_VERSIONS", timedelta(milliseconds=1))
+    monkeypatch.setattr("embedrl.index.lance._KEEP_VERSIONS", timedelta(milliseconds=1))
     index = Index.open(tmp_path, embedder=FakeEmbedder(dim=DIM))
     vectors = unit_vectors(200)
     for number in range(0, 200, 4):

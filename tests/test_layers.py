@@ -26,8 +26,8 @@ LAYERS = (
 HOMES = {
     "av": ("media/video.py",),
     "pypdfium2": ("media/document.py",),
-    "lancedb": ("index/index.py",),
-    "pyarrow": ("index/index.py", "data/sources/parquet.py"),
+    "lancedb": ("index/lance.py",),
+    "pyarrow": ("index/lance.py", "data/sources/parquet.py"),
     "rich": ("log.py",),
     "typer": (
         "app/cli.py",

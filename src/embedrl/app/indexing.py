@@ -8,11 +8,25 @@ from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 
 
-def index_by_name(folder: Path, reasoner: str | None, embedder: str, *, batch_size: int = 32, engine: Engine = LOCAL) -> IngestReport:
-    """Bring a folder's index up to date; without a Reasoner, with plain vectors only. Raises what `ingest` and `running` raise."""
+def index_by_name(
+    folder: Path,
+    reasoner: str | None,
+    embedder: str,
+    *,
+    batch_size: int = 32,
+    engine: Engine = LOCAL,
+    table: str | None = None,
+    shelf: str | None = None,
+) -> IngestReport:
+    """Bring a folder's index up to date; without a Reasoner, with plain vectors only. `table` and `shelf`: `Index.lie_at`.
+
+    Raises what `ingest`, `lie_at` and `running` raise.
+    """
     with running(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
         assert models.embedder is not None
         opened = Index.open(folder, embedder=models.embedder)
+        if table is not None:
+            opened.lie_at(table, shelf)
         return ingest(
             folder,
             opened,

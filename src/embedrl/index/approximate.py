@@ -1,16 +1,12 @@
 """How an approximate index is used, and how good it is: measured against exact search after each build, never assumed."""
 
-import json
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.errors import StoreError
 from embedrl.index.exact import exact_scores, measure_recall
-from embedrl.index.row import VECTOR_COLUMNS, Vectors
 
 # N vectors, S samples, D dim, K neighbours
 
@@ -21,7 +17,6 @@ ROWS_PER_PARTITION = 2048
 MIN_PARTITIONS = 16
 GROWTH = 2
 """The index is built anew when the table has grown by this factor; until then it takes in new rows as it is."""
-_FILE = "approximate.json"
 
 
 class Approximate(BaseModel):
@@ -54,28 +49,12 @@ def num_partitions(num_rows: int) -> int:
     return max(MIN_PARTITIONS, num_rows // ROWS_PER_PARTITION)
 
 
-def load_approximate(directory: Path) -> dict[Vectors, Approximate]:
-    """Read what `keep_approximate` wrote; empty if there is nothing."""
-    path = directory / _FILE
+def read_approximate(text: str, where: str) -> Approximate:
+    """Read settings as JSON; `where` names the index, should they not be readable (StoreError)."""
     try:
-        found = json.loads(path.read_text())
-        return {name: Approximate(**found[name]) for name in VECTOR_COLUMNS if name in found}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, ValidationError) as error:
-        raise StoreError(f"{str(path)!r}: cannot be read; delete it and run `embedrl index` again") from error
-
-
-def keep_approximate(directory: Path, approximate: dict[Vectors, Approximate]) -> None:
-    """Write the settings in one step: a reader sees the old or the new ones."""
-    fresh = directory / f"{_FILE}.new"
-    fresh.write_text(json.dumps({name: found.model_dump() for name, found in approximate.items()}, indent=1))
-    os.replace(fresh, directory / _FILE)
-
-
-def drop_approximate(directory: Path) -> None:
-    """Forget the settings: until there are new ones, search is exact."""
-    (directory / _FILE).unlink(missing_ok=True)
+        return Approximate.model_validate_json(text)
+    except ValidationError as error:
+        raise StoreError(f"{where!r}: what it says of its approximate index cannot be read; make the index anew") from error
 
 
 def sample_queries(batches: Iterable[np.ndarray], num_rows: int) -> np.ndarray:

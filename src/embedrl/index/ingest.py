@@ -159,7 +159,7 @@ class _Run:
     # ---- one file
 
     def _file(self, path: Path, reason: str | None, retry_failed: bool) -> None:
-        stored = path.relative_to(self.index.base) if path.is_relative_to(self.index.base) else path
+        stored = self.index.home.stored(path)
         if reason is not None:
             if path.is_dir() and not path.is_symlink():
                 self.unreadable.append(path)

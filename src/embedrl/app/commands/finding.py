@@ -1,9 +1,10 @@
 """Commands that make a folder searchable, and search it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from embedrl import log
 from embedrl.app.arguments import modalities, need_folder, query_content, weights, where
@@ -11,7 +12,7 @@ from embedrl.app.commands.options import (
     AsJson,
     EmbedderName,
     EngineName,
-    IndexFolder,
+    IndexPlace,
     MinScore,
     Modalities,
     RayAddress,
@@ -26,11 +27,44 @@ from embedrl.app.commands.options import (
     Workers,
     commands,
 )
+from embedrl.errors import ConfigError
 
 app = commands()
+_moving = commands()
 
 
-@app.command("index")
+class _IndexOrMove(TyperCommand):
+    """`embedrl index DIR`, and `embedrl index move SRC DST`."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the arguments; after the word `move` they are those of the move (a folder of that name is `./move`)."""
+        if args[:1] != ["move"]:
+            return super().make_context(info_name, args, parent, **extra)
+        return typer.main.get_command(_moving).make_context(f"{info_name} move", args[1:], parent, **extra)
+
+
+@_moving.command()
+def move_index(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The folder that was indexed, or a place in object storage.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="A place in object storage (s3://bucket/name), or the folder again.")],
+    as_json: AsJson = False,
+) -> None:
+    """Move the table of an index to object storage, or back; the folder knows where it lies. Counts and checksums are compared.
+
+    \b
+    Example: embedrl index move library s3://bucket/library
+    """
+    from embedrl.index.move import move
+
+    with log.progress(None, "move") as bar:
+        moved = move(source, target, on_progress=bar.reach)
+    if as_json:
+        log.print_json(moved.model_dump(mode="json"))
+    else:
+        log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
+
+
+@app.command("index", cls=_IndexOrMove)
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
     reasoner: ReasonerName = "nano",
@@ -40,19 +74,36 @@ def index_folder(
     engine: EngineName = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    table: Annotated[
+        str | None, typer.Option(help="Where a new index's table lies: object storage (s3://bucket/name); the folder remembers it.")
+    ] = None,
+    shelf: Annotated[str | None, typer.Option(help="For --table: what this folder is called in there; its own name unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
 
+    `embedrl index move SRC DST` moves an index to object storage, or back.
+
     \b
     Example: embedrl index library --no-think
+    Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
     need_folder(folder)
+    if shelf is not None and table is None:
+        raise ConfigError(f"--shelf {shelf}: belongs to --table")
     from embedrl.app.engine import Engine
     from embedrl.app.indexing import index_by_name
     from embedrl.app.listing import failure_line
 
-    found = index_by_name(folder, reasoner if think else None, embedder, batch_size=batch_size, engine=Engine(engine, workers, ray_address))
+    found = index_by_name(
+        folder,
+        reasoner if think else None,
+        embedder,
+        batch_size=batch_size,
+        engine=Engine(engine, workers, ray_address),
+        table=table,
+        shelf=shelf,
+    )
     if as_json:
         log.print_json(found.model_dump(mode="json"))
     else:
@@ -71,7 +122,7 @@ def search_index(
     text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
     video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
-    index: IndexFolder = Path(),
+    index: IndexPlace = ".",
     reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
@@ -123,7 +174,7 @@ def similar_items(
     liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
     unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,
     diversity: Annotated[float, typer.Option(min=0, max=1, help="0: the nearest; towards 1: ever more different ones.")] = 0.0,
-    index: IndexFolder = Path(),
+    index: IndexPlace = ".",
     think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
     top: Top = 10,
     skip: Skip = 0,

@@ -1,0 +1,92 @@
+"""Where an index is: the folder it belongs to, and where its table lies, which may be object storage that many machines read."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from embedrl.errors import ConfigError, StoreError, unwritable
+
+INDEX_NAME = ".embedrl-index"
+_POINTER = "table.json"
+_URI = re.compile(r"^([a-z0-9+.-]+)://[^/]+/.+$")
+SCHEMES = ("s3", "gs", "az")
+"""Object storage, by the schemes that LanceDB knows. Keys and endpoint come from the usual variables (AWS_ACCESS_KEY_ID, …)."""
+
+
+class Home(BaseModel):
+    """Where an index is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    directory: Path | None
+    """`.embedrl-index` of a folder: what a writer keeps to itself (T-CoTs, failures, its lock). None: a table alone, to be read."""
+    uri: str
+    """Where the table lies: a directory, or object storage."""
+    shelf: str = Field(default="", pattern=r"^[^/]*$")
+    """Stands before every path of this folder in a table that several folders share."""
+
+    @property
+    def base(self) -> Path:
+        """Paths of places are relative to this folder."""
+        return self.directory.parent if self.directory else Path()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the table lies in object storage."""
+        return is_remote(self.uri)
+
+    def stored(self, path: Path) -> Path:
+        """Return an absolute path as the table holds it: relative to the folder if it lies in there, after the shelf's name."""
+        return self.shelf / path.relative_to(self.base) if path.is_relative_to(self.base) else path
+
+    def locate(self, stored: Path) -> Path:
+        """Return where the file of a place lies; for one of another folder, a path on its shelf, which is no file here."""
+        if not self.shelf or stored.is_absolute():
+            return self.base / stored
+        return self.base / stored.relative_to(self.shelf) if stored.is_relative_to(self.shelf) else stored
+
+
+def is_remote(uri: str) -> bool:
+    """Say whether this names object storage and no folder. Raises ConfigError for a scheme that is not known, or no path in a bucket."""
+    if "://" not in uri:
+        return False
+    found = _URI.match(uri)
+    if not found or found[1] not in SCHEMES:
+        schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ConfigError(f"{uri!r}: give a folder, or a place in object storage such as s3://bucket/name (known: {schemes})")
+    return True
+
+
+def find_home(path: str | Path) -> Home:
+    """Return the home of a folder's index (`path`, or its parent if it is named `.embedrl-index`), or of a table in object storage."""
+    if is_remote(str(path)):
+        return Home(directory=None, uri=str(path).rstrip("/"))
+    folder = Path(os.path.realpath(Path(path).expanduser()))
+    directory = folder if folder.name == INDEX_NAME else folder / INDEX_NAME
+    pointer = directory / _POINTER
+    try:
+        return Home(directory=directory, **json.loads(pointer.read_text()))
+    except FileNotFoundError:
+        return Home(directory=directory, uri=str(directory))
+    except (OSError, ValueError, TypeError, ValidationError) as error:
+        raise StoreError(
+            f"{str(pointer)!r}: cannot be read; it should say where the table lies, as {{'uri': 's3://bucket/name'}}"
+        ) from error
+
+
+def keep_home(home: Home) -> None:
+    """Note in the folder where its table lies, in one step. Raises StoreError."""
+    assert home.directory is not None
+    pointer, fresh = home.directory / _POINTER, home.directory / f"{_POINTER}.new"
+    try:
+        home.directory.mkdir(parents=True, exist_ok=True)
+        if home.uri == str(home.directory):
+            pointer.unlink(missing_ok=True)
+            return
+        fresh.write_text(json.dumps({"uri": home.uri, "shelf": home.shelf}))
+        os.replace(fresh, pointer)
+    except OSError as error:
+        raise unwritable(pointer, error) from error

@@ -1,0 +1,317 @@
+"""The table of an index: its columns, its commits, its indexes, in a folder or in object storage. The only file that knows LanceDB."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar, cast
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lancedb.index import FTS, BTree, IvfFlat
+from lancedb.query import BooleanQuery, FullTextOperator, LanceVectorQueryBuilder, MatchQuery, Occur
+
+from embedrl.errors import StoreError
+from embedrl.index.home import is_remote
+from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Vectors
+
+SCHEMA_VERSION = 1
+_TABLE = "items"
+_KEEP_VERSIONS = timedelta(minutes=1)
+"""Replaced files stay this long for processes that are reading them."""
+_WORDS_OF = {"name": "simple", "text": "icu", "answer": "icu"}
+"""Columns whose words can be asked for, and what cuts them: any character but a letter or digit, or the rules of the script."""
+_ALL = 2**31 - 1
+_TRIES = 5
+"""A commit that another writer came before is tried again so often; LanceDB itself has tried some times by then."""
+_AGAIN = "delete that folder and run `embedrl index` again"
+_SETTINGS = "embedrl.approximate"
+_ARRIVING = "embedrl.arriving"
+_VECTORS = frozenset(VECTOR_COLUMNS.values())
+
+T = TypeVar("T")
+Batch = pa.RecordBatch
+
+
+class Table:
+    """A table that may not be there yet. It sees what others write, and what a write has returned from, a kill cannot undo."""
+
+    def __init__(self, uri: str, wanted: tuple[str, int] | None) -> None:
+        """`wanted` is the name and the dimension of the Embedder whose vectors it holds, or None to take what is there."""
+        self.uri, self.wanted = uri, wanted
+        self._table: lancedb.table.Table | None = None
+
+    def is_there(self, *, arriving: bool = False) -> bool:
+        """Open the table if it exists. Raises StoreError if it is damaged or out of reach, or was not made for our Embedder.
+
+        So does one whose rows are still arriving from elsewhere, unless that is allowed.
+        """
+        if self._table is None and (is_remote(self.uri) or (Path(self.uri) / f"{_TABLE}.lance" / "_versions").is_dir()):
+            try:
+                self._table = self._database().open_table(_TABLE)
+                self._check(arriving)
+            except (ValueError, RuntimeError, OSError, KeyError) as error:
+                self._table = None
+                if isinstance(error, StoreError):
+                    raise
+                if is_remote(self.uri):
+                    if "was not found" in str(error):
+                        return False
+                    raise StoreError(f"{self.uri!r}: cannot be reached or read ({_short(error)})") from error
+                raise StoreError(f"{self.uri!r}: cannot be opened ({_short(error)}); {_AGAIN}") from error
+        return self._table is not None
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Name and dimension of the Embedder whose vectors these are."""
+        if self._table is None and not self.is_there():
+            assert self.wanted is not None, "a table that is not there has no identity"
+            return self.wanted
+        metadata = self._metadata()
+        return metadata["embedrl.embedder"], int(metadata["embedrl.dim"])
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether each path begins with the name of a folder's shelf, so that several folders may write."""
+        return self.is_there() and self._metadata().get("embedrl.shared") == "yes"
+
+    @property
+    def version(self) -> int:
+        """Grows with every commit, of this or another process."""
+        return self._read(lambda table: table.version)
+
+    def __len__(self) -> int:
+        return self._read(lambda table: table.count_rows())
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of what the newest version holds, in object storage; of all files, in a folder."""
+        if is_remote(self.uri):
+            return self._read(lambda table: cast("dict[str, int]", table.stats()))["total_bytes"]  # a dict, whatever it is declared as
+        files = (Path(folder) / name for folder, _, names in os.walk(self.uri) for name in names)
+        return sum(file.lstat().st_size for file in files if file.exists())
+
+    @property
+    def arriving_from(self) -> str | None:
+        """Where the rows are being copied from; None if all are here."""
+        found = self._opened().schema.field("id").metadata or {}
+        return found[_ARRIVING.encode()].decode() if _ARRIVING.encode() in found else None
+
+    def checksum(self) -> tuple[int, str]:
+        """Return the number of rows, and a hash (SHA-256) of all that is in them; the order of the rows does not matter."""
+        count, total = 0, 0
+        for batch in self.scan():
+            others = batch.select([name for name in batch.schema.names if name not in _VECTORS]).to_pylist()
+            vectors = [matrix(batch[name], self.identity[1]) for name in sorted(_VECTORS)]
+            for position, record in enumerate(others):
+                row = hashlib.sha256(repr(sorted(record.items())).encode("utf-8", "surrogatepass"))
+                for held in vectors:
+                    row.update(held[position].tobytes())
+                total ^= int.from_bytes(row.digest(), "big")
+            count += batch.num_rows
+        return count, hashlib.sha256(f"{count}:{total:x}".encode()).hexdigest()
+
+    # ---- reading
+
+    def scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield these columns of all rows, or all columns, in no order, as of one version."""
+        query = lambda table: table.search() if columns is None else table.search().select(list(columns))  # noqa: E731
+        yield from self._read(lambda table: query(table).limit(_ALL).to_batches())
+
+    def select(self, condition: str, columns: Sequence[str] | None = None, *, limit: int = _ALL) -> pa.Table:
+        """Return these columns, or all, of the rows that fulfil a condition (SQL)."""
+
+        def ask(table: lancedb.table.Table) -> pa.Table:
+            query = table.search().where(condition).limit(limit)
+            return (query if columns is None else query.select(list(columns))).to_arrow()
+
+        return self._read(ask)
+
+    def with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
+        """Return the places of the rows in which each word stands in the name, the text or the answer, in any case."""
+
+        def anywhere(word: str) -> BooleanQuery:
+            return BooleanQuery([(Occur.SHOULD, MatchQuery(word, column, operator=FullTextOperator.AND)) for column in _WORDS_OF])
+
+        wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
+        columns = [*PLACE_COLUMNS, "_score"]
+        return self._read(lambda table: table.search(wanted, query_type="fts").limit(_ALL).select(columns).to_arrow()).to_batches()
+
+    def probe(
+        self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, condition: str | None = None
+    ) -> tuple[list[str], np.ndarray]:
+        """Ask the approximate index: keys and cosines of what it finds, best first."""
+
+        def ask(table: lancedb.table.Table) -> pa.Table:
+            query = table.search(vector, vector_column_name=VECTOR_COLUMNS[vectors])
+            assert isinstance(query, LanceVectorQueryBuilder)
+            query = query.distance_type("dot").nprobes(num_probes).limit(limit)
+            if condition is not None:
+                query = query.where(condition, prefilter=True)
+            return query.select(["key", "_distance"]).to_arrow()
+
+        found = self._read(ask)
+        return found["key"].to_pylist(), 1.0 - found["_distance"].to_numpy()
+
+    def settings(self, vectors: Vectors) -> str | None:
+        """Return what `keep_settings` wrote for one kind of vectors."""
+        found = self._read(lambda table: table.schema.field(VECTOR_COLUMNS[vectors]).metadata or {}).get(_SETTINGS.encode())
+        return found.decode() if found is not None else None
+
+    # ---- writing
+
+    def create(self, *, is_shared: bool) -> None:
+        """Make the table, unless another process just did."""
+        assert self.wanted is not None, "only an index that was opened with an Embedder can be new"
+        schema = _schema(*self.wanted, is_shared=is_shared)
+        try:
+            self._table = self._database().create_table(_TABLE, schema=schema, exist_ok=True)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
+        self.index_words()
+
+    def upsert(self, rows: Sequence[dict] | Sequence[Batch]) -> None:
+        """Write rows in one commit: one whose id is there is replaced."""
+
+        def write(table: lancedb.table.Table) -> None:
+            batches = rows and isinstance(rows[0], pa.RecordBatch)
+            data = pa.Table.from_batches(rows).cast(table.schema) if batches else pa.Table.from_pylist(list(rows), schema=table.schema)
+            table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+        self._write(write)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take rows out, by id; those that are not there are ignored."""
+        for start in range(0, len(ids), 1000):
+            condition = f"id IN ({quoted(ids[start : start + 1000])})"
+            self._write(lambda table, condition=condition: table.delete(condition))
+
+    def compact(self) -> None:
+        """Merge the small files of many commits and drop replaced versions; indexes take in new rows."""
+        self._write(lambda table: table.optimize(cleanup_older_than=_KEEP_VERSIONS))
+
+    def index_words(self) -> None:
+        """Make words findable, where they are not yet."""
+        for column in _WORDS_OF.keys() - self._indexed():
+            tokens = FTS(base_tokenizer=_WORDS_OF[column], stem=False, remove_stop_words=False, ascii_folding=False, max_token_length=None)
+            self._write(lambda table, column=column, tokens=tokens: table.create_index(column, config=tokens))
+
+    def index_scalars(self) -> None:
+        """Make ids and keys quick to find, where they are not yet."""
+        for column in sorted({"id", "key"} - self._indexed()):
+            self._write(lambda table, column=column: table.create_index(column, config=BTree()))
+
+    def index_vectors(self, vectors: Vectors, num_partitions: int) -> None:
+        """Build the approximate index over one kind of vectors, in place of the one that is there."""
+        config = IvfFlat(distance_type="dot", num_partitions=num_partitions)
+        self._write(lambda table: table.create_index(VECTOR_COLUMNS[vectors], config=config))
+
+    def keep_settings(self, settings: dict[Vectors, str | None]) -> None:
+        """Note how the approximate indexes are used, in one commit; None forgets it."""
+        updates = [{"path": VECTOR_COLUMNS[vectors], "metadata": {_SETTINGS: text}} for vectors, text in settings.items()]
+        self._write(lambda table: table.update_field_metadata(*updates))
+
+    def arrive_from(self, uri: str | None) -> None:
+        """Note that rows are being copied here from elsewhere: until that is over (None), nobody may read or write."""
+        self._write(lambda table: table.update_field_metadata({"path": "id", "metadata": {_ARRIVING: uri}}))
+
+    def drop(self) -> None:
+        """Delete the table with all that is in it."""
+        if self.is_there(arriving=True):
+            self._database().drop_table(_TABLE)
+            self._table = None
+        if not is_remote(self.uri):
+            shutil.rmtree(Path(self.uri) / f"{_TABLE}.lance", ignore_errors=True)
+
+    # ---- inside
+
+    def _database(self) -> lancedb.DBConnection:
+        return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
+
+    def _opened(self) -> lancedb.table.Table:
+        if not self.is_there():
+            raise StoreError(f"{self.uri!r}: there is no index here")
+        assert self._table is not None
+        return self._table
+
+    def _read(self, ask: Callable[[lancedb.table.Table], T]) -> T:
+        """Ask the table; once more if a writer replaced files between the look at the version and the read."""
+        table = self._opened()
+        try:
+            return ask(table)
+        except (OSError, RuntimeError):
+            pass
+        try:
+            table.checkout_latest()
+            return ask(table)
+        except (OSError, RuntimeError) as error:
+            raise StoreError(f"{self.uri!r}: cannot be read ({_short(error)})") from error
+
+    def _write(self, commit: Callable[[lancedb.table.Table], object]) -> None:
+        """Commit; again if another writer's commit came before and the two do not go together."""
+        table = self._opened()
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                commit(table)
+                return
+            except (OSError, RuntimeError) as error:
+                if not tries_left or "conflict" not in str(error).lower():
+                    raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
+            table.checkout_latest()
+
+    def _indexed(self) -> set[str]:
+        return {name for config in self._read(lambda table: table.list_indices()) for name in config.columns}
+
+    def _metadata(self) -> dict[str, str]:
+        assert self._table is not None
+        return {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
+
+    def _check(self, arriving: bool) -> None:
+        found, layout = self.identity, self._metadata()["embedrl.schema"]
+        if not arriving and (source := self.arriving_from) is not None:
+            raise StoreError(f"{self.uri!r}: is still being moved here from {source!r}; run that `embedrl index move` again to its end")
+        if int(layout) != SCHEMA_VERSION:
+            raise StoreError(f"{self.uri!r}: has layout {layout}, this version reads {SCHEMA_VERSION}; {_AGAIN}")
+        if self.wanted is not None and found != self.wanted:
+            (old, old_dim), (new, new_dim) = found, self.wanted
+            made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
+            raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {_AGAIN} with the new one")
+
+
+def matrix(column: pa.Array, dim: int) -> np.ndarray:
+    """Return a column of vectors as an array (rows, dim)."""
+    return column.flatten().to_numpy().reshape(-1, dim)
+
+
+def quoted(values: Iterable[str]) -> str:
+    """Return hashes or modalities as a list in SQL."""
+    values = list(values)
+    assert all(value.isalnum() for value in values), "only hashes and modalities are asked for"
+    return ",".join(f"'{value}'" for value in values)
+
+
+def among(modality: Iterable[Modality] | None) -> str | None:
+    """Return the condition that a row is of one of these modalities."""
+    return None if modality is None else f"modality IN ({quoted(modality)})"
+
+
+def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:
+    text, vector = pa.string(), pa.list_(pa.float32(), dim)
+    fields = {
+        "id": text, "key": text, "path": pa.binary(), "name": text, "page": pa.int32(), "num_places": pa.int32(),
+        "size": pa.int64(), "mtime_ns": pa.int64(), "modality": text, "start_s": pa.float64(), "end_s": pa.float64(),
+        "frame_times_s": pa.list_(pa.float64()), "text": text, "answer": text, "tcot_text": text, "tcot_failure": text,
+        "verification": text, "thumbnail": pa.binary(), "reasoner": text, "embedder": text, "created_s": pa.float64(),
+        "plain_vector": vector, "tcot_vector": vector,
+    }  # fmt: skip
+    metadata = {"embedrl.schema": str(SCHEMA_VERSION), "embedrl.embedder": embedder, "embedrl.dim": str(dim)}
+    return pa.schema(list(fields.items()), metadata={**metadata, **({"embedrl.shared": "yes"} if is_shared else {})})
+
+
+def _short(error: Exception) -> str:
+    """Return the beginning of a message: object storage tells whole answers, with the places in its source."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]} …"
