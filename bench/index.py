@@ -7,18 +7,22 @@ then with the nano models, in batches and one by one.
 import io
 import resource
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import PIL.Image
 
 from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.index import Index, IngestReport, ingest
+from embedrl.index.approximate import Kind, Policy
+from embedrl.index.exact import exact_scores, measure_recall
 from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import progress, result, table
 from embedrl.media.video import save_video
@@ -28,6 +32,7 @@ from embedrl.world.write import make_world
 DIM = 192
 SIZES = (1_000, 10_000, 100_000)
 NUM_QUERIES = 40
+COMMIT_ROWS = 20_000
 TOP = 10
 NUM_FILES = 200
 NUM_PAIRS = 90
@@ -35,12 +40,15 @@ MAX_GROWTH = 1.25
 """With four times the files, the process may need this many times the memory at most."""
 
 
-def main() -> None:
-    """Run everything and write the tables; ends with an error if memory grows with the folder."""
+def main(size: str = "") -> None:
+    """Run everything and write the tables; ends with an error if memory grows with the folder. `--full`: a million vectors alone."""
     with tempfile.TemporaryDirectory() as folder:
+        if size == "--full":
+            _search(Path(folder), (1_000_000,))
+            return
         _ingest(Path(folder))
         _nano(Path(folder))
-        _search(Path(folder))
+        _search(Path(folder), SIZES)
 
 
 def write_files(folder: Path, count: int) -> Path:
@@ -115,27 +123,44 @@ def _nano(folder: Path) -> None:
     result(f"one by one takes {totals[1] / totals[0]:.2f} times as long as batches of 32")
 
 
-def _search(folder: Path) -> None:
+def _search(folder: Path, sizes: Sequence[int]) -> None:
     rows = []
-    for size in SIZES:
+    for size in sizes:
         vectors = _vectors(size)
         rng = np.random.default_rng(1)
         queries = vectors[rng.integers(size, size=NUM_QUERIES)] + rng.normal(size=(NUM_QUERIES, DIM)).astype(np.float32) * (0.3 / DIM**0.5)
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         index = Index.open(folder / f"vectors-{size}", embedder=FakeEmbedder(dim=DIM))
-        for start in progress(range(0, size, 5000), f"write {size} vectors"):
-            index.upsert(_rows(vectors[start : start + 5000], start))
         started = time.perf_counter()
-        index.finish()
-        finish_s = time.perf_counter() - started
-        stats = index.stats()
+        for start in progress(range(0, size, COMMIT_ROWS), f"write {size} vectors"):
+            index.upsert(_rows(vectors[start : start + COMMIT_ROWS], start))
+        write_s = time.perf_counter() - started
         plain_ms = _latency_ms(lambda query, vectors=vectors: np.argpartition(-(vectors @ query), TOP)[:TOP], queries)
-        index_ms = _latency_ms(lambda query, index=index: index.nearest(query, "plain", TOP), queries)
-        found_ms = _latency_ms(lambda query, index=index: index.rows([hit.key for hit in index.nearest(query, "plain", TOP)]), queries)
-        figures = [plain_ms, index_ms, index_ms / plain_ms, found_ms]
-        written = [f"{stats.recall:.4f}", f"{finish_s:.1f}", *(f"{figure:.2f}" for figure in figures), f"{stats.size_bytes / 1e6:.0f}"]
-        rows.append([size, stats.search, *written])
-    columns = ["vectors", "search", "recall@10", "finish s", "numpy ms", "nearest ms", "nearest / numpy", "with rows ms", "MB on disk"]
+        truth = exact_scores(np.array_split(vectors, max(1, size // 50_000)), queries, TOP)
+        for kind in get_args(Kind) if size >= Policy().exact_below else ("exact",):
+            if kind != "exact":
+                index.change_policy(kind=kind)
+            started = time.perf_counter()
+            index.finish()
+            finish_s = time.perf_counter() - started
+            found = lambda query, index=index: np.array([hit.score for hit in index.nearest(query, "plain", TOP)])  # noqa: E731
+            recall = measure_recall(found, queries, truth)
+            index_ms = _latency_ms(lambda query, index=index: index.nearest(query, "plain", TOP), queries)
+            rows_ms = _latency_ms(lambda query, index=index: index.rows([hit.key for hit in index.nearest(query, "plain", TOP)]), queries)
+            figures = [write_s, finish_s, plain_ms, index_ms, index_ms / plain_ms, rows_ms, index.stats().size_bytes / 1e6]
+            rows.append([f"{size:,}", kind, f"{recall:.4f}", *(f"{figure:.2f}" for figure in figures)])
+    columns = [
+        "vectors",
+        "index",
+        "recall@10",
+        "write s",
+        "build s",
+        "numpy ms",
+        "nearest ms",
+        "nearest / numpy",
+        "with rows ms",
+        "MB on disk",
+    ]
     table(f"search: median of {NUM_QUERIES} queries, dimension {DIM}; numpy is the exact product and selection alone", columns, rows)
 
 
@@ -168,4 +193,4 @@ def _latency_ms(search: Callable[[np.ndarray], object], queries: np.ndarray) -> 
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

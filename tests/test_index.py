@@ -7,9 +7,9 @@ import pytest
 
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index
-from embedrl.index.approximate import Approximate, num_partitions, read_approximate
+from embedrl.index.approximate import Approximate, Policy, Searching, num_partitions, read_searching
 from embedrl.index.exact import ExactVectors, exact_scores, measure_recall, ranked
-from embedrl.index.row import VECTOR_COLUMNS, Place, Row, Stamp, Vectors, place_id
+from embedrl.index.row import Place, Row, Stamp, Vectors, place_id
 from embedrl.testing import FakeEmbedder
 
 DIM = 16
@@ -44,15 +44,15 @@ def make_rows(vectors: np.ndarray, first: int = 0) -> list[Row]:
     return rows
 
 
-def filled(folder: Path, vectors: np.ndarray, **options: int) -> Index:
-    index = Index.open(folder, embedder=FakeEmbedder(dim=vectors.shape[1]), **options)
+def filled(folder: Path, vectors: np.ndarray, policy: Policy | None = None) -> Index:
+    index = Index.open(folder, embedder=FakeEmbedder(dim=vectors.shape[1]), policy=policy)
     index.upsert(make_rows(vectors))
     index.finish()
     return index
 
 
 def measured(index: Index, vectors: Vectors) -> Approximate:
-    return read_approximate(index.table.settings(vectors) or "", "here")
+    return read_searching(index.table.settings, "here").approximate[vectors]
 
 
 def brute_force(vectors: np.ndarray, query: np.ndarray, top: int) -> list[str]:
@@ -118,7 +118,7 @@ def test_writes_of_another_handle_are_seen(tmp_path: Path):
 
 def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
     vectors = unit_vectors(6000)
-    index = filled(tmp_path, vectors, exact_below=5000)
+    index = filled(tmp_path, vectors, policy=Policy(exact_below=5000))
     stats = index.stats()
     assert stats.search == "approximate" and 0.99 <= stats.recall <= 1.0
     hits = total = 0
@@ -129,7 +129,7 @@ def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
         assert found[0].score == pytest.approx(float((vectors @ query).max()), abs=1e-5)
     assert hits / total >= 0.98
     query = vectors[7]
-    exact = Index.open(tmp_path, exact_below=10**9)
+    exact = Index.open(tmp_path, policy=Policy(exact_below=10**9))
     options = {"modality": ["page"], "exclude_keys": [make_rows(vectors[7:8], 7)[0].place.key], "min_score": 0.2}
     keys = [[neighbour.key for neighbour in kind.nearest(query, "plain", 10, **options)] for kind in (index, exact)]
     assert keys[0] == keys[1] and len(keys[0]) == 10
@@ -137,7 +137,7 @@ def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
 
 def test_new_rows_join_the_approximate_index_and_growth_rebuilds_it(tmp_path: Path):
     vectors = unit_vectors(2500)
-    index = filled(tmp_path, vectors[:1000], exact_below=1000)
+    index = filled(tmp_path, vectors[:1000], policy=Policy(exact_below=1000))
     assert measured(index, "plain").num_rows_built == 1000
     index.upsert(make_rows(vectors[1000:1200], 1000))
     assert index.nearest(vectors[1100], "plain", 1)[0].key == brute_force(vectors, vectors[1100], 1)[0], "found before it is indexed"
@@ -151,15 +151,40 @@ def test_new_rows_join_the_approximate_index_and_growth_rebuilds_it(tmp_path: Pa
 
 def test_a_bad_recall_means_exact_search(tmp_path: Path):
     vectors = unit_vectors(1200)
-    index = filled(tmp_path, vectors, exact_below=1000)
-    for vectors_of in VECTOR_COLUMNS:
-        bad = measured(index, vectors_of).model_copy(update={"recall": 0.9})
-        index.table.keep_settings({vectors_of: bad.model_dump_json()})
+    index = filled(tmp_path, vectors, policy=Policy(exact_below=1000))
+    known = read_searching(index.table.settings, "here")
+    bad = {name: found.model_copy(update={"recall": 0.9}) for name, found in known.approximate.items()}
+    index.table.keep_settings(known.model_copy(update={"approximate": bad}).model_dump_json())
     assert index.stats().search == "exact"
     assert [found.key for found in index.nearest(vectors[3], "plain", 9)] == brute_force(vectors, vectors[3], 9)
-    index.table.keep_settings({"plain": "{torn"})
-    with pytest.raises(StoreError, match="approximate index cannot be read"):
+    index.table.keep_settings("{torn")
+    with pytest.raises(StoreError, match="approximate indexes cannot be read"):
         index.nearest(vectors[3], "plain", 9)
+
+
+def test_the_policy_is_kept_in_the_table(tmp_path: Path):
+    vectors = unit_vectors(1200)
+    filled(tmp_path, vectors)
+    assert Index.open(tmp_path).stats().search == "exact", "far below what is exact unless told otherwise"
+    policy = Policy(exact_below=1000, kind="ivf-sq", recall=0.95, growth=1.5)
+    Index.open(tmp_path, policy=policy).finish()
+    opened = Index.open(tmp_path)
+    assert read_searching(opened.table.settings, "here").policy == policy
+    stats = opened.stats()
+    assert stats.search == "approximate" and stats.recall >= 0.95
+    hits = 0
+    for query in unit_vectors(20, seed=5):
+        found = opened.nearest(query, "plain", 10)
+        hits += len({neighbour.key for neighbour in found} & set(brute_force(vectors, query, 10)))
+        assert found[0].score == pytest.approx(float(max(vectors @ query)), abs=1e-5), "scores are those of whole vectors"
+    assert hits / 200 >= 0.93
+    changed = Index.open(tmp_path)
+    changed.change_policy(kind="ivf-flat")
+    changed.finish()
+    assert read_searching(opened.table.settings, "here").policy == policy.model_copy(update={"kind": "ivf-flat"})
+    with pytest.raises(ConfigError, match=r"recall=2: .*less than or equal to 1"):
+        changed.change_policy(recall=2)
+    assert measured(opened, "plain").kind == measured(opened, "tcot").kind == "ivf-flat", "another kind is built anew"
 
 
 def test_recall_is_what_it_says():
@@ -169,7 +194,10 @@ def test_recall_is_what_it_says():
     assert measure_recall(lambda query: vectors @ query, queries, best) == 1.0
     assert measure_recall(lambda query: -np.sort(-(vectors @ query))[1:10], queries, best) == pytest.approx(0.9)
     assert measure_recall(lambda query: np.zeros(0), queries, best) == 0.0
-    assert Approximate(num_rows_built=100, num_rows=120, num_partitions=16, num_probes=8, recall=0.99).good
+    known = Approximate(kind="ivf-flat", num_rows_built=100, num_rows=120, num_partitions=16, num_probes=8, recall=0.99)
+    assert known.serves(Policy(), 199) and not known.serves(Policy(), 200) and not known.serves(Policy(kind="ivf-sq"), 120)
+    searching = Searching(policy=Policy(exact_below=100), approximate={"plain": known})
+    assert searching.good("plain", 120) == known and searching.good("plain", 99) is searching.good("tcot", 120) is None
     assert (num_partitions(1000), num_partitions(204_800)) == (16, 100)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from embedrl.errors import ConfigError
 from embedrl.index import Hit, Index, Where, ingest, recommend, search
+from embedrl.index.approximate import Policy
 from embedrl.index.exact import Neighbour
 from embedrl.index.recommend import MAX_PHRASES, _diverse, shared_phrases
 from embedrl.index.where import read_time
@@ -117,7 +118,7 @@ def test_sorted_and_paged(index: Index):
 
 
 def test_a_filtered_search_is_exact_above_the_threshold_too(index: Index):
-    large = Index.open(index.directory, embedder=EMBEDDER, exact_below=1)
+    large = Index.open(index.directory, embedder=EMBEDDER, policy=Policy(exact_below=1))
     large.finish()
     assert large.stats().search == "approximate"
     vector = index.rows([keys(index)["green.png"]])[0].tcot

@@ -1,6 +1,8 @@
 """Index a folder with models by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from embedrl import log
 from embedrl.app.engine import LOCAL, Engine, running
@@ -17,9 +19,11 @@ def index_by_name(
     engine: Engine = LOCAL,
     table: str | None = None,
     shelf: str | None = None,
+    policy: Mapping[str, object] = MappingProxyType({}),
 ) -> IngestReport:
-    """Bring a folder's index up to date; without a Reasoner, with plain vectors only. `table` and `shelf`: `Index.lie_at`.
+    """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
+    `table` and `shelf` are those of `Index.lie_at`, `policy` the changes of `Index.change_policy`.
     Raises what `ingest`, `lie_at` and `running` raise.
     """
     with running(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
@@ -27,6 +31,8 @@ def index_by_name(
         opened = Index.open(folder, embedder=models.embedder)
         if table is not None:
             opened.lie_at(table, shelf)
+        if policy:
+            opened.change_policy(**policy)
         return ingest(
             folder,
             opened,

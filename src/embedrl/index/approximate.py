@@ -1,22 +1,38 @@
 """How an approximate index is used, and how good it is: measured against exact search after each build, never assumed."""
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl.errors import StoreError
 from embedrl.index.exact import exact_scores, measure_recall
+from embedrl.index.row import Vectors
 
 # N vectors, S samples, D dim, K neighbours
 
-TARGET_RECALL = 0.99
 NUM_SAMPLES = 32
 NUM_NEIGHBOURS = 10
 ROWS_PER_PARTITION = 2048
 MIN_PARTITIONS = 16
-GROWTH = 2
-"""The index is built anew when the table has grown by this factor; until then it takes in new rows as it is."""
+
+Kind = Literal["ivf-flat", "ivf-sq"]
+
+
+class Policy(BaseModel):
+    """When a table gets approximate indexes, of which kind, and how good they must be. Kept in the table, for all who open it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    exact_below: int = Field(default=50_000, ge=0)
+    """With fewer rows (files and pages), a search compares with every vector, in memory."""
+    kind: Kind = "ivf-flat"
+    """Partitions of whole vectors; or of vectors at a byte a number, the best of which are compared whole: less is read."""
+    recall: float = Field(default=0.99, gt=0, le=1)
+    """Recall@10 that is probed for; where it is not reached, search stays exact."""
+    growth: float = Field(default=2.0, gt=1)
+    """The index is built anew when the table has grown by this factor; until then it takes in new rows as it is."""
 
 
 class Approximate(BaseModel):
@@ -24,6 +40,7 @@ class Approximate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    kind: Kind
     num_rows_built: int
     """How many rows the partitions were fitted to."""
     num_rows: int
@@ -34,27 +51,37 @@ class Approximate(BaseModel):
     recall: float
     """Recall@10 against exact search, 0..1."""
 
-    @property
-    def good(self) -> bool:
-        """Whether it may be used instead of exact search."""
-        return self.recall >= TARGET_RECALL
+    def serves(self, policy: Policy, num_rows: int) -> bool:
+        """Whether it is of the wanted kind, and its partitions, fitted to fewer rows, still serve."""
+        return self.kind == policy.kind and num_rows < policy.growth * self.num_rows_built
 
-    def fits(self, num_rows: int) -> bool:
-        """Whether partitions fitted to so many rows still serve."""
-        return num_rows < GROWTH * self.num_rows_built
+
+class Searching(BaseModel):
+    """How a table is searched, as it is kept in the table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    policy: Policy = Policy()
+    approximate: dict[Vectors, Approximate] = {}
+    """What there is of indexes."""
+
+    def good(self, vectors: Vectors, num_rows: int) -> Approximate | None:
+        """Return the index to search with so many rows; None: search exactly."""
+        found = self.approximate.get(vectors)
+        return found if found is not None and num_rows >= self.policy.exact_below and found.recall >= self.policy.recall else None
+
+
+def read_searching(text: str | None, where: str) -> Searching:
+    """Read the settings as JSON; `where` names the index, should they not be readable (StoreError)."""
+    try:
+        return Searching() if text is None else Searching.model_validate_json(text)
+    except ValidationError as error:
+        raise StoreError(f"{where!r}: what it says of its approximate indexes cannot be read; make the index anew") from error
 
 
 def num_partitions(num_rows: int) -> int:
     """Return how many partitions an index over so many rows gets."""
     return max(MIN_PARTITIONS, num_rows // ROWS_PER_PARTITION)
-
-
-def read_approximate(text: str, where: str) -> Approximate:
-    """Read settings as JSON; `where` names the index, should they not be readable (StoreError)."""
-    try:
-        return Approximate.model_validate_json(text)
-    except ValidationError as error:
-        raise StoreError(f"{where!r}: what it says of its approximate index cannot be read; make the index anew") from error
 
 
 def sample_queries(batches: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
@@ -70,18 +97,21 @@ def sample_queries(batches: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
 
 
 def tune(
-    probe: Callable[[np.ndarray, int], np.ndarray], batches: Callable[[], Iterable[np.ndarray]], num_rows: int, built: tuple[int, int]
-) -> Approximate:
+    probe: Callable[[np.ndarray, int], np.ndarray],
+    batches: Callable[[], Iterable[np.ndarray]],
+    num_rows: int,
+    partitions: int,
+    recall: float,
+) -> tuple[int, float]:
     """Look into more partitions until a sample finds its neighbours as exact search does, or all are looked into.
 
-    `probe(query, number of probes)` returns the scores of what the index finds, `batches()` all vectors (twice asked),
-    `built` says for how many rows and with how many partitions the index was built.
+    `probe(query, number of probes)` returns the scores of what the index finds, `batches()` all vectors (twice asked). Returns the
+    number of probes, and the recall that they give.
     """
     queries_SD = sample_queries(batches(), num_rows)
     best_SK = exact_scores(batches(), queries_SD, NUM_NEIGHBOURS)
-    num_rows_built, partitions = built
-    probes, recall = 4, 0.0
-    while recall < TARGET_RECALL and probes < partitions:
+    probes, reached = 4, 0.0
+    while reached < recall and probes < partitions:
         probes = min(probes * 2, partitions)
-        recall = measure_recall(lambda query, probes=probes: probe(query, probes), queries_SD, best_SK)
-    return Approximate(num_rows_built=num_rows_built, num_rows=num_rows, num_partitions=partitions, num_probes=probes, recall=recall)
+        reached = measure_recall(lambda query, probes=probes: probe(query, probes), queries_SD, best_SK)
+    return probes, reached

@@ -1,6 +1,6 @@
 """The index of a folder: its items, their vectors and their T-CoTs.
 
-Below `exact_below` rows, vectors are searched exactly in memory. Above, an approximate index is built, its recall is measured
+Below `Policy.exact_below` rows, vectors are searched exactly in memory. Above, an approximate index is built, its recall is measured
 against exact search after each build, and it probes more until the recall is good; where that fails, search stays exact.
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from embedrl.data.records import WriterLock
 from embedrl.data.roles import Embeds
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, num_partitions, read_approximate, tune
+from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import ExactVectors, Neighbour, ranked
 from embedrl.index.home import Home, find_home, is_remote, keep_home
 from embedrl.index.lance import Table, among, matrix, quoted
@@ -27,24 +28,22 @@ _SCALAR_INDEX_FROM = 5_000
 class Index:
     """An open index. Sees what other processes write; one process at a time may write for a folder."""
 
-    EXACT_BELOW = 50_000
-    """Rows up to which a search compares with every vector, in memory."""
-
-    def __init__(self, home: Home, embedder: Embeds | None, exact_below: int) -> None:
+    def __init__(self, home: Home, embedder: Embeds | None, policy: Policy | None = None) -> None:
         self.home = home
-        self.exact_below = exact_below
+        self._policy = policy
         self.table = Table(home.uri, None if embedder is None else (embedder.name, embedder.dim))
+        self._searching: tuple[int, Searching, int] | None = None
         self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
         self._loading = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | Path, *, embedder: Embeds | None = None, exact_below: int = EXACT_BELOW) -> "Index":
+    def open(cls, path: str | Path, *, embedder: Embeds | None = None, policy: Policy | None = None) -> "Index":
         """Open the index of a folder, or a table in object storage (`s3://bucket/name`) to read it without its folder.
 
         An index that is not there is made by the first write, which needs an Embedder; with none, it is a StoreError. So is an
-        index that was made by another Embedder.
+        index that was made by another Embedder. A `policy` replaces the one in the table for this Index, and in the table when it writes.
         """
-        index = cls(find_home(path), embedder, exact_below)
+        index = cls(find_home(path), embedder, policy)
         if not index.table.is_there() and embedder is None:
             raise index._missing()
         return index
@@ -139,8 +138,9 @@ class Index:
         if vector.shape != (self.dim,):
             raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
         vector = np.asarray(vector, dtype=np.float32)
-        approximate = self._approximate(vectors) if len(self) >= self.exact_below else None
-        if approximate is None or not approximate.good:
+        searching, num_rows = self._how()
+        approximate = searching.good(vectors, num_rows)
+        if approximate is None:
             exact = self._in_memory(vectors)
             return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
         if only_keys is not None:
@@ -153,7 +153,7 @@ class Index:
             return ranked(list(best), np.array(list(best.values())), top)
         excluded, limit = set(exclude_keys), top + len(exclude_keys)
         while True:
-            keys, scores = self.table.probe(vector, vectors, limit, approximate.num_probes, among(modality))
+            keys, scores = self.table.probe(vector, vectors, limit, approximate.num_probes, approximate.kind, among(modality))
             best = {key: float(score) for key, score in zip(reversed(keys), reversed(scores), strict=True) if key not in excluded}
             if min_score is not None:
                 best = {key: score for key, score in best.items() if round(score, 6) >= min_score}
@@ -170,9 +170,9 @@ class Index:
             for name in batch["modality"].to_pylist():
                 modalities[name] += 1
         num_places = sum(modalities.values())
-        approximate = [self._approximate(vectors) for vectors in VECTOR_COLUMNS] if num_places >= self.exact_below else []
-        measured = [found for found in approximate if found is not None and found.good]
-        used = bool(measured) and len(measured) == len(approximate)
+        searching, num_rows = self._how()
+        approximate = [found for vectors in VECTOR_COLUMNS if (found := searching.good(vectors, num_rows))]
+        used = len(approximate) == len(VECTOR_COLUMNS)
         return IndexStats(
             num_places=num_places,
             num_items=len(keys),
@@ -181,7 +181,7 @@ class Index:
             embedder=self.embedder_name,
             dim=self.dim,
             search="approximate" if used else "exact",
-            recall=min(found.recall for found in measured) if used else 1.0,
+            recall=min(found.recall for found in approximate) if used else 1.0,
             size_bytes=self.table.size_bytes,
         )
 
@@ -214,6 +214,15 @@ class Index:
         keep_home(wanted)
         self.home, self.table = wanted, table
 
+    def change_policy(self, **changes: object) -> None:
+        """Replace settings of the Policy, for this Index and, once it has finished a run of writes, for all. Raises ConfigError."""
+        try:
+            self._policy = Policy.model_validate({**self._how()[0].policy.model_dump(), **changes})
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise ConfigError(f"{wrong['loc'][0]}={wrong['input']!r}: {wrong['msg']}") from error
+        self._searching = None
+
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows in one commit: a place that is there is replaced. When this returns, a kill cannot undo it."""
         if not rows:
@@ -239,36 +248,51 @@ class Index:
         self.table.index_words()
         if num_rows >= _SCALAR_INDEX_FROM:
             self.table.index_scalars()
-        known = {vectors: self._approximate(vectors) for vectors in VECTOR_COLUMNS}
-        if num_rows < self.exact_below or all(found is not None and found.num_rows == num_rows for found in known.values()):
-            self.compact()
-            return
-        built: dict[Vectors, tuple[int, int]] = {}
-        for vectors, found in known.items():
-            if found is not None and found.fits(num_rows):
-                built[vectors] = (found.num_rows_built, found.num_partitions)
-            else:
-                built[vectors] = (num_rows, num_partitions(num_rows))
-                self.table.keep_settings({vectors: None})
-                self.table.index_vectors(vectors, built[vectors][1])
+        searching, _ = self._how()
+        if num_rows >= searching.policy.exact_below:
+            searching = self._build(searching, num_rows)
         self.compact()
-        self.table.keep_settings({vectors: self._tune(vectors, num_rows, built[vectors]).model_dump_json() for vectors in VECTOR_COLUMNS})
+        if searching != read_searching(self.table.settings, self.home.uri):
+            self.table.keep_settings(searching.model_dump_json())
 
     # ---- inside
 
-    def _approximate(self, vectors: Vectors) -> Approximate | None:
-        """Return how the approximate index is used; None if there is none."""
-        text = self.table.settings(vectors)
-        return None if text is None else read_approximate(text, self.home.uri)
+    def _how(self) -> tuple[Searching, int]:
+        """Return how to search, and the number of rows; asked anew only when there is another version."""
+        version = self.version
+        if self._searching is None or self._searching[0] != version:
+            found = read_searching(self.table.settings, self.home.uri) if version else Searching()
+            self._searching = version, found if self._policy is None else found.model_copy(update={"policy": self._policy}), len(self)
+        return self._searching[1:]
 
-    def _tune(self, vectors: Vectors, num_rows: int, built: tuple[int, int]) -> Approximate:
+    def _build(self, searching: Searching, num_rows: int) -> Searching:
+        """Build the approximate indexes that no longer serve, and measure those that have not seen all rows."""
+        policy, found = searching.policy, dict(searching.approximate)
+        for vectors in VECTOR_COLUMNS:
+            known = found.get(vectors)
+            if known is None or not known.serves(policy, num_rows):
+                built, partitions = num_rows, num_partitions(num_rows)
+                self.table.keep_settings(Searching(policy=policy).model_dump_json())  # exact, until it is measured
+                self.table.index_vectors(vectors, policy.kind, partitions)
+            elif known.num_rows == num_rows and known.recall >= policy.recall:
+                continue
+            else:
+                built, partitions = known.num_rows_built, known.num_partitions
+            self.compact()
+            probes, recall = self._tune(vectors, policy, num_rows, partitions)
+            found[vectors] = Approximate(
+                kind=policy.kind, num_rows_built=built, num_rows=num_rows, num_partitions=partitions, num_probes=probes, recall=recall
+            )
+        return Searching(policy=policy, approximate=found)
+
+    def _tune(self, vectors: Vectors, policy: Policy, num_rows: int, partitions: int) -> tuple[int, float]:
         def probe(query: np.ndarray, num_probes: int) -> np.ndarray:
-            return self.table.probe(query, vectors, NUM_NEIGHBOURS, num_probes)[1]
+            return self.table.probe(query, vectors, NUM_NEIGHBOURS, num_probes, policy.kind)[1]
 
         def batches() -> Iterator[np.ndarray]:
             return (matrix(batch[VECTOR_COLUMNS[vectors]], self.dim) for batch in self.table.scan([VECTOR_COLUMNS[vectors]]))
 
-        return tune(probe, batches, num_rows, built)
+        return tune(probe, batches, num_rows, partitions, policy.recall)
 
     def _in_memory(self, vectors: Vectors) -> ExactVectors:
         with self._loading:

@@ -11,10 +11,11 @@ from typing import TypeVar, cast
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IvfFlat
+from lancedb.index import FTS, BTree, IvfFlat, IvfSq
 from lancedb.query import BooleanQuery, FullTextOperator, LanceVectorQueryBuilder, MatchQuery, Occur
 
 from embedrl.errors import StoreError
+from embedrl.index.approximate import Kind
 from embedrl.index.home import is_remote
 from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Vectors
 
@@ -28,7 +29,10 @@ _ALL = 2**31 - 1
 _TRIES = 5
 """A commit that another writer came before is tried again so often; LanceDB itself has tried some times by then."""
 _AGAIN = "delete that folder and run `embedrl index` again"
-_SETTINGS = "embedrl.approximate"
+_SETTINGS = "embedrl.searching"
+_KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
+_REFINED = 4
+"""Of shortened vectors, so many times more are found than asked for, and compared whole."""
 _ARRIVING = "embedrl.arriving"
 _VECTORS = frozenset(VECTOR_COLUMNS.values())
 
@@ -141,14 +145,16 @@ class Table:
         return self._read(lambda table: table.search(wanted, query_type="fts").limit(_ALL).select(columns).to_arrow()).to_batches()
 
     def probe(
-        self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, condition: str | None = None
+        self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, condition: str | None = None
     ) -> tuple[list[str], np.ndarray]:
-        """Ask the approximate index: keys and cosines of what it finds, best first."""
+        """Ask the approximate index: keys and (whatever its kind) true cosines of what it finds, best first."""
 
         def ask(table: lancedb.table.Table) -> pa.Table:
             query = table.search(vector, vector_column_name=VECTOR_COLUMNS[vectors])
             assert isinstance(query, LanceVectorQueryBuilder)
             query = query.distance_type("dot").nprobes(num_probes).limit(limit)
+            if kind != "ivf-flat":
+                query = query.refine_factor(_REFINED)
             if condition is not None:
                 query = query.where(condition, prefilter=True)
             return query.select(["key", "_distance"]).to_arrow()
@@ -156,9 +162,10 @@ class Table:
         found = self._read(ask)
         return found["key"].to_pylist(), 1.0 - found["_distance"].to_numpy()
 
-    def settings(self, vectors: Vectors) -> str | None:
-        """Return what `keep_settings` wrote for one kind of vectors."""
-        found = self._read(lambda table: table.schema.field(VECTOR_COLUMNS[vectors]).metadata or {}).get(_SETTINGS.encode())
+    @property
+    def settings(self) -> str | None:
+        """What `keep_settings` wrote."""
+        found = self._read(lambda table: table.schema.field("key").metadata or {}).get(_SETTINGS.encode())
         return found.decode() if found is not None else None
 
     # ---- writing
@@ -204,15 +211,14 @@ class Table:
         for column in sorted({"id", "key"} - self._indexed()):
             self._write(lambda table, column=column: table.create_index(column, config=BTree()))
 
-    def index_vectors(self, vectors: Vectors, num_partitions: int) -> None:
+    def index_vectors(self, vectors: Vectors, kind: Kind, num_partitions: int) -> None:
         """Build the approximate index over one kind of vectors, in place of the one that is there."""
-        config = IvfFlat(distance_type="dot", num_partitions=num_partitions)
+        config = _KINDS[kind](distance_type="dot", num_partitions=num_partitions)
         self._write(lambda table: table.create_index(VECTOR_COLUMNS[vectors], config=config))
 
-    def keep_settings(self, settings: dict[Vectors, str | None]) -> None:
-        """Note how the approximate indexes are used, in one commit; None forgets it."""
-        updates = [{"path": VECTOR_COLUMNS[vectors], "metadata": {_SETTINGS: text}} for vectors, text in settings.items()]
-        self._write(lambda table: table.update_field_metadata(*updates))
+    def keep_settings(self, settings: str) -> None:
+        """Note how the table is searched, in one commit."""
+        self._write(lambda table: table.update_field_metadata({"path": "key", "metadata": {_SETTINGS: settings}}))
 
     def arrive_from(self, uri: str | None) -> None:
         """Note that rows are being copied here from elsewhere: until that is over (None), nobody may read or write."""

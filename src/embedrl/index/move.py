@@ -59,7 +59,7 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
             raise StoreError(f"{target!r}: the copy ({copied[0]} rows) differs from the source ({counted[0]}); nothing was deleted")
         new.arrive_from(None)
         settled = Home(directory=home.directory, uri=there, shelf=home.shelf)
-        Index(settled, None, Index.EXACT_BELOW).finish()
+        Index(settled, None).finish()
         if home.directory is not None:
             keep_home(settled)
         old.drop()

@@ -78,6 +78,16 @@ def index_folder(
         str | None, typer.Option(help="Where a new index's table lies: object storage (s3://bucket/name); the folder remembers it.")
     ] = None,
     shelf: Annotated[str | None, typer.Option(help="For --table: what this folder is called in there; its own name unless given.")] = None,
+    exact_below: Annotated[
+        int | None, typer.Option(min=0, help="With fewer files and pages, compare with every vector; 50,000 at first.")
+    ] = None,
+    vector_index: Annotated[
+        Literal["ivf-flat", "ivf-sq"] | None, typer.Option(help="Above: partitions of whole vectors (at first), or of shortened ones.")
+    ] = None,
+    recall: Annotated[float | None, typer.Option(min=0.01, max=1, help="Recall@10 to probe for, else stay exact; 0.99 at first.")] = None,
+    rebuild_growth: Annotated[
+        float | None, typer.Option(min=1.01, help="Build anew when the index has grown by this factor; 2 at first.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
@@ -88,6 +98,7 @@ def index_folder(
     Example: embedrl index library --no-think
     Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
+    given = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     need_folder(folder)
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: belongs to --table")
@@ -103,6 +114,7 @@ def index_folder(
         engine=Engine(engine, workers, ray_address),
         table=table,
         shelf=shelf,
+        policy={name: value for name, value in given.items() if value is not None},
     )
     if as_json:
         log.print_json(found.model_dump(mode="json"))
