@@ -27,7 +27,7 @@ EMBEDDER_BUDGET = VisualBudget(
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
 _READINGS = {"image": 0.4, "video": 0.18, "visdoc": 0.24, "text": 0.18}
-_KINDS = {"image": 0.36, "video": 0.18, "visdoc": 0.18, "text": 0.16, "judge": 0.12}
+_KINDS = {"image": 0.38, "video": 0.16, "visdoc": 0.16, "text": 0.24, "judge": 0.06}
 
 
 class SFTExamples(Dataset):

@@ -1,0 +1,85 @@
+"""How fast a mixed corpus is embedded: our Embedder beside sentence-transformers' own `encode`, the same model, inputs and batch size.
+
+The corpus is of the world: texts, pictures and pages, plain and with T-CoT and crops, in random order, and longer texts.
+(sentence-transformers cannot be told the times of frames item by item, so videos are left out.) Twice: the nano Embedder, and a
+larger random model. Times are the best of rounds that take turns; both give the same vectors, which is checked.
+"""
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from reward import large
+from sentence_transformers import SentenceTransformer
+
+from embedrl.app.models import load_embedder
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import TCoT
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.parity import filled
+from embedrl.log import result, table
+from embedrl.media.content import Text
+from embedrl.world.tasks import TASKS, make_families
+
+ROUNDS = 3
+BATCH_SIZE = 32
+NUM_TEXTS = 80
+MIN_COSINE = 0.9999
+WANTED_RATIO = 1.5
+
+
+def main(size: str = "") -> None:
+    """Print the table; ends with an error if the vectors differ. `--nano`: without the larger model."""
+    nano = load_embedder("nano")
+    assert isinstance(nano, Embedder)
+    rows = [compare("nano", nano, 4)]
+    if size != "--nano":
+        rows.append(compare("larger random model", large(nano, 16)[0], 1))
+    columns = ["model", "items", "embed/s", "encode/s", f"ratio (wanted: {WANTED_RATIO})"]
+    table(f"Embedding a mixed corpus, batches of {BATCH_SIZE} for encode", columns, rows)
+
+
+def compare(name: str, embedder: Embedder, num_families: int) -> list[str]:
+    """Embed the corpus both ways."""
+    corpus = mixed(num_families)
+    items, tcots = [item for item, _ in corpus], [tcot for _, tcot in corpus]
+    with tempfile.TemporaryDirectory() as folder:
+        embedder.save(Path(folder))
+        theirs = SentenceTransformer(folder, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
+    messages = [filled(embedder.build(item, tcot)) for item, tcot in corpus]
+    best = {"embed": float("inf"), "encode": float("inf")}
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        ours = embedder.embed(items, tcots)
+        best["embed"] = min(best["embed"], time.perf_counter() - began)
+        began = time.perf_counter()
+        encoded = np.asarray(theirs.encode(messages, batch_size=BATCH_SIZE))
+        best["encode"] = min(best["encode"], time.perf_counter() - began)
+    worst = float((ours * encoded).sum(1).min())
+    result(f"{name}: smallest cosine between the two {worst:.6f}")
+    assert worst >= MIN_COSINE, f"{name}: the vectors differ (cosine {worst:.6f})"
+    speeds = [len(items) / best[way] for way in ("embed", "encode")]
+    return [name, f"{len(items)}", *(f"{speed:.1f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}"]
+
+
+def mixed(num_families: int) -> Sequence[tuple[Item, TCoT | None]]:
+    """Return items of all tasks without videos, each plain and with its T-CoT, and texts of 5 to 300 words."""
+    rng = random.Random(0)
+    names = [name for name, task in TASKS.items() if task.modality != "video"]
+    families = [made for number in range(num_families) for made in make_families("rl", number, 1, 2, names)]
+    sides = [side for made in families for side in (made.query, made.target)]
+    corpus: list[tuple[Item, TCoT | None]] = [(side.item, tcot) for side in sides for tcot in (None, side.truth)]
+    words = ("red", "star", "blue", "ring", "left", "top", "small", "large", "chart", "milan")
+    for _ in range(NUM_TEXTS):
+        text = " ".join(rng.choices(words, k=int(5 * 60 ** rng.random())))
+        corpus.append((Item(content=(Text(text=text),), role=Role.TARGET_TEXT), None))
+    rng.shuffle(corpus)
+    return corpus
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
