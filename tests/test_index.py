@@ -196,6 +196,9 @@ def test_recall_is_what_it_says():
     assert measure_recall(lambda query: np.zeros(0), queries, best) == 0.0
     known = Approximate(kind="ivf-flat", num_rows_built=100, num_rows=120, num_partitions=16, num_probes=8, recall=0.99)
     assert known.serves(Policy(), 199) and not known.serves(Policy(), 200) and not known.serves(Policy(kind="ivf-sq"), 120)
+    assert known.is_measured(Policy(), 120) and not known.is_measured(Policy(), 121)
+    assert not known.is_measured(Policy(recall=1), 120), "it may find more"
+    assert known.model_copy(update={"num_probes": 16}).is_measured(Policy(recall=1), 120), "it has looked into everything"
     searching = Searching(policy=Policy(exact_below=100), approximate={"plain": known})
     assert searching.good("plain", 120) == known and searching.good("plain", 99) is searching.good("tcot", 120) is None
     assert (num_partitions(1000), num_partitions(204_800)) == (16, 100)

@@ -18,11 +18,14 @@ from moto.server import ThreadedMotoServer
 from embedrl.app.cli import main
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index, ingest, search
+from embedrl.index.approximate import Policy, read_searching
+from embedrl.index.home import Home
 from embedrl.index.lance import Table
 from embedrl.index.move import move
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_PLACES, make_folder
+from tests.served import served
 from tests.test_index import filled, make_rows, unit_vectors
 
 EMBEDDER = FakeEmbedder()
@@ -93,6 +96,7 @@ def test_folders_share_a_table_and_forget_only_their_own(bucket: str, tmp_path: 
         Index.open(two, embedder=EMBEDDER).lie_at(f"{bucket}-2")
     with pytest.raises(ConfigError, match="stays in object storage"):
         move(str(two), str(two))
+    assert not Index.open(one).locate(Path("other/red.png")).exists() and Index.open(two).locate(Path("other/red.png")) == two / "red.png"
 
 
 def test_a_move_there_and_back_keeps_every_row(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -140,6 +144,44 @@ def test_a_move_that_stopped_half_way_is_finished_by_the_next(bucket: str, tmp_p
         Index.open(bucket)
     assert move(str(folder), bucket).checksum == before[1]
     assert len(Index.open(bucket)) == len(Index.open(folder)) == 300
+
+
+def test_a_move_that_was_killed_just_before_its_end_is_finished_too(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, policy = tmp_path / "media", Policy(exact_below=10, recall=0.9)
+    before = filled(folder, unit_vectors(30), policy=policy).table.checksum()
+
+    def killed(home: Home) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("embedrl.index.move.keep_home", killed)
+        with pytest.raises(KeyboardInterrupt):
+            move(str(folder), bucket)
+    assert Index.open(folder).home.uri == str(folder / ".embedrl-index"), "the folder still has its table"
+    assert move(str(folder), bucket).checksum == before[1]
+    moved = Index.open(folder)
+    assert moved.home.uri == bucket and read_searching(moved.table.settings, "here").policy == policy, "the policy moves along"
+    with pytest.raises(ConfigError, match="already"):
+        move(str(folder), bucket)
+
+
+def test_a_place_that_holds_another_index_is_left_alone(bucket: str, tmp_path: Path):
+    there = Index.open(bucket, embedder=FakeEmbedder(dim=16))
+    there.upsert(make_rows(unit_vectors(5, seed=3)))
+    filled(tmp_path / "media", unit_vectors(5))
+    with pytest.raises(ConfigError, match="there is an index already"):
+        move(str(tmp_path / "media"), bucket)
+    assert len(there) == len(Index.open(tmp_path / "media")) == 5
+
+
+def test_a_server_finds_what_lies_in_object_storage(bucket: str, tmp_path: Path):
+    folder = make_folder(tmp_path / "media")
+    Index.open(folder, embedder=EMBEDDER).lie_at(bucket)
+    with served(folder) as server:
+        assert not (folder / ".embedrl-index" / "items.lance").exists()
+        hit = server.search(text="a red picture", limit=1)["hits"][0]
+        assert (hit["path"], hit["other_paths"]) == ("deep/er/red again.png", ["red.png"])
+        assert server.client.get(hit["media"]).content == (folder / "red.png").read_bytes()
 
 
 def test_a_copy_that_differs_costs_nothing(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

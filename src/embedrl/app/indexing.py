@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from embedrl import log
 from embedrl.app.engine import LOCAL, Engine, running
@@ -19,7 +18,7 @@ def index_by_name(
     engine: Engine = LOCAL,
     table: str | None = None,
     shelf: str | None = None,
-    policy: Mapping[str, object] = MappingProxyType({}),
+    policy: Mapping[str, object] | None = None,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 

@@ -55,6 +55,10 @@ class Approximate(BaseModel):
         """Whether it is of the wanted kind, and its partitions, fitted to fewer rows, still serve."""
         return self.kind == policy.kind and num_rows < policy.growth * self.num_rows_built
 
+    def is_measured(self, policy: Policy, num_rows: int) -> bool:
+        """Whether it has seen all rows, and finds what is wanted or cannot find more."""
+        return self.num_rows == num_rows and (self.recall >= policy.recall or self.num_probes == self.num_partitions)
+
 
 class Searching(BaseModel):
     """How a table is searched, as it is kept in the table."""

@@ -43,10 +43,10 @@ class Home(BaseModel):
         return self.shelf / path.relative_to(self.base) if path.is_relative_to(self.base) else path
 
     def locate(self, stored: Path) -> Path:
-        """Return where the file of a place lies; for one of another folder, a path on its shelf, which is no file here."""
+        """Return where the file of a place lies; for one of another folder, a path that is no file on any machine."""
         if not self.shelf or stored.is_absolute():
             return self.base / stored
-        return self.base / stored.relative_to(self.shelf) if stored.is_relative_to(self.shelf) else stored
+        return self.base / stored.relative_to(self.shelf) if stored.is_relative_to(self.shelf) else os.devnull / stored
 
 
 def is_remote(uri: str) -> bool:

@@ -19,7 +19,7 @@ from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searc
 from embedrl.index.exact import ExactVectors, Neighbour, ranked
 from embedrl.index.home import Home, find_home, is_remote, keep_home
 from embedrl.index.lance import Table, among, matrix, quoted
-from embedrl.index.row import MODALITIES, PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
+from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_row, write_row
 from embedrl.index.stats import IndexStats
 
 _SCALAR_INDEX_FROM = 5_000
@@ -83,8 +83,7 @@ class Index:
     def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
         """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
         if self.table.is_there():
-            for batch in self.table.with_words(words) if words else self.table.scan(PLACE_COLUMNS):
-                yield from map(read_place, batch.to_pylist())
+            yield from self.table.places(words)
 
     def rows(self, keys: Collection[str]) -> list[Row]:
         """Return all rows of the items with these keys, ordered by key, path and page."""
@@ -207,9 +206,7 @@ class Index:
         if table.is_there():
             if not table.is_shared:
                 raise ConfigError(f"{wanted.uri!r}: this index belongs to one folder; give another place")
-            if any(
-                read_place(record).path.is_relative_to(wanted.shelf) for batch in table.scan(PLACE_COLUMNS) for record in batch.to_pylist()
-            ):
+            if any(place.path.is_relative_to(wanted.shelf) for place in table.places()):
                 raise ConfigError(f"{wanted.uri!r}: holds a folder named {wanted.shelf!r} already; give another --shelf")
         keep_home(wanted)
         self.home, self.table = wanted, table
@@ -244,14 +241,15 @@ class Index:
         """End a run of writes: compact, and build or extend the indexes that the number of rows calls for."""
         if not self.table.is_there():
             return
-        num_rows = len(self)
+        searching, num_rows = self._how()
+        policy = searching.policy
         self.table.index_words()
         if num_rows >= _SCALAR_INDEX_FROM:
             self.table.index_scalars()
-        searching, _ = self._how()
-        if num_rows >= searching.policy.exact_below:
-            searching = self._build(searching, num_rows)
+        built = self._build(searching, num_rows) if num_rows >= policy.exact_below else {}
         self.compact()
+        measured = {vectors: self._measure(vectors, policy, num_rows, *fitted) for vectors, fitted in built.items()}
+        searching = Searching(policy=policy, approximate=searching.approximate | measured)
         if searching != read_searching(self.table.settings, self.home.uri):
             self.table.keep_settings(searching.model_dump_json())
 
@@ -265,34 +263,33 @@ class Index:
             self._searching = version, found if self._policy is None else found.model_copy(update={"policy": self._policy}), len(self)
         return self._searching[1:]
 
-    def _build(self, searching: Searching, num_rows: int) -> Searching:
-        """Build the approximate indexes that no longer serve, and measure those that have not seen all rows."""
-        policy, found = searching.policy, dict(searching.approximate)
-        for vectors in VECTOR_COLUMNS:
-            known = found.get(vectors)
-            if known is None or not known.serves(policy, num_rows):
-                built, partitions = num_rows, num_partitions(num_rows)
-                self.table.keep_settings(Searching(policy=policy).model_dump_json())  # exact, until it is measured
-                self.table.index_vectors(vectors, policy.kind, partitions)
-            elif known.num_rows == num_rows and known.recall >= policy.recall:
-                continue
-            else:
-                built, partitions = known.num_rows_built, known.num_partitions
-            self.compact()
-            probes, recall = self._tune(vectors, policy, num_rows, partitions)
-            found[vectors] = Approximate(
-                kind=policy.kind, num_rows_built=built, num_rows=num_rows, num_partitions=partitions, num_probes=probes, recall=recall
-            )
-        return Searching(policy=policy, approximate=found)
+    def _build(self, searching: Searching, num_rows: int) -> dict[Vectors, tuple[int, int]]:
+        """Build the approximate indexes that no longer serve.
 
-    def _tune(self, vectors: Vectors, policy: Policy, num_rows: int, partitions: int) -> tuple[int, float]:
+        Returns for all that are to be measured how many rows they were fitted to, and with how many partitions.
+        """
+        found: dict[Vectors, tuple[int, int]] = {}
+        for vectors in VECTOR_COLUMNS:
+            known = searching.approximate.get(vectors)
+            if known is None or not known.serves(searching.policy, num_rows):
+                found[vectors] = num_rows, num_partitions(num_rows)
+                self.table.keep_settings(Searching(policy=searching.policy).model_dump_json())  # exact, until it is measured
+                self.table.index_vectors(vectors, searching.policy.kind, found[vectors][1])
+            elif not known.is_measured(searching.policy, num_rows):
+                found[vectors] = known.num_rows_built, known.num_partitions
+        return found
+
+    def _measure(self, vectors: Vectors, policy: Policy, num_rows: int, num_rows_built: int, partitions: int) -> Approximate:
         def probe(query: np.ndarray, num_probes: int) -> np.ndarray:
             return self.table.probe(query, vectors, NUM_NEIGHBOURS, num_probes, policy.kind)[1]
 
         def batches() -> Iterator[np.ndarray]:
             return (matrix(batch[VECTOR_COLUMNS[vectors]], self.dim) for batch in self.table.scan([VECTOR_COLUMNS[vectors]]))
 
-        return tune(probe, batches, num_rows, partitions, policy.recall)
+        probes, recall = tune(probe, batches, num_rows, partitions, policy.recall)
+        return Approximate(
+            kind=policy.kind, num_rows_built=num_rows_built, num_rows=num_rows, num_partitions=partitions, num_probes=probes, recall=recall
+        )
 
     def _in_memory(self, vectors: Vectors) -> ExactVectors:
         with self._loading:

@@ -17,7 +17,7 @@ from lancedb.query import BooleanQuery, FullTextOperator, LanceVectorQueryBuilde
 from embedrl.errors import StoreError
 from embedrl.index.approximate import Kind
 from embedrl.index.home import is_remote
-from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Vectors
+from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Vectors, read_place
 
 SCHEMA_VERSION = 1
 _TABLE = "items"
@@ -47,6 +47,7 @@ class Table:
         """`wanted` is the name and the dimension of the Embedder whose vectors it holds, or None to take what is there."""
         self.uri, self.wanted = uri, wanted
         self._table: lancedb.table.Table | None = None
+        self._identity: tuple[str, int] | None = None
 
     def is_there(self, *, arriving: bool = False) -> bool:
         """Open the table if it exists. Raises StoreError if it is damaged or out of reach, or was not made for our Embedder.
@@ -58,7 +59,7 @@ class Table:
                 self._table = self._database().open_table(_TABLE)
                 self._check(arriving)
             except (ValueError, RuntimeError, OSError, KeyError) as error:
-                self._table = None
+                self._table = self._identity = None
                 if isinstance(error, StoreError):
                     raise
                 if is_remote(self.uri):
@@ -74,8 +75,10 @@ class Table:
         if self._table is None and not self.is_there():
             assert self.wanted is not None, "a table that is not there has no identity"
             return self.wanted
-        metadata = self._metadata()
-        return metadata["embedrl.embedder"], int(metadata["embedrl.dim"])
+        if self._identity is None:  # it never changes, and object storage is far
+            metadata = self._metadata()
+            self._identity = metadata["embedrl.embedder"], int(metadata["embedrl.dim"])
+        return self._identity
 
     @property
     def is_shared(self) -> bool:
@@ -134,15 +137,10 @@ class Table:
 
         return self._read(ask)
 
-    def with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
-        """Return the places of the rows in which each word stands in the name, the text or the answer, in any case."""
-
-        def anywhere(word: str) -> BooleanQuery:
-            return BooleanQuery([(Occur.SHOULD, MatchQuery(word, column, operator=FullTextOperator.AND)) for column in _WORDS_OF])
-
-        wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
-        columns = [*PLACE_COLUMNS, "_score"]
-        return self._read(lambda table: table.search(wanted, query_type="fts").limit(_ALL).select(columns).to_arrow()).to_batches()
+    def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
+        """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
+        for batch in self._with_words(words) if words else self.scan(PLACE_COLUMNS):
+            yield from map(read_place, batch.to_pylist())
 
     def probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, condition: str | None = None
@@ -170,10 +168,12 @@ class Table:
 
     # ---- writing
 
-    def create(self, *, is_shared: bool) -> None:
-        """Make the table, unless another process just did."""
+    def create(self, *, is_shared: bool, arriving_from: str | None = None) -> None:
+        """Make the table, unless another process just did. While rows arrive from elsewhere, nobody else may read or write."""
         assert self.wanted is not None, "only an index that was opened with an Embedder can be new"
         schema = _schema(*self.wanted, is_shared=is_shared)
+        if arriving_from is not None:
+            schema = schema.set(0, schema.field("id").with_metadata({_ARRIVING: arriving_from}))
         try:
             self._table = self._database().create_table(_TABLE, schema=schema, exist_ok=True)
         except (ValueError, RuntimeError, OSError) as error:
@@ -220,15 +220,15 @@ class Table:
         """Note how the table is searched, in one commit."""
         self._write(lambda table: table.update_field_metadata({"path": "key", "metadata": {_SETTINGS: settings}}))
 
-    def arrive_from(self, uri: str | None) -> None:
-        """Note that rows are being copied here from elsewhere: until that is over (None), nobody may read or write."""
-        self._write(lambda table: table.update_field_metadata({"path": "id", "metadata": {_ARRIVING: uri}}))
+    def arrived(self) -> None:
+        """Note that all rows have arrived: from now on it is an index like any other."""
+        self._write(lambda table: table.update_field_metadata({"path": "id", "metadata": {_ARRIVING: None}}))
 
     def drop(self) -> None:
         """Delete the table with all that is in it."""
         if self.is_there(arriving=True):
             self._database().drop_table(_TABLE)
-            self._table = None
+            self._table = self._identity = None
         if not is_remote(self.uri):
             shutil.rmtree(Path(self.uri) / f"{_TABLE}.lance", ignore_errors=True)
 
@@ -267,6 +267,14 @@ class Table:
                 if not tries_left or "conflict" not in str(error).lower():
                     raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
             table.checkout_latest()
+
+    def _with_words(self, words: Sequence[str]) -> list[Batch]:
+        def anywhere(word: str) -> BooleanQuery:
+            return BooleanQuery([(Occur.SHOULD, MatchQuery(word, column, operator=FullTextOperator.AND)) for column in _WORDS_OF])
+
+        wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
+        columns = [*PLACE_COLUMNS, "_score"]
+        return self._read(lambda table: table.search(wanted, query_type="fts").limit(_ALL).select(columns).to_arrow()).to_batches()
 
     def _indexed(self) -> set[str]:
         return {name for config in self._read(lambda table: table.list_indices()) for name in config.columns}

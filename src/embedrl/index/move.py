@@ -1,13 +1,12 @@
 """Move the table of an index between its folder and object storage. What was killed on its way is finished by a second call."""
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index.home import Home, find_home, is_remote, keep_home
+from embedrl.index.approximate import read_searching
+from embedrl.index.home import Home, find_home, keep_home
 from embedrl.index.index import Index
 from embedrl.index.lance import Batch, Table
 
@@ -34,32 +33,32 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
     only after counts and checksums agree. Raises ConfigError for a move that cannot be, StoreError if something is out of reach or
     the copy differs.
     """
-    home = find_home(source)
-    there = _target(home, target)
+    there = _target(find_home(source), target)
+    index = Index.open(source)
+    home, old = index.home, index.table
     if home.uri == there:
-        _forget_local(home)
+        if home.directory is not None and home.is_remote:
+            Table(str(home.directory), None).drop()  # what a killed move left
         raise ConfigError(f"{source!r}: its table lies at {there!r} already")
-    lock = None if home.directory is None else Index.open(source).writing()
+    lock = None if home.directory is None else index.writing()
     try:
-        old, new = Table(home.uri, None), Table(there, None)
-        if not old.is_there():
-            raise StoreError(f"{source!r}: there is no index here")
-        new.wanted = old.identity
+        new = Table(there, old.identity)
         if not new.is_there(arriving=True):
-            new.create(is_shared=old.is_shared)
-            new.arrive_from(home.uri)
-        elif new.arriving_from != home.uri:
+            new.create(is_shared=old.is_shared, arriving_from=home.uri)
+        elif new.arriving_from != home.uri and new.checksum() != old.checksum():  # else it was killed just before its end
             raise ConfigError(f"{target!r}: there is an index already; give another place")
-        on_progress(0, len(old))
+        done, total = 0, len(old)
         for rows in _commits(old):
+            on_progress(done, total)
             new.upsert(rows)
-            on_progress(len(new), len(old))
+            done += sum(batch.num_rows for batch in rows)
+        on_progress(done, total)
         counted, copied = old.checksum(), new.checksum()
         if counted != copied:
             raise StoreError(f"{target!r}: the copy ({copied[0]} rows) differs from the source ({counted[0]}); nothing was deleted")
-        new.arrive_from(None)
+        new.arrived()
         settled = Home(directory=home.directory, uri=there, shelf=home.shelf)
-        Index(settled, None).finish()
+        Index(settled, None, read_searching(old.settings, home.uri).policy).finish()
         if home.directory is not None:
             keep_home(settled)
         old.drop()
@@ -71,10 +70,10 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
 
 def _target(home: Home, target: str) -> str:
     """Return the place that is meant. Raises ConfigError for a folder that is not the index's own."""
-    if is_remote(target):
-        return find_home(target).uri
-    folder = Path(os.path.realpath(Path(target).expanduser()))
-    if home.directory is None or folder != home.base:
+    wanted = find_home(target)
+    if wanted.directory is None:
+        return wanted.uri
+    if wanted.directory != home.directory:
         raise ConfigError(
             f"{target!r}: a table comes back to the folder it was made for: give it as source and as target. "
             "(An index that lies in its folder moves with it.)"
@@ -82,12 +81,6 @@ def _target(home: Home, target: str) -> str:
     if home.shelf:
         raise ConfigError(f"{target!r}: its table is shared with other folders, and stays in object storage")
     return str(home.directory)
-
-
-def _forget_local(home: Home) -> None:
-    """Delete what a killed move left of the table in the folder."""
-    if home.directory is not None and home.is_remote and Table(home.uri, None).is_there():
-        Table(str(home.directory), None).drop()
 
 
 def _commits(table: Table) -> Iterator[list[Batch]]:
