@@ -2,18 +2,18 @@
 
 The corpus is of the world: texts, pictures and pages, plain and with T-CoT and crops, in random order, and longer texts.
 (sentence-transformers cannot be told the times of frames item by item, so videos are left out.) Twice: the nano Embedder, and a
-larger random model. Times are the best of rounds that take turns; both give the same vectors, which is checked.
+larger random model. Both begin with items, whose pictures are decoded and cut by the same code. Times are the best of rounds that take
+turns; both give the same vectors, which is checked.
 """
 
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from reward import large
+from reward import large, race
 from sentence_transformers import SentenceTransformer
 
 from embedrl.app.models import load_embedder
@@ -25,7 +25,6 @@ from embedrl.log import result, table
 from embedrl.media.content import Text
 from embedrl.world.tasks import TASKS, make_families
 
-ROUNDS = 3
 BATCH_SIZE = 32
 NUM_TEXTS = 80
 MIN_COSINE = 0.9999
@@ -50,19 +49,15 @@ def compare(name: str, embedder: Embedder, num_families: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         embedder.save(Path(folder))
         theirs = SentenceTransformer(folder, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
-    messages = [filled(embedder.build(item, tcot)) for item, tcot in corpus]
-    best = {"embed": float("inf"), "encode": float("inf")}
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        ours = embedder.embed(items, tcots)
-        best["embed"] = min(best["embed"], time.perf_counter() - began)
-        began = time.perf_counter()
-        encoded = np.asarray(theirs.encode(messages, batch_size=BATCH_SIZE))
-        best["encode"] = min(best["encode"], time.perf_counter() - began)
-    worst = float((ours * encoded).sum(1).min())
+    ways = {
+        "embed": lambda: embedder.embed(items, tcots),
+        "encode": lambda: np.asarray(theirs.encode([filled(embedder.build(*one)) for one in corpus], batch_size=BATCH_SIZE)),
+    }
+    best, vectors = race(ways)
+    worst = float((vectors["embed"] * vectors["encode"]).sum(1).min())
     result(f"{name}: smallest cosine between the two {worst:.6f}")
     assert worst >= MIN_COSINE, f"{name}: the vectors differ (cosine {worst:.6f})"
-    speeds = [len(items) / best[way] for way in ("embed", "encode")]
+    speeds = [len(items) / best[way] for way in ways]
     return [name, f"{len(items)}", *(f"{speed:.1f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}"]
 
 

@@ -6,7 +6,7 @@ Times are the best of a few rounds that take turns; every way gives the same vec
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import PIL.Image
@@ -59,6 +59,17 @@ def _compare(name: str, embedder: Embedder, items: Sequence[Item], groups: Seque
         "plain": lambda: embedder.embed([item for item, _ in flat], [tcot for _, tcot in flat]),
         "single": lambda: np.concatenate([embedder.embed([item], [tcot]) for item, tcot in flat]),
     }
+    best, vectors = race(ways)
+    worst = min(float((vectors["plain"] * vectors[way]).sum(1).min()) for way in ways)
+    result(f"{name}: smallest cosine between the ways {worst:.7f}")
+    if worst < MIN_COSINE:
+        raise SystemExit(f"{name}: the ways disagree (cosine {worst:.7f}, at least {MIN_COSINE} is wanted)")
+    speeds = [len(flat) / best[way] for way in ways]
+    return [name, *(f"{speed:.0f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}", f"{speeds[0] / speeds[2]:.2f}"]
+
+
+def race(ways: Mapping[str, Callable[[], np.ndarray]]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Let ways of embedding take turns; return the best time of each, seconds, and the vectors that it gave last."""
     best = dict.fromkeys(ways, float("inf"))
     vectors: dict[str, np.ndarray] = {}
     for _ in range(ROUNDS):
@@ -66,12 +77,7 @@ def _compare(name: str, embedder: Embedder, items: Sequence[Item], groups: Seque
             started = time.perf_counter()
             vectors[way] = run()
             best[way] = min(best[way], time.perf_counter() - started)
-    worst = min(float((vectors["plain"] * vectors[way]).sum(1).min()) for way in ways)
-    result(f"{name}: smallest cosine between the ways {worst:.7f}")
-    if worst < MIN_COSINE:
-        raise SystemExit(f"{name}: the ways disagree (cosine {worst:.7f}, at least {MIN_COSINE} is wanted)")
-    speeds = [len(flat) / best[way] for way in ways]
-    return [name, *(f"{speed:.0f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}", f"{speeds[0] / speeds[2]:.2f}"]
+    return best, vectors
 
 
 def large(nano: Embedder, tokens_a_side: int) -> tuple[Embedder, int]:
