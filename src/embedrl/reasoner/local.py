@@ -1,13 +1,14 @@
 """A Reasoner and Judge on loaded weights, through transformers' `generate`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import PIL.Image
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
 from embedrl.backbone import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.data.roles import Question
@@ -16,6 +17,7 @@ from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.quoting import Quoting
 
 
 class ReasonerSettings(BaseModel):
@@ -47,7 +49,7 @@ class LocalReasoner:
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, batch_size
         self.factor = token_side(model.config)
-        limits = f"{settings.budget.mark}-{settings.max_new_tokens}"
+        limits = f"{settings.budget.mark}-{settings.max_new_tokens}-quoting"
         self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
         self.num_written = 0
         """Tokens that it has written so far."""
@@ -102,7 +104,7 @@ class LocalReasoner:
 
         A picture that is no grid of whole visual tokens within the budget is scaled to one.
         """
-        prompts = [Prompt(prompt.messages, tuple(map(self._fitted, prompt.images))) for prompt in prompts]
+        prompts = [replace(prompt, images=tuple(map(self._fitted, prompt.images))) for prompt in prompts]
         limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
         heat = self.temperature if temperature is None else temperature
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
@@ -131,6 +133,7 @@ class LocalReasoner:
             **batch,
             **sampling,
             max_new_tokens=max_new_tokens,
+            logits_processor=LogitsProcessorList([Quoting(tokenizer, [prompt.text for prompt in prompts], batch["input_ids"].shape[1])]),
             suppress_tokens=forbidden_tokens(self.processor),
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -31,6 +31,8 @@ class Prompt:
 
     messages: list[dict[str, Any]]
     images: tuple[PIL.Image.Image, ...] = ()
+    text: str = ""
+    """The item's text as it is shown: what keywords quote."""
 
 
 @lru_cache
@@ -68,9 +70,10 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int) 
                 show(fit(frame, budget.frame, factor))
         else:
             show(fit(seen, budget.image, factor))
-    text = _fill(template(prompt_set, item.role), instruction=item.instruction, text=item.text[: budget.max_text_chars])
+    shown = neutralise(item.text[: budget.max_text_chars])
+    text = _fill(template(prompt_set, item.role), instruction=item.instruction, text=shown)
     parts.append({"type": "text", "text": text})
-    return Prompt([{"role": "user", "content": parts}], tuple(images))
+    return Prompt([{"role": "user", "content": parts}], tuple(images), shown)
 
 
 def match_prompt(query: TCoT, target: TCoT, prompt_set: str) -> Prompt:

@@ -1,0 +1,139 @@
+"""Keywords are quotes: while a T-CoT's `text_keywords` are written, only tokens that go on quoting the item's text can be chosen.
+
+Both sides are compared as the tokenizer writes them, token by token, so that any tokenizer and any script will do.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+_LIST = re.compile(r'"text_keywords"[^\[\]{}"]*\[')
+_LONGEST = 32
+"""Longer tokens are runs of white space and signs."""
+_STRING = re.compile(r'"((?:\\.|[^"\\])*\\?)("?)', re.DOTALL)
+
+
+class Quoting(LogitsProcessor):
+    """Sets the scores of tokens that would misquote to -inf, row by row. A row without a text is left alone.
+
+    White space counts as one space, as it does when evidence is verified. Use a new one for each call of `generate`.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompt_length: int) -> None:
+        """Take the text of each row, and how many tokens the (left-padded) prompts have."""
+        self.tokenizer, self.prompt_length = tokenizer, prompt_length
+        self.vocabulary = _vocabulary(tokenizer)
+        self.sources = [_source(tokenizer, text) for text in texts]
+        self.written = [""] * len(texts)
+        self.cannot_begin: dict[int, list[int]] = {}
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores (rows, vocabulary) of the next token; `input_ids` are (rows, prompt_length + tokens written)."""
+        if input_ids.shape[1] > self.prompt_length:
+            tokens = self.tokenizer.convert_ids_to_tokens(input_ids[:, -1].tolist())
+            self.written = [before + token for before, token in zip(self.written, tokens, strict=True)]
+        for row, written in enumerate(self.written):
+            lists = [*_LIST.finditer(written)] if self.sources[row].text else []
+            keywords, finished = _keywords(written[lists[-1].end() :]) if lists else ([], True)
+            if finished:
+                continue
+            if keywords and not keywords[-1][1]:
+                allowed = self._going_on(keywords[-1][0], self.sources[row])
+                kept = scores[row, allowed]
+                scores[row] = -torch.inf
+                scores[row, allowed] = kept
+            else:
+                scores[row, self._cannot_begin(row)] = -torch.inf
+        return scores
+
+    def _going_on(self, start: str, source: "_Source") -> list[int]:
+        """Return the tokens that go on with a keyword, or end it."""
+        longer = (source.text[end : end + length] for end in source.ends(start) for length in range(1, self.vocabulary.longest + 1))
+        ending = (
+            token
+            for before, tokens in self.vocabulary.with_quote.items()
+            if before.endswith("\\") or source.holds(start + before, closed=True)
+            for token in tokens
+            if _says(source, f'"{start}{token}')
+        )
+        ids = self.vocabulary.ids
+        return sorted({ids[token] for token in (*longer, *ending) if token in ids})
+
+    def _cannot_begin(self, row: int) -> list[int]:
+        """Return the tokens that would begin a keyword that the text does not say; between two keywords all others may follow."""
+        if row not in self.cannot_begin:
+            tokens = (token for tokens in self.vocabulary.with_quote.values() for token in tokens)
+            self.cannot_begin[row] = [self.vocabulary.ids[token] for token in tokens if not _says(self.sources[row], token)]
+        return self.cannot_begin[row]
+
+
+class _Source(NamedTuple):
+    """An item's text as its tokens are spelled, escaped as in JSON, and where its characters begin and end."""
+
+    text: str
+    edges: frozenset[int]
+
+    def ends(self, start: str) -> list[int]:
+        """Return where the text has just said `start`, from the edge of a character."""
+        found, place = [], self.text.find(start)
+        while place >= 0:
+            if place in self.edges:
+                found.append(place + len(start))
+            place = self.text.find(start, place + 1)
+        return found
+
+    def holds(self, keyword: str, *, closed: bool) -> bool:
+        """Say whether the text says a keyword, whole and not empty if it is closed."""
+        return any(not closed or (keyword and end in self.edges) for end in self.ends(keyword))
+
+
+def _says(source: _Source, listed: str) -> bool:
+    return all(source.holds(keyword, closed=closed) for keyword, closed in _keywords(listed)[0])
+
+
+def _source(tokenizer: PreTrainedTokenizerBase, text: str) -> _Source:
+    characters = [json.dumps(character, ensure_ascii=False)[1:-1] for character in " ".join(text.split())]
+    ids = tokenizer("".join(characters), add_special_tokens=False)["input_ids"]
+    spelled = "".join(tokenizer.convert_ids_to_tokens(ids))
+    lengths = (len(character.encode("utf-8", "surrogatepass")) for character in characters)  # one letter a byte, in most tokenizers
+    edges = [0, *accumulate(lengths)]
+    return _Source(spelled, frozenset(edges if edges[-1] == len(spelled) else range(len(spelled) + 1)))
+
+
+class _Vocabulary(NamedTuple):
+    """A tokenizer's ordinary tokens."""
+
+    ids: dict[str, int]
+    with_quote: dict[str, list[str]]
+    """Those that hold a quotation mark, which may begin or end a keyword, by what stands before it."""
+    longest: int
+    """Letters of the longest token that is looked for."""
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
+    ids = {token: index for token, index in tokenizer.get_vocab().items() if index not in tokenizer.added_tokens_decoder}
+    with_quote: dict[str, list[str]] = {}
+    for token in ids:
+        if '"' in token:
+            with_quote.setdefault(token.split('"', 1)[0], []).append(token)
+    return _Vocabulary(ids, with_quote, min(max(map(len, ids)), _LONGEST))
+
+
+def _keywords(listed: str) -> tuple[list[tuple[str, bool]], bool]:
+    """Read what is written after `[`: each keyword, and whether it is closed; and whether the list is."""
+    found: list[tuple[str, bool]] = []
+    place = 0
+    for match in _STRING.finditer(listed):
+        if "]" in listed[place : match.start()]:
+            return found, True
+        found.append((match.group(1), bool(match.group(2))))
+        place = match.end()
+    return found, "]" in listed[place:]

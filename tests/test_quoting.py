@@ -1,0 +1,70 @@
+"""Keywords are quotes of the item's text, whatever the scores want; everything else is left to the model."""
+
+import json
+import random
+import re
+
+import pytest
+import torch
+
+from embedrl.reasoner.quoting import Quoting
+from tests.conftest import nano_processor
+
+TEXTS = (
+    "a large red star at the top left, a small blue ring",
+    'she said "stop" \\ and\n\tleft [1] {2} ]',
+    "größere Straße — 東京 🌟 star",
+    "x",
+)
+
+
+def _write(text: str, wish: str, *, seed: int, greedy: bool) -> str:
+    """Write a T-CoT as a model would that wants to write `wish` (or, not greedily, anything) under the processor."""
+    tokenizer = nano_processor().tokenizer
+    rng = random.Random(seed)
+    wanted = tokenizer(wish, add_special_tokens=False)["input_ids"]
+    ordinary = [index for index in range(len(tokenizer)) if index not in tokenizer.added_tokens_decoder]
+    quoting = Quoting(tokenizer, [text], prompt_length=1)
+    ids = [0]
+    for step in range(60):
+        scores = torch.full((1, len(tokenizer)), -torch.inf)
+        scores[0, ordinary] = torch.tensor([rng.random() for _ in ordinary])
+        if step < len(wanted) and (greedy or step < 9):
+            scores[0, wanted[step]] = 2.0
+        chosen = int(quoting(torch.tensor([ids]), scores)[0].argmax())
+        ids.append(chosen)
+    return tokenizer.decode(ids[1:])
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_wanted_keywords_stand_in_the_text(text: str, seed: int) -> None:
+    written = _write(text, '{"text_keywords": ["', seed=seed, greedy=False)
+    listed = written.split('{"text_keywords": [', 1)[1]
+    if closed := re.match(r'"(?:\\.|[^"\\])*"', listed):
+        keyword = json.loads(closed.group())
+        assert keyword and keyword in " ".join(text.split())
+
+
+def test_a_quote_that_is_wanted_is_written_and_a_wrong_one_is_mended() -> None:
+    text = "rice table: oslo 30, paris 55"
+    right = '{"text_keywords": ["oslo 30", "paris 55"]} so'
+    assert _write(text, right, seed=0, greedy=True).startswith(right)
+    mended = _write(text, '{"text_keywords": ["oslo 55"]}', seed=0, greedy=True)
+    assert mended.startswith('{"text_keywords": ["oslo ') and "oslo 55" not in mended
+
+
+def test_a_second_list_is_held_to_the_text_too() -> None:
+    first = '{"text_keywords": ["oslo 30"]} and '
+    written = _write("rice table: oslo 30, paris 55", first + '{"text_keywords": ["rome"]}', seed=0, greedy=True)
+    assert written.startswith(first + '{"text_keywords": ["') and "rome" not in written
+
+
+def test_an_item_without_a_text_is_left_alone() -> None:
+    wish = '{"text_keywords": ["anything", ""]}'
+    assert _write("", wish, seed=0, greedy=True).startswith(wish)
+
+
+def test_only_keywords_are_held_to_the_text() -> None:
+    wish = '{"bbox_2d": [[1, 2, 3, 4]]} "not there" {"text_keywords": []} "nor this"'
+    assert _write("a ring", wish, seed=0, greedy=True).startswith(wish)
