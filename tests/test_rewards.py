@@ -59,25 +59,44 @@ def test_margin_by_hand():
     assert rewards.positive(similarity, rows.own)[:4].tolist() == pytest.approx([0.7, 0.7, 0.85, 0.55])
 
 
-def test_a_rollout_is_measured_by_the_partners_that_it_fits_best():
+def test_a_rollout_is_measured_by_the_partners_that_tell_most():
     rows, similarity = by_hand()
-    found = rewards.margin(similarity, rows.own, rows.negative, weighted=False, own_temperature=0.5)
-    weight = math.exp(0.9 / 0.5) / (math.exp(0.9 / 0.5) + math.exp(0.5 / 0.5))
-    assert found[0].item() == pytest.approx(weight * 0.9 + (1 - weight) * 0.5 - 0.4)
-    best = rewards.margin(similarity, rows.own, rows.negative, weighted=False, own_temperature=1e-3)
-    assert best[0].item() == pytest.approx(0.9 - 0.4) and best[4].item() == pytest.approx(0.2 - 0.35), "τ_o towards 0: the best alone"
-    plain = rewards.margin(similarity, rows.own, rows.negative, weighted=False)
-    assert torch.allclose(rewards.margin(similarity, rows.own, rows.negative, weighted=False, own_temperature=1e6), plain), "∞: the mean"
+    #                        q0a q0b t0a t0b q1a q1b t1a t1b
+    fullness = torch.tensor([3, 1, 2, 5, -1, -1, 4, 4])
+    partners = rewards.fullest(rows.own, fullness)
+    named = {row: partners[row].nonzero().flatten().tolist() for row in range(8)}
+    assert named == {0: [3], 1: [3], 2: [0], 3: [0], 4: [6, 7], 5: [6, 7], 6: [4, 5], 7: [4, 5]}, "the fullest; all that are equally full"
+    found = rewards.margin(similarity, partners, rows.negative, weighted=False)
+    assert found[0].item() == pytest.approx(similarity[0, 3].item() - 0.4)
+
+
+def test_nothing_is_won_by_telling_most():
+    """How much a rollout tells decides by whom its partners are measured, and not what it gets itself."""
+    rows, similarity = by_hand()
+    config = RewardConfig(partners="fullest")
+    fullness = torch.arange(8)
+    fuller = fullness.clone()
+    fuller[0] = 100
+    before, after = (rewards.margin_and_outcome(similarity, torch.ones(8), each, rows, config)[0] for each in (fullness, fuller))
+    assert before[rows.is_query].equal(after[rows.is_query])
+    assert not before[~rows.is_query].equal(after[~rows.is_query])
+
+
+def test_the_negatives_count_as_much_as_is_said():
+    rows, similarity = by_hand()
+    found = rewards.margin(similarity, rows.own, rows.negative, weighted=False, negative_weight=0.5)
+    assert found[0].item() == pytest.approx(0.7 - 0.5 * 0.4)
 
 
 def test_the_outcome_as_the_settings_say():
     rows, similarity = by_hand()
-    accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
-    margin, product = rewards.margin_and_outcome(similarity, accuracy, rows, RewardConfig(own_temperature=0.1))
-    assert torch.equal(margin, rewards.margin(similarity, rows.own, rows.negative, own_temperature=0.1))
-    assert torch.equal(product, accuracy * margin)
-    _, alone = rewards.margin_and_outcome(similarity, accuracy, rows, RewardConfig(own_temperature=0.1, outcome_value="margin"))
-    assert torch.equal(alone, margin)
+    accuracy, fullness = rewards.accuracy(similarity, rows.own, rows.negative), torch.arange(8)
+    margin, product = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, RewardConfig())
+    assert torch.equal(margin, rewards.margin(similarity, rows.own, rows.negative)) and torch.equal(product, accuracy * margin)
+    ours = RewardConfig(partners="fullest", negative_weight=0.5, outcome_value="margin")
+    margin, alone = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, ours)
+    partners = rewards.fullest(rows.own, fullness)
+    assert torch.equal(margin, rewards.margin(similarity, partners, rows.negative, negative_weight=0.5)) and torch.equal(alone, margin)
 
 
 def test_every_value_belongs_to_its_own_rollout():

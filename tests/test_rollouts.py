@@ -68,6 +68,21 @@ def test_fidelity_measures_the_reward_that_the_run_would_give():
         assert np.allclose(alternatives(scores, scorer.config)["recipe"], scores.total.numpy())
 
 
+def test_how_much_a_tcot_tells():
+    """Evidence counts before words, repeats count nothing, and what does not hold tells nothing."""
+    rollouts = make_rollouts()
+    box, other = (0, 0, 500, 500), (500, 500, 1000, 1000)
+    rollouts[0] = Rollout(0, True, says("a red thing that is rather red", keywords=("red",)))
+    rollouts[1] = Rollout(0, True, says("red red red", keywords=("red", "something")))
+    rollouts[2] = Rollout(0, False, says("red", boxes=(box, box)))
+    rollouts[3] = Rollout(0, False, says("red and more", boxes=(box,)))
+    rollouts[4] = Rollout(1, True, says("red", keywords=("purple", "something", "green")))
+    rollouts[5] = Rollout(1, True, "nonsense")
+    rollouts[6] = Rollout(1, False, says("green", boxes=(box, other)))
+    found = make_scorer().score(rollouts, seed="0").fullness.tolist()
+    assert found[1] > found[0] > found[8] and found[3] > found[2] and found[4] == found[5] == -1 and found[6] > found[3]
+
+
 def test_evidence_must_hold_for_the_format_reward():
     rollouts = make_rollouts()
     rollouts[0] = Rollout(0, True, says("red", keywords=("purple",)))  # not in the query's text

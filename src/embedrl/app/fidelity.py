@@ -21,6 +21,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     group_size = recipe.trainer.get("num_generations", 8)
     made = make_families("rl", seed, num_families, recipe.family_size)
     reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
+    reasoner.quotes = False  # as in training
     pairs = [row.pair for row in made]
     scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
     scorer.judge = scorer.judge or reasoner  # its verdicts are measured even where the recipe does not count them

@@ -51,6 +51,8 @@ class LocalReasoner:
         self.factor = token_side(model.config)
         limits = f"{settings.budget.mark}-{settings.max_new_tokens}-quoting"
         self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
+        self.quotes = True
+        """Whether keywords are held to the item's text as they are written; EG-RL's rollouts are not."""
         self.num_written = 0
         """Tokens that it has written so far."""
 
@@ -129,11 +131,12 @@ class LocalReasoner:
         batch = self._collate(prompts)
         tokenizer = self.processor.tokenizer
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
+        held = [Quoting(tokenizer, [prompt.text for prompt in prompts], batch["input_ids"].shape[1])] if self.quotes else []
         ids = self.model.generate(
             **batch,
             **sampling,
             max_new_tokens=max_new_tokens,
-            logits_processor=LogitsProcessorList([Quoting(tokenizer, [prompt.text for prompt in prompts], batch["input_ids"].shape[1])]),
+            logits_processor=LogitsProcessorList(held),
             suppress_tokens=forbidden_tokens(self.processor),
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -20,9 +20,11 @@ class RewardConfig(BaseModel):
     """τ_n of the margin: small values look at the nearest negative only."""
     weighted_negatives: bool = True
     """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
-    own_temperature: float | None = Field(default=None, gt=0)
-    """τ_o of the margin: weight the own rollouts of the other side by softmax(s / τ_o), so that a T-CoT is measured by those it fits
-    best; None takes their plain mean (the paper)."""
+    negative_weight: float = Field(default=1.0, ge=0)
+    """λ of the margin: what the negatives' term counts."""
+    partners: Literal["all", "fullest"] = "all"
+    """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
+    holds, then most different words in the answer."""
     outcome_value: Literal["product", "margin"] = "product"
     """The outcome is accuracy times margin (the paper), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"

@@ -17,7 +17,7 @@ from embedrl.rl.rollouts import Scores
 from embedrl.world.claims import attributes
 
 TEMPERATURES = (0.03, 0.1, 0.25, 0.5, 1.0)
-OWN_TEMPERATURES = (0.02, 0.1)
+NEGATIVE_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 NUM_RESAMPLES = 1000
 
 
@@ -53,8 +53,11 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         for temperature in TEMPERATURES
     }
     margins["margin, plain mean of negatives"] = rewards.margin(scores.similarity, own, negative, weighted=False)
-    for temperature in OWN_TEMPERATURES:
-        margins[f"margin, τ_n = 0.5, τ_o = {temperature:g}"] = rewards.margin(scores.similarity, own, negative, own_temperature=temperature)
+    partners = rewards.fullest(own, scores.fullness)
+    for weight in NEGATIVE_WEIGHTS:
+        margins[f"margin, τ_n = 0.5, λ = {weight:g}, fullest partners"] = rewards.margin(
+            scores.similarity, partners, negative, negative_weight=weight
+        )
     found = {
         "format": scores.format,
         "positive similarity": scores.positive,
@@ -64,7 +67,7 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         "process": scores.right,
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
-        margin, outcome = rewards.margin_and_outcome(scores.similarity, scores.accuracy, scores.rows, config)
+        margin, outcome = rewards.margin_and_outcome(scores.similarity, scores.accuracy, scores.fullness, scores.rows, config)
         process = rewards.process(scores.right, margin, config.process_value)
         found[name] = rewards.total(scores.format, outcome, process, group, config)
     return {name: value.double().numpy() for name, value in found.items()}

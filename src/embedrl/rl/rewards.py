@@ -57,6 +57,16 @@ def accuracy(similarity: Tensor, own: Tensor, negative: Tensor) -> Tensor:
     return (own.gather(1, order) & among_top).sum(1) / count.clamp(min=1)
 
 
+def fullest(own: Tensor, fullness: Tensor) -> Tensor:
+    """Keep of each row's own columns those with the greatest `fullness` (N,) among them (ours): (N, N).
+
+    A T-CoT that is measured by all rollouts of the other side is measured by what most of them leave out. Measured by the fullest, it is
+    worth while to tell everything before most do; and nothing is won by being the fullest, since that only measures others.
+    """
+    among_own = fullness.expand_as(own).masked_fill(~own, fullness.min() - 1)
+    return own & (among_own == among_own.max(dim=1, keepdim=True).values)
+
+
 def margin(
     similarity: Tensor,
     own: Tensor,
@@ -64,15 +74,13 @@ def margin(
     *,
     temperature: float = 0.5,
     weighted: bool = True,
-    own_temperature: float | None = None,
+    negative_weight: float = 1.0,
 ) -> Tensor:
-    """g = mean own similarity - Σ_j softmax_j(s_j / τ_n) s_j over the negatives j (N,). May be below 0.
+    """g = mean own similarity - λ Σ_j softmax_j(s_j / τ_n) s_j over the negatives j (N,); the paper has λ = 1. May be below 0.
 
-    `weighted=False` takes the negatives' mean. With an `own_temperature` τ_o the own rollouts i are weighted by softmax_i(s_i / τ_o)
-    too (ours): the smaller it is, the more a rollout is measured by the one of the other side that it fits best. Without own
-    rollouts, or without negatives, that term is 0.
+    `weighted=False` takes the negatives' mean. Without own rollouts, or without negatives, that term is 0.
     """
-    return _mean(similarity, own, own_temperature) - _mean(similarity, negative, temperature if weighted else None)
+    return _mean(similarity, own, None) - negative_weight * _mean(similarity, negative, temperature if weighted else None)
 
 
 def positive(similarity: Tensor, own: Tensor) -> Tensor:
@@ -92,15 +100,15 @@ def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "margin"
     return accuracy * margin if value == "product" else margin
 
 
-def margin_and_outcome(similarity: Tensor, accuracy: Tensor, rows: Rows, config: RewardConfig) -> tuple[Tensor, Tensor]:
+def margin_and_outcome(similarity: Tensor, accuracy: Tensor, fullness: Tensor, rows: Rows, config: RewardConfig) -> tuple[Tensor, Tensor]:
     """Return g and o as a run's settings say, each (N,)."""
     found = margin(
         similarity,
-        rows.own,
+        fullest(rows.own, fullness) if config.partners == "fullest" else rows.own,
         rows.negative,
         temperature=config.negative_temperature,
         weighted=config.weighted_negatives,
-        own_temperature=config.own_temperature,
+        negative_weight=config.negative_weight,
     )
     return found, outcome(accuracy, found, config.outcome_value)
 

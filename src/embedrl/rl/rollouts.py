@@ -16,7 +16,7 @@ from torch import Tensor
 from embedrl.data.evidence import verify
 from embedrl.data.roles import Judges
 from embedrl.data.sample import Item, Pair
-from embedrl.data.tcot import TCoT, parse
+from embedrl.data.tcot import MAX_CHARS, TCoT, parse
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
@@ -47,6 +47,8 @@ class Scores:
     similarity: Tensor
     """(N, N) cosines."""
     format: Tensor
+    fullness: Tensor
+    """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
     positive: Tensor
     accuracy: Tensor
     margin: Tensor
@@ -112,7 +114,8 @@ class Scorer:
         similarity = torch.from_numpy(np.stack(all_vectors)).double()
         similarity = similarity @ similarity.T
         accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
-        margin, outcome = rewards.margin_and_outcome(similarity, accuracy, rows, self.config)
+        fullness = torch.tensor([_fullness(tcot) if tcot and valid else -1 for tcot, valid in zip(all_tcots, all_valid, strict=True)])
+        margin, outcome = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, self.config)
         here = slice(start, start + len(rollouts))
         right = self._ask(similarity, rows, all_tcots, here, seed)
         process = rewards.process(right, margin, self.config.process_value)
@@ -122,6 +125,7 @@ class Scorer:
             tcots=all_tcots,
             similarity=similarity,
             format=format,
+            fullness=fullness,
             positive=rewards.positive(similarity, rows.own),
             accuracy=accuracy,
             margin=margin,
@@ -211,6 +215,12 @@ def figures(scores: Scores) -> dict[str, float]:
 def _read(text: str) -> TCoT | None:
     outcome = parse(text)
     return outcome if isinstance(outcome, TCoT) else None
+
+
+def _fullness(tcot: TCoT) -> int:
+    shown = tcot.evidence
+    num_pieces = len({*shown.boxes}) + len({*shown.key_frames}) + len({*shown.keywords})
+    return MAX_CHARS * num_pieces + len({*tcot.answer.split()})
 
 
 def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> list[TCoT | None]:
