@@ -73,7 +73,7 @@ def test_a_rollout_is_measured_by_the_partners_that_tell_most():
 def test_nothing_is_won_by_telling_most():
     """How much a rollout tells decides by whom its partners are measured, and not what it gets itself."""
     rows, similarity = by_hand()
-    config = RewardConfig(partners="fullest")
+    config = RewardConfig()
     fullness = torch.arange(8)
     fuller = fullness.clone()
     fuller[0] = 100
@@ -91,10 +91,9 @@ def test_the_negatives_count_as_much_as_is_said():
 def test_the_outcome_as_the_settings_say():
     rows, similarity = by_hand()
     accuracy, fullness = rewards.accuracy(similarity, rows.own, rows.negative), torch.arange(8)
-    margin, product = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, RewardConfig())
+    margin, product = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, PRESETS["release"])
     assert torch.equal(margin, rewards.margin(similarity, rows.own, rows.negative)) and torch.equal(product, accuracy * margin)
-    ours = RewardConfig(partners="fullest", negative_weight=0.5, outcome_value="margin")
-    margin, alone = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, ours)
+    margin, alone = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, RewardConfig())
     partners = rewards.fullest(rows.own, fullness)
     assert torch.equal(margin, rewards.margin(similarity, partners, rows.negative, negative_weight=0.5)) and torch.equal(alone, margin)
 
@@ -164,6 +163,6 @@ def test_the_total_by_hand_and_its_presets():
 def test_a_failed_judge_voids_its_group_and_no_other():
     process = torch.tensor([1.0, torch.nan, 1.0, 0.0])
     arguments = torch.ones(4), torch.ones(4), rewards.process(process, torch.ones(4), "margin"), torch.tensor([0, 0, 1, 1])
-    total = rewards.total(*arguments, RewardConfig())
+    total = rewards.total(*arguments, RewardConfig(process_weight=0.2))
     assert total[:2].isnan().all() and not total[2:].isnan().any()
     assert not rewards.total(*arguments, RewardConfig(process_weight=0)).isnan().any(), "a reward that does not count cannot void"

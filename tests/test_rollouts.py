@@ -107,7 +107,7 @@ def test_a_judge_that_fails_voids_the_group_and_trl_is_told_none():
     rollouts = make_rollouts()
     rollouts[1] = Rollout(0, True, says("xyzzy"))  # shares no word with any candidate: the fake judge fails
     logged: dict[str, float] = {}
-    rewards = make_scorer().reward(
+    rewards = make_scorer(process_weight=0.2).reward(
         completions=[[{"role": "assistant", "content": rollout.text}] for rollout in rollouts],
         pair=[rollout.pair for rollout in rollouts],
         is_query=[rollout.is_query for rollout in rollouts],

@@ -92,16 +92,19 @@ def quickstart(
 
 
 def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int) -> Recipe:
-    """Return a short EG-RL run: recipes/nano/reasoner.toml with smaller batches and a higher learning rate."""
+    """Return a short EG-RL run: recipes/nano/reasoner.toml with smaller batches, and no time for the learning rate to fall."""
     trainer = {
         "max_steps": steps,
         "per_device_train_batch_size": 64,
         "num_generations": 8,
-        "max_completion_length": 160,
-        "learning_rate": 8e-5,
+        "max_completion_length": 128,
+        "temperature": 0.9,
+        "learning_rate": 3e-4,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
-        "loss_type": "grpo",
+        "beta": 0.02,
+        "loss_type": "dapo",
+        "scale_rewards": "batch",
         "bf16": False,
         "gradient_checkpointing": False,
         "save_steps": 10,
@@ -111,10 +114,10 @@ def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int
         seed=seed,
         start_from=start_from,
         embedder=embedder,
-        judge=start_from,
         num_families=8,
         family_size=4,
         control_every=0,
+        trainable=("language_model",),
         trainer=trainer,
     )
 

@@ -9,23 +9,23 @@ from embedrl.config import Lora
 
 
 class RewardConfig(BaseModel):
-    """How the three rewards are computed and weighted."""
+    """How the three rewards are computed and weighted. The defaults are ours, which track the truth best (docs/LOG.md)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    format_weight: float = 0.05
-    outcome_weight: float = 0.8
-    process_weight: float = 0.2
+    format_weight: float = 0.1
+    outcome_weight: float = 1.0
+    process_weight: float = 0.0
     negative_temperature: float = 0.5
     """τ_n of the margin: small values look at the nearest negative only."""
     weighted_negatives: bool = True
     """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
-    negative_weight: float = Field(default=1.0, ge=0)
-    """λ of the margin: what the negatives' term counts."""
-    partners: Literal["all", "fullest"] = "all"
+    negative_weight: float = Field(default=0.5, ge=0)
+    """λ of the margin: what the negatives' term counts. (In the paper: 1.)"""
+    partners: Literal["all", "fullest"] = "fullest"
     """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
     holds, then most different words in the answer."""
-    outcome_value: Literal["product", "margin"] = "product"
+    outcome_value: Literal["product", "margin"] = "margin"
     """The outcome is accuracy times margin (the paper), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"
     """What a right choice of the judge is worth."""
@@ -37,9 +37,10 @@ class RewardConfig(BaseModel):
     """And of at most so many other pairs one each: those whose best rollout is most similar to the anchor."""
 
 
+_PUBLISHED = RewardConfig(format_weight=0.05, negative_weight=1.0, partners="all", outcome_value="product")
 PRESETS = {
-    "paper": RewardConfig(outcome_weight=0.2, process_weight=0.8, process_value="one"),
-    "release": RewardConfig(outcome_weight=0.8, process_weight=0.2, process_value="margin"),
+    "paper": _PUBLISHED.model_copy(update={"outcome_weight": 0.2, "process_weight": 0.8, "process_value": "one"}),
+    "release": _PUBLISHED.model_copy(update={"outcome_weight": 0.8, "process_weight": 0.2, "process_value": "margin"}),
 }
 """The paper's text and its released code swap the two large weights."""
 
