@@ -102,7 +102,7 @@ def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int
         "learning_rate": 3e-4,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 3,
-        "beta": 0.02,
+        "beta": 0.06,
         "loss_type": "dapo",
         "scale_rewards": "batch",
         "bf16": False,
