@@ -68,3 +68,11 @@ def test_an_item_without_a_text_is_left_alone() -> None:
 def test_only_keywords_are_held_to_the_text() -> None:
     wish = '{"bbox_2d": [[1, 2, 3, 4]]} "not there" {"text_keywords": []} "nor this"'
     assert _write("a ring", wish, seed=0, greedy=True).startswith(wish)
+
+
+def test_an_id_that_the_tokenizer_does_not_know_is_nothing() -> None:
+    """Full-size models have more rows than their tokenizers have tokens."""
+    tokenizer = nano_processor().tokenizer
+    quoting = Quoting(tokenizer, ["a ring"], prompt_length=1)
+    scores = torch.zeros(1, len(tokenizer) + 8)
+    assert quoting(torch.tensor([[0, len(tokenizer) + 3]]), scores.clone()).equal(scores)

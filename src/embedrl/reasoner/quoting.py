@@ -38,7 +38,7 @@ class Quoting(LogitsProcessor):
         """Return the scores (rows, vocabulary) of the next token; `input_ids` are (rows, prompt_length + tokens written)."""
         if input_ids.shape[1] > self.prompt_length:
             tokens = self.tokenizer.convert_ids_to_tokens(input_ids[:, -1].tolist())
-            self.written = [before + token for before, token in zip(self.written, tokens, strict=True)]
+            self.written = [before + (token or "") for before, token in zip(self.written, tokens, strict=True)]  # some ids have none
         for row, written in enumerate(self.written):
             lists = [*_LIST.finditer(written)] if self.sources[row].text else []
             keywords, finished = _keywords(written[lists[-1].end() :]) if lists else ([], True)
