@@ -86,9 +86,8 @@ def _judge_example(rng: random.Random) -> SFTExample:
 class EmbedderRows:
     """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
 
-    No two rows of a batch mean the same. A quarter of the pairs has no T-CoTs. In the others each side by itself has a true one or
-    the annotator's, so that what one side leaves out, or adds, is no sign of the other; and now and then no media, so that the Embedder
-    learns to read.
+    No two rows of a batch mean the same. Each pair has no T-CoTs (25 %), true ones (45 %), or the annotator's (30 %);
+    with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.
     """
 
     NUM_VARIANTS = 4
@@ -119,10 +118,11 @@ class EmbedderRows:
         name, side = key.rsplit("/", 1)
         family, number = name.rsplit("/", 1)
         chosen = _family(family)[int(number)][side == "target"]
+        mode = random.Random(f"embedder-mode:{name}").random()
         rng = random.Random(f"embedder:{key}")
-        if random.Random(f"embedder-mode:{name}").random() < 0.25:
+        if mode < 0.25:
             return chosen.item, None, True
-        return chosen.item, chosen.truth if rng.random() < 0.5 else chosen.annotated(rng), rng.random() >= 0.15
+        return chosen.item, chosen.truth if mode < 0.7 else chosen.annotated(rng), rng.random() >= 0.15
 
 
 @lru_cache(maxsize=256)

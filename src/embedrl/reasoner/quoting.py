@@ -119,7 +119,8 @@ class _Vocabulary(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
-    ids = {token: index for token, index in tokenizer.get_vocab().items() if index not in tokenizer.added_tokens_decoder}
+    added = tokenizer.added_tokens_decoder  # made anew each time it is asked for
+    ids = {token: index for token, index in tokenizer.get_vocab().items() if index not in added}
     with_quote: dict[str, list[str]] = {}
     for token in ids:
         if '"' in token:
