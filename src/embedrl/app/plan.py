@@ -66,7 +66,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
         dtype=recipe.dtype,
         lora=recipe.lora,
         trains_vision=not recipe.freeze_vision,
-        checkpoints=bool(recipe.trainer.get("gradient_checkpointing")),
+        trainer=recipe.trainer,
     )
     mini, rows_held = min(recipe.mini_batch_size, len(keys)), 2 * recipe.batch_size // num_processes
     most_patches = max(sum(patches[side::2][start : start + mini]) for side in (0, 1) for start in range(0, len(keys) // 2, mini))
@@ -74,10 +74,11 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     vision = config.vision_config
     patch_bytes = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * FLOAT32
     mean = Load(sum(tokens), sum(tokens) // len(tokens), sum(patches))
+    batches_held = 2 if footprint.on_cpu else 1  # the loader is one batch ahead, and an accelerator is not sent it yet
     parts = {
         "weights": footprint.weight_bytes,
         "gradients and optimiser": footprint.state_bytes,
-        "pictures of a batch": round(rows_held * sum(patches) / len(keys) * patch_bytes),
+        "pictures of a batch": round(batches_held * rows_held * sum(patches) / len(keys) * patch_bytes),
         f"activations of {mini} items": footprint.activation_bytes(held),
     }
     flops = footprint.train_flops(mean, cached=True) / len(keys) * 2 * recipe.batch_size * num_batches
@@ -88,8 +89,8 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     ]
     assumptions = [
         f"tokens are those of {len(keys)} items, the first of the run; each mini-batch is padded to the longest of them",
-        "memory is that of tensors, within a fifth in float32 and a quarter in bf16 with adapters: an allocator's spare room comes on top",
-        "attention keeps no matrix (sdpa, flash); AdamW keeps two states; mixed precision may hold casts of weights besides",
+        "memory is that of tensors, within a fifth where it was measured (small models on a CPU): an allocator's spare room comes on top",
+        "attention keeps no matrix (sdpa, flash); AdamW keeps two states",
         "hours are without decoding of media and saving",
     ]
     return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
@@ -123,8 +124,8 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
 
     rows, answer = trainer.get("per_device_train_batch_size", 8), trainer.get("max_completion_length", 512)
     rollouts = rows * trainer.get("gradient_accumulation_steps", 1) * num_processes
-    checkpoints = bool(trainer.get("gradient_checkpointing", True))
-    footprint = Footprint.of(config, dtype=recipe.dtype, lora=recipe.lora, checkpoints=checkpoints)
+    known = {"gradient_checkpointing": True, "bf16": not trainer.get("fp16"), **trainer}  # trl's own settings where none are given
+    footprint = Footprint.of(config, dtype=recipe.dtype, lora=recipe.lora, trainer=known)
     longest = max(tokens) + answer
     held = Load(tokens=rows * longest, longest=longest, patches=rows * max(patches))
     others = {key: Footprint.of(load_parts(folder)[0], dtype=recipe.dtype) for key, folder in folders.items() if key != "start_from"}
