@@ -16,6 +16,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, load_model
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -225,6 +226,17 @@ def restore(model: Any, folder: Path) -> None:
         set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     else:
         load_model(model, folder / "model.safetensors")
+
+
+def gather_shards(model: nn.Module) -> None:
+    """Make weights that FSDP has sharded over the processes whole again, in place and in each process: to be saved, not trained on."""
+    whole: dict[int, nn.Parameter] = {}  # weights that several modules share stay one
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if isinstance(weight, DTensor):
+                if id(weight) not in whole:
+                    whole[id(weight)] = nn.Parameter(weight.full_tensor(), weight.requires_grad)
+                setattr(module, name, whole[id(weight)])
 
 
 def merge(model: Any) -> Any:

@@ -18,10 +18,10 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
-from torch import Tensor
-from transformers import PrinterCallback
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer
 
-from embedrl.backbone import is_adapted, restore
+from embedrl.backbone import gather_shards, is_adapted, restore
 from embedrl.config import METRICS, Metrics
 from embedrl.embedder.embedder import Embedder, pool
 from embedrl.embedder.inputs import EmbedderInput, collate
@@ -29,6 +29,8 @@ from embedrl.log import progress
 from embedrl.training import Report, last_checkpoint
 
 Resolve = Callable[[str], EmbedderInput]
+_IN_MODULE = "0.model."
+"""What stands before the names of the weights in sentence-transformers' state."""
 
 
 class Config(BaseModel):
@@ -68,12 +70,28 @@ class EmbedderModule(InputModule):
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Goes on from a checkpoint of our one module, which is not built from a folder alone."""
+    """Saves our one module, and goes on from a checkpoint of it: it is not built from a folder alone.
 
-    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+    Sharded weights (FSDP) come gathered as `state_dict`, and are read back as transformers does it.
+    """
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if state_dict is None:
+            super()._save(output_dir)
+        elif self.args.should_save:
+            weights = {name.removeprefix(_IN_MODULE): weight for name, weight in state_dict.items()}
+            self._module().model.save_pretrained(output_dir, state_dict=weights)
+
+    def _load_from_checkpoint(self, checkpoint_path: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            Trainer._load_from_checkpoint(self, checkpoint_path, model)
+        else:
+            restore(self._module().model, Path(checkpoint_path))
+
+    def _module(self) -> EmbedderModule:
         module = self.model[0]
         assert isinstance(module, EmbedderModule)
-        restore(module.model, Path(checkpoint_path))
+        return module
 
 
 class InOrder(DefaultBatchSampler):
@@ -147,6 +165,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
+        gather_shards(embedder.model)
         if trainer.is_world_process_zero():
             if is_adapted(embedder.model):
                 embedder.model.save_pretrained(config.out / "adapter")
