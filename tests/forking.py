@@ -1,4 +1,4 @@
-"""Processes for tests of what a kill leaves: a driver in a fresh process, and children that it forks with the imports done."""
+"""Processes for tests of several, and of what a kill leaves: a driver in a fresh process, and children forked with the imports done."""
 
 import os
 import subprocess

@@ -1,16 +1,15 @@
 """Several processes train the Embedder as one does: the same pairs in the same steps, the same loss, the same weights.
 
-Also with weights sharded over them (FSDP), which go on from a checkpoint as if nothing had happened.
+Also with weights sharded over them (FSDP), in EG-RL too, which go on from a checkpoint as if nothing had happened.
 """
 
 import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,16 +21,20 @@ from accelerate.utils import DistributedType
 from PIL import Image
 from safetensors.torch import load_file
 
+from embedrl.app.quickstart import live_recipe
+from embedrl.app.train_reasoner import train_reasoner
 from embedrl.backbone import add_lora
 from embedrl.config import Lora, read_metrics
 from embedrl.data.mixed_pairs import MixedPairs, PairsConfig
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.train import Config, in_one_list, train
+from embedrl.rl.config import Recipe
+from tests import forking
 from tests.conftest import make_random_embedder
 
 BATCH, STEPS, SAVED = 8, 3, 2
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["Qwen3VLTextDecoderLayer"]}}
-KINDS = ("all", "lora")
+KINDS = ("all", "lora", "eg-rl")
 
 
 def write_pairs(folder: Path) -> None:
@@ -80,8 +83,9 @@ def run(folder: Path, out: Path, num_processes: int, rank: int, *, lora: bool = 
     (out / f"seen{rank}.json").write_text(json.dumps(seen), "utf-8")
 
 
-def run_sharded(folder: Path, out: Path, rank: int, *, lora: bool) -> None:
-    """Train as one of two processes with FSDP, which accelerate, otherwise, only enters on accelerators."""
+@contextmanager
+def fsdp_on_the_cpu() -> Generator[None]:
+    """Let accelerate enter FSDP where, otherwise, it only does on accelerators."""
     start = AcceleratorState.__init__
 
     def sharded(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
@@ -91,52 +95,61 @@ def run_sharded(folder: Path, out: Path, rank: int, *, lora: bool) -> None:
             self.fsdp_plugin = fsdp_plugin
 
     with patch.object(AcceleratorState, "__init__", sharded):
-        run(folder, out, 2, rank, lora=lora, save_strategy="steps", save_steps=SAVED, **FSDP)
+        yield
 
 
-def drive(folder: Path) -> None:
+def run_sharded(folder: Path, out: Path, kind: str, rank: int) -> None:
+    """Train as one of two processes with FSDP: the Embedder, all of it or an adapter, or the nano Reasoner with EG-RL."""
+    saves = {"save_strategy": "steps", "save_steps": SAVED}
+    with fsdp_on_the_cpu():
+        if kind == "eg-rl":
+            train_reasoner(short_eg_rl(out, **saves, **FSDP))
+        else:
+            run(folder, out, 2, rank, lora=kind == "lora", **saves, **FSDP)
+
+
+def short_eg_rl(out: Path, **options: Any) -> Recipe:
+    recipe = live_recipe(out, "nano-sft", "nano", STEPS, seed=0)
+    small = {"per_device_train_batch_size": 8, "num_generations": 2, "max_completion_length": 48, "warmup_steps": 0}
+    return recipe.model_copy(update={"trainer": {**recipe.trainer, **small, "use_cpu": True, "ddp_backend": "gloo", **options}})
+
+
+def train_alone_and_together(folder: Path) -> None:
     """Train with one, two and four processes, each forked from this one, which has the imports done and has used no threads."""
     torch.set_num_threads(1)
     write_pairs(folder)
     for num_processes in (1, 2, 4):
-        together(num_processes, lambda rank, n=num_processes: run(folder, folder / f"run{n}", n, rank))
+        together(num_processes, partial(run, folder, folder / f"run{num_processes}", num_processes))
 
 
-def drive_sharded(folder: Path) -> None:
-    """Train in one piece, and again from the first run's checkpoint; all weights, and an adapter."""
+def train_sharded(folder: Path) -> None:
+    """Train in one piece, and again from the first run's checkpoint. The Embedder is also trained by one process."""
     torch.set_num_threads(1)
     write_pairs(folder)
     for kind in KINDS:
         whole, resumed = folder / f"whole-{kind}", folder / f"resumed-{kind}"
-        together(1, lambda rank, kind=kind: run(folder, folder / f"one-{kind}", 1, rank, lora=kind == "lora"))
-        together(2, lambda rank, kind=kind, out=whole: run_sharded(folder, out, rank, lora=kind == "lora"))
+        if kind != "eg-rl":
+            together(1, partial(run, folder, folder / f"one-{kind}", 1, lora=kind == "lora"))
+        together(2, partial(run_sharded, folder, whole, kind))
         checkpoint = f"checkpoints/checkpoint-{SAVED}"
         shutil.copytree(whole / checkpoint, resumed / checkpoint)
-        together(2, lambda rank, kind=kind, out=resumed: run_sharded(folder, out, rank, lora=kind == "lora"))
+        together(2, partial(run_sharded, folder, resumed, kind))
 
 
 def together(num_processes: int, work: Callable[[int], None]) -> None:
     """Run `work(rank)` in so many processes, joined by gloo."""
     port = free_port()
-    children = [fork(work, num_processes, rank, port) for rank in range(num_processes)]
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    assert codes == [0] * num_processes, codes
+    children = [forking.fork(partial(join, work, num_processes, rank, port)) for rank in range(num_processes)]
+    for child in children:
+        forking.finish(child)
 
 
-def fork(work: Callable[[int], None], num_processes: int, rank: int, port: int) -> int:
-    if child := os.fork():
-        return child
-    code = 1
-    try:
-        if num_processes > 1:
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-            os.environ |= {"WORLD_SIZE": str(num_processes), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        work(rank)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+def join(work: Callable[[int], None], num_processes: int, rank: int, port: int) -> None:
+    """Be one of so many processes."""
+    if num_processes > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+        os.environ |= {"WORLD_SIZE": str(num_processes), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    work(rank)
 
 
 def free_port() -> int:
@@ -146,7 +159,8 @@ def free_port() -> int:
 
 
 def losses(out: Path) -> list[float]:
-    return [row["embedder/loss"] for row in read_metrics(out / "metrics.jsonl") if "embedder/loss" in row]
+    rows = read_metrics(out / "metrics.jsonl")
+    return [row[name] for row in rows for name in ("embedder/loss", "rl/loss") if name in row]
 
 
 def steps_seen(out: Path, num_processes: int) -> list[list[str]]:
@@ -171,23 +185,16 @@ def test_processes_together_hold_batches_of_one_data_set() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return driven(tmp_path_factory.mktemp("processes"), "drive")
+    return driven(tmp_path_factory.mktemp("processes"), "train_alone_and_together")
 
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return driven(tmp_path_factory.mktemp("sharded"), "drive_sharded")
+    return driven(tmp_path_factory.mktemp("sharded"), "train_sharded")
 
 
-def driven(folder: Path, drive: str) -> Path:
-    """Run a function of this file in a process of its own, from which others are forked."""
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "OMP_NUM_THREADS": "1"}
-    command = f"from tests.test_processes import Path, {drive}; import sys; {drive}(Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", command, str(folder)], capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def driven(folder: Path, name: str) -> Path:
+    forking.drive(f"import sys\nfrom tests.test_processes import *\n{name}(Path(sys.argv[1]))", str(folder))
     return folder
 
 
@@ -208,13 +215,13 @@ def test_several_processes_train_as_one(folder: Path, num_processes: int) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_sharded_weights_train_as_whole_ones_and_resume_exactly(sharded: Path, kind: str) -> None:
     one, whole, resumed = (sharded / f"{name}-{kind}" for name in ("one", "whole", "resumed"))
-    assert losses(whole) == pytest.approx(losses(one), abs=1e-5)
+    if kind != "eg-rl":
+        assert losses(whole) == pytest.approx(losses(one), abs=1e-5)
     assert len(losses(whole)) == STEPS and losses(resumed) == losses(whole)[SAVED:]
     files = ["model/model.safetensors", *(["adapter/adapter_model.safetensors"] if kind == "lora" else [])]
     for file in files:
         first, second = load_file(whole / file), load_file(resumed / file)
-        assert first.keys() == second.keys() == load_file(one / file).keys()
-        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     saved = load_file(whole / f"checkpoints/checkpoint-{SAVED}" / Path(files[-1]).name)
     final = load_file(whole / files[-1])
     assert any(not torch.equal(saved[name].bfloat16(), final[next(n for n in final if n.endswith(name))].bfloat16()) for name in saved)

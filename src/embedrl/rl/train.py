@@ -17,7 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
-from embedrl.backbone import batch_vision_attention, is_adapted, lora_config, merge
+from embedrl.backbone import batch_vision_attention, gather_shards, is_adapted, lora_config, merge
 from embedrl.config import METRICS, Metrics
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
@@ -67,6 +67,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             batch_vision_attention(trainer.ref_model)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
         reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
+        gather_shards(reasoner.model)
         if is_adapted(reasoner.model) and trainer.is_world_process_zero():
             reasoner.model.save_pretrained(config.out / "adapter")
             reasoner.save_settings(config.out / "adapter")
