@@ -72,7 +72,7 @@ def table_rows(results: list[Result]) -> list[list[str]]:
 
 def _recipe(ablation: Ablation, row: AblationRow, seed: int) -> Recipe:
     out = ablation.out / f"{re.sub(r'[^a-z0-9]+', '-', row.name.lower()).strip('-')}-{seed}"
-    return load_recipe(ablation.recipe, [*row.overrides, f"seed={seed}", f'out="{out}"'], Recipe)
+    return load_recipe(ablation.recipe, [*ablation.overrides, *row.overrides, f"seed={seed}", f'out="{out}"'], Recipe)
 
 
 def _evaluate(tasks: list[RetrievalTask], run: Recipe, reasoner: str, name: str) -> SystemResult:

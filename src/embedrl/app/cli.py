@@ -46,12 +46,12 @@ def _embedrl(
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
     seed: Seed = 0,
-    live_steps: Annotated[int, typer.Option(min=0, help="Also train the Reasoner with EG-RL for so many steps, and compare.")] = 0,
+    live_steps: Annotated[int, typer.Option(min=0, help="Steps of EG-RL that train a Reasoner live; 0: none.")] = 20,
 ) -> None:
     """Show the whole method on generated media with the nano models, on a CPU.
 
     \b
-    Example: embedrl quickstart --out demo --live-steps 24
+    Example: embedrl quickstart --out demo
     """
     from embedrl.app import quickstart as demo
 

@@ -61,10 +61,10 @@ _CHART_NOTE = (
     "its 95 % interval.</p>"
 )
 _CURVE_NOTE = (
-    '<p class="note">The live run of this quickstart: what the frozen Embedder and the judge pay for T-CoTs, step by step (dots), and '
+    '<p class="note">The live run of this quickstart: what the frozen Embedder pays for T-CoTs, step by step (dots), and '
     "its running mean (line). Each step is a batch of another task, so single steps jump.</p>"
 )
-CURVES = {"rl/reward": "reward", "rl/reward/positive": "cosine of the pair", "rl/completions/mean_length": "T-CoT length, tokens"}
+CURVES = {"rl/reward": "reward", "rl/reward/accuracy": "partner told from negatives", "rl/completions/mean_length": "T-CoT length, tokens"}
 _TCOT_NOTE = (
     '<p class="note">Measured on the T-CoTs of queries and of their targets. A T-CoT is valid if it can be parsed and its '
     "evidence exists in the medium; its length is in tokens; the other columns compare it with what is known to be true.</p>"

@@ -17,7 +17,8 @@ from embedrl.embedder.serving import write_serving_files
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
 
-_CHARS_PER_TOKEN = 3
+_BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
+"""Padded tokens of a batch. A CPU is as busy with small ones, whose rows are of like length: less padding."""
 
 QWEN3_VL_EMBEDDING_BUDGET = VisualBudget(
     image=PixelRange(min_pixels=4096, max_pixels=1_843_200),
@@ -46,11 +47,11 @@ class Embedder:
         name: str,
         *,
         layout: Layout = DEFAULT_LAYOUT,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
     ) -> None:
         self.model, self.processor, self.budget, self.layout = model.eval(), processor, budget, layout
         self.name = f"{name}-{budget.mark}"
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens or (_BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS)
         self.factor = token_side(model.config)
         self.dim: int = model.config.text_config.hidden_size
 
@@ -104,7 +105,7 @@ class Embedder:
             raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
         built = [self.build(item, tcot, show_media=show_media) for item, tcot in zip(items, tcots, strict=True)]
         vectors = np.zeros((len(built), self.dim), np.float32)
-        for rows in batches([self.length(one) for one in built], [1] * len(built), self.batch_tokens):
+        for rows in batches(self.lengths(built), [1] * len(built), self.batch_tokens):
             vectors[rows] = self.encode([built[row] for row in rows]).float().cpu().numpy()
         return vectors
 
@@ -114,10 +115,11 @@ class Embedder:
         batch = {name: value.to(self.model.device) for name, value in collate(self.processor, inputs).items()}
         return pool(self.model, batch)
 
-    def length(self, built: EmbedderInput) -> int:
-        """Estimate the number of tokens of an input."""
-        chars = sum(len(part.get("text", "")) for part in built.parts)
-        return built.visual_tokens(self.factor) + chars // _CHARS_PER_TOKEN
+    def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
+        """Return the number of tokens of each input without the few of the chat form."""
+        texts = ["".join(part.get("text", "") for part in one.parts) for one in built]
+        counted = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        return [len(ids) + one.visual_tokens(self.factor) for ids, one in zip(counted, built, strict=True)]
 
 
 def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:

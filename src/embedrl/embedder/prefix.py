@@ -30,7 +30,7 @@ def embed_groups(
         built.append([embedder.build(item, tcot, show_evidence=show_evidence, seen=seen) for tcot in group])
     vectors: list[np.ndarray] = [np.zeros((0, embedder.dim), np.float32)] * len(items)
     filled = [number for number, group in enumerate(built) if group]
-    lengths, sizes = [max(map(embedder.length, built[number])) for number in filled], [len(built[number]) for number in filled]
+    lengths, sizes = [max(embedder.lengths(built[number])) for number in filled], [len(built[number]) for number in filled]
     for places in batches(lengths, sizes, embedder.batch_tokens):
         batch = [filled[place] for place in places]
         found = encode_groups(embedder, [built[number] for number in batch]).float().cpu().numpy()

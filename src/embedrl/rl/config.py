@@ -116,4 +116,6 @@ class Ablation(BaseModel):
     """Per task."""
     pool_size: int = Field(default=256, ge=2)
     """Candidates per task, at least."""
+    overrides: tuple[str, ...] = ()
+    """Settings of all rows, before their own, as on the command line."""
     rows: tuple[AblationRow, ...]
