@@ -127,18 +127,20 @@ def test_without_their_tcots_and_with_those_of_others_items_are_further_apart():
     assert found["control/shuffled_accuracy"] < right.accuracy.mean()
 
 
-def test_two_processes_give_the_rewards_of_one(tmp_path: Path):
+@pytest.mark.parametrize("cuts", [(7,), (3, 7, 11)])
+def test_several_processes_give_the_rewards_of_one(tmp_path: Path, cuts: tuple[int, ...]):
     alone = make_scorer().score(make_rollouts(), seed="5")
-    torch.multiprocessing.spawn(partial(_score_a_part, folder=tmp_path, path=list(sys.path)), nprocs=2)
-    parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(2)]
-    assert np.array_equal(np.concatenate(parts), alone.total.numpy(), equal_nan=True) and len(parts[0]) == 7
+    torch.multiprocessing.spawn(partial(_score_a_part, cuts=cuts, folder=tmp_path, path=list(sys.path)), nprocs=len(cuts) + 1)
+    parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(len(cuts) + 1)]
+    assert np.array_equal(np.concatenate(parts), alone.total.numpy(), equal_nan=True) and len(parts[0]) == cuts[0]
 
 
-def _score_a_part(rank: int, folder: Path, path: list[str]) -> None:
+def _score_a_part(rank: int, cuts: tuple[int, ...], folder: Path, path: list[str]) -> None:
     sys.path[:] = path
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=len(cuts) + 1)
     rollouts = make_rollouts()
-    scores = make_scorer().score(rollouts[:7] if rank == 0 else rollouts[7:], seed="5")  # a group straddles the ranks
+    part = slice((0, *cuts)[rank], (*cuts, None)[rank])  # groups straddle the ranks
+    scores = make_scorer().score(rollouts[part], seed="5")
     np.save(folder / f"{rank}.npy", scores.total[scores.local].numpy())
     torch.distributed.destroy_process_group()
