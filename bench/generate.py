@@ -19,11 +19,11 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from embedrl.app.footprint import Footprint
 from embedrl.app.models import load_embedder, load_reasoner
-from embedrl.backbone import batch_vision_attention
 from embedrl.embedder.embedder import Embedder
 from embedrl.log import result, table
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt, tcot_prompt
+from embedrl.shortcuts import take_shortcuts
 from embedrl.world.tasks import TASKS, make_families
 
 UNCACHED = "one batch, no cache"
@@ -99,7 +99,7 @@ def larger(nano: LocalReasoner) -> LocalReasoner:
     assert isinstance(embedder, Embedder)
     config = large(embedder, 16)[0].model.config
     torch.manual_seed(0)
-    model = batch_vision_attention(Qwen3VLForConditionalGeneration(config))
+    model = take_shortcuts(Qwen3VLForConditionalGeneration(config))
     return LocalReasoner(model, nano.processor, nano.settings.model_copy(update={"max_new_tokens": LARGE_TOKENS}), "random")
 
 

@@ -29,12 +29,12 @@ def make_random_embedder() -> "Embedder":
     import torch
     from transformers import Qwen3VLModel
 
-    from embedrl.backbone import batch_vision_attention
     from embedrl.embedder.embedder import Embedder
     from embedrl.nano.data import EMBEDDER_BUDGET
+    from embedrl.shortcuts import take_shortcuts
 
     torch.manual_seed(0)
-    return Embedder(batch_vision_attention(Qwen3VLModel(tiny_config())), nano_processor(), EMBEDDER_BUDGET, "random")
+    return Embedder(take_shortcuts(Qwen3VLModel(tiny_config())), nano_processor(), EMBEDDER_BUDGET, "random")
 
 
 def make_random_reasoner() -> "LocalReasoner":

@@ -14,6 +14,7 @@ LAYERS = (
     ("config", "log"),
     ("media",),
     ("data",),
+    ("shortcuts",),
     ("backbone", "training"),
     ("reasoner", "embedder"),
     ("testing", "world"),
@@ -50,8 +51,8 @@ HOMES = {
     "mteb": ("app/mteb_encoder.py",),
     "tokenizers": ("nano/tokenizer.py",),
     "PIL": ("media/*", "data/evidence.py", "world/*", "app/*"),
-    "torch": ("backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/*", "testing.py", "app/*"),
-    "transformers": ("backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/train.py", "testing.py"),
+    "torch": ("shortcuts.py", "backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/*", "testing.py", "app/*"),
+    "transformers": ("shortcuts.py", "backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/train.py", "testing.py"),
 }
 """Where a library may be imported. `PIL.Image` may be named anywhere as a type."""
 

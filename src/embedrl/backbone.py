@@ -1,8 +1,4 @@
-"""Loading and saving Qwen3-VL weights for the Reasoner and the Embedder, LoRA adapters, and a faster vision attention.
-
-transformers runs one attention call per picture and layer; a batch of clips has hundreds of pictures. Pictures with equally
-many patches are here one call: the same numbers, fewer kernels (`tests/test_backbone.py` holds them equal).
-"""
+"""Loading and saving Qwen3-VL weights for the Reasoner and the Embedder, and LoRA adapters."""
 
 import json
 import os
@@ -10,12 +6,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, load_model
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
@@ -27,18 +23,17 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
 )
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionAttention, apply_rotary_pos_emb_vision
 from transformers.utils import logging as transformers_logging
 
 from embedrl.config import Lora
 from embedrl.errors import ModelError
 from embedrl.media.content import folder_fingerprint
+from embedrl.shortcuts import take_shortcuts
 
 SETTINGS = "embedrl.json"
 """File beside the weights that holds what embedrl itself must know of a model, such as its pixel budget."""
 EMB = "<emb>"
 """The token that ends an Embedder's prompt, and whose state is the vector."""
-M = TypeVar("M", bound=nn.Module)
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
 _ADAPTER = "adapter_config.json"
@@ -69,7 +64,7 @@ def load(
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
     if num_tokens > num_rows:
         raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {num_rows} rows for them")
-    return batch_vision_attention(model.to(device)), processor, name
+    return take_shortcuts(model.to(device)), processor, name
 
 
 def load_parts(folder: Path) -> tuple[Any, ProcessorMixin]:
@@ -266,38 +261,3 @@ def token_side(config: PreTrainedConfig) -> int:
     """Return the pixels a side of one visual token: patch size times merge size."""
     vision = config.vision_config
     return vision.patch_size * vision.spatial_merge_size
-
-
-def batch_vision_attention(model: M) -> M:
-    """Let pictures of equal size share attention calls, in every vision layer of a model that does not use flash attention."""
-    for module in model.modules():
-        if isinstance(module, Qwen3VLVisionAttention) and "flash" not in (module.config._attn_implementation or ""):
-            vars(module)["forward"] = _GroupedAttention(module)
-    return model
-
-
-class _GroupedAttention:
-    """The forward pass of one vision attention layer, one call per distinct picture size."""
-
-    def __init__(self, layer: Qwen3VLVisionAttention) -> None:
-        self.layer = layer
-
-    def __call__(self, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> Tensor:
-        layer, num_patches = self.layer, hidden_states.shape[0]
-        query, key, value = layer.qkv(hidden_states).reshape(num_patches, 3, layer.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
-        query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
-        lengths = cu_seqlens.diff()
-        if (lengths == lengths[0]).all():
-            seen = _attend(query, key, value, int(lengths[0]), layer.scaling)
-        else:
-            seen = torch.empty_like(query)
-            for length in lengths.unique().tolist():
-                rows = (cu_seqlens[:-1][lengths == length, None] + torch.arange(length, device=cu_seqlens.device)).flatten().long()
-                seen = seen.index_copy(0, rows, _attend(query[rows], key[rows], value[rows], length, layer.scaling))
-        return layer.proj(seen.reshape(num_patches, -1))
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, length: int, scale: float) -> Tensor:
-    """Attend inside each run of `length` patches. All (patches, heads, head dim)."""
-    split = (states.unflatten(0, (-1, length)).transpose(1, 2) for states in (query, key, value))
-    return nn.functional.scaled_dot_product_attention(*split, scale=scale).transpose(1, 2).flatten(0, 1)

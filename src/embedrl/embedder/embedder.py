@@ -16,6 +16,7 @@ from embedrl.embedder.inputs import DEFAULT_LAYOUT, REQUEST, EmbedderInput, Layo
 from embedrl.embedder.serving import write_serving_files
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
+from embedrl.shortcuts import states_at
 
 _BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
 """Padded tokens of a batch. A CPU is as busy with small ones, whose rows are of like length: less padding."""
@@ -103,7 +104,14 @@ class Embedder:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
         if len(items) != len(tcots):
             raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
-        built = [self.build(item, tcot, show_media=show_media) for item, tcot in zip(items, tcots, strict=True)]
+        places: dict[int, list[int]] = {}
+        for place, item in enumerate(items):
+            places.setdefault(id(item), []).append(place)
+        found: dict[int, EmbedderInput] = {}
+        for rows in places.values():  # one item after the other: it is decoded once for all its T-CoTs, and then let go
+            seen = Seen(items[rows[0]], self.budget, self.factor) if show_media else None
+            found |= {row: self.build(items[row], tcots[row], show_media=show_media, seen=seen) for row in rows}
+        built = [found[row] for row in range(len(items))]
         vectors = np.zeros((len(built), self.dim), np.float32)
         for rows in batches(self.lengths(built), [1] * len(built), self.batch_tokens):
             vectors[rows] = self.encode([built[row] for row in rows]).float().cpu().numpy()
@@ -159,7 +167,5 @@ def batches(lengths: Sequence[int], sizes: Sequence[int], batch_tokens: int) -> 
 def pool(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Run the model and return the state at each row's last attended token: (N, dim), unit length."""
     inputs = {name: value for name, value in batch.items() if not name.startswith("num_")}
-    states = model(**inputs, use_cache=False).last_hidden_state
-    last = batch["attention_mask"].sum(1) - 1
-    vectors = states[torch.arange(len(last), device=states.device), last]
+    vectors = states_at(model, batch["attention_mask"].sum(1) - 1, **inputs, use_cache=False)
     return torch.nn.functional.normalize(vectors.float(), dim=-1)

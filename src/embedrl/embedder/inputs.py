@@ -22,7 +22,7 @@ from transformers.video_utils import VideoMetadata
 from embedrl.backbone import EMB
 from embedrl.data.evidence import crops, key_frames
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT, neutralise, render_parts
+from embedrl.data.tcot import Box, Evidence, TCoT, neutralise, render_parts
 from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
@@ -69,12 +69,45 @@ class EmbedderInput:
         return (stills + clips) // factor**2
 
 
-Seen = tuple[PIL.Image.Image | Frames, ...]
+class Seen:
+    """The visual parts of an item, decoded and scaled, and its evidence pictures as far as they were asked for.
+
+    An item that is built with several T-CoTs is decoded once, and what they point at together is cut out and scaled once.
+    """
+
+    def __init__(self, item: Item, budget: VisualBudget, factor: int) -> None:
+        """Decode. Raises MediaError."""
+        self.budget, self.factor = budget, factor
+        decoded = [load_visual(part, num_frames=budget.num_frames) for part in item.content if not isinstance(part, Text)]
+        self._first = decoded[0] if decoded else None
+        self._scaled: dict[Box | int, PIL.Image.Image | None] = {}
+        self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
+            Frames(tuple(fit(frame, budget.frame, factor) for frame in each.images), each.times_s)
+            if isinstance(each, Frames)
+            else fit(each, budget.image, factor)
+            for each in decoded
+        )
+
+    def evidence(self, tcot: TCoT) -> list[PIL.Image.Image]:
+        """Return the crops of the first picture or the key frames of a video that a T-CoT points at; invalid ones are left out."""
+        if self._first is None:
+            return []
+        pieces = dict.fromkeys(tcot.evidence.key_frames) if isinstance(self._first, Frames) else tcot.evidence.boxes
+        shown = []
+        for piece in pieces:
+            if piece not in self._scaled:
+                picture = _evidence_picture(self._first, piece)
+                self._scaled[piece] = None if picture is None else fit(picture, self.budget.crop, self.factor)
+            shown.append(self._scaled[piece])
+        return [picture for picture in shown if picture is not None][:MAX_EVIDENCE_PICTURES]
 
 
-def look(item: Item, budget: VisualBudget) -> Seen:
-    """Decode the visual parts of an item, in order. Raises MediaError."""
-    return tuple(load_visual(part, num_frames=budget.num_frames) for part in item.content if not isinstance(part, Text))
+def _evidence_picture(visual: PIL.Image.Image | Frames, piece: Box | int) -> PIL.Image.Image | None:
+    if isinstance(visual, Frames):
+        assert isinstance(piece, int)
+        return next((image for _, image, _ in key_frames(visual, Evidence(key_frames=(piece,)))), None)
+    assert not isinstance(piece, int)
+    return next(iter(crops(visual, Evidence(boxes=(piece,)))), None)
 
 
 def build(
@@ -91,32 +124,32 @@ def build(
     """Build the input of one item. Raises MediaError.
 
     `show_media=False` leaves all pictures out (training only), `show_evidence=False` the crops and key frames (ablations only).
-    `seen` is what `look` returned, for an item that is built several times.
+    `seen` is for an item that is built several times, with the same budget.
     """
     parts: list[dict[str, Any]] = []
     images: list[PIL.Image.Image] = []
     videos: list[Frames] = []
-    shown = (look(item, budget) if seen is None else seen) if show_media else ()
+    seen = (seen or Seen(item, budget, factor)) if show_media else None
 
-    for visual in shown:
+    for visual in seen.own if seen else ():
         if isinstance(visual, Frames):
             parts.append({"type": "video"})
-            videos.append(Frames(tuple(fit(frame, budget.frame, factor) for frame in visual.images), visual.times_s))
+            videos.append(visual)
         else:
             parts.append({"type": "image"})
-            images.append(fit(visual, budget.image, factor))
+            images.append(visual)
     text = neutralise(item.text[: budget.max_text_chars])
     instruction = neutralise(item.instruction)
     if layout.request is not None:
         parts.append({"type": "text", "text": " ".join(filter(None, [instruction, text])) + "\n"})
-    elif text or not shown:
+    elif text or not parts:
         parts.append({"type": "text", "text": text})
     if tcot is not None:
         head, tail = render_parts(tcot)
         parts.append({"type": "text", "text": head})
-        for picture in evidence_pictures(shown[0] if shown and show_evidence else None, tcot):
+        for picture in seen.evidence(tcot) if seen and show_evidence else ():
             parts.append({"type": "image"})
-            images.append(fit(picture, budget.crop, factor))
+            images.append(picture)
         parts.append({"type": "text", "text": f"{tail}\n"})
     messages = [{"role": "user", "content": parts}]
     if layout.request is not None:
@@ -130,15 +163,6 @@ def _sentence(text: str) -> str:
     """End a text with a full stop unless it ends with punctuation: Qwen3-VL-Embedding was trained on such instructions."""
     text = text.strip()
     return text if unicodedata.category(text[-1:] or ".").startswith("P") else f"{text}."
-
-
-def evidence_pictures(visual: PIL.Image.Image | Frames | None, tcot: TCoT) -> list[PIL.Image.Image]:
-    """Return the crops of a picture or the key frames of a video that the T-CoT points at; invalid ones are left out."""
-    if visual is None:
-        return []
-    if isinstance(visual, Frames):
-        return [image for _, image, _ in key_frames(visual, tcot.evidence)][:MAX_EVIDENCE_PICTURES]
-    return crops(visual, tcot.evidence)[:MAX_EVIDENCE_PICTURES]
 
 
 def render_text(processor: ProcessorMixin, built: EmbedderInput) -> str:

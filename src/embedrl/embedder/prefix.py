@@ -16,7 +16,8 @@ from torch import Tensor
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, batches
-from embedrl.embedder.inputs import EmbedderInput, collate, look
+from embedrl.embedder.inputs import EmbedderInput, Seen, collate
+from embedrl.shortcuts import cached, states_at
 
 
 def embed_groups(
@@ -26,7 +27,7 @@ def embed_groups(
     distinct = [list(dict.fromkeys(group)) for group in tcots]
     built: list[list[EmbedderInput]] = []
     for item, group in zip(items, distinct, strict=True):
-        seen = look(item, embedder.budget) if group else ()
+        seen = Seen(item, embedder.budget, embedder.factor) if group else None
         built.append([embedder.build(item, tcot, show_evidence=show_evidence, seen=seen) for tcot in group])
     vectors: list[np.ndarray] = [np.zeros((0, embedder.dim), np.float32)] * len(items)
     filled = [number for number, group in enumerate(built) if group]
@@ -64,28 +65,29 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
     row_V, _ = _places(batch["num_videos_per_sample"])
     span_P = torch.arange(int(cut_G.max()), device=device)
     held_GP = span_P < cut_G[:, None]
-    cache = model(
+    cache = cached(
+        model,
         input_ids=ids_NL[first_G][:, span_P].masked_fill(~held_GP, embedder.processor.tokenizer.pad_token_id),
         attention_mask=held_GP.long(),
         position_ids=positions_3NL[:, first_G][..., span_P],
-        use_cache=True,
         **_pictures(batch, "image_grid_thw", "pixel_values", in_prefix_I & is_first_N[row_I]),
         **_pictures(batch, "video_grid_thw", "pixel_values_videos", is_first_N[row_V]),
-    ).past_key_values
+    )
     cache.batch_select_indices(owner_N)
 
     rest_N = mask_NL.sum(1) - cut_N
     span_S = torch.arange(int(rest_N.max()), device=device)
     index_NS = (cut_N[:, None] + span_S).clamp(max=ids_NL.shape[1] - 1)
-    states_NSD = model(
+    vectors_ND = states_at(
+        model,
+        rest_N - 1,
         input_ids=ids_NL.gather(1, index_NS),
         attention_mask=torch.cat([held_GP[owner_N], span_S < rest_N[:, None]], dim=1).long(),
         position_ids=positions_3NL.gather(2, index_NS.expand(3, -1, -1)),
         past_key_values=cache,
         use_cache=True,
         **_pictures(batch, "image_grid_thw", "pixel_values", ~in_prefix_I),
-    ).last_hidden_state
-    vectors_ND = states_NSD[torch.arange(len(ids_NL), device=device), rest_N - 1]
+    )
     return torch.nn.functional.normalize(vectors_ND.float(), dim=-1)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
-from embedrl.backbone import batch_vision_attention, load
+from embedrl.backbone import load
 from embedrl.config import Metrics, load_recipe, write_run_config
 from embedrl.data.mixed_pairs import MixedPairs
 from embedrl.embedder.recipe import EmbedderRecipe
@@ -26,6 +26,7 @@ from embedrl.nano.vision import directions, train_vision
 from embedrl.reasoner import train as reasoner_train
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.reasoner.prompts import prompt_hash
+from embedrl.shortcuts import take_shortcuts
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped models lie."""
@@ -57,7 +58,7 @@ def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = processor.tokenizer
     config = nano_config(len(tokenizer), {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL})
     torch.manual_seed(recipe.seed)
-    model = batch_vision_attention(Qwen3VLForConditionalGeneration(config))
+    model = take_shortcuts(Qwen3VLForConditionalGeneration(config))
     if not tower.is_file():
         heads = directions(model.lm_head.weight, tokenizer, recipe.seed)
         right = train_vision(config, heads, recipe.vision, tower, Metrics(recipe.out / "vision.jsonl"))

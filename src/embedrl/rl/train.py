@@ -17,7 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
-from embedrl.backbone import batch_vision_attention, gather_shards, is_adapted, lora_config, merge
+from embedrl.backbone import gather_shards, is_adapted, lora_config, merge
 from embedrl.config import METRICS, Metrics
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
@@ -26,6 +26,7 @@ from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Config
 from embedrl.rl.rollouts import Scorer
+from embedrl.shortcuts import take_shortcuts
 from embedrl.training import Report, last_checkpoint, old_names
 
 
@@ -64,7 +65,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         )
         trainer.remove_callback(PrinterCallback)
         if isinstance(trainer.ref_model, PreTrainedModel):
-            batch_vision_attention(trainer.ref_model)
+            take_shortcuts(trainer.ref_model)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
         reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
         gather_shards(reasoner.model)
