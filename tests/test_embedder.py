@@ -12,6 +12,7 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import MAX_EVIDENCE_PICTURES, build, collate, render_text
+from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import Config, EmbedderModule, info_nce, train
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.content import Frames, Text, Video
@@ -175,3 +176,18 @@ def test_batches_hold_one_task_and_no_meaning_twice() -> None:
             batch = pairs[start : start + 10]
             assert all(query.split("/")[1] == name for query, _ in batch)
             assert len({target for _, target in batch}) == 10
+
+
+def test_pairs_have_no_tcots_the_annotators_or_true_ones_in_their_shares() -> None:
+    def kinds(**shares: float) -> tuple[float, float]:
+        rows = EmbedderRows(0, 8, 10, **shares)
+        keys = [key for pairs in rows.datasets().values() for pair in pairs for key in pair]
+        tcots = [rows.resolve(key)[1] for key in keys]
+        remarked = [tcot is not None and tcot.rethink[2:] != "seen, evidence fits." for tcot in tcots]
+        return sum(tcot is None for tcot in tcots) / len(tcots), sum(remarked) / len(tcots)
+
+    assert kinds(plain_share=1.0, annotated_share=0.0) == (1, 0) and kinds(plain_share=0.0, annotated_share=0.0) == (0, 0)
+    plain, remarked = kinds(plain_share=0.4, annotated_share=0.6)
+    assert 0.2 < plain < 0.6 and 0.2 < remarked < 0.6
+    with pytest.raises(ValueError, match="together at most 1"):
+        EmbedderRecipe(out=Path(), start_from=Path(), num_batches=1, plain_share=0.6, annotated_share=0.6)

@@ -26,6 +26,15 @@ def test_batches_are_of_one_task_with_whole_families_and_each_pass_is_shuffled_a
     assert order(TASKS[:20], 4, 2, 5, seed=0) == chosen[:20], "a longer run begins like a shorter one"
 
 
+def test_any_stretch_of_a_pass_holds_the_tasks_in_their_shares():
+    tasks = ["a"] * 40 + ["b"] * 40 + ["c"] * 80  # 10, 10 and 20 batches of 4
+    chosen = order(tasks, 4, 2, 40, seed=0)
+    firsts = [tasks[place] for place in chosen[::4]]
+    for start in range(0, 40, 4):
+        assert sorted(firsts[start : start + 4]) == ["a", "b", "c", "c"]
+    assert len({tuple(firsts[start : start + 4]) for start in range(0, 40, 4)}) > 2, "in no fixed order"
+
+
 def test_what_fills_no_batch_waits_and_nothing_at_all_is_an_error():
     assert not set(order(TASKS, 4, 1, 50, seed=0)) & {20, 21, 22}
     with pytest.raises(ConfigError, match="no task has the 16 pairs"):

@@ -1,11 +1,15 @@
-"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "fake" (for tests), a folder, or a server's URL (Reasoners)."""
+"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge" (it judges), "fake" (for tests), a folder, or a
+server's URL (Reasoners)."""
 
 from pathlib import Path
 
 from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError
 
-_SHIPPED = {"reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft"}, "embedder": {"nano": "embedder"}}
+_SHIPPED = {
+    "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge"},
+    "embedder": {"nano": "embedder"},
+}
 
 
 def load_reasoner(

@@ -22,6 +22,10 @@ class EmbedderRecipe(BaseModel):
     """Folder of the model whose weights it starts from."""
     pairs: PairsConfig | None = None
     """Train on these pairs; None: on the generated world's."""
+    plain_share: float = Field(default=0.25, ge=0, le=1)
+    """Of the generated world's pairs, so many have no T-CoTs."""
+    annotated_share: float = Field(default=0.3, ge=0, le=1)
+    """And so many the annotator's; the others have true ones."""
     budget: VisualBudget | Literal["nano", "paper"] = "nano"
     """What the Embedder gets to see."""
     batch_size: int = Field(default=80, ge=1)
@@ -48,4 +52,6 @@ class EmbedderRecipe(BaseModel):
             raise ConfigError("num_batches, num_epochs: give one of the two")
         if self.num_epochs is not None and self.pairs is None:
             raise ConfigError("num_epochs: the generated world has no end; give num_batches")
+        if self.plain_share + self.annotated_share > 1:
+            raise ConfigError(f"plain_share={self.plain_share}, annotated_share={self.annotated_share}: together at most 1")
         return self

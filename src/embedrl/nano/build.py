@@ -1,4 +1,4 @@
-"""Build the nano models from nothing: tokenizer, sight, Reasoner before RL, Embedder.
+"""Build the nano models from nothing: tokenizer, sight, Reasoner before RL, judge, Embedder.
 
 Each stage keeps its result in the run folder and is skipped when it is there, so a killed build goes on where it stopped.
 """
@@ -11,16 +11,17 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
-from embedrl.backbone import load
-from embedrl.config import Metrics, load_recipe, write_run_config
+from embedrl.backbone import SETTINGS, load
+from embedrl.config import METRICS, Metrics, load_recipe, write_run_config
 from embedrl.data.mixed_pairs import MixedPairs
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.run import Rows, run_recipe
 from embedrl.log import info
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SFTExamples
+from embedrl.nano.judge import train_judge
 from embedrl.nano.models import nano_config
-from embedrl.nano.recipes import ReasonerRecipe
+from embedrl.nano.recipes import JudgeRecipe, ReasonerRecipe
 from embedrl.nano.tokenizer import SPECIAL, build_processor
 from embedrl.nano.vision import directions, train_vision
 from embedrl.reasoner import train as reasoner_train
@@ -71,6 +72,18 @@ def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
     return model, processor
 
 
+def build_judge(recipe: JudgeRecipe) -> Path:
+    """Train the nano judge from a nano Reasoner's weights, unless it is there. Returns its folder."""
+    folder = recipe.out / "model"
+    if (folder / SETTINGS).is_file():
+        return folder
+    write_run_config(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")})
+    judge = LocalReasoner.load(recipe.start_from, device="cpu")
+    train_judge(judge.model, judge.processor, recipe, Metrics(recipe.out / METRICS))
+    judge.save(folder)
+    return folder
+
+
 def build_embedder(recipe: EmbedderRecipe) -> Path:
     """Train an Embedder on files of pairs or on the generated world. Returns its folder."""
     return run_recipe(recipe, embedder_rows(recipe), embedder_budget(recipe))
@@ -82,7 +95,8 @@ def embedder_rows(recipe: EmbedderRecipe) -> Rows:
         size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
         return MixedPairs(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
     assert recipe.num_batches is not None, "the recipe checks it"
-    return EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size)
+    shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share}
+    return EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size, **shares)
 
 
 def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
@@ -92,11 +106,13 @@ def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
 
 
 def main() -> None:
-    """Rebuild both models with the shipped recipes and put them where the package finds them (`make nano`)."""
+    """Rebuild the models before RL with the shipped recipes and put them where the package finds them (`make nano`)."""
     recipes = Path("recipes/nano")
     reasoner = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
-    embedder = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={reasoner}"], EmbedderRecipe))
-    for name, folder in (("reasoner-sft", reasoner), ("embedder", embedder)):
+    judge = build_judge(load_recipe(recipes / "judge.toml", [f"start_from={reasoner}"], JudgeRecipe))
+    first = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={reasoner}"], EmbedderRecipe))
+    embedder = build_embedder(load_recipe(recipes / "embedder-whole.toml", [f"start_from={first}"], EmbedderRecipe))
+    for name, folder in (("reasoner-sft", reasoner), ("judge", judge), ("embedder", embedder)):
         shutil.copytree(folder, WEIGHTS / name, dirs_exist_ok=True)
         info(f"{name}: {WEIGHTS / name}")
 

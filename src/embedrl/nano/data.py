@@ -86,14 +86,15 @@ def _judge_example(rng: random.Random) -> SFTExample:
 class EmbedderRows:
     """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
 
-    No two rows of a batch mean the same. Each pair has no T-CoTs (25 %), true ones (45 %), or the annotator's (30 %);
-    with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.
+    No two rows of a batch mean the same. Each pair has no T-CoTs, the annotator's, or else true ones; with T-CoTs, a side's media are
+    left out now and then, so that the Embedder learns to read.
     """
 
     NUM_VARIANTS = 4
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int) -> None:
+    def __init__(self, seed: int, num_batches: int, batch_size: int, *, plain_share: float = 0.25, annotated_share: float = 0.3) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+        self.plain_share, self.annotated_share = plain_share, annotated_share
 
     def datasets(self) -> dict[str, list[tuple[str, str]]]:
         """Return (query key, target key) rows by task; each task's rows are whole batches."""
@@ -120,9 +121,9 @@ class EmbedderRows:
         chosen = _family(family)[int(number)][side == "target"]
         mode = random.Random(f"embedder-mode:{name}").random()
         rng = random.Random(f"embedder:{key}")
-        if mode < 0.25:
+        if mode < self.plain_share:
             return chosen.item, None, True
-        return chosen.item, chosen.truth if mode < 0.7 else chosen.annotated(rng), rng.random() >= 0.15
+        return chosen.item, chosen.annotated(rng) if mode >= 1 - self.annotated_share else chosen.truth, rng.random() >= 0.15
 
 
 @lru_cache(maxsize=256)

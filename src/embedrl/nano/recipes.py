@@ -1,4 +1,4 @@
-"""The recipe of the nano Reasoner (recipes/nano/reasoner-sft.toml), without torch, so that a wrong one is named at once."""
+"""The recipes of the nano Reasoner and the nano judge, without torch, so that a wrong one is named at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,3 +34,23 @@ class ReasonerRecipe(BaseModel):
     """Folder of a nano Reasoner to train further; None starts from nothing."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to transformers.TrainingArguments."""
+
+
+class JudgeRecipe(BaseModel):
+    """recipes/nano/judge.toml: the Reasoner's weights learn to judge, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    out: Path
+    seed: int = 0
+    start_from: Path
+    """Folder of a nano Reasoner."""
+    batch_size: int = Field(default=32, ge=1)
+    num_batches: int = Field(ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=50, ge=1)
+    """Batches."""
+    word_weight: float = Field(default=0.5, ge=0)
+    """What foretelling the question's own words counts beside the verdicts."""
+    whole_share: float = Field(default=0.7, ge=0, le=1)
+    """So many questions are of T-CoTs that tell everything; the others are of the annotator's."""

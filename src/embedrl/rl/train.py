@@ -112,7 +112,8 @@ def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batc
     """Return which pairs stand in each batch, batch after batch: (num_batches * pairs_per_batch,) places in `tasks`.
 
     Each batch is of one task; runs of `family_size` pairs stay together; each pass over the pairs is shuffled anew, and what
-    does not fill a batch waits for the next pass. Raises ConfigError if no task fills a batch.
+    does not fill a batch waits for the next pass. A task's batches are spread evenly over a pass, so that any stretch of it holds the
+    tasks in their shares, and rewards of two stretches can be compared. Raises ConfigError if no task fills a batch.
     """
     families: dict[str, list[list[int]]] = {}
     for start in range(0, len(tasks), family_size):
@@ -127,12 +128,13 @@ def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batc
     epoch = 0
     while len(chosen) < num_batches * pairs_per_batch:
         rng = random.Random(f"order:{seed}:{epoch}")
-        batches = []
+        timed: list[tuple[float, list[list[int]]]] = []
         for found in families.values():
             shuffled = rng.sample(found, len(found))
-            batches += [shuffled[start : start + size] for start in range(0, len(found) - size + 1, size)]
-        rng.shuffle(batches)
-        chosen += [place for batch in batches for family in batch for place in family]
+            batches = [shuffled[start : start + size] for start in range(0, len(found) - size + 1, size)]
+            timed += [((number + rng.random()) / len(batches), batch) for number, batch in enumerate(batches)]
+        timed.sort(key=lambda row: row[0])
+        chosen += [place for _, batch in timed for family in batch for place in family]
         epoch += 1
     return chosen[: num_batches * pairs_per_batch]
 

@@ -36,6 +36,23 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
     log.result(str(build_reasoner(wanted)))
 
 
+@train_app.command("judge")
+def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train the nano judge: which of several T-CoTs belongs to the anchor's?
+
+    \b
+    Example: embedrl train judge recipes/nano/judge.toml num_batches=100
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.nano.recipes import JudgeRecipe
+
+    wanted = load_recipe(recipe, overrides or [], JudgeRecipe)
+    from embedrl.nano.build import build_judge
+
+    log.result(str(build_judge(wanted)))
+
+
 @train_app.command("embedder")
 def train_embedder(
     recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
