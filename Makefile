@@ -29,9 +29,6 @@ check: setup ## run what a change must pass: format, lint, types, tests
 	$(VENV)/bin/ty check --python $(VENV) src
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu"
 
-# Keep freed memory: giving it back and faulting it in again costs a training step on a CPU up to half of its time.
-nano: export MALLOC_MMAP_THRESHOLD_ := 4294967296
-nano: export MALLOC_TRIM_THRESHOLD_ := 17179869184
 nano: setup ## train the nano models again, from nothing
 	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.nano.build
 	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl train reasoner recipes/nano/reasoner.toml

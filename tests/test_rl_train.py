@@ -109,6 +109,12 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: P
     assert len(whole.seen) == 4 * 8 and {is_query for _, is_query in whole.seen} == {True, False}
     assert not any("<|" in text or "<emb>" in text for text in whole.texts), "special tokens are never sampled"
     first = run(tmp_path / "cut", random_model, 2)
+    for number, state in ((3, None), (4, "{")):  # of a run that was killed as it wrote them
+        torn = tmp_path / "cut" / "checkpoints" / f"checkpoint-{number}"
+        torn.mkdir()
+        (torn / "model.safetensors").write_bytes(b"half")
+        if state:
+            (torn / "trainer_state.json").write_text(state)
     second = run(tmp_path / "cut", random_model, 4)
     assert first.seen + second.seen == whole.seen and first.texts + second.texts == whole.texts
     one, other = (load_file(tmp_path / name / "checkpoints" / "checkpoint-4" / "model.safetensors") for name in ("whole", "cut"))

@@ -90,7 +90,10 @@ def _share(fraction: float) -> str:
 
 
 def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, window: int = 8) -> str:
-    """Draw one small chart per figure (name in the metrics -> label): a dot a step, and the mean of up to `window` steps."""
+    """Draw one small chart per figure (name in the metrics -> label): a dot a step, and the mean of the last `window` steps.
+
+    Where there are fewer steps than that, it is the mean of all so far.
+    """
     charts = []
     for name, label in names.items():
         points = series(rows, name)
@@ -111,7 +114,8 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> str:
     values = [value for _, value in points]
-    means = running_mean(values, window)
+    whole = min(window, len(points)) if len(points) > window else 1  # the first mean that is of a whole window
+    means = running_mean(values, window)[whole - 1 :]
     low, high = min(values), max(values)
     first, last = points[0][0], points[-1][0]
 
@@ -119,9 +123,8 @@ def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> st
         return 300 * (step - first) / (last - first), 95 - 85 * (value - low) / ((high - low) or 1)
 
     dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in (place(*point) for point in points))
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(step, mean) for (step, _), mean in zip(points, means, strict=True)))
-    settled = means[min(window, len(means)) - 1]
-    ends = f"{number(settled, '.3g')} → {number(means[-1], '.3g')}"
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(step, mean) for (step, _), mean in zip(points[whole - 1 :], means, strict=True)))
+    ends = f"{number(means[0], '.3g')} → {number(means[-1], '.3g')}"
     return (
         f'<svg class="curve" viewBox="-4 0 308 100" role="img" aria-label="{escape(label)} by step, running mean {ends}">'
         f'{dots}<polyline class="mean" points="{line}"/></svg>'

@@ -15,9 +15,14 @@ _TITLE = "Does it help to reason before embedding?"
 
 
 def render_html(
-    report: Mapping[str, Any], searches: Sequence[Search] = (), *, about: str = "", curve: Sequence[Mapping[str, float]] = ()
+    report: Mapping[str, Any],
+    searches: Sequence[Search] = (),
+    *,
+    about: str = "",
+    curve: Sequence[Mapping[str, float]] = (),
+    num_tasks: int = 1,
 ) -> str:
-    """Render a report (see `evaluate.report`), some searches, and the metrics of a live RL run.
+    """Render a report (see `evaluate.report`), some searches, and the metrics of a live RL run, whose steps took turns with `num_tasks`.
 
     `about` says in a sentence what was evaluated.
     """
@@ -28,7 +33,7 @@ def render_html(
         _TITLE,
         f"{_lead(report)}{f'<p>{escape(about)}</p>' if about else ''}",
         f"<h2>The right target first</h2>{_CHART_NOTE}{bars(systems)}<details><summary>Every task</summary>{task_table(report)}</details>",
-        f"<h2>Watching it learn</h2>{_CURVE_NOTE}{curves(curve, CURVES)}" if curve else "",
+        f"<h2>Watching it learn</h2>{_CURVE_NOTE}{curves(curve, CURVES, window=num_tasks)}" if curve else "",
         f"<h2>What the T-CoTs are worth</h2>{_TCOT_NOTE}{tcots}" if tcots else "",
         searched,
         _footer(report),
@@ -61,8 +66,8 @@ _CHART_NOTE = (
     "its 95 % interval.</p>"
 )
 _CURVE_NOTE = (
-    '<p class="note">The live run of this quickstart: what the frozen Embedder pays for T-CoTs, step by step (dots), and '
-    "its running mean (line). Each step is a batch of another task, so single steps jump.</p>"
+    '<p class="note">The live run of this quickstart: what the frozen Embedder pays for T-CoTs, step by step (dots). Each step is '
+    "a batch of another task, so single steps jump; the line is the mean of the last steps in which each task had its turn.</p>"
 )
 CURVES = {"rl/reward": "reward", "rl/reward/accuracy": "partner told from negatives", "rl/completions/mean_length": "T-CoT length, tokens"}
 _TCOT_NOTE = (

@@ -26,6 +26,7 @@ from embedrl.index.row import Modality
 from embedrl.index.search import Hit, search
 from embedrl.media.store import DEFAULT, walk, write_bytes
 from embedrl.rl.config import Recipe
+from embedrl.world.tasks import TASKS
 from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
 
 NUM_HITS = 4
@@ -86,7 +87,7 @@ def quickstart(
     searches = search_library(out / "library", library, embeds, list(reasons.values())[-1])
     report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
-    write_html(render_html(report, searches, about=ABOUT, curve=curve), out / "report.html")
+    write_html(render_html(report, searches, about=ABOUT, curve=curve, num_tasks=len(TASKS)), out / "report.html")
     log.info(f"{out / 'report.html'} shows what was found, and why")
     return report
 

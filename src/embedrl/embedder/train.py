@@ -26,7 +26,7 @@ from embedrl.config import METRICS, Metrics
 from embedrl.embedder.embedder import Embedder, pool
 from embedrl.embedder.inputs import EmbedderInput, collate
 from embedrl.log import progress
-from embedrl.training import Report, last_checkpoint
+from embedrl.training import Report, keep_freed_memory, last_checkpoint
 
 Resolve = Callable[[str], EmbedderInput]
 _IN_MODULE = "0.model."
@@ -136,6 +136,7 @@ def in_one_list(rows: Mapping[str, Sequence[tuple[str, str]]], batch_size: int, 
 
 def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
     """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
+    keep_freed_memory()
     model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
     options: dict[str, Any] = {
         "batch_sampler": InOrder,

@@ -20,6 +20,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.log import progress
 from embedrl.nano.recipes import JudgeRecipe
 from embedrl.reasoner.prompts import pick_prompt
+from embedrl.training import keep_freed_memory
 from embedrl.world.side import Side
 from embedrl.world.tasks import TASKS, draw_family
 
@@ -117,6 +118,7 @@ def losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def train_judge(model: PreTrainedModel, processor: ProcessorMixin, recipe: JudgeRecipe, metrics: Metrics) -> None:
     """Train the language model in place, from easy questions to hard ones."""
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     weights = [weight for name, weight in model.named_parameters() if "visual" not in name]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))

@@ -23,6 +23,7 @@ from embedrl.config import Metrics
 from embedrl.log import progress
 from embedrl.nano.models import PATCH
 from embedrl.nano.recipes import VisionConfig
+from embedrl.training import keep_freed_memory
 from embedrl.world import clips, pages, scenes
 from embedrl.world.objects import COLOURS, SHAPES, SIZES, Thing
 
@@ -135,6 +136,7 @@ class Looker(nn.Module):
 
 def train_vision(config: Qwen3VLConfig, heads: dict[str, Tensor], settings: VisionConfig, out: Path, metrics: Metrics) -> dict[str, float]:
     """Train the tower, write it to `out` (safetensors), and return the held-out share of tokens each head gets right."""
+    keep_freed_memory()
     torch.manual_seed(settings.seed)
     assert isinstance(config.vision_config, Qwen3VLVisionConfig)
     model = Looker(config.vision_config, heads)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Train
 from embedrl.config import METRICS, Metrics
 from embedrl.log import progress
 from embedrl.reasoner.prompts import Prompt
-from embedrl.training import Report, last_checkpoint
+from embedrl.training import Report, keep_freed_memory, last_checkpoint
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[S
 
     The data set is not shuffled: its order is its own business, so that a resumed run sees exactly what it missed.
     """
+    keep_freed_memory()
     options: dict[str, Any] = {
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,

@@ -27,7 +27,7 @@ from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Config
 from embedrl.rl.rollouts import Scorer
 from embedrl.shortcuts import take_shortcuts
-from embedrl.training import Report, last_checkpoint, old_names
+from embedrl.training import Report, keep_freed_memory, last_checkpoint, old_names
 
 
 def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:
@@ -35,6 +35,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
 
     The reference of the KL term is the folder that the weights were loaded from. Raises ConfigError if batches cannot be made.
     """
+    keep_freed_memory()
     arguments = _arguments(config, reasoner.processor)
     rollouts, group_size = arguments.generation_batch_size, arguments.num_generations
     assert rollouts and group_size and arguments.steps_per_generation, "GRPOConfig resolves them"
