@@ -40,6 +40,16 @@ def test_candidates_are_own_ones_and_the_hardest_others_shuffled():
     assert list_candidates(SIMILARITY, ROWS, TCOTS, config, "0") == listings != list_candidates(SIMILARITY, ROWS, TCOTS, config, "1")
 
 
+def test_with_fullness_only_those_are_shown_that_tell_most_of_their_item():
+    group = ROWS.group.tolist()
+    fullness = torch.tensor([number % 3 for number in range(42)])  # of each item's three rollouts one tells most
+    told = {number: max(fullness[row].item() for row in range(42) if group[row] == number) for number in group}
+    listings = list_candidates(SIMILARITY, ROWS, TCOTS, RewardConfig(num_own=2, num_others=4), "0", fullness=fullness)
+    for listing in listings:
+        assert listing is not None and all(fullness[row] == told[group[row]] for row in listing.candidates)
+        assert sum(bool(ROWS.own[listing.anchor, row]) for row in listing.candidates) == 1 and len(listing.candidates) == 5
+
+
 def test_a_right_choice_is_one_a_wrong_one_zero_a_failure_nan():
     tcots = list(TCOTS)
     tcots[0] = tcot("blue ring")  # a rollout of pair 0 that says what pair 1 is

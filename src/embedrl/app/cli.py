@@ -46,7 +46,7 @@ def _embedrl(
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
     seed: Seed = 0,
-    live_steps: Annotated[int, typer.Option(min=0, help="Steps of EG-RL that train a Reasoner live; 0: none.")] = 20,
+    live_steps: Annotated[int, typer.Option(min=0, help="Steps of EG-RL that train a Reasoner live; 0: none.")] = 30,
 ) -> None:
     """Show the whole method on generated media with the nano models, on a CPU.
 

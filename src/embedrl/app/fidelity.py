@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from embedrl import log
+from embedrl.app.annotating import load_judge
 from embedrl.app.train_reasoner import local_reasoner, make_scorer
 from embedrl.errors import ConfigError
 from embedrl.evaluate.compare import text
@@ -24,7 +25,8 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     reasoner.quotes = False  # as in training
     pairs = [row.pair for row in made]
     scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
-    scorer.judge = scorer.judge or reasoner  # its verdicts are measured even where the recipe does not count them
+    if scorer.judge is None and recipe.judge:  # its verdicts are measured even where the recipe does not count them
+        scorer.judge = load_judge(recipe.judge)
     per_batch = num_families * recipe.family_size
     values: dict[str, list[np.ndarray]] = {}
     qualities: list[float] = []

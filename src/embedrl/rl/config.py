@@ -24,7 +24,7 @@ class RewardConfig(BaseModel):
     """λ of the margin: what the negatives' term counts. (In the paper: 1.)"""
     partners: Literal["all", "fullest"] = "fullest"
     """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
-    holds, then most different words in the answer."""
+    holds, then most different words in the answer. The judge, too, is shown any of them, or those of each item that tell most."""
     outcome_value: Literal["product", "margin"] = "margin"
     """The outcome is accuracy times margin (the paper), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"
@@ -79,7 +79,7 @@ class Recipe(Config):
     """The Reasoner to train: a name or a folder. It is also the reference of the KL term."""
     embedder: str = "nano"
     """The frozen Embedder that rewards it."""
-    judge: str | None = "nano-sft"
+    judge: str | None = "nano-judge"
     """The Reasoner that judges for the process reward; None: no judge, for `rewards.process_weight = 0`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the trained Reasoner's weights; an adapter is always float32."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from embedrl.data.roles import Judges
 from embedrl.data.tcot import TCoT
 from embedrl.rl.config import RewardConfig
-from embedrl.rl.rewards import Rows
+from embedrl.rl.rewards import Rows, fullest
 
 
 class Listing(NamedTuple):
@@ -24,13 +24,18 @@ class Listing(NamedTuple):
     candidates: tuple[int, ...]
 
 
-def list_candidates(similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], config: RewardConfig, seed: str) -> list[Listing | None]:
+def list_candidates(
+    similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], config: RewardConfig, seed: str, *, fullness: Tensor | None = None
+) -> list[Listing | None]:
     """Choose what the judge is shown for each rollout; None where nothing can be asked (no T-CoT, no choice to make).
 
-    Draws depend on `seed` and the row only, so any number of processes asks the same.
+    With `fullness` (N,), it is shown only such as tell most of the rollouts of their item, own ones and others. Draws depend on `seed` and
+    the row only, so any number of processes asks the same.
     """
     own, negative = rows.own, rows.negative
     readable = torch.tensor([tcot is not None for tcot in tcots])
+    if fullness is not None:
+        readable &= fullest(own, fullness).any(0)
     listings: list[Listing | None] = []
     for row, tcot in enumerate(tcots):
         rng = random.Random(f"{seed}:{row}")

@@ -117,7 +117,7 @@ class Scorer:
         fullness = torch.tensor([_fullness(tcot) if tcot and valid else -1 for tcot, valid in zip(all_tcots, all_valid, strict=True)])
         margin, outcome = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, self.config)
         here = slice(start, start + len(rollouts))
-        right = self._ask(similarity, rows, all_tcots, here, seed)
+        right = self._ask(similarity, rows, all_tcots, fullness, here, seed)
         process = rewards.process(right, margin, self.config.process_value)
         format = torch.tensor(all_valid).double()
         return Scores(
@@ -183,10 +183,11 @@ class Scorer:
             vectors[rows] = group
         return vectors
 
-    def _ask(self, similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], here: slice, seed: str) -> Tensor:
+    def _ask(self, similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], fullness: Tensor, here: slice, seed: str) -> Tensor:
         if self.judge is None:
             return torch.zeros(len(tcots), dtype=torch.double)
-        listings = list_candidates(similarity, rows, tcots, self.config, seed)
+        shown = fullness if self.config.partners == "fullest" else None
+        listings = list_candidates(similarity, rows, tcots, self.config, seed, fullness=shown)
         asked = [listing if here.start <= row < here.stop else None for row, listing in enumerate(listings)]
         right, _ = _gather(ask(self.judge, asked, tcots, rows.own)[here].tolist())
         return torch.tensor(right, dtype=torch.double)

@@ -96,7 +96,7 @@ def filter_pairs_of(
     """Sort annotated pairs into contrastive.jsonl, rl.jsonl and rejected.jsonl, with the reasons.
 
     \b
-    Example: embedrl filter runs/annotated --judge nano-sft
+    Example: embedrl filter runs/annotated --judge nano-judge
     """
     from embedrl.annotate.filter import report_rows
     from embedrl.app import annotating

@@ -159,7 +159,7 @@ def bench_ablation(
 def bench_controls(
     reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
     embedder: EmbedderName = "nano",
-    judge: Annotated[str, typer.Option(help="Who reads T-CoTs only: a Reasoner's name.")] = "nano-sft",
+    judge: Annotated[str, typer.Option(help="Who reads T-CoTs only: a judge's name.")] = "nano-judge",
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
     seed: Seed = 0,
