@@ -129,12 +129,17 @@ def _seen_from(place_N: Tensor, attention_mask: Tensor | None, num_keys: int, nu
 
 
 class _DistinctPictures:
-    """The forward pass of a vision tower, on one of each set of equal pictures."""
+    """The forward pass of a vision tower, on one of each set of equal pictures.
+
+    A tower that is being trained sees them all: gradients of equal pictures would be added up in no fixed order.
+    """
 
     def __init__(self, tower: Qwen3VLVisionModel) -> None:
         self.tower, self.whole = tower, tower.forward
 
     def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **rest: Any) -> Any:
+        if torch.is_grad_enabled() and any(weight.requires_grad for weight in self.tower.parameters()):
+            return self.whole(hidden_states, grid_thw=grid_thw, **rest)
         size_I = grid_thw.prod(1)
         first_I = _first_equals(hidden_states, grid_thw, size_I)
         kept = torch.nonzero(first_I == torch.arange(len(first_I), device=first_I.device)).flatten()
