@@ -114,7 +114,7 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
 
 def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> str:
     values = [value for _, value in points]
-    whole = min(window, len(points)) if len(points) > window else 1  # the first mean that is of a whole window
+    whole = window if len(points) > window else 1  # the first mean that is of a whole window
     means = running_mean(values, window)[whole - 1 :]
     low, high = min(values), max(values)
     first, last = points[0][0], points[-1][0]
