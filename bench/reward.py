@@ -1,7 +1,8 @@
 """How fast rollouts are embedded for the reward: prefix-shared groups, beside plain batches and one call per rollout, same inputs.
 
-Plain batches twice: with the shortcuts that groups take, too (equal pictures once, the last layer for the last token), and with the model
-as transformers runs it; single calls are of that one. Twice: the nano Embedder on a batch of the world's pairs, and a larger random
+Plain batches twice: of `Embedder.embed`, with the shortcuts that groups take, too (an item decoded once, equal pictures once, the last
+layer for the last token, two batches at once), and without them: every rollout made ready on its own, the model as transformers runs it,
+one batch after another. Single calls are of that kind. Twice: the nano Embedder on a batch of the world's pairs, and a larger random
 model on pictures of 256 and 676 visual tokens. Times are the best of a few rounds that take turns; every way gives the same
 vectors, which is checked.
 """
@@ -19,7 +20,7 @@ from transformers import Qwen3VLConfig, Qwen3VLModel
 from embedrl.app.models import load_embedder
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
-from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.embedder import Embedder, batches
 from embedrl.embedder.prefix import embed_groups
 from embedrl.log import result, table
 from embedrl.media.content import Image
@@ -28,7 +29,7 @@ from embedrl.shortcuts import take_shortcuts
 from embedrl.world.tasks import TASKS, make_families
 
 GROUP = 8
-ROUNDS = 3
+ROUNDS = 5
 MIN_COSINE = 0.99999
 WAYS = ("prefix-shared", "plain batches", "plain batches, stock", "one by one, stock")
 
@@ -60,13 +61,10 @@ def _compare(name: str, embedder: Embedder, items: Sequence[Item], groups: Seque
     flat = [(item, tcot) for item, group in zip(items, groups, strict=True) for tcot in group]
     as_it_is = stock(embedder)
 
-    def plain(one: Embedder) -> np.ndarray:
-        return one.embed([item for item, _ in flat], [tcot for _, tcot in flat])
-
     runs: tuple[Callable[[], np.ndarray], ...] = (
         lambda: np.concatenate(embed_groups(embedder, items, groups)),
-        lambda: plain(embedder),
-        lambda: plain(as_it_is),
+        lambda: embedder.embed([item for item, _ in flat], [tcot for _, tcot in flat]),
+        lambda: batch_by_batch(as_it_is, flat),
         lambda: np.concatenate([as_it_is.embed([item], [tcot]) for item, tcot in flat]),
     )
     best, vectors = race(dict(zip(WAYS, runs, strict=True)))
@@ -83,6 +81,15 @@ def stock(embedder: Embedder) -> Embedder:
     model = type(embedder.model)(embedder.model.config)
     model.load_state_dict(embedder.model.state_dict())
     return Embedder(model, embedder.processor, embedder.budget, "stock", layout=embedder.layout)
+
+
+def batch_by_batch(embedder: Embedder, flat: Sequence[tuple[Item, TCoT]]) -> np.ndarray:
+    """Embed rollouts as if they had nothing in common, in padded batches of like length."""
+    built = [embedder.build(item, tcot) for item, tcot in flat]
+    vectors = np.zeros((len(built), embedder.dim), np.float32)
+    for rows in batches(embedder.lengths(built), [1] * len(built), embedder.batch_tokens):
+        vectors[rows] = embedder.encode([built[row] for row in rows]).numpy()
+    return vectors
 
 
 def race(ways: Mapping[str, Callable[[], np.ndarray]]) -> tuple[dict[str, float], dict[str, np.ndarray]]:

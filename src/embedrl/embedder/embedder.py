@@ -1,5 +1,6 @@
 """The Embedder: a Qwen3-VL whose state at the last token of its prompt is the vector of an item."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.inputs import DEFAULT_LAYOUT, REQUEST, EmbedderInput, Layout, Seen, build, collate
 from embedrl.embedder.serving import write_serving_files
+from embedrl.embedder.streams import in_streams
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
 from embedrl.shortcuts import states_at
@@ -54,6 +56,7 @@ class Embedder:
         self.name = f"{name}-{budget.mark}"
         self.batch_tokens = batch_tokens or (_BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS)
         self.factor = token_side(model.config)
+        self._collating = threading.Lock()
         self.dim: int = model.config.text_config.hidden_size
 
     @classmethod
@@ -107,21 +110,28 @@ class Embedder:
         places: dict[int, list[int]] = {}
         for place, item in enumerate(items):
             places.setdefault(id(item), []).append(place)
-        found: dict[int, EmbedderInput] = {}
+        by_place: dict[int, EmbedderInput] = {}
         for rows in places.values():  # one item after the other: it is decoded once for all its T-CoTs, and then let go
             seen = Seen(items[rows[0]], self.budget, self.factor) if show_media else None
-            found |= {row: self.build(items[row], tcots[row], show_media=show_media, seen=seen) for row in rows}
-        built = [found[row] for row in range(len(items))]
+            by_place |= {row: self.build(items[row], tcots[row], show_media=show_media, seen=seen) for row in rows}
+        built = [by_place[row] for row in range(len(items))]
         vectors = np.zeros((len(built), self.dim), np.float32)
-        for rows in batches(self.lengths(built), [1] * len(built), self.batch_tokens):
-            vectors[rows] = self.encode([built[row] for row in rows]).float().cpu().numpy()
+        grouped = batches(self.lengths(built), [1] * len(built), self.batch_tokens)[::-1]  # the longest first: the streams end together
+        found_each = in_streams(lambda rows: self.encode([built[row] for row in rows]), grouped, self.model.device)
+        for rows, found in zip(grouped, found_each, strict=True):
+            vectors[rows] = found.float().cpu().numpy()
         return vectors
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[EmbedderInput]) -> Tensor:
         """Return the vectors of one batch of inputs: (N, dim), unit length."""
-        batch = {name: value.to(self.model.device) for name, value in collate(self.processor, inputs).items()}
-        return pool(self.model, batch)
+        return pool(self.model, self.collate(inputs))
+
+    def collate(self, inputs: Sequence[EmbedderInput]) -> dict[str, Tensor]:
+        """Return the batch of `embedder.inputs.collate` on the model's device. One thread at a time: a tokenizer is not for several."""
+        with self._collating:
+            batch = collate(self.processor, inputs)
+        return {name: value.to(self.model.device) for name, value in batch.items()}
 
     def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
         """Return the number of tokens of each input without the few of the chat form."""

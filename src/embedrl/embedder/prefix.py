@@ -16,7 +16,8 @@ from torch import Tensor
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, batches
-from embedrl.embedder.inputs import EmbedderInput, Seen, collate
+from embedrl.embedder.inputs import EmbedderInput, Seen
+from embedrl.embedder.streams import in_streams
 from embedrl.shortcuts import cached, states_at
 
 
@@ -32,9 +33,10 @@ def embed_groups(
     vectors: list[np.ndarray] = [np.zeros((0, embedder.dim), np.float32)] * len(items)
     filled = [number for number, group in enumerate(built) if group]
     lengths, sizes = [max(embedder.lengths(built[number])) for number in filled], [len(built[number]) for number in filled]
-    for places in batches(lengths, sizes, embedder.batch_tokens):
-        batch = [filled[place] for place in places]
-        found = encode_groups(embedder, [built[number] for number in batch]).float().cpu().numpy()
+    grouped = [[filled[place] for place in places] for places in batches(lengths, sizes, embedder.batch_tokens)[::-1]]
+    found_each = in_streams(lambda batch: encode_groups(embedder, [built[number] for number in batch]), grouped, embedder.model.device)
+    for batch, states in zip(grouped, found_each, strict=True):
+        found = states.float().cpu().numpy()
         starts = accumulate((len(built[number]) for number in batch), initial=0)
         for number, start in zip(batch, starts, strict=False):
             place = {tcot: start + row for row, tcot in enumerate(distinct[number])}
@@ -46,7 +48,7 @@ def embed_groups(
 def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]]) -> Tensor:
     """Return the vectors of all members, group after group: (N, dim), unit length. A group's inputs are of one item."""
     model, device = embedder.model, embedder.model.device
-    batch = {name: value.to(device) for name, value in collate(embedder.processor, [one for group in groups for one in group]).items()}
+    batch = embedder.collate([one for group in groups for one in group])
     ids_NL, mask_NL = batch["input_ids"], batch["attention_mask"]
     sizes_G = torch.tensor([len(group) for group in groups], device=device)
     owner_N = torch.arange(len(groups), device=device).repeat_interleave(sizes_G)
