@@ -93,7 +93,10 @@ def quickstart(
 
 
 def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int) -> Recipe:
-    """Return a short EG-RL run: recipes/nano/reasoner.toml in a hurry: half of its batches, twice its learning rate, more KL."""
+    """Return a short EG-RL run: recipes/nano/reasoner.toml in a hurry: half of its batches, twice its learning rate, more KL.
+
+    One family of each task: every turn of all tasks is about the same pairs, so the reward of the last can be held against the first.
+    """
     trainer = {
         "max_steps": steps,
         "per_device_train_batch_size": 64,
@@ -115,7 +118,7 @@ def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int
         seed=seed,
         start_from=start_from,
         embedder=embedder,
-        num_families=8,
+        num_families=1,
         family_size=4,
         control_every=0,
         trainable=("language_model",),

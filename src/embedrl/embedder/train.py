@@ -75,9 +75,12 @@ class _Trainer(SentenceTransformerTrainer):
     Sharded weights (FSDP) come gathered as `state_dict`, and are read back as transformers does it.
     """
 
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Gather nothing for a model card: a checkpoint needs none, and its examples come with a progress bar of their own."""
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         if state_dict is None:
-            super()._save(output_dir)
+            self.model.save_pretrained(str(output_dir or self.args.output_dir), create_model_card=False)
         elif self.args.should_save:
             weights = {name.removeprefix(_IN_MODULE): weight for name, weight in state_dict.items()}
             self._module().model.save_pretrained(output_dir, state_dict=weights)
