@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from reward import large, race
+from reward import ROUNDS, ROUNDS_LARGE, large, race
 from sentence_transformers import SentenceTransformer
 
 from embedrl.app.models import load_embedder
@@ -35,14 +35,14 @@ def main(size: str = "") -> None:
     """Print the table; ends with an error if the vectors differ. `--nano`: without the larger model."""
     nano = load_embedder("nano")
     assert isinstance(nano, Embedder)
-    rows = [compare("nano", nano, 4)]
+    rows = [compare("nano", nano, 4, ROUNDS)]
     if size != "--nano":
-        rows.append(compare("larger random model", large(nano, 16)[0], 1))
+        rows.append(compare("larger random model", large(nano, 16)[0], 1, ROUNDS_LARGE))
     columns = ["model", "items", "embed/s", "encode/s", f"ratio (wanted: {WANTED_RATIO})"]
     table(f"Embedding a mixed corpus, batches of {BATCH_SIZE} for encode", columns, rows)
 
 
-def compare(name: str, embedder: Embedder, num_families: int) -> list[str]:
+def compare(name: str, embedder: Embedder, num_families: int, rounds: int) -> list[str]:
     """Embed the corpus both ways."""
     corpus = mixed(num_families)
     items, tcots = [item for item, _ in corpus], [tcot for _, tcot in corpus]
@@ -53,7 +53,7 @@ def compare(name: str, embedder: Embedder, num_families: int) -> list[str]:
         "embed": lambda: embedder.embed(items, tcots),
         "encode": lambda: np.asarray(theirs.encode([filled(embedder.build(*one)) for one in corpus], batch_size=BATCH_SIZE)),
     }
-    best, vectors = race(ways)
+    best, vectors = race(ways, rounds)
     worst = float((vectors["embed"] * vectors["encode"]).sum(1).min())
     result(f"{name}: smallest cosine between the two {worst:.6f}")
     assert worst >= MIN_COSINE, f"{name}: the vectors differ (cosine {worst:.6f})"
