@@ -61,8 +61,8 @@ def quickstart(
     embedder: str = "nano",
     live_steps: int = 0,
     tasks: Sequence[str] | None = None,
-    num_queries: int = 20,
-    pool_size: int = 128,
+    num_queries: int = 8,
+    pool_size: int = 64,
     num_library_pairs: int = 45,
 ) -> Report:
     """Make a library of media files, train with RL, evaluate on held-out tasks, index and search; write the report into `out`.
