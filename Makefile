@@ -31,7 +31,7 @@ check: setup ## run what a change must pass: format, lint, types, tests
 
 nano: setup ## train the nano models again, from nothing
 	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.nano.build
-	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl train reasoner recipes/nano/reasoner.toml embedder=runs/nano/embedder/model
+	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl train reasoner recipes/nano/reasoner.toml
 	cp -R runs/nano/reasoner/model/. src/embedrl/nano/weights/reasoner/
 
 bench: setup ## measure speed: each figure beside the alternative it beats

@@ -50,6 +50,25 @@ def test_answers_come_first_then_what_the_annotator_writes() -> None:
     assert set(texts[40:]) - set(tcots) <= {"yes", "no", "1", "2", "3", "4", "5", "6"}
 
 
+def test_some_of_the_later_batches_teach_to_read() -> None:
+    examples = SFTExamples(0, 200, 1, num_answers=20, answer_share=0.35)
+    later = [examples[index] for index in range(20, 200)]
+    asked = [str(example.prompt.messages) for example in later]
+    readings = [example for example, text in zip(later, asked, strict=True) if "Answer only." in text]
+    assert 0.2 < len(readings) / len(later) < 0.5
+    assert not any("<thinking>" in example.completion for example in readings)
+    assert all(str(examples[index].prompt.messages).count("Answer only.") == 1 for index in range(20)), "and all of the first"
+
+
+def test_what_happens_in_a_clip_is_read_with_its_frame() -> None:
+    examples = SFTExamples(0, 100, 1, num_answers=100)
+    clips = [example.completion for index in range(100) if len((example := examples[index]).prompt.images) > 1]
+    assert len(clips) > 20
+    for answer in clips:
+        frames = [int(told.rsplit(" ", 1)[1]) for told in answer.split(", ")]
+        assert frames == sorted(frames) and set(frames) <= {2, 3, 6, 7}
+
+
 def test_heads_point_along_the_words_and_only_the_angle_counts() -> None:
     tokenizer = nano_processor().tokenizer
     embeddings = torch.randn(len(tokenizer), 192, generator=torch.Generator().manual_seed(0))

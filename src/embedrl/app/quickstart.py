@@ -63,7 +63,7 @@ def quickstart(
     tasks: Sequence[str] | None = None,
     num_queries: int = 8,
     pool_size: int = 64,
-    num_library_pairs: int = 45,
+    num_library_pairs: int = 30,
 ) -> Report:
     """Make a library of media files, train with RL, evaluate on held-out tasks, index and search; write the report into `out`.
 

@@ -42,7 +42,8 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
     )
     model.model.visual.requires_grad_(False)
     arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
-    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, num_answers=recipe.num_answers)
+    answers = {"num_answers": recipe.num_answers, "answer_share": recipe.answer_share}
+    examples = SFTExamples(recipe.seed, recipe.num_batches, recipe.batch_size, **answers)
     reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
     settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
     LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")
@@ -108,9 +109,10 @@ def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
 def main() -> None:
     """Rebuild the models before RL with the shipped recipes and put them where the package finds them (`make nano`)."""
     recipes = Path("recipes/nano")
-    reasoner = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
-    judge = build_judge(load_recipe(recipes / "judge.toml", [f"start_from={reasoner}"], JudgeRecipe))
-    first = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={reasoner}"], EmbedderRecipe))
+    start = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
+    reasoner = build_reasoner(load_recipe(recipes / "reasoner-moments.toml", [f"start_from={start}"], ReasonerRecipe))
+    judge = build_judge(load_recipe(recipes / "judge.toml", [f"start_from={start}"], JudgeRecipe))
+    first = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={start}"], EmbedderRecipe))
     embedder = build_embedder(load_recipe(recipes / "embedder-whole.toml", [f"start_from={first}"], EmbedderRecipe))
     for name, folder in (("reasoner-sft", reasoner), ("judge", judge), ("embedder", embedder)):
         shutil.copytree(folder, WEIGHTS / name, dirs_exist_ok=True)

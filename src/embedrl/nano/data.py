@@ -26,34 +26,36 @@ EMBEDDER_BUDGET = VisualBudget(
 )
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
-_READINGS = {"image": 0.4, "video": 0.18, "visdoc": 0.24, "text": 0.18}
+_READINGS = {"image": 0.33, "video": 0.37, "visdoc": 0.18, "text": 0.12}
+_ANSWER_ONLY = "Answer only."
 _KINDS = {"image": 0.38, "video": 0.16, "visdoc": 0.16, "text": 0.24, "judge": 0.06}
 
 
 class SFTExamples(Dataset):
     """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
 
-    The first `num_answers` batches teach to read, with the bare answers to pictures, pages, clips and texts; the rest teach the
-    T-CoTs that the annotator writes, and to judge.
+    The first `num_answers` batches teach to read, with the bare answers to pictures, pages, clips and texts. The rest teach the
+    T-CoTs that the annotator writes, and to judge; a share of them, `answer_share`, goes on teaching to read, since what the
+    annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own.
     """
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_answers: int = 0) -> None:
+    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_answers: int = 0, answer_share: float = 0) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
-        self.num_answers = num_answers
+        self.num_answers, self.answer_share = num_answers, answer_share
 
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
 
     def __getitem__(self, index: int) -> SFTExample:
         number = index // self.batch_size
-        answers = number < self.num_answers
+        answers = number < self.num_answers or random.Random(f"sft-answers:{self.seed}:{number}").random() < self.answer_share
         kinds = _READINGS if answers else _KINDS
         kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
         rng = random.Random(f"sft:{self.seed}:{index}")
         if kind == "judge":
             return _judge_example(rng)
         side = _side(rng, kind)
-        return SFTExample(side_prompt(side), side.truth.answer if answers else render(side.annotated(rng)))
+        return _reading_example(side) if answers else SFTExample(side_prompt(side), render(side.annotated(rng)))
 
 
 def _side(rng: random.Random, kind: str) -> Side:
@@ -65,6 +67,13 @@ def _side(rng: random.Random, kind: str) -> Side:
 def side_prompt(side: Side) -> Prompt:
     """Return the nano Reasoner's prompt for a side."""
     return tcot_prompt(side.item, "nano", REASONER_BUDGET, FACTOR)
+
+
+def _reading_example(side: Side) -> SFTExample:
+    """Ask for the bare answer; what happens in a clip is told with its frame, which is not learned otherwise (docs/LOG.md)."""
+    prompt = tcot_prompt(side.item.model_copy(update={"instruction": _ANSWER_ONLY}), "nano", REASONER_BUDGET, FACTOR)
+    moments = [f"{fact.tell()} {fact.key_frame}" for fact in side.seen.facts if fact.key_frame]
+    return SFTExample(prompt, ", ".join(moments) or side.truth.answer)
 
 
 def _judge_example(rng: random.Random) -> SFTExample:

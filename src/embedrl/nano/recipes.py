@@ -19,7 +19,7 @@ class VisionConfig:
 
 
 class ReasonerRecipe(BaseModel):
-    """recipes/nano/reasoner-sft.toml: tokenizer, vision stage, supervised stage."""
+    """recipes/nano/reasoner-sft.toml and reasoner-moments.toml: tokenizer, vision stage, supervised stage, and what goes on from there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -30,6 +30,8 @@ class ReasonerRecipe(BaseModel):
     num_batches: int
     num_answers: int = 0
     """How many of the batches come first, with bare answers; the others have T-CoTs."""
+    answer_share: float = Field(default=0, ge=0, le=1)
+    """So many of those others have bare answers as well."""
     start_from: Path | None = None
     """Folder of a nano Reasoner to train further; None starts from nothing."""
     trainer: dict[str, Any] = Field(default_factory=dict)
