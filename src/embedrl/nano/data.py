@@ -1,6 +1,7 @@
 """What the nano models are trained on: streams of world examples, each a pure function of seed and index."""
 
 import random
+from dataclasses import replace
 from functools import lru_cache
 
 from torch.utils.data import Dataset
@@ -27,8 +28,8 @@ EMBEDDER_BUDGET = VisualBudget(
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
 _READINGS = {"image": 0.33, "video": 0.37, "visdoc": 0.18, "text": 0.12}
-_ANSWER_ONLY = "Answer only."
 _KINDS = {"image": 0.38, "video": 0.16, "visdoc": 0.16, "text": 0.24, "judge": 0.06}
+_ANSWER_ONLY = "Answer only."
 
 
 class SFTExamples(Dataset):
@@ -70,10 +71,10 @@ def side_prompt(side: Side) -> Prompt:
 
 
 def _reading_example(side: Side) -> SFTExample:
-    """Ask for the bare answer; what happens in a clip is told with its frame, which is not learned otherwise (docs/LOG.md)."""
-    prompt = tcot_prompt(side.item.model_copy(update={"instruction": _ANSWER_ONLY}), "nano", REASONER_BUDGET, FACTOR)
+    """Ask for the bare answer; of a clip, for all that happens, each with its frame, which is not learned otherwise (docs/LOG.md)."""
+    asked = replace(side, item=side.item.model_copy(update={"instruction": _ANSWER_ONLY}))
     moments = [f"{fact.tell()} {fact.key_frame}" for fact in side.seen.facts if fact.key_frame]
-    return SFTExample(prompt, ", ".join(moments) or side.truth.answer)
+    return SFTExample(side_prompt(asked), ", ".join(moments) or side.truth.answer)
 
 
 def _judge_example(rng: random.Random) -> SFTExample:
