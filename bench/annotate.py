@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from embedrl.annotate.filter import filter_pairs
-from embedrl.app.annotating import annotate_source
 from embedrl.log import result, table
+from embedrl.pipelines.annotate import annotate_source
 from embedrl.testing import COLOURS, FakeJudge
 
 SIZES = {"": 2_000, "--full": 100_000}

@@ -16,13 +16,13 @@ import numpy as np
 from reward import ROUNDS, ROUNDS_LARGE, large, race
 from sentence_transformers import SentenceTransformer
 
-from embedrl.app.models import load_embedder
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.parity import filled
 from embedrl.log import result, table
 from embedrl.media.content import Text
+from embedrl.runtime.names import load_embedder
 from embedrl.world.tasks import TASKS, make_families
 
 BATCH_SIZE = 32

@@ -17,13 +17,13 @@ import torch
 from reward import large, race
 from transformers import Qwen3VLForConditionalGeneration
 
-from embedrl.app.footprint import Footprint
-from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.embedder.embedder import Embedder
 from embedrl.log import result, table
+from embedrl.models.footprint import Footprint
+from embedrl.models.qwen3_vl_fast import take_shortcuts
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt, tcot_prompt
-from embedrl.shortcuts import take_shortcuts
+from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.world.tasks import TASKS, make_families
 
 UNCACHED = "one batch, no cache"

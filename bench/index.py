@@ -19,13 +19,13 @@ from typing import get_args
 import numpy as np
 import PIL.Image
 
-from embedrl.app.models import load_embedder, load_reasoner
 from embedrl.index import Index, IngestReport, ingest
 from embedrl.index.approximate import Kind, Policy
 from embedrl.index.exact import exact_scores, measure_recall
 from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import progress, result, table
 from embedrl.media.video import save_video
+from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from embedrl.world.write import make_world
 

@@ -14,9 +14,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from embedrl.app.annotating import annotate_source
 from embedrl.data.tcot import TCoT, render
 from embedrl.log import result, table
+from embedrl.pipelines.annotate import annotate_source
 
 NUM_PAIRS = 120
 CONCURRENCY = 32

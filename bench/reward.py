@@ -17,7 +17,6 @@ import PIL.Image
 import torch
 from transformers import Qwen3VLConfig, Qwen3VLModel
 
-from embedrl.app.models import load_embedder
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.embedder.embedder import Embedder, batches
@@ -25,7 +24,8 @@ from embedrl.embedder.prefix import embed_groups
 from embedrl.log import result, table
 from embedrl.media.content import Image
 from embedrl.media.resize import PixelRange, VisualBudget
-from embedrl.shortcuts import take_shortcuts
+from embedrl.models.qwen3_vl_fast import take_shortcuts
+from embedrl.runtime.names import load_embedder
 from embedrl.world.tasks import TASKS, make_families
 
 GROUP = 8

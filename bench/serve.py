@@ -90,7 +90,7 @@ def _queries() -> Iterator[str]:
 
 
 def _embedrl(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", "from embedrl.app.cli import main; main()", *arguments])
+    return subprocess.Popen([sys.executable, "-c", "from embedrl.cli.main import main; main()", *arguments])
 
 
 @contextmanager

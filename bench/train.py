@@ -18,7 +18,6 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from embedrl.app.models import shipped
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.recipe import EmbedderRecipe
@@ -26,6 +25,7 @@ from embedrl.embedder.run import starting_embedder
 from embedrl.embedder.train import Config, EmbedderModule, info_nce
 from embedrl.log import result, table
 from embedrl.nano.data import EMBEDDER_BUDGET, EmbedderRows
+from embedrl.runtime.names import shipped
 
 PLAIN = "plain, all at once"
 BATCH = 64

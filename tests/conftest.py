@@ -19,7 +19,7 @@ def nano_processor() -> "Qwen3VLProcessor":
     """The shipped tokenizer and image processors."""
     from transformers import Qwen3VLProcessor
 
-    from embedrl.app.models import shipped
+    from embedrl.runtime.names import shipped
 
     return Qwen3VLProcessor.from_pretrained(shipped("embedder")["nano"], local_files_only=True)
 
@@ -30,8 +30,8 @@ def make_random_embedder() -> "Embedder":
     from transformers import Qwen3VLModel
 
     from embedrl.embedder.embedder import Embedder
+    from embedrl.models.qwen3_vl_fast import take_shortcuts
     from embedrl.nano.data import EMBEDDER_BUDGET
-    from embedrl.shortcuts import take_shortcuts
 
     torch.manual_seed(0)
     return Embedder(take_shortcuts(Qwen3VLModel(tiny_config())), nano_processor(), EMBEDDER_BUDGET, "random")

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
-from embedrl.app.serving.server import listen, make_server, make_service
-from embedrl.app.serving.service import Service
-from embedrl.app.serving.settings import Settings
-from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Reasons
 from embedrl.index import Index, ingest
+from embedrl.server.run import listen, make_server, make_service
+from embedrl.server.service import Service
+from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.app.ablation import COLUMNS, ablate, table_rows
 from embedrl.config import load_recipe
 from embedrl.errors import ConfigError
+from embedrl.pipelines.ablation import COLUMNS, ablate, table_rows
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 
 ROOT = Path(__file__).parents[1]

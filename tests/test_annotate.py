@@ -15,15 +15,15 @@ import pytest
 
 from embedrl.annotate.annotate import AnnotateReport, Budget, annotate
 from embedrl.annotate.store import Annotations, State
-from embedrl.app.annotating import annotate_line, annotate_source, num_rows
+from embedrl.data.protocols import Reasons
 from embedrl.data.records import WriterLock
-from embedrl.data.roles import Reasons
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources import Outcome, ProblemKind, SourceProblem
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 from embedrl.media.content import Content, Frames, Image, Page, Text, Video
 from embedrl.media.image import save_image
+from embedrl.pipelines.annotate import annotate_line, annotate_source, num_rows
 from embedrl.testing import FakeReasoner
 from tests.chat_server import Answer, chat_server, completion
 from tests.coloured_folder import picture

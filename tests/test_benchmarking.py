@@ -7,16 +7,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.app.benchmarking import BenchmarkRun, evaluate_files
-from embedrl.app.cli import main
-from embedrl.app.inspecting import inspect
-from embedrl.app.tables import report_tables
+from embedrl.cli.main import main
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError
+from embedrl.evaluate.benchmarks.reading import read_tasks
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.official.reading import read_tasks
 from embedrl.media.content import Text
+from embedrl.pipelines.benchmark import BenchmarkRun, evaluate_files
+from embedrl.pipelines.inspect_files import inspect
+from embedrl.reports.score_tables import report_tables
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
 from tests.official_files import ROWS, image_row, images, lines, official, pages
 

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from embedrl.backbone import add_lora, load, load_adapter
 from embedrl.config import Lora
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT
@@ -23,6 +22,7 @@ from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ModelError
 from embedrl.media.content import Image, Text
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
+from embedrl.models.load import add_lora, load, load_adapter
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from tests.checkpoints import write_embed_rl, write_instruct, write_qwen3_vl_embedding
 

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from typer.main import get_command
 
-from embedrl.app.cli import app, main
+from embedrl.cli.main import app, main
 
 FAKES = ("--reasoner", "fake", "--embedder", "fake")
 RED, BLUE = (220, 30, 30), (30, 60, 220)
@@ -65,7 +65,7 @@ def test_every_command_has_help_with_an_example(run: Ran, words: tuple[str, ...]
 
 def test_help_of_all_commands_imports_no_heavy_library():
     code = (
-        "import sys, contextlib, io\nfrom embedrl.app.cli import main\n"
+        "import sys, contextlib, io\nfrom embedrl.cli.main import main\n"
         f"for words in {commands()!r}:\n"
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n        main([*words, '--help'])\n"
         "print(*({'torch', 'transformers', 'numpy', 'lancedb', 'av', 'PIL'} & sys.modules.keys()))"

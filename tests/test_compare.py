@@ -7,8 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.app.cli import main
-from embedrl.app.compare import case_card, case_rows
+from embedrl.cli.main import main
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.errors import ConfigError
@@ -16,6 +15,7 @@ from embedrl.evaluate.compare import case_row, compare, difference, extremes
 from embedrl.evaluate.evaluate import evaluate
 from embedrl.evaluate.task import RetrievalTask, from_pairs
 from embedrl.media.content import Image, Text
+from embedrl.pipelines.compare import case_card, case_rows
 from embedrl.testing import FakeEmbedder
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 220)}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from embedrl.app.controls import COLUMNS, control_row, exchanged, measure_controls, table_rows
 from embedrl.errors import ConfigError
 from embedrl.evaluate.world import world_tasks
+from embedrl.pipelines.controls import COLUMNS, control_row, exchanged, measure_controls, table_rows
 
 
 def test_every_item_gets_the_tcot_of_another_of_its_role():

@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 
-from embedrl.data.roles import Embeds, Judges, Reasons
+from embedrl.data.protocols import Embeds, Judges, Reasons
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import ParseFailure, TCoT, parse, render
 from embedrl.media.content import Frames, Image, Text, Video

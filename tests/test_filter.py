@@ -10,7 +10,6 @@ import pytest
 from embedrl.annotate.annotate import annotate
 from embedrl.annotate.filter import filter_pairs, report_rows
 from embedrl.annotate.rules import Reason, leak
-from embedrl.app.annotating import filter_annotated, filter_line
 from embedrl.data.records import WriterLock
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources import SOURCES
@@ -19,6 +18,7 @@ from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 from embedrl.media.content import Content, Frames, Image, Text, Video
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
+from embedrl.pipelines.annotate import filter_annotated, filter_line
 from embedrl.testing import FakeJudge, FakeReasoner
 from tests.coloured_folder import picture
 

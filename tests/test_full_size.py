@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from embedrl.backbone import load, load_adapter
 from embedrl.config import Lora, load_recipe
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
+from embedrl.models.load import load, load_adapter
 from embedrl.nano.build import build_embedder, embedder_rows
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.reasoner.local import LocalReasoner

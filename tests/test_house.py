@@ -42,7 +42,7 @@ def python(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["embedrl", "embedrl.app.cli", "embedrl.data.roles", "embedrl.data.tcot", "embedrl.config"])
+@pytest.mark.parametrize("module", ["embedrl", "embedrl.cli.main", "embedrl.data.protocols", "embedrl.data.tcot", "embedrl.config"])
 def test_light_modules_import_no_torch(module: str):
     heavy = "{'torch', 'transformers', 'lancedb', 'av', 'matplotlib'}"
     assert python(f"import sys, {module}; print(*({heavy} & sys.modules.keys()))") == ""

@@ -11,16 +11,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "embedrl"
 
 LAYERS = (
     ("errors",),
-    ("config", "log"),
+    ("config", "log", "concurrency"),
     ("media",),
     ("data",),
-    ("shortcuts",),
-    ("backbone", "training"),
-    ("reasoner", "embedder"),
-    ("testing", "world"),
-    ("nano",),
-    ("annotate", "rl", "evaluate", "index"),
-    ("app",),
+    ("models",),
+    ("annotate", "index", "reasoner", "embedder", "world", "testing"),
+    ("server", "evaluate", "rl", "nano", "runtime"),
+    ("reports", "integrations"),
+    ("pipelines",),
+    ("cli",),
 )
 """From the ground up. A package imports from rows below its own; packages of one row are strangers."""
 
@@ -30,29 +29,34 @@ HOMES = {
     "lancedb": ("index/lance.py",),
     "pyarrow": ("index/lance.py", "data/sources/parquet.py"),
     "rich": ("log.py",),
-    "typer": (
-        "app/cli.py",
-        "app/commands/*",
-    ),
-    "click": (
-        "app/cli.py",
-        "app/commands/*",
-    ),
-    "fastapi": ("app/serving/*",),
-    "starlette": ("app/serving/*",),
-    "uvicorn": ("app/serving/*",),
+    "typer": ("cli/*",),
+    "click": ("cli/*",),
+    "fastapi": ("server/*",),
+    "starlette": ("server/*",),
+    "uvicorn": ("server/*",),
     "httpx": ("reasoner/remote.py",),
-    "matplotlib": ("app/plots.py",),
+    "matplotlib": ("reports/plots.py",),
     "sentence_transformers": ("embedder/train.py", "embedder/parity.py"),
     "datasets": ("embedder/train.py", "rl/train.py"),
     "trl": ("rl/train.py",),
-    "peft": ("backbone.py",),
-    "ray": ("app/ray_workers.py",),
-    "mteb": ("app/mteb_encoder.py",),
+    "peft": ("models/load.py",),
+    "ray": ("runtime/ray.py",),
+    "mteb": ("integrations/mteb.py",),
     "tokenizers": ("nano/tokenizer.py",),
-    "PIL": ("media/*", "data/evidence.py", "world/*", "app/*"),
-    "torch": ("shortcuts.py", "backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/*", "testing.py", "app/*"),
-    "transformers": ("shortcuts.py", "backbone.py", "training.py", "reasoner/*", "embedder/*", "nano/*", "rl/train.py", "testing.py"),
+    "PIL": ("media/*", "data/evidence.py", "world/*", "server/*", "reports/*", "integrations/*", "pipelines/*", "runtime/*"),
+    "torch": (
+        "models/*",
+        "reasoner/*",
+        "embedder/*",
+        "nano/*",
+        "rl/*",
+        "testing.py",
+        "server/*",
+        "pipelines/*",
+        "integrations/*",
+        "runtime/*",
+    ),
+    "transformers": ("models/*", "reasoner/*", "embedder/*", "nano/*", "rl/train.py", "testing.py"),
 }
 """Where a library may be imported. `PIL.Image` may be named anywhere as a type."""
 
@@ -115,4 +119,4 @@ def test_the_rules_bite():
     assert broken_imports("__init__.py", iter(["embedrl.errors"])) == ["embedrl.errors"]
     assert strangers("index/search.py", iter(["lancedb", "numpy"])) == ["lancedb"]
     assert strangers("embedder/inputs.py", iter(["PIL.Image", "PIL.ImageDraw"])) == ["PIL.ImageDraw"]
-    assert strangers("app/serving/server.py", iter(["fastapi.FastAPI"])) == []
+    assert strangers("server/server.py", iter(["fastapi.FastAPI"])) == []

@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
-from embedrl.app.mteb_encoder import MTEBEncoder
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError
+from embedrl.integrations.mteb import MTEBEncoder
 from embedrl.media.content import Image, Video
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from embedrl.app.cli import main
+from embedrl.cli.main import main
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index, ingest, search
 from embedrl.index.approximate import Policy, read_searching

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from embedrl.errors import StoreError
+from embedrl.evaluate.benchmarks.reading import read_tasks
+from embedrl.evaluate.benchmarks.source import Official
+from embedrl.evaluate.benchmarks.world import LAYOUTS, write_world
 from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.official.reading import read_tasks
-from embedrl.evaluate.official.source import Official
-from embedrl.evaluate.official.world import LAYOUTS, write_world
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.testing import FakeEmbedder, FakeReasoner

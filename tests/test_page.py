@@ -13,9 +13,9 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
-from embedrl.app.serving.server import index_beside, make_service
-from embedrl.app.serving.settings import Settings
 from embedrl.data.tcot import TCoT
+from embedrl.server.run import index_beside, make_service
+from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import Served, fill, running, served
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT, KnowingReasoner, make_library

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedrl.app.score_charts import Series, axes, dataset_bars, differences, radar
-from embedrl.app.tables import difference_tables, pair_notes, report_tables, tables_html, tables_json
 from embedrl.evaluate.bootstrap import Figure
 from embedrl.evaluate.metrics import CUTOFFS, METRICS, misplace_grades, score_ranking
 from embedrl.evaluate.mmeb import MMEB_V2
 from embedrl.evaluate.paired import pair_systems
 from embedrl.evaluate.tables import COUNTS, Dataset, read_result
 from embedrl.evaluate.uvrb import UVRB
+from embedrl.reports.score_charts import Series, axes, dataset_bars, differences, radar
+from embedrl.reports.score_tables import difference_tables, pair_notes, report_tables, tables_html, tables_json
 from tests.official_files import lines
 
 MOMENTS = [row for row in MMEB_V2.datasets if "V-MRET" in row.groups]

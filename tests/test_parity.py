@@ -15,13 +15,13 @@ import PIL.Image
 import pytest
 import torch
 
-from embedrl.app.cli import main
-from embedrl.app.models import shipped
-from embedrl.app.parity import ask_server, compare_engines, probes
+from embedrl.cli.main import main
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_sentence_transformers
 from embedrl.errors import ConfigError, ModelError
+from embedrl.integrations.parity import ask_server, compare_engines, probes
+from embedrl.runtime.names import shipped
 from tests.checkpoints import write_embed_rl, write_qwen3_vl_embedding
 from tests.test_checkpoints import SMALL
 

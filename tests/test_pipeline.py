@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from embedrl.annotate.filter import filter_pairs
-from embedrl.app.annotating import annotate_source
-from embedrl.app.models import shipped
-from embedrl.app.train_reasoner import train_reasoner, training_pairs
 from embedrl.config import load_recipe
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.nano.build import build_embedder
+from embedrl.pipelines.annotate import annotate_source
+from embedrl.pipelines.eg_rl import train_reasoner, training_pairs
 from embedrl.rl.config import Recipe
+from embedrl.runtime.names import shipped
 from embedrl.world.write import make_world
 
 RECIPES = Path(__file__).parents[1] / "recipes/nano"

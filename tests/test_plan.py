@@ -12,16 +12,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, Qwen3VLConfig, Qwen3VLModel
 
-from embedrl.app.cli import main
-from embedrl.app.footprint import Footprint, Load
-from embedrl.app.models import shipped
-from embedrl.app.plan import plan_embedder, plan_reasoner
+from embedrl.cli.main import main
 from embedrl.config import Lora, load_recipe
 from embedrl.data.mixed_pairs import PairsConfig
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
+from embedrl.models.footprint import Footprint, Load
 from embedrl.nano.build import build_embedder
+from embedrl.pipelines.plan import plan_embedder, plan_reasoner
 from embedrl.rl.config import Recipe
+from embedrl.runtime.names import shipped
 from tests.checkpoints import qwen3_vl_config, write_instruct
 from tests.conftest import nano_processor, tiny_config
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from embedrl.app.plots import plot_curves
 from embedrl.errors import ConfigError, StoreError
+from embedrl.reports.plots import plot_curves
 
 
 def make_run(folder: Path, scale: float) -> Path:

@@ -21,13 +21,13 @@ from accelerate.utils import DistributedType
 from PIL import Image
 from safetensors.torch import load_file
 
-from embedrl.app.quickstart import live_recipe
-from embedrl.app.train_reasoner import train_reasoner
-from embedrl.backbone import add_lora
 from embedrl.config import Lora, read_metrics
 from embedrl.data.mixed_pairs import MixedPairs, PairsConfig
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.train import Config, in_one_list, train
+from embedrl.models.load import add_lora
+from embedrl.pipelines.eg_rl import train_reasoner
+from embedrl.pipelines.quickstart import live_recipe
 from embedrl.rl.config import Recipe
 from tests import forking
 from tests.conftest import make_random_embedder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.app.quickstart import DIRECTIONS, quickstart
+from embedrl.pipelines.quickstart import DIRECTIONS, quickstart
 
 OPTIONS = {
     "reasoners": {"before_rl": "fake"},

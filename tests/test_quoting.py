@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from embedrl.reasoner.quoting import Quoting
+from embedrl.reasoner.keyword_copy import Quoting
 from tests.conftest import nano_processor
 
 TEXTS = (

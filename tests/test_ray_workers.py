@@ -13,9 +13,6 @@ import pytest
 
 from embedrl.annotate.annotate import annotate
 from embedrl.annotate.store import Annotations
-from embedrl.app.engine import Engine, running
-from embedrl.app.models import load_embedder, load_reasoner
-from embedrl.app.ray_workers import Cluster
 from embedrl.data.records import Records
 from embedrl.data.sample import Item, Role
 from embedrl.data.sources import SOURCES
@@ -29,6 +26,9 @@ from embedrl.index.ingest import ingest
 from embedrl.index.row import Row
 from embedrl.media.content import Image, Text
 from embedrl.media.image import save_image
+from embedrl.runtime.engine import Engine, running
+from embedrl.runtime.names import load_embedder, load_reasoner
+from embedrl.runtime.ray import Cluster
 from embedrl.world.write import make_world
 from tests.coloured_folder import NUM_PLACES, make_folder, picture
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from embedrl.app.cli import app
+from embedrl.cli.main import app
 from embedrl.media.image import save_image
 from tests.coloured_folder import make_folder, picture
 from tests.served import Served, served

@@ -14,9 +14,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.app.models import load_reasoner
 from embedrl.data.evidence import Evidence
-from embedrl.data.roles import Judges, Reasons
+from embedrl.data.protocols import Judges, Reasons
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, ModelError
@@ -24,6 +23,7 @@ from embedrl.media.content import Frames, Image, Text, Video
 from embedrl.media.resize import PixelRange, VisualBudget
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt
 from embedrl.reasoner.remote import API_KEY, ChatFailure, ChatFailureReason, ChatServer, RemoteReasoner, Reply, _asked_wait_s
+from embedrl.runtime.names import load_reasoner
 from tests.chat_server import Answer, ScriptedServer, chat_server, completion
 from tests.test_house import python
 

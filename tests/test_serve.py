@@ -12,12 +12,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.app.serving.server import index_beside, listen, make_service
-from embedrl.app.serving.settings import Settings
 from embedrl.index import Index, search
 from embedrl.media.content import Text
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
+from embedrl.server.run import index_beside, listen, make_service
+from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, NUM_PLACES, make_folder, picture
 from tests.served import Served, fill, running, served

@@ -9,9 +9,6 @@ import openai
 import PIL.Image
 import pytest
 
-from embedrl.app.models import load_embedder, load_reasoner
-from embedrl.app.serving.server import make_service
-from embedrl.app.serving.settings import Settings
 from embedrl.data.instructions import DESCRIBE
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT
@@ -21,6 +18,9 @@ from embedrl.media.image import save_image
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.remote import ChatServer, RemoteReasoner
+from embedrl.runtime.names import load_embedder, load_reasoner
+from embedrl.server.run import make_service
+from embedrl.server.settings import Settings
 from embedrl.world.write import make_world
 from tests.served import Served, fill, running
 

@@ -146,8 +146,8 @@ def test_questions_that_come_together_are_answered_together(tmp_path: Path):
 SERVER = """
 import sys
 from pathlib import Path
-from embedrl.app.serving.server import make_server, make_service, listen
-from embedrl.app.serving.settings import Settings
+from embedrl.server.run import make_server, make_service, listen
+from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
 
 folder = Path(sys.argv[1])

@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedrl.app.cli import main
-from embedrl.app.serving.settings import Settings
+from embedrl.cli.main import main
 from embedrl.media.image import save_image
 from embedrl.media.store import Limits
+from embedrl.server.settings import Settings
 from embedrl.testing import FakeReasoner
 from tests.coloured_folder import picture
 from tests.odd_media import bad_files, png_header, special_files

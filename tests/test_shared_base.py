@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from embedrl.app.models import load_both
-from embedrl.backbone import View, load_shared
 from embedrl.data.sample import Item
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ModelError
+from embedrl.models.load import View, load_shared
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
+from embedrl.runtime.names import load_both
 from tests.checkpoints import write_embed_rl, write_instruct
 from tests.test_checkpoints import BOX, SMALL, make_items, write_adapter
 

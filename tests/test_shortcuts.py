@@ -8,9 +8,9 @@ import torch
 from transformers import Qwen3VLModel
 
 from embedrl.embedder.inputs import build, collate
+from embedrl.models.qwen3_vl_fast import cached, states_at, take_shortcuts
 from embedrl.nano.data import EMBEDDER_BUDGET
 from embedrl.nano.models import FACTOR
-from embedrl.shortcuts import cached, states_at, take_shortcuts
 from embedrl.world.tasks import draw_family
 from tests.conftest import nano_processor, tiny_config
 

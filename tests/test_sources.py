@@ -7,9 +7,9 @@ import PIL.Image
 import pytest
 
 from embedrl.data.instructions import DESCRIBE, FIND
+from embedrl.data.items import plain
 from embedrl.data.sample import Role
 from embedrl.data.sources import SOURCES, AnnotatedPair, ProblemKind
-from embedrl.data.sources.side import plain
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 from embedrl.media.content import Image, Text, Video

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from embedrl.app.benchmarking import BenchmarkRun, evaluate_files
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
-from embedrl.evaluate.official.reading import read_tasks
-from embedrl.evaluate.official.source import Official
-from embedrl.evaluate.official.tcots import Coverage, DatasetTCoTs, import_tcots
+from embedrl.evaluate.benchmarks.published_tcots import Coverage, DatasetTCoTs, import_tcots
+from embedrl.evaluate.benchmarks.reading import read_tasks
+from embedrl.evaluate.benchmarks.source import Official
 from embedrl.evaluate.tables import Benchmark, Dataset
 from embedrl.evaluate.task import RetrievalTask
+from embedrl.pipelines.benchmark import BenchmarkRun, evaluate_files
 from embedrl.testing import FakeEmbedder
 from tests.official_files import ROWS, frames, image_row, images, lines, official, pages
 from tests.source_files import frame_folder, write_json

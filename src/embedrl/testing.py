@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from embedrl.data.roles import Question
+from embedrl.data.protocols import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.media.content import Frames, Page, Video

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.annotate.media_files import filed
 from embedrl.annotate.store import Annotations, Made, State, state_of
-from embedrl.data.lanes import in_lanes, num_gathered, split
+from embedrl.concurrency import in_lanes, num_gathered, split
+from embedrl.data.protocols import CountsTokens, Reasons, Unanswered
 from embedrl.data.records import WriterLock, outcome_key
-from embedrl.data.roles import CountsTokens, Reasons, Unanswered
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
 from embedrl.data.tcot import ParseFailure, TCoT, count_words, render

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.annotate.rules import LEAK_WORDS, Reason, Sides, leak, malformed, ungrounded, unread
 from embedrl.annotate.store import Annotations
+from embedrl.data.protocols import Judges
 from embedrl.data.records import Records, WriterLock
-from embedrl.data.roles import Judges
 from embedrl.data.sample import Pair
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError, unwritable

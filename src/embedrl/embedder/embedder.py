@@ -10,15 +10,15 @@ from pydantic import Field
 from torch import Tensor
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
+from embedrl.embedder.export import write_serving_files
 from embedrl.embedder.inputs import DEFAULT_LAYOUT, REQUEST, EmbedderInput, Layout, Seen, build, collate
-from embedrl.embedder.serving import write_serving_files
 from embedrl.embedder.streams import in_streams
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
-from embedrl.shortcuts import states_at
+from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
+from embedrl.models.qwen3_vl_fast import states_at
 
 _BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
 """Padded tokens of a batch. A CPU is as busy with small ones, whose rows are of like length: less padding."""

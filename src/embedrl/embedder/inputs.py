@@ -19,7 +19,6 @@ from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from embedrl.backbone import EMB
 from embedrl.data.evidence import crops, key_frames
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Box, Evidence, TCoT, neutralise, render_parts
@@ -27,6 +26,7 @@ from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
 from embedrl.media.resize import VisualBudget, fit
+from embedrl.models.load import EMB
 
 REQUEST = "Summarise this in one word."
 DEFAULT_INSTRUCTION = "Represent the user's input."

@@ -18,7 +18,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, batches
 from embedrl.embedder.inputs import EmbedderInput, Seen
 from embedrl.embedder.streams import in_streams
-from embedrl.shortcuts import cached, states_at
+from embedrl.models.qwen3_vl_fast import cached, states_at
 
 
 def embed_groups(

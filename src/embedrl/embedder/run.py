@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from transformers import AddedToken, ProcessorMixin, Qwen3VLModel
 
-from embedrl.backbone import EMB, add_lora, load
 from embedrl.config import write_run_config
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
@@ -20,7 +19,8 @@ from embedrl.embedder.train import Config, train
 from embedrl.errors import ConfigError, ModelError
 from embedrl.log import is_main_process
 from embedrl.media.resize import VisualBudget
-from embedrl.training import old_names
+from embedrl.models.load import EMB, add_lora, load
+from embedrl.models.training import old_names
 
 
 class Rows(Protocol):

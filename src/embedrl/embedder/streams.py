@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from embedrl.data.lanes import in_lanes
+from embedrl.concurrency import in_lanes
 
 NUM_STREAMS = 2
 

@@ -21,12 +21,12 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
-from embedrl.backbone import gather_shards, is_adapted, restore
 from embedrl.config import METRICS, Metrics
 from embedrl.embedder.embedder import Embedder, pool
 from embedrl.embedder.inputs import EmbedderInput, collate
 from embedrl.log import progress
-from embedrl.training import Report, keep_freed_memory, last_checkpoint
+from embedrl.models.load import gather_shards, is_adapted, restore
+from embedrl.models.training import Report, keep_freed_memory, last_checkpoint
 
 Resolve = Callable[[str], EmbedderInput]
 _IN_MODULE = "0.model."

@@ -13,8 +13,8 @@ from types import TracebackType
 
 import numpy as np
 
+from embedrl.data.protocols import Embeds, Reasons, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
-from embedrl.data.roles import Embeds, Reasons, Unanswered
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ModelError

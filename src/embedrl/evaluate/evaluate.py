@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedrl.concurrency import in_lanes, split
 from embedrl.data.evidence import verify
-from embedrl.data.lanes import in_lanes, split
-from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.errors import ModelError

@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from embedrl.data.evidence import verify
+from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
-from embedrl.data.roles import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import MediaError, ModelError

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from embedrl.data.protocols import Embeds
 from embedrl.data.records import WriterLock
-from embedrl.data.roles import Embeds
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import ExactVectors, Neighbour, ranked

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.data.lanes import in_lanes, num_gathered, split
+from embedrl.concurrency import in_lanes, num_gathered, split
+from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.records import Records
-from embedrl.data.roles import Embeds, Reasons
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures

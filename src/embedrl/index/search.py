@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 
 from embedrl.data.evidence import Verification
 from embedrl.data.instructions import query_instruction
-from embedrl.data.roles import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
-from embedrl.backbone import SETTINGS, load
 from embedrl.config import METRICS, Metrics, load_recipe, write_run_config
 from embedrl.data.mixed_pairs import MixedPairs
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.run import Rows, run_recipe
 from embedrl.log import info
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+from embedrl.models.load import SETTINGS, load
+from embedrl.models.qwen3_vl_fast import take_shortcuts
 from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SFTExamples
 from embedrl.nano.judge import train_judge
 from embedrl.nano.models import nano_config
@@ -27,7 +28,6 @@ from embedrl.nano.vision import directions, train_vision
 from embedrl.reasoner import train as reasoner_train
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.reasoner.prompts import prompt_hash
-from embedrl.shortcuts import take_shortcuts
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped models lie."""

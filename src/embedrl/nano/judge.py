@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from embedrl.config import Metrics
-from embedrl.data.roles import Question
+from embedrl.data.protocols import Question
 from embedrl.data.tcot import TCoT
 from embedrl.log import progress
+from embedrl.models.training import keep_freed_memory
 from embedrl.nano.recipes import JudgeRecipe
 from embedrl.reasoner.prompts import pick_prompt
-from embedrl.training import keep_freed_memory
 from embedrl.world.side import Side
 from embedrl.world.tasks import TASKS, draw_family
 

@@ -21,9 +21,9 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionCon
 
 from embedrl.config import Metrics
 from embedrl.log import progress
+from embedrl.models.training import keep_freed_memory
 from embedrl.nano.models import PATCH
 from embedrl.nano.recipes import VisionConfig
-from embedrl.training import keep_freed_memory
 from embedrl.world import clips, pages, scenes
 from embedrl.world.objects import COLOURS, SHAPES, SIZES, Thing
 

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
-from embedrl.backbone import EMB, SETTINGS, load, merge, save_bf16, token_side
-from embedrl.data.roles import Question
+from embedrl.data.protocols import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
+from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
+from embedrl.reasoner.keyword_copy import Quoting
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
-from embedrl.reasoner.quoting import Quoting
 
 
 class ReasonerSettings(BaseModel):

@@ -21,12 +21,12 @@ from urllib.parse import unquote
 
 import httpx
 
-from embedrl.data.roles import Question, Unanswered
+from embedrl.data.protocols import Question, Unanswered
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
-from embedrl.reasoner.chat_server import (
+from embedrl.reasoner.chat_client import (
     API_KEY,
     ChatFailure,
     ChatFailureReason,

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Train
 
 from embedrl.config import METRICS, Metrics
 from embedrl.log import progress
+from embedrl.models.training import Report, keep_freed_memory, last_checkpoint
 from embedrl.reasoner.prompts import Prompt
-from embedrl.training import Report, keep_freed_memory, last_checkpoint
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from embedrl.data.roles import Judges
+from embedrl.data.protocols import Judges
 from embedrl.data.tcot import TCoT
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.rewards import Rows, fullest

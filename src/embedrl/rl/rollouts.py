@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from embedrl.data.evidence import verify
-from embedrl.data.roles import Judges
+from embedrl.data.protocols import Judges
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import MAX_CHARS, TCoT, parse
 from embedrl.media.decode import count_frames

@@ -17,17 +17,17 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
-from embedrl.backbone import gather_shards, is_adapted, lora_config, merge
 from embedrl.config import METRICS, Metrics
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
+from embedrl.models.load import gather_shards, is_adapted, lora_config, merge
+from embedrl.models.qwen3_vl_fast import take_shortcuts
+from embedrl.models.training import Report, keep_freed_memory, last_checkpoint, old_names
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Config
 from embedrl.rl.rollouts import Scorer
-from embedrl.shortcuts import take_shortcuts
-from embedrl.training import Report, keep_freed_memory, last_checkpoint, old_names
 
 
 def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedrl.data.instructions import DESCRIBE, FIND
+from embedrl.data.items import make_pair, side
 from embedrl.data.sample import Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
-from embedrl.data.sources.side import make_pair, side
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Image, Video
 from embedrl.media.store import DEFAULT, Limits, media_kind, walk

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from embedrl.data.instructions import ANSWER, DESCRIBE, FIND
+from embedrl.data.items import make_pair, side
 from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
-from embedrl.data.sources.side import make_pair, side
 from embedrl.errors import ConfigError
 from embedrl.media.content import Image
 from embedrl.media.store import DEFAULT, Limits

@@ -1,1 +1,0 @@
-"""Layer 6: what users touch; the only layer that knows everyone."""

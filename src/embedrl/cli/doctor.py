@@ -1,0 +1,106 @@
+"""Checks of an installation: versions, media libraries on files made on the spot, models."""
+
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrl import log
+from embedrl.config import library_versions
+from embedrl.errors import ConfigError, EmbedRLError
+from embedrl.media.content import Page, Video
+from embedrl.runtime.names import shipped
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine() -> list[Check]:
+    """Look at everything; a check that fails says why and does not stop the others."""
+    versions = [Check(name, True, version) for name, version in library_versions().items()]
+    with tempfile.TemporaryDirectory() as folder:
+        media = [_attempt(name, work, Path(folder)) for name, work in (("images", _images), ("videos", _videos), ("documents", _documents))]
+    models = [_model(f"{kind} {name}", folder) for kind in ("reasoner", "embedder") for name, folder in shipped(kind).items()]
+    return [*versions, *media, *models]
+
+
+def tell(
+    benchmark: str | None = None,
+    data: Path | None = None,
+    datasets: Sequence[str] = (),
+    *,
+    embedder: str | None = None,
+    server: str | None = None,
+) -> bool:
+    """Look at the installation, at a benchmark's files, or at what other engines make of a model; say whether all is well."""
+    if benchmark == "parity":
+        from embedrl.integrations.parity import examine_parity
+
+        return examine_parity(embedder or "nano", server)
+    if embedder or server:
+        raise ConfigError("--embedder and --server belong to `embedrl doctor parity`")
+    if benchmark is not None:
+        from embedrl.pipelines.inspect_files import examine_benchmark
+
+        if data is None:
+            raise ConfigError(f"doctor {benchmark}: give the folder of its files too")
+        return examine_benchmark(benchmark, data, datasets)
+    checks = examine()
+    rows = [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
+    log.table("embedrl doctor", ["check", "state", "detail"], rows)
+    return all(check.ok for check in checks)
+
+
+def _attempt(name: str, work: Callable[[Path], str], folder: Path) -> Check:
+    try:
+        return Check(name, True, work(folder))
+    except (EmbedRLError, ImportError, OSError, RuntimeError) as error:  # a broken library fails in its own ways; the report names it
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _images(folder: Path) -> str:
+    from embedrl.media.image import load_image, save_image
+    from embedrl.world.scenes import sample_scene
+
+    drawn = sample_scene(random.Random(0), "test").draw()
+    for suffix in ("png", "jpg"):
+        save_image(drawn, folder / f"scene.{suffix}")
+        size = load_image(folder / f"scene.{suffix}").size
+        if size != drawn.size:
+            raise RuntimeError(f"a {suffix} of {drawn.size} pixels came back as {size}")
+    return f"PNG and JPEG, {drawn.width} x {drawn.height} pixels, written and read"
+
+
+def _videos(folder: Path) -> str:
+    from embedrl.media.video import load_frames, save_video
+    from embedrl.world.clips import FPS, sample_clip
+
+    frames = sample_clip(random.Random(0), "test").frames()
+    save_video(frames, folder / "clip.mp4", fps=FPS)
+    num_read = len(load_frames(Video(path=folder / "clip.mp4"), len(frames.images)).images)
+    if num_read != len(frames.images):
+        raise RuntimeError(f"an MP4 of {len(frames.images)} frames came back with {num_read}")
+    return f"MP4, {num_read} frames, written and read"
+
+
+def _documents(folder: Path) -> str:
+    from embedrl.media.document import load_page, save_pdf
+    from embedrl.world.pages import sample_page
+
+    save_pdf([sample_page(random.Random(0), "test").draw()], folder / "page.pdf")
+    page = load_page(Page(path=folder / "page.pdf"))
+    return f"PDF, one page of {page.width} x {page.height} pixels, written and read"
+
+
+def _model(name: str, folder: Path) -> Check:
+    sizes = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
+    if not sizes:
+        return Check(name, False, f"no weights in {str(folder)!r}; `make nano` trains them")
+    return Check(name, True, f"{sum(sizes) / 1e6:.1f} MB in {str(folder)!r}")

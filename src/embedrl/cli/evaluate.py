@@ -1,0 +1,126 @@
+"""Commands that measure retrieval."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedrl import log
+from embedrl.cli.options import AsJson, Datasets, EmbedderName, EngineName, RayAddress, Seed, Think, Workers, commands
+from embedrl.errors import ConfigError
+
+app = commands()
+
+
+@app.command("evaluate")
+def evaluate_on_benchmark(
+    benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated as it is needed), MMEB-V2 or UVRB.")],
+    data: Annotated[Path | None, typer.Option(help="The folder of the benchmark's files; the world needs none.")] = None,
+    reasoner: Annotated[
+        list[str] | None, typer.Option(help="Who writes T-CoTs: a name, a folder or a URL; on the world, several may be compared.")
+    ] = None,
+    embedder: EmbedderName = "nano",
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH unless given.")] = None,
+    dataset: Datasets = None,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
+    mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, bug for bug.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
+    tcots: Annotated[Path | None, typer.Option(help="A folder of published T-CoT files instead of a Reasoner (MMEB-V2).")] = None,
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
+    seed: Seed = 0,
+    think: Think = True,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Measure retrieval on the world, or on the official files of a benchmark; there, a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl evaluate world --num-queries 32 --out runs/world
+    Example: embedrl evaluate MMEB-V2 --data mmeb --reasoner qwen3-vl-8b --embedder embed-rl-2b --out runs/mmeb
+    Example: embedrl evaluate MMEB-V2 --data mmeb --tcots tcots --embedder embed-rl-2b --out runs/mmeb
+    """
+    if tcots is not None and (reasoner or not think or benchmark.lower() == "world"):
+        raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
+    shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
+    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
+    from embedrl.runtime.engine import Engine
+
+    chosen = Engine(engine, workers, ray_address)
+    if benchmark.lower() == "world":
+        from embedrl.pipelines.evaluate_world import measure_world
+
+        settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "temperature": temperature}
+        measure_world(reasoners, embedder, out, engine=chosen, **settings)
+        return
+    if len(reasoners) > 1 or temperature:
+        raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")
+    from embedrl.pipelines.benchmark import BenchmarkRun, measure
+
+    run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
+    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen)
+
+
+@app.command("doctor")
+def doctor(
+    benchmark: Annotated[
+        str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead; parity: at other engines.")
+    ] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files.")] = None,
+    dataset: Datasets = None,
+    embedder: Annotated[str | None, typer.Option(help="Of parity: nano, or the folder of a saved model.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM; not of embedrl serve."),
+    ] = None,
+) -> None:
+    """Check this installation, or a benchmark's files: what is missing, wrong counts, what does not open. Exits with 1 if so.
+
+    `doctor parity` sends the same items through embedrl, plain transformers, sentence-transformers and a server, and names the first
+    stage at which one parts from ours: text, token ids, pixel grid, pixels, pooled position, vector.
+
+    \b
+    Example: embedrl doctor
+    Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
+    Example: embedrl doctor parity --embedder runs/embedder/model
+    """
+    from embedrl.cli.doctor import tell
+
+    if not tell(benchmark, data, dataset or (), embedder=embedder, server=server):
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def report_scores(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_DIR...", help="Leaderboard files, or folders of score files; one for each system.")
+    ],
+    benchmark: Annotated[str | None, typer.Option(help="MMEB-V2 or UVRB, if the datasets do not say.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write tables.json and tables.html here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put scores on the field's benchmarks beside the published ones; a mean that lacks a dataset is not shown.
+
+    Run folders of several systems are also compared with each other, query by query.
+
+    \b
+    Example: embedrl report runs/mmeb --out runs/mmeb/report
+    Example: embedrl report runs/plain runs/tcot --out runs/both
+    """
+    from embedrl.reports.score_tables import console_rows, difference_tables, pair_notes, report_tables, tables_json, write_tables
+
+    tables = report_tables(paths, benchmark)
+    if out is not None:
+        write_tables(tables, out)
+    if as_json:
+        log.print_json(tables_json(tables))
+        return
+    for table in tables:
+        columns, rows, footnotes = console_rows(table)
+        log.table(table.title, columns, rows)
+        for title, heads, lines in difference_tables(table):
+            log.table(title, heads, lines)
+        for note in (*footnotes, *pair_notes(table)):
+            log.info(note)

@@ -1,0 +1,223 @@
+"""Commands that make a folder searchable, and search it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from embedrl import log
+from embedrl.cli.arguments import modalities, need_folder, query_content, weights, where
+from embedrl.cli.options import (
+    AsJson,
+    EmbedderName,
+    EngineName,
+    IndexPlace,
+    MinScore,
+    Modalities,
+    RayAddress,
+    ReasonerName,
+    Since,
+    Skip,
+    Think,
+    Top,
+    Under,
+    Until,
+    Words,
+    Workers,
+    commands,
+)
+from embedrl.errors import ConfigError
+
+app = commands()
+_moving = commands()
+
+
+class _IndexOrMove(TyperCommand):
+    """`embedrl index DIR`, and `embedrl index move SRC DST`."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the arguments; after the word `move` they are those of the move (a folder of that name is `./move`)."""
+        if args[:1] != ["move"]:
+            return super().make_context(info_name, args, parent, **extra)
+        return typer.main.get_command(_moving).make_context(f"{info_name} move", args[1:], parent, **extra)
+
+
+@_moving.command()
+def move_index(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The folder that was indexed, or a place in object storage.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="A place in object storage (s3://bucket/name), or the folder again.")],
+    as_json: AsJson = False,
+) -> None:
+    """Move the table of an index to object storage, or back; the folder knows where it lies. Counts and checksums are compared.
+
+    \b
+    Example: embedrl index move library s3://bucket/library
+    """
+    from embedrl.index.move import move
+
+    with log.progress(None, "move") as bar:
+        moved = move(source, target, on_progress=bar.reach)
+    if as_json:
+        log.print_json(moved.model_dump(mode="json"))
+    else:
+        log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
+
+
+@app.command("index", cls=_IndexOrMove)
+def index_folder(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
+    reasoner: ReasonerName = "nano",
+    embedder: EmbedderName = "nano",
+    think: Think = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    ray_address: RayAddress = None,
+    table: Annotated[
+        str | None, typer.Option(help="Where a new index's table lies: object storage (s3://bucket/name); the folder remembers it.")
+    ] = None,
+    shelf: Annotated[str | None, typer.Option(help="For --table: what this folder is called in there; its own name unless given.")] = None,
+    exact_below: Annotated[
+        int | None, typer.Option(min=0, help="With fewer files and pages, compare with every vector; 50,000 at first.")
+    ] = None,
+    vector_index: Annotated[
+        Literal["ivf-flat", "ivf-sq"] | None, typer.Option(help="Above: partitions of whole vectors (at first), or of shortened ones.")
+    ] = None,
+    recall: Annotated[float | None, typer.Option(min=0.01, max=1, help="Recall@10 to probe for, else stay exact; 0.99 at first.")] = None,
+    rebuild_growth: Annotated[
+        float | None, typer.Option(min=1.01, help="Build anew when the index has grown by this factor; 2 at first.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
+
+    `embedrl index move SRC DST` moves an index to object storage, or back.
+
+    \b
+    Example: embedrl index library --no-think
+    Example: embedrl index library --table s3://bucket/all --shelf camera-1
+    """
+    given = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
+    need_folder(folder)
+    if shelf is not None and table is None:
+        raise ConfigError(f"--shelf {shelf}: belongs to --table")
+    from embedrl.cli.listing import failure_line
+    from embedrl.pipelines.index import index_by_name
+    from embedrl.runtime.engine import Engine
+
+    found = index_by_name(
+        folder,
+        reasoner if think else None,
+        embedder,
+        batch_size=batch_size,
+        engine=Engine(engine, workers, ray_address),
+        table=table,
+        shelf=shelf,
+        policy={name: value for name, value in given.items() if value is not None},
+    )
+    if as_json:
+        log.print_json(found.model_dump(mode="json"))
+    else:
+        log.result(
+            f"{folder}: {found.added} new, {found.reused} known from elsewhere, {found.unchanged} unchanged, {found.removed} removed, "
+            f"{len(found.failures)} failed; {found.without_tcot} of the new have no T-CoT; {found.seconds['total']:.1f} s"
+        )
+    for failure in found.failures:
+        log.warn(failure_line(failure))
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@app.command("search")
+def search_index(
+    text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
+    index: IndexPlace = ".",
+    reasoner: ReasonerName = "nano",
+    embedder: EmbedderName = "nano",
+    think: Think = True,
+    top: Top = 10,
+    skip: Skip = 0,
+    sort: Annotated[
+        Literal["score", "newest", "oldest", "name"], typer.Option(help="In which order; other than score, the best 1,000.")
+    ] = "score",
+    min_score: MinScore = None,
+    modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search an indexed folder with words, a picture or a video, and show why something was found.
+
+    \b
+    Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
+    """
+    content, wanted, kinds = query_content(text, image, video), where(under, since, until, words), modalities(modality)
+    from embedrl.cli.listing import show
+    from embedrl.index.index import Index
+    from embedrl.index.search import search
+    from embedrl.runtime.names import load_both
+
+    Index.open(index)  # a missing index is said before a model is loaded
+    reasons, embeds = load_both(reasoner if think else None, embedder)
+    opened = Index.open(index, embedder=embeds)
+    found = search(
+        opened,
+        embeds,
+        reasons,
+        content=content,
+        think=think,
+        top=top,
+        skip=skip,
+        sort=sort,
+        min_score=min_score,
+        modality=kinds,
+        where=wanted,
+    )
+    show(found, as_json=as_json)
+
+
+@app.command("similar")
+def similar_items(
+    liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
+    unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="0: the nearest; towards 1: ever more different ones.")] = 0.0,
+    index: IndexPlace = ".",
+    think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
+    top: Top = 10,
+    skip: Skip = 0,
+    min_score: MinScore = None,
+    modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend what is like some items of the index and unlike others, and say why. Needs no model.
+
+    \b
+    Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
+    """
+    wanted, kinds, likes, dislikes = where(under, since, until, words), modalities(modality), weights(liked), weights(unlike or [])
+    from embedrl.cli.listing import show_recommended
+    from embedrl.index.index import Index
+    from embedrl.index.recommend import recommend
+
+    found = recommend(
+        Index.open(index),
+        likes,
+        dislikes,
+        think=think,
+        top=top,
+        skip=skip,
+        diversity=diversity,
+        min_score=min_score,
+        modality=kinds,
+        where=wanted,
+    )
+    show_recommended(found, as_json=as_json)

@@ -1,0 +1,65 @@
+"""The command line. Heavy imports wait inside the commands, so that --help is quick and imports no torch."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import embedrl
+from embedrl import log
+from embedrl.cli import annotate, evaluate, index, serve, train
+from embedrl.cli.options import Seed, commands
+from embedrl.errors import EmbedRLError
+
+app = commands()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 some items failed, 2 wrong usage."""
+    try:
+        app(None if arguments is None else list(arguments), prog_name="embedrl")
+    except EmbedRLError as error:
+        log.error(str(error))
+        sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        log.result(embedrl.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _embedrl(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Multimodal retrieval that reasons before it embeds, and shows its evidence.
+
+    \b
+    Example: embedrl quickstart
+    """
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
+    seed: Seed = 0,
+    live_steps: Annotated[int, typer.Option(min=0, help="Steps of EG-RL that train a Reasoner live; 0: none.")] = 30,
+) -> None:
+    """Show the whole method on generated media with the nano models, on a CPU.
+
+    \b
+    Example: embedrl quickstart --out demo
+    """
+    from embedrl.pipelines import quickstart as demo
+
+    demo.quickstart(out, seed=seed, live_steps=live_steps)
+
+
+for group in (annotate, index, serve, train, evaluate):
+    app.add_typer(group.app)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The command that serves an indexed folder over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedrl.cli.arguments import need_folder
+from embedrl.cli.options import EmbedderName, IndexFolder, ReasonerName, Think, commands
+
+app = commands()
+
+
+@app.command("serve")
+def serve_index(
+    index: IndexFolder = Path(),
+    reasoner: ReasonerName = "nano",
+    embedder: EmbedderName = "nano",
+    think: Think = True,
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="EMBEDRL_TOKEN", help="What clients must know.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the folder, and index what changes in it.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name by which clients reach this server; may be repeated.")] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="Another folder with files of the index; may be repeated.")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="A Reasoner to compare with (nano-sft, say): the files are indexed with it as well.")
+    ] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests that may wait for the models at once.")] = 64,
+) -> None:
+    """Serve an indexed folder: a page to search it, an API, and endpoints in OpenAI's shapes.
+
+    \b
+    Example: embedrl serve --index library --watch
+    Example: embedrl serve --index library --before nano-sft
+    """
+    need_folder(index)
+    from pydantic import ValidationError
+
+    from embedrl.errors import ConfigError
+    from embedrl.runtime.names import load_embedder, load_reasoner
+    from embedrl.server.run import index_beside, make_service, serve
+    from embedrl.server.settings import MIB, Settings
+
+    if before is not None and not think:
+        raise ConfigError(f"--before {before}: there is nothing to compare with --no-think; leave out one of the two")
+    try:
+        settings = Settings(
+            host=host,
+            port=port,
+            token=token,
+            allow_hosts=tuple(allow_host or ()),
+            watch=watch,
+            max_upload_bytes=max_upload_mb * MIB,
+            max_in_flight=max_in_flight,
+        )
+    except ValidationError as error:
+        raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+    embeds = load_embedder(embedder)
+    first = (index, _label(reasoner), load_reasoner(reasoner) if think else None)
+    indexes = {"main": first}
+    roots = tuple(root or ())
+    if before is not None:
+        other = load_reasoner(before)
+        indexes = {"after": first, "before": (index_beside(index, roots, other, embeds), _label(before), other)}
+    serve(make_service(settings, indexes, embeds, _label(embedder), roots=roots))
+
+
+def _label(name: str) -> str:
+    """Return how a model is called to clients: never by a path or an address."""
+    from embedrl.runtime.names import is_server
+
+    if is_server(name):
+        return name.partition("#")[2] or "remote"
+    return Path(name).name or name

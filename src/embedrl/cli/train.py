@@ -1,0 +1,220 @@
+"""Commands that train, and that look at what training did."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedrl import log
+from embedrl.cli.arguments import need_file
+from embedrl.cli.options import DryRun, EmbedderName, Overrides, Processes, Recipe, Seed, Tflops, commands
+
+if TYPE_CHECKING:
+    from embedrl.pipelines.plan import Plan
+
+app = commands()
+train_app = commands(help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1")
+bench_app = commands(help="Measure the rewards.\n\n\b\nExample: embedrl bench reward-fidelity")
+app.add_typer(train_app, name="train")
+app.add_typer(bench_app, name="bench")
+
+
+@train_app.command("reasoner-sft")
+def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train the Reasoner to write T-CoTs as an annotator did; a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl train reasoner-sft recipes/nano/reasoner-sft.toml num_batches=100
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.nano.recipes import ReasonerRecipe
+
+    wanted = load_recipe(recipe, overrides or [], ReasonerRecipe)
+    from embedrl.nano.build import build_reasoner
+
+    log.result(str(build_reasoner(wanted)))
+
+
+@train_app.command("judge")
+def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Train the nano judge: which of several T-CoTs belongs to the anchor's?
+
+    \b
+    Example: embedrl train judge recipes/nano/judge.toml num_batches=100
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.nano.recipes import JudgeRecipe
+
+    wanted = load_recipe(recipe, overrides or [], JudgeRecipe)
+    from embedrl.nano.build import build_judge
+
+    log.result(str(build_judge(wanted)))
+
+
+@train_app.command("embedder")
+def train_embedder(
+    recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
+) -> None:
+    """Train the Embedder contrastively on items and their T-CoTs; a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl train embedder recipes/nano/embedder.toml trainer.learning_rate=3e-4
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.embedder.recipe import EmbedderRecipe
+
+    wanted = load_recipe(recipe, overrides or [], EmbedderRecipe)
+    if dry_run:
+        from embedrl.pipelines.plan import plan_embedder
+
+        _show_plan(plan_embedder(wanted, num_processes=processes, tflops=tflops))
+        return
+    from embedrl.nano.build import build_embedder
+
+    log.result(str(build_embedder(wanted)))
+
+
+@train_app.command("reasoner")
+def train_reasoner(
+    recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
+) -> None:
+    """Train the Reasoner with EG-RL, rewarded by the frozen Embedder; a killed run goes on where it stopped.
+
+    \b
+    Example: embedrl train reasoner recipes/nano/reasoner.toml rewards=paper out=runs/paper
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.rl.config import Recipe
+
+    wanted = load_recipe(recipe, overrides or [], Recipe)
+    if dry_run:
+        from embedrl.pipelines.plan import plan_reasoner
+
+        _show_plan(plan_reasoner(wanted, num_processes=processes, tflops=tflops))
+        return
+    from embedrl.pipelines import eg_rl as rl
+
+    log.result(str(rl.train_reasoner(wanted)))
+
+
+def _show_plan(plan: "Plan") -> None:
+    log.table("Plan", ["what", "how much"], plan.rows)
+    for assumption in plan.assumptions:
+        log.info(f"assumed: {assumption}")
+
+
+@bench_app.command("reward-fidelity")
+def bench_reward_fidelity(
+    recipe: Recipe = Path("recipes/nano/reasoner.toml"),
+    num_families: Annotated[int, typer.Option(min=1, help="Families of pairs, for each task.")] = 4,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+) -> None:
+    """Show how well each reward tracks the truth: its correlation, inside groups of rollouts, with the quality of T-CoTs.
+
+    \b
+    Example: embedrl bench reward-fidelity --num-families 8
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.rl.config import Recipe
+
+    wanted = load_recipe(recipe, [], Recipe)
+    from embedrl.pipelines.reward_fidelity import reward_fidelity
+
+    found = reward_fidelity(wanted, num_families=num_families, seed=seed)
+    rows = [[row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", row.num_groups] for row in found]
+    log.table("Correlation with the true quality, inside groups", ["reward", "r and its 95 % interval", "groups"], rows)
+    if out is not None:
+        from embedrl.evaluate.report import write_report
+
+        write_report({"seed": seed, "rewards": [row._asdict() for row in found]}, out)
+
+
+@bench_app.command("ablation")
+def bench_ablation(
+    recipe: Recipe = Path("recipes/nano/ablation.toml"),
+    only: Annotated[list[str] | None, typer.Option(help="Do this row; may be repeated. Without it, all.")] = None,
+) -> None:
+    """Train the Reasoner in several ways and compare them on held-out queries; what is done is not done again.
+
+    \b
+    Example: embedrl bench ablation --only "format only"
+    """
+    need_file(recipe, "recipe")
+    from embedrl.config import load_recipe
+    from embedrl.rl.config import Ablation
+
+    wanted = load_recipe(recipe, [], Ablation)
+    from embedrl.pipelines.ablation import COLUMNS, ablate, table_rows
+
+    log.table("Ablation: hit@1 after training, and the paired difference", COLUMNS, table_rows(ablate(wanted, only=tuple(only or ()))))
+
+
+@bench_app.command("controls")
+def bench_controls(
+    reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
+    embedder: EmbedderName = "nano",
+    judge: Annotated[str, typer.Option(help="Who reads T-CoTs only: a judge's name.")] = "nano-judge",
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+) -> None:
+    """Show whether a gain is real: hit@1 with T-CoTs of other items, without media, and what a judge makes of T-CoTs alone.
+
+    \b
+    Example: embedrl bench controls --reasoner nano-sft --reasoner runs/rl/model
+    """
+    from embedrl.pipelines.controls import COLUMNS, control_row, measure_controls, table_rows
+
+    found = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    log.table("Controls, with 95 % intervals", COLUMNS, table_rows(found))
+    if out is not None:
+        from embedrl.evaluate.report import write_report
+
+        write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in found]}, out)
+
+
+@app.command("compare")
+def compare_reasoners(
+    after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
+    before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
+    embedder: EmbedderName = "nano",
+    out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Show case by case what training changed: T-CoTs, similarity and rank, with the largest gains and the largest losses.
+
+    \b
+    Example: embedrl compare --after demo/live-rl/model
+    """
+    from embedrl.pipelines import compare
+
+    found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    for title, cases in (("Largest gains", found.gains), ("Largest losses", found.losses)):
+        log.table(title, compare.COLUMNS, compare.case_rows(cases))
+    log.info(f"{out / 'compare.html'} shows them with their pictures")
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their metrics files.")],
+    out: Annotated[Path, typer.Option(help="The picture to write, .png or .svg.")] = Path("curves.png"),
+    figure: Annotated[list[str] | None, typer.Option(help="A figure to draw, such as rl/reward; may be repeated.")] = None,
+) -> None:
+    """Draw the training curves of one or several runs.
+
+    \b
+    Example: embedrl plot runs/nano/reasoner --figure rl/reward --figure rl/kl --out curves.png
+    """
+    from embedrl.reports.plots import plot_curves
+
+    num_panels = plot_curves(runs, out, figures=figure or ())
+    log.result(f"{out}: {num_panels} figures")

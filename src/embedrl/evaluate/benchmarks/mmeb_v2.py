@@ -1,0 +1,146 @@
+"""The files of MMEB-V2: where each of its datasets lies under the data folder, how it is read, and what it asks for.
+
+Rows are dataset repositories, downloaded under their own names ("VLM2Vec/MSVD/…"). Pictures, frames and pages are those of
+TIGER-Lab/MMEB-V2, unpacked into `image-tasks`, `video-tasks/frames` and `visdoc-tasks`. The image rows bring their instructions;
+the others are worded here, since the benchmark keeps its own in code.
+"""
+
+from embedrl.data.instructions import DESCRIBE, FIND
+from embedrl.evaluate.benchmarks.source import Layout, Official, Source
+from embedrl.evaluate.mmeb import MMEB_V2
+
+_BY_PATH = ("VisDial", "MSCOCO_t2i", "VisualNews_t2i", "WebQA", "EDIS", "Wiki-SS-NQ")
+_BY_BOTH = ("CIRR", "NIGHTS", "OVEN", "FashionIQ", "MSCOCO", "RefCOCO", "RefCOCO-Matching", "Visual7W-Pointing")
+
+_LABELS = {
+    "K700": ("VLM2Vec/Kinetics-700", 700, "Name the kind of action in the video."),
+    "HMDB51": ("VLM2Vec/HMDB51", 51, "Name the action that the person in the video performs."),
+    "UCF101": ("VLM2Vec/UCF101", 101, "Name the activity or sport in the video."),
+    "Breakfast": ("VLM2Vec/Breakfast", 10, "Name the breakfast that is made in the video."),
+}
+"""Dataset -> repository, classes, instruction."""
+
+_QUESTIONS: dict[str, tuple[Layout, str, str, str]] = {
+    "Video-MME": ("videomme", "", "test", "Video-MME"),
+    "NExTQA": ("nextqa", "MC", "test", "NExTQA"),
+    "EgoSchema": ("egoschema", "Subset", "test", "EgoSchema"),
+    "ActivityNetQA": ("activitynetqa", "", "test", "ActivityNetQA"),
+}
+"""Dataset -> layout, configuration, split, folder of frames."""
+
+_MVBENCH = (
+    *("action_sequence", "moving_count", "action_prediction", "episodic_reasoning", "action_antonym", "action_count", "scene_transition"),
+    *("object_shuffle", "object_existence", "fine_grained_pose", "unexpected_action", "moving_direction", "state_change"),
+    *("object_interaction", "character_order", "action_localization", "counterfactual_inference", "fine_grained_action"),
+    *("moving_attribute", "egocentric_navigation"),
+)
+
+_RETRIEVAL = {
+    "DiDeMo": ("VLM2Vec/DiDeMo", "", "test", ("video", "caption")),
+    "MSR-VTT": ("VLM2Vec/MSR-VTT", "test_1k", "test", ("video_id", "caption")),
+    "MSVD": ("VLM2Vec/MSVD", "", "test", ("video_id", "caption")),
+    "VATEX": ("VLM2Vec/VATEX", "", "test", ("videoID", "enCap")),
+    "YouCook2": ("lmms-lab/YouCook2", "", "val", ("id", "sentence")),
+}
+"""Dataset -> repository, configuration, split, columns of the video and of its caption."""
+
+_CHOOSE = "Choose the option that answers the question about the video."
+_MOMENT = ("Find the moment of the video that is described.", DESCRIBE["video"])
+
+_VIDORE = {
+    **{
+        name: f"vidore/{name}_test_{kind}"
+        for kind, names in {
+            "subsampled_beir": ("arxivqa", "docvqa", "infovqa", "tabfquad"),
+            "beir": (
+                *("tatdqa", "shiftproject", "syntheticDocQA_artificial_intelligence", "syntheticDocQA_energy"),
+                *("syntheticDocQA_government_reports", "syntheticDocQA_healthcare_industry"),
+            ),
+        }.items()
+        for name in names
+    },
+    "esg_reports_human_labeled_v2": "vidore/esg_reports_human_labeled_v2",
+    **{f"{name}_v2_multilingual": f"vidore/{name}_v2" for name in ("biomedical_lectures", "economics_reports", "esg_reports")},
+    **{f"{name}_v2": f"vidore/{name}_v2" for name in ("biomedical_lectures", "economics_reports", "esg_reports")},
+}
+"""ViDoRe's datasets -> repository."""
+
+_OTHER_PAGES = {
+    "ViDoSeek-page": "VLM2Vec/ViDoSeek-page-fixed",
+    "ViDoSeek-doc": "VLM2Vec/ViDoSeek",
+    "MMLongBench-page": "VLM2Vec/MMLongBench-page-fixed",
+    "MMLongBench-doc": "VLM2Vec/MMLongBench-doc",
+}
+
+
+def _image(name: str) -> Source:
+    layout: Layout = "image_path" if name in _BY_PATH else "image_both" if name in _BY_BOTH else "image_text"
+    return Source(name, "image", layout, "ziyjiang/MMEB_Test_Instruct", config=name, media="image-tasks")
+
+
+def _frames(name: str) -> str:
+    return f"video-tasks/frames/{name}"
+
+
+def _pages(name: str, rows: str, folder: str, *, split: str = "test", language: str = "") -> Source:
+    wording = (FIND["page"], DESCRIBE["page"])
+    return Source(name, "visdoc", "pages", rows, split=split, media=f"visdoc-tasks/{folder}", instructions=wording, language=language)
+
+
+def _vidore(name: str, rows: str) -> Source:
+    is_second = rows.endswith("_v2")
+    is_english = name.endswith("_v2") and name != "esg_reports_human_labeled_v2"
+    return _pages(f"ViDoRe_{name}", rows, name if is_second else f"ViDoRe_{name}", language="english" if is_english else "")
+
+
+_VIDEO = (
+    *(
+        Source(name, "video", "video_label", rows, media=_frames(f"video_cls/{name}"), instructions=(wording, ""), num_labels=num)
+        for name, (rows, num, wording) in _LABELS.items()
+    ),
+    Source(
+        *("SmthSmthV2", "video", "video_texts", "VLM2Vec/SmthSmthV2"),
+        media=_frames("video_cls/SSv2"),
+        instructions=("Name what is done with which object in the video.", ""),
+        max_rows=1000,
+    ),
+    Source(
+        *("MVBench", "video", "mvbench", "VLM2Vec/MVBench"),
+        config=" ".join(_MVBENCH),
+        split="train",
+        media=_frames("video_qa/MVBench"),
+        instructions=(_CHOOSE, ""),
+    ),
+    *(
+        Source(name, "video", layout, f"VLM2Vec/{name}", config, split, _frames(f"video_qa/{folder}"), (_CHOOSE, ""))
+        for name, (layout, config, split, folder) in _QUESTIONS.items()
+    ),
+    *(
+        Source(
+            *(name, "video", "text_video", rows, config, split, _frames(f"video_ret/{name}")),
+            instructions=(FIND["video"], DESCRIBE["video"]),
+            columns=columns,
+        )
+        for name, (rows, config, split, columns) in _RETRIEVAL.items()
+    ),
+    *(
+        Source(name, "video", "moments", f"VLM2Vec/{name}", media=_frames(f"video_mret/{folder}"), instructions=_MOMENT)
+        for name, folder in (("QVHighlight", "QVHighlight"), ("Charades-STA", "Charades_STA"))
+    ),
+    Source("MomentSeeker", "video", "momentseeker", "VLM2Vec/MomentSeeker", media=_frames("video_mret/MomentSeeker"), instructions=_MOMENT),
+)
+
+_VISDOC = (
+    *(_vidore(name, rows) for name, rows in _VIDORE.items()),
+    *(
+        _pages(f"VisRAG_{name}", f"openbmb/VisRAG-Ret-Test-{name}", f"VisRAG_{name}", split="train")
+        for name in ("ArxivQA", "ChartQA", "MP-DocVQA", "SlideVQA", "InfoVQA", "PlotQA")
+    ),
+    *(_pages(name, rows, name) for name, rows in _OTHER_PAGES.items()),
+)
+
+MMEB_V2_FILES = Official(
+    MMEB_V2,
+    (*(_image(row.name) for row in MMEB_V2.datasets if row.modality == "image"), *_VIDEO, *_VISDOC),
+    download="rows: the dataset repositories, each under its name; pictures, frames and pages: the archives of TIGER-Lab/MMEB-V2",
+)

@@ -1,0 +1,91 @@
+"""MMEB-V2's document datasets, in the layout of BEIR: `queries`, `corpus` and `qrels`, joined by ids; every query ranks all pages.
+
+Rows: {"query-id": 0, "query": "who signed page two?"}, {"corpus-id": 17, "image": …} and {"query-id": 0, "corpus-id": 17, "score": 1}.
+A page lies as a picture named after its id. One that does not is taken from its row and written there.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.errors import StoreError
+from embedrl.evaluate.benchmarks.inspection import Inspection
+from embedrl.evaluate.benchmarks.pool import Name, Pool
+from embedrl.evaluate.benchmarks.queries import asks
+from embedrl.evaluate.benchmarks.rows import read_rows
+from embedrl.evaluate.benchmarks.source import Source
+from embedrl.media.content import Content
+from embedrl.media.store import write_bytes
+
+_STEM_CHARS = 50
+
+
+def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
+    """Read a dataset. A query that no page is right for is left out, as the benchmark's evaluator does; the counts show it."""
+    pool = Pool(source, inspection)
+    folder = data / source.media
+    if inspection.gather and not folder.is_dir():
+        inspection.report(
+            source.name, f"the folder {str(folder)!r} is missing; unpack its pages there, or let an evaluation take them from the rows"
+        )
+        return pool
+    folder.mkdir(parents=True, exist_ok=True)
+    media, ask = MediaFolder(folder), asks(source, data, num_frames)
+    pages = _ids(source, data, inspection, "corpus")
+    _unpack(source, data, inspection, {page for page in pages if not (folder / picture_name(page)).is_file()}, folder)
+    for page, row in pages.items():
+        pool.offer(page, _shown(media, page), row)
+    relevant: dict[Name, dict[Name, float]] = {}
+    for number, row in read_rows(source, data, inspection, ("query-id", "corpus-id", "score"), config="qrels"):
+        query, page, score = row["query-id"], row["corpus-id"], float(row["score"])
+        if page not in pages:
+            inspection.report(source.name, f"qrels: there is no page {page!r}; download the corpus again", number)
+        elif score > 0:
+            grades = relevant.setdefault(query, {})
+            grades[page] = max(score, grades.get(page, 0.0))
+    seen: dict[Name, int] = {}
+    for number, row in read_rows(source, data, inspection, ("query-id", "query"), ("language",), config="queries"):
+        name = row["query-id"]
+        if source.language and row.get("language") != source.language:
+            continue
+        if inspection.is_first(seen, name, source.name, "queries", number) and name in relevant:
+            pool.ask(lambda row=row: ask(row), relevant[name], number)
+    return pool
+
+
+def picture_name(page: Name) -> str:
+    """Return the file name of a page: an id that is a file name itself is shortened, with 8 digits of its md5."""
+    path = PurePath(str(page))
+    if isinstance(page, int) or not path.suffix:
+        return f"{page}.png"
+    return f"{path.stem[:_STEM_CHARS]}_{hashlib.md5(str(page).encode(), usedforsecurity=False).hexdigest()[:8]}{path.suffix}"
+
+
+def _shown(media: MediaFolder, page: Name) -> Callable[[], Content]:
+    return lambda: (media.image(picture_name(page)),)
+
+
+def _ids(source: Source, data: Path, inspection: Inspection, part: str) -> dict[Name, int]:
+    """Return the ids of the corpus with their rows; one that repeats is reported."""
+    found: dict[Name, int] = {}
+    for number, row in read_rows(source, data, inspection, ("corpus-id",), config=part):
+        inspection.is_first(found, row["corpus-id"], source.name, part, number)
+    return found
+
+
+def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Name], folder: Path) -> None:
+    """Write pages that have no file from the pictures in their rows; those without are reported when they are looked for."""
+    if not missing or inspection.gather:
+        return
+    for _, row in read_rows(source, data, inspection, ("corpus-id",), ("image",), config="corpus"):
+        picture = row.get("image")
+        held = picture.get("bytes") if isinstance(picture, dict) else picture
+        if row["corpus-id"] in missing and isinstance(held, bytes):
+            path = folder / picture_name(row["corpus-id"])
+            try:
+                write_bytes(path, held)
+            except OSError as error:
+                raise StoreError(
+                    f"{source.name}: {str(path)!r} cannot be written ({error.strerror}); free the disk, or unpack the archive"
+                ) from error

@@ -1,0 +1,66 @@
+"""UVRB's files: `jsonl/queries.jsonl`, `corpus.jsonl` and `instances.jsonl`, and the frames of every video in a folder of its name.
+
+Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id": "d3", "video": "clip_3.mp4"} and {"qid": "q7",
+"pos": ["d3"]}. A query's picture counts before its video. Several lines of instances about one query are merged.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from embedrl.data.items import query_item, side
+from embedrl.data.sample import Item
+from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.stream import read_json
+from embedrl.evaluate.benchmarks.inspection import Inspection
+from embedrl.evaluate.benchmarks.pool import Name, Pool
+from embedrl.evaluate.benchmarks.queries import FrameFolders, some
+from embedrl.evaluate.benchmarks.source import Source
+
+
+def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
+    """Read a dataset; every query ranks the whole corpus."""
+    pool = Pool(source, inspection)
+    root = dataset_folder(source.name, data)
+    if root is None:
+        inspection.report(source.name, f"no folder of it with jsonl/queries.jsonl in {str(data)!r}; download {source.rows} there")
+        return pool
+    frames = FrameFolders(MediaFolder(root / "videos_frames" if (root / "videos_frames").is_dir() else root), num_frames)
+    pictures = MediaFolder(root / "images" if (root / "images").is_dir() else root)
+    known: dict[str, int] = {}
+    for number, row in _lines(root, "corpus", ("id", "video"), source, inspection):
+        inspection.is_first(known, row["id"], source.name, "corpus", number)
+        pool.offer(row["id"], lambda row=row: (frames.video(row["video"]),), number)
+    relevant: dict[str, dict[Name, float]] = {}
+    for _, row in _lines(root, "instances", ("qid", "pos"), source, inspection):
+        relevant.setdefault(row["qid"], {}).update(dict.fromkeys(row["pos"], 1.0))
+
+    def ask(row: dict[str, Any]) -> Item:
+        name, video = row.get("image"), row.get("video")
+        seen = [pictures.image(name)] if name else [frames.video(video)] if video else []
+        return query_item(some(side(row.get("text"), *seen)), source.instructions[0], source.wanted)
+
+    asked: dict[str, int] = {}
+    for number, row in _lines(root, "queries", ("id",), source, inspection):
+        if inspection.is_first(asked, row["id"], source.name, "queries", number):
+            pool.ask(lambda row=row: ask(row), relevant.get(row["id"], {}), number)
+    return pool
+
+
+def dataset_folder(name: str, data: Path) -> Path | None:
+    """Return where a dataset lies under `data`: in its own folder, inside a second UVRB/<name>, with hyphens or underscores."""
+    spellings = dict.fromkeys((name, name.replace("-", "_")))
+    homes = [data / place for spelling in spellings for place in (f"{spelling}/UVRB/{spelling}", f"UVRB/{spelling}", spelling)]
+    return next((home for home in homes if (home / "jsonl" / "queries.jsonl").is_file()), None)
+
+
+def _lines(root: Path, part: str, required: tuple[str, ...], source: Source, inspection: Inspection) -> Any:
+    path = root / "jsonl" / f"{part}.jsonl"
+    if not path.is_file():
+        inspection.report(source.name, f"{str(path)!r} is missing; download it")
+        return
+    for number, row in enumerate(read_json(path), 1):
+        if not isinstance(row, dict) or any(row.get(name) is None for name in required):
+            what = str(row) if isinstance(row, Exception) else f"it needs {', '.join(required)}"
+            inspection.report(source.name, f"{part}: {what}; download {str(path)!r} again", number)
+        else:
+            yield number, row

@@ -1,0 +1,64 @@
+"""Official files as retrieval tasks: one dataset at a time, or all of a benchmark."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from embedrl.data.sources.media_folder import NUM_FRAMES
+from embedrl.errors import ConfigError
+from embedrl.evaluate.benchmarks.image import read_images
+from embedrl.evaluate.benchmarks.inspection import Inspection
+from embedrl.evaluate.benchmarks.moments import read_moments, read_momentseeker
+from embedrl.evaluate.benchmarks.pages import read_pages
+from embedrl.evaluate.benchmarks.pool import Pool
+from embedrl.evaluate.benchmarks.read_uvrb import read_uvrb
+from embedrl.evaluate.benchmarks.source import Official, Source
+from embedrl.evaluate.benchmarks.video import read_labels, read_questions, read_text_to_video, read_texts
+from embedrl.evaluate.task import RetrievalTask
+
+
+def choose(official: Official, names: Sequence[str] = ()) -> list[Source]:
+    """Return the datasets of these names; without any, those that a column counts. Raises ConfigError for an unknown name."""
+    known = {source.name: source for source in official.sources}
+    wanted = {name: row.name if (row := official.benchmark.find(name)) else name for name in names}
+    if unknown := [name for name, found in wanted.items() if found not in known]:
+        raise ConfigError(f"dataset {unknown[0]!r}: {official.benchmark.name} has {', '.join(known)}")
+    if wanted:
+        return [known[name] for name in dict.fromkeys(wanted.values())]
+    return [source for source in official.sources if official.num_queries(source.name)]
+
+
+def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: int = NUM_FRAMES) -> Pool:
+    """Read the rows of one dataset; what is wrong is reported to the inspection. Videos give at most `num_frames` frames."""
+    if not data.is_dir():
+        raise ConfigError(f"{str(data)!r}: there is no such folder; give the one that holds the benchmark's files")
+    media = data / source.media
+    if source.layout not in ("pages", "uvrb") and not media.is_dir():
+        inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its pictures or frames there")
+        return Pool(source, inspection)
+    match source.layout:
+        case "image_text" | "image_path" | "image_both":
+            return read_images(source, data, inspection, num_frames)
+        case "video_label":
+            return read_labels(source, data, inspection, num_frames)
+        case "video_texts":
+            return read_texts(source, data, inspection, num_frames)
+        case "text_video":
+            return read_text_to_video(source, data, inspection, num_frames)
+        case "moments":
+            return read_moments(source, data, inspection, num_frames)
+        case "momentseeker":
+            return read_momentseeker(source, data, inspection, num_frames)
+        case "pages":
+            return read_pages(source, data, inspection, num_frames)
+        case "uvrb":
+            return read_uvrb(source, data, inspection, num_frames)
+    return read_questions(source, data, inspection, num_frames)
+
+
+def read_tasks(official: Official, data: Path, names: Sequence[str] = (), *, num_frames: int = NUM_FRAMES) -> Iterator[RetrievalTask]:
+    """Yield the tasks of a benchmark. Raises ConfigError naming the dataset, the row and the fix for whatever is wrong."""
+    for source in choose(official, names):
+        pool = read_pool(source, data, inspection := Inspection(), num_frames)
+        pool.check(official.num_queries(source.name))
+        assert not inspection.problems
+        yield pool.task()

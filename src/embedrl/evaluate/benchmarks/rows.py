@@ -1,0 +1,70 @@
+"""Rows of a dataset repository as it was downloaded: Parquet, JSON Lines or a JSON array, in one file or in numbered pieces."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from embedrl.data.sources.parquet import read_parquet
+from embedrl.data.sources.row import RowError
+from embedrl.data.sources.stream import read_json
+from embedrl.errors import ConfigError
+from embedrl.evaluate.benchmarks.inspection import Inspection
+from embedrl.evaluate.benchmarks.source import Source
+
+SUFFIXES = ("parquet", "jsonl", "json")
+_PIECE = re.compile(r"-(\d+)-of-(\d+)$")
+
+
+def row_files(folder: Path, config: str, split: str) -> list[Path]:
+    """Return the files of one configuration and split, in order; none if they are not there.
+
+    They are `<config>/<split>-*`, `<config>/<split>.*`, the same in `data/`, or `<config>.*` (without a config: `<split>…`).
+    """
+    homes = [folder / config, folder / "data" / config] if config else [folder, folder / "data"]
+    for home in homes:
+        for suffix in SUFFIXES:
+            if pieces := sorted(path for path in home.glob(f"{split}-*.{suffix}") if _PIECE.search(path.stem)):
+                return pieces
+            if (whole := home / f"{split}.{suffix}").is_file():
+                return [whole]
+    return next(
+        ([path] for home in homes for suffix in SUFFIXES if config and (path := home.with_name(f"{home.name}.{suffix}")).is_file()), []
+    )
+
+
+def read_rows(
+    source: Source, data: Path, inspection: Inspection, required: Sequence[str], optional: Sequence[str] = (), *, config: str | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a dataset with their numbers from 1; what is missing or broken is reported."""
+    rows = _all_rows(source, data, inspection, required, optional, (source.config if config is None else config).split() or [""])
+    yield from islice(rows, source.max_rows)
+
+
+def _all_rows(
+    source: Source, data: Path, inspection: Inspection, required: Sequence[str], optional: Sequence[str], configs: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    for config in configs:
+        files = row_files(data / source.rows, config, source.split)
+        if not files:
+            where = str(data / source.rows / config)
+            inspection.report(source.name, f"no file of the split {source.split!r} in {where!r}; download the dataset {source.rows} there")
+        elif (piece := _PIECE.search(files[0].stem)) and len(files) != int(piece[2]):
+            inspection.report(source.name, f"{len(files)} of {piece[2]} pieces in {str(files[0].parent)!r}; download the others")
+        for path in files:
+            try:
+                for row in read_parquet(path, required, optional) if path.suffix == ".parquet" else read_json(path):
+                    number += row.num_rows if isinstance(row, RowError) else 1
+                    if isinstance(row, RowError):
+                        inspection.report(source.name, f"{str(path)!r}: {row}; download it again", number)
+                    elif not isinstance(row, dict) or (missing := [name for name in required if row.get(name) is None]):
+                        lacks = f"has no {', '.join(missing)}" if isinstance(row, dict) else "is no JSON object"
+                        inspection.report(source.name, f"{str(path)!r}: the row {lacks}; download it again", number)
+                    else:
+                        yield number, {"_subset": config, **row}
+            except ConfigError as error:
+                if not inspection.gather:
+                    raise ConfigError(f"{source.name}: {error}") from error
+                inspection.report(source.name, str(error))

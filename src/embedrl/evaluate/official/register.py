@@ -1,7 +1,0 @@
-"""Every benchmark whose own files are read. Another one (MMEB-V3, say) is its table of datasets, its sources, and a line here."""
-
-from embedrl.evaluate.official.mmeb import MMEB_V2_FILES
-from embedrl.evaluate.official.video_benchmark import UVRB_FILES
-
-OFFICIAL = {official.benchmark.name: official for official in (MMEB_V2_FILES, UVRB_FILES)}
-BENCHMARKS = {name: official.benchmark for name, official in OFFICIAL.items()}

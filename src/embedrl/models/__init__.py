@@ -1,0 +1,1 @@
+"""Loading models, adapters, fast forward passes, memory."""

@@ -1,0 +1,80 @@
+"""Train the Reasoner in several ways, and compare them on the same held-out queries."""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from embedrl import log
+from embedrl.config import load_recipe
+from embedrl.errors import ConfigError
+from embedrl.evaluate.evaluate import SystemResult, evaluate
+from embedrl.evaluate.report import make_report, write_report
+from embedrl.evaluate.task import MODALITIES, RetrievalTask
+from embedrl.evaluate.world import world_tasks
+from embedrl.pipelines.eg_rl import local_reasoner, train_reasoner
+from embedrl.rl.config import Ablation, AblationRow, Recipe
+from embedrl.runtime.names import load_embedder
+from embedrl.world.claims import claims
+
+COLUMNS = ("row", "seed", *(f"hit@1 {group}" for group in ("all", *MODALITIES)), "difference (95 %)", "cosine", "valid", "tokens")
+
+
+class Result(NamedTuple):
+    """One way to train, with one seed."""
+
+    name: str
+    seed: int
+    report: dict[str, Any]
+    """The figures of "after", and of "after-before", by group ("overall", a modality)."""
+
+
+def ablate(ablation: Ablation, *, only: tuple[str, ...] = ()) -> list[Result]:
+    """Train and evaluate every row, or those that are named, and write ablation.json. What is done is not done again.
+
+    Raises ConfigError for a row that does not exist, or one whose recipe is wrong, before anything is trained.
+    """
+    if unknown := sorted(set(only) - {row.name for row in ablation.rows}):
+        raise ConfigError(f"row {unknown[0]!r}: choose from {', '.join(repr(row.name) for row in ablation.rows)}")
+    runs = [(row, seed, _recipe(ablation, row, seed)) for row in ablation.rows if row.name in only or not only for seed in row.seeds]
+    missing = [run for _, _, run in runs if not (run.out / "ablation.json").exists()]
+    if missing:
+        tasks = world_tasks(num_queries=ablation.num_queries, pool_size=ablation.pool_size)
+        before = _evaluate(tasks, missing[0], missing[0].start_from, "before")
+        for run in missing:
+            log.info(f"{run.out}")
+            finished = run.out / "model"
+            model = finished if finished.is_dir() else train_reasoner(run)
+            report = make_report([before, _evaluate(tasks, run, str(model), "after")], seed=0, seconds=0)
+            write_report(
+                {"after": report["systems"]["after"], "after-before": report["differences"]["after-before"]}, run.out / "ablation.json"
+            )
+    results = [Result(row.name, seed, json.loads((run.out / "ablation.json").read_text("utf-8"))) for row, seed, run in runs]
+    write_report({"rows": [result._asdict() for result in results]}, ablation.out / "ablation.json")
+    return results
+
+
+def table_rows(results: list[Result]) -> list[list[str]]:
+    """Return rows of a console table, in the order of `COLUMNS`."""
+    rows = []
+    for name, seed, report in results:
+        after, change = report["after"], report["after-before"]["overall"]["hit@1"]
+        hits = [f"{after[group]['hit@1']['value']:.3f}" for group in ("overall", *MODALITIES)]
+        difference = f"{change['value']:+.3f} ({change['ci95'][0]:+.3f} to {change['ci95'][1]:+.3f})"
+        overall = after["overall"]
+        others = [
+            f"{overall['positive_cosine']['value']:.3f}",
+            f"{overall['tcot_valid']['value']:.3f}",
+            f"{overall['tcot_tokens']['value']:.1f}",
+        ]
+        rows.append([name, str(seed), *hits, difference, *others])
+    return rows
+
+
+def _recipe(ablation: Ablation, row: AblationRow, seed: int) -> Recipe:
+    out = ablation.out / f"{re.sub(r'[^a-z0-9]+', '-', row.name.lower()).strip('-')}-{seed}"
+    return load_recipe(ablation.recipe, [*ablation.overrides, *row.overrides, f"seed={seed}", f'out="{out}"'], Recipe)
+
+
+def _evaluate(tasks: list[RetrievalTask], run: Recipe, reasoner: str, name: str) -> SystemResult:
+    loaded = local_reasoner(reasoner)
+    return evaluate(tasks, load_embedder(run.embedder), name=name, reasoner=loaded, claims=claims, count_tokens=loaded.num_tokens)

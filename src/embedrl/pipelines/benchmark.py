@@ -1,0 +1,148 @@
+"""A system on the official files of a benchmark: score files, predictions and a report, by a run that can be killed and goes on."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl import log
+from embedrl.config import write_run_config
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.sources.media_folder import NUM_FRAMES
+from embedrl.data.tcot import count_words
+from embedrl.errors import ConfigError
+from embedrl.evaluate.benchmarks.published_tcots import ImportedTCoTs, import_tcots
+from embedrl.evaluate.benchmarks.reading import read_tasks
+from embedrl.evaluate.benchmarks.register import OFFICIAL
+from embedrl.evaluate.benchmarks.source import Official
+from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluate.evaluate import SystemResult, evaluate, join
+from embedrl.evaluate.predictions import score, write_predictions
+from embedrl.evaluate.report import Report, make_report, write_report
+from embedrl.evaluate.tables import Result, write_leaderboard
+from embedrl.evaluate.task import RetrievalTask
+from embedrl.pipelines.evaluate_world import figure_text
+from embedrl.reports.coverage import coverage_json, tell_coverage
+from embedrl.reports.html import render_html, write_html
+from embedrl.runtime.engine import LOCAL, Engine, running
+
+
+class BenchmarkRun(BaseModel):
+    """What decides the scores of a run: the same folder goes on only with the same settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    benchmark: str
+    datasets: tuple[str, ...] = ()
+    """Names of datasets; without any, all that a column counts."""
+    num_frames: int = NUM_FRAMES
+    """Frames of a video."""
+    mmeb_compat: bool = False
+    """Hand out grades as MMEB-V2's evaluator does."""
+    seed: int = 0
+    reasoner: str | None = None
+    """Name of the loaded Reasoner, or of the imported T-CoTs; None: no T-CoTs."""
+    embedder: str = ""
+
+
+def find_benchmark(name: str) -> Official:
+    """Return a benchmark with its files by name, in any case. Raises ConfigError."""
+    found = {known.casefold(): official for known, official in OFFICIAL.items()}.get(name.casefold())
+    if found is None:
+        raise ConfigError(f"benchmark {name!r}: choose from {', '.join(OFFICIAL)}")
+    return found
+
+
+def measure(
+    run: BenchmarkRun,
+    data: Path | None,
+    reasoner: str | None,
+    embedder: str,
+    out: Path,
+    cache: Path | None = None,
+    tcots: Path | None = None,
+    engine: Engine = LOCAL,
+) -> None:
+    """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded.
+
+    A folder of T-CoTs takes the Reasoner's place, and what it covers is said first.
+    """
+    official = find_benchmark(run.benchmark)
+    if data is None:
+        raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
+    tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
+    imported = None
+    if tcots is not None:
+        imported = import_tcots(official, tasks, data, tcots, num_frames=run.num_frames)
+        tell_coverage(imported)
+    with running(engine, [reasoner] if reasoner else [], embedder) as models:
+        assert models.embedder is not None
+        reasons = models.reasoners[reasoner] if reasoner else None
+        report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, cache, models.num_lanes)
+    log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
+    log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
+
+
+def evaluate_files(
+    run: BenchmarkRun,
+    official: Official,
+    tasks: Sequence[RetrievalTask],
+    reasoner: Reasons | ImportedTCoTs | None,
+    embedder: Embeds,
+    out: Path,
+    cache: Path | None = None,
+    num_lanes: int = 1,
+) -> Report:
+    """Evaluate one system, with T-CoTs if there is a Reasoner or if some were imported, and write what `embedrl report` reads into `out`.
+
+    Whatever was reasoned and embedded is kept in `cache` (by default inside `out`), so that a second start goes on. Raises
+    ConfigError if `out` holds a run with other settings.
+    """
+    started = time.perf_counter()
+    run = run.model_copy(update={"reasoner": reasoner.name if reasoner else None, "embedder": embedder.name})
+    write_run_config(out, run)
+    if isinstance(reasoner, ImportedTCoTs):
+        parts = [([task], reasoner.datasets[task.name]) for task in tasks]
+        write_report(coverage_json(reasoner), out / "tcots.json")
+    else:
+        parts = [(tasks, reasoner)]
+    with Cache(cache or out / "cache") as kept:
+        results = [
+            evaluate(
+                part,
+                CachedEmbedder(embedder, kept),
+                name="tcot" if reasons else "plain",
+                reasoner=CachedReasoner(reasons, kept) if reasons else None,
+                count_tokens=getattr(reasons, "num_tokens", count_words),
+                num_frames=run.num_frames,
+                num_lanes=num_lanes,
+                mode="mmeb-compat" if run.mmeb_compat else "correct",
+            )
+            for part, reasons in parts
+        ]
+    result = join(results)
+    for task, found in zip(tasks, result.tasks, strict=True):
+        write_predictions(task, found, out)
+    write_leaderboard(_scores(official, result, out), out / "leaderboard.json")
+    report = make_report([result], seed=run.seed, seconds=time.perf_counter() - started) | {"settings": run.model_dump(mode="json")}
+    write_report(report, out / "report.json")
+    graded = ", with grades as MMEB-V2's evaluator hands them out" if run.mmeb_compat else ""
+    about = f"The official files of {official.benchmark.name}, embedded by {embedder.name}{graded}."
+    write_html(render_html(report, about=about), out / "report.html")
+    return report
+
+
+def _scores(official: Official, result: SystemResult, out: Path) -> Result:
+    return Result(out.resolve().name, official.benchmark, {task.name: score(task) for task in result.tasks})
+
+
+def score_rows(report: Report, official: Official) -> tuple[list[str], list[list[object]]]:
+    """Return columns and rows of a console table: of each dataset its metric, in %, with its 95 % interval."""
+    [system] = report["systems"].values()
+    rows: list[list[object]] = []
+    for name, pool in report["pools"].items():
+        dataset = official.benchmark.find(name)
+        metric = dataset.metric if dataset else "hit@1"
+        rows.append([name, metric, figure_text(system["tasks"][name][metric]), pool["num_queries"], pool["num_candidates"]])
+    return ["dataset", "metric", "%", "queries", "candidates"], rows

@@ -1,0 +1,104 @@
+"""Before and after RL, case by case: evaluation of two Reasoners, and the page that shows the largest gains and losses."""
+
+import random
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from embedrl.data.tcot import TCoT
+from embedrl.evaluate.compare import Case, Change, case_row, compare, extremes
+from embedrl.evaluate.evaluate import Outcome, evaluate
+from embedrl.evaluate.report import write_report
+from embedrl.evaluate.world import world_tasks
+from embedrl.reports.cards import Side, checked_side, content, tcot_block
+from embedrl.reports.charts import number
+from embedrl.reports.html import render_page, write_html
+from embedrl.runtime.names import load_embedder, load_reasoner
+
+NUM_SHOWN = 3
+NUM_RANDOM = 20
+COLUMNS = ("task", "cosine", "rank", "dropped", "added")
+
+
+class Comparison(NamedTuple):
+    """All cases, largest gain first, and those that are shown."""
+
+    cases: list[Case]
+    gains: list[Case]
+    losses: list[Case]
+    random: list[Case]
+    """Drawn without a look at them."""
+
+
+def compare_reasoners(
+    before: str, after: str, embedder: str, out: Path, *, num_queries: int = 20, pool_size: int = 256, seed: int = 0
+) -> Comparison:
+    """Evaluate two Reasoners on the world's held-out tasks; write compare.json and compare.html into `out`."""
+    embeds = load_embedder(embedder)
+    tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
+    systems = [evaluate(tasks, embeds, name=name, reasoner=load_reasoner(name)) for name in dict.fromkeys((before, after))]
+    cases = compare(tasks, systems[0], systems[-1])
+    drawn = random.Random(f"compare:{seed}").sample(cases, min(NUM_RANDOM, len(cases)))
+    found = Comparison(cases, *extremes(cases, NUM_SHOWN), drawn)
+    record = {"before": before, "after": after, "embedder": embedder, "seed": seed, "cases": [case_row(case) for case in cases]}
+    record["random"] = [case_row(case) for case in drawn]
+    write_report(record, out / "compare.json")
+    sections = [
+        _section(title, shown)
+        for title, shown in (("Largest gains", found.gains), ("Largest losses", found.losses), ("Drawn at random", found.random))
+    ]
+    write_html(render_page("What did RL change?", _lead(cases, before, after), *sections), out / "compare.html")
+    return found
+
+
+def case_rows(cases: Sequence[Case]) -> list[list[str]]:
+    """Return rows of a console table, in the order of `COLUMNS`."""
+    return [
+        [
+            case.task,
+            f"{case.cosine[0]:.4f} → {case.cosine[1]:.4f}",
+            f"{case.rank[0]} → {case.rank[1]}",
+            "; ".join((*case.query.dropped, *case.target.dropped)),
+            "; ".join((*case.query.added, *case.target.added)),
+        ]
+        for case in cases
+    ]
+
+
+def _lead(cases: Sequence[Case], before: str, after: str) -> str:
+    mean = [sum(case.cosine[side] for case in cases) / len(cases) for side in (0, 1)]
+    first = [sum(case.rank[side] == 1 for case in cases) for side in (0, 1)]
+    return (
+        f'<p class="lead">From <b>{escape(before)}</b> to <b>{escape(after)}</b>, {len(cases)} queries: the cosine to the right target '
+        f"goes from {mean[0]:.3f} to <b>{mean[1]:.3f}</b>, and {first[0]} targets came first before, <b>{first[1]}</b> after.</p>"
+    )
+
+
+def _section(title: str, cases: Sequence[Case]) -> str:
+    return f"<h2>{title}</h2>" + ("".join(map(case_card, cases)) or '<p class="meta">There are none.</p>')
+
+
+def case_card(case: Case) -> str:
+    """Render one case: query and target, each with its T-CoT before and after."""
+    figures = f"cosine {case.cosine[0]:.3f} → {case.cosine[1]:.3f} ({number(case.gain, '+.3f')}), rank {case.rank[0]} → {case.rank[1]}"
+    return (
+        f'<article class="case"><header><h3>{escape(case.task)}</h3><p class="num">{figures}</p></header>'
+        f"{_change('Query', case.query)}{_change('Target', case.target)}</article>"
+    )
+
+
+def _change(title: str, change: Change) -> str:
+    def shown(outcome: Outcome | None) -> Side:
+        return checked_side(change.item, outcome if isinstance(outcome, TCoT) else None)
+
+    sides = "".join(
+        f'<div><p class="label">{title}, {when}</p>{content(side)}{tcot_block(side)}</div>'
+        for when, side in (("before", shown(change.before)), ("after", shown(change.after)))
+    )
+    edits = "".join(
+        f'<p class="edits"><span class="label">{name}</span> {"; ".join(f"<{tag}>{escape(run)}</{tag}>" for run in runs)}</p>'
+        for name, tag, runs in (("dropped", "del", change.dropped), ("added", "ins", change.added))
+        if runs
+    )
+    return f'<div class="beforeafter">{sides}</div>{edits}'

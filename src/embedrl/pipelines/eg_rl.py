@@ -1,0 +1,74 @@
+"""EG-RL from a recipe: models by name, pairs of the generated world, and the run folder."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from embedrl.config import write_run_config
+from embedrl.data.protocols import Judges
+from embedrl.data.sample import Pair
+from embedrl.data.sources.lines import read_lines
+from embedrl.data.sources.row import SourceProblem
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.prefix import embed_groups
+from embedrl.errors import ConfigError
+from embedrl.log import is_main_process
+from embedrl.reasoner.local import LocalReasoner
+from embedrl.reasoner.prompts import prompt_hash
+from embedrl.rl.config import Recipe
+from embedrl.rl.rollouts import Scorer
+from embedrl.rl.train import train
+from embedrl.runtime.names import load_embedder, load_reasoner
+from embedrl.world.tasks import make_families
+
+
+def train_reasoner(recipe: Recipe) -> Path:
+    """Train a Reasoner with EG-RL; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    reasoner = local_reasoner(recipe.start_from, dtype=recipe.dtype, attention=recipe.attention)
+    if is_main_process():
+        write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
+    pairs = training_pairs(recipe)
+    train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
+    if is_main_process():
+        reasoner.save(recipe.out / "model")
+    return recipe.out / "model"
+
+
+def training_pairs(recipe: Recipe) -> list[Pair]:
+    """Return the pairs of a recipe, those of a task together. Raises ConfigError for a file that cannot be used."""
+    if recipe.pairs is None:
+        return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size)]
+    pairs = []
+    for outcome in read_lines(recipe.pairs):
+        if isinstance(outcome, SourceProblem):
+            raise ConfigError(str(outcome))
+        pairs.append(outcome)
+    return sorted(pairs, key=lambda pair: pair.task)
+
+
+def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Scorer:
+    """Load the frozen Embedder and the judge of a recipe. Raises ConfigError for models that cannot do it."""
+    embedder = load_embedder(recipe.embedder)
+    if not isinstance(embedder, Embedder):
+        raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")
+    judge = load_reasoner(recipe.judge) if recipe.judge and recipe.reward_config.process_weight else None
+    if judge is None and recipe.reward_config.process_weight:
+        raise ConfigError("judge: name a Reasoner, or set rewards.process_weight=0")
+    if judge is not None and not isinstance(judge, Judges):
+        raise ConfigError(f"judge={recipe.judge!r}: this model cannot judge")
+    return Scorer(
+        pairs,
+        partial(embed_groups, embedder, show_evidence=recipe.show_evidence),
+        judge,
+        recipe.reward_config,
+        num_frames=num_frames,
+        control_every=recipe.control_every,
+    )
+
+
+def local_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> LocalReasoner:
+    """Load a Reasoner whose weights can be trained. Raises ConfigError for one that has none."""
+    reasoner = load_reasoner(name, temperature=temperature, dtype=dtype, attention=attention)
+    if not isinstance(reasoner, LocalReasoner):
+        raise ConfigError(f"reasoner={name!r}: a model with loaded weights is needed")
+    return reasoner

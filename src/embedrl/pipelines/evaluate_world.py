@@ -1,0 +1,89 @@
+"""Evaluate Reasoners by name on the generated world: plain, each Reasoner's T-CoTs, and the true ones."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedrl import log
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.tcot import count_words
+from embedrl.evaluate.evaluate import SystemResult, evaluate
+from embedrl.evaluate.report import Report, make_report, write_report
+from embedrl.evaluate.task import MODALITIES, RetrievalTask
+from embedrl.evaluate.world import world_tasks
+from embedrl.reports.html import render_html, write_html
+from embedrl.runtime.engine import LOCAL, Engine, running
+from embedrl.world.claims import claims
+
+SHIPPED = {"before_rl": "nano-sft", "after_rl": "nano"}
+"""The shipped Reasoners, by what a report calls them; another one keeps its name."""
+
+
+def evaluate_world(
+    reasoners: Sequence[str],
+    embedder: str,
+    out: Path,
+    *,
+    num_queries: int = 32,
+    pool_size: int = 256,
+    seed: int = 0,
+    temperature: float = 0.0,
+    engine: Engine = LOCAL,
+) -> Report:
+    """Evaluate Reasoners by name (none: no T-CoTs but the true ones) on the held-out split; write report.json and report.html.
+
+    Above a temperature of 0 T-CoTs are sampled, from `seed`.
+    """
+    started = time.perf_counter()
+    systems = {name: system for system, name in SHIPPED.items()}
+    with running(engine, reasoners, embedder, temperature=temperature) as models:
+        assert models.embedder is not None
+        loaded = {systems.get(name, name): reasons for name, reasons in models.reasoners.items()}
+        torch.manual_seed(seed)
+        tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
+        results = evaluate_systems(tasks, models.embedder, loaded, num_lanes=models.num_lanes)
+    report = make_report(results, seed=seed, seconds=time.perf_counter() - started)
+    write_report(report, out / "report.json")
+    write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
+    return report
+
+
+def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings: Any) -> None:
+    """Evaluate on the world and print hit@1; `settings` are those of `evaluate_world`."""
+    report = evaluate_world(reasoners, embedder, out, **settings)
+    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
+    log.info(f"{out / 'report.html'} shows more")
+
+
+def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of a console table: hit@1 of each system, over all and by modality."""
+    groups = ["overall", *(group for group in MODALITIES if group in report["systems"]["plain"])]
+    rows = [[system, *(figure_text(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
+    return ["system", *groups], rows
+
+
+def figure_text(row: Mapping[str, Any]) -> str:
+    """Show a report's figure and its interval, in %."""
+    low, high = row["ci95"]
+    return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def evaluate_systems(
+    tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons], *, num_lanes: int = 1
+) -> list[SystemResult]:
+    """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
+    count_tokens: Callable[[str], int] = count_words
+    for reasoner in reasoners.values():
+        count_tokens = getattr(reasoner, "num_tokens", count_words)
+    truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
+    return [
+        evaluate(tasks, embedder, name="plain", num_lanes=num_lanes),
+        *(
+            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens, num_lanes=num_lanes)
+            for name, reasoner in reasoners.items()
+        ),
+        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens, num_lanes=num_lanes),
+    ]

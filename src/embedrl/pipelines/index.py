@@ -1,0 +1,44 @@
+"""Index a folder with models by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from embedrl import log
+from embedrl.index.index import Index
+from embedrl.index.ingest import IngestReport, ingest
+from embedrl.runtime.engine import LOCAL, Engine, running
+
+
+def index_by_name(
+    folder: Path,
+    reasoner: str | None,
+    embedder: str,
+    *,
+    batch_size: int = 32,
+    engine: Engine = LOCAL,
+    table: str | None = None,
+    shelf: str | None = None,
+    policy: Mapping[str, object] | None = None,
+) -> IngestReport:
+    """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
+
+    `table` and `shelf` are those of `Index.lie_at`, `policy` the changes of `Index.change_policy`.
+    Raises what `ingest`, `lie_at` and `running` raise.
+    """
+    with running(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
+        assert models.embedder is not None
+        opened = Index.open(folder, embedder=models.embedder)
+        if table is not None:
+            opened.lie_at(table, shelf)
+        if policy:
+            opened.change_policy(**policy)
+        return ingest(
+            folder,
+            opened,
+            models.reasoners[reasoner] if reasoner else None,
+            models.embedder,
+            think=reasoner is not None,
+            batch_size=batch_size,
+            num_lanes=models.num_lanes,
+            on_progress=bar.reach,
+        )

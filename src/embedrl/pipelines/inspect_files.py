@@ -1,0 +1,79 @@
+"""What of a benchmark's files is there, what is missing, and what cannot be opened: looked at before any model is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrl import log
+from embedrl.errors import MediaError
+from embedrl.evaluate.benchmarks.inspection import Inspection, Problem
+from embedrl.evaluate.benchmarks.pool import Pool
+from embedrl.evaluate.benchmarks.reading import choose, read_pool
+from embedrl.evaluate.benchmarks.source import Official
+from embedrl.media.content import content_key
+from embedrl.media.decode import check
+from embedrl.pipelines.benchmark import find_benchmark
+
+MAX_LINES = 5
+"""Problems of one dataset that are told one by one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One dataset of a benchmark, as it lies on the disk."""
+
+    dataset: str
+    num_queries: int
+    expected: int
+    """Queries that it should have; 0 if no column counts it."""
+    num_candidates: int
+    problems: tuple[Problem, ...]
+
+
+def inspect(official: Official, data: Path, names: Sequence[str] = ()) -> list[Finding]:
+    """Read every row of the datasets, and open every picture, page and frame once. Raises ConfigError for a missing folder."""
+    findings = []
+    for source in log.progress(choose(official, names), f"{official.benchmark.name}: look at the files"):
+        pool = read_pool(source, data, inspection := Inspection(gather=True))
+        expected = official.num_queries(source.name)
+        pool.check(expected)
+        _open_media(pool, inspection)
+        findings.append(Finding(source.name, len(pool.queries), expected, len(pool.candidates), tuple(inspection.problems)))
+    return findings
+
+
+def _open_media(pool: Pool, inspection: Inspection) -> None:
+    seen: set[str] = set()
+    for item in (*pool.queries, *pool.candidates.values()):
+        visual = item.visual if item else None
+        if visual is not None and (key := content_key((visual,))) not in seen:
+            seen.add(key)
+            try:
+                check(visual)
+            except MediaError as error:
+                inspection.report(pool.source.name, f"{error}; download or unpack it again")
+
+
+def examine_benchmark(name: str, data: Path, names: Sequence[str] = ()) -> bool:
+    """Print a table of the datasets, and what is wrong with them; say whether nothing is."""
+    official = find_benchmark(name)
+    findings = inspect(official, data, names)
+    rows = [
+        (
+            found.dataset,
+            "ok" if not found.problems else "WRONG",
+            f"{found.num_queries:,}",
+            f"{found.expected:,}",
+            f"{found.num_candidates:,}",
+        )
+        for found in findings
+    ]
+    log.table(f"{official.benchmark.name} in {data}", ["dataset", "state", "queries", "expected", "candidates"], rows)
+    for found in findings:
+        for problem in found.problems[:MAX_LINES]:
+            log.warn(str(problem))
+        if len(found.problems) > MAX_LINES:
+            log.warn(f"{found.dataset}: and {len(found.problems) - MAX_LINES:,} more")
+    broken = sum(bool(found.problems) for found in findings)
+    log.info(f"{len(findings) - broken} of {len(findings)} datasets can be evaluated; the files come from: {official.download}")
+    return not broken

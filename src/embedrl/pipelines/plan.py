@@ -1,0 +1,211 @@
+"""What a recipe will do, before it does it: are its paths and names right, and what does a run need?"""
+
+from dataclasses import dataclass
+from itertools import chain, islice
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from embedrl.data.sample import Pair
+from embedrl.embedder.inputs import build, collate
+from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.embedder.run import learn_ending
+from embedrl.embedder.train import known_options as embedder_options
+from embedrl.errors import ConfigError, EmbedRLError
+from embedrl.models.footprint import FLOAT32, Footprint, Load
+from embedrl.models.load import SETTINGS, base_folder, load_parts, token_side
+from embedrl.nano.build import embedder_budget, embedder_rows
+from embedrl.pipelines.eg_rl import training_pairs
+from embedrl.reasoner.local import ReasonerSettings
+from embedrl.reasoner.prompts import tcot_prompt
+from embedrl.rl.config import Recipe
+from embedrl.rl.train import known_options as reasoner_options
+from embedrl.runtime.names import is_server, shipped
+
+NUM_SAMPLED = 64
+"""Rows whose inputs are really built, to count their tokens."""
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs."""
+
+    rows: list[tuple[str, str]]
+    """What is counted, and how much."""
+    assumptions: list[str]
+    memory_bytes: int
+    """The most that one process holds."""
+    flops: float
+    """Of the whole run."""
+
+
+def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
+    """Plan a contrastive run. Raises ConfigError naming every path, name and setting that is wrong."""
+    wrong = _unknown(recipe.trainer, embedder_options())
+    wrong += _missing(
+        {"start_from": recipe.start_from, **{f"pairs.files.{k}": v for k, v in (recipe.pairs.files if recipe.pairs else {}).items()}}
+    )
+    if recipe.batch_size % num_processes:
+        wrong.append(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
+    _refuse(wrong)
+    config, processor = load_parts(recipe.start_from)
+    layout, num_rows = learn_ending(processor, config)
+    config.text_config.vocab_size = max(num_rows, config.text_config.vocab_size)
+    rows, budget, factor = embedder_rows(recipe), embedder_budget(recipe), token_side(config)
+    num_batches = rows.num_batches
+    rows.num_batches = min(num_batches, ceil(num_sampled / recipe.batch_size))  # no more need be laid out
+    keys = [key for pair in islice(chain.from_iterable(rows.datasets().values()), num_sampled) for key in pair]
+    inputs = []
+    for key in keys:
+        item, tcot, show_media = rows.resolve(key)
+        inputs.append(build(item, tcot, budget, factor, show_media=show_media, layout=layout))
+    tokens, patches = _count(processor, inputs)
+    footprint = Footprint.of(
+        config,
+        dtype=recipe.dtype,
+        lora=recipe.lora,
+        trains_vision=not recipe.freeze_vision,
+        trainer=recipe.trainer,
+    )
+    mini, rows_held = min(recipe.mini_batch_size, len(keys)), 2 * recipe.batch_size // num_processes
+    most_patches = max(sum(patches[side::2][start : start + mini]) for side in (0, 1) for start in range(0, len(keys) // 2, mini))
+    held = Load(tokens=mini * max(tokens), longest=max(tokens), patches=most_patches)
+    vision = config.vision_config
+    patch_bytes = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * FLOAT32
+    mean = Load(sum(tokens), sum(tokens) // len(tokens), sum(patches))
+    batches_held = 2 if footprint.on_cpu else 1  # the loader is one batch ahead, and an accelerator is not sent it yet
+    parts = {
+        "weights": footprint.weight_bytes,
+        "gradients and optimiser": footprint.state_bytes,
+        "pictures of a batch": round(batches_held * rows_held * sum(patches) / len(keys) * patch_bytes),
+        f"activations of {mini} items": footprint.activation_bytes(held),
+    }
+    flops = footprint.train_flops(mean, cached=True) / len(keys) * 2 * recipe.batch_size * num_batches
+    counted = [
+        ("batches of pairs", f"{num_batches:,} of {recipe.batch_size}"),
+        ("tokens of an item, mean and longest", f"{mean.longest:,}, {max(tokens):,}"),
+        ("tokens of a batch", f"{round(sum(tokens) / len(keys) * 2 * recipe.batch_size):,}"),
+    ]
+    assumptions = [
+        f"tokens are those of {len(keys)} items, the first of the run; each mini-batch is padded to the longest of them",
+        "memory is that of tensors, within a fifth where it was measured (small models on a CPU): an allocator's spare room comes on top",
+        "attention keeps no matrix (sdpa, flash); AdamW keeps two states",
+        "hours are without decoding of media and saving",
+    ]
+    return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
+
+
+def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
+    """Plan an EG-RL run. Raises ConfigError naming every path, name and setting that is wrong."""
+    trainer = recipe.trainer
+    wrong = _unknown(trainer, reasoner_options())
+    named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
+    if recipe.judge and recipe.reward_config.process_weight and not is_server(recipe.judge):
+        named["judge"] = ("reasoner", recipe.judge)
+    folders = {key: shipped(kind).get(name, Path(name)) for key, (kind, name) in named.items()}
+    wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})
+    if trainer.get("max_steps", 0) < 1:
+        wrong.append("trainer.max_steps: give the number of steps")
+    _refuse(wrong)
+    config, processor = load_parts(folders["start_from"])
+    path = folders["start_from"] / SETTINGS
+    settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
+    pairs: list[Pair] = training_pairs(recipe)
+    factor = token_side(config)
+    items = [item for pair in pairs[: num_sampled // 2] for item in (pair.query, pair.target)]
+    asked = [tcot_prompt(item, settings.prompts, settings.budget, factor) for item in items]
+    tokens, patches = [], []
+    for prompt in asked:
+        text = processor.apply_chat_template(prompt.messages, add_generation_prompt=True)
+        batch = processor(text=[text], images=list(prompt.images) or None, return_tensors="pt", do_resize=False)
+        tokens.append(batch["input_ids"].shape[1])
+        patches.append(int(batch["image_grid_thw"].prod(1).sum()) if prompt.images else 0)
+
+    rows, answer = trainer.get("per_device_train_batch_size", 8), trainer.get("max_completion_length", 512)
+    rollouts = rows * trainer.get("gradient_accumulation_steps", 1) * num_processes
+    known = {"gradient_checkpointing": True, "bf16": not trainer.get("fp16"), **trainer}  # trl's own settings where none are given
+    footprint = Footprint.of(config, dtype=recipe.dtype, lora=recipe.lora, trainer=known)
+    longest = max(tokens) + answer
+    held = Load(tokens=rows * longest, longest=longest, patches=rows * max(patches))
+    others = {key: Footprint.of(load_parts(folder)[0], dtype=recipe.dtype) for key, folder in folders.items() if key != "start_from"}
+    vocabulary = config.text_config.vocab_size
+    parts = {
+        "weights": footprint.weight_bytes,
+        "reference of the KL term": 0 if recipe.lora or not trainer.get("beta", 0.01) else footprint.weight_bytes,
+        "gradients and optimiser": footprint.state_bytes,
+        **{f"{key}'s weights": other.weight_bytes for key, other in others.items()},
+        f"activations of {rows} rollouts": footprint.activation_bytes(held),
+        "logits of the answers": rows * answer * vocabulary * (footprint.num_bytes + 2 * FLOAT32),
+    }
+    mean = Load(sum(tokens) // len(tokens) + answer, sum(tokens) // len(tokens) + answer, sum(patches) // len(patches))
+    once = footprint.forward_flops(mean)
+    step = rollouts * (once + footprint.train_flops(mean, cached=False) + (0 if not trainer.get("beta", 0.01) else once))
+    step += rollouts * others["embedder"].forward_flops(mean)
+    flops = step * trainer["max_steps"]
+    counted = [
+        ("steps of rollouts", f"{trainer['max_steps']:,} of {rollouts}"),
+        ("tokens of a prompt, mean and longest", f"{sum(tokens) // len(tokens):,}, {max(tokens):,}"),
+        ("tokens of a step", f"{rollouts * mean.tokens:,}"),
+    ]
+    assumptions = [
+        f"tokens are those of {len(items)} prompts, with answers of full length ({answer}); the true ones are shorter",
+        "each process holds all weights, gradients and states: a sharding launcher (ZeRO, FSDP) divides or offloads them",
+        "rollouts: arithmetic only; decoding is bound by memory and takes longer, and vLLM keeps its own share of the device besides",
+        "hours are without the judge",
+    ]
+    return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
+
+
+def _count(processor: Any, inputs: list[Any]) -> tuple[list[int], list[int]]:
+    """Return the tokens and patches of each input."""
+    tokens, patches = [], []
+    for built in inputs:
+        batch = collate(processor, [built])
+        tokens.append(int(batch["attention_mask"].sum()))
+        patches.append(sum(int(batch[name].prod(1).sum()) for name in ("image_grid_thw", "video_grid_thw") if name in batch))
+    return tokens, patches
+
+
+def _plan(
+    footprint: Footprint,
+    counted: list[tuple[str, str]],
+    parts: dict[str, int],
+    flops: float,
+    assumptions: list[str],
+    num_processes: int,
+    tflops: float,
+) -> Plan:
+    counts, memory = footprint.counts, sum(parts.values())
+    num_weights = sum(counts.values()) - counts["trained"]
+    rows = [
+        ("parameters, and trained", f"{num_weights / 1e6:,.1f} M, {counts['trained'] / 1e6:,.1f} M"),
+        *counted,
+        *((f"memory: {name}", f"{size / GB:,.3f} GB") for name, size in parts.items() if size),
+        ("memory of a process, at most", f"{memory / GB:,.3f} GB"),
+        ("arithmetic", f"{flops / 1e15:,.3f} PFLOP"),
+        ("hours", f"{flops / (tflops * 1e12 * num_processes) / 3600:,.2f}"),
+    ]
+    return Plan(rows, [*assumptions, f"{tflops:g} TFLOP/s are achieved on each of {num_processes} devices"], memory, flops)
+
+
+def _unknown(trainer: dict[str, Any], known: set[str]) -> list[str]:
+    return [f"trainer.{name}={trainer[name]!r}: unknown setting" for name in trainer if name not in known]
+
+
+def _missing(paths: dict[str, Path]) -> list[str]:
+    wrong = []
+    for key, path in paths.items():
+        if key.split(".")[0] == "pairs":
+            wrong += [] if path.is_file() else [f"{key}={str(path)!r}: there is no such file"]
+            continue
+        try:
+            base_folder(path)
+        except EmbedRLError as error:
+            wrong.append(f"{key}: {error}")
+    return wrong
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise ConfigError("\n".join(wrong))

@@ -1,0 +1,51 @@
+"""Measure reward fidelity on the world's RL split: sample rollouts as training does, and compare each reward with the truth."""
+
+import math
+
+import numpy as np
+import torch
+
+from embedrl import log
+from embedrl.errors import ConfigError
+from embedrl.evaluate.compare import text
+from embedrl.pipelines.annotate import load_judge
+from embedrl.pipelines.eg_rl import local_reasoner, make_scorer
+from embedrl.rl.config import Recipe
+from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality
+from embedrl.rl.rollouts import Rollout
+from embedrl.world.tasks import make_families
+
+
+def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> list[Fidelity]:
+    """Score batches as the recipe's run would, one task at a time, and correlate every reward with the T-CoTs' quality."""
+    torch.manual_seed(seed)  # rollouts are sampled
+    group_size = recipe.trainer.get("num_generations", 8)
+    made = make_families("rl", seed, num_families, recipe.family_size)
+    reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
+    reasoner.quotes = False  # as in training
+    pairs = [row.pair for row in made]
+    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
+    if scorer.judge is None and recipe.judge:  # its verdicts are measured even where the recipe does not count them
+        scorer.judge = load_judge(recipe.judge)
+    per_batch = num_families * recipe.family_size
+    values: dict[str, list[np.ndarray]] = {}
+    qualities: list[float] = []
+    groups: list[int] = []
+    with log.progress(len(pairs) // per_batch, "reward fidelity") as bar:
+        for start in range(0, len(pairs), per_batch):
+            sides = [
+                (place, is_query) for place in range(start, start + per_batch) for is_query in (True, False) for _ in range(group_size)
+            ]
+            items = [pairs[place].query if is_query else pairs[place].target for place, is_query in sides]
+            rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, reasoner.reason(items), strict=True)]
+            scores = scorer.score(rollouts, seed=str(start))
+            for name, value in alternatives(scores, recipe.reward_config).items():
+                values.setdefault(name, []).append(value)
+            truths = [made[place].query_truth if is_query else made[place].target_truth for place, is_query in sides]
+            qualities += [quality(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]
+            groups += scores.rows.group.tolist()
+            bar.advance()
+    found = fidelity({name: np.concatenate(parts) for name, parts in values.items()}, np.array(qualities), np.array(groups), seed=seed)
+    if all(math.isnan(row.value) for row in found):
+        raise ConfigError("every group is of one quality or one reward: sample at a higher temperature, or more families")
+    return found

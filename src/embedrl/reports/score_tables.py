@@ -1,0 +1,291 @@
+"""Score tables beside the published ones: for a terminal, as JSON, and as HTML. A column that lacks a dataset shows a dash."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from embedrl.errors import ConfigError
+from embedrl.evaluate.benchmarks.register import BENCHMARKS
+from embedrl.evaluate.paired import Paired, pair_systems
+from embedrl.evaluate.predictions import PREDICTION_SUFFIX
+from embedrl.evaluate.report import figure_row, write_report
+from embedrl.evaluate.tables import Benchmark, Columns, Result, aggregate, published, read_result
+from embedrl.reports import charts, score_charts
+from embedrl.reports.html import render_page, write_html
+
+_DASH = "\u2013"
+_MAX_NAMES = 8
+"""Names of datasets in one footnote; the JSON has them all."""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One benchmark: the systems that were read, then the published ones."""
+
+    benchmark: Benchmark
+    systems: tuple[Result, ...]
+    columns: tuple[Columns, ...]
+    """Of each system."""
+    labels: tuple[str, ...]
+    """What each system is called."""
+    num_own: int
+    pairs: tuple[Paired, ...] = ()
+    """Each own system minus each earlier one."""
+
+    @property
+    def series(self) -> list[score_charts.Series]:
+        """The datasets' scores of each system, for charts."""
+        return [self._series(place, _counted(result)) for place, result in enumerate(self.systems)]
+
+    @property
+    def column_series(self) -> list[score_charts.Series]:
+        """The columns of each system, for charts."""
+        return [self._series(place, found.values) for place, found in enumerate(self.columns)]
+
+    def _series(self, place: int, values: Mapping[str, float]) -> score_charts.Series:
+        return score_charts.Series(self.labels[place], score_charts.style(place, self.num_own), values)
+
+    @property
+    def title(self) -> str:
+        """What the figures are."""
+        return f"{self.benchmark.name}, in %"
+
+
+def report_tables(paths: Sequence[Path], benchmark: str | None = None) -> list[ScoreTable]:
+    """Read a folder of score files or a leaderboard file for each system, and put the published results beside them.
+
+    Without a benchmark's name the datasets say which one it is. Raises ConfigError and StoreError as `read_result` does.
+    """
+    if benchmark is not None and benchmark not in BENCHMARKS:
+        raise ConfigError(f"benchmark {benchmark!r}: choose from {', '.join(BENCHMARKS)}")
+    choices = [BENCHMARKS[benchmark]] if benchmark else list(BENCHMARKS.values())
+    read = [(path, read_result(path, choices)) for path in dict.fromkeys(paths)]
+    tables = []
+    for wanted in choices:
+        own = [(path, result) for path, result in read if result.benchmark is wanted]
+        if not own:
+            continue
+        others = published(wanted)
+        systems = (*(result for _, result in own), *others)
+        names = [result.name for result in systems]
+        labels = (
+            *(result.name if names.count(result.name) == 1 else f"{result.name} ({path})" for path, result in own),
+            *(f"{result.name}, published" for result in others),
+        )
+        tables.append(ScoreTable(wanted, systems, tuple(map(aggregate, systems)), labels, len(own), pair_systems(own)))
+    return tables
+
+
+def console_rows(table: ScoreTable) -> tuple[list[str], list[list[str]], list[str]]:
+    """Return column names, one row of text for each column of the paper, and the footnotes."""
+    numbers: dict[str, int] = {}
+    rows = []
+    for column in table.benchmark.columns:
+        row = [column]
+        for system, _ in enumerate(table.systems):
+            values = table.columns[system].values
+            text = _percent(values[column]) if column in values else _DASH
+            note = _note(table, system, column)
+            row.append(f"{text} [{numbers.setdefault(note, len(numbers) + 1)}]" if note else text)
+        rows.append(row)
+    footnotes = [f"[{number}] {note}" for note, number in numbers.items()]
+    for label, result in zip(table.labels, table.systems, strict=True):
+        footnotes += [f"{label}, {name}: {remark}" for name, remark in result.remarks.items() if name not in table.benchmark.columns]
+    return ["column", *table.labels], rows, footnotes
+
+
+def _note(table: ScoreTable, system: int, column: str) -> str:
+    """Say why a cell is empty, or what a reader of it should know; nothing for most."""
+    result, found = table.systems[system], table.columns[system]
+    if column not in found.missing:
+        return found.notes.get(column, "")
+    if not result.scores:
+        return "its source does not print it"
+    missing, members = found.missing[column], table.benchmark.members(column)
+    reasons = result.shortfalls()
+    if len(missing) == len(members) and all(name not in result.scores for name in members):
+        return "no dataset of this column was evaluated"
+    names = [name if name not in result.scores else f"{name} ({reasons[name]})" for name in missing]
+    return f"no mean without {_some(names)} ({len(missing)} of {len(members)} datasets)"
+
+
+def _percent(value: float) -> str:
+    """Write a fraction in percent with one decimal; a half goes up, as papers round."""
+    return f"{100 * value + 1e-9:.1f}"
+
+
+def difference_tables(table: ScoreTable) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return for each pair of own systems a title, column names and rows of text: columns of the paper, then datasets."""
+    shown = []
+    for pair in table.pairs:
+        title = f"{table.labels[pair.later]} minus {table.labels[pair.earlier]}, in points"
+        rows = [[name, score_charts.difference_text(found)] for name, found in {**pair.columns, **pair.datasets}.items()]
+        if rows:
+            shown.append((title, ["column or dataset", "difference (95 % interval)"], rows))
+    return shown
+
+
+def pair_notes(table: ScoreTable) -> list[str]:
+    """Say of each pair of own systems which datasets are not compared, and why."""
+    notes = []
+    for pair in table.pairs:
+        reasons: dict[str, list[str]] = {}
+        for name, reason in pair.refused.items():
+            reasons.setdefault(reason.replace(f" ({name}{PREDICTION_SUFFIX})", " beside its scores"), []).append(name)
+        between = f"{table.labels[pair.later]} minus {table.labels[pair.earlier]}"
+        if not pair.datasets and not pair.refused:
+            notes.append(f"{between}: no dataset that both were evaluated on")
+        notes += [f"{between}, not compared: {_some(names)}: {reason}" for reason, names in reasons.items()]
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else "")
+
+
+def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
+    """Return the tables as JSON values: means and scores are fractions in 0..1, what is missing is listed in full."""
+    return {
+        table.benchmark.name: [
+            {
+                "name": label,
+                "own": place < table.num_own,
+                "source": result.source,
+                "columns": found.values,
+                "missing": found.missing,
+                "notes": found.notes,
+                "datasets": _counted(result),
+                "not_counted": result.shortfalls() if result.scores else {},
+                "remarks": dict(result.remarks),
+                "differences": {
+                    table.labels[pair.earlier]: {
+                        "columns": {name: figure_row(one) for name, one in pair.columns.items()},
+                        "datasets": {name: figure_row(one) for name, one in pair.datasets.items()},
+                        "not_compared": dict(pair.refused),
+                    }
+                    for pair in table.pairs
+                    if pair.later == place
+                },
+            }
+            for place, (label, result, found) in enumerate(zip(table.labels, table.systems, table.columns, strict=True))
+        ]
+        for table in tables
+    }
+
+
+def _counted(result: Result) -> dict[str, float]:
+    short = result.shortfalls()
+    return {row.name: result.scores[row.name][row.metric] for row in result.benchmark.datasets if row.name not in short}
+
+
+def write_tables(tables: Sequence[ScoreTable], out: Path) -> None:
+    """Write tables.json and tables.html into `out`. Raises StoreError."""
+    write_report(tables_json(tables), out / "tables.json")
+    write_html(render_page("Beside the published results", tables_lead(tables), *tables_html(tables)), out / "tables.html")
+
+
+def tables_lead(tables: Sequence[ScoreTable]) -> str:
+    """Say in a sentence per own system what it reaches over all datasets, or how many of them it lacks."""
+    sentences = []
+    for table in tables:
+        last, num_datasets = list(table.benchmark.columns)[-1], len(table.benchmark.datasets)
+        for label, found in zip(table.labels[: table.num_own], table.columns, strict=False):
+            name = escape(label)
+            if last in found.values:
+                sentences.append(
+                    f"{name} reaches <b>{_percent(found.values[last])} %</b> over the {num_datasets} datasets of {table.benchmark.name}."
+                )
+            else:
+                num_found = num_datasets - len(found.missing[last])
+                sentences.append(
+                    f"{name} was evaluated on {num_found} of the {num_datasets} datasets of {table.benchmark.name}: no mean over all."
+                )
+        for pair in table.pairs:
+            if last in pair.columns:
+                later, earlier = (escape(table.labels[place]) for place in (pair.later, pair.earlier))
+                sentences.append(
+                    f"{later} minus {earlier}: {score_charts.difference_text(pair.columns[last])} points, with a 95 % interval."
+                )
+    return f'<p class="lead">{" ".join(sentences)}</p>'
+
+
+def tables_html(tables: Sequence[ScoreTable]) -> list[str]:
+    """Return one HTML section per benchmark: charts, the table with its footnotes, every dataset, and the sources."""
+    return [_section(table) for table in tables]
+
+
+def _section(table: ScoreTable) -> str:
+    heads, rows, footnotes = console_rows(table)
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in footnotes)
+    scores = [_counted(result) for result in table.systems]
+    datasets = [
+        [row.name, row.metric, *(_percent(found[row.name]) if row.name in found else _DASH for found in scores)]
+        for row in table.benchmark.datasets
+    ]
+    sources = "".join(
+        f'<p class="note">{escape(label)}: {escape(result.source)}.</p>'
+        for label, result in zip(table.labels, table.systems, strict=True)
+        if result.source
+    )
+    columns, series = table.column_series, table.series
+    bars = score_charts.dataset_bars(table.benchmark, series)
+    return (
+        f"<h2>{escape(table.benchmark.name)}</h2>"
+        '<p class="note">Each column is an unweighted mean, in percent, and stands only where all of its datasets were evaluated on all '
+        f"of their queries.</p>{score_charts.legend(series)}{score_charts.radar(score_charts.axes(table.benchmark, columns), columns)}"
+        f"{_table(heads, rows)}{notes}<details><summary>Column by column</summary>{_charts(table)}</details>{_differences(table)}"
+        f"{_BAR_HEAD + bars if bars else ''}"
+        f"<details><summary>Every dataset as a table</summary>{_table(['dataset', 'metric', *table.labels], datasets)}</details>{sources}"
+    )
+
+
+_BAR_HEAD = (
+    '<h3 class="part">Every dataset</h3><p class="note">In percent. A bar is a system that was evaluated here, a mark across it a '
+    "published one.</p>"
+)
+_DIFFERENCE_NOTE = (
+    '<p class="note">Points by which the first is better, query by query, with 95 % intervals (paired bootstrap over the queries of each '
+    "dataset). Coloured is what lies clear of zero.</p>"
+)
+
+
+def _differences(table: ScoreTable) -> str:
+    """Draw how own systems differ, columns first, and say what could not be compared."""
+    sections = []
+    for pair in table.pairs:
+        if pair.datasets:
+            title = f"{escape(table.labels[pair.later])} minus {escape(table.labels[pair.earlier])}"
+            every = f"<details><summary>Every dataset</summary>{score_charts.differences(pair.datasets)}</details>"
+            drawn = f"{score_charts.differences(pair.columns)}{every}" if pair.columns else score_charts.differences(pair.datasets)
+            sections.append(f'<h3 class="part">{title}</h3>{_DIFFERENCE_NOTE}{drawn}')
+    return "".join(sections) + "".join(f'<p class="note">{escape(note)}</p>' for note in pair_notes(table))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+    return charts.table([escape(name) for name in heads], body)
+
+
+def _charts(table: ScoreTable) -> str:
+    """Draw a small chart per column: a bar for each system that has it."""
+    panels = []
+    for column in table.benchmark.columns:
+        bars = [
+            _bar(label, found.values[column], place < table.num_own)
+            for place, (label, found) in enumerate(zip(table.labels, table.columns, strict=True))
+            if column in found.values
+        ]
+        if bars:
+            panels.append(f"<section><h3>{escape(column)}</h3>{''.join(bars)}</section>")
+    return f'<div class="charts">{"".join(panels)}</div>'
+
+
+def _bar(label: str, value: float, is_own: bool) -> str:
+    name = escape(label)
+    return (
+        f'<div class="bar{" main" if is_own else ""}"><span class="name">{name}</span><span class="num">{_percent(value)} %</span>'
+        f'<svg role="img" aria-label="{name}: {_percent(value)} %"><rect class="track" y="3" width="100%" height="8" rx="4"/>'
+        f'<rect class="fill{"" if is_own else " plain"}" y="3" width="{100 * min(value, 1):.2f}%" height="8" rx="4"/></svg></div>'
+    )

@@ -1,0 +1,1 @@
+"""Models by name, in this process or in workers on Ray."""

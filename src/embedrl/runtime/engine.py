@@ -1,0 +1,76 @@
+"""Where the models of bulk work run: in this process, or as workers on Ray."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.errors import ConfigError
+from embedrl.runtime.names import is_server, load_both, load_embedder, load_reasoner
+
+EngineKind = Literal["local", "ray"]
+DEFAULT_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs the models."""
+
+    kind: EngineKind = "local"
+    workers: int | None = None
+    """Of each model, on Ray."""
+    address: str | None = None
+    """Of a Ray cluster; without one, Ray is started on this machine and ended after."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "local" and (self.workers is not None or self.address is not None):
+            raise ConfigError("--workers and --ray-address are for --engine ray: add it, or leave them out")
+
+
+LOCAL = Engine()
+
+
+@dataclass(frozen=True)
+class Running:
+    """Models that are ready."""
+
+    reasoners: Mapping[str, Reasons]
+    """By name."""
+    embedder: Embeds | None
+    num_lanes: int
+    """How many batches to give them at once."""
+
+
+@contextmanager
+def running(
+    engine: Engine, reasoners: Sequence[str], embedder: str | None, *, temperature: float = 0.0, concurrency: int | None = None
+) -> Generator[Running]:
+    """Start models by name, and end what was started for them. Raises ConfigError and ModelError.
+
+    A Reasoner that is a server needs no workers: it is asked from here (up to `concurrency` things at once), and Ray runs the
+    Embedder alone.
+    """
+    if engine.kind == "local":
+        if len(reasoners) == 1 and embedder is not None and not temperature and concurrency is None:
+            reasons, embeds = load_both(reasoners[0], embedder)
+            assert reasons is not None
+            yield Running({reasoners[0]: reasons}, embeds, 1)
+            return
+        loaded = {name: load_reasoner(name, temperature=temperature, concurrency=concurrency) for name in reasoners}
+        yield Running(loaded, load_embedder(embedder) if embedder is not None else None, 1)
+        return
+    if temperature:
+        raise ConfigError(f"--temperature {temperature:g}: what is sampled on Ray cannot be repeated; leave it out, or use --engine local")
+    servers = [name for name in reasoners if is_server(name)]
+    num_models = len(reasoners) - len(servers) + (embedder is not None)
+    if not num_models:
+        raise ConfigError(f"--reasoner {servers[0]}: a server needs no workers on Ray; use --engine local")
+    if concurrency is not None and not servers:
+        raise ConfigError(f"concurrency={concurrency} is for a server; on Ray, set --workers")
+    from embedrl.runtime.ray import Cluster
+
+    num_workers = DEFAULT_WORKERS if engine.workers is None else engine.workers
+    with Cluster(num_workers, num_models, engine.address) as cluster:
+        started = {name: load_reasoner(name, concurrency=concurrency) if name in servers else cluster.reasoner(name) for name in reasoners}
+        yield Running(started, cluster.embedder(embedder) if embedder is not None else None, 2 * num_workers)

@@ -1,0 +1,87 @@
+"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge" (it judges), "fake" (for tests), a folder, or a
+server's URL (Reasoners)."""
+
+from pathlib import Path
+
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.errors import ConfigError
+
+_SHIPPED = {
+    "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge"},
+    "embedder": {"nano": "embedder"},
+}
+
+
+def load_reasoner(
+    name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa", concurrency: int | None = None
+) -> Reasons:
+    """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
+
+    Without `dtype`: as the files say on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an
+    OpenAI-compatible server; without `#model` it is asked which one it has, and it gets up to `concurrency` requests at once.
+    """
+    if is_server(name):
+        from embedrl.reasoner.remote import RemoteReasoner
+
+        return RemoteReasoner.from_url(name, temperature=temperature, **({"max_in_flight": concurrency} if concurrency else {}))
+    if concurrency is not None:
+        raise ConfigError(f"concurrency={concurrency} is for a server, and {name!r} is none; for a model here, set batch_size")
+    if name == "fake":
+        from embedrl.testing import FakeReasoner
+
+        return FakeReasoner()
+    folder = _folder(name, "reasoner")
+    from embedrl.reasoner.local import LocalReasoner
+
+    return LocalReasoner.load(folder, dtype=dtype, attention=attention, temperature=temperature)
+
+
+def load_embedder(name: str) -> Embeds:
+    """Load an Embedder. Raises ConfigError for an unknown name, ModelError for a folder that is not a model."""
+    if name == "fake":
+        from embedrl.testing import FakeEmbedder
+
+        return FakeEmbedder()
+    folder = _folder(name, "embedder")
+    from embedrl.embedder.embedder import Embedder
+
+    return Embedder.load(folder)
+
+
+def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:
+    """Load a Reasoner (None: none) and an Embedder, on one copy of their base if they are LoRA adapters of one, or one is the base itself.
+
+    Raises what `load_reasoner` and `load_embedder` raise.
+    """
+    if reasoner is None:
+        return None, load_embedder(embedder)
+    folders = [shipped(kind).get(name, Path(name)) for kind, name in (("reasoner", reasoner), ("embedder", embedder))]
+    if not any((folder / "adapter_config.json").is_file() for folder in folders) or not all(folder.is_dir() for folder in folders):
+        return load_reasoner(reasoner), load_embedder(embedder)
+    from embedrl.embedder.embedder import Embedder
+    from embedrl.models.load import base_folder, load_shared
+    from embedrl.reasoner.local import LocalReasoner
+
+    if len({base_folder(folder).resolve() for folder in folders}) > 1:
+        return load_reasoner(reasoner), load_embedder(embedder)
+    first, second = load_shared(folders)
+    return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
+
+
+def is_server(name: str) -> bool:
+    """Say whether a Reasoner's name is the URL of a server."""
+    return name.startswith(("http://", "https://"))
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Return the models that come with the package: name -> folder. `kind` is "reasoner" or "embedder"."""
+    weights = Path(__file__).parents[1] / "nano" / "weights"
+    return {name: weights / folder for name, folder in _SHIPPED[kind].items()}
+
+
+def _folder(name: str, kind: str) -> Path:
+    if name in (known := shipped(kind)):
+        return known[name]
+    if (folder := Path(name)).is_dir():
+        return folder
+    raise ConfigError(f"{kind}={name!r}: not a folder, nor one of {', '.join([*known, 'fake'])}")

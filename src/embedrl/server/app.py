@@ -1,0 +1,186 @@
+"""The application: its routes, its errors, its page."""
+
+import hmac
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+import embedrl
+from embedrl import log
+from embedrl.errors import ConfigError, EmbedRLError, MediaError
+from embedrl.index.failures import list_failures
+from embedrl.server.item_routes import item_routes
+from embedrl.server.openai import compatible_routes
+from embedrl.server.problem import RESPONSES, Problem
+from embedrl.server.schemas import Failures, FailureShown, Login, ServedReasoner, Status, UploadLimits
+from embedrl.server.search_routes import search_routes
+from embedrl.server.security import COOKIE, Guard, cookie_value
+from embedrl.server.service import Service
+
+PAGE = Path(__file__).parent / "page"
+PAGE_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+    ".webmanifest": "application/manifest+json",
+}
+MAX_FAILURES = 20
+
+
+class Health(BaseModel):
+    """Whether the server lives, or is ready."""
+
+    status: str
+
+
+def make_app(service: Service) -> FastAPI:
+    """Make the application over a service, which starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        service.start()
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="embedrl",
+        version=embedrl.__version__,
+        description="Search that reasons before it embeds, and shows its evidence.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=RESPONSES,
+    )
+    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    _add_errors(app, service)
+    for router in (search_routes(service), item_routes(service), compatible_routes(service)):
+        app.include_router(router)
+    _add_status(app, service)
+    _add_page(app)
+    return app
+
+
+def _add_status(app: FastAPI, service: Service) -> None:
+    @app.get("/health", tags=["status"])
+    async def health() -> Health:
+        """Say that the process lives."""
+        return Health(status="ok")
+
+    @app.get("/ready", tags=["status"])
+    async def ready() -> Health:
+        """Say that searches are answered."""
+        if not service.is_ready:
+            raise Problem(503, "starting", "starting", retry_after_s=1)
+        return Health(status="ready")
+
+    @app.get("/metrics", tags=["status"], response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        """Return figures for Prometheus."""
+        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/api/status", tags=["status"])
+    async def status() -> Status:
+        """Say what is there, and how indexing goes."""
+        return await service.work(lambda: _status(service))
+
+    @app.post("/api/login", status_code=204, tags=["status"])
+    async def login(given: Login) -> Response:
+        """Keep the token in a cookie, which scripts cannot read."""
+        token = service.settings.token
+        if token is None:
+            return Response(status_code=204)
+        if not hmac.compare_digest(given.token.encode("utf-8", "replace"), token.encode()):
+            raise Problem(401, "this is not the server's token", "wrong_token")
+        response = Response(status_code=204)
+        response.set_cookie(COOKIE, cookie_value(token), httponly=True, samesite="strict", path="/", max_age=30 * 86_400)
+        return response
+
+
+def _status(service: Service) -> Status:
+    library = service.libraries[0]
+    failures = list_failures(library.index) if library.index.directory.is_dir() else []
+    stats = library.stats
+    return Status(
+        title=service.roots.folders[0].name,
+        num_items=len(library.catalogue.places),
+        num_places=sum(map(len, library.catalogue.places.values())),
+        modalities=stats.modalities if stats else {},
+        num_without_tcot=stats.num_without_tcot if stats else 0,
+        # The page offers them in this order, and takes the last: before RL, then after.
+        reasoners=tuple(ServedReasoner(id=each.id, name=each.label) for each in reversed(service.libraries) if each.reasoner),
+        embedder=service.embedder_label,
+        think=library.reasoner is not None,
+        indexing=service.librarian.state,
+        failures=Failures(
+            count=len(failures),
+            first=tuple(
+                FailureShown(
+                    path=library.shown(failure.path),
+                    page=failure.page,
+                    reason=service.roots.without_paths(failure.reason),
+                )
+                for failure in failures[:MAX_FAILURES]
+            ),
+        ),
+        version=library.index.version,
+        limits=UploadLimits(max_upload_bytes=service.settings.max_upload_bytes),
+    )
+
+
+def _add_page(app: FastAPI) -> None:
+    pages = {path.name: path for path in PAGE.iterdir() if path.suffix in PAGE_TYPES} if PAGE.is_dir() else {}
+
+    def send(name: str) -> FileResponse:
+        if name not in pages:
+            raise Problem(404, "there is no such file", "no_such_file")
+        return FileResponse(pages[name], media_type=PAGE_TYPES[pages[name].suffix], headers={"Cache-Control": "no-cache"})
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return send("index.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def static(name: str) -> FileResponse:
+        return send(name)
+
+
+def _add_errors(app: FastAPI, service: Service) -> None:
+    def answer(problem: Problem) -> JSONResponse:
+        return JSONResponse(problem.body, problem.status, headers=problem.headers)
+
+    @app.exception_handler(Problem)
+    async def refused(_: Request, problem: Problem) -> JSONResponse:
+        return answer(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"] if step not in ("body", "query", "path"))
+        message = f"{place}: {first['msg']}" if place else str(first["msg"])
+        return answer(Problem(422, message.encode("utf-8", "replace").decode(), "malformed"))
+
+    @app.exception_handler(HTTPException)
+    async def wrong(_: Request, error: HTTPException) -> JSONResponse:
+        problem = Problem(error.status_code, str(error.detail))
+        return JSONResponse(problem.body, problem.status, headers={**problem.headers, **(error.headers or {})})
+
+    @app.exception_handler(EmbedRLError)
+    async def failed(request: Request, error: EmbedRLError) -> JSONResponse:
+        message = service.roots.without_paths(str(error))
+        if isinstance(error, ConfigError):
+            return answer(Problem(422, message, "wrong_use"))
+        if isinstance(error, MediaError):
+            return answer(Problem(415, message, "bad_file"))
+        log.error(f"{request.method} {request.url.path}: {error}")
+        kind: dict[str, Any] = {"code": "failed", "retry_after_s": 5}
+        return answer(Problem(503, "a model or the index does not answer now; the server's log says why", **kind))

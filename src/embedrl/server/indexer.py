@@ -1,0 +1,293 @@
+"""The one thread that writes: it takes uploads in, deletes them, and follows the folder; searches go on meanwhile.
+
+New files become searchable by their plain vectors first, which takes no Reasoner; their T-CoTs follow in a second pass. An upload
+is acknowledged once its file and its row are on the disk, so a kill at any moment loses nothing that was acknowledged; what was
+not is either not there, or found by the next start.
+"""
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from embedrl import log
+from embedrl.data.records import sync_folder
+from embedrl.index.index import Index
+from embedrl.index.ingest import IngestReport, ingest
+from embedrl.media.content import file_sha256
+from embedrl.media.store import Limits, walk
+from embedrl.server.problem import Problem
+from embedrl.server.sandbox import Decoded
+from embedrl.server.schemas import Added, Indexing
+from embedrl.server.served_index import Library
+
+Snapshot = dict[Path, tuple[int, int, int]]
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
+MAX_NAME_BYTES = 120
+BATCH_SIZE = 4
+"""Small, so that an upload does not wait long for T-CoTs of others."""
+
+
+class _InterruptedError(Exception):
+    """T-CoTs are put off: something more urgent came."""
+
+
+@dataclass
+class _Upload:
+    path: Path
+    name: str
+    decoded: Decoded
+    replaces: str | None
+    done: "Future[Added]" = field(default_factory=Future)
+
+
+@dataclass
+class _Removal:
+    key: str
+    done: "Future[tuple[str, ...]]" = field(default_factory=Future)
+
+
+class Librarian:
+    """Keeps the indexes of some libraries over the same folders up to date. `folders` are what `watch` follows."""
+
+    def __init__(self, libraries: Sequence[Library], *, limits: Limits, watch: bool, interval_s: float, max_waiting: int = 64) -> None:
+        self.libraries, self.limits, self.watching = libraries, limits, watch
+        self.roots = libraries[0].roots
+        self.incoming = libraries[0].index.directory / "incoming"
+        self.interval_s, self.max_waiting = interval_s, max_waiting
+        self._writers = [Index.open(library.index.directory, embedder=library.embedder) for library in libraries]
+        self._jobs: deque[_Upload | _Removal] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._state, self._done, self._total = "idle", 0, 0
+        self._plain_due = self._thinks_due = True
+        """What is to be done: at first, what a former run left."""
+        self._next_look = 0.0
+        self._snapshot: Snapshot | None = None
+        self._thread = threading.Thread(target=self._run, name="librarian", daemon=True)
+
+    def start(self) -> None:
+        """Finish what a killed server left, then go on in the thread."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        self.incoming.mkdir(parents=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the batch under way; what waits is refused."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        for job in self._jobs:
+            job.done.set_exception(Problem(503, "the server is stopping"))
+
+    @property
+    def state(self) -> Indexing:
+        """What it is doing."""
+        return Indexing(state=self._state, done=self._done, total=self._total, waiting=len(self._jobs), watching=self.watching)
+
+    def add(self, path: Path, name: str, decoded: Decoded, replaces: str | None) -> "Future[Added]":
+        """Take a file of the folder `incoming` in. Raises Problem 429 if too many wait."""
+        if replaces is not None:
+            self._uploaded(replaces)
+        upload = _Upload(path, name, decoded, replaces)
+        self._enqueue(upload)
+        return upload.done
+
+    def remove(self, key: str) -> "Future[tuple[str, ...]]":
+        """Delete the uploaded files of an item. Raises Problem 404, 409 if it was not uploaded, 429 if too many wait."""
+        self._uploaded(key)
+        removal = _Removal(key)
+        self._enqueue(removal)
+        return removal.done
+
+    def _enqueue(self, job: _Upload | _Removal) -> None:
+        with self._changed:
+            if self._closed:
+                raise Problem(503, "the server is stopping")
+            if len(self._jobs) >= self.max_waiting:
+                raise Problem(429, "too many uploads wait to be indexed: try again", "busy", retry_after_s=2)
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def _uploaded(self, key: str) -> list[Path]:
+        """Return the uploaded files of an item."""
+        library = self.libraries[0]
+        paths = {library.index.locate(place.path) for place in library.places(key)}
+        if not (uploads := sorted(path for path in paths if self.roots.is_upload(path))):
+            raise Problem(409, "this item was not uploaded: it leaves the index when its file leaves the folder", "not_uploaded")
+        return uploads
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while True:
+            with self._changed:
+                if pause_s or not self._thinks_due:
+                    self._changed.wait_for(lambda: self._closed or self._jobs, pause_s or (self.interval_s if self.watching else None))
+                if self._closed:
+                    return
+                jobs = list(self._jobs)
+                self._jobs.clear()
+            try:
+                if jobs:
+                    self._work(jobs)
+                elif self._look_around() or self._thinks_due:
+                    self._catch_up()
+                pause_s = 0.0
+            except _InterruptedError:
+                self._thinks_due = True
+            except Exception as error:  # boundary: the thread must live, and who waits must be told
+                log.warn(f"indexing: {error}")
+                self._give_up(jobs)
+                self._thinks_due, pause_s = True, min(max(2 * pause_s, 1.0), 60.0)
+            self._state = "idle"
+
+    def _give_up(self, jobs: Sequence[_Upload | _Removal]) -> None:
+        for job in jobs:
+            if not job.done.done():
+                job.done.set_exception(Problem(503, "the index cannot be written now: try again", "index_busy", retry_after_s=2))
+
+    def _work(self, jobs: Sequence[_Upload | _Removal]) -> None:
+        """Do uploads and deletions that came together in one run over the folder of uploads."""
+        uploads = {id(job): self._keep(job) for job in jobs if isinstance(job, _Upload)}
+        before = self._keys_by_path()
+        removals = {id(job): self._delete(job.key) for job in jobs if isinstance(job, _Removal)}
+        reports = self._ingest(self.roots.uploads, think=False)
+        failed = {self._writers[0].locate(failure.path): failure.reason for failure in reports[0].failures if failure.page is None}
+        replaced = [self._delete(job.replaces, kept) for job in jobs if isinstance(job, _Upload) and job.replaces
+                    and (kept := uploads[id(job)]) not in failed]  # fmt: skip
+        if any(replaced):
+            self._ingest(self.roots.uploads, think=False)
+        self._thinks_due = any(library.reasoner for library in self.libraries)
+        after = self._keys_by_path()
+        there = {key for keys in after.values() for key in keys}
+        were_there = {key for keys in before.values() for key in keys}
+        for job in jobs:
+            if isinstance(job, _Removal):
+                keys = dict.fromkeys(key for path in removals[id(job)] for key in before.get(path, ()) if key not in there)
+                job.done.set_result(tuple(keys))
+            elif reason := failed.get(path := uploads[id(job)]):
+                path.unlink(missing_ok=True)
+                job.done.set_exception(Problem(415, f"the file cannot be used: {self.roots.without_paths(reason)}", "bad_file"))
+            else:
+                keys = tuple(dict.fromkeys(after.get(path, ())))
+                state = "known" if keys and were_there.issuperset(keys) else "added"
+                job.done.set_result(Added(name=path.name, path=self.roots.shown(path), keys=keys, state=state))
+
+    def _keys_by_path(self) -> dict[Path, list[str]]:
+        library = self.libraries[0]
+        found: dict[Path, list[tuple[int, str]]] = {}
+        for key, places in library.catalogue.places.items():
+            for place in places:
+                found.setdefault(library.index.locate(place.path), []).append((place.page or 0, key))
+        return {path: [key for _, key in sorted(pages)] for path, pages in found.items()}
+
+    def _delete(self, key: str, but: Path | None = None) -> list[Path]:
+        """Delete the uploaded files of an item, and return them."""
+        try:
+            paths = [path for path in self._uploaded(key) if path != but]
+        except Problem:
+            return []  # someone else was quicker
+        for path in paths:
+            path.unlink(missing_ok=True)
+        sync_folder(self.roots.uploads)
+        return paths
+
+    def _keep(self, upload: _Upload) -> Path:
+        """Move a file to where it stays, on the disk for good."""
+        digest = file_sha256(upload.path).hex()[:12]
+        if not self.roots.uploads.is_dir():
+            self.roots.uploads.mkdir()
+            sync_folder(self.roots.uploads.parent)
+        place = self.roots.uploads / f"{safe_stem(upload.name)}-{digest}{self._suffix(upload)}"
+        with upload.path.open("rb") as file:
+            os.fsync(file.fileno())
+        upload.path.replace(place)
+        sync_folder(self.roots.uploads)
+        return place
+
+    def _suffix(self, upload: _Upload) -> str:
+        if upload.decoded.kind == "text":
+            return ".md" if upload.name.lower().endswith(".md") else ".txt"
+        return ".pdf" if upload.decoded.kind == "page" else _SUFFIXES.get(upload.decoded.format, ".bin")
+
+    def _ingest(self, folder: Path, *, think: bool) -> list[IngestReport]:
+        self._state = "reasoning" if think else "embedding"
+
+        def show(done: int, total: int) -> None:
+            self._done, self._total = done, total
+            if think and (self._closed or self._jobs or self._look_around()):
+                raise _InterruptedError
+
+        reports = []
+        for library, writer in zip(self.libraries, self._writers, strict=True):
+            reasoner = library.reasoner.for_indexing() if think and library.reasoner else None
+            if think and reasoner is None:
+                continue
+            embedder = library.embedder.for_indexing()
+            reports.append(
+                ingest(
+                    folder,
+                    writer,
+                    reasoner,
+                    embedder,
+                    limits=self.limits,
+                    think=think,
+                    num_frames=library.num_frames,
+                    batch_size=BATCH_SIZE,
+                    on_progress=show,
+                )
+            )
+        return reports
+
+    def _look_around(self) -> bool:
+        """Say whether a followed folder changed since the last look; between looks lies some time."""
+        started = time.monotonic()
+        if not self.watching or started < self._next_look:
+            return False
+        snapshot = take_snapshot(self.roots.folders)
+        took_s = time.monotonic() - started
+        self._next_look = started + max(0.9 * self.interval_s, 5 * took_s)  # a large folder is looked at less often
+        changed, self._snapshot = snapshot != self._snapshot, snapshot
+        self._plain_due |= changed
+        return changed
+
+    def _catch_up(self) -> None:
+        """Make what is new searchable, then let the Reasoner see it."""
+        folders = self.roots.folders if self.watching else ((self.roots.uploads,) if self.roots.uploads.is_dir() else ())
+        if self._plain_due:
+            for folder in folders:
+                self._ingest(folder, think=False)
+            self._plain_due = False
+        for folder in folders:
+            self._ingest(folder, think=True)
+        self._thinks_due = False
+
+
+def take_snapshot(folders: Sequence[Path]) -> Snapshot:
+    """Return every file under some folders with what tells that it changed: inode, size, time."""
+    found: Snapshot = {}
+    for folder in folders:
+        for path, _ in walk(folder):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def safe_stem(name: str) -> str:
+    """Return the stem of a client's file name with nothing in it that a file system or a page could take amiss."""
+    stem = Path(name.replace("\\", "/")).stem
+    plain = re.sub(r"[^\w \-]+", "_", stem).encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return plain.strip(" ._") or "file"

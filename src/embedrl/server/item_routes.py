@@ -1,0 +1,158 @@
+"""Routes of single items: what is known of one, its file, its pictures; taking new ones in and deleting them."""
+
+import asyncio
+import mimetypes
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import Path as PathParameter
+from fastapi import Query as Parameter
+from fastapi.responses import FileResponse, Response
+
+from embedrl.media.store import container_format, still_format
+from embedrl.server import pictures
+from embedrl.server.problem import Problem
+from embedrl.server.query import clean
+from embedrl.server.sandbox import Decoded
+from embedrl.server.schemas import ItemShown, Removed, Uploaded
+from embedrl.server.served_index import KEY
+from embedrl.server.service import Service
+
+MAX_FILES = 50
+_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "mov": "video/mp4",
+    "matroska": "video/webm",
+    "avi": "video/x-msvideo",
+}
+_FIXED = {"Cache-Control": "private, max-age=3600"}
+_SANDBOXED = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, no-cache"}
+_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "A picture."}}
+_ANY: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"*/*": {}}, "description": "The file."},
+    206: {"content": {"*/*": {}}, "description": "A part of the file."},
+    416: {"content": {"text/plain": {}}, "description": "There is no such part."},
+}
+
+Key = Annotated[str, PathParameter(pattern=KEY)]
+ReasonerId = Annotated[str | None, Parameter(max_length=40)]
+Side = Annotated[int, Parameter(ge=16, le=pictures.MAX_SIDE)]
+
+
+def item_routes(service: Service) -> APIRouter:
+    """Make the routes over a service."""
+    router = APIRouter(prefix="/api/items", tags=["items"])
+
+    async def jpeg(make: Callable[[], bytes]) -> Response:
+        return Response(await service.work(make), media_type="image/jpeg", headers=_FIXED)
+
+    @router.get("/{key}")
+    async def item(key: Key, reasoner: ReasonerId = None) -> ItemShown:
+        """Show an item."""
+        library = service.library(reasoner)
+        return await service.work(lambda: library.show_item(key))
+
+    @router.get("/{key}/thumbnail", response_class=Response, responses=_JPEG)
+    async def thumbnail(key: Key) -> Response:
+        """Return an item's small picture, at most 256 pixels a side."""
+        return await jpeg(lambda: _thumbnail(service, key))
+
+    @router.get("/{key}/picture", response_class=Response, responses=_JPEG)
+    async def picture(key: Key, max_side: Side = 1280) -> Response:
+        """Return the still, the rendered page, or the middle frame."""
+        return await jpeg(lambda: pictures.picture(service, service.library(), key, max_side))
+
+    @router.get("/{key}/overlay", response_class=Response, responses=_JPEG)
+    async def overlay(key: Key, max_side: Side = 1280, reasoner: ReasonerId = None) -> Response:
+        """Return the picture with the boxes of its T-CoT; those that do not hold are dashed."""
+        library = service.library(reasoner)
+        return await jpeg(lambda: pictures.overlay(service, library, key, max_side))
+
+    @router.get("/{key}/frames/{number}", response_class=Response, responses=_JPEG)
+    async def frame(key: Key, number: Annotated[int, PathParameter(ge=1, le=10_000)], max_side: Side = 640) -> Response:
+        """Return a frame of a video, numbered as in the evidence."""
+        return await jpeg(lambda: pictures.frame(service, service.library(), key, number, max_side))
+
+    @router.get("/{key}/media", response_class=FileResponse, responses=_ANY)
+    async def media(key: Key) -> FileResponse:
+        """Return the file; ranges are honoured."""
+        path, kind = await service.work(lambda: _file(service, key))
+        return FileResponse(path, media_type=kind, headers=_SANDBOXED)
+
+    @router.post("", status_code=201)
+    async def upload(
+        file: Annotated[list[UploadFile], File(description="Images, videos, PDFs, texts.", max_length=MAX_FILES)],
+        replaces: Annotated[str | None, Form(pattern=KEY, description="Key of an uploaded item that goes.")] = None,
+    ) -> Uploaded:
+        """Take files in. They are on the disk and searchable when this returns; their T-CoTs follow."""
+        if replaces and len(file) != 1:
+            raise Problem(422, "replaces: give one file in the place of one item", "bad_replaces")
+        checked = await service.work(lambda: _take(service, file))
+        waiting = []
+        for path, name, decoded in checked:
+            try:
+                waiting.append(service.librarian.add(path, name, decoded, replaces))
+            except Problem:
+                for left, _, _ in checked[len(waiting) :]:
+                    left.unlink(missing_ok=True)
+                raise
+        done = await asyncio.gather(*map(asyncio.wrap_future, waiting), return_exceptions=True)
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+        return Uploaded(items=tuple(result for result in done if not isinstance(result, BaseException)))
+
+    @router.delete("/{key}")
+    async def delete(key: Key) -> Removed:
+        """Delete what was uploaded."""
+        return Removed(removed=await asyncio.wrap_future(service.librarian.remove(key)))
+
+    return router
+
+
+def media_type(path: Path) -> str:
+    """Return the content type of a file by its first bytes: nothing that a browser would run."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    found = still_format(head) or container_format(head)
+    if found:
+        by_name = mimetypes.guess_type(path.name)[0]
+        return by_name if found in ("mov", "matroska") and by_name in ("video/mp4", "video/webm", "video/quicktime") else _TYPES[found]
+    return "application/pdf" if b"%PDF-" in head else "text/plain; charset=utf-8"
+
+
+def _file(service: Service, key: str) -> tuple[Path, str]:
+    _, path = service.library().file(key)
+    try:
+        return path, media_type(path)
+    except OSError as error:
+        raise Problem(404, "the file of this item cannot be read", "file_changed") from error
+
+
+def _thumbnail(service: Service, key: str) -> bytes:
+    if not (small := service.library().row(key).thumbnail):
+        raise Problem(404, "a text has no picture", "no_picture")
+    return small
+
+
+def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded]]:
+    """Keep uploads aside and decode each in full. Raises Problem, with nothing kept, if one cannot be used."""
+    paths = [service.librarian.incoming / secrets.token_hex(16) for _ in files]
+    try:
+        for path, upload in zip(paths, files, strict=True):
+            with path.open("wb") as target:
+                shutil.copyfileobj(upload.file, target)
+        names = [clean(upload.filename) or "file" for upload in files]
+        return [(path, name, service.decode_file(path, keep=False)) for path, name in zip(paths, names, strict=True)]
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise

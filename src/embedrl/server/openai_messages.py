@@ -1,0 +1,146 @@
+"""Messages of OpenAI's API: text and pictures inside data URLs. Nothing is ever fetched: other URLs are refused."""
+
+import base64
+import binascii
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import PIL.Image
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from embedrl.data.tcot import neutralise
+from embedrl.media.content import Content, Image, Text, Video
+from embedrl.reasoner.prompts import Prompt
+from embedrl.server.problem import Problem
+from embedrl.server.query import clean
+from embedrl.server.service import Service
+
+MAX_CHARS = 16_000
+"""Of one text, and of a chat in all."""
+MAX_IMAGES = 32
+MAX_MESSAGES = 64
+MAX_PARTS = 64
+_DATA_URL = re.compile(r"data:(?:image|video)/[\w.+-]{1,40};base64,", re.IGNORECASE)
+
+CleanText = Annotated[str, BeforeValidator(lambda text: clean(text) if isinstance(text, str) else text), Field(max_length=MAX_CHARS)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class MediaUrl(_Shape):
+    """A picture or clip."""
+
+    url: str
+    """`data:image/png;base64,…`; other URLs are refused."""
+
+
+class TextPart(_Shape):
+    """Words."""
+
+    type: Literal["text", "input_text"]
+    text: CleanText
+
+
+class ImagePart(_Shape):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: MediaUrl | str
+
+
+class VideoPart(_Shape):
+    """A clip."""
+
+    type: Literal["video_url"]
+    video_url: MediaUrl | str
+
+
+Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+
+
+class Message(_Shape):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: CleanText | Annotated[list[Part], Field(max_length=MAX_PARTS)]
+
+    @property
+    def parts(self) -> Sequence[TextPart | ImagePart | VideoPart]:
+        """The content as parts."""
+        return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+def read_content(service: Service, messages: Sequence[Message]) -> Content:
+    """Return the texts and pictures of user messages as one Content. Blocks. Raises Problem."""
+    parts: list[Text | Image | Video] = []
+    for message in messages:
+        for part in message.parts if message.role == "user" else ():
+            match part:
+                case TextPart():
+                    parts += [Text(text=part.text)] if part.text else []
+                case ImagePart() | VideoPart():
+                    parts.append(read_media(service, _url(part)))
+    if not parts:
+        raise Problem(400, "messages: there is neither text nor a picture of the user in them", "empty_messages")
+    return tuple(sorted(parts, key=lambda part: isinstance(part, Text)))
+
+
+def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
+    """Return messages as a chat prompt, special tokens broken up. Blocks. Raises Problem."""
+    if all(message.role != "user" for message in messages):
+        raise Problem(400, "messages: there is none of the user in them", "empty_messages")
+    images: list[PIL.Image.Image] = []
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        content: list[dict[str, Any]] = []
+        for part in message.parts:
+            match part:
+                case TextPart():
+                    content.append({"type": "text", "text": neutralise(part.text)})
+                case ImagePart() | VideoPart():
+                    seen = read_media(service, _url(part))
+                    if not isinstance(seen, Image) or seen.pixels is None:
+                        raise Problem(400, "video_url: show the frames of a video as image_url parts", "no_video")
+                    content.append({"type": "image"})
+                    images.append(seen.pixels)
+        if (
+            len(images) > MAX_IMAGES
+            or sum(len(part.text) for each in messages for part in each.parts if isinstance(part, TextPart)) > MAX_CHARS
+        ):
+            raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} pictures in all", "too_large")
+        turns.append({"role": "system" if message.role == "developer" else message.role, "content": content})
+    return Prompt(turns, tuple(images))
+
+
+def read_media(service: Service, url: str) -> Image | Video:
+    """Decode the picture or clip inside a data URL, in a child process. Raises Problem."""
+    head = _DATA_URL.match(url[:80])
+    if head is None:
+        raise Problem(400, "url: give data:image/…;base64,… or data:video/…;base64,…; this server fetches nothing", "no_fetching")
+    try:
+        data = base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Problem(400, "url: what follows base64, is no base64", "bad_data_url") from error
+    with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(data)
+        decoded = service.decode_file(path, num_frames=service.library().num_frames)
+    match decoded.kind:
+        case "image":
+            return Image(pixels=decoded.pictures[0])
+        case "video":
+            return Video(frames=decoded.frames)
+    raise Problem(415, "url: holds neither an image nor a video", "bad_file")
+
+
+def _url(part: ImagePart | VideoPart) -> str:
+    given = part.image_url if isinstance(part, ImagePart) else part.video_url
+    return given if isinstance(given, str) else given.url

@@ -1,0 +1,68 @@
+"""Pictures of items, as JPEG: the still, the rendered page, a frame; with the evidence drawn. Files are decoded in a child process."""
+
+import io
+from pathlib import Path
+
+import PIL.Image
+
+from embedrl.data.evidence import Verification, draw_boxes
+from embedrl.index.row import Row
+from embedrl.index.search import tcot_of
+from embedrl.server.problem import Problem
+from embedrl.server.served_index import Library
+from embedrl.server.service import Service
+
+MAX_SIDE = 4_096
+
+
+def picture(service: Service, library: Library, key: str, max_side: int) -> bytes:
+    """Return an item's picture; of a video, its middle frame. Raises Problem 404 for a text."""
+    return _jpeg(_look(service, library, library.row(key)), max_side)
+
+
+def overlay(service: Service, library: Library, key: str, max_side: int) -> bytes:
+    """Return an item's picture with the boxes of its T-CoT."""
+    row = library.row(key)
+    image = _fit(_look(service, library, row), max_side)
+    tcot = tcot_of(row)
+    verification = Verification.model_validate_json(row.verification) if row.verification else None
+    return _jpeg(draw_boxes(image, tcot.evidence, verification) if tcot else image, max_side)
+
+
+def frame(service: Service, library: Library, key: str, number: int, max_side: int) -> bytes:
+    """Return a frame of a video, by the 1-based number that evidence uses. Raises Problem 404 if there is none."""
+    row = library.row(key)
+    if row.modality != "video" or not 1 <= number <= len(row.frame_times_s):
+        raise Problem(404, "there is no such frame", "no_such_frame")
+    _, path = library.file(key)
+    frames = _decode(service, library, path, None)
+    if number > len(frames):
+        raise Problem(404, "there is no such frame", "no_such_frame")
+    return _jpeg(frames[number - 1], max_side)
+
+
+def _look(service: Service, library: Library, row: Row) -> PIL.Image.Image:
+    if row.modality == "text":
+        raise Problem(404, "a text has no picture", "no_picture")
+    place, path = library.file(row.place.key)
+    frames = _decode(service, library, path, place.page)
+    return frames[len(frames) // 2]
+
+
+def _decode(service: Service, library: Library, path: Path, page: int | None) -> tuple[PIL.Image.Image, ...]:
+    try:
+        return service.decode_file(path, page=page or 1, num_frames=library.num_frames).pictures
+    except Problem as problem:  # the client's request was fine
+        raise Problem(404, f"there is no picture: {problem.message}", "no_picture") from problem
+
+
+def _fit(image: PIL.Image.Image, max_side: int) -> PIL.Image.Image:
+    small = image.copy()
+    small.thumbnail((max_side, max_side))
+    return small
+
+
+def _jpeg(image: PIL.Image.Image, max_side: int) -> bytes:
+    buffer = io.BytesIO()
+    _fit(image, max_side).convert("RGB").save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

@@ -1,0 +1,157 @@
+"""Starting the server: load, open, listen."""
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from embedrl import log
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.errors import ConfigError, StoreError
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.server.app import make_app
+from embedrl.server.roots import Roots
+from embedrl.server.served_index import Library
+from embedrl.server.service import Service
+from embedrl.server.settings import Settings
+from embedrl.server.shared_models import QueryTCoTs, SharedEmbedder, SharedReasoner, embedding_worker, reasoning_worker
+
+QUERY_TCOTS = "query-tcots.jsonl"
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that hangs up on a client who opens a connection and does not come to the point."""
+
+    head_timeout_s: float
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start waiting for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; from the first byte of a request on, its head has some time."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._timer is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._timer = self.loop.call_later(self.head_timeout_s, self._hang_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _hang_up(self) -> None:
+        self._timer = None
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
+
+
+def make_service(
+    settings: Settings,
+    indexes: Mapping[str, tuple[Path, str, Reasons | None]],
+    embedder: Embeds,
+    embedder_label: str,
+    *,
+    roots: tuple[Path, ...] = (),
+) -> Service:
+    """Open indexes and put models behind workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
+    and answers who names none.
+
+    Raises StoreError for an index that is not there, or that another Embedder made.
+    """
+    embedding = embedding_worker(embedder, settings.max_batch)
+    shared = SharedEmbedder(embedder, embedding)
+    opened = {id: Index.open(folder, embedder=embedder) for id, (folder, _, _) in indexes.items()}
+    first = next(iter(opened.values()))
+    if not first.base.is_dir():
+        raise ConfigError(f"index {str(first.base)!r}: there is no such folder")
+    if not len(first) and not settings.watch:
+        raise StoreError(f"{str(first.base)!r}: there is no index here; make one with `embedrl index {first.base}`, or give --watch")
+    served = Roots((first.base, *roots))
+    tcots = QueryTCoTs(first.directory / QUERY_TCOTS) if any(reasoner for _, _, reasoner in indexes.values()) else None
+    libraries, workers = [], []
+    for id, (_, label, reasoner) in indexes.items():
+        asked = None
+        if reasoner is not None:
+            workers.append(reasoning_worker(reasoner, settings.max_batch))
+            asked = SharedReasoner(reasoner, tcots, workers[-1])
+        libraries.append(Library(id, label, opened[id], asked, shared, served))
+    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots)
+
+
+def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds) -> Path:
+    """Index the files of a library with another Reasoner, too, and return where: inside its own index. A second call does what is new."""
+    main = Index.open(folder, embedder=embedder)
+    place = main.directory / f"also-{hashlib.sha256(reasoner.name.encode()).hexdigest()[:12]}"
+    if not len(main):
+        return place  # there is nothing to compare with yet
+    for root in (main.base, *roots):
+        with log.progress(None, f"index with {reasoner.name}") as bar:
+            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, on_progress=bar.reach)
+    return place
+
+
+def make_server(service: Service) -> uvicorn.Server:
+    """Make the server, not yet listening."""
+    settings = service.settings
+    config = uvicorn.Config(
+        make_app(service),
+        host=settings.host,
+        port=settings.port,
+        http=type("Protocol", (PatientProtocol,), {"head_timeout_s": settings.head_timeout_s}),
+        loop="asyncio",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        limit_concurrency=settings.max_connections,
+        backlog=512,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+        h11_max_incomplete_event_size=32 * 1024,
+        proxy_headers=False,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(service: Service) -> None:
+    """Listen until the process is told to stop. Raises ConfigError if the port is taken."""
+    settings = service.settings
+    listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    log.info(f"http://{shown}:{port}/ serves {service.libraries[0].index.base.name}; stop with Ctrl+C")
+    make_server(service).run(sockets=[listener])
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Open the port. Raises ConfigError if that cannot be done."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With its protocol named, asyncio sends each answer at once (TCP_NODELAY); without, an answer may wait 40 ms for the one before it.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"host={settings.host!r}, port={settings.port}: cannot listen there ({os.strerror(error.errno or 0)})") from error
+    return listener

@@ -1,0 +1,148 @@
+"""One index as it is served: what it holds, where the files are, and how its items are shown."""
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedrl.index.index import Index, IndexStats
+from embedrl.index.ingest import NUM_FRAMES
+from embedrl.index.row import Place, Row
+from embedrl.index.search import Hit, hit_of
+from embedrl.server.problem import Problem
+from embedrl.server.roots import Roots
+from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
+from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
+
+KEY = r"^[0-9a-f]{64}$"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Where every item lies, as of one version of the index."""
+
+    version: int
+    places: dict[str, tuple[Place, ...]]
+    """By key; only places under the roots."""
+    barred: frozenset[str]
+    """Keys of items of which no file lies under the roots."""
+
+
+class Library:
+    """An index, its Reasoner and the Embedder, with what is known of its places."""
+
+    def __init__(self, id: str, label: str, index: Index, reasoner: SharedReasoner | None, embedder: SharedEmbedder, roots: Roots) -> None:
+        self.id, self.label, self.index = id, label, index
+        self.reasoner, self.embedder, self.roots = reasoner, embedder, roots
+        self._catalogue = Catalogue(-1, {}, frozenset())
+        self._inside: dict[Path, bool] = {}
+        self._stats: tuple[int, IndexStats | None] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a video the evidence counts."""
+        return self.reasoner.num_frames if self.reasoner else NUM_FRAMES
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is there now."""
+        with self._lock:
+            version = self.index.version
+            if version != self._catalogue.version:
+                self._catalogue = self._take_stock(version)
+            return self._catalogue
+
+    @property
+    def stats(self) -> IndexStats | None:
+        """Figures of the index, counted once a version; None while it is empty."""
+        version = self.catalogue.version
+        if self._stats is None or self._stats[0] != version:
+            self._stats = (version, self.index.stats() if version else None)
+        return self._stats[1]
+
+    def _take_stock(self, version: int) -> Catalogue:
+        places: dict[str, list[Place]] = {}
+        seen: dict[Path, bool] = {}
+        for place in self.index.places():
+            path = self.index.locate(place.path)
+            if path not in seen:
+                seen[path] = self._inside[path] if path in self._inside else self.roots.real(path) is not None
+            places.setdefault(place.key, []).extend([place] if seen[path] else [])
+        self._inside = seen
+        barred = frozenset(key for key, found in places.items() if not found)
+        order = lambda place: (os.fsencode(place.path), place.page or 0)  # noqa: E731
+        return Catalogue(version, {key: tuple(sorted(found, key=order)) for key, found in places.items() if found}, barred)
+
+    def places(self, key: str) -> tuple[Place, ...]:
+        """Return where an item lies. Raises Problem 404."""
+        found = self.catalogue.places.get(key)
+        if not found:
+            raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
+        return found
+
+    def row(self, key: str) -> Row:
+        """Return one row of an item. Raises Problem 404."""
+        served = {place.id for place in self.places(key)}
+        for row in self.index.rows([key]):
+            if row.place.id in served:
+                return row
+        raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
+
+    def file(self, key: str) -> tuple[Place, Path]:
+        """Return a place of an item and its file, if that is still the one that was indexed. Raises Problem 404."""
+        for place in self.places(key):
+            if path := self.roots.unchanged(self.index.locate(place.path), place):
+                return place, path
+        raise Problem(404, "the file of this item is gone, or was changed and is not indexed anew yet", "file_changed")
+
+    # ---- as it is sent
+
+    def shown(self, path: Path) -> str:
+        """Return a path of the index as it is shown, and as `under` names it."""
+        return self.roots.shown(self.index.locate(path))
+
+    def show_hits(self, hits: Iterable[Hit]) -> tuple[HitShown, ...]:
+        """Return Hits as they are sent; one whose files went away in the meantime is left out."""
+        places = self.catalogue.places
+        return tuple(self._show(hit, places[hit.key]) for hit in hits if hit.key in places)
+
+    def show_item(self, key: str) -> ItemShown:
+        """Return an item with its text. Raises Problem 404."""
+        served = {place.id for place in self.places(key)}
+        rows = [row for row in self.index.rows([key]) if row.place.id in served]
+        shown = self.show_hits([hit_of(0.0, rows)]) if rows else ()
+        if not shown:
+            raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
+        return ItemShown(**dict(shown[0]), text=rows[0].text)
+
+    def _show(self, hit: Hit, places: tuple[Place, ...]) -> HitShown:
+        place = places[0]
+        paths = list(dict.fromkeys(self.shown(each.path) for each in places))
+        here = f"/api/items/{hit.key}"
+        visual = hit.modality != "text"
+        asked = "" if self.id == "main" else f"?reasoner={self.id}"
+        return HitShown(
+            key=hit.key,
+            score=hit.score,
+            modality=hit.modality,
+            name=Path(paths[0]).name,
+            path=paths[0],
+            other_paths=tuple(paths[1:]),
+            page=place.page,
+            num_pages=place.num_places if place.page else None,
+            start_s=hit.start_s,
+            end_s=hit.end_s,
+            duration_s=None if hit.end_s is None else hit.end_s - (hit.start_s or 0.0),
+            modified_s=place.stamp.mtime_ns / 1e9,
+            uploaded=any(self.roots.is_upload(self.index.locate(each.path)) for each in places),
+            tcot=show_tcot(hit.tcot),
+            tcot_failure=hit.tcot_failure,
+            evidence=show_evidence(hit.tcot.evidence, hit.verification, hit.key_frame_times_s, f"{here}/frames") if hit.tcot else None,
+            excerpt=hit.excerpt,
+            thumbnail=f"{here}/thumbnail" if visual else None,
+            media=f"{here}/media",
+            picture=f"{here}/picture" if visual else None,
+            overlay=f"{here}/overlay{asked}" if visual else None,
+        )

@@ -1,0 +1,122 @@
+"""All that the routes share: libraries, models, decoders, the indexing thread; and how many requests may work at once."""
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi import UploadFile
+
+from embedrl.errors import MediaError
+from embedrl.server.indexer import Librarian
+from embedrl.server.metrics import Metrics
+from embedrl.server.problem import Problem
+from embedrl.server.roots import Roots
+from embedrl.server.sandbox import MAX_QUERY_PIXELS, Decoded, Sandbox
+from embedrl.server.served_index import Library
+from embedrl.server.settings import Settings
+from embedrl.server.shared_models import EmbedderWorker, QueryTCoTs, ReasonerWorker
+
+T = TypeVar("T")
+
+
+class Service:
+    """A running server without its routes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        libraries: list[Library],
+        embedder_label: str,
+        workers: list[ReasonerWorker | EmbedderWorker],
+        tcots: QueryTCoTs | None,
+    ) -> None:
+        self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
+        self.metrics = Metrics()
+        self.sandbox = Sandbox(settings.limits, settings.decode_memory_bytes)
+        self.librarian = Librarian(libraries, limits=settings.limits, watch=settings.watch, interval_s=settings.watch_interval_s)
+        self.is_ready = False
+        self._workers, self._tcots = workers, tcots
+        self._threads = ThreadPoolExecutor(settings.max_in_flight, thread_name_prefix="request")
+        self._num_working = 0
+        self._lock = threading.Lock()
+        self._add_gauges()
+
+    @property
+    def roots(self) -> Roots:
+        """The folders that are served."""
+        return self.libraries[0].roots
+
+    def start(self) -> None:
+        """Start indexing; from now on requests are answered."""
+        self.librarian.start()
+        self.is_ready = True
+
+    def close(self) -> None:
+        """Stop threads and child processes."""
+        self.is_ready = False
+        self.librarian.close()
+        for worker in self._workers:
+            worker.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.sandbox.close()
+        if self._tcots:
+            self._tcots.close()
+
+    def library(self, reasoner: str | None = None) -> Library:
+        """Return the library of a Reasoner's id; without one, the first. Raises Problem."""
+        if reasoner is None:
+            return self.libraries[0]
+        for library in self.libraries:
+            if library.id == reasoner:
+                return library
+        raise Problem(400, f"reasoner: choose one of {', '.join(library.id for library in self.libraries)}", "no_such_reasoner")
+
+    async def work(self, call: Callable[[], T]) -> T:
+        """Run what takes time in a thread. Raises Problem 429 if too much is being done already."""
+        with self._lock:
+            if self._num_working >= self.settings.max_in_flight:
+                raise Problem(429, "too many requests wait for the models: try again", "busy", retry_after_s=1)
+            self._num_working += 1
+        future = self._threads.submit(call)
+        future.add_done_callback(lambda _: self._done())
+        return await asyncio.wrap_future(future)
+
+    def decode(self, upload: UploadFile, *, num_frames: int) -> Decoded:
+        """Decode an upload in a child process. Raises Problem 415."""
+        with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
+            path = Path(folder) / "file"
+            with path.open("wb") as file:
+                shutil.copyfileobj(upload.file, file)
+            return self.decode_file(path, num_frames=num_frames)
+
+    def decode_file(
+        self, path: Path, *, page: int = 1, num_frames: int = 8, keep: bool = True, max_pixels: int = MAX_QUERY_PIXELS
+    ) -> Decoded:
+        """Decode a file in a child process. Raises Problem 415."""
+        try:
+            return self.sandbox.decode(path, page=page, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
+        except MediaError as error:
+            raise Problem(415, f"the file cannot be used: {error}", "bad_file") from error
+
+    def _done(self) -> None:
+        with self._lock:
+            self._num_working -= 1
+
+    def _add_gauges(self) -> None:
+        gauges = self.metrics.gauges
+        gauges["embedrl_working"] = ("Requests that wait for models, decoders or the index.", lambda: self._num_working)
+        gauges["embedrl_indexing_waiting"] = ("Uploads and deletions that wait.", lambda: self.librarian.state.waiting)
+        gauges["embedrl_model_batches_total"] = (
+            "Batches that models were asked.",
+            lambda: sum(worker.num_batches for worker in self._workers),
+        )
+        gauges["embedrl_model_items_total"] = ("Items in these batches.", lambda: sum(worker.num_values for worker in self._workers))
+        gauges["embedrl_items"] = ("Items that can be found.", lambda: len(self.libraries[0].catalogue.places))
+        if tcots := self._tcots:
+            gauges["embedrl_tcot_cache_hits_total"] = ("T-CoTs of queries that were known.", lambda: tcots.num_hits)
+            gauges["embedrl_tcot_cache_misses_total"] = ("T-CoTs of queries that were written.", lambda: tcots.num_misses)

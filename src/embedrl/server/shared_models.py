@@ -1,0 +1,220 @@
+"""The Reasoner and the Embedder as many requests share them: batched, and never asked twice for the same.
+
+`Reasons` and `Embeds` again, so that search and indexing take them as they take any other.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
+from embedrl.data.sample import Item
+from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.errors import ModelError, StoreError
+from embedrl.reasoner.prompts import Prompt
+from embedrl.server.batching import Worker
+
+BACKGROUND_BATCH = 4
+"""Items of an indexing run that are reasoned about at once: a query waits for no more than these."""
+MAX_TCOTS = 20_000
+MAX_VECTORS = 4_096
+
+Outcome = TCoT | ParseFailure
+
+
+@dataclass(frozen=True, eq=False)
+class Chat:
+    """A chat prompt, as a question to a Reasoner."""
+
+    prompt: Prompt
+    max_new_tokens: int | None
+    temperature: float | None
+
+
+ReasonerWorker = Worker[Item | Chat, Outcome | str]
+EmbedderWorker = Worker[tuple[Item, TCoT | None], np.ndarray]
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A Reasoner that also answers any chat prompt."""
+
+    def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
+        """Answer prompts, in order."""
+        ...
+
+    def num_tokens(self, text: str) -> int:
+        """Count the tokens of a text."""
+        ...
+
+
+class QueryTCoTs:
+    """T-CoTs of queries, kept between runs: by (item key, Reasoner name). When there are too many, the oldest half goes."""
+
+    def __init__(self, path: Path, max_records: int = MAX_TCOTS) -> None:
+        self._records, self._max_records = Records(path), max_records
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._fresh: dict[str, Outcome] = {}
+        """What is not on the disk yet."""
+        self.num_hits = self.num_misses = 0
+
+    def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of these."""
+        with self._lock:
+            found = {key: self._fresh[key] for key in keys if key in self._fresh}
+            found |= {key: read_outcome(value) for key in keys if key not in found and (value := self._records.get(key)) is not None}
+            self.num_hits += len(found)
+            self.num_misses += len(keys) - len(found)
+            return found
+
+    def keep(self, outcomes: dict[str, Outcome]) -> None:
+        """Remember outcomes. One thread writes for all: each write waits for the disk."""
+        with self._lock:
+            self._fresh |= outcomes
+        if self._writing.acquire(blocking=False):
+            try:
+                while self._fresh:
+                    self._write()
+            finally:
+                self._writing.release()
+
+    def _write(self) -> None:
+        with self._lock:
+            batch = dict(self._fresh)
+        # Another server on the same index may be the one that writes: then nothing is kept.
+        with suppress(StoreError):
+            self._records.put_many({key: write_outcome(outcome) for key, outcome in batch.items()})
+        with self._lock:
+            for key in batch:
+                self._fresh.pop(key, None)
+            if len(self._records) > self._max_records:
+                with suppress(StoreError):
+                    self._records.drop_many(list(self._records)[: self._max_records // 2])
+                    self._records.compact()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._writing, self._lock:
+            self._records.close()
+
+
+class SharedReasoner:
+    """A Reasoner behind a worker. Fulfils `Reasons`."""
+
+    def __init__(self, reasoner: Reasons, tcots: QueryTCoTs | None, worker: ReasonerWorker, *, background: bool = False) -> None:
+        self.model, self._tcots, self.worker, self._background = reasoner, tcots, worker, background
+
+    @property
+    def name(self) -> str:
+        """The name of the Reasoner."""
+        return self.model.name
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a video it is shown, at most."""
+        return self.model.num_frames
+
+    def reason(self, items: Sequence[Item]) -> list[Outcome]:
+        """Write one T-CoT per item, or return the one that was written before."""
+        if self._tcots is None:
+            return self._ask(items)
+        keys = [outcome_key(item, self.name) for item in items]
+        known = self._tcots.find(keys)
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+        if missing:
+            fresh = dict(zip(missing, self._ask(list(missing.values())), strict=True))
+            self._tcots.keep(fresh)
+            known |= fresh
+        return [known[key] for key in keys]
+
+    def _ask(self, items: Sequence[Item]) -> list[Outcome]:
+        return [outcome for outcome in self.worker.ask(items, background=self._background) if not isinstance(outcome, str)]
+
+    def for_indexing(self) -> "SharedReasoner":
+        """Return the same Reasoner for work that can wait; an index keeps T-CoTs itself."""
+        return SharedReasoner(self.model, None, self.worker, background=True)
+
+
+class SharedEmbedder:
+    """An Embedder behind a worker. Fulfils `Embeds`; remembers the last vectors."""
+
+    def __init__(self, embedder: Embeds, worker: EmbedderWorker, *, background: bool = False, max_kept: int = MAX_VECTORS) -> None:
+        self._embedder, self.worker, self._background, self._max_kept = embedder, worker, background, max_kept
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The name of the Embedder."""
+        return self._embedder.name
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._embedder.dim
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return float32 (N, dim), unit length, in order."""
+        asked = list(zip(items, tcots, strict=True))
+        if not self._max_kept:
+            return self._stack(self.worker.ask(asked, background=self._background))
+        keys = [f"{item.key}\0{render(tcot) if tcot else ''}" for item, tcot in asked]
+        with self._lock:
+            known = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = {key: each for key, each in zip(keys, asked, strict=True) if key not in known}
+        if missing:
+            fresh = dict(zip(missing, self.worker.ask(list(missing.values()), background=self._background), strict=True))
+            known |= fresh
+            with self._lock:
+                self._kept.update(fresh)
+                while len(self._kept) > self._max_kept:
+                    self._kept.popitem(last=False)
+        return self._stack([known[key] for key in keys])
+
+    def for_indexing(self) -> "SharedEmbedder":
+        """Return the same Embedder for work that can wait."""
+        return SharedEmbedder(self._embedder, self.worker, background=True, max_kept=0)
+
+    def _stack(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(vectors) if vectors else np.empty((0, self.dim), dtype=np.float32)
+
+
+def reasoning_worker(reasoner: Reasons, max_batch: int) -> ReasonerWorker:
+    """Start the thread of a Reasoner: it writes T-CoTs of items and, if it can, answers of chats."""
+
+    def answer(asked: list[Item | Chat]) -> list[Outcome | str]:
+        items = [each for each in asked if isinstance(each, Item)]
+        outcomes = iter(reasoner.reason(items) if items else [])
+        texts = _write(reasoner, [each for each in asked if isinstance(each, Chat)])
+        return [next(outcomes) if isinstance(each, Item) else texts[each] for each in asked]
+
+    return Worker("reasoner", answer, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
+
+
+def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str]:
+    """Answer chats; those with the same settings together."""
+    if chats and not isinstance(reasoner, Writes):
+        raise ModelError(f"{reasoner.name!r} writes T-CoTs only")
+    texts: dict[Chat, str] = {}
+    for settings in dict.fromkeys((chat.max_new_tokens, chat.temperature) for chat in chats):
+        same = [chat for chat in chats if (chat.max_new_tokens, chat.temperature) == settings]
+        assert isinstance(reasoner, Writes)
+        written = reasoner.write([chat.prompt for chat in same], max_new_tokens=settings[0], temperature=settings[1])
+        texts |= dict(zip(same, written, strict=True))
+    return texts
+
+
+def embedding_worker(embedder: Embeds, max_batch: int) -> EmbedderWorker:
+    """Start the thread of an Embedder."""
+
+    def embed(asked: list[tuple[Item, TCoT | None]]) -> list[np.ndarray]:
+        return [*embedder.embed([item for item, _ in asked], [tcot for _, tcot in asked])]
+
+    return Worker("embedder", embed, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
