@@ -20,7 +20,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from embedrl.embedder.embedder import Embedder
 from embedrl.log import result, table
 from embedrl.models.footprint import Footprint
-from embedrl.models.qwen3_vl_fast import take_shortcuts
+from embedrl.models.qwen3_vl_fast import patch_forward
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt, tcot_prompt
 from embedrl.runtime.names import load_embedder, load_reasoner
@@ -99,7 +99,7 @@ def larger(nano: LocalReasoner) -> LocalReasoner:
     assert isinstance(embedder, Embedder)
     config = large(embedder, 16)[0].model.config
     torch.manual_seed(0)
-    model = take_shortcuts(Qwen3VLForConditionalGeneration(config))
+    model = patch_forward(Qwen3VLForConditionalGeneration(config))
     return LocalReasoner(model, nano.processor, nano.settings.model_copy(update={"max_new_tokens": LARGE_TOKENS}), "random")
 
 

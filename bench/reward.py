@@ -24,7 +24,7 @@ from embedrl.embedder.prefix import embed_groups
 from embedrl.log import result, table
 from embedrl.media.content import Image
 from embedrl.media.resize import PixelRange, VisualBudget
-from embedrl.models.qwen3_vl_fast import take_shortcuts
+from embedrl.models.qwen3_vl_fast import patch_forward
 from embedrl.runtime.names import load_embedder
 from embedrl.world.tasks import TASKS, make_families
 
@@ -123,7 +123,7 @@ def large(nano: Embedder, tokens_a_side: int) -> tuple[Embedder, int]:
     }
     config["vision_config"] |= {"hidden_size": 256, "num_heads": 4, "intermediate_size": 768, "depth": 6, "out_hidden_size": 512}
     torch.manual_seed(0)
-    model = take_shortcuts(Qwen3VLModel(Qwen3VLConfig(**config)))
+    model = patch_forward(Qwen3VLModel(Qwen3VLConfig(**config)))
     side = tokens_a_side * nano.factor
     whole, part = (PixelRange(min_pixels=1024, max_pixels=pixels) for pixels in (side * side, 64 * 64))
     return Embedder(model, nano.processor, VisualBudget(image=whole, frame=part, crop=part), "random"), side

@@ -24,7 +24,7 @@ from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.run import starting_embedder
 from embedrl.embedder.train import Config, EmbedderModule, info_nce
 from embedrl.log import result, table
-from embedrl.nano.data import EMBEDDER_BUDGET, EmbedderRows
+from embedrl.nano.data import EMBEDDER_BUDGET, WorldRows
 from embedrl.runtime.names import shipped
 
 PLAIN = "plain, all at once"
@@ -39,7 +39,7 @@ def main() -> None:
     """Print the table; ends with an error if the ways disagree."""
     recipe = EmbedderRecipe(out=Path(), start_from=shipped("embedder")["nano"], num_batches=1, batch_size=BATCH)
     embedder = starting_embedder(recipe, EMBEDDER_BUDGET)
-    data = EmbedderRows(0, 1, BATCH)
+    data = WorldRows(0, 1, BATCH)
     rows = []
     for task, pairs in data.datasets().items():
         rows += compare(task, embedder, data, pairs)
@@ -47,7 +47,7 @@ def main() -> None:
     table(f"A contrastive step of {BATCH} pairs", columns, rows)
 
 
-def compare(task: str, embedder: Embedder, data: EmbedderRows, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+def compare(task: str, embedder: Embedder, data: WorldRows, pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
     """Run the step all ways on the pairs of one batch."""
 
     def resolve(key: str) -> EmbedderInput:

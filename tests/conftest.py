@@ -30,11 +30,11 @@ def make_random_embedder() -> "Embedder":
     from transformers import Qwen3VLModel
 
     from embedrl.embedder.embedder import Embedder
-    from embedrl.models.qwen3_vl_fast import take_shortcuts
+    from embedrl.models.qwen3_vl_fast import patch_forward
     from embedrl.nano.data import EMBEDDER_BUDGET
 
     torch.manual_seed(0)
-    return Embedder(take_shortcuts(Qwen3VLModel(tiny_config())), nano_processor(), EMBEDDER_BUDGET, "random")
+    return Embedder(patch_forward(Qwen3VLModel(tiny_config())), nano_processor(), EMBEDDER_BUDGET, "random")
 
 
 def make_random_reasoner() -> "LocalReasoner":

@@ -66,9 +66,9 @@ def test_both_sides_are_reasoned_about_once(tmp_path: Path):
     store = Annotations(tmp_path)
     pairs = dict(store.read_pairs())
     assert list(pairs.values()) == [*text_pairs(5), twice[-1]] and all(key == pair.key for key, pair in pairs.items())
-    assert store.outcome(twice[0].query, reasoner.name) == FakeReasoner().reason([twice[0].query])[0]
+    assert store.outcome(twice[0].query, reasoner.fingerprint) == FakeReasoner().reason([twice[0].query])[0]
     first = json.loads((tmp_path / "tcots.jsonl").read_text().splitlines()[0])["value"]
-    assert first["saw_answer"] is False and first["reasoner"] == reasoner.name and first["item"] == twice[0].query.key
+    assert first["saw_answer"] is False and first["reasoner"] == reasoner.fingerprint and first["item"] == twice[0].query.key
 
 
 def test_a_pair_that_stands_there_twice_is_kept_once_and_counted(tmp_path: Path):
@@ -134,8 +134,8 @@ def test_one_item_that_fails_costs_no_other(tmp_path: Path, error: type[Exceptio
     assert report.examples[0].endswith("will not speak of 'answer 2'")
     store = Annotations(tmp_path)
     failed = list(text_pairs(5))[2].target
-    assert store.outcome(failed, reasoner.name) == "will not speak of 'answer 2'"
-    assert store.is_unreadable(failed, reasoner.name) == (error is MediaError)
+    assert store.outcome(failed, reasoner.fingerprint) == "will not speak of 'answer 2'"
+    assert store.is_unreadable(failed, reasoner.fingerprint) == (error is MediaError)
     mended = FakeReasoner()
     assert annotate(text_pairs(5), mended, tmp_path, retry="failed").made == 1 and mended.reasoned == {failed.key: 1}
     assert keys(tmp_path, State.FAILED) == []

@@ -132,11 +132,11 @@ def test_names_of_models_tell_their_budgets_apart(random_embedder, random_reason
     from embedrl.reasoner.local import LocalReasoner
 
     budget = random_embedder.budget.model_copy(update={"num_frames": 3})
-    assert Embedder(random_embedder.model, random_embedder.processor, budget, "random").name != random_embedder.name
+    assert Embedder(random_embedder.model, random_embedder.processor, budget, "random").fingerprint != random_embedder.fingerprint
     settings = random_reasoner.settings
     for changed in ({"max_new_tokens": 13}, {"budget": budget}, {"prompts": "full"}):
         one = LocalReasoner(random_reasoner.model, random_reasoner.processor, settings.model_copy(update=changed), "random")
-        assert one.name != random_reasoner.name
+        assert one.fingerprint != random_reasoner.fingerprint
 
 
 def test_doctor_says_what_is_wrong_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -224,7 +224,7 @@ def test_an_adapter_is_merged_whatever_it_was_trained_on(folders: Path, auto, tm
     assert np.abs(embedder.embed(items, [None] * 3) - plain.embed(items, [None] * 3)).max() > 1e-3
     reasoner, _, name = load(AutoModelForImageTextToText, tmp_path / "adapter", dtype=torch.float32)
     assert all(torch.allclose(weight, merged[key], atol=1e-6) for key, weight in reasoner.base_model.state_dict().items())
-    assert name.startswith("adapter-") and name != Embedder.load(base).name
+    assert name.startswith("adapter-") and name != Embedder.load(base).fingerprint
 
 
 def test_the_base_of_an_adapter_is_found_by_its_published_name(folders: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def make_task(name: str = "colours") -> RetrievalTask:
 class Says:
     """A Reasoner that says of query number i what it is told, and of pictures nothing new."""
 
-    name = "says"
+    fingerprint = "says"
 
     def __init__(self, *answers: str) -> None:
         self.answers = answers

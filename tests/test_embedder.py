@@ -16,7 +16,7 @@ from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import Config, EmbedderModule, info_nce, train
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.content import Frames, Text, Video
-from embedrl.nano.data import EMBEDDER_BUDGET, EmbedderRows
+from embedrl.nano.data import EMBEDDER_BUDGET, WorldRows
 from embedrl.nano.models import FACTOR
 from embedrl.world.tasks import Side, draw_family
 from tests.conftest import make_random_embedder, nano_processor
@@ -105,7 +105,7 @@ def test_save_and_load_give_the_same_model(random_embedder: Embedder, mixed_side
     assert np.array_equal(Embedder.load(tmp_path / "again").embed(items, [None] * 4), vectors)
 
 
-def _resolve(embedder: Embedder, rows: EmbedderRows):
+def _resolve(embedder: Embedder, rows: WorldRows):
     def resolve(key: str):
         item, tcot, show_media = rows.resolve(key)
         return embedder.build(item, tcot, show_media=show_media)
@@ -114,7 +114,7 @@ def _resolve(embedder: Embedder, rows: EmbedderRows):
 
 
 def test_gradient_caching_changes_memory_not_the_gradient(random_embedder: Embedder) -> None:
-    rows = EmbedderRows(3, 2, 6)
+    rows = WorldRows(3, 2, 6)
     module = EmbedderModule(random_embedder, _resolve(random_embedder, rows))
     model = SentenceTransformer(modules=[module], device="cpu")
     for pairs in rows.datasets().values():
@@ -140,7 +140,7 @@ def test_all_equal_vectors_cost_log_of_the_batch(random_embedder: Embedder) -> N
 
 def test_a_run_learns_and_leaves_a_model(random_embedder: Embedder, tmp_path) -> None:
     before = torch.cat([weight.detach().flatten().clone() for weight in random_embedder.model.parameters()])
-    rows = EmbedderRows(3, 2, 6)
+    rows = WorldRows(3, 2, 6)
     arguments = {"per_device_train_batch_size": 6, "num_train_epochs": 1, "learning_rate": 1e-3, "use_cpu": True, "save_strategy": "no"}
     folder = train(
         random_embedder, rows.datasets(), _resolve(random_embedder, rows), Config(out=tmp_path, mini_batch_size=4, trainer=arguments)
@@ -152,7 +152,7 @@ def test_a_run_learns_and_leaves_a_model(random_embedder: Embedder, tmp_path) ->
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path) -> None:
-    rows = EmbedderRows(0, num_batches=4, batch_size=6)
+    rows = WorldRows(0, num_batches=4, batch_size=6)
 
     def run(name: str, num_steps: int) -> dict[str, torch.Tensor]:
         embedder = make_random_embedder()
@@ -169,7 +169,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path) -> None:
 
 
 def test_batches_hold_one_task_and_no_meaning_twice() -> None:
-    rows = EmbedderRows(0, 6, 10)
+    rows = WorldRows(0, 6, 10)
     for name, pairs in rows.datasets().items():
         assert len(pairs) % 10 == 0
         for start in range(0, len(pairs), 10):
@@ -180,7 +180,7 @@ def test_batches_hold_one_task_and_no_meaning_twice() -> None:
 
 def test_pairs_have_no_tcots_the_annotators_or_true_ones_in_their_shares() -> None:
     def kinds(**shares: float) -> tuple[float, float]:
-        rows = EmbedderRows(0, 8, 10, **shares)
+        rows = WorldRows(0, 8, 10, **shares)
         keys = [key for pairs in rows.datasets().values() for pair in pairs for key in pair]
         tcots = [rows.resolve(key)[1] for key in keys]
         remarked = [tcot is not None and tcot.rethink[2:] != "seen, evidence fits." for tcot in tcots]

@@ -21,7 +21,7 @@ WORDS = ("red", "blue", "green", "star", "ring", "heart")
 class WordEmbedder:
     """Counts the words of an item's text and of its T-CoT's answer."""
 
-    name = "words"
+    fingerprint = "words"
     dim = len(WORDS) + 1
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class WordEmbedder:
 class TableReasoner:
     """Answers from a table by text; a text that is not in it gets output that is no T-CoT."""
 
-    name = "table"
+    fingerprint = "table"
 
     def __init__(self, table: dict[str, TCoT]) -> None:
         self.table = table
@@ -159,7 +159,7 @@ def test_batch_size_does_not_change_a_result():
 
 def test_a_model_that_breaks_its_contract_is_named():
     class Short(WordEmbedder):
-        name = "short"
+        fingerprint = "short"
 
         def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
             return super().embed(items, tcots) * 0.5

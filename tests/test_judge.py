@@ -25,13 +25,13 @@ def test_candidates_are_own_ones_and_the_hardest_others_shuffled():
     own_places = set()
     for row, listing in enumerate(listings):
         assert listing is not None and listing.anchor == row and len(listing.candidates) == 6
-        own = [bool(ROWS.own[row, column]) for column in listing.candidates]
-        assert sum(own) == 2 and all(ROWS.own[row, c] or ROWS.negative[row, c] for c in listing.candidates)
-        own_places.update(place for place, is_own in enumerate(own) if is_own)
-        others = [column for column in listing.candidates if not ROWS.own[row, column]]
+        positive_mask = [bool(ROWS.positive_mask[row, column]) for column in listing.candidates]
+        assert sum(positive_mask) == 2 and all(ROWS.positive_mask[row, c] or ROWS.negative_mask[row, c] for c in listing.candidates)
+        own_places.update(place for place, is_own in enumerate(positive_mask) if is_own)
+        others = [column for column in listing.candidates if not ROWS.positive_mask[row, column]]
         assert len({int(ROWS.pair[column]) for column in others}) == 4, "one rollout of each other pair"
         best = {
-            pair: max(SIMILARITY[row, c].item() for c in range(42) if ROWS.negative[row, c] and ROWS.pair[c] == pair)
+            pair: max(SIMILARITY[row, c].item() for c in range(42) if ROWS.negative_mask[row, c] and ROWS.pair[c] == pair)
             for pair in range(7)
             if pair != ROWS.pair[row]
         }
@@ -42,12 +42,12 @@ def test_candidates_are_own_ones_and_the_hardest_others_shuffled():
 
 def test_with_fullness_only_those_are_shown_that_tell_most_of_their_item():
     group = ROWS.group.tolist()
-    fullness = torch.tensor([number % 3 for number in range(42)])  # of each item's three rollouts one tells most
-    told = {number: max(fullness[row].item() for row in range(42) if group[row] == number) for number in group}
-    listings = list_candidates(SIMILARITY, ROWS, TCOTS, RewardConfig(num_own=2, num_others=4), "0", fullness=fullness)
+    informativeness = torch.tensor([number % 3 for number in range(42)])  # of each item's three rollouts one tells most
+    told = {number: max(informativeness[row].item() for row in range(42) if group[row] == number) for number in group}
+    listings = list_candidates(SIMILARITY, ROWS, TCOTS, RewardConfig(num_own=2, num_others=4), "0", informativeness=informativeness)
     for listing in listings:
-        assert listing is not None and all(fullness[row] == told[group[row]] for row in listing.candidates)
-        assert sum(bool(ROWS.own[listing.anchor, row]) for row in listing.candidates) == 1 and len(listing.candidates) == 5
+        assert listing is not None and all(informativeness[row] == told[group[row]] for row in listing.candidates)
+        assert sum(bool(ROWS.positive_mask[listing.anchor, row]) for row in listing.candidates) == 1 and len(listing.candidates) == 5
 
 
 def test_a_right_choice_is_one_a_wrong_one_zero_a_failure_nan():
@@ -55,7 +55,7 @@ def test_a_right_choice_is_one_a_wrong_one_zero_a_failure_nan():
     tcots[0] = tcot("blue ring")  # a rollout of pair 0 that says what pair 1 is
     tcots[7] = tcot("xyzzy")
     listings = list_candidates(SIMILARITY, ROWS, tcots, RewardConfig(num_own=2, num_others=6), "0")
-    right = ask(FakeJudge(), listings, tcots, ROWS.own)
+    right = ask(FakeJudge(), listings, tcots, ROWS.positive_mask)
     assert right[0] == 0 and right[7].isnan() and right[1] == 1 and (right[12:] == 1).all()
 
 
@@ -64,7 +64,7 @@ def test_without_a_tcot_nothing_is_asked():
     tcots[0] = None
     listings = list_candidates(SIMILARITY, ROWS, tcots, RewardConfig(), "0")
     assert listings[0] is None and not any(listing and 0 in listing.candidates for listing in listings)
-    assert ask(FakeJudge(), listings, tcots, ROWS.own)[0] == 0
+    assert ask(FakeJudge(), listings, tcots, ROWS.positive_mask)[0] == 0
     assert list_candidates(SIMILARITY, ROWS, [None] * 42, RewardConfig(), "0") == [None] * 42
     alone = make_rows(1, 2)
     assert list_candidates(torch.ones(4, 4), alone, TCOTS[:4], RewardConfig(), "0") == [None] * 4, "no other pair, no choice"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.metrics import METRIC_NAMES, misplace_grades, score_ranking
+from embedrl.evaluate.metrics import METRIC_NAMES, mmeb_compat_grades, score_ranking
 from embedrl.evaluate.ranking import Ranking, rank
 
 LOG2_3 = math.log2(3)
@@ -184,6 +184,6 @@ def test_a_perfect_ranking_is_perfect_for_every_hash_seed_and_the_benchmarks_own
 
 
 def test_whole_numbers_are_misplaced_alike_every_time():
-    assert misplace_grades({8: 3.0, 1: 2.0}) == {8: 3.0, 1: 2.0}
-    assert misplace_grades({2: 3.0, 1: 2.0}) == {1: 3.0, 2: 2.0}
-    assert misplace_grades({9: 1.0, 4: 1.0}) == {4: 1.0, 9: 1.0}
+    assert mmeb_compat_grades({8: 3.0, 1: 2.0}) == {8: 3.0, 1: 2.0}
+    assert mmeb_compat_grades({2: 3.0, 1: 2.0}) == {1: 3.0, 2: 2.0}
+    assert mmeb_compat_grades({9: 1.0, 4: 1.0}) == {4: 1.0, 9: 1.0}

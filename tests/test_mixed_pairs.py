@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.data.mixed_pairs import MixedPairs, PairsConfig
 from embedrl.data.pair_file import PairFile
+from embedrl.data.pair_file_rows import PairFileRows, PairsConfig
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 
@@ -19,12 +19,12 @@ def write(path: Path, *rows: tuple[str, str], **more: str) -> Path:
     return path
 
 
-def mixed(tmp_path: Path, **settings) -> MixedPairs:
+def mixed(tmp_path: Path, **settings) -> PairFileRows:
     files = {
         "a": write(tmp_path / "a.jsonl", *((f"q{n}", f"t{n // 2}") for n in range(24)), query_tcot=TCOT, target_tcot=TCOT),
         "b": write(tmp_path / "b.jsonl", *((f"x{n}", f"y{n}") for n in range(9)), query_tcot=TCOT),
     }
-    return MixedPairs(PairsConfig(files=files, **settings), seed=1, num_batches=12, batch_size=4)
+    return PairFileRows(PairsConfig(files=files, **settings), seed=1, num_batches=12, batch_size=4)
 
 
 def test_pairs_that_share_a_side_are_one_group(tmp_path: Path):

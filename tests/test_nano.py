@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from embedrl.nano.data import SFTExamples
-from embedrl.nano.vision import HEADS, WORDS, Looker, directions, label_grid, label_page
+from embedrl.nano.vision import HEADS, WORDS, VisionProbe, directions, label_grid, label_page
 from embedrl.world.annotator import REMARKS
 from embedrl.world.objects import COLOURS, SHAPES, Thing
 from embedrl.world.pages import PageSpec
@@ -75,7 +75,7 @@ def test_heads_point_along_the_words_and_only_the_angle_counts() -> None:
     heads = directions(embeddings, tokenizer)
     star = embeddings[tokenizer(" star")["input_ids"][0]]
     assert torch.allclose(heads["shape"][SHAPES.index("star")], star / star.norm()) and len(heads["row"]) == 8
-    looker = Looker(tiny_config().vision_config, heads)
+    looker = VisionProbe(tiny_config().vision_config, heads)
     seen = torch.stack([7 * star, 0.1 * star])
     looker.tower.forward = lambda *_, **__: SimpleNamespace(pooler_output=seen)  # ty: ignore
     scores = looker(None, None)["shape"]

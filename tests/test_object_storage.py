@@ -19,8 +19,8 @@ from embedrl.cli.main import main
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index, ingest, search
 from embedrl.index.approximate import Policy, read_searching
-from embedrl.index.home import Home
 from embedrl.index.lance import Table
+from embedrl.index.location import IndexLocation
 from embedrl.index.move import move
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
@@ -54,7 +54,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 def index_folder(folder: Path, table: str | None = None, shelf: str | None = None) -> Index:
     index = Index.open(folder, embedder=EMBEDDER)
     if table is not None:
-        index.lie_at(table, shelf)
+        index.create_at(table, shelf)
     ingest(folder, index, FakeReasoner(), EMBEDDER)
     return index
 
@@ -91,9 +91,9 @@ def test_folders_share_a_table_and_forget_only_their_own(bucket: str, tmp_path: 
     assert {str(place.path) for place in Index.open(bucket).places() if place.path.name == "red.png"} == {"other/red.png"}
     clash = make_folder(tmp_path / "clash")
     with pytest.raises(ConfigError, match="holds a folder named 'other' already"):
-        Index.open(clash, embedder=EMBEDDER).lie_at(bucket, "other")
+        Index.open(clash, embedder=EMBEDDER).create_at(bucket, "other")
     with pytest.raises(ConfigError, match="embedrl index move"):
-        Index.open(two, embedder=EMBEDDER).lie_at(f"{bucket}-2")
+        Index.open(two, embedder=EMBEDDER).create_at(f"{bucket}-2")
     with pytest.raises(ConfigError, match="stays in object storage"):
         move(str(two), str(two))
     assert not Index.open(one).locate(Path("other/red.png")).exists() and Index.open(two).locate(Path("other/red.png")) == two / "red.png"
@@ -111,7 +111,7 @@ def test_a_move_there_and_back_keeps_every_row(bucket: str, tmp_path: Path, caps
     assert hits(folder) == hits(bucket) == found
     other = make_folder(tmp_path / "other")
     with pytest.raises(ConfigError, match="belongs to one folder"):
-        Index.open(other, embedder=EMBEDDER).lie_at(bucket)
+        Index.open(other, embedder=EMBEDDER).create_at(bucket)
     assert move(bucket, f"{bucket}-2").checksum == before[1], "without its folder, which has to be told"
     with pytest.raises(StoreError, match="no index here"):
         move(str(folder), str(folder))
@@ -150,11 +150,11 @@ def test_a_move_that_was_killed_just_before_its_end_is_finished_too(bucket: str,
     folder, policy = tmp_path / "media", Policy(exact_below=10, recall=0.9)
     before = filled(folder, unit_vectors(30), policy=policy).table.checksum()
 
-    def killed(home: Home) -> None:
+    def killed(home: IndexLocation) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("embedrl.index.move.keep_home", killed)
+        patched.setattr("embedrl.index.move.save_location", killed)
         with pytest.raises(KeyboardInterrupt):
             move(str(folder), bucket)
     assert Index.open(folder).home.uri == str(folder / ".embedrl-index"), "the folder still has its table"
@@ -176,7 +176,7 @@ def test_a_place_that_holds_another_index_is_left_alone(bucket: str, tmp_path: P
 
 def test_a_server_finds_what_lies_in_object_storage(bucket: str, tmp_path: Path):
     folder = make_folder(tmp_path / "media")
-    Index.open(folder, embedder=EMBEDDER).lie_at(bucket)
+    Index.open(folder, embedder=EMBEDDER).create_at(bucket)
     with served(folder) as server:
         assert not (folder / ".embedrl-index" / "items.lance").exists()
         hit = server.search(text="a red picture", limit=1)["hits"][0]
@@ -199,7 +199,7 @@ def test_a_place_that_cannot_be_is_said_before_anything(place: str, tmp_path: Pa
     with pytest.raises(ConfigError, match="s3://bucket/name"):
         Index.open(place)
     with pytest.raises(ConfigError, match="s3://bucket/name"):
-        Index.open(tmp_path, embedder=EMBEDDER).lie_at(place)
+        Index.open(tmp_path, embedder=EMBEDDER).create_at(place)
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path):

@@ -25,11 +25,11 @@ TIMEOUT_MS = 60_000
 TOKEN = "a-token-of-some-length"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH to drive")
 
-Library = tuple[Served, dict[str, TCoT]]
+ServedIndex = tuple[Served, dict[str, TCoT]]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedIndex]:
     """A served library with a Reasoner before and one after training: colours only, and the truth."""
     files = tmp_path_factory.mktemp("page") / "files"
     truths = make_library(files)
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, library: Library) -> Iterator[Page]:
+def page(browser: Browser, library: ServedIndex) -> Iterator[Page]:
     """The page, opened. A complaint of the browser (an error, a broken policy, a request to elsewhere) fails the test."""
     with opened(browser, library[0].url) as page:
         settled(page)
@@ -102,7 +102,7 @@ def names(page: Page) -> list[str]:
     return page.locator(".card h3").all_inner_texts()
 
 
-def card(page: Page, path: str, library: Library) -> Locator:
+def card(page: Page, path: str, library: ServedIndex) -> Locator:
     found = page.locator(f'.card[data-key="{library[0].key(path)}"]')
     while not found.count() and page.locator("#more").is_visible():
         shown = page.locator(".card").count()
@@ -111,7 +111,7 @@ def card(page: Page, path: str, library: Library) -> Locator:
     return found
 
 
-def a_truth(library: Library, folder: str, wanted: Any) -> tuple[str, TCoT]:
+def a_truth(library: ServedIndex, folder: str, wanted: Any) -> tuple[str, TCoT]:
     """Return a file of a folder of the world whose true T-CoT is as wanted, with its path in the library."""
     server, truths = library
     for path in sorted((server.folder / folder).iterdir()):
@@ -120,7 +120,7 @@ def a_truth(library: Library, folder: str, wanted: Any) -> tuple[str, TCoT]:
     raise AssertionError(f"the world has no such file in {folder}")
 
 
-def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: Page, library: Library):
+def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: Page, library: ServedIndex):
     expect(page.locator("#summary")).to_contain_text("newest first")
     expect(page.locator(".card")).to_have_count(24)
     page.evaluate(
@@ -146,7 +146,7 @@ def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: 
     expect(page.locator("#summary")).to_contain_text("newest first")
 
 
-def test_what_is_typed_before_the_page_knows_the_library_is_searched(browser: Browser, library: Library):
+def test_what_is_typed_before_the_page_knows_the_library_is_searched(browser: Browser, library: ServedIndex):
     with opened(browser, "about:blank") as page:
         held: list[Route] = []
         page.route("**/api/status", lambda route: held.append(route))
@@ -160,7 +160,7 @@ def test_what_is_typed_before_the_page_knows_the_library_is_searched(browser: Br
         expect(page.get_by_label("What to look for")).to_have_value("something red")
 
 
-def test_boxes_lie_on_the_pixels_of_the_known_evidence(page: Page, library: Library):
+def test_boxes_lie_on_the_pixels_of_the_known_evidence(page: Page, library: ServedIndex):
     path, truth = a_truth(library, "images", lambda truth: len(truth.evidence.boxes) >= 2)
     shown = card(page, path, library)
     shown.scroll_into_view_if_needed()
@@ -197,7 +197,7 @@ def check_boxes(page: Page, picture: Locator, truth: TCoT) -> None:
         assert min(sum(abs(one - other) for one, other in zip(pixel, (0x1F, 0x6F, 0x60), strict=True)) for pixel in edge) < 60, edge
 
 
-def test_a_dropped_picture_finds_itself_and_can_be_put_away(page: Page, library: Library):
+def test_a_dropped_picture_finds_itself_and_can_be_put_away(page: Page, library: ServedIndex):
     path, _ = a_truth(library, "images", lambda truth: True)
     data = base64.b64encode((library[0].folder / path).read_bytes()).decode()
     transfer = page.evaluate_handle(
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_picture_is_refused_in_words(page: Page):
     expect(page.get_by_role("alert").filter(has_text="neither")).to_be_visible()
 
 
-def test_a_video_opens_at_its_key_frame(page: Page, library: Library):
+def test_a_video_opens_at_its_key_frame(page: Page, library: ServedIndex):
     path, _ = a_truth(library, "videos", lambda truth: max(truth.evidence.key_frames, default=0) > 2)
     hit = library[0].client.get(f"/api/items/{library[0].key(path)}").json()
     frame = max(hit["evidence"]["key_frames"], key=lambda frame: frame["number"])
@@ -248,7 +248,7 @@ def test_a_video_opens_at_its_key_frame(page: Page, library: Library):
     until(page, lambda: image.evaluate("image => image.complete && image.naturalWidth > 0"))
 
 
-def test_the_switch_shows_before_and_after_training(page: Page, library: Library):
+def test_the_switch_shows_before_and_after_training(page: Page, library: ServedIndex):
     path, truth = a_truth(library, "images", lambda truth: truth.evidence.keywords == () and len(truth.answer.split()) > 4)
     ask(page, truth.answer)
     shown = page.locator(f'.card[data-key="{library[0].key(path)}"]')
@@ -266,7 +266,7 @@ def test_the_switch_shows_before_and_after_training(page: Page, library: Library
     assert names(page) == after
 
 
-def test_more_and_less_like_this_recommend_with_reasons(page: Page, library: Library):
+def test_more_and_less_like_this_recommend_with_reasons(page: Page, library: ServedIndex):
     path, _ = a_truth(library, "images", lambda truth: len(truth.answer.split()) > 4)
     liked = card(page, path, library)
     liked.get_by_role("button", name="More like this").click()
@@ -286,7 +286,7 @@ def test_more_and_less_like_this_recommend_with_reasons(page: Page, library: Lib
     expect(page.locator("#summary")).to_contain_text("newest first")
 
 
-def test_everything_works_with_keys_only(page: Page, library: Library):
+def test_everything_works_with_keys_only(page: Page, library: ServedIndex):
     expect(page.locator(".card").first).to_be_visible()
     page.keyboard.press("/")
     expect(page.get_by_label("What to look for")).to_be_focused()
@@ -317,7 +317,7 @@ def test_everything_works_with_keys_only(page: Page, library: Library):
     expect(page.get_by_label("Recommendation")).to_be_visible()
 
 
-def test_keywords_are_marked_and_pages_can_be_read(page: Page, library: Library):
+def test_keywords_are_marked_and_pages_can_be_read(page: Page, library: ServedIndex):
     page.get_by_label("What to look for").fill("")
     page.locator("#filters summary").click()
     page.get_by_label("Exact words").fill("Elephant invoice")
@@ -356,7 +356,7 @@ def test_filters_narrow_what_is_shown(page: Page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_scrolls_in_one_direction_only(browser: Browser, library: Library, scheme: str):
+def test_a_phone_scrolls_in_one_direction_only(browser: Browser, library: ServedIndex, scheme: str):
     with opened(browser, library[0].url, viewport={"width": 375, "height": 700}, color_scheme=scheme, has_touch=True) as page:
         expect(page.locator(".card").first).to_be_visible()
         fits(page)
@@ -381,7 +381,7 @@ def fits(page: Page) -> None:
     assert (page.evaluate("document.documentElement.scrollWidth"), wide) == (375, [])
 
 
-def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: Library):
+def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: ServedIndex):
     shown = card(page, HOSTILE_NAME, library)
     shown.scroll_into_view_if_needed()
     assert shown.locator("h3").inner_text() == HOSTILE_NAME
@@ -399,7 +399,7 @@ def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: Library)
     assert page.locator('img[src="x"], script:not([src]), h3 b').count() == 0 and "attacked" not in page.title()
 
 
-def test_files_can_be_added_found_and_removed(browser: Browser, library: Library):
+def test_files_can_be_added_found_and_removed(browser: Browser, library: ServedIndex):
     with opened(browser, library[0].url, expected="status of 415") as page:
         buffer = io.BytesIO()
         PIL.Image.new("RGB", (64, 48), (250, 150, 190)).save(buffer, "PNG")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embedrl.evaluate.bootstrap import Figure
-from embedrl.evaluate.metrics import CUTOFFS, METRICS, misplace_grades, score_ranking
+from embedrl.evaluate.metrics import CUTOFFS, METRICS, mmeb_compat_grades, score_ranking
 from embedrl.evaluate.mmeb import MMEB_V2
 from embedrl.evaluate.paired import pair_systems
 from embedrl.evaluate.tables import COUNTS, Dataset, read_result
@@ -33,7 +33,7 @@ def write_dataset(folder: Path, row: Dataset, found: list[dict[str, Any]], *, co
     scored = []
     for line in found:
         relevant = dict(zip(line["label"], line["rel_scores"] or [1.0] * len(line["label"]), strict=True))
-        scored.append(score_ranking(line["prediction"], misplace_grades(relevant) if compat else relevant))
+        scored.append(score_ranking(line["prediction"], mmeb_compat_grades(relevant) if compat else relevant))
     names = [f"{name}@{k}" for name in METRICS for k in CUTOFFS]
     means = {name: float(np.mean([one[name] for one in scored])) for name in names} | dict.fromkeys(COUNTS, len(found))
     (folder / row.modality / f"{row.name}_score.json").write_text(json.dumps(means))

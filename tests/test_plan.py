@@ -14,7 +14,7 @@ from transformers import AutoConfig, Qwen3VLConfig, Qwen3VLModel
 
 from embedrl.cli.main import main
 from embedrl.config import Lora, load_recipe
-from embedrl.data.mixed_pairs import PairsConfig
+from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
 from embedrl.models.footprint import Footprint, Load

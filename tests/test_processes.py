@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from embedrl.config import Lora, read_metrics
-from embedrl.data.mixed_pairs import MixedPairs, PairsConfig
+from embedrl.data.pair_file_rows import PairFileRows, PairsConfig
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.train import Config, in_one_list, train
 from embedrl.models.load import add_lora
@@ -60,7 +60,7 @@ def run(folder: Path, out: Path, num_processes: int, rank: int, *, lora: bool = 
         torch.manual_seed(0)
         embedder.model = add_lora(embedder.model, Lora(rank=4, alpha=8))
     files = {name: folder / f"{name}.jsonl" for name in ("stars", "rings")}
-    rows = MixedPairs(PairsConfig(files=files), seed=1, num_batches=STEPS, batch_size=BATCH)
+    rows = PairFileRows(PairsConfig(files=files), seed=1, num_batches=STEPS, batch_size=BATCH)
     seen: list[str] = []
 
     def resolve(key: str) -> EmbedderInput:

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from embedrl.reasoner.keyword_copy import Quoting
+from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 from tests.conftest import nano_processor
 
 TEXTS = (
@@ -25,7 +25,7 @@ def _write(text: str, wish: str, *, seed: int = 0) -> str:
     wanted = tokenizer(wish, add_special_tokens=False)["input_ids"]
     added = tokenizer.added_tokens_decoder
     ordinary = [index for index in range(len(tokenizer)) if index not in added]
-    quoting = Quoting(tokenizer, [text], prompt_length=1)
+    quoting = KeywordCopyConstraint(tokenizer, [text], prompt_length=1)
     ids = [0]
     for step in range(60):
         scores = torch.full((1, len(tokenizer)), -torch.inf)
@@ -74,6 +74,6 @@ def test_only_keywords_are_held_to_the_text() -> None:
 def test_an_id_that_the_tokenizer_does_not_know_is_nothing() -> None:
     """Full-size models have more rows than their tokenizers have tokens."""
     tokenizer = nano_processor().tokenizer
-    quoting = Quoting(tokenizer, ["a ring"], prompt_length=1)
+    quoting = KeywordCopyConstraint(tokenizer, ["a ring"], prompt_length=1)
     scores = torch.zeros(1, len(tokenizer) + 8)
     assert quoting(torch.tensor([[0, len(tokenizer) + 3]]), scores.clone()).equal(scores)

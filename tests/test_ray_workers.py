@@ -26,7 +26,7 @@ from embedrl.index.ingest import ingest
 from embedrl.index.row import Row
 from embedrl.media.content import Image, Text
 from embedrl.media.image import save_image
-from embedrl.runtime.engine import Engine, running
+from embedrl.runtime.engine import Engine, start_models
 from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.runtime.ray import Cluster
 from embedrl.world.write import make_world
@@ -47,7 +47,7 @@ class Killing:
 
     def __init__(self, model: Any) -> None:
         self.model, self.num_calls = model, 0
-        self.name, self.num_frames, self.dim = model.name, getattr(model, "num_frames", 0), getattr(model, "dim", 0)
+        self.fingerprint, self.num_frames, self.dim = model.fingerprint, getattr(model, "num_frames", 0), getattr(model, "dim", 0)
         self.before = model.worker_pids()
 
     def reason(self, items: Sequence[Item]) -> Any:
@@ -72,9 +72,9 @@ class Killing:
 def test_annotate_gives_the_same_tcots(cluster: Cluster, tmp_path: Path):
     make_world(tmp_path / "library", num_pairs=6, seed=3)
 
-    def outcomes(reasoner: Any, name: str, num_lanes: int) -> dict[str, Any]:
+    def outcomes(reasoner: Any, name: str, max_in_flight: int) -> dict[str, Any]:
         pairs = SOURCES["lines"](tmp_path / "library" / "pairs.jsonl", None)
-        report = annotate(pairs, reasoner, tmp_path / name, batch_size=2, num_lanes=num_lanes)
+        report = annotate(pairs, reasoner, tmp_path / name, batch_size=2, max_in_flight=max_in_flight)
         assert report.num_pairs == 6 and report.failed == report.left == 0
         store = Annotations(tmp_path / name)
         found = {key: records.get(key) for records in store.outcomes.values() for key in records}
@@ -92,10 +92,10 @@ def test_annotate_gives_the_same_tcots(cluster: Cluster, tmp_path: Path):
 
 @pytest.mark.slow
 def test_index_gives_the_same_rows(cluster: Cluster, tmp_path: Path):
-    def rows(reasoner: Any, embedder: Any, name: str, num_lanes: int) -> dict[str, Row]:
+    def rows(reasoner: Any, embedder: Any, name: str, max_in_flight: int) -> dict[str, Row]:
         folder = make_folder(tmp_path / name)
         index = Index.open(folder, embedder=embedder)
-        report = ingest(folder, index, reasoner, embedder, batch_size=2, num_lanes=num_lanes)
+        report = ingest(folder, index, reasoner, embedder, batch_size=2, max_in_flight=max_in_flight)
         assert not report.failures
         return {row.place.id: row for row in index.rows({place.key for place in index.places()})}
 
@@ -113,10 +113,10 @@ def test_index_gives_the_same_rows(cluster: Cluster, tmp_path: Path):
 def test_evaluate_gives_the_same_vectors_and_figures(cluster: Cluster, tmp_path: Path):
     tasks = world_tasks(seed=0, num_queries=2, pool_size=8)[:3]
 
-    def run(reasoner: Any, embedder: Any, name: str, num_lanes: int) -> tuple[Any, dict[str, Any]]:
+    def run(reasoner: Any, embedder: Any, name: str, max_in_flight: int) -> tuple[Any, dict[str, Any]]:
         with Cache(tmp_path / name) as cache:
             result = evaluate(
-                tasks, CachedEmbedder(embedder, cache), reasoner=CachedReasoner(reasoner, cache), batch_size=4, num_lanes=num_lanes
+                tasks, CachedEmbedder(embedder, cache), reasoner=CachedReasoner(reasoner, cache), batch_size=4, max_in_flight=max_in_flight
             )
         kept = {kind: Records(tmp_path / name / f"{kind}.jsonl") for kind in ("tcots", "vectors")}
         return result, {f"{kind} {key}": records.get(key) for kind, records in kept.items() for key in records}
@@ -168,14 +168,14 @@ def test_what_kills_its_workers_is_a_failure_of_its_own(cluster: Cluster, tmp_pa
 def test_wrong_settings_name_the_fix(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match="add it, or leave them out"):
         Engine("local", workers=2)
-    with pytest.raises(ConfigError, match=r"workers=9.* takes 18 CPUs"), running(Engine("ray", 9), ["fake"], "fake"):
+    with pytest.raises(ConfigError, match=r"workers=9.* takes 18 CPUs"), start_models(Engine("ray", 9), ["fake"], "fake"):
         pass
-    with pytest.raises(ConfigError, match="not a folder"), running(Engine("ray"), ["no-such-model"], None):
+    with pytest.raises(ConfigError, match="not a folder"), start_models(Engine("ray"), ["no-such-model"], None):
         pass
-    with pytest.raises(ConfigError, match="needs no workers"), running(Engine("ray"), ["http://127.0.0.1:9/v1#m"], None):
+    with pytest.raises(ConfigError, match="needs no workers"), start_models(Engine("ray"), ["http://127.0.0.1:9/v1#m"], None):
         pass
-    with pytest.raises(ConfigError, match="cannot be repeated"), running(Engine("ray"), ["fake"], "fake", temperature=1):
+    with pytest.raises(ConfigError, match="cannot be repeated"), start_models(Engine("ray"), ["fake"], "fake", temperature=1):
         pass
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"pip install 'embedrl\[scale\]'"), running(Engine("ray"), ["fake"], None):
+    with pytest.raises(ConfigError, match=r"pip install 'embedrl\[scale\]'"), start_models(Engine("ray"), ["fake"], None):
         pass

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.index import Hit, Index, Where, ingest, recommend, search
+from embedrl.index import Filter, Hit, Index, ingest, recommend, search
 from embedrl.index.approximate import Policy
 from embedrl.index.exact import Neighbour
+from embedrl.index.filter import read_time
 from embedrl.index.recommend import MAX_PHRASES, _diverse, shared_phrases
-from embedrl.index.where import read_time
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
@@ -31,7 +31,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def names(index: Index, text: str = "picture", **where: object) -> list[str]:
-    found = search(index, EMBEDDER, REASONER, content=(Text(text=text),), top=20, where=Where(**where))
+    found = search(index, EMBEDDER, REASONER, content=(Text(text=text),), top=20, where=Filter(**where))
     return sorted(str(hit.path) for hit in found.hits)
 
 
@@ -58,7 +58,7 @@ def test_filters_by_date_of_the_file(index: Index):
     assert sorted({*before, *after}) == sorted(set(names(index))) and set(before) & set(after) == {"deep/er/red again.png"}  # red.png
     assert names(index, path="deep", since_s=1001, until_s=1002) == ["deep/clip.mp4"]
     with pytest.raises(ValueError, match="earlier"):
-        Where(since_s=2, until_s=1)
+        Filter(since_s=2, until_s=1)
 
 
 def test_filters_by_exact_words_in_name_text_and_answer(index: Index):
@@ -159,12 +159,12 @@ def test_filtered_and_paged_recommendations_fit_together(index: Index):
         assert [*recommend(index, liked, top=3, diversity=diversity), *recommend(index, liked, top=9, skip=3, diversity=diversity)] == [
             *everything
         ]
-    assert {str(found.hit.path) for found in recommend(index, liked, where=Where(words=("picture",)))} == {
+    assert {str(found.hit.path) for found in recommend(index, liked, where=Filter(words=("picture",)))} == {
         "blue.png",
         "green.png",
         "yellow.png",
     }
-    assert [str(found.hit.path) for found in recommend(index, liked, where=Where(path="deep"))] == ["deep/clip.mp4"]
+    assert [str(found.hit.path) for found in recommend(index, liked, where=Filter(path="deep"))] == ["deep/clip.mp4"]
     assert recommend(index, liked, min_score=1.0) == () == recommend(index, liked, diversity=0.5, min_score=1.0)
 
 

@@ -314,16 +314,16 @@ def test_no_path_leaves_the_machine(server: ScriptedServer, tmp_path: Any) -> No
 
 def test_the_name_changes_with_what_changes_the_output(server: ScriptedServer) -> None:
     names = [
-        reasoner_of(server).name,
-        reasoner_of(server, temperature=1.0).name,
-        reasoner_of(server, factor=28).name,
-        RemoteReasoner(client_of(server)).name,
-        RemoteReasoner(client_of(server), max_new_tokens=64).name,
-        RemoteReasoner(client_of(server, extra={"top_k": 5})).name,
-        RemoteReasoner(ChatServer(server.url, "model-b")).name,
+        reasoner_of(server).fingerprint,
+        reasoner_of(server, temperature=1.0).fingerprint,
+        reasoner_of(server, factor=28).fingerprint,
+        RemoteReasoner(client_of(server)).fingerprint,
+        RemoteReasoner(client_of(server), max_new_tokens=64).fingerprint,
+        RemoteReasoner(client_of(server, extra={"top_k": 5})).fingerprint,
+        RemoteReasoner(ChatServer(server.url, "model-b")).fingerprint,
     ]
     assert len(set(names)) == len(names) and all(name.startswith("model-") for name in names)
-    assert RemoteReasoner(ChatServer("http://elsewhere:1", "model-a", max_in_flight=1)).name == names[3]
+    assert RemoteReasoner(ChatServer("http://elsewhere:1", "model-a", max_in_flight=1)).fingerprint == names[3]
     with pytest.raises(ConfigError, match="temperature=-1"):
         reasoner_of(server, temperature=-1.0)
 
@@ -397,7 +397,7 @@ def test_a_judge_picks_a_number_within_range_and_nothing_else(server: ScriptedSe
 
 def test_a_url_names_the_model_or_the_server_does(server: ScriptedServer) -> None:
     named = load_reasoner(f"{server.url}/v1#org%2Fmodel b", temperature=0.5)
-    assert isinstance(named, RemoteReasoner) and named.name.startswith("org/model b-") and "-t0.5-" in named.name
+    assert isinstance(named, RemoteReasoner) and named.fingerprint.startswith("org/model b-") and "-t0.5-" in named.fingerprint
     only = load_reasoner(f"{server.url}/v1/")
     assert isinstance(only, RemoteReasoner) and only.server.model == "org/model-a" and only.server.url == server.url
     server.models = {"data": [{"id": "one"}, {"id": "two"}]}

@@ -7,14 +7,14 @@ import torch
 
 from embedrl.rl import rewards
 from embedrl.rl.config import PRESETS, RewardConfig
-from embedrl.rl.rewards import Rows
+from embedrl.rl.rewards import RolloutIds
 
 
-def make_rows(num_pairs: int, group: int, *, queries=None, targets=None) -> Rows:
+def make_rows(num_pairs: int, group: int, *, queries=None, targets=None) -> RolloutIds:
     pair = torch.arange(num_pairs).repeat_interleave(2 * group)
     is_query = torch.tensor(([True] * group + [False] * group) * num_pairs)
     queries, targets = torch.tensor(queries or range(num_pairs)), torch.tensor(targets or range(num_pairs))
-    return Rows(pair, is_query, queries[pair], targets[pair])
+    return RolloutIds(pair, is_query, queries[pair], targets[pair])
 
 
 def random_similarity(num: int, seed: int = 0) -> torch.Tensor:
@@ -22,7 +22,7 @@ def random_similarity(num: int, seed: int = 0) -> torch.Tensor:
     return vectors @ vectors.T
 
 
-def by_hand() -> tuple[Rows, torch.Tensor]:
+def by_hand() -> tuple[RolloutIds, torch.Tensor]:
     """Two pairs, two rollouts a side: rows q0a q0b t0a t0b q1a q1b t1a t1b."""
     queries_by_targets = torch.tensor(
         # t0a  t0b  t1a  t1b
@@ -44,29 +44,29 @@ def by_hand() -> tuple[Rows, torch.Tensor]:
 
 def test_accuracy_by_hand():
     rows, similarity = by_hand()
-    found = rewards.accuracy(similarity, rows.own, rows.negative)
+    found = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask)
     #                              q0a  q0b  t0a  t0b  q1a  q1b  t1a  t1b
     assert found.tolist() == [0.5, 1.0, 1.0, 1.0, 0.0, 0.5, 0.5, 0.5]
 
 
 def test_margin_by_hand():
     rows, similarity = by_hand()
-    found = rewards.margin(similarity, rows.own, rows.negative, temperature=0.5)
+    found = rewards.margin(similarity, rows.positive_mask, rows.negative_mask, temperature=0.5)
     weight = math.exp(0.7 / 0.5) / (math.exp(0.7 / 0.5) + math.exp(0.1 / 0.5))
     assert found[0].item() == pytest.approx(0.7 - (weight * 0.7 + (1 - weight) * 0.1))
-    plain = rewards.margin(similarity, rows.own, rows.negative, weighted=False)
+    plain = rewards.margin(similarity, rows.positive_mask, rows.negative_mask, weighted=False)
     assert plain[0].item() == pytest.approx(0.7 - 0.4) and plain[4].item() == pytest.approx(0.15 - 0.35)
-    assert rewards.positive(similarity, rows.own)[:4].tolist() == pytest.approx([0.7, 0.7, 0.85, 0.55])
+    assert rewards.positive(similarity, rows.positive_mask)[:4].tolist() == pytest.approx([0.7, 0.7, 0.85, 0.55])
 
 
 def test_a_rollout_is_measured_by_the_partners_that_tell_most():
     rows, similarity = by_hand()
     #                        q0a q0b t0a t0b q1a q1b t1a t1b
-    fullness = torch.tensor([3, 1, 2, 5, -1, -1, 4, 4])
-    partners = rewards.fullest(rows.own, fullness)
+    informativeness = torch.tensor([3, 1, 2, 5, -1, -1, 4, 4])
+    partners = rewards.most_informative(rows.positive_mask, informativeness)
     named = {row: partners[row].nonzero().flatten().tolist() for row in range(8)}
     assert named == {0: [3], 1: [3], 2: [0], 3: [0], 4: [6, 7], 5: [6, 7], 6: [4, 5], 7: [4, 5]}, "the fullest; all that are equally full"
-    found = rewards.margin(similarity, partners, rows.negative, weighted=False)
+    found = rewards.margin(similarity, partners, rows.negative_mask, weighted=False)
     assert found[0].item() == pytest.approx(similarity[0, 3].item() - 0.4)
 
 
@@ -74,58 +74,60 @@ def test_nothing_is_won_by_telling_most():
     """How much a rollout tells decides by whom its partners are measured, and not what it gets itself."""
     rows, similarity = by_hand()
     config = RewardConfig()
-    fullness = torch.arange(8)
-    fuller = fullness.clone()
+    informativeness = torch.arange(8)
+    fuller = informativeness.clone()
     fuller[0] = 100
-    before, after = (rewards.margin_and_outcome(similarity, torch.ones(8), each, rows, config)[0] for each in (fullness, fuller))
+    before, after = (rewards.margin_and_outcome(similarity, torch.ones(8), each, rows, config)[0] for each in (informativeness, fuller))
     assert before[rows.is_query].equal(after[rows.is_query])
     assert not before[~rows.is_query].equal(after[~rows.is_query])
 
 
 def test_the_negatives_count_as_much_as_is_said():
     rows, similarity = by_hand()
-    found = rewards.margin(similarity, rows.own, rows.negative, weighted=False, negative_weight=0.5)
+    found = rewards.margin(similarity, rows.positive_mask, rows.negative_mask, weighted=False, negative_weight=0.5)
     assert found[0].item() == pytest.approx(0.7 - 0.5 * 0.4)
 
 
 def test_the_outcome_as_the_settings_say():
     rows, similarity = by_hand()
-    accuracy, fullness = rewards.accuracy(similarity, rows.own, rows.negative), torch.arange(8)
-    margin, product = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, PRESETS["release"])
-    assert torch.equal(margin, rewards.margin(similarity, rows.own, rows.negative)) and torch.equal(product, accuracy * margin)
-    margin, alone = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, RewardConfig())
-    partners = rewards.fullest(rows.own, fullness)
-    assert torch.equal(margin, rewards.margin(similarity, partners, rows.negative, negative_weight=0.5)) and torch.equal(alone, margin)
+    accuracy, informativeness = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask), torch.arange(8)
+    margin, product = rewards.margin_and_outcome(similarity, accuracy, informativeness, rows, PRESETS["release"])
+    assert torch.equal(margin, rewards.margin(similarity, rows.positive_mask, rows.negative_mask)) and torch.equal(
+        product, accuracy * margin
+    )
+    margin, alone = rewards.margin_and_outcome(similarity, accuracy, informativeness, rows, RewardConfig())
+    partners = rewards.most_informative(rows.positive_mask, informativeness)
+    assert torch.equal(margin, rewards.margin(similarity, partners, rows.negative_mask, negative_weight=0.5)) and torch.equal(alone, margin)
 
 
 def test_every_value_belongs_to_its_own_rollout():
     """The released code hands six of eight rewards to another rollout: only the second rollout of the first query differs here."""
     rows, similarity = make_rows(2, 2), torch.zeros(8, 8, dtype=torch.double)
-    similarity[1, rows.own[1]] = 1.0
-    assert rewards.margin(similarity, rows.own, rows.negative).tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    similarity[1, rows.positive_mask[1]] = 1.0
+    assert rewards.margin(similarity, rows.positive_mask, rows.negative_mask).tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_against_a_slow_loop(weighted: bool):
     rows, similarity = make_rows(4, 3, targets=[0, 1, 0, 2]), random_similarity(24)
-    accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
-    margin = rewards.margin(similarity, rows.own, rows.negative, temperature=0.3, weighted=weighted)
+    accuracy = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask)
+    margin = rewards.margin(similarity, rows.positive_mask, rows.negative_mask, temperature=0.3, weighted=weighted)
     same = {(0, 2), (2, 0)}
     for row in range(24):
-        own, negative = [], []
+        positive_mask, negative_mask = [], []
         for column in range(24):
             if rows.is_query[row] == rows.is_query[column]:
                 continue
             pairs = int(rows.pair[row]), int(rows.pair[column])
             if pairs[0] == pairs[1]:
-                own.append(column)
+                positive_mask.append(column)
             elif pairs not in same:
-                negative.append(column)
-        ranked = sorted(own + negative, key=lambda column: -similarity[row, column].item())[: len(own)]
-        assert accuracy[row].item() == pytest.approx(sum(column in own for column in ranked) / len(own))
-        scores = [similarity[row, column].item() for column in negative]
+                negative_mask.append(column)
+        ranked = sorted(positive_mask + negative_mask, key=lambda column: -similarity[row, column].item())[: len(positive_mask)]
+        assert accuracy[row].item() == pytest.approx(sum(column in positive_mask for column in ranked) / len(positive_mask))
+        scores = [similarity[row, column].item() for column in negative_mask]
         weights = [math.exp(score / 0.3) if weighted else 1.0 for score in scores]
-        expected = sum(similarity[row, column].item() for column in own) / len(own)
+        expected = sum(similarity[row, column].item() for column in positive_mask) / len(positive_mask)
         expected -= sum(weight * score for weight, score in zip(weights, scores, strict=True)) / sum(weights)
         assert margin[row].item() == pytest.approx(expected)
 
@@ -133,22 +135,24 @@ def test_against_a_slow_loop(weighted: bool):
 def test_permuting_a_batch_permutes_its_rewards():
     rows, similarity = make_rows(3, 4), random_similarity(24, seed=3)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
-    moved = Rows(*(part[order] for part in rows))
+    moved = RolloutIds(*(part[order] for part in rows))
     for value in (rewards.accuracy, rewards.margin):
-        before = value(similarity, rows.own, rows.negative)
-        assert torch.allclose(value(similarity[order][:, order], moved.own, moved.negative), before[order])
+        before = value(similarity, rows.positive_mask, rows.negative_mask)
+        assert torch.allclose(value(similarity[order][:, order], moved.positive_mask, moved.negative_mask), before[order])
 
 
 def test_equal_targets_and_equal_queries_are_no_negatives():
     rows = make_rows(3, 2, queries=[0, 1, 0], targets=[0, 0, 1])
-    pairs = {(int(rows.pair[i]), int(rows.pair[j])) for i, j in rows.negative.nonzero().tolist()}
+    pairs = {(int(rows.pair[i]), int(rows.pair[j])) for i, j in rows.negative_mask.nonzero().tolist()}
     assert pairs == {(1, 2), (2, 1)}, "pair 0 shares its target with 1 and its query with 2"
-    assert rewards.margin(torch.ones(12, 12), rows.own, rows.negative)[0].item() == 1.0, "no negatives: nothing is subtracted"
+    assert rewards.margin(torch.ones(12, 12), rows.positive_mask, rows.negative_mask)[0].item() == 1.0, (
+        "no negatives: nothing is subtracted"
+    )
 
 
 def test_ties_with_negatives_are_not_won():
     rows = make_rows(2, 2)
-    assert rewards.accuracy(torch.ones(8, 8), rows.own, rows.negative).tolist() == [0.0] * 8
+    assert rewards.accuracy(torch.ones(8, 8), rows.positive_mask, rows.negative_mask).tolist() == [0.0] * 8
 
 
 def test_the_total_by_hand_and_its_presets():

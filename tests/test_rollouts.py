@@ -79,7 +79,7 @@ def test_how_much_a_tcot_tells():
     rollouts[4] = Rollout(1, True, says("red", keywords=("purple", "something", "green")))
     rollouts[5] = Rollout(1, True, "nonsense")
     rollouts[6] = Rollout(1, False, says("green", boxes=(box, other)))
-    found = make_scorer().score(rollouts, seed="0").fullness.tolist()
+    found = make_scorer().score(rollouts, seed="0").informativeness.tolist()
     assert found[1] > found[0] > found[8] and found[3] > found[2] and found[4] == found[5] == -1 and found[6] > found[3]
 
 

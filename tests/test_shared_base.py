@@ -12,7 +12,7 @@ from embedrl.data.sample import Item
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ModelError
-from embedrl.models.load import View, load_shared
+from embedrl.models.load import AdapterView, load_shared
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.runtime.names import load_both
@@ -48,7 +48,7 @@ def test_two_adapters_on_one_base_equal_two_models(folders: Path) -> None:
         assert write(reasoner, items) == texts
     grouped = embed_groups(embedder, items[:1], [[None, BOX]])[0]
     assert np.abs(grouped - embed_groups(alone[1], items[:1], [[None, BOX]])[0]).max() < 1e-5
-    assert (reasoner.name, embedder.name) == (alone[0].name, alone[1].name)
+    assert (reasoner.fingerprint, embedder.fingerprint) == (alone[0].fingerprint, alone[1].fingerprint)
 
 
 def test_the_base_is_held_once(folders: Path) -> None:
@@ -91,7 +91,7 @@ def test_models_without_a_common_base_are_loaded_apart(folders: Path, tmp_path: 
     other = write_instruct(tmp_path / "other", seed=5)
     reasoner, embedder = load_both(str(other), str(folders / "embedder"))
     assert isinstance(reasoner, LocalReasoner) and isinstance(embedder, Embedder)
-    assert not isinstance(reasoner.model, View) and not isinstance(embedder.model, View)
+    assert not isinstance(reasoner.model, AdapterView) and not isinstance(embedder.model, AdapterView)
     with pytest.raises(ModelError, match="are different bases"):
         load_shared([other, folders / "embedder"])
     assert torch.equal(embedder.model.get_input_embeddings().weight, Embedder.load(folders / "base").model.get_input_embeddings().weight)

@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3VLModel
 
 from embedrl.embedder.inputs import build, collate
-from embedrl.models.qwen3_vl_fast import cached, states_at, take_shortcuts
+from embedrl.models.qwen3_vl_fast import hidden_states_at, patch_forward, prefill
 from embedrl.nano.data import EMBEDDER_BUDGET
 from embedrl.nano.models import FACTOR
 from embedrl.world.tasks import draw_family
@@ -26,7 +26,7 @@ def models(**text_config: int) -> tuple[Qwen3VLModel, Qwen3VLModel]:
     plain = Qwen3VLModel(config).eval()
     quick = Qwen3VLModel(config).eval()
     quick.load_state_dict(plain.state_dict())
-    return plain, take_shortcuts(quick)
+    return plain, patch_forward(quick)
 
 
 def batch(*, repeats: int = 1) -> dict[str, torch.Tensor]:
@@ -86,7 +86,7 @@ def test_states_at_one_place_of_each_row(shared_heads: int, attention: str) -> N
     place = inputs["attention_mask"].sum(1) - torch.tensor([1, 2, 1, 5])
     expected = both[0](**inputs).last_hidden_state[torch.arange(len(place)), place]
     work = mlp_rows(both[1])
-    assert (states_at(both[1], place, **inputs, use_cache=False) - expected).abs().max() < 1e-5
+    assert (hidden_states_at(both[1], place, **inputs, use_cache=False) - expected).abs().max() < 1e-5
     assert work == [inputs["input_ids"].numel(), len(place)], "the first layer works on all tokens, the last on those that are wanted"
 
 
@@ -97,17 +97,17 @@ def test_a_cache_made_for_itself_goes_on_like_any_other() -> None:
     text = ids.masked_fill(ids >= tiny_config().image_token_id - 8, 5)
     expected = plain(input_ids=text).last_hidden_state[:, -1]
     work = mlp_rows(quick)
-    cache = cached(quick, input_ids=text[:, :16])
+    cache = prefill(quick, input_ids=text[:, :16])
     assert work == [text[:, :16].numel()], "the last layer leaves keys and values, and does nothing else"
     last = torch.full((len(text),), 7)
-    assert (states_at(quick, last, input_ids=text[:, 16:], past_key_values=cache) - expected).abs().max() < 1e-5
+    assert (hidden_states_at(quick, last, input_ids=text[:, 16:], past_key_values=cache) - expected).abs().max() < 1e-5
 
 
 def test_training_runs_the_last_layer_whole() -> None:
     _, quick = models()
     inputs = batch()
     work = mlp_rows(quick)
-    states_at(quick, inputs["attention_mask"].sum(1) - 1, **inputs, use_cache=False).sum().backward()
+    hidden_states_at(quick, inputs["attention_mask"].sum(1) - 1, **inputs, use_cache=False).sum().backward()
     assert work == [inputs["input_ids"].numel()] * 2
 
 

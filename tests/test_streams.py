@@ -10,7 +10,7 @@ from torch import Tensor
 
 from embedrl.data.sample import Item, Role
 from embedrl.embedder.embedder import Embedder
-from embedrl.embedder.streams import in_streams
+from embedrl.embedder.streams import encode_concurrently
 from embedrl.media.content import Text
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def test_two_batches_are_under_way_at_once_each_on_half_of_the_threads() -> None
         meet.wait()  # breaks unless another batch is there too
         return torch.tensor([number, torch.get_num_threads()])
 
-    found = torch.stack(list(in_streams(encode, range(6), CPU)))
+    found = torch.stack(list(encode_concurrently(encode, range(6), CPU)))
     assert found.tolist() == [[number, 2] for number in range(6)]
     assert torch.get_num_threads() == 4
 
@@ -46,7 +46,7 @@ def test_one_batch_or_an_accelerator_stays_in_this_thread(batches: list[int], de
         assert threading.current_thread() is here
         return torch.tensor([number, torch.get_num_threads()])
 
-    assert [row.tolist() for row in in_streams(encode, batches, torch.device(device))] == [[number, 4] for number in batches]
+    assert [row.tolist() for row in encode_concurrently(encode, batches, torch.device(device))] == [[number, 4] for number in batches]
 
 
 @pytest.mark.usefixtures("four_threads")
@@ -57,7 +57,7 @@ def test_an_error_reaches_the_caller_and_the_threads_are_given_back() -> None:
         return torch.tensor(number)
 
     with pytest.raises(ValueError, match="batch 3"):
-        list(in_streams(encode, range(8), CPU))
+        list(encode_concurrently(encode, range(8), CPU))
     assert torch.get_num_threads() == 4
 
 

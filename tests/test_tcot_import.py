@@ -198,7 +198,7 @@ def test_a_dataset_keeps_its_tcots_whatever_is_evaluated_beside_it(tmp_path: Pat
         imported = import_tcots(both, tasks, tmp_path, tmp_path / "tcots")
         out = tmp_path / "-".join(names)
         report = evaluate_files(BenchmarkRun(benchmark="small"), both, tasks, imported, FakeEmbedder(), out, tmp_path / "cache")
-        assert report["settings"]["reasoner"] == imported.name
+        assert report["settings"]["reasoner"] == imported.fingerprint
         return report["systems"]["tcot"]["tasks"]["other"]["positive_cosine"]["value"]
 
     assert cosine("set", "other") == cosine("other") == cosine("other", "set")

@@ -7,27 +7,27 @@ from typing import TypeVar
 
 from embedrl.errors import ConfigError
 
-BATCHES_PER_LANE = 4
+QUEUED_BATCHES_PER_WORKER = 4
 """Who gathers work before it is done gathers so much: the lanes then wait for the slowest of them once in so many batches."""
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_lanes(call: Callable[[A], B], batches: Iterable[A], num_lanes: int) -> Iterator[B]:
-    """Yield the result of each batch, in order, with up to `num_lanes` calls under way; one lane is this thread, and no other.
+def map_concurrently(call: Callable[[A], B], batches: Iterable[A], max_in_flight: int) -> Iterator[B]:
+    """Yield the result of each batch, in order, with up to `max_in_flight` calls under way; one lane is this thread, and no other.
 
     An error is raised when its batch's turn comes; then no other call is started, and those under way are waited for.
     """
-    if num_lanes == 1:
+    if max_in_flight == 1:
         yield from map(call, batches)
         return
     waiting: deque[Future[B]] = deque()
-    with ThreadPoolExecutor(num_lanes) as pool:
+    with ThreadPoolExecutor(max_in_flight) as pool:
         try:
             for batch in batches:
                 waiting.append(pool.submit(call, batch))
-                if len(waiting) >= 2 * num_lanes:
+                if len(waiting) >= 2 * max_in_flight:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -36,11 +36,11 @@ def in_lanes(call: Callable[[A], B], batches: Iterable[A], num_lanes: int) -> It
                 future.cancel()
 
 
-def num_gathered(batch_size: int, num_lanes: int) -> int:
+def num_queued(batch_size: int, max_in_flight: int) -> int:
     """Return how many items to gather before their batches are done. Raises ConfigError."""
-    if num_lanes < 1:
-        raise ConfigError(f"num_lanes={num_lanes}: give at least 1")
-    return batch_size if num_lanes == 1 else batch_size * num_lanes * BATCHES_PER_LANE
+    if max_in_flight < 1:
+        raise ConfigError(f"max_in_flight={max_in_flight}: give at least 1")
+    return batch_size if max_in_flight == 1 else batch_size * max_in_flight * QUEUED_BATCHES_PER_WORKER
 
 
 def split(rows: list[A], size: int) -> list[list[A]]:

@@ -64,7 +64,7 @@ class FakeReasoner:
         """How often each item key was reasoned about."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The name that T-CoTs are cached under."""
         return self._name
 
@@ -110,7 +110,7 @@ class FakeEmbedder:
         """How often each item key was embedded, with a T-CoT or without."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The name that an index remembers."""
         return self._name
 
@@ -150,7 +150,7 @@ class FakeJudge:
         """Two answers match from this overlap (shared words / all words) on."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The name of this judge."""
         return self._name
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.annotate.media_files import filed
+from embedrl.annotate.media_files import materialize
 from embedrl.annotate.store import Annotations, Made, State, state_of
-from embedrl.concurrency import in_lanes, num_gathered, split
+from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import CountsTokens, Reasons, Unanswered
 from embedrl.data.records import WriterLock, outcome_key
 from embedrl.data.sample import Item, Pair
@@ -84,7 +84,7 @@ def annotate(
     retry: Retry | None = None,
     budget: Budget | None = None,
     give_up_after: int = 16,
-    num_lanes: int = 1,
+    max_in_flight: int = 1,
     on_progress: Progress | None = None,
 ) -> AnnotateReport:
     """Have the items of `pairs` reasoned about that are missing in `folder`, and keep the T-CoTs there.
@@ -107,11 +107,13 @@ def annotate(
         store = Annotations(folder)
         try:
             known = {"num_frames": reasoner.num_frames, "answer_share": answer_share}
-            if (before := store.reasoners.get(reasoner.name) or known) != known:
-                raise ConfigError(f"{str(folder)!r}: {reasoner.name!r} annotated there with {before}, not {known}; take another folder")
-            if reasoner.name not in store.reasoners:
-                store.reasoners.put(reasoner.name, known)
-            run = _Run(store, reasoner, batch_size, num_lanes, answer_share, retry, budget or Budget(), give_up_after, on_progress)
+            if (before := store.reasoners.get(reasoner.fingerprint) or known) != known:
+                raise ConfigError(
+                    f"{str(folder)!r}: {reasoner.fingerprint!r} annotated there with {before}, not {known}; take another folder"
+                )
+            if reasoner.fingerprint not in store.reasoners:
+                store.reasoners.put(reasoner.fingerprint, known)
+            run = _Run(store, reasoner, batch_size, max_in_flight, answer_share, retry, budget or Budget(), give_up_after, on_progress)
             return run.run(pairs)
         finally:
             store.close()
@@ -127,7 +129,7 @@ class _Run:
         store: Annotations,
         reasoner: Reasons,
         batch_size: int,
-        num_lanes: int,
+        max_in_flight: int,
         answer_share: float,
         retry: Retry | None,
         budget: Budget,
@@ -136,8 +138,8 @@ class _Run:
     ) -> None:
         self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
         self.budget, self.give_up_after, self.on_progress = budget, give_up_after, on_progress
-        self.answer_share, self.num_lanes = answer_share, num_lanes
-        self.num_gathered = num_gathered(batch_size, num_lanes)
+        self.answer_share, self.max_in_flight = answer_share, max_in_flight
+        self.num_queued = num_queued(batch_size, max_in_flight)
         self.answers: dict[str, str] = {}
         """Of the next batch, by outcome key: the answers that are in sight."""
         self.started_s = time.monotonic()
@@ -168,11 +170,11 @@ class _Run:
                 self._problem(outcome)
             else:
                 self._take(outcome)
-            if max(len(self.pending), len(self.read)) >= self.num_gathered:
+            if max(len(self.pending), len(self.read)) >= self.num_queued:
                 self._flush()
         self._flush()
         return AnnotateReport(
-            reasoner=self.reasoner.name,
+            reasoner=self.reasoner.fingerprint,
             **self.counts,
             left=len(self.left),
             stopped_by=self.stopped_by if self.left else "",
@@ -184,9 +186,9 @@ class _Run:
         """Put a pair into the next batch, with those of its items that are to be done."""
         self.counts["num_pairs"] += 1
         try:
-            pair = filed(pair, self.store.folder / "media")
+            pair = materialize(pair, self.store.folder / "media")
             _require_names(pair)
-            keys = {outcome_key(item, self.reasoner.name): item for item in (pair.query, pair.target)}
+            keys = {outcome_key(item, self.reasoner.fingerprint): item for item in (pair.query, pair.target)}
         except MediaError as error:
             self._problem(SourceProblem(path=_first_path(pair), kind=ProblemKind.MEDIA, reason=f"a pair of {pair.task!r}: {error}"))
             return
@@ -220,8 +222,8 @@ class _Run:
         """Do what was gathered, batch by batch: what it gave is on the disk when this returns."""
         pending, self.pending = list(self.pending.items()), {}
         # In one lane, what was gathered is the batch: it may hold one item more, so that the last pair is not cut in two.
-        batches = split(pending, self.batch_size) if self.num_lanes > 1 else [pending]
-        for batch, made in zip(batches, in_lanes(self._reason, batches, self.num_lanes), strict=True):
+        batches = split(pending, self.batch_size) if self.max_in_flight > 1 else [pending]
+        for batch, made in zip(batches, map_concurrently(self._reason, batches, self.max_in_flight), strict=True):
             self._keep(dict(batch), made)
         self.answers = {}
         self.store.keep_pairs(self.read)
@@ -238,7 +240,7 @@ class _Run:
         gave_up = len(self.model_failures) >= self.give_up_after
         if gave_up:
             made = {key: outcome for key, outcome in made.items() if key not in self.model_failures}
-        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.name, saw_answer=self.answers)
+        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.fingerprint, saw_answer=self.answers)
         if gave_up:
             self._give_up()
         for key, outcome in made.items():
@@ -263,7 +265,7 @@ class _Run:
             self._note(asked[0][0], error)
             return {asked[0][0]: error}
         if len(outcomes) != len(asked):
-            raise ModelError(f"the Reasoner {self.reasoner.name!r} returned {len(outcomes)} T-CoTs for {len(asked)} items")
+            raise ModelError(f"the Reasoner {self.reasoner.fingerprint!r} returned {len(outcomes)} T-CoTs for {len(asked)} items")
         for (key, _), outcome in zip(asked, outcomes, strict=True):
             self._note(key, outcome)
         return {key: outcome for (key, _), outcome in zip(asked, outcomes, strict=True)}
@@ -287,7 +289,7 @@ class _Run:
         if self.retry != State.FAILED:
             self.store.outcomes[State.FAILED].drop_many(self.model_failures)
         raise ModelError(
-            f"the Reasoner {self.reasoner.name!r} failed for {len(self.model_failures)} items in a row, the last time with: "
+            f"the Reasoner {self.reasoner.fingerprint!r} failed for {len(self.model_failures)} items in a row, the last time with: "
             f"{self.last_error}; what was done is kept: run again, or raise give_up_after={self.give_up_after} to step over them"
         )
 

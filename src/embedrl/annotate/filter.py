@@ -151,7 +151,7 @@ class _Run:
             rejected.setdefault(dataset, {})[reason] = len(keys)
         return FilterReport(
             reasoner=self.reasoner,
-            judge=self.judge.name if self.judge else "",
+            judge=self.judge.fingerprint if self.judge else "",
             kept=dict(sorted(self.kept.items())),
             rejected=rejected,
             num_rl=len(chosen),
@@ -203,7 +203,7 @@ class _Run:
     def _judged(self, asked: Sequence[tuple[str, Pair, TCoT, TCoT]], judge: Judges) -> Iterator[SortedPair]:
         """Ask for the verdicts that former runs did not get. One that fails is asked for again in the next run."""
         keys = [
-            hashlib.sha256(f"{judge.name}\0{render(query)}\0{render(target)}".encode("utf-8", "surrogatepass")).hexdigest()
+            hashlib.sha256(f"{judge.fingerprint}\0{render(query)}\0{render(target)}".encode("utf-8", "surrogatepass")).hexdigest()
             for _, _, query, target in asked
         ]
         new = {key: (query, target) for key, (_, _, query, target) in zip(keys, asked, strict=True) if key not in self.verdicts}
@@ -249,7 +249,7 @@ def _match(judge: Judges, asked: Sequence[tuple[TCoT, TCoT]]) -> list[bool | str
     except ModelError as error:
         return [str(error)] if len(asked) == 1 else [verdict for one in asked for verdict in _match(judge, [one])]
     if len(verdicts) != len(asked):
-        raise ModelError(f"the judge {judge.name!r} returned {len(verdicts)} verdicts for {len(asked)} pairs")
+        raise ModelError(f"the judge {judge.fingerprint!r} returned {len(verdicts)} verdicts for {len(asked)} pairs")
     return verdicts
 
 

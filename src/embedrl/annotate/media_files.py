@@ -11,7 +11,7 @@ from embedrl.media.image import save_image
 from embedrl.media.video import save_video
 
 
-def filed(pair: Pair, folder: Path) -> Pair:
+def materialize(pair: Pair, folder: Path) -> Pair:
     """Return the plain Pair (without T-CoTs that came with it), every medium of it a file with an absolute path.
 
     Frames in memory become an MP4 under `folder`, at about their times. Raises MediaError for a medium that cannot be written, StoreError

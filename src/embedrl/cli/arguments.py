@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from embedrl.index.filter import Filter
     from embedrl.index.row import Modality
-    from embedrl.index.where import Where
     from embedrl.media.content import Content
 
 
@@ -49,19 +49,19 @@ def modalities(names: list[str] | None) -> "list[Modality] | None":
     return [name for name in MODALITIES if name in names] if names else None
 
 
-def where(under: Path | None, since: str | None, until: str | None, words: str | None) -> "Where":
+def where(under: Path | None, since: str | None, until: str | None, words: str | None) -> "Filter":
     """Return the filters. Raises ConfigError for what is no date, too many words, or an end before the beginning."""
     from pydantic import ValidationError
 
+    from embedrl.index.filter import MAX_WORDS, Filter, read_time
     from embedrl.index.row import shown
-    from embedrl.index.where import MAX_WORDS, Where, read_time
 
     wanted = tuple((words or "").split())
     if len(wanted) > MAX_WORDS:
         raise ConfigError(f"--words: {len(wanted)} words; give at most {MAX_WORDS}")
     since_s, until_s = (read_time(time, is_end=time is until) if time else None for time in (since, until))
     try:
-        return Where(path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
+        return Filter(path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
     except ValidationError as error:
         raise ConfigError(f"--since {since}, --until {until}, --under {str(under)[:80]!r}: {error.errors()[0]['msg']}") from error
 

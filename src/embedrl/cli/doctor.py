@@ -31,7 +31,7 @@ def examine() -> list[Check]:
     return [*versions, *media, *models]
 
 
-def tell(
+def run_checks(
     benchmark: str | None = None,
     data: Path | None = None,
     datasets: Sequence[str] = (),

@@ -86,9 +86,9 @@ def doctor(
     Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
     Example: embedrl doctor parity --embedder runs/embedder/model
     """
-    from embedrl.cli.doctor import tell
+    from embedrl.cli.doctor import run_checks
 
-    if not tell(benchmark, data, dataset or (), embedder=embedder, server=server):
+    if not run_checks(benchmark, data, dataset or (), embedder=embedder, server=server):
         raise typer.Exit(1)
 
 

@@ -1,6 +1,6 @@
 """The three roles that the upper half of the house depends on. Anything with these methods will do.
 
-A T-CoT is made once per item and cached by (item key, `name`), so `name` must change whenever the output would: it names
+A T-CoT is made once per item and cached by (item key, `fingerprint`), so it must change whenever the output would: it names
 the model, its prompts and its pixel budget.
 """
 
@@ -31,7 +31,7 @@ class Reasons(Protocol):
     """Writes T-CoTs."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """What the output depends on, for caching."""
         ...
 
@@ -61,7 +61,7 @@ class Embeds(Protocol):
     """Turns items and their T-CoTs into vectors."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """What the output depends on, for caching."""
         ...
 
@@ -80,7 +80,7 @@ class Judges(Protocol):
     """Reads T-CoTs only, never the media."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """What the output depends on, for caching."""
         ...
 

@@ -13,12 +13,12 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel, Processor
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.export import write_serving_files
-from embedrl.embedder.inputs import DEFAULT_LAYOUT, REQUEST, EmbedderInput, Layout, Seen, build, collate
-from embedrl.embedder.streams import in_streams
+from embedrl.embedder.inputs import DEFAULT_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate
+from embedrl.embedder.streams import encode_concurrently
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
-from embedrl.models.qwen3_vl_fast import states_at
+from embedrl.models.qwen3_vl_fast import hidden_states_at
 
 _BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
 """Padded tokens of a batch. A CPU is as busy with small ones, whose rows are of like length: less padding."""
@@ -49,11 +49,11 @@ class Embedder:
         budget: VisualBudget,
         name: str,
         *,
-        layout: Layout = DEFAULT_LAYOUT,
+        layout: PromptFormat = DEFAULT_FORMAT,
         batch_tokens: int | None = None,
     ) -> None:
         self.model, self.processor, self.budget, self.layout = model.eval(), processor, budget, layout
-        self.name = f"{name}-{budget.mark}"
+        self.fingerprint = f"{name}-{budget.fingerprint}"
         self.batch_tokens = batch_tokens or (_BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS)
         self.factor = token_side(model.config)
         self._collating = threading.Lock()
@@ -96,7 +96,7 @@ class Embedder:
         (folder / SETTINGS).write_text(settings.model_dump_json(indent=2, exclude=None if request else {"request"}) + "\n", "utf-8")
 
     def build(
-        self, item: Item, tcot: TCoT | None, *, show_media: bool = True, show_evidence: bool = True, seen: Seen | None = None
+        self, item: Item, tcot: TCoT | None, *, show_media: bool = True, show_evidence: bool = True, seen: DecodedItem | None = None
     ) -> EmbedderInput:
         """Build one item's input within this model's pixel budget; see `embedder.inputs.build`."""
         return build(
@@ -112,12 +112,12 @@ class Embedder:
             places.setdefault(id(item), []).append(place)
         by_place: dict[int, EmbedderInput] = {}
         for rows in places.values():  # one item after the other: it is decoded once for all its T-CoTs, and then let go
-            seen = Seen(items[rows[0]], self.budget, self.factor) if show_media else None
+            seen = DecodedItem(items[rows[0]], self.budget, self.factor) if show_media else None
             by_place |= {row: self.build(items[row], tcots[row], show_media=show_media, seen=seen) for row in rows}
         built = [by_place[row] for row in range(len(items))]
         vectors = np.zeros((len(built), self.dim), np.float32)
         grouped = batches(self.lengths(built), [1] * len(built), self.batch_tokens)[::-1]  # the longest first: the streams end together
-        found_each = in_streams(lambda rows: self.encode([built[row] for row in rows]), grouped, self.model.device)
+        found_each = encode_concurrently(lambda rows: self.encode([built[row] for row in rows]), grouped, self.model.device)
         for rows, found in zip(grouped, found_each, strict=True):
             vectors[rows] = found.float().cpu().numpy()
         return vectors
@@ -153,8 +153,8 @@ def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
     raise ModelError(f"this model gives no vectors: its tokenizer knows no {EMB}, and ends no text by itself; train an Embedder from it")
 
 
-def _layout(end: str, request: str) -> Layout:
-    return Layout(end, request if end == EMB else None)
+def _layout(end: str, request: str) -> PromptFormat:
+    return PromptFormat(end, request if end == EMB else None)
 
 
 def batches(lengths: Sequence[int], sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -177,5 +177,5 @@ def batches(lengths: Sequence[int], sizes: Sequence[int], batch_tokens: int) -> 
 def pool(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Run the model and return the state at each row's last attended token: (N, dim), unit length."""
     inputs = {name: value for name, value in batch.items() if not name.startswith("num_")}
-    vectors = states_at(model, batch["attention_mask"].sum(1) - 1, **inputs, use_cache=False)
+    vectors = hidden_states_at(model, batch["attention_mask"].sum(1) - 1, **inputs, use_cache=False)
     return torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -36,7 +36,7 @@ MAX_EVIDENCE_PICTURES = 8
 
 
 @dataclass(frozen=True)
-class Layout:
+class PromptFormat:
     """How a model is asked for a vector."""
 
     end: str = EMB
@@ -45,7 +45,7 @@ class Layout:
     """The line that ends the user turn. None: there is none, and the instruction is a system turn."""
 
 
-DEFAULT_LAYOUT = Layout()
+DEFAULT_FORMAT = PromptFormat()
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class EmbedderInput:
         return (stills + clips) // factor**2
 
 
-class Seen:
+class DecodedItem:
     """The visual parts of an item, decoded and scaled, and its evidence pictures as far as they were asked for.
 
     An item that is built with several T-CoTs is decoded once, and what they point at together is cut out and scaled once.
@@ -118,8 +118,8 @@ def build(
     *,
     show_media: bool = True,
     show_evidence: bool = True,
-    seen: Seen | None = None,
-    layout: Layout = DEFAULT_LAYOUT,
+    seen: DecodedItem | None = None,
+    layout: PromptFormat = DEFAULT_FORMAT,
 ) -> EmbedderInput:
     """Build the input of one item. Raises MediaError.
 
@@ -129,7 +129,7 @@ def build(
     parts: list[dict[str, Any]] = []
     images: list[PIL.Image.Image] = []
     videos: list[Frames] = []
-    seen = (seen or Seen(item, budget, factor)) if show_media else None
+    seen = (seen or DecodedItem(item, budget, factor)) if show_media else None
 
     for visual in seen.own if seen else ():
         if isinstance(visual, Frames):

@@ -16,9 +16,9 @@ from torch import Tensor
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, batches
-from embedrl.embedder.inputs import EmbedderInput, Seen
-from embedrl.embedder.streams import in_streams
-from embedrl.models.qwen3_vl_fast import cached, states_at
+from embedrl.embedder.inputs import DecodedItem, EmbedderInput
+from embedrl.embedder.streams import encode_concurrently
+from embedrl.models.qwen3_vl_fast import hidden_states_at, prefill
 
 
 def embed_groups(
@@ -28,13 +28,15 @@ def embed_groups(
     distinct = [list(dict.fromkeys(group)) for group in tcots]
     built: list[list[EmbedderInput]] = []
     for item, group in zip(items, distinct, strict=True):
-        seen = Seen(item, embedder.budget, embedder.factor) if group else None
+        seen = DecodedItem(item, embedder.budget, embedder.factor) if group else None
         built.append([embedder.build(item, tcot, show_evidence=show_evidence, seen=seen) for tcot in group])
     vectors: list[np.ndarray] = [np.zeros((0, embedder.dim), np.float32)] * len(items)
     filled = [number for number, group in enumerate(built) if group]
     lengths, sizes = [max(embedder.lengths(built[number])) for number in filled], [len(built[number]) for number in filled]
     grouped = [[filled[place] for place in places] for places in batches(lengths, sizes, embedder.batch_tokens)[::-1]]
-    found_each = in_streams(lambda batch: encode_groups(embedder, [built[number] for number in batch]), grouped, embedder.model.device)
+    found_each = encode_concurrently(
+        lambda batch: encode_groups(embedder, [built[number] for number in batch]), grouped, embedder.model.device
+    )
     for batch, states in zip(grouped, found_each, strict=True):
         found = states.float().cpu().numpy()
         starts = accumulate((len(built[number]) for number in batch), initial=0)
@@ -67,7 +69,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
     row_V, _ = _places(batch["num_videos_per_sample"])
     span_P = torch.arange(int(cut_G.max()), device=device)
     held_GP = span_P < cut_G[:, None]
-    cache = cached(
+    cache = prefill(
         model,
         input_ids=ids_NL[first_G][:, span_P].masked_fill(~held_GP, embedder.processor.tokenizer.pad_token_id),
         attention_mask=held_GP.long(),
@@ -80,7 +82,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
     rest_N = mask_NL.sum(1) - cut_N
     span_S = torch.arange(int(rest_N.max()), device=device)
     index_NS = (cut_N[:, None] + span_S).clamp(max=ids_NL.shape[1] - 1)
-    vectors_ND = states_at(
+    vectors_ND = hidden_states_at(
         model,
         rest_N - 1,
         input_ids=ids_NL.gather(1, index_NS),

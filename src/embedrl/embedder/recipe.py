@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embedrl.config import Lora
-from embedrl.data.mixed_pairs import PairsConfig
+from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.errors import ConfigError
 from embedrl.media.resize import VisualBudget
 

@@ -13,7 +13,7 @@ from embedrl.config import write_run_config
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, ending
-from embedrl.embedder.inputs import DEFAULT_LAYOUT, EmbedderInput, Layout
+from embedrl.embedder.inputs import DEFAULT_FORMAT, EmbedderInput, PromptFormat
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import Config, train
 from embedrl.errors import ConfigError, ModelError
@@ -23,7 +23,7 @@ from embedrl.models.load import EMB, add_lora, load
 from embedrl.models.training import old_names
 
 
-class Rows(Protocol):
+class ContrastiveRows(Protocol):
     """What a run is trained on: keys, and what they stand for."""
 
     num_batches: int
@@ -37,7 +37,7 @@ class Rows(Protocol):
         ...
 
 
-def run_recipe(recipe: EmbedderRecipe, rows: Rows, budget: VisualBudget) -> Path:
+def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudget) -> Path:
     """Train; a killed run goes on where it stopped. Returns the folder of the finished model."""
     if recipe.batch_size % (num_processes := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
@@ -79,11 +79,11 @@ def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
     return Embedder(model, processor, budget, "embedder", layout=layout)
 
 
-def learn_ending(processor: ProcessorMixin, config: Any) -> tuple[Layout, int]:
+def learn_ending(processor: ProcessorMixin, config: Any) -> tuple[PromptFormat, int]:
     """Return how a model is asked, and its tokenizer's size; the tokenizer of one that gives no vectors yet learns `<emb>`."""
     try:
         end = ending(processor, config)
     except ModelError:
         processor.tokenizer.add_tokens([AddedToken(EMB, special=True, normalized=False)], special_tokens=True)
         end = ending(processor, config)
-    return DEFAULT_LAYOUT if end == EMB else Layout(end, None), len(processor.tokenizer)
+    return DEFAULT_FORMAT if end == EMB else PromptFormat(end, None), len(processor.tokenizer)

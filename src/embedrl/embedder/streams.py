@@ -10,14 +10,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from embedrl.concurrency import in_lanes
+from embedrl.concurrency import map_concurrently
 
 NUM_STREAMS = 2
 
 A = TypeVar("A")
 
 
-def in_streams(encode: Callable[[A], Tensor], batches: Sequence[A], device: torch.device) -> Iterator[Tensor]:
+def encode_concurrently(encode: Callable[[A], Tensor], batches: Sequence[A], device: torch.device) -> Iterator[Tensor]:
     """Yield what `encode` makes of each batch, in order. One batch, one thread or an accelerator: one after the other, here.
 
     A thread that first uses torch while this runs is given as few threads as a stream.
@@ -32,6 +32,6 @@ def in_streams(encode: Callable[[A], Tensor], batches: Sequence[A], device: torc
         return encode(batch)
 
     try:
-        yield from in_lanes(call, batches, NUM_STREAMS)
+        yield from map_concurrently(call, batches, NUM_STREAMS)
     finally:
         torch.set_num_threads(threads)

@@ -42,9 +42,9 @@ class CachedReasoner:
         self.reasoner, self.records = reasoner, cache.tcots
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The Reasoner's."""
-        return self.reasoner.name
+        return self.reasoner.fingerprint
 
     @property
     def num_frames(self) -> int:
@@ -53,7 +53,7 @@ class CachedReasoner:
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Return one T-CoT per item, in order; new ones are on the disk by then. Raises what the Reasoner raises."""
-        keys = [outcome_key(item, self.name) for item in items]
+        keys = [outcome_key(item, self.fingerprint) for item in items]
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self.records}
         if missing:
             try:
@@ -66,7 +66,7 @@ class CachedReasoner:
 
     def _keep(self, missing: Mapping[str, Item], outcomes: Sequence[TCoT | ParseFailure | ModelError]) -> None:
         if len(outcomes) != len(missing):
-            raise ModelError(f"Reasoner {self.name!r} returned {len(outcomes)} T-CoTs for {len(missing)} items")
+            raise ModelError(f"Reasoner {self.fingerprint!r} returned {len(outcomes)} T-CoTs for {len(missing)} items")
         made = dict(zip(missing, outcomes, strict=True))
         self.records.put_many({key: write_outcome(found) for key, found in made.items() if not isinstance(found, ModelError)})
 
@@ -78,9 +78,9 @@ class CachedEmbedder:
         self.embedder, self.records = embedder, cache.vectors
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The Embedder's."""
-        return self.embedder.name
+        return self.embedder.fingerprint
 
     @property
     def dim(self) -> int:
@@ -99,7 +99,9 @@ class CachedEmbedder:
             rows = list(missing.values())
             vectors = self.embedder.embed([items[row] for row in rows], [tcots[row] for row in rows])
             if vectors.shape != (len(rows), self.dim):
-                raise ModelError(f"Embedder {self.name!r} returned vectors of shape {vectors.shape} instead of {(len(rows), self.dim)}")
+                raise ModelError(
+                    f"Embedder {self.fingerprint!r} returned vectors of shape {vectors.shape} instead of {(len(rows), self.dim)}"
+                )
             made = dict(zip(missing, vectors.astype("<f4"), strict=True))
             good = {key: vector for key, vector in made.items() if np.isfinite(vector).all()}
             self.records.put_many({key: base64.b64encode(vector.tobytes()).decode() for key, vector in good.items()})
@@ -107,5 +109,5 @@ class CachedEmbedder:
         return np.stack(found).astype(np.float32) if found else np.empty((0, self.dim), np.float32)
 
     def _key(self, item: Item, tcot: TCoT | None) -> str:
-        text = "\0".join((self.name, item.key, render(tcot) if tcot else ""))
+        text = "\0".join((self.fingerprint, item.key, render(tcot) if tcot else ""))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedrl.concurrency import in_lanes, split
+from embedrl.concurrency import map_concurrently, split
 from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.errors import ModelError
 from embedrl.evaluate.grounding import compare
-from embedrl.evaluate.metrics import METRIC_NAMES, Mode, misplace_grades, score_ranking
+from embedrl.evaluate.metrics import METRIC_NAMES, Mode, mmeb_compat_grades, score_ranking
 from embedrl.evaluate.ranking import Ranking, rank
 from embedrl.evaluate.task import Modality, RetrievalTask
 from embedrl.log import progress
@@ -73,7 +73,7 @@ def evaluate(
     count_tokens: Callable[[str], int] = count_words,
     num_frames: int = 8,
     batch_size: int = 64,
-    num_lanes: int = 1,
+    max_in_flight: int = 1,
     mode: Mode = "correct",
 ) -> SystemResult:
     """Evaluate one system. With neither `reasoner` nor `tcots` every item is embedded plain.
@@ -86,8 +86,8 @@ def evaluate(
     """
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
-    written = _reason(items, reasoner, tcots or {}, name, batch_size, num_lanes)
-    vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, num_lanes)
+    written = _reason(items, reasoner, tcots or {}, name, batch_size, max_in_flight)
+    vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
     place = {key: row for row, key in enumerate(items)}
     truths = {key: truth for task in tasks for key, truth in task.truths.items()}
     scored: dict[str, dict[str, float]] = {}
@@ -126,7 +126,7 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
 
 
 def _reason(
-    items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int, num_lanes: int
+    items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int, max_in_flight: int
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {key: given[key] for key in items if key in given}
     if reasoner is None:
@@ -134,15 +134,17 @@ def _reason(
     missing = sorted((item for key, item in items.items() if key not in outcomes), key=lambda item: item.role)
     batches = split(missing, batch_size)
     with progress(len(batches), f"{name}: reason") as bar:
-        for batch, answers in zip(batches, in_lanes(reasoner.reason, batches, num_lanes), strict=True):
+        for batch, answers in zip(batches, map_concurrently(reasoner.reason, batches, max_in_flight), strict=True):
             if len(answers) != len(batch):
-                raise ModelError(f"Reasoner {reasoner.name!r} returned {len(answers)} T-CoTs for {len(batch)} items")
+                raise ModelError(f"Reasoner {reasoner.fingerprint!r} returned {len(answers)} T-CoTs for {len(batch)} items")
             outcomes |= {item.key: answer for item, answer in zip(batch, answers, strict=True)}
             bar.advance()
     return outcomes
 
 
-def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds, name: str, batch_size: int, num_lanes: int) -> np.ndarray:
+def _embed(
+    items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds, name: str, batch_size: int, max_in_flight: int
+) -> np.ndarray:
     """Return float32 (N, D), unit length, in order; items of one role share a batch."""
     order = sorted(range(len(items)), key=lambda row: items[row].role)
     vectors = np.zeros((len(items), embedder.dim), dtype=np.float32)
@@ -152,17 +154,15 @@ def _embed(items: Sequence[Item], tcots: Sequence[TCoT | None], embedder: Embeds
         return embedder.embed([items[row] for row in batch], [tcots[row] for row in batch])
 
     with progress(len(batches), f"{name}: embed") as bar:
-        for batch, found in zip(batches, in_lanes(embed, batches, num_lanes), strict=True):
+        for batch, found in zip(batches, map_concurrently(embed, batches, max_in_flight), strict=True):
             if found.shape == (len(batch), embedder.dim) and not np.isfinite(found).all():
                 item = items[batch[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]]
                 raise ModelError(
-                    f"Embedder {embedder.name!r}: the vector of the item {item.key[:12]} ({item.text[:60]!r}) holds NaN or infinity"
+                    f"Embedder {embedder.fingerprint!r}: the vector of the item {item.key[:12]} ({item.text[:60]!r}) holds NaN or infinity"
                 )
             if found.shape != (len(batch), embedder.dim) or not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3):
                 expected = f"{len(batch)} unit vectors of {embedder.dim} numbers"
-                raise ModelError(
-                    f"Embedder {embedder.name!r} must return {expected}; got shape {found.shape}, or vectors that are longer or shorter"
-                )
+                raise ModelError(f"Embedder {embedder.fingerprint!r} must return {expected}; got shape {found.shape}, or other lengths")
             vectors[batch] = found
             bar.advance()
     return vectors
@@ -172,7 +172,7 @@ def _grades(relevant: Mapping[str, float], task: RetrievalTask, mode: Mode) -> M
     if mode == "correct":
         return relevant
     ids = {task.names.get(key, key): key for key in relevant}
-    return {ids[name]: grade for name, grade in misplace_grades(dict(zip(ids, relevant.values(), strict=True))).items()}
+    return {ids[name]: grade for name, grade in mmeb_compat_grades(dict(zip(ids, relevant.values(), strict=True))).items()}
 
 
 def best_target(relevant: Mapping[str, float]) -> str:

@@ -103,7 +103,7 @@ def _gains(ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> tuple[np.nd
     return ranked, np.array(list(relevant.values()), dtype=np.float64)
 
 
-def misplace_grades(relevant: Mapping[N, float]) -> dict[N, float]:
+def mmeb_compat_grades(relevant: Mapping[N, float]) -> dict[N, float]:
     """Return the grades as MMEB-V2's evaluator hands them out: names in the order of a Python set, grades in the order of the labels.
 
     Give the names as its files hold them, in their order there. Whole numbers always come out alike; for texts the order, and

@@ -14,7 +14,7 @@ import numpy as np
 
 from embedrl.data.sources.stream import read_json
 from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
-from embedrl.evaluate.metrics import Mode, misplace_grades, score_one
+from embedrl.evaluate.metrics import Mode, mmeb_compat_grades, score_one
 from embedrl.evaluate.predictions import PREDICTION_SUFFIX
 from embedrl.evaluate.tables import Dataset, Result
 
@@ -128,5 +128,5 @@ def _grades(line: Mapping[str, Any]) -> list[float]:
 def _value(line: Mapping[str, Any], metric: str, mode: Mode) -> float:
     relevant = dict(zip(_labels(line), _grades(line), strict=True))
     if mode == "mmeb-compat":
-        relevant = misplace_grades(relevant)
+        relevant = mmeb_compat_grades(relevant)
     return score_one(metric, line["prediction"], relevant)

@@ -17,7 +17,7 @@ from embedrl.data.records import Records, outcome_key, read_outcome, write_outco
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import MediaError, ModelError
-from embedrl.index.reading import Look, look_at
+from embedrl.index.reading import Preview, preview
 from embedrl.index.row import Modality, Place, Row
 from embedrl.media.content import Text
 from embedrl.media.store import Limits
@@ -74,9 +74,9 @@ class Batches:
             with self._counting:
                 self.seconds[phase] += time.perf_counter() - started
 
-    def _look(self, work: Work) -> Look | MediaError:
+    def _look(self, work: Work) -> Preview | MediaError:
         try:
-            return look_at(work.item, num_frames=self.num_frames, limits=self.limits)
+            return preview(work.item, num_frames=self.num_frames, limits=self.limits)
         except MediaError as error:
             return error
 
@@ -85,7 +85,7 @@ class Batches:
         reasoner = self.reasoner
         if reasoner is None:
             return [None] * len(items)
-        keys = [outcome_key(item, reasoner.name) for item in items]
+        keys = [outcome_key(item, reasoner.fingerprint) for item in items]
         new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self.tcots]
         outcomes = _each(reasoner.reason, [item for _, item in new])
         errors = {key: outcome for (key, _), outcome in zip(new, outcomes, strict=True) if isinstance(outcome, MediaError)}
@@ -106,7 +106,7 @@ class Batches:
         with_tcot[[position for position, _ in thought]] = vectors[len(items) :]
         return list(zip(vectors[: len(items)], with_tcot, strict=True))
 
-    def _rows(self, work: Work, look: Look, outcome: Outcome | None, vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
+    def _rows(self, work: Work, look: Preview, outcome: Outcome | None, vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
         tcot = outcome if isinstance(outcome, TCoT) else None
         verification = None
         if tcot is not None:
@@ -129,7 +129,7 @@ class Batches:
                 end_s=look.end_s,
                 frame_times_s=look.frame_times_s,
                 thumbnail=look.thumbnail,
-                embedder=self.embedder.name,
+                embedder=self.embedder.fingerprint,
                 created_s=time.time(),
             )
             for place in work.places
@@ -172,7 +172,9 @@ def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> li
 
 def _check(vectors: np.ndarray, items: Sequence[Item], embedder: Embeds) -> None:
     if vectors.shape != (len(items), embedder.dim):
-        raise ModelError(f"the Embedder {embedder.name!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
+        raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
     wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
     if len(wrong):
-        raise ModelError(f"the Embedder {embedder.name!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}")
+        raise ModelError(
+            f"the Embedder {embedder.fingerprint!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}"
+        )

@@ -17,8 +17,8 @@ from embedrl.data.records import WriterLock
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import ExactVectors, Neighbour, ranked
-from embedrl.index.home import Home, find_home, is_remote, keep_home
 from embedrl.index.lance import Table, among, matrix, quoted
+from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
 from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_row, write_row
 from embedrl.index.stats import IndexStats
 
@@ -28,10 +28,10 @@ _SCALAR_INDEX_FROM = 5_000
 class Index:
     """An open index. Sees what other processes write; one process at a time may write for a folder."""
 
-    def __init__(self, home: Home, embedder: Embeds | None, policy: Policy | None = None) -> None:
+    def __init__(self, home: IndexLocation, embedder: Embeds | None, policy: Policy | None = None) -> None:
         self.home = home
         self._policy = policy
-        self.table = Table(home.uri, None if embedder is None else (embedder.name, embedder.dim))
+        self.table = Table(home.uri, None if embedder is None else (embedder.fingerprint, embedder.dim))
         self._searching: tuple[int, Searching, int] | None = None
         self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
         self._loading = threading.Lock()
@@ -190,12 +190,12 @@ class Index:
         """Take the right to write for this folder; release it when done. Raises StoreError if another process has it."""
         return WriterLock(self.directory / "writer.lock")
 
-    def lie_at(self, uri: str, shelf: str | None = None) -> None:
+    def create_at(self, uri: str, shelf: str | None = None) -> None:
         """Let the table lie in object storage from the beginning, where several folders may share it, each on its shelf (its name).
 
         Raises ConfigError where there is an index elsewhere already, or one that belongs to another folder.
         """
-        wanted = Home(directory=self.directory, uri=find_home(uri).uri, shelf=self.base.name if shelf is None else shelf)
+        wanted = IndexLocation(directory=self.directory, uri=find_home(uri).uri, shelf=self.base.name if shelf is None else shelf)
         if not is_remote(uri) or wanted.shelf in ("", ".", ".."):
             raise ConfigError(f"table {uri!r}, shelf {wanted.shelf!r}: give a place such as s3://bucket/name, and a plain name")
         if wanted == self.home:
@@ -208,7 +208,7 @@ class Index:
                 raise ConfigError(f"{wanted.uri!r}: this index belongs to one folder; give another place")
             if any(place.path.is_relative_to(wanted.shelf) for place in table.places()):
                 raise ConfigError(f"{wanted.uri!r}: holds a folder named {wanted.shelf!r} already; give another --shelf")
-        keep_home(wanted)
+        save_location(wanted)
         self.home, self.table = wanted, table
 
     def change_policy(self, **changes: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.concurrency import in_lanes, num_gathered, split
+from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError, MediaError
@@ -70,7 +70,7 @@ def ingest(
     batch_size: int = 16,
     think: bool = True,
     num_frames: int | None = None,
-    num_lanes: int = 1,
+    max_in_flight: int = 1,
     retry_failed: bool = False,
     on_progress: Progress | None = None,
 ) -> IngestReport:
@@ -90,13 +90,17 @@ def ingest(
         raise ConfigError(f"batch_size={batch_size}, num_frames={num_frames}: give at least 1")
     if think and reasoner is None:
         raise ConfigError("think=True needs a Reasoner: give one, or set think=False")
-    if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
-        raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, not of {embedder.name!r}: open it with this Embedder")
+    if (embedder.fingerprint, embedder.dim) != (index.embedder_name, index.dim):
+        raise ConfigError(
+            f"the index holds vectors of {index.embedder_name!r}, not of {embedder.fingerprint!r}: open it with this Embedder"
+        )
     lock = index.writing()
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
     try:
         batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames)
-        return _Run(folder, index, batches, batch_size, num_lanes, failures).run(retry_failed, on_progress or (lambda done, total: None))
+        return _Run(folder, index, batches, batch_size, max_in_flight, failures).run(
+            retry_failed, on_progress or (lambda done, total: None)
+        )
     finally:
         failures.close()
         tcots.close()
@@ -106,9 +110,9 @@ def ingest(
 class _Run:
     """One run over one folder: what is known, what is queued, what came of it."""
 
-    def __init__(self, folder: Path, index: Index, batches: Batches, batch_size: int, num_lanes: int, failure_records: Records) -> None:
-        self.folder, self.index, self.batches, self.batch_size, self.num_lanes = folder, index, batches, batch_size, num_lanes
-        self.num_gathered = num_gathered(batch_size, num_lanes)
+    def __init__(self, folder: Path, index: Index, batches: Batches, batch_size: int, max_in_flight: int, failure_records: Records) -> None:
+        self.folder, self.index, self.batches, self.batch_size, self.max_in_flight = folder, index, batches, batch_size, max_in_flight
+        self.num_queued = num_queued(batch_size, max_in_flight)
         self.failure_records = failure_records
         self.known: dict[Path, list[Place]] = {}
         """Places of this folder that were in the index when the run began."""
@@ -206,7 +210,7 @@ class _Run:
             page=page,
             num_places=num_places,
             stamp=stamp,
-            reasoner=reasoner.name if reasoner else "",
+            reasoner=reasoner.fingerprint if reasoner else "",
         )
         self.kept.add(place.id)
         work = Work(item, modality, [place])
@@ -226,7 +230,7 @@ class _Run:
             same.places += work.places
             return
         self.pending[work.item.key] = work
-        if len(self.pending) >= self.num_gathered:
+        if len(self.pending) >= self.num_queued:
             self._flush()
 
     # ---- one batch
@@ -245,7 +249,7 @@ class _Run:
 
     def _flush(self) -> None:
         works, self.pending = list(self.pending.values()), {}
-        for rows, broken in in_lanes(self.batches.make_rows, split(works, self.batch_size), self.num_lanes):
+        for rows, broken in map_concurrently(self.batches.make_rows, split(works, self.batch_size), self.max_in_flight):
             for work, error in broken:
                 for place in work.places:
                     self._fail(place.path, place.page, str(error), place.stamp)
@@ -310,7 +314,7 @@ class _Run:
     # ---- questions
 
     def _is_fresh(self, place: Place) -> bool:
-        return self.batches.reasoner is None or place.reasoner == self.batches.reasoner.name
+        return self.batches.reasoner is None or place.reasoner == self.batches.reasoner.fingerprint
 
     def _is_inside(self, stored: Path) -> bool:
         return self.index.locate(stored).is_relative_to(self.folder)

@@ -16,7 +16,7 @@ from lancedb.query import BooleanQuery, FullTextOperator, LanceVectorQueryBuilde
 
 from embedrl.errors import StoreError
 from embedrl.index.approximate import Kind
-from embedrl.index.home import is_remote
+from embedrl.index.location import is_remote
 from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Vectors, read_place
 
 SCHEMA_VERSION = 1

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.approximate import read_searching
-from embedrl.index.home import Home, find_home, keep_home
 from embedrl.index.index import Index
 from embedrl.index.lance import Batch, Table
+from embedrl.index.location import IndexLocation, find_home, save_location
 
 COMMIT_ROWS = 4096
 
@@ -57,10 +57,10 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
         if counted != copied:
             raise StoreError(f"{target!r}: the copy ({copied[0]} rows) differs from the source ({counted[0]}); nothing was deleted")
         new.arrived()
-        settled = Home(directory=home.directory, uri=there, shelf=home.shelf)
+        settled = IndexLocation(directory=home.directory, uri=there, shelf=home.shelf)
         Index(settled, None, read_searching(old.settings, home.uri).policy).finish()
         if home.directory is not None:
-            keep_home(settled)
+            save_location(settled)
         old.drop()
         return Moved(source=home.uri, target=there, num_rows=counted[0], checksum=counted[1])
     finally:
@@ -68,7 +68,7 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
             lock.release()
 
 
-def _target(home: Home, target: str) -> str:
+def _target(home: IndexLocation, target: str) -> str:
     """Return the place that is meant. Raises ConfigError for a folder that is not the index's own."""
     wanted = find_home(target)
     if wanted.directory is None:

@@ -23,7 +23,7 @@ MAX_TEXT_CHARS = 20_000
 
 
 @dataclass(frozen=True)
-class Look:
+class Preview:
     """What a row shows of an item."""
 
     thumbnail: bytes = b""
@@ -61,19 +61,19 @@ def read_item(path: Path, modality: Modality, page: int | None, limits: Limits) 
             return Item(content=(Text(text=text),), instruction=DESCRIBE["text"], role=Role.TARGET_TEXT)
 
 
-def look_at(item: Item, *, num_frames: int, limits: Limits) -> Look:
+def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:
     """Decode an item and keep little of it. Raises MediaError for what is broken."""
     visual = item.visual
     if visual is None:
-        return Look(text=item.text[:MAX_TEXT_CHARS])
+        return Preview(text=item.text[:MAX_TEXT_CHARS])
     decoded = load_visual(visual, num_frames=num_frames, limits=limits)
     if isinstance(decoded, Frames):
         assert isinstance(visual, Video) and visual.path is not None
         middle = decoded.images[len(decoded.images) // 2]
         end_s = visual.end_s if visual.end_s is not None else duration_s(visual.path, limits)
-        return Look(thumbnail=_thumbnail(middle), start_s=visual.start_s, end_s=end_s, frame_times_s=decoded.times_s)
+        return Preview(thumbnail=_thumbnail(middle), start_s=visual.start_s, end_s=end_s, frame_times_s=decoded.times_s)
     text = page_text(visual, limits) if isinstance(visual, Page) else ""
-    return Look(thumbnail=_thumbnail(decoded), text=text[:MAX_TEXT_CHARS], full_text=text)
+    return Preview(thumbnail=_thumbnail(decoded), text=text[:MAX_TEXT_CHARS], full_text=text)
 
 
 def _thumbnail(image: PIL.Image.Image) -> bytes:

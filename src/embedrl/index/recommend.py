@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.errors import ConfigError
 from embedrl.index.exact import TIE_DECIMALS, Neighbour
+from embedrl.index.filter import Filter, matching_keys
 from embedrl.index.index import Index
 from embedrl.index.row import Modality, Vectors, shown
 from embedrl.index.search import Hit, check_options, hits
-from embedrl.index.where import Where, matching_keys
 
 NUM_CANDIDATES = 1_000
 """Different items are chosen among so many of the nearest: always the same ones, so that pages fit together."""
@@ -60,7 +60,7 @@ def recommend(
     diversity: float = 0.0,
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
-    where: Where | None = None,
+    where: Filter | None = None,
     shown_as: Callable[[Path], str] = shown,
 ) -> tuple[Recommended, ...]:
     """Find items near the weighted sum of the liked vectors, less the disliked ones, best first; examples are never returned.

@@ -15,9 +15,9 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.index.exact import Neighbour
+from embedrl.index.filter import Filter, matching_keys
 from embedrl.index.index import Index
 from embedrl.index.row import MODALITIES, Modality, Row, Vectors, shown
-from embedrl.index.where import Where, matching_keys
 from embedrl.media.content import Content, Text, Video
 
 EXCERPT_CHARS = 300
@@ -105,7 +105,7 @@ def search(
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
-    where: Where | None = None,
+    where: Filter | None = None,
     sort: Sort = "score",
 ) -> SearchResult:
     """Find the items that fit a query best, ties by key.
@@ -123,7 +123,7 @@ def search(
     tcot = outcome if isinstance(outcome, TCoT) else None
     vectors = embedder.embed([item], [tcot])
     if vectors.shape != (1, index.dim):
-        raise ModelError(f"the Embedder {embedder.name!r} returned shape {vectors.shape} for one item, not (1, {index.dim})")
+        raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape} for one item, not (1, {index.dim})")
     embedded = time.perf_counter()
     hits = find(
         index,
@@ -146,8 +146,10 @@ def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, *, th
     """Raise ConfigError if these models cannot search this index."""
     if think and reasoner is None:
         raise ConfigError("think=True needs a Reasoner that writes the query's T-CoT: give one, or set think=False")
-    if (embedder.name, embedder.dim) != (index.embedder_name, index.dim):
-        raise ConfigError(f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.name!r}: use the same")
+    if (embedder.fingerprint, embedder.dim) != (index.embedder_name, index.dim):
+        raise ConfigError(
+            f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.fingerprint!r}: use the same"
+        )
 
 
 def query_item(content: Content, modality: Sequence[Modality] | None = None, instruction: str | None = None) -> Item:
@@ -169,7 +171,7 @@ def find(
     min_score: float | None = None,
     modality: Sequence[Modality] | None = None,
     exclude_keys: Collection[str] = (),
-    where: Where | None = None,
+    where: Filter | None = None,
     shown_as: Callable[[Path], str] = shown,
     sort: Sort = "score",
 ) -> tuple[Hit, ...]:

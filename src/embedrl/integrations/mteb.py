@@ -71,7 +71,7 @@ class MTEBEncoder:
         """What mteb's result files say of the model."""
         from mteb.models import ModelMeta
 
-        parts = [self.embedder.name, *([self.reasoner.name] if self.reasoner else [])]
+        parts = [self.embedder.fingerprint, *([self.reasoner.fingerprint] if self.reasoner else [])]
         return ModelMeta(
             loader=None,
             name=f"embedrl/{'--'.join(re.sub(r'[^A-Za-z0-9._-]+', '-', part) for part in parts)}",

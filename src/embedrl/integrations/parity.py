@@ -159,7 +159,7 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
     rows = [
         (found.engine, found.probe, _DASH if found.cosine is None else f"{found.cosine:.6f}", found.stage or "none") for found in findings
     ]
-    log.table(f"{embedder.name} and other engines", ["engine", "item", "cosine", "first stage that differs"], rows)
+    log.table(f"{embedder.fingerprint} and other engines", ["engine", "item", "cosine", "first stage that differs"], rows)
     return all(found.is_same for found in findings) and any(found.cosine is not None for found in findings)
 
 

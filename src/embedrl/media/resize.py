@@ -38,7 +38,7 @@ class VisualBudget(BaseModel):
     """Longer text of an item is cut here."""
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """8 hex digits that change whenever the budget does: part of a model's name."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 

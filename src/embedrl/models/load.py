@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from embedrl.config import Lora
 from embedrl.errors import ModelError
 from embedrl.media.content import folder_fingerprint
-from embedrl.models.qwen3_vl_fast import take_shortcuts
+from embedrl.models.qwen3_vl_fast import patch_forward
 
 SETTINGS = "embedrl.json"
 """File beside the weights that holds what embedrl itself must know of a model, such as its pixel budget."""
@@ -64,7 +64,7 @@ def load(
     num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
     if num_tokens > num_rows:
         raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {num_rows} rows for them")
-    return take_shortcuts(model.to(device)), processor, name
+    return patch_forward(model.to(device)), processor, name
 
 
 def load_parts(folder: Path) -> tuple[Any, ProcessorMixin]:
@@ -128,7 +128,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *,
     return adapted
 
 
-class View:
+class AdapterView:
     """A model as it is with one of its adapters, or with none. Several views share the weights, and one call runs at a time."""
 
     def __init__(self, model: Any, adapted: PeftModel | None, adapter: str | None, lock: RLock) -> None:
@@ -144,11 +144,11 @@ class View:
         with self._switched():
             return self._model.generate(*args, **kwargs)
 
-    def headless(self) -> "View":
+    def headless(self) -> "AdapterView":
         """The same view of the model without its language model head."""
-        return View(self._model.base_model, self._adapted, self._adapter, self._lock)
+        return AdapterView(self._model.base_model, self._adapted, self._adapter, self._lock)
 
-    def eval(self) -> "View":
+    def eval(self) -> "AdapterView":
         """Put the shared model into evaluation mode."""
         self._model.eval()
         return self
@@ -190,7 +190,7 @@ def load_shared(
     for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):
         is_base = folder == base
         name = base_name if is_base else f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}-{base_name.rsplit('-', 1)[-1][:6]}"
-        shared.append((View(model, adapted, None if is_base else f"adapter{number}", lock), load_parts(folder)[1], name))
+        shared.append((AdapterView(model, adapted, None if is_base else f"adapter{number}", lock), load_parts(folder)[1], name))
     return shared
 
 

@@ -2,7 +2,7 @@
 
 - A vision layer runs one attention call per picture; here pictures with equally many patches share one.
 - Equal pictures of a batch (the rollouts of one item, its plain and its reasoned vector, the same crop twice) are looked at once.
-- Whoever wants the states of a few tokens only (`states_at`) does not pay for the last layer's work on the others.
+- Whoever wants the states of a few tokens only (`hidden_states_at`) does not pay for the last layer's work on the others.
 
 `tests/test_shortcuts.py` holds each equal to what transformers computes.
 """
@@ -30,7 +30,7 @@ _WANTED: ContextVar[Tensor | None] = ContextVar("wanted", default=None)
 """The place in each row whose last state is wanted (N,); empty if none is, but the cache; None if all are."""
 
 
-def take_shortcuts(model: M) -> M:
+def patch_forward(model: M) -> M:
     """Let a model's vision layers, its vision tower and its last text layer take the shortcuts. With flash attention, fewer."""
     num_seeing = len(model.config.vision_config.deepstack_visual_indexes)  # text layers that pictures are added after
     for module in model.modules():
@@ -45,7 +45,7 @@ def take_shortcuts(model: M) -> M:
     return model
 
 
-def states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
+def hidden_states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
     """Run a model and return its last state at one place of each row: (N, D).
 
     While gradients are kept, the last layer is run whole: it may be run again from a checkpoint, where nothing is known of this.
@@ -56,7 +56,7 @@ def states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
     return states_NLD[rows, place_N if states_NLD.shape[1] > 1 else 0]
 
 
-def cached(model: Any, **inputs: Any) -> Cache:
+def prefill(model: Any, **inputs: Any) -> Cache:
     """Run a model for its cache alone."""
     with _wanting(torch.empty(0)):
         return model(**inputs, use_cache=True).past_key_values

@@ -12,14 +12,14 @@ from torch import nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
 from embedrl.config import METRICS, Metrics, load_recipe, write_run_config
-from embedrl.data.mixed_pairs import MixedPairs
+from embedrl.data.pair_file_rows import PairFileRows
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.run import Rows, run_recipe
+from embedrl.embedder.run import ContrastiveRows, run_recipe
 from embedrl.log import info
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.models.load import SETTINGS, load
-from embedrl.models.qwen3_vl_fast import take_shortcuts
-from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, EmbedderRows, SFTExamples
+from embedrl.models.qwen3_vl_fast import patch_forward
+from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, SFTExamples, WorldRows
 from embedrl.nano.judge import train_judge
 from embedrl.nano.models import nano_config
 from embedrl.nano.recipes import JudgeRecipe, ReasonerRecipe
@@ -61,7 +61,7 @@ def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
     tokenizer = processor.tokenizer
     config = nano_config(len(tokenizer), {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL})
     torch.manual_seed(recipe.seed)
-    model = take_shortcuts(Qwen3VLForConditionalGeneration(config))
+    model = patch_forward(Qwen3VLForConditionalGeneration(config))
     if not tower.is_file():
         heads = directions(model.lm_head.weight, tokenizer, recipe.seed)
         right = train_vision(config, heads, recipe.vision, tower, Metrics(recipe.out / "vision.jsonl"))
@@ -91,14 +91,14 @@ def build_embedder(recipe: EmbedderRecipe) -> Path:
     return run_recipe(recipe, embedder_rows(recipe), embedder_budget(recipe))
 
 
-def embedder_rows(recipe: EmbedderRecipe) -> Rows:
+def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
     """Return what a recipe is trained on. Raises ConfigError for files of pairs that cannot be used."""
     if recipe.pairs is not None:
         size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
-        return MixedPairs(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
+        return PairFileRows(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
     assert recipe.num_batches is not None, "the recipe checks it"
     shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share}
-    return EmbedderRows(recipe.seed, recipe.num_batches, recipe.batch_size, **shares)
+    return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, **shares)
 
 
 def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:

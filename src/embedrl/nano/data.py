@@ -93,7 +93,7 @@ def _judge_example(rng: random.Random) -> SFTExample:
     return SFTExample(pick_prompt(anchor, [side.annotated(rng) for side in candidates], "nano"), str(place + 1))
 
 
-class EmbedderRows:
+class WorldRows:
     """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
 
     No two rows of a batch mean the same. Each pair has no T-CoTs, the annotator's, or else true ones; with T-CoTs, a side's media are
@@ -139,4 +139,4 @@ class EmbedderRows:
 @lru_cache(maxsize=256)
 def _family(key: str) -> Family:
     seed, task, number = key.split("/")
-    return draw_family(task, "train", random.Random(f"embedder:{seed}:{task}:{number}"), num_variants=EmbedderRows.NUM_VARIANTS)
+    return draw_family(task, "train", random.Random(f"embedder:{seed}:{task}:{number}"), num_variants=WorldRows.NUM_VARIANTS)

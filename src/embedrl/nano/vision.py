@@ -113,7 +113,7 @@ def directions(embeddings: Tensor, tokenizer: PreTrainedTokenizerBase, seed: int
     return found
 
 
-class Looker(nn.Module):
+class VisionProbe(nn.Module):
     """The vision tower with one question per head, answered along fixed directions."""
 
     SCALE = 30.0
@@ -139,7 +139,7 @@ def train_vision(config: Qwen3VLConfig, heads: dict[str, Tensor], settings: Visi
     keep_freed_memory()
     torch.manual_seed(settings.seed)
     assert isinstance(config.vision_config, Qwen3VLVisionConfig)
-    model = Looker(config.vision_config, heads)
+    model = VisionProbe(config.vision_config, heads)
     processor = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=2, temporal_patch_size=2, do_resize=False)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -166,7 +166,7 @@ def train_vision(config: Qwen3VLConfig, heads: dict[str, Tensor], settings: Visi
 
 
 def _losses(
-    model: Looker, processor: Qwen2VLImageProcessor, examples: list[tuple[PIL.Image.Image, np.ndarray]]
+    model: VisionProbe, processor: Qwen2VLImageProcessor, examples: list[tuple[PIL.Image.Image, np.ndarray]]
 ) -> tuple[Tensor, dict[str, float]]:
     pixels = processor([image for image, _ in examples], return_tensors="pt")
     logits = model(pixels["pixel_values"], pixels["image_grid_thw"])

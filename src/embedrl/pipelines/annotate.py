@@ -14,7 +14,7 @@ from embedrl.errors import ConfigError
 from embedrl.evaluate.report import write_report
 from embedrl.reports.charts import table
 from embedrl.reports.html import render_page, write_html
-from embedrl.runtime.engine import LOCAL, Engine, running
+from embedrl.runtime.engine import LOCAL, Engine, start_models
 from embedrl.runtime.names import load_reasoner
 
 _WRITES_MEDIA = ("vidore", "visrag")
@@ -46,7 +46,7 @@ def annotate_source(
     """
     pairs = read_source(source, path, out, media_root=media_root, task=task)
     budget = Budget(max_tokens=max_tokens, max_seconds=max_seconds)
-    with running(engine, [reasoner], None, concurrency=concurrency) as models, log.progress(num_rows(path), "annotate") as bar:
+    with start_models(engine, [reasoner], None, concurrency=concurrency) as models, log.progress(num_rows(path), "annotate") as bar:
         reasons = models.reasoners[reasoner]
         return annotate(
             pairs,
@@ -57,7 +57,7 @@ def annotate_source(
             retry=retry,
             budget=budget,
             give_up_after=give_up_after,
-            num_lanes=models.num_lanes,
+            max_in_flight=models.max_in_flight,
             on_progress=lambda num_pairs, counts: bar.advance(
                 num_pairs, **{name: counts[name] for name in ("made", "known", "malformed", "failed")}
             ),

@@ -25,7 +25,7 @@ from embedrl.evaluate.task import RetrievalTask
 from embedrl.pipelines.evaluate_world import figure_text
 from embedrl.reports.coverage import coverage_json, tell_coverage
 from embedrl.reports.html import render_html, write_html
-from embedrl.runtime.engine import LOCAL, Engine, running
+from embedrl.runtime.engine import LOCAL, Engine, start_models
 
 
 class BenchmarkRun(BaseModel):
@@ -76,10 +76,10 @@ def measure(
     if tcots is not None:
         imported = import_tcots(official, tasks, data, tcots, num_frames=run.num_frames)
         tell_coverage(imported)
-    with running(engine, [reasoner] if reasoner else [], embedder) as models:
+    with start_models(engine, [reasoner] if reasoner else [], embedder) as models:
         assert models.embedder is not None
         reasons = models.reasoners[reasoner] if reasoner else None
-        report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, cache, models.num_lanes)
+        report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, cache, models.max_in_flight)
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
 
@@ -92,7 +92,7 @@ def evaluate_files(
     embedder: Embeds,
     out: Path,
     cache: Path | None = None,
-    num_lanes: int = 1,
+    max_in_flight: int = 1,
 ) -> Report:
     """Evaluate one system, with T-CoTs if there is a Reasoner or if some were imported, and write what `embedrl report` reads into `out`.
 
@@ -100,7 +100,7 @@ def evaluate_files(
     ConfigError if `out` holds a run with other settings.
     """
     started = time.perf_counter()
-    run = run.model_copy(update={"reasoner": reasoner.name if reasoner else None, "embedder": embedder.name})
+    run = run.model_copy(update={"reasoner": reasoner.fingerprint if reasoner else None, "embedder": embedder.fingerprint})
     write_run_config(out, run)
     if isinstance(reasoner, ImportedTCoTs):
         parts = [([task], reasoner.datasets[task.name]) for task in tasks]
@@ -116,7 +116,7 @@ def evaluate_files(
                 reasoner=CachedReasoner(reasons, kept) if reasons else None,
                 count_tokens=getattr(reasons, "num_tokens", count_words),
                 num_frames=run.num_frames,
-                num_lanes=num_lanes,
+                max_in_flight=max_in_flight,
                 mode="mmeb-compat" if run.mmeb_compat else "correct",
             )
             for part, reasons in parts
@@ -128,7 +128,7 @@ def evaluate_files(
     report = make_report([result], seed=run.seed, seconds=time.perf_counter() - started) | {"settings": run.model_dump(mode="json")}
     write_report(report, out / "report.json")
     graded = ", with grades as MMEB-V2's evaluator hands them out" if run.mmeb_compat else ""
-    about = f"The official files of {official.benchmark.name}, embedded by {embedder.name}{graded}."
+    about = f"The official files of {official.benchmark.name}, embedded by {embedder.fingerprint}{graded}."
     write_html(render_html(report, about=about), out / "report.html")
     return report
 

@@ -51,7 +51,7 @@ class WithoutMedia:
     """An Embedder that is shown no picture of an item."""
 
     def __init__(self, embedder: Embedder) -> None:
-        self.embedder, self.name, self.dim = embedder, f"{embedder.name}-without-media", embedder.dim
+        self.embedder, self.fingerprint, self.dim = embedder, f"{embedder.fingerprint}-without-media", embedder.dim
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""

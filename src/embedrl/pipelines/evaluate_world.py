@@ -15,7 +15,7 @@ from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.reports.html import render_html, write_html
-from embedrl.runtime.engine import LOCAL, Engine, running
+from embedrl.runtime.engine import LOCAL, Engine, start_models
 from embedrl.world.claims import claims
 
 SHIPPED = {"before_rl": "nano-sft", "after_rl": "nano"}
@@ -39,12 +39,12 @@ def evaluate_world(
     """
     started = time.perf_counter()
     systems = {name: system for system, name in SHIPPED.items()}
-    with running(engine, reasoners, embedder, temperature=temperature) as models:
+    with start_models(engine, reasoners, embedder, temperature=temperature) as models:
         assert models.embedder is not None
         loaded = {systems.get(name, name): reasons for name, reasons in models.reasoners.items()}
         torch.manual_seed(seed)
         tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
-        results = evaluate_systems(tasks, models.embedder, loaded, num_lanes=models.num_lanes)
+        results = evaluate_systems(tasks, models.embedder, loaded, max_in_flight=models.max_in_flight)
     report = make_report(results, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
@@ -72,7 +72,7 @@ def figure_text(row: Mapping[str, Any]) -> str:
 
 
 def evaluate_systems(
-    tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons], *, num_lanes: int = 1
+    tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons], *, max_in_flight: int = 1
 ) -> list[SystemResult]:
     """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
     count_tokens: Callable[[str], int] = count_words
@@ -80,10 +80,10 @@ def evaluate_systems(
         count_tokens = getattr(reasoner, "num_tokens", count_words)
     truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
     return [
-        evaluate(tasks, embedder, name="plain", num_lanes=num_lanes),
+        evaluate(tasks, embedder, name="plain", max_in_flight=max_in_flight),
         *(
-            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens, num_lanes=num_lanes)
+            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens, max_in_flight=max_in_flight)
             for name, reasoner in reasoners.items()
         ),
-        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens, num_lanes=num_lanes),
+        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens, max_in_flight=max_in_flight),
     ]

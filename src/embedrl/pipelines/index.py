@@ -6,7 +6,7 @@ from pathlib import Path
 from embedrl import log
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
-from embedrl.runtime.engine import LOCAL, Engine, running
+from embedrl.runtime.engine import LOCAL, Engine, start_models
 
 
 def index_by_name(
@@ -22,14 +22,14 @@ def index_by_name(
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
-    `table` and `shelf` are those of `Index.lie_at`, `policy` the changes of `Index.change_policy`.
-    Raises what `ingest`, `lie_at` and `running` raise.
+    `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.
+    Raises what `ingest`, `create_at` and `start_models` raise.
     """
-    with running(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
+    with start_models(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
         assert models.embedder is not None
         opened = Index.open(folder, embedder=models.embedder)
         if table is not None:
-            opened.lie_at(table, shelf)
+            opened.create_at(table, shelf)
         if policy:
             opened.change_policy(**policy)
         return ingest(
@@ -39,6 +39,6 @@ def index_by_name(
             models.embedder,
             think=reasoner is not None,
             batch_size=batch_size,
-            num_lanes=models.num_lanes,
+            max_in_flight=models.max_in_flight,
             on_progress=bar.reach,
         )

@@ -20,7 +20,7 @@ _LONGEST = 32
 _STRING = re.compile(r'"((?:\\.|[^"\\])*\\?)("?)', re.DOTALL)
 
 
-class Quoting(LogitsProcessor):
+class KeywordCopyConstraint(LogitsProcessor):
     """Sets the scores of tokens that would misquote to -inf, row by row. A row without a text is left alone.
 
     White space counts as one space, as it does when evidence is verified. Use a new one for each call of `generate`.

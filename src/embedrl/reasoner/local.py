@@ -16,7 +16,7 @@ from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
-from embedrl.reasoner.keyword_copy import Quoting
+from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 
 
@@ -49,8 +49,8 @@ class LocalReasoner:
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, batch_size
         self.factor = token_side(model.config)
-        limits = f"{settings.budget.mark}-{settings.max_new_tokens}-quoting"
-        self.name = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
+        limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
+        self.fingerprint = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
         self.quotes = True
         """Whether keywords are held to the item's text as they are written; EG-RL's rollouts are not."""
         self.num_written = 0
@@ -131,7 +131,7 @@ class LocalReasoner:
         batch = self._collate(prompts)
         tokenizer = self.processor.tokenizer
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
-        held = [Quoting(tokenizer, [prompt.text for prompt in prompts], batch["input_ids"].shape[1])] if self.quotes else []
+        held = [KeywordCopyConstraint(tokenizer, [prompt.text for prompt in prompts], batch["input_ids"].shape[1])] if self.quotes else []
         ids = self.model.generate(
             **batch,
             **sampling,

@@ -245,7 +245,7 @@ class RemoteReasoner:
         self.temperature, self.factor = temperature, factor
         limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
         limits_hash = hashlib.sha256(limits.encode()).hexdigest()[:8]
-        self.name = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
+        self.fingerprint = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
         self.num_written = 0
         """Tokens of all answers so far, as the server counts them; words, if it does not."""
 

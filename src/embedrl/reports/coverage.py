@@ -21,7 +21,7 @@ _PHRASES = {
 
 def tell_coverage(imported: ImportedTCoTs) -> None:
     """Print a table of the datasets, and name what is missing, malformed, ambiguous or undecided."""
-    log.table(f"T-CoTs: {imported.name}", *coverage_rows(imported))
+    log.table(f"T-CoTs: {imported.fingerprint}", *coverage_rows(imported))
     for dataset, found in imported.datasets.items():
         for side, coverage in found.coverage.items():
             for kind, phrase in _PHRASES.items():
@@ -41,10 +41,10 @@ def coverage_rows(imported: ImportedTCoTs) -> tuple[list[str], list[list[object]
 def coverage_json(imported: ImportedTCoTs) -> dict[str, Any]:
     """Return what `tcots.json` of a run folder holds."""
     datasets = {
-        dataset: {"name": found.name, **{side: asdict(coverage) for side, coverage in found.coverage.items()}}
+        dataset: {"name": found.fingerprint, **{side: asdict(coverage) for side, coverage in found.coverage.items()}}
         for dataset, found in imported.datasets.items()
     }
-    return {"name": imported.name, "datasets": datasets}
+    return {"name": imported.fingerprint, "datasets": datasets}
 
 
 def _tell(where: str, phrase: str, names: Sequence[str]) -> None:

@@ -47,16 +47,16 @@ def quality(tcot: TCoT | None, truth: TCoT) -> float:
 
 def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
     """Return every reward, by name, that one batch of rollouts would get, each (N,); `recipe` is that of a run."""
-    own, negative, group = scores.rows.own, scores.rows.negative, scores.rows.group
+    positive_mask, negative_mask, group = scores.rows.positive_mask, scores.rows.negative_mask, scores.rows.group
     margins = {
-        f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, own, negative, temperature=temperature)
+        f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, positive_mask, negative_mask, temperature=temperature)
         for temperature in TEMPERATURES
     }
-    margins["margin, plain mean of negatives"] = rewards.margin(scores.similarity, own, negative, weighted=False)
-    partners = rewards.fullest(own, scores.fullness)
+    margins["margin, plain mean of negatives"] = rewards.margin(scores.similarity, positive_mask, negative_mask, weighted=False)
+    partners = rewards.most_informative(positive_mask, scores.informativeness)
     for weight in NEGATIVE_WEIGHTS:
         margins[f"margin, τ_n = 0.5, λ = {weight:g}, fullest partners"] = rewards.margin(
-            scores.similarity, partners, negative, negative_weight=weight
+            scores.similarity, partners, negative_mask, negative_weight=weight
         )
     found = {
         "format": scores.format,
@@ -67,7 +67,7 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         "process": scores.right,
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
-        margin, outcome = rewards.margin_and_outcome(scores.similarity, scores.accuracy, scores.fullness, scores.rows, config)
+        margin, outcome = rewards.margin_and_outcome(scores.similarity, scores.accuracy, scores.informativeness, scores.rows, config)
         process = rewards.process(scores.right, margin, config.process_value)
         found[name] = rewards.total(scores.format, outcome, process, group, config)
     return {name: value.double().numpy() for name, value in found.items()}

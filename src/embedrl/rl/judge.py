@@ -14,7 +14,7 @@ from torch import Tensor
 from embedrl.data.protocols import Judges
 from embedrl.data.tcot import TCoT
 from embedrl.rl.config import RewardConfig
-from embedrl.rl.rewards import Rows, fullest
+from embedrl.rl.rewards import RolloutIds, most_informative
 
 
 class Listing(NamedTuple):
@@ -25,25 +25,31 @@ class Listing(NamedTuple):
 
 
 def list_candidates(
-    similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], config: RewardConfig, seed: str, *, fullness: Tensor | None = None
+    similarity: Tensor,
+    rows: RolloutIds,
+    tcots: Sequence[TCoT | None],
+    config: RewardConfig,
+    seed: str,
+    *,
+    informativeness: Tensor | None = None,
 ) -> list[Listing | None]:
     """Choose what the judge is shown for each rollout; None where nothing can be asked (no T-CoT, no choice to make).
 
-    With `fullness` (N,), it is shown only such as tell most of the rollouts of their item, own ones and others. Draws depend on `seed` and
-    the row only, so any number of processes asks the same.
+    With `informativeness` (N,), only the most informative rollouts of each item are shown, own ones and others. Draws depend on
+    `seed` and the row only, so any number of processes asks the same.
     """
-    own, negative = rows.own, rows.negative
+    positive_mask, negative_mask = rows.positive_mask, rows.negative_mask
     readable = torch.tensor([tcot is not None for tcot in tcots])
-    if fullness is not None:
-        readable &= fullest(own, fullness).any(0)
+    if informativeness is not None:
+        readable &= most_informative(positive_mask, informativeness).any(0)
     listings: list[Listing | None] = []
     for row, tcot in enumerate(tcots):
         rng = random.Random(f"{seed}:{row}")
-        mine = torch.nonzero(own[row] & readable).flatten().tolist()
+        mine = torch.nonzero(positive_mask[row] & readable).flatten().tolist()
         mine = rng.sample(mine, min(config.num_own, len(mine)))
         best: dict[int, int] = {}
         for column in similarity[row].argsort(descending=True, stable=True).tolist():
-            if negative[row, column] and readable[column]:
+            if negative_mask[row, column] and readable[column]:
                 best.setdefault(int(rows.pair[column]), column)
             if len(best) == config.num_others:
                 break
@@ -53,13 +59,13 @@ def list_candidates(
     return listings
 
 
-def ask(judge: Judges, listings: Sequence[Listing | None], tcots: Sequence[TCoT | None], own: Tensor) -> Tensor:
+def ask(judge: Judges, listings: Sequence[Listing | None], tcots: Sequence[TCoT | None], positive_mask: Tensor) -> Tensor:
     """Return 1 where the judge named an own rollout, 0 where it did not or could not be asked, NaN where it failed (N,)."""
     asked = [listing for listing in listings if listing is not None]
     questions = [(_known(tcots[listing.anchor]), [_known(tcots[row]) for row in listing.candidates]) for listing in asked]
     right = torch.zeros(len(listings))
     for listing, choice in zip(asked, judge.pick(questions), strict=True):
-        right[listing.anchor] = torch.nan if choice is None else float(own[listing.anchor, listing.candidates[choice]])
+        right[listing.anchor] = torch.nan if choice is None else float(positive_mask[listing.anchor, listing.candidates[choice]])
     return right
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from embedrl.rl.config import RewardConfig
 
 
-class Rows(NamedTuple):
+class RolloutIds(NamedTuple):
     """What each rollout belongs to; int64 (N,), `is_query` bool (N,)."""
 
     pair: Tensor
@@ -24,12 +24,12 @@ class Rows(NamedTuple):
     """A number for what the pair's target is."""
 
     @property
-    def own(self) -> Tensor:
+    def positive_mask(self) -> Tensor:
         """(N, N): the column is a rollout of the other side of the row's pair."""
         return (self.pair[:, None] == self.pair[None, :]) & self._across
 
     @property
-    def negative(self) -> Tensor:
+    def negative_mask(self) -> Tensor:
         """(N, N): the column is of the other side, of another pair that shares neither query nor target with the row's."""
         equal = (self.query[:, None] == self.query[None, :]) | (self.target[:, None] == self.target[None, :])
         return self._across & ~equal & (self.pair[:, None] != self.pair[None, :])
@@ -44,33 +44,33 @@ class Rows(NamedTuple):
         return self.is_query[:, None] != self.is_query[None, :]
 
 
-def accuracy(similarity: Tensor, own: Tensor, negative: Tensor) -> Tensor:
+def accuracy(similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
     """Acc_m: the share of a row's m own rollouts that are among its m most similar columns (N,); 0 without any.
 
     A negative that is exactly as similar as an own rollout counts as more similar: ties are not won.
     """
-    order = own.long().argsort(dim=1, stable=True)  # negatives first, so that the stable sort below puts them before equals
-    scores = similarity.masked_fill(~(own | negative), -torch.inf).gather(1, order)
+    order = positive_mask.long().argsort(dim=1, stable=True)  # negatives first, so that the stable sort below puts them before equals
+    scores = similarity.masked_fill(~(positive_mask | negative_mask), -torch.inf).gather(1, order)
     order = order.gather(1, scores.argsort(dim=1, descending=True, stable=True))
-    count = own.sum(1)
-    among_top = torch.arange(own.shape[1], device=own.device)[None, :] < count[:, None]
-    return (own.gather(1, order) & among_top).sum(1) / count.clamp(min=1)
+    count = positive_mask.sum(1)
+    among_top = torch.arange(positive_mask.shape[1], device=positive_mask.device)[None, :] < count[:, None]
+    return (positive_mask.gather(1, order) & among_top).sum(1) / count.clamp(min=1)
 
 
-def fullest(own: Tensor, fullness: Tensor) -> Tensor:
-    """Keep of each row's own columns those with the greatest `fullness` (N,) among them (ours): (N, N).
+def most_informative(positive_mask: Tensor, informativeness: Tensor) -> Tensor:
+    """Keep of each row's own columns those with the greatest `informativeness` (N,) among them (ours): (N, N).
 
     A T-CoT that is measured by all rollouts of the other side is measured by what most of them leave out. Measured by the fullest, it is
     worth while to tell everything before most do; and nothing is won by being the fullest, since that only measures others.
     """
-    among_own = fullness.expand_as(own).masked_fill(~own, fullness.min() - 1)
-    return own & (among_own == among_own.max(dim=1, keepdim=True).values)
+    among_own = informativeness.expand_as(positive_mask).masked_fill(~positive_mask, informativeness.min() - 1)
+    return positive_mask & (among_own == among_own.max(dim=1, keepdim=True).values)
 
 
 def margin(
     similarity: Tensor,
-    own: Tensor,
-    negative: Tensor,
+    positive_mask: Tensor,
+    negative_mask: Tensor,
     *,
     temperature: float = 0.5,
     weighted: bool = True,
@@ -80,12 +80,12 @@ def margin(
 
     `weighted=False` takes the negatives' mean. Without own rollouts, or without negatives, that term is 0.
     """
-    return _mean(similarity, own, None) - negative_weight * _mean(similarity, negative, temperature if weighted else None)
+    return _mean(similarity, positive_mask, None) - negative_weight * _mean(similarity, negative_mask, temperature if weighted else None)
 
 
-def positive(similarity: Tensor, own: Tensor) -> Tensor:
+def positive(similarity: Tensor, positive_mask: Tensor) -> Tensor:
     """Return the mean similarity to the own rollouts (N,); 0 without any."""
-    return _mean(similarity, own, None)
+    return _mean(similarity, positive_mask, None)
 
 
 def _mean(similarity: Tensor, chosen: Tensor, temperature: float | None) -> Tensor:
@@ -100,12 +100,14 @@ def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "margin"
     return accuracy * margin if value == "product" else margin
 
 
-def margin_and_outcome(similarity: Tensor, accuracy: Tensor, fullness: Tensor, rows: Rows, config: RewardConfig) -> tuple[Tensor, Tensor]:
+def margin_and_outcome(
+    similarity: Tensor, accuracy: Tensor, informativeness: Tensor, rows: RolloutIds, config: RewardConfig
+) -> tuple[Tensor, Tensor]:
     """Return g and o as a run's settings say, each (N,)."""
     found = margin(
         similarity,
-        fullest(rows.own, fullness) if config.partners == "fullest" else rows.own,
-        rows.negative,
+        most_informative(rows.positive_mask, informativeness) if config.partners == "fullest" else rows.positive_mask,
+        rows.negative_mask,
         temperature=config.negative_temperature,
         weighted=config.weighted_negatives,
         negative_weight=config.negative_weight,

@@ -21,7 +21,7 @@ from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.judge import ask, list_candidates
-from embedrl.rl.rewards import Rows
+from embedrl.rl.rewards import RolloutIds
 
 EncodeGroups = Callable[[Sequence[Item], Sequence[Sequence[TCoT | None]]], list[np.ndarray]]
 """(items, the T-CoTs of each) -> unit vectors of each: `embedder.prefix.embed_groups` with an Embedder."""
@@ -42,12 +42,12 @@ class Rollout:
 class Scores:
     """Everything the rewards are made of; tensors are (N,) over the rollouts of all ranks, in rank order."""
 
-    rows: Rows
+    rows: RolloutIds
     tcots: tuple[TCoT | None, ...]
     similarity: Tensor
     """(N, N) cosines."""
     format: Tensor
-    fullness: Tensor
+    informativeness: Tensor
     """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
     positive: Tensor
     accuracy: Tensor
@@ -113,11 +113,13 @@ class Scorer:
         rows = self._rows(all_rollouts)
         similarity = torch.from_numpy(np.stack(all_vectors)).double()
         similarity = similarity @ similarity.T
-        accuracy = rewards.accuracy(similarity, rows.own, rows.negative)
-        fullness = torch.tensor([_fullness(tcot) if tcot and valid else -1 for tcot, valid in zip(all_tcots, all_valid, strict=True)])
-        margin, outcome = rewards.margin_and_outcome(similarity, accuracy, fullness, rows, self.config)
+        accuracy = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask)
+        informativeness = torch.tensor(
+            [_fullness(tcot) if tcot and valid else -1 for tcot, valid in zip(all_tcots, all_valid, strict=True)]
+        )
+        margin, outcome = rewards.margin_and_outcome(similarity, accuracy, informativeness, rows, self.config)
         here = slice(start, start + len(rollouts))
-        right = self._ask(similarity, rows, all_tcots, fullness, here, seed)
+        right = self._ask(similarity, rows, all_tcots, informativeness, here, seed)
         process = rewards.process(right, margin, self.config.process_value)
         format = torch.tensor(all_valid).double()
         return Scores(
@@ -125,8 +127,8 @@ class Scorer:
             tcots=all_tcots,
             similarity=similarity,
             format=format,
-            fullness=fullness,
-            positive=rewards.positive(similarity, rows.own),
+            informativeness=informativeness,
+            positive=rewards.positive(similarity, rows.positive_mask),
             accuracy=accuracy,
             margin=margin,
             outcome=outcome,
@@ -147,13 +149,13 @@ class Scorer:
             vectors = torch.from_numpy(self._embed(rollouts, changed)).double()
             rows = self._rows(rollouts)
             similarity = vectors @ vectors.T
-            found[f"control/{name}_positive"] = rewards.positive(similarity, rows.own).mean().item()
-            found[f"control/{name}_accuracy"] = rewards.accuracy(similarity, rows.own, rows.negative).mean().item()
+            found[f"control/{name}_positive"] = rewards.positive(similarity, rows.positive_mask).mean().item()
+            found[f"control/{name}_accuracy"] = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask).mean().item()
         return found
 
-    def _rows(self, rollouts: Sequence[Rollout]) -> Rows:
+    def _rows(self, rollouts: Sequence[Rollout]) -> RolloutIds:
         pairs = [self.pairs[rollout.pair] for rollout in rollouts]
-        return Rows(
+        return RolloutIds(
             torch.tensor([rollout.pair for rollout in rollouts]),
             torch.tensor([rollout.is_query for rollout in rollouts]),
             _numbers([pair.query.key for pair in pairs]),
@@ -183,13 +185,15 @@ class Scorer:
             vectors[rows] = group
         return vectors
 
-    def _ask(self, similarity: Tensor, rows: Rows, tcots: Sequence[TCoT | None], fullness: Tensor, here: slice, seed: str) -> Tensor:
+    def _ask(
+        self, similarity: Tensor, rows: RolloutIds, tcots: Sequence[TCoT | None], informativeness: Tensor, here: slice, seed: str
+    ) -> Tensor:
         if self.judge is None:
             return torch.zeros(len(tcots), dtype=torch.double)
-        shown = fullness if self.config.partners == "fullest" else None
-        listings = list_candidates(similarity, rows, tcots, self.config, seed, fullness=shown)
+        shown = informativeness if self.config.partners == "fullest" else None
+        listings = list_candidates(similarity, rows, tcots, self.config, seed, informativeness=shown)
         asked = [listing if here.start <= row < here.stop else None for row, listing in enumerate(listings)]
-        right, _ = _gather(ask(self.judge, asked, tcots, rows.own)[here].tolist())
+        right, _ = _gather(ask(self.judge, asked, tcots, rows.positive_mask)[here].tolist())
         return torch.tensor(right, dtype=torch.double)
 
 

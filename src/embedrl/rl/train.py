@@ -22,7 +22,7 @@ from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
 from embedrl.models.load import gather_shards, is_adapted, lora_config, merge
-from embedrl.models.qwen3_vl_fast import take_shortcuts
+from embedrl.models.qwen3_vl_fast import patch_forward
 from embedrl.models.training import Report, keep_freed_memory, last_checkpoint, old_names
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import tcot_prompt
@@ -66,7 +66,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         )
         trainer.remove_callback(PrinterCallback)
         if isinstance(trainer.ref_model, PreTrainedModel):
-            take_shortcuts(trainer.ref_model)
+            patch_forward(trainer.ref_model)
         trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
         reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
         gather_shards(reasoner.model)

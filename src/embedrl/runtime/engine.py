@@ -32,20 +32,20 @@ LOCAL = Engine()
 
 
 @dataclass(frozen=True)
-class Running:
+class LoadedModels:
     """Models that are ready."""
 
     reasoners: Mapping[str, Reasons]
     """By name."""
     embedder: Embeds | None
-    num_lanes: int
+    max_in_flight: int
     """How many batches to give them at once."""
 
 
 @contextmanager
-def running(
+def start_models(
     engine: Engine, reasoners: Sequence[str], embedder: str | None, *, temperature: float = 0.0, concurrency: int | None = None
-) -> Generator[Running]:
+) -> Generator[LoadedModels]:
     """Start models by name, and end what was started for them. Raises ConfigError and ModelError.
 
     A Reasoner that is a server needs no workers: it is asked from here (up to `concurrency` things at once), and Ray runs the
@@ -55,10 +55,10 @@ def running(
         if len(reasoners) == 1 and embedder is not None and not temperature and concurrency is None:
             reasons, embeds = load_both(reasoners[0], embedder)
             assert reasons is not None
-            yield Running({reasoners[0]: reasons}, embeds, 1)
+            yield LoadedModels({reasoners[0]: reasons}, embeds, 1)
             return
         loaded = {name: load_reasoner(name, temperature=temperature, concurrency=concurrency) for name in reasoners}
-        yield Running(loaded, load_embedder(embedder) if embedder is not None else None, 1)
+        yield LoadedModels(loaded, load_embedder(embedder) if embedder is not None else None, 1)
         return
     if temperature:
         raise ConfigError(f"--temperature {temperature:g}: what is sampled on Ray cannot be repeated; leave it out, or use --engine local")
@@ -73,4 +73,4 @@ def running(
     num_workers = DEFAULT_WORKERS if engine.workers is None else engine.workers
     with Cluster(num_workers, num_models, engine.address) as cluster:
         started = {name: load_reasoner(name, concurrency=concurrency) if name in servers else cluster.reasoner(name) for name in reasoners}
-        yield Running(started, cluster.embedder(embedder) if embedder is not None else None, 2 * num_workers)
+        yield LoadedModels(started, cluster.embedder(embedder) if embedder is not None else None, 2 * num_workers)

@@ -57,7 +57,7 @@ class Worker:
         except EmbedRLError as error:
             return error
         size = "num_frames" if self.kind == "reasoner" else "dim"
-        return {"name": self.model.name, "version": embedrl.__version__, size: getattr(self.model, size)}
+        return {"name": self.model.fingerprint, "version": embedrl.__version__, size: getattr(self.model, size)}
 
     def pid(self) -> int:
         """Return the number of the process."""
@@ -292,7 +292,7 @@ class RayReasoner:
 
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
-        self.name: str = pool.about["name"]
+        self.fingerprint: str = pool.about["name"]
         self.num_frames: int = pool.about["num_frames"]
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
@@ -313,7 +313,7 @@ class RayEmbedder:
 
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
-        self.name: str = pool.about["name"]
+        self.fingerprint: str = pool.about["name"]
         self.dim: int = pool.about["dim"]
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:

@@ -9,8 +9,8 @@ from embedrl.data.evidence import verify
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.index.exact import Neighbour
+from embedrl.index.filter import matching_keys
 from embedrl.index.search import find, hits, query_item
-from embedrl.index.where import matching_keys
 from embedrl.media.content import Frames, Video
 from embedrl.server.problem import Problem
 from embedrl.server.query import MAX_RANK, Query, Sort
@@ -25,14 +25,14 @@ from embedrl.server.schemas import (
     show_evidence,
     show_tcot,
 )
-from embedrl.server.served_index import Library
+from embedrl.server.served_index import ServedIndex
 
 Outcome = TCoT | ParseFailure
 MAX_TRIES = 3
 """A search that an index changed under is done again so often."""
 
 
-def run(library: Library, query: Query, *, think: bool) -> SearchAnswer:
+def run(library: ServedIndex, query: Query, *, think: bool) -> SearchAnswer:
     """Answer a query whose file is decoded. Blocks. Raises Problem."""
     started = time.perf_counter()
     if not query.content:
@@ -67,7 +67,7 @@ def run(library: Library, query: Query, *, think: bool) -> SearchAnswer:
     )
 
 
-def _look_up(library: Library, query: Query, vector: np.ndarray, *, think: bool, by_score: bool) -> tuple[tuple[HitShown, ...], int]:
+def _look_up(library: ServedIndex, query: Query, vector: np.ndarray, *, think: bool, by_score: bool) -> tuple[tuple[HitShown, ...], int]:
     """Return the nearest items of a page (one more, if there is a next page), or all that can be sorted; and how many were found."""
     catalogue = library.catalogue
     if not catalogue.places:
@@ -96,7 +96,7 @@ def compare(plain: SearchAnswer, reasoned: SearchAnswer) -> ReasonedAnswer:
     return ReasonedAnswer(**dict(reasoned), changes=changes)
 
 
-def listing(library: Library, query: Query) -> Listing:
+def listing(library: ServedIndex, query: Query) -> Listing:
     """Return items that pass the filters of a query, without comparing anything."""
     catalogue = library.catalogue
     if not catalogue.places:
@@ -118,7 +118,7 @@ def listing(library: Library, query: Query) -> Listing:
     return Listing(items=shown, total=len(keys), offset=query.offset, more=end < min(len(keys), MAX_RANK))
 
 
-def _only_words(library: Library, query: Query, *, think: bool, started: float) -> SearchAnswer:
+def _only_words(library: ServedIndex, query: Query, *, think: bool, started: float) -> SearchAnswer:
     found = listing(library, query)
     seconds = time.perf_counter() - started
     return SearchAnswer(

@@ -21,7 +21,7 @@ from embedrl.server.openai import compatible_routes
 from embedrl.server.problem import RESPONSES, Problem
 from embedrl.server.schemas import Failures, FailureShown, Login, ServedReasoner, Status, UploadLimits
 from embedrl.server.search_routes import search_routes
-from embedrl.server.security import COOKIE, Guard, cookie_value
+from embedrl.server.security import COOKIE, SecurityMiddleware, cookie_value
 from embedrl.server.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -61,7 +61,7 @@ def make_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         responses=RESPONSES,
     )
-    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    app.add_middleware(SecurityMiddleware, settings=service.settings, metrics=service.metrics)
     _add_errors(app, service)
     for router in (search_routes(service), item_routes(service), compatible_routes(service)):
         app.include_router(router)

@@ -25,7 +25,7 @@ from embedrl.media.store import Limits, walk
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
 from embedrl.server.schemas import Added, Indexing
-from embedrl.server.served_index import Library
+from embedrl.server.served_index import ServedIndex
 
 Snapshot = dict[Path, tuple[int, int, int]]
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
@@ -53,10 +53,10 @@ class _Removal:
     done: "Future[tuple[str, ...]]" = field(default_factory=Future)
 
 
-class Librarian:
+class IndexWriter:
     """Keeps the indexes of some libraries over the same folders up to date. `folders` are what `watch` follows."""
 
-    def __init__(self, libraries: Sequence[Library], *, limits: Limits, watch: bool, interval_s: float, max_waiting: int = 64) -> None:
+    def __init__(self, libraries: Sequence[ServedIndex], *, limits: Limits, watch: bool, interval_s: float, max_waiting: int = 64) -> None:
         self.libraries, self.limits, self.watching = libraries, limits, watch
         self.roots = libraries[0].roots
         self.incoming = libraries[0].index.directory / "incoming"

@@ -19,7 +19,7 @@ from embedrl.index.search import query_item
 from embedrl.media.content import Content, Text, Video
 from embedrl.server.openai_messages import CleanText, Messages, TextPart, read_content, read_media, read_prompt
 from embedrl.server.problem import Problem
-from embedrl.server.served_index import Library
+from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.shared_models import Chat, Writes
 
@@ -180,7 +180,7 @@ def compatible_routes(service: Service) -> APIRouter:
     """Make the routes over a service."""
     router = APIRouter(prefix="/v1", tags=["compatible"])
 
-    def reasoner(model: str | None) -> Library:
+    def reasoner(model: str | None) -> ServedIndex:
         for library in service.libraries:
             if library.reasoner is not None and model in (None, "", library.id, library.label):
                 return library
@@ -280,7 +280,7 @@ def _words(given: str | RerankDocument) -> str:
     return given if isinstance(given, str) else given.text or ""
 
 
-def _embed(library: Library, items: Sequence[Item], *, think: bool) -> np.ndarray:
+def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool) -> np.ndarray:
     if think and library.reasoner is None:
         raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
     outcomes = library.reasoner.reason(items) if think and library.reasoner else [None] * len(items)
@@ -291,7 +291,7 @@ def _encoded(vector: np.ndarray, encoding: str) -> list[float] | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode() if encoding == "base64" else vector.tolist()
 
 
-def _chat(service: Service, library: Library, asked: ChatRequest) -> Completion:
+def _chat(service: Service, library: ServedIndex, asked: ChatRequest) -> Completion:
     """Answer a chat; a Reasoner that writes T-CoTs only writes one of the last user message."""
     assert library.reasoner is not None
     model, limit = library.reasoner.model, asked.max_completion_tokens or asked.max_tokens

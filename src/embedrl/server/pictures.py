@@ -9,18 +9,18 @@ from embedrl.data.evidence import Verification, draw_boxes
 from embedrl.index.row import Row
 from embedrl.index.search import tcot_of
 from embedrl.server.problem import Problem
-from embedrl.server.served_index import Library
+from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 
 MAX_SIDE = 4_096
 
 
-def picture(service: Service, library: Library, key: str, max_side: int) -> bytes:
+def picture(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
     """Return an item's picture; of a video, its middle frame. Raises Problem 404 for a text."""
     return _jpeg(_look(service, library, library.row(key)), max_side)
 
 
-def overlay(service: Service, library: Library, key: str, max_side: int) -> bytes:
+def overlay(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
     """Return an item's picture with the boxes of its T-CoT."""
     row = library.row(key)
     image = _fit(_look(service, library, row), max_side)
@@ -29,7 +29,7 @@ def overlay(service: Service, library: Library, key: str, max_side: int) -> byte
     return _jpeg(draw_boxes(image, tcot.evidence, verification) if tcot else image, max_side)
 
 
-def frame(service: Service, library: Library, key: str, number: int, max_side: int) -> bytes:
+def frame(service: Service, library: ServedIndex, key: str, number: int, max_side: int) -> bytes:
     """Return a frame of a video, by the 1-based number that evidence uses. Raises Problem 404 if there is none."""
     row = library.row(key)
     if row.modality != "video" or not 1 <= number <= len(row.frame_times_s):
@@ -41,7 +41,7 @@ def frame(service: Service, library: Library, key: str, number: int, max_side: i
     return _jpeg(frames[number - 1], max_side)
 
 
-def _look(service: Service, library: Library, row: Row) -> PIL.Image.Image:
+def _look(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
     if row.modality == "text":
         raise Problem(404, "a text has no picture", "no_picture")
     place, path = library.file(row.place.key)
@@ -49,7 +49,7 @@ def _look(service: Service, library: Library, row: Row) -> PIL.Image.Image:
     return frames[len(frames) // 2]
 
 
-def _decode(service: Service, library: Library, path: Path, page: int | None) -> tuple[PIL.Image.Image, ...]:
+def _decode(service: Service, library: ServedIndex, path: Path, page: int | None) -> tuple[PIL.Image.Image, ...]:
     try:
         return service.decode_file(path, page=page or 1, num_frames=library.num_frames).pictures
     except Problem as problem:  # the client's request was fine

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from fastapi import File, Form, UploadFile
 
 from embedrl.errors import ConfigError
+from embedrl.index.filter import MAX_WORDS, Filter, read_time
 from embedrl.index.row import MODALITIES, Modality
-from embedrl.index.where import MAX_WORDS, Where, read_time
 from embedrl.media.content import Content, Image, Text, Video
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
@@ -25,7 +25,7 @@ class Query:
 
     content: Content
     modality: tuple[Modality, ...] | None
-    where: Where
+    where: Filter
     min_score: float | None
     sort: Sort
     offset: int
@@ -99,7 +99,7 @@ def read_modalities(names: list[Modality] | None) -> tuple[Modality, ...] | None
     return tuple(name for name in MODALITIES if name in names) if names else None
 
 
-def read_where(under: str | None, since: str | None, until: str | None, words: str | None) -> Where:
+def read_where(under: str | None, since: str | None, until: str | None, words: str | None) -> Filter:
     """Read the filters. Raises Problem."""
     wanted = tuple(clean(words).split())
     if len(wanted) > MAX_WORDS:
@@ -107,7 +107,7 @@ def read_where(under: str | None, since: str | None, until: str | None, words: s
     since_s, until_s = _time_s("since", since, is_end=False), _time_s("until", until, is_end=True)
     if since_s is not None and until_s is not None and since_s >= until_s:
         raise Problem(422, "since and until: give the earlier time first", "bad_time")
-    return Where(path=clean(under), since_s=since_s, until_s=until_s, words=wanted)
+    return Filter(path=clean(under), since_s=since_s, until_s=until_s, words=wanted)
 
 
 def _time_s(name: str, value: str | None, *, is_end: bool) -> float | None:

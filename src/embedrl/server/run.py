@@ -15,9 +15,9 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
+from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.app import make_app
-from embedrl.server.roots import Roots
-from embedrl.server.served_index import Library
+from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.settings import Settings
 from embedrl.server.shared_models import QueryTCoTs, SharedEmbedder, SharedReasoner, embedding_worker, reasoning_worker
@@ -84,7 +84,7 @@ def make_service(
         raise ConfigError(f"index {str(first.base)!r}: there is no such folder")
     if not len(first) and not settings.watch:
         raise StoreError(f"{str(first.base)!r}: there is no index here; make one with `embedrl index {first.base}`, or give --watch")
-    served = Roots((first.base, *roots))
+    served = AllowedFolders((first.base, *roots))
     tcots = QueryTCoTs(first.directory / QUERY_TCOTS) if any(reasoner for _, _, reasoner in indexes.values()) else None
     libraries, workers = [], []
     for id, (_, label, reasoner) in indexes.items():
@@ -92,18 +92,18 @@ def make_service(
         if reasoner is not None:
             workers.append(reasoning_worker(reasoner, settings.max_batch))
             asked = SharedReasoner(reasoner, tcots, workers[-1])
-        libraries.append(Library(id, label, opened[id], asked, shared, served))
+        libraries.append(ServedIndex(id, label, opened[id], asked, shared, served))
     return Service(settings, libraries, embedder_label, [*workers, embedding], tcots)
 
 
 def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds) -> Path:
     """Index the files of a library with another Reasoner, too, and return where: inside its own index. A second call does what is new."""
     main = Index.open(folder, embedder=embedder)
-    place = main.directory / f"also-{hashlib.sha256(reasoner.name.encode()).hexdigest()[:12]}"
+    place = main.directory / f"also-{hashlib.sha256(reasoner.fingerprint.encode()).hexdigest()[:12]}"
     if not len(main):
         return place  # there is nothing to compare with yet
     for root in (main.base, *roots):
-        with log.progress(None, f"index with {reasoner.name}") as bar:
+        with log.progress(None, f"index with {reasoner.fingerprint}") as bar:
             ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, on_progress=bar.reach)
     return place
 

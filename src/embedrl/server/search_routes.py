@@ -19,7 +19,7 @@ from embedrl.server import answering
 from embedrl.server.problem import Problem
 from embedrl.server.query import MAX_RANK, Query, check_page, read_modalities, read_query, read_where
 from embedrl.server.schemas import Listing, SearchAnswer
-from embedrl.server.served_index import KEY, Library
+from embedrl.server.served_index import KEY, ServedIndex
 from embedrl.server.service import Service
 
 ALIVE_S = 1.0
@@ -181,7 +181,7 @@ def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -
     )
 
 
-def _why(library: Library, reason: Reason) -> str:
+def _why(library: ServedIndex, reason: Reason) -> str:
     return reason.say(Path(library.shown(library.places(reason.key)[0].path)).name)
 
 

@@ -32,7 +32,7 @@ SECURITY_HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """Refuses what must not get in, limits what does, and turns every failure into a `Problem`."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
@@ -93,7 +93,7 @@ class Guard:
 class _Exchange:
     """One request and its answer: counts and times what comes in, dresses what goes out."""
 
-    def __init__(self, guard: Guard, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: SecurityMiddleware, receive: Receive, send: Send) -> None:
         self._guard, self._receive, self._send, self._settings = guard, receive, send, guard.settings
         self._deadline = time.monotonic() + guard.settings.body_timeout_s
         self.num_bytes = 0

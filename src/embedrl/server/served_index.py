@@ -10,8 +10,8 @@ from embedrl.index.index import Index, IndexStats
 from embedrl.index.ingest import NUM_FRAMES
 from embedrl.index.row import Place, Row
 from embedrl.index.search import Hit, hit_of
+from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.problem import Problem
-from embedrl.server.roots import Roots
 from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
 from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
 
@@ -29,10 +29,12 @@ class Catalogue:
     """Keys of items of which no file lies under the roots."""
 
 
-class Library:
+class ServedIndex:
     """An index, its Reasoner and the Embedder, with what is known of its places."""
 
-    def __init__(self, id: str, label: str, index: Index, reasoner: SharedReasoner | None, embedder: SharedEmbedder, roots: Roots) -> None:
+    def __init__(
+        self, id: str, label: str, index: Index, reasoner: SharedReasoner | None, embedder: SharedEmbedder, roots: AllowedFolders
+    ) -> None:
         self.id, self.label, self.index = id, label, index
         self.reasoner, self.embedder, self.roots = reasoner, embedder, roots
         self._catalogue = Catalogue(-1, {}, frozenset())

@@ -12,12 +12,12 @@ from typing import TypeVar
 from fastapi import UploadFile
 
 from embedrl.errors import MediaError
-from embedrl.server.indexer import Librarian
+from embedrl.server.allowed_folders import AllowedFolders
+from embedrl.server.indexer import IndexWriter
 from embedrl.server.metrics import Metrics
 from embedrl.server.problem import Problem
-from embedrl.server.roots import Roots
 from embedrl.server.sandbox import MAX_QUERY_PIXELS, Decoded, Sandbox
-from embedrl.server.served_index import Library
+from embedrl.server.served_index import ServedIndex
 from embedrl.server.settings import Settings
 from embedrl.server.shared_models import EmbedderWorker, QueryTCoTs, ReasonerWorker
 
@@ -30,7 +30,7 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        libraries: list[Library],
+        libraries: list[ServedIndex],
         embedder_label: str,
         workers: list[ReasonerWorker | EmbedderWorker],
         tcots: QueryTCoTs | None,
@@ -38,7 +38,7 @@ class Service:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.metrics = Metrics()
         self.sandbox = Sandbox(settings.limits, settings.decode_memory_bytes)
-        self.librarian = Librarian(libraries, limits=settings.limits, watch=settings.watch, interval_s=settings.watch_interval_s)
+        self.librarian = IndexWriter(libraries, limits=settings.limits, watch=settings.watch, interval_s=settings.watch_interval_s)
         self.is_ready = False
         self._workers, self._tcots = workers, tcots
         self._threads = ThreadPoolExecutor(settings.max_in_flight, thread_name_prefix="request")
@@ -47,7 +47,7 @@ class Service:
         self._add_gauges()
 
     @property
-    def roots(self) -> Roots:
+    def roots(self) -> AllowedFolders:
         """The folders that are served."""
         return self.libraries[0].roots
 
@@ -67,7 +67,7 @@ class Service:
         if self._tcots:
             self._tcots.close()
 
-    def library(self, reasoner: str | None = None) -> Library:
+    def library(self, reasoner: str | None = None) -> ServedIndex:
         """Return the library of a Reasoner's id; without one, the first. Raises Problem."""
         if reasoner is None:
             return self.libraries[0]

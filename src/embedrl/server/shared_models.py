@@ -112,9 +112,9 @@ class SharedReasoner:
         self.model, self._tcots, self.worker, self._background = reasoner, tcots, worker, background
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The name of the Reasoner."""
-        return self.model.name
+        return self.model.fingerprint
 
     @property
     def num_frames(self) -> int:
@@ -125,7 +125,7 @@ class SharedReasoner:
         """Write one T-CoT per item, or return the one that was written before."""
         if self._tcots is None:
             return self._ask(items)
-        keys = [outcome_key(item, self.name) for item in items]
+        keys = [outcome_key(item, self.fingerprint) for item in items]
         known = self._tcots.find(keys)
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         if missing:
@@ -151,9 +151,9 @@ class SharedEmbedder:
         self._lock = threading.Lock()
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """The name of the Embedder."""
-        return self._embedder.name
+        return self._embedder.fingerprint
 
     @property
     def dim(self) -> int:
@@ -201,7 +201,7 @@ def reasoning_worker(reasoner: Reasons, max_batch: int) -> ReasonerWorker:
 def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str]:
     """Answer chats; those with the same settings together."""
     if chats and not isinstance(reasoner, Writes):
-        raise ModelError(f"{reasoner.name!r} writes T-CoTs only")
+        raise ModelError(f"{reasoner.fingerprint!r} writes T-CoTs only")
     texts: dict[Chat, str] = {}
     for settings in dict.fromkeys((chat.max_new_tokens, chat.temperature) for chat in chats):
         same = [chat for chat in chats if (chat.max_new_tokens, chat.temperature) == settings]

@@ -51,7 +51,7 @@ class Coverage:
 class DatasetTCoTs:
     """The T-CoTs of one dataset. Fulfils `Reasons`; an item without one gets an empty failure."""
 
-    name: str
+    fingerprint: str
     """Changes whenever a T-CoT does."""
     num_frames: int
     outcomes: Mapping[str, Outcome]
@@ -74,9 +74,9 @@ class ImportedTCoTs:
     """Name of the folder they came from."""
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """What was imported: changes whenever a T-CoT does."""
-        return _named(self.folder, *(found.name for found in self.datasets.values()))
+        return _named(self.folder, *(tcots.fingerprint for tcots in self.datasets.values()))
 
 
 def import_tcots(

@@ -16,7 +16,7 @@ SCHEMES = ("s3", "gs", "az")
 """Object storage, by the schemes that LanceDB knows. Keys and endpoint come from the usual variables (AWS_ACCESS_KEY_ID, …)."""
 
 
-class Home(BaseModel):
+class IndexLocation(BaseModel):
     """Where an index is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -60,24 +60,24 @@ def is_remote(uri: str) -> bool:
     return True
 
 
-def find_home(path: str | Path) -> Home:
+def find_home(path: str | Path) -> IndexLocation:
     """Return the home of a folder's index (`path`, or its parent if it is named `.embedrl-index`), or of a table in object storage."""
     if is_remote(str(path)):
-        return Home(directory=None, uri=str(path).rstrip("/"))
+        return IndexLocation(directory=None, uri=str(path).rstrip("/"))
     folder = Path(os.path.realpath(Path(path).expanduser()))
     directory = folder if folder.name == INDEX_NAME else folder / INDEX_NAME
     pointer = directory / _POINTER
     try:
-        return Home(directory=directory, **json.loads(pointer.read_text()))
+        return IndexLocation(directory=directory, **json.loads(pointer.read_text()))
     except FileNotFoundError:
-        return Home(directory=directory, uri=str(directory))
+        return IndexLocation(directory=directory, uri=str(directory))
     except (OSError, ValueError, TypeError, ValidationError) as error:
         raise StoreError(
             f"{str(pointer)!r}: cannot be read; it should say where the table lies, as {{'uri': 's3://bucket/name'}}"
         ) from error
 
 
-def keep_home(home: Home) -> None:
+def save_location(home: IndexLocation) -> None:
     """Note in the folder where its table lies, in one step. Raises StoreError."""
     assert home.directory is not None
     pointer, fresh = home.directory / _POINTER, home.directory / f"{_POINTER}.new"

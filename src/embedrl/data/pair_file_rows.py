@@ -35,7 +35,7 @@ class PairsConfig(BaseModel):
     """Share of the sides with a T-CoT whose media are left out, so that T-CoTs are read."""
 
 
-class MixedPairs:
+class PairFileRows:
     """The batches of a run; each is a function of settings and number alone."""
 
     def __init__(

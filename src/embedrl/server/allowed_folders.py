@@ -10,7 +10,7 @@ UPLOADS = "embedrl-uploads"
 """Folder under the first root that uploads are kept in."""
 
 
-class Roots:
+class AllowedFolders:
     """The folders that are served."""
 
     def __init__(self, folders: Sequence[Path]) -> None:

@@ -15,7 +15,7 @@ from embedrl.index.row import shown
 MAX_WORDS = 16
 
 
-class Where(BaseModel):
+class Filter(BaseModel):
     """Conditions that all hold for an item that may be found; an item that lies in several places needs one where they do."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -30,16 +30,16 @@ class Where(BaseModel):
     """Each occurs as a whole word, in any case, in the file's name, the item's own text, or its answer."""
 
     @model_validator(mode="after")
-    def _in_order(self) -> "Where":
+    def _in_order(self) -> "Filter":
         if self.since_s is not None and self.until_s is not None and self.since_s >= self.until_s:
             raise ValueError(f"since_s={self.since_s}, until_s={self.until_s}: give an earlier time first")
         return self
 
     def __bool__(self) -> bool:
-        return self != Where()
+        return self != Filter()
 
 
-def matching_keys(index: Index, where: Where | None, shown_as: Callable[[Path], str] = shown) -> set[str] | None:
+def matching_keys(index: Index, where: Filter | None, shown_as: Callable[[Path], str] = shown) -> set[str] | None:
     """Return the keys of the items that may be found; None for all.
 
     `shown_as` says how the path of a place is called where it is not as it is kept: an index beside its folder keeps whole paths.
