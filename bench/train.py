@@ -21,8 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.run import starting_embedder
-from embedrl.embedder.train import Config, EmbedderModule, info_nce
+from embedrl.embedder.train import Config, EmbedderModule, info_nce, starting_embedder
 from embedrl.log import result, table
 from embedrl.nano.data import EMBEDDER_BUDGET, WorldRows
 from embedrl.runtime.names import shipped

@@ -9,7 +9,7 @@ import openai
 import PIL.Image
 import pytest
 
-from embedrl.data.instructions import DESCRIBE
+from embedrl.data.items import DESCRIBE
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT
 from embedrl.index import Index

@@ -6,8 +6,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from embedrl.data.instructions import DESCRIBE, FIND
-from embedrl.data.items import plain
+from embedrl.data.items import DESCRIBE, FIND, plain
 from embedrl.data.sample import Role
 from embedrl.data.sources import SOURCES, AnnotatedPair, ProblemKind
 from embedrl.data.tcot import TCoT

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embedrl.data.instructions import FIND
+from embedrl.data.items import FIND
 from embedrl.data.sample import Role
 from embedrl.data.sources import SOURCES, AnnotatedPair, ProblemKind, SourceReport
 from embedrl.data.sources.media_folder import evenly

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from embedrl.data.sample import Item, Role
-from embedrl.embedder.embedder import Embedder
-from embedrl.embedder.streams import encode_concurrently
+from embedrl.embedder.embedder import Embedder, encode_concurrently
 from embedrl.media.content import Text
 
 CPU = torch.device("cpu")

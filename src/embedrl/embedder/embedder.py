@@ -1,8 +1,9 @@
 """The Embedder: a Qwen3-VL whose state at the last token of its prompt is the vector of an item."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,15 +11,40 @@ from pydantic import Field
 from torch import Tensor
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
+from embedrl.concurrency import map_concurrently
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.export import write_serving_files
 from embedrl.embedder.inputs import DEFAULT_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate
-from embedrl.embedder.streams import encode_concurrently
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.models.qwen3_vl_fast import hidden_states_at
+
+NUM_STREAMS = 2
+
+A = TypeVar("A")
+
+
+def encode_concurrently(encode: Callable[[A], Tensor], batches: Sequence[A], device: torch.device) -> Iterator[Tensor]:
+    """Yield what `encode` makes of each batch, in order. One batch, one thread or an accelerator: one after the other, here.
+
+    A thread that first uses torch while this runs is given as few threads as a stream.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads < NUM_STREAMS or len(batches) < NUM_STREAMS:
+        yield from map(encode, batches)
+        return
+
+    def call(batch: A) -> Tensor:
+        torch.set_num_threads(threads // NUM_STREAMS)  # of this thread
+        return encode(batch)
+
+    try:
+        yield from map_concurrently(call, batches, NUM_STREAMS)
+    finally:
+        torch.set_num_threads(threads)
+
 
 _BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
 """Padded tokens of a batch. A CPU is as busy with small ones, whose rows are of like length: less padding."""

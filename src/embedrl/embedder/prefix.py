@@ -15,9 +15,8 @@ from torch import Tensor
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.embedder import Embedder, batches
+from embedrl.embedder.embedder import Embedder, batches, encode_concurrently
 from embedrl.embedder.inputs import DecodedItem, EmbedderInput
-from embedrl.embedder.streams import encode_concurrently
 from embedrl.models.qwen3_vl_fast import hidden_states_at, prefill
 
 

@@ -6,10 +6,12 @@ T-CoT dropout and pictures cost no memory.
 """
 
 import dataclasses
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset, DatasetDict
@@ -19,14 +21,19 @@ from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer
+from transformers import AddedToken, PrinterCallback, ProcessorMixin, Qwen3VLModel, Trainer
 
-from embedrl.config import METRICS, Metrics
-from embedrl.embedder.embedder import Embedder, pool
-from embedrl.embedder.inputs import EmbedderInput, collate
-from embedrl.log import progress
-from embedrl.models.load import gather_shards, is_adapted, restore
-from embedrl.models.training import Report, keep_freed_memory, last_checkpoint
+from embedrl.config import METRICS, Metrics, write_run_config
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
+from embedrl.embedder.embedder import Embedder, ending, pool
+from embedrl.embedder.inputs import DEFAULT_FORMAT, EmbedderInput, PromptFormat, collate
+from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.errors import ConfigError, ModelError
+from embedrl.log import is_main_process, progress
+from embedrl.media.resize import VisualBudget
+from embedrl.models.load import EMB, add_lora, gather_shards, is_adapted, load, restore
+from embedrl.models.training import Report, keep_freed_memory, last_checkpoint, old_names
 
 Resolve = Callable[[str], EmbedderInput]
 _IN_MODULE = "0.model."
@@ -177,3 +184,69 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
             embedder.save(config.out / "model")
         trainer.accelerator.wait_for_everyone()
     return config.out / "model"
+
+
+class ContrastiveRows(Protocol):
+    """What a run is trained on: keys, and what they stand for."""
+
+    num_batches: int
+
+    def datasets(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Return (query key, target key) rows by data set, batch after batch."""
+        ...
+
+    def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:
+        """Return the item of a key, its T-CoT (or None) and whether its media are shown."""
+        ...
+
+
+def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudget) -> Path:
+    """Train; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    if recipe.batch_size % (num_processes := int(os.environ.get("WORLD_SIZE", "1"))):
+        raise ConfigError(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
+    torch.manual_seed(recipe.seed)
+    if is_main_process():
+        write_run_config(recipe.out, recipe)
+    embedder = starting_embedder(recipe, budget)
+
+    @lru_cache(maxsize=4 * recipe.batch_size)
+    def resolve(key: str) -> EmbedderInput:
+        item, tcot, show_media = rows.resolve(key)
+        return embedder.build(item, tcot, show_media=show_media)
+
+    arguments: dict[str, Any] = {
+        "per_device_train_batch_size": recipe.batch_size // num_processes,
+        "num_train_epochs": 1,
+        "seed": recipe.seed,
+        **recipe.trainer,
+    }
+    if arguments.pop("gradient_checkpointing", False):
+        with old_names():
+            embedder.model.gradient_checkpointing_enable(arguments.pop("gradient_checkpointing_kwargs", {"use_reentrant": False}))
+    config = Config(out=recipe.out, temperature=recipe.temperature, mini_batch_size=recipe.mini_batch_size, trainer=arguments)
+    return train(embedder, rows.datasets(), resolve, config)
+
+
+def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
+    """Load the model to start from, with what is to be trained unfrozen, or with an adapter on it. Raises ModelError."""
+    loaded = load(Qwen3VLModel, recipe.start_from, device="cpu", dtype=recipe.dtype, attention=recipe.attention)
+    model: Any = loaded[0]
+    processor = loaded[1]
+    layout, num_tokens = learn_ending(processor, model.config)
+    if num_tokens > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(num_tokens, mean_resizing=False)
+    model.visual.requires_grad_(not recipe.freeze_vision)
+    if recipe.lora is not None:
+        torch.manual_seed(recipe.seed)
+        model = add_lora(model, recipe.lora)
+    return Embedder(model, processor, budget, "embedder", layout=layout)
+
+
+def learn_ending(processor: ProcessorMixin, config: Any) -> tuple[PromptFormat, int]:
+    """Return how a model is asked, and its tokenizer's size; the tokenizer of one that gives no vectors yet learns `<emb>`."""
+    try:
+        end = ending(processor, config)
+    except ModelError:
+        processor.tokenizer.add_tokens([AddedToken(EMB, special=True, normalized=False)], special_tokens=True)
+        end = ending(processor, config)
+    return DEFAULT_FORMAT if end == EMB else PromptFormat(end, None), len(processor.tokenizer)

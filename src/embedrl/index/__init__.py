@@ -2,11 +2,10 @@
 
 from embedrl.index.failures import Failure, list_failures
 from embedrl.index.filter import Filter
-from embedrl.index.index import Index
+from embedrl.index.index import Index, IndexStats
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.index.recommend import Recommended, recommend
 from embedrl.index.search import Hit, SearchResult, search
-from embedrl.index.stats import IndexStats
 
 __all__ = [
     "Failure",

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.records import WriterLock
@@ -20,7 +20,28 @@ from embedrl.index.exact import ExactVectors, Neighbour, ranked
 from embedrl.index.lance import Table, among, matrix, quoted
 from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
 from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_row, write_row
-from embedrl.index.stats import IndexStats
+
+
+class IndexStats(BaseModel):
+    """What an index holds, and how it is searched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_places: int
+    """Files and pages."""
+    num_items: int
+    """Different contents."""
+    modalities: dict[str, int]
+    """Number of places of each modality."""
+    num_without_tcot: int
+    embedder: str
+    dim: int
+    search: str
+    """`exact` or `approximate`."""
+    recall: float
+    """Measured recall@10 of the approximate index against exact search (the worse of both kinds of vectors); 1 if exact."""
+    size_bytes: int
+
 
 _SCALAR_INDEX_FROM = 5_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from embedrl.data.instructions import DESCRIBE
+from embedrl.data.items import DESCRIBE
 from embedrl.data.sample import Item, Role
 from embedrl.errors import MediaError
 from embedrl.index.row import Modality

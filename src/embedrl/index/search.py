@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from embedrl.data.evidence import Verification
-from embedrl.data.instructions import query_instruction
+from embedrl.data.items import query_instruction
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
@@ -110,7 +110,7 @@ def search(
 ) -> SearchResult:
     """Find the items that fit a query best, ties by key.
 
-    Without an `instruction` the standard one for such a query is used (`embedrl.data.instructions`).
+    Without an `instruction` the standard one for such a query is used (`embedrl.data.items`).
     With `think`, the query's T-CoT is written first and items are compared with theirs; without, plain vectors are compared.
     Raises ConfigError for wrong options, MediaError for a query file that cannot be read.
     """

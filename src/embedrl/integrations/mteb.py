@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from embedrl import log
-from embedrl.data.instructions import DESCRIBE, query_instruction
-from embedrl.data.items import query_item, target_item
+from embedrl.data.items import DESCRIBE, query_instruction, query_item, target_item
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import FRAME_INTERVAL_S, NUM_FRAMES, evenly

@@ -14,7 +14,7 @@ from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VL
 from embedrl.config import METRICS, Metrics, load_recipe, write_run_config
 from embedrl.data.pair_file_rows import PairFileRows
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.run import ContrastiveRows, run_recipe
+from embedrl.embedder.train import ContrastiveRows, run_recipe
 from embedrl.log import info
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.models.load import SETTINGS, load

@@ -9,8 +9,8 @@ from typing import Any
 from embedrl.data.sample import Pair
 from embedrl.embedder.inputs import build, collate
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.run import learn_ending
 from embedrl.embedder.train import known_options as embedder_options
+from embedrl.embedder.train import learn_ending
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.models.footprint import FLOAT32, Footprint, Load
 from embedrl.models.load import SETTINGS, base_folder, load_parts, token_side

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embedrl.data.instructions import DESCRIBE, query_instruction
+from embedrl.data.items import DESCRIBE, query_instruction
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.index.search import query_item

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from embedrl.data.instructions import ANSWER, CAPTION, CHANGE, DESCRIBE, FIND, MOMENT
+from embedrl.data.items import ANSWER, CAPTION, CHANGE, DESCRIBE, FIND, MOMENT
 from embedrl.world.facts import Fact, Truth
 from embedrl.world.objects import PLACES, Thing
 from embedrl.world.pages import PageSpec

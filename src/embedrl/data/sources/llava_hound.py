@@ -10,8 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.data.instructions import ANSWER, CAPTION, DESCRIBE, FIND
-from embedrl.data.items import make_pair, plain, side
+from embedrl.data.items import ANSWER, CAPTION, DESCRIBE, FIND, make_pair, plain, side
 from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import NUM_FRAMES, MediaFolder
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs

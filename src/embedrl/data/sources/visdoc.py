@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from embedrl.data.instructions import ANSWER, DESCRIBE, FIND
-from embedrl.data.items import make_pair, side
+from embedrl.data.items import ANSWER, DESCRIBE, FIND, make_pair, side
 from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.parquet import read_parquet
