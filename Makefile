@@ -30,7 +30,7 @@ check: setup ## run what a change must pass: format, lint, types, tests
 	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu"
 
 nano: setup ## train the nano models again, from nothing
-	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.nano.build
+	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.pipelines.build_nano
 	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl train reasoner recipes/nano/reasoner.toml
 	cp -R runs/nano/reasoner/model/. src/embedrl/nano/weights/reasoner/
 

@@ -14,7 +14,7 @@ from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
 from embedrl.models.load import load, load_adapter
-from embedrl.nano.build import build_embedder, embedder_rows
+from embedrl.pipelines.train_embedder import embedder_rows, train_embedder
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.rl.config import Config, RewardConfig
@@ -39,7 +39,7 @@ def recipe(out: Path, start_from: Path, **changes) -> EmbedderRecipe:
 def trained(instruct: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in bf16 with an adapter and gradient checkpointing."""
     out = tmp_path_factory.mktemp("run")
-    build_embedder(recipe(out, instruct, dtype="bfloat16", trainer={"gradient_checkpointing": True}))
+    train_embedder(recipe(out, instruct, dtype="bfloat16", trainer={"gradient_checkpointing": True}))
     return out
 
 
@@ -70,7 +70,7 @@ def test_the_adapter_alone_and_the_merged_model_give_the_same_vectors(trained: P
 def test_a_resumed_adapter_run_equals_an_uninterrupted_one(instruct: Path, tmp_path: Path) -> None:
     def weights(name: str, *steps: int) -> dict[str, torch.Tensor]:
         for number in steps:
-            build_embedder(recipe(tmp_path / name / str(number), instruct, trainer={"max_steps": number}))
+            train_embedder(recipe(tmp_path / name / str(number), instruct, trainer={"max_steps": number}))
         return load_file(tmp_path / name / str(steps[-1]) / "adapter/adapter_model.safetensors")
 
     whole = weights("whole", 2)
@@ -84,7 +84,7 @@ def test_a_resumed_adapter_run_equals_an_uninterrupted_one(instruct: Path, tmp_p
 
 def test_an_embedder_with_its_own_ending_keeps_it(tmp_path: Path) -> None:
     start = write_qwen3_vl_embedding(tmp_path / "Qwen3-VL-Embedding-2B")
-    folder = build_embedder(recipe(tmp_path / "run", start, num_batches=1, lora=None, freeze_vision=True))
+    folder = train_embedder(recipe(tmp_path / "run", start, num_batches=1, lora=None, freeze_vision=True))
     embedder = Embedder.load(folder)
     assert embedder.layout.end == "<|endoftext|>" and embedder.layout.request is None
     assert np.isfinite(embedder.embed(make_items(), [None] * 3)).all()
@@ -102,7 +102,7 @@ def test_epochs_count_the_rows_of_the_files(tmp_path: Path) -> None:
 def test_processes_share_the_batch(instruct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="batch_size=4: must be a multiple of the 3 processes"):
-        build_embedder(recipe(tmp_path, instruct))
+        train_embedder(recipe(tmp_path, instruct))
 
 
 def test_eg_rl_trains_an_adapter_and_leaves_a_plain_model(instruct: Path, tmp_path: Path) -> None:

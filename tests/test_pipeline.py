@@ -5,7 +5,7 @@ from pathlib import Path
 from embedrl.annotate.filter import filter_pairs
 from embedrl.config import load_recipe
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.nano.build import build_embedder
+from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.pipelines.annotate import annotate_source
 from embedrl.pipelines.eg_rl import train_reasoner, training_pairs
 from embedrl.rl.config import Recipe
@@ -25,7 +25,7 @@ def test_from_raw_pairs_to_trained_models(tmp_path: Path):
     start = f'start_from="{shipped("embedder")["nano"]}"'
     files = [f'pairs.files.{name}="{folder / name}.jsonl"' for name in ("contrastive", "rl") if (folder / f"{name}.jsonl").stat().st_size]
     settings = [*files, start, f'out="{tmp_path / "embedder"}"', "batch_size=4", "mini_batch_size=4", "num_batches=2"]
-    model = build_embedder(load_recipe(RECIPES / "embedder.toml", settings, EmbedderRecipe))
+    model = train_embedder(load_recipe(RECIPES / "embedder.toml", settings, EmbedderRecipe))
     assert (model / "model.safetensors").is_file()
 
     rl_file = max(folder.glob("[cr]*.jsonl"), key=lambda path: path.stat().st_size if path.stem in ("contrastive", "rl") else 0)

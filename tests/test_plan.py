@@ -18,7 +18,7 @@ from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
 from embedrl.models.footprint import Footprint, Load
-from embedrl.nano.build import build_embedder
+from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.pipelines.plan import plan_embedder, plan_reasoner
 from embedrl.rl.config import Recipe
 from embedrl.runtime.names import shipped
@@ -77,7 +77,7 @@ def test_planned_memory_is_that_of_the_run(size: str, way: str, larger: Path, tm
     settings = {**WAYS[way], "trainer": {"use_cpu": True, "save_strategy": "no", **WAYS[way].get("trainer", {})}}
     recipe = EmbedderRecipe(out=tmp_path / "run", start_from=start, num_batches=2, batch_size=rows, mini_batch_size=rows, **settings)
     plan = plan_embedder(recipe, num_sampled=2 * rows)
-    measured = peak_bytes(lambda: build_embedder(recipe))
+    measured = peak_bytes(lambda: train_embedder(recipe))
     assert plan.memory_bytes == pytest.approx(measured, rel=0.2), plan.rows
 
 

@@ -72,9 +72,9 @@ def train_embedder(
 
         _show_plan(plan_embedder(wanted, num_processes=processes, tflops=tflops))
         return
-    from embedrl.nano.build import build_embedder
+    from embedrl.pipelines.train_embedder import train_embedder as train
 
-    log.result(str(build_embedder(wanted)))
+    log.result(str(train(wanted)))
 
 
 @train_app.command("reasoner")

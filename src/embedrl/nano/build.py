@@ -1,9 +1,8 @@
-"""Build the nano models from nothing: tokenizer, sight, Reasoner before RL, judge, Embedder.
+"""Train the nano Reasoner and the nano judge: tokenizer, vision tower, supervised stages.
 
 Each stage keeps its result in the run folder and is skipped when it is there, so a killed build goes on where it stopped.
 """
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,15 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
-from embedrl.config import METRICS, Metrics, load_recipe, write_run_config
-from embedrl.data.pair_file_rows import PairFileRows
-from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.train import ContrastiveRows, run_recipe
+from embedrl.config import METRICS, Metrics, write_run_config
 from embedrl.log import info
-from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.models.load import SETTINGS, load
 from embedrl.models.qwen3_vl_fast import patch_forward
-from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET, SFTExamples, WorldRows
+from embedrl.nano.data import REASONER_BUDGET, SFTExamples
 from embedrl.nano.judge import train_judge
 from embedrl.nano.models import nano_config
 from embedrl.nano.recipes import JudgeRecipe, ReasonerRecipe
@@ -84,41 +79,3 @@ def build_judge(recipe: JudgeRecipe) -> Path:
     train_judge(judge.model, judge.processor, recipe, Metrics(recipe.out / METRICS))
     judge.save(folder)
     return folder
-
-
-def build_embedder(recipe: EmbedderRecipe) -> Path:
-    """Train an Embedder on files of pairs or on the generated world. Returns its folder."""
-    return run_recipe(recipe, embedder_rows(recipe), embedder_budget(recipe))
-
-
-def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
-    """Return what a recipe is trained on. Raises ConfigError for files of pairs that cannot be used."""
-    if recipe.pairs is not None:
-        size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
-        return PairFileRows(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
-    assert recipe.num_batches is not None, "the recipe checks it"
-    shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share}
-    return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, **shares)
-
-
-def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
-    """Return what the Embedder of a recipe gets to see."""
-    presets = {"nano": EMBEDDER_BUDGET, "paper": PAPER_BUDGET}
-    return presets[recipe.budget] if isinstance(recipe.budget, str) else recipe.budget
-
-
-def main() -> None:
-    """Rebuild the models before RL with the shipped recipes and put them where the package finds them (`make nano`)."""
-    recipes = Path("recipes/nano")
-    start = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
-    reasoner = build_reasoner(load_recipe(recipes / "reasoner-moments.toml", [f"start_from={start}"], ReasonerRecipe))
-    judge = build_judge(load_recipe(recipes / "judge.toml", [f"start_from={start}"], JudgeRecipe))
-    first = build_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={start}"], EmbedderRecipe))
-    embedder = build_embedder(load_recipe(recipes / "embedder-whole.toml", [f"start_from={first}"], EmbedderRecipe))
-    for name, folder in (("reasoner-sft", reasoner), ("judge", judge), ("embedder", embedder)):
-        shutil.copytree(folder, WEIGHTS / name, dirs_exist_ok=True)
-        info(f"{name}: {WEIGHTS / name}")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,8 +14,8 @@ from embedrl.embedder.train import learn_ending
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.models.footprint import FLOAT32, Footprint, Load
 from embedrl.models.load import SETTINGS, base_folder, load_parts, token_side
-from embedrl.nano.build import embedder_budget, embedder_rows
 from embedrl.pipelines.eg_rl import training_pairs
+from embedrl.pipelines.train_embedder import embedder_budget, embedder_rows
 from embedrl.reasoner.local import ReasonerSettings
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Recipe

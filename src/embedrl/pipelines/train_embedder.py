@@ -1,0 +1,34 @@
+"""Contrastive training of an Embedder from a recipe: on files of pairs (any size of model) or on the generated world."""
+
+from pathlib import Path
+
+from embedrl.data.pair_file_rows import PairFileRows
+from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.embedder.train import ContrastiveRows, run_recipe
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget
+
+
+def train_embedder(recipe: EmbedderRecipe) -> Path:
+    """Train an Embedder; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    return run_recipe(recipe, embedder_rows(recipe), embedder_budget(recipe))
+
+
+def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
+    """Return what a recipe is trained on. Raises ConfigError for files of pairs that cannot be used."""
+    if recipe.pairs is not None:
+        size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
+        return PairFileRows(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
+    from embedrl.nano.data import WorldRows
+
+    assert recipe.num_batches is not None, "the recipe checks it"
+    shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share}
+    return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, **shares)
+
+
+def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
+    """Return how many pixels the Embedder of a recipe is shown."""
+    if recipe.budget == "nano":
+        from embedrl.nano.data import EMBEDDER_BUDGET
+
+        return EMBEDDER_BUDGET
+    return PAPER_BUDGET if recipe.budget == "paper" else recipe.budget
