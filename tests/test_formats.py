@@ -20,9 +20,7 @@ import PIL.Image
 import pytest
 from typer.main import get_command
 
-from embedrl.app.benchmarking import BenchmarkRun
-from embedrl.app.cli import app, main
-from embedrl.app.models import load_embedder, load_reasoner, shipped
+from embedrl.cli.main import app, main
 from embedrl.config import METRICS, Metrics, write_run_config
 from embedrl.data.records import outcome_key, write_outcome
 from embedrl.data.sample import Item, Pair, Role
@@ -31,14 +29,16 @@ from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT, parse
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.index.failures import limits_hash
-from embedrl.index.home import INDEX_NAME, Home, find_home, keep_home
+from embedrl.index.location import INDEX_NAME, IndexLocation, find_home, save_location
 from embedrl.index.row import place_id
 from embedrl.media.content import Content, FrameFiles, Frames, Image, Page, Text, Video, content_key
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits
 from embedrl.nano.recipes import JudgeRecipe, ReasonerRecipe
+from embedrl.pipelines.benchmark import BenchmarkRun
 from embedrl.reasoner.prompts import SETS, prompt_hash
 from embedrl.rl.config import PRESETS, Ablation, Recipe
+from embedrl.runtime.names import load_embedder, load_reasoner, shipped
 from embedrl.testing import FakeEmbedder, FakeJudge, FakeReasoner
 from tests.coloured_folder import make_folder
 from tests.served import served
@@ -117,8 +117,8 @@ def fingerprints(folder: Path) -> Facts:
         "item key of each role": {role.value: text_item("a", role).key for role in Role},
         "pair key": Pair(task="t", query=query, target=item).key,
         "prompts": {name: prompt_hash(name) for name in SETS},
-        "names": {"fakes": [reasoner.name, embedder.name, FakeJudge().name], **model_names()},
-        "budget of the paper": PAPER_BUDGET.mark,
+        "names": {"fakes": [reasoner.fingerprint, embedder.fingerprint, FakeJudge().fingerprint], **model_names()},
+        "budget of the paper": PAPER_BUDGET.fingerprint,
         "limits": limits_hash(Limits()),
         "place": [place_id(Path("a/b.pdf"), 2), place_id(Path("c.png"), None)],
         "record of an annotation": outcome_key(item, "fake-reasoner"),
@@ -130,8 +130,12 @@ def fingerprints(folder: Path) -> Facts:
 @cache
 def model_names() -> Facts:
     """Names of the shipped models; each is loaded once."""
-    reasoners = {f"reasoner {name}": load_reasoner(name).name for name in shipped("reasoner")}
-    return {**reasoners, "embedder nano": load_embedder("nano").name, "sampling nano": load_reasoner("nano", temperature=0.7).name}
+    reasoners = {f"reasoner {name}": load_reasoner(name).fingerprint for name in shipped("reasoner")}
+    return {
+        **reasoners,
+        "embedder nano": load_embedder("nano").fingerprint,
+        "sampling nano": load_reasoner("nano", temperature=0.7).fingerprint,
+    }
 
 
 def table(index: Path) -> Any:
@@ -154,7 +158,7 @@ def index(folder: Path) -> Facts:
         server.search(text="red")
     home = library / INDEX_NAME
     held, other = table(home), folder / "other" / INDEX_NAME
-    keep_home(Home(directory=other, uri="s3://bucket/name", shelf="shelf"))
+    save_location(IndexLocation(directory=other, uri="s3://bucket/name", shelf="shelf"))
     assert find_home(other.parent).shelf == "shelf"
     jsonl = {path.name: keys_in(path) for path in sorted(home.glob("*.jsonl"))}
     return {

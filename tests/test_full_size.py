@@ -14,8 +14,8 @@ from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
 from embedrl.models.load import load, load_adapter
-from embedrl.pipelines.train_embedder import embedder_rows, train_embedder
 from embedrl.nano.data import REASONER_BUDGET
+from embedrl.pipelines.train_embedder import embedder_rows, train_embedder
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.rl.config import Config, RewardConfig
 from embedrl.rl.train import train

@@ -3,12 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.data.sample import Role
 from embedrl.data.tcot import FailureReason, ParseFailure
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import ConfigError
 from embedrl.index import Hit, Index, SearchResult, ingest, recommend, search
-from embedrl.index.search import query_role
-from embedrl.media.content import Image, Page, Text, Video
+from embedrl.media.content import Image, Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, make_folder, picture
 
@@ -102,29 +100,3 @@ def test_recommend_leaves_the_item_itself_out(index: Index):
         recommend(index, {"0123456789": 1.0})
     with pytest.raises(ConfigError, match="first 6 hex digits"):
         recommend(index, {"red.png": 1.0})
-
-
-def test_roles():
-    text, image = Text(text="a"), Image(path=Path("a.png"))
-    assert query_role((text,)) is Role.QUERY_TEXT_TO_IMAGE
-    assert query_role((text,), ["video"]) is Role.QUERY_TEXT_TO_VIDEO
-    assert query_role((text,), ["video", "image"]) is Role.QUERY_TEXT_TO_IMAGE
-    assert query_role((text, image), ["video"]) is query_role((Page(path=Path("a.pdf")),)) is Role.QUERY_IMAGE
-    assert query_role((Video(path=Path("a.mp4")), text)) is Role.QUERY_VIDEO
-
-
-def test_wrong_use_is_refused(index: Index, tmp_path: Path):
-    content = (Text(text="red"),)
-    for options, words in (
-        ({"top": 0}, "top=0: give at least 1"),
-        ({"min_score": 2.0}, "min_score=2.0"),
-        ({"modality": ["pdf"]}, "choose one or more of image, video, page, text"),
-        ({"modality": []}, "choose one or more"),
-        ({"reasoner": None}, "set think=False"),
-        ({"content": (Text(text=" "),)}, "the query is empty"),
-        ({"embedder": FakeEmbedder("other")}, "use the same"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            search(**{"index": index, "embedder": EMBEDDER, "reasoner": REASONER, "content": content, **options})
-    with pytest.raises(MediaError, match=r"gone\.png"):
-        search(index, EMBEDDER, REASONER, content=(Image(path=tmp_path / "gone.png"),))

@@ -9,8 +9,7 @@ import openai
 import PIL.Image
 import pytest
 
-from embedrl.data.items import DESCRIBE
-from embedrl.data.sample import Item, Role
+from embedrl.data import items
 from embedrl.data.tcot import TCoT
 from embedrl.index import Index
 from embedrl.media.content import Image, Text
@@ -61,8 +60,7 @@ def test_it_lists_its_models(client: openai.OpenAI):
 
 def test_embeddings_of_texts_are_those_of_the_embedder(server: Served, client: openai.OpenAI):
     texts = ["a red star", "a blue ring above it"]
-    items = [Item(content=(Text(text=text),), instruction=DESCRIBE["text"], role=Role.TARGET_TEXT) for text in texts]
-    expected = server.embedder.embed(items, [None, None])
+    expected = server.embedder.embed([items.candidate((Text(text=text),)) for text in texts], [None, None])
     packed = client.embeddings.create(model="nano", input=texts)  # the client asks for base64 by itself
     plain = client.embeddings.create(model="nano", input=texts[0], encoding_format="float", dimensions=server.embedder.dim)
     assert [each.index for each in packed.data] == [0, 1]
@@ -109,9 +107,9 @@ def test_our_remote_reasoner_writes_what_the_local_one_writes(server: Served):
     assert isinstance(local, LocalReasoner)
     chat = ChatServer.from_url(f"{server.url}/v1#nano-sft", num_retries=1)
     remote = RemoteReasoner(chat, prompts="nano", budget=REASONER_BUDGET, factor=local.factor, max_new_tokens=local.settings.max_new_tokens)
-    items = [Item(content=(Image(path=path),), instruction=DESCRIBE["image"], role=Role.TARGET_IMAGE) for path in pictures(server)]
-    assert remote.reason(items) == local.reason(items)
-    tcots = [tcot for tcot in local.reason(items) if isinstance(tcot, TCoT)]
+    images = [items.candidate((Image(path=path),)) for path in pictures(server)]
+    assert remote.reason(images) == local.reason(images)
+    tcots = [tcot for tcot in local.reason(images) if isinstance(tcot, TCoT)]
     assert len(tcots) >= 2 and remote.match([(tcots[0], tcots[1])])[0] in (True, False, None)
 
 
@@ -122,6 +120,10 @@ def test_rerank_sorts_texts_and_pictures(server: Served):
     scores = [each["relevance_score"] for each in answer["results"]]
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
     assert all(each["document"]["text"] == texts[each["index"]] for each in answer["results"])
+    query = items.query((Text(text="a red star"),), looking_for="text")
+    cosines = server.embedder.embed([query, *(items.candidate((Text(text=text),)) for text in texts)], [None] * 4)
+    expected = sorted((float(cosine) for cosine in cosines[1:] @ cosines[0]), reverse=True)
+    assert scores == pytest.approx(expected[:2], abs=1e-4), "a text is looked for, not a picture"
     mixed = {"query": "a red star", "documents": [{"image": data_url(path)} for path in pictures(server)] + ["a red star"]}
     assert {each["index"] for each in server.client.post("/v1/rerank", json=mixed).json()["results"]} == set(
         range(len(pictures(server)) + 1)

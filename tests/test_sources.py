@@ -6,9 +6,10 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from embedrl.data.items import DESCRIBE, FIND, plain
+from embedrl.data.items import DESCRIBE, FIND
 from embedrl.data.sample import Role
 from embedrl.data.sources import SOURCES, AnnotatedPair, ProblemKind
+from embedrl.data.sources.pair import plain
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 from embedrl.media.content import Image, Text, Video

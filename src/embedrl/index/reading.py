@@ -6,8 +6,8 @@ from pathlib import Path
 
 import PIL.Image
 
-from embedrl.data.items import DESCRIBE
-from embedrl.data.sample import Item, Role
+from embedrl.data import items
+from embedrl.data.sample import Item
 from embedrl.errors import MediaError
 from embedrl.index.row import Modality
 from embedrl.media.content import Frames, Image, Page, Text, Video
@@ -49,16 +49,16 @@ def read_item(path: Path, modality: Modality, page: int | None, limits: Limits) 
     """Make the Item of a place; pixels stay in the file. Raises MediaError."""
     match modality:
         case "image":
-            return Item(content=(Image(path=path),), instruction=DESCRIBE["image"], role=Role.TARGET_IMAGE)
+            return items.candidate((Image(path=path),))
         case "video":
-            return Item(content=(Video(path=path),), instruction=DESCRIBE["video"], role=Role.TARGET_VIDEO)
+            return items.candidate((Video(path=path),))
         case "page":
-            return Item(content=(Page(path=path, number=page or 1),), instruction=DESCRIBE["page"], role=Role.TARGET_IMAGE)
+            return items.candidate((Page(path=path, number=page or 1),))
         case "text":
             text = load_text(path, limits)
             if not text.strip():
                 raise MediaError(f"{str(path)!r}: holds no text")
-            return Item(content=(Text(text=text),), instruction=DESCRIBE["text"], role=Role.TARGET_TEXT)
+            return items.candidate((Text(text=text),))
 
 
 def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:

@@ -8,17 +8,17 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from embedrl.data import items
 from embedrl.data.evidence import Verification
-from embedrl.data.items import query_instruction
 from embedrl.data.protocols import Embeds, Reasons
-from embedrl.data.sample import Item, Role
+from embedrl.data.sample import Item
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.index.exact import Neighbour
 from embedrl.index.filter import Filter, matching_keys
 from embedrl.index.index import Index
 from embedrl.index.row import MODALITIES, Modality, Row, Vectors, shown
-from embedrl.media.content import Content, Text, Video
+from embedrl.media.content import Content
 
 EXCERPT_CHARS = 300
 NUM_SORTED = 1_000
@@ -84,14 +84,6 @@ class SearchResult(_Result):
     timings: Timings
 
 
-def query_role(content: Content, modality: Collection[Modality] | None = None) -> Role:
-    """Return which Reasoner prompt reads a query: by its first visual part, or for text by what is looked for."""
-    visual = next((part for part in content if not isinstance(part, Text)), None)
-    if visual is None:
-        return Role.QUERY_TEXT_TO_VIDEO if modality is not None and set(modality) == {"video"} else Role.QUERY_TEXT_TO_IMAGE
-    return Role.QUERY_VIDEO if isinstance(visual, Video) else Role.QUERY_IMAGE
-
-
 def search(
     index: Index,
     embedder: Embeds,
@@ -153,12 +145,8 @@ def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, *, th
 
 
 def query_item(content: Content, modality: Sequence[Modality] | None = None, instruction: str | None = None) -> Item:
-    """Make the Item of a query, with the standard instruction if none is given. Raises ConfigError for an empty query."""
-    if all(isinstance(part, Text) and not part.text.strip() for part in content):
-        raise ConfigError("the query is empty: give some text, a picture, a video or a page")
-    if instruction is None:
-        instruction = query_instruction(content, modality[0] if modality and len(modality) == 1 else "image")
-    return Item(content=content, instruction=instruction, role=query_role(content, modality))
+    """Make the Item of a query among these modalities (all unless given). Raises ConfigError for an empty query."""
+    return items.query(content, instruction, looking_for=modality[0] if modality and len(modality) == 1 else "image")
 
 
 def find(

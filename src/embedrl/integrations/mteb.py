@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from embedrl import log
-from embedrl.data.items import DESCRIBE, query_instruction, query_item, target_item
+from embedrl.data import items
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import FRAME_INTERVAL_S, NUM_FRAMES, evenly
+from embedrl.data.sources.pair import plain
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
@@ -132,13 +133,12 @@ class MTEBEncoder:
         content = _content(row, self.num_frames)
         if not content:
             raise ConfigError(f"{task.name}: a row with {', '.join(sorted(row)) or 'nothing'}; we read {', '.join(MODALITIES)}")
-        wording = _prompt(task, prompt_type)
+        wording = plain(_prompt(task, prompt_type)) or None
         if prompt_type is None or prompt_type.value != "query":
-            kind = next((part.kind for part in content if not isinstance(part, Text)), "text")
-            return target_item(content, wording or DESCRIBE[kind])
+            return items.candidate(content, wording)
         kinds = task.get_modalities(_document())
         wanted = next((kind for kind in ("video", "image") if kind in kinds), "text")
-        return query_item(content, wording or query_instruction(content, wanted), wanted)
+        return items.query(content, wording, looking_for=wanted)
 
 
 def _document() -> "PromptType":

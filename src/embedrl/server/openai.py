@@ -12,11 +12,10 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embedrl.data.items import DESCRIBE, query_instruction
-from embedrl.data.sample import Item, Role
+from embedrl.data import items as make
+from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
-from embedrl.index.search import query_item
-from embedrl.media.content import Content, Text, Video
+from embedrl.media.content import Content, Text
 from embedrl.server.openai_messages import CleanText, Messages, TextPart, read_content, read_media, read_prompt
 from embedrl.server.problem import Problem
 from embedrl.server.served_index import ServedIndex
@@ -235,10 +234,9 @@ def compatible_routes(service: Service) -> APIRouter:
         library = service.library()
 
         def work() -> np.ndarray:
-            items = [
-                _item(_content(service, asked.query), None, query=True),
-                *(_item(_content(service, document), None, query=False) for document in asked.documents),
-            ]
+            documents = [_item(_content(service, document), None, query=False) for document in asked.documents]
+            wanted = make.kind_of(documents[0].content)
+            items = [_item(_content(service, asked.query), None, query=True, looking_for=wanted), *documents]
             vectors = _embed(library, items, think=asked.think)
             return vectors[1:] @ vectors[0]
 
@@ -257,16 +255,11 @@ def compatible_routes(service: Service) -> APIRouter:
     return router
 
 
-def _item(content: Content, instruction: str | None, *, query: bool) -> Item:
+def _item(content: Content, instruction: str | None, *, query: bool, looking_for: str = "image") -> Item:
     """Make an item of what was sent, as search or indexing would."""
     if all(isinstance(part, Text) and not part.text for part in content):
         raise Problem(400, "input: a text is empty", "empty_input")
-    if query:
-        return query_item(content, None, instruction if instruction is not None else query_instruction(content))
-    visual = next((part for part in content if not isinstance(part, Text)), None)
-    kind = visual.kind if visual is not None else "text"
-    role = Role.TARGET_TEXT if visual is None else Role.TARGET_VIDEO if isinstance(visual, Video) else Role.TARGET_IMAGE
-    return Item(content=content, instruction=DESCRIBE[kind] if instruction is None else instruction, role=role)
+    return make.query(content, instruction, looking_for=looking_for) if query else make.candidate(content, instruction)
 
 
 def _content(service: Service, given: str | RerankDocument) -> Content:
@@ -304,7 +297,7 @@ def _chat(service: Service, library: ServedIndex, asked: ChatRequest) -> Complet
         finish = "length" if limit is not None and num_written >= limit else "stop"
     else:
         last = next((message for message in reversed(asked.messages) if message.role == "user"), None)
-        item = query_item(read_content(service, [last] if last else []))
+        item = make.query(read_content(service, [last] if last else []))
         outcome = library.reasoner.reason([item])[0]
         text = render(outcome) if isinstance(outcome, TCoT) else outcome.text
         num_written = count_words(text)

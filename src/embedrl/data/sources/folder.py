@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedrl.data.items import DESCRIBE, FIND, make_pair, side
+from embedrl.data.items import DESCRIBE, FIND
 from embedrl.data.sample import Pair
+from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Image, Video

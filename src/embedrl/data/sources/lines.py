@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.data.items import make_pair, side
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.row import Outcome, annotated, make_pairs, task_name
 from embedrl.data.sources.stream import read_json
 from embedrl.media.content import Content, Image, Page, Video

@@ -10,9 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.data.items import ANSWER, CAPTION, DESCRIBE, FIND, make_pair, plain, side
+from embedrl.data.items import ANSWER, CAPTION, DESCRIBE, FIND
 from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import NUM_FRAMES, MediaFolder
+from embedrl.data.sources.pair import make_pair, plain, side
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
 from embedrl.data.sources.stream import read_json
 from embedrl.media.content import Video

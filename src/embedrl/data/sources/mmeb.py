@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.data.items import make_pair, side
 from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs, task_name
 from embedrl.data.sources.stream import read_json

@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from embedrl.data.items import ANSWER, DESCRIBE, FIND, make_pair, side
+from embedrl.data.items import ANSWER, DESCRIBE, FIND
 from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
 from embedrl.errors import ConfigError

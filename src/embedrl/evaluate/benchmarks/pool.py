@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from embedrl.data.items import target_item
+from embedrl.data import items
 from embedrl.data.sample import Item
+from embedrl.data.sources.pair import plain
 from embedrl.data.sources.row import RowError
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluate.benchmarks.inspection import Inspection
@@ -37,7 +38,7 @@ class Pool:
         """Add a candidate, unless its name is known already."""
         if name not in self.candidates:
             wording = self.source.instructions[1] if instruction is None else instruction
-            self.candidates[name] = self._made(lambda: target_item(some(make()), wording), f"candidate {str(name)[:80]!r}", row)
+            self.candidates[name] = self._made(lambda: items.candidate(some(make()), plain(wording)), f"candidate {str(name)[:80]!r}", row)
 
     def ask(
         self,

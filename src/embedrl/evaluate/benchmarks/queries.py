@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedrl.data.items import query_item, side
+from embedrl.data import items
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.pair import plain, side
 from embedrl.data.sources.row import ProblemKind, RowError
 from embedrl.evaluate.benchmarks.questions import QUESTIONS
 from embedrl.evaluate.benchmarks.source import Source
@@ -63,7 +64,7 @@ def asks(source: Source, data: Path, num_frames: int) -> Ask:
 
     def ask(row: Mapping[str, Any]) -> Item:
         wording = row.get("qry_inst") or "" if source.modality == "image" else source.instructions[0]
-        return query_item(some(content(row)), wording, source.wanted)
+        return items.query(some(content(row)), plain(wording), looking_for=source.wanted)
 
     return ask
 

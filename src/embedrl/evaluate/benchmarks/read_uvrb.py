@@ -7,9 +7,10 @@ Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id":
 from pathlib import Path
 from typing import Any
 
-from embedrl.data.items import query_item, side
+from embedrl.data import items
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.pair import plain, side
 from embedrl.data.sources.stream import read_json
 from embedrl.evaluate.benchmarks.inspection import Inspection
 from embedrl.evaluate.benchmarks.pool import Name, Pool
@@ -37,7 +38,7 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
     def ask(row: dict[str, Any]) -> Item:
         name, video = row.get("image"), row.get("video")
         seen = [pictures.image(name)] if name else [frames.video(video)] if video else []
-        return query_item(some(side(row.get("text"), *seen)), source.instructions[0], source.wanted)
+        return items.query(some(side(row.get("text"), *seen)), plain(source.instructions[0]), looking_for=source.wanted)
 
     asked: dict[str, int] = {}
     for number, row in _lines(root, "queries", ("id",), source, inspection):

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from embedrl.data.items import side
 from embedrl.data.sources.media_folder import MediaFolder
+from embedrl.data.sources.pair import side
 from embedrl.evaluate.benchmarks.inspection import Inspection
 from embedrl.evaluate.benchmarks.pool import Pool
 from embedrl.evaluate.benchmarks.queries import FrameFolders, asks
