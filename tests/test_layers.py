@@ -36,6 +36,7 @@ HOMES = {
     "uvicorn": ("server/*",),
     "httpx": ("reasoner/remote.py",),
     "matplotlib": ("reports/plots.py",),
+    "jinja2": ("reports/templates.py",),
     "sentence_transformers": ("embedder/train.py", "embedder/parity.py"),
     "datasets": ("embedder/train.py", "rl/train.py"),
     "trl": ("rl/train.py",),

@@ -1,7 +1,6 @@
 """Annotate the pairs of a source, and filter them, with models by name."""
 
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
 from embedrl import log
@@ -12,8 +11,8 @@ from embedrl.data.protocols import Judges
 from embedrl.data.sources import SOURCES, Outcome
 from embedrl.errors import ConfigError
 from embedrl.evaluate.report import write_report
-from embedrl.reports.charts import table
 from embedrl.reports.html import render_page, write_html
+from embedrl.reports.templates import fragment
 from embedrl.runtime.engine import LOCAL, Engine, start_models
 from embedrl.runtime.names import load_reasoner
 
@@ -106,17 +105,12 @@ def filter_annotated(
 def filter_html(report: FilterReport, folder: Path) -> str:
     """Render what became of the pairs: counts by dataset and reason, and examples of each."""
     columns, rows = report_rows(report)
-    cells = [[f"<td>{escape(row[0])}</td>", *(f'<td class="num">{cell}</td>' for cell in row[1:])] for row in rows]
-    counts = table(columns, [f"<tr>{''.join(row)}</tr>" for row in cells])
-    sections = [f"<h2>Pairs kept, and rejected by reason</h2>{counts}"]
-    for dataset, reasons in report.examples.items():
-        items = "".join(
-            f"<li><b>{reason.replace('_', ' ')}</b>: {'<br>'.join(map(escape, shown))}</li>" for reason, shown in reasons.items()
-        )
-        sections.append(f"<h3>{escape(dataset)}</h3><ul>{items}</ul>")
-    judge = f", judged by {report.judge}" if report.judge else ""
-    lead = f'<p class="lead">{escape(filter_line(report, folder))}. T-CoTs by {escape(report.reasoner)}{escape(judge)}.</p>'
-    return render_page("What was kept, what was not, and why", lead, *sections)
+    return render_page(
+        "What was kept, what was not, and why",
+        fragment("filter", "lead", line=filter_line(report, folder), reasoner=report.reasoner, judge=report.judge),
+        fragment("filter", "counts", columns=columns, rows=rows),
+        *(fragment("filter", "examples", dataset=dataset, reasons=reasons) for dataset, reasons in report.examples.items()),
+    )
 
 
 def load_judge(name: str) -> Judges:

@@ -2,18 +2,20 @@
 
 import random
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from markupsafe import Markup
+
 from embedrl.data.tcot import TCoT
 from embedrl.evaluate.compare import Case, Change, case_row, compare, extremes
-from embedrl.evaluate.evaluate import Outcome, evaluate
+from embedrl.evaluate.evaluate import evaluate
 from embedrl.evaluate.report import write_report
 from embedrl.evaluate.world import world_tasks
-from embedrl.reports.cards import Side, checked_side, content, tcot_block
+from embedrl.reports.cards import checked_side, content, tcot_block
 from embedrl.reports.charts import number
 from embedrl.reports.html import render_page, write_html
+from embedrl.reports.templates import fragment
 from embedrl.runtime.names import load_embedder, load_reasoner
 
 NUM_SHOWN = 3
@@ -45,7 +47,7 @@ def compare_reasoners(
     record["random"] = [case_row(case) for case in drawn]
     write_report(record, out / "compare.json")
     sections = [
-        _section(title, shown)
+        fragment("compare", "section", title=title, cards=list(map(case_card, shown)))
         for title, shown in (("Largest gains", found.gains), ("Largest losses", found.losses), ("Drawn at random", found.random))
     ]
     write_html(render_page("What did RL change?", _lead(cases, before, after), *sections), out / "compare.html")
@@ -66,39 +68,22 @@ def case_rows(cases: Sequence[Case]) -> list[list[str]]:
     ]
 
 
-def _lead(cases: Sequence[Case], before: str, after: str) -> str:
-    mean = [sum(case.cosine[side] for case in cases) / len(cases) for side in (0, 1)]
+def _lead(cases: Sequence[Case], before: str, after: str) -> Markup:
+    mean = [f"{sum(case.cosine[side] for case in cases) / len(cases):.3f}" for side in (0, 1)]
     first = [sum(case.rank[side] == 1 for case in cases) for side in (0, 1)]
-    return (
-        f'<p class="lead">From <b>{escape(before)}</b> to <b>{escape(after)}</b>, {len(cases)} queries: the cosine to the right target '
-        f"goes from {mean[0]:.3f} to <b>{mean[1]:.3f}</b>, and {first[0]} targets came first before, <b>{first[1]}</b> after.</p>"
-    )
+    return fragment("compare", "lead", before=before, after=after, num_queries=len(cases), mean=mean, first=first)
 
 
-def _section(title: str, cases: Sequence[Case]) -> str:
-    return f"<h2>{title}</h2>" + ("".join(map(case_card, cases)) or '<p class="meta">There are none.</p>')
-
-
-def case_card(case: Case) -> str:
+def case_card(case: Case) -> Markup:
     """Render one case: query and target, each with its T-CoT before and after."""
     figures = f"cosine {case.cosine[0]:.3f} → {case.cosine[1]:.3f} ({number(case.gain, '+.3f')}), rank {case.rank[0]} → {case.rank[1]}"
-    return (
-        f'<article class="case"><header><h3>{escape(case.task)}</h3><p class="num">{figures}</p></header>'
-        f"{_change('Query', case.query)}{_change('Target', case.target)}</article>"
-    )
+    changes = [_change("Query", case.query), _change("Target", case.target)]
+    return fragment("compare", "case", task=case.task, figures=figures, changes=changes)
 
 
-def _change(title: str, change: Change) -> str:
-    def shown(outcome: Outcome | None) -> Side:
-        return checked_side(change.item, outcome if isinstance(outcome, TCoT) else None)
-
-    sides = "".join(
-        f'<div><p class="label">{title}, {when}</p>{content(side)}{tcot_block(side)}</div>'
-        for when, side in (("before", shown(change.before)), ("after", shown(change.after)))
-    )
-    edits = "".join(
-        f'<p class="edits"><span class="label">{name}</span> {"; ".join(f"<{tag}>{escape(run)}</{tag}>" for run in runs)}</p>'
-        for name, tag, runs in (("dropped", "del", change.dropped), ("added", "ins", change.added))
-        if runs
-    )
-    return f'<div class="beforeafter">{sides}</div>{edits}'
+def _change(title: str, change: Change) -> tuple[str, list[tuple[str, Markup, Markup]], list[tuple[str, str, tuple[str, ...]]]]:
+    sides = []
+    for when, outcome in (("before", change.before), ("after", change.after)):
+        side = checked_side(change.item, outcome if isinstance(outcome, TCoT) else None)
+        sides.append((when, content(side), tcot_block(side)))
+    return title, sides, [("dropped", "del", change.dropped), ("added", "ins", change.added)]

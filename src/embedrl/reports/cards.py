@@ -2,17 +2,19 @@
 
 import base64
 import io
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 import PIL.Image
+from markupsafe import Markup
 
-from embedrl.data.evidence import Verification, mark_keywords, verify
+from embedrl.data.evidence import Verification, verify
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Box, Evidence, TCoT
 from embedrl.media.content import Frames, Page, Text, Video
 from embedrl.media.decode import count_frames, load_visual
+from embedrl.reports.templates import ENVIRONMENT, fragment
 
 MAX_SIDE = {"image": 480, "page": 760, "frame": 240}
 """Pictures are embedded no larger than this, in pixels."""
@@ -48,88 +50,63 @@ class Search:
     hits: tuple[Side, ...]
 
 
-def search_card(search: Search) -> str:
+def search_card(search: Search) -> Markup:
     """Render one search."""
-    wide = isinstance(search.query.item.visual, Video)
     kinds = {type(hit.item.visual) for hit in search.hits}
-    layout = " wide" if Video in kinds else " few" if kinds <= {Page, type(None)} else ""
-    hits = "".join(_hit(place, hit) for place, hit in enumerate(search.hits, 1)) or '<li class="meta">Nothing was found.</li>'
-    return (
-        f'<article class="case"><header><h3>{escape(search.title)}</h3></header>'
-        f'<div class="query{" wide" if wide else ""}"><div>{content(search.query)}</div>{tcot_block(search.query)}</div>'
-        f'<p class="label">Found, best first</p><ol class="hits{layout}">{hits}</ol></article>'
+    return fragment(
+        "cards",
+        "search",
+        title=search.title,
+        query=search.query,
+        query_content=content(search.query),
+        hits=[(hit, content(hit)) for hit in search.hits],
+        layout=" wide" if Video in kinds else " few" if kinds <= {Page, type(None)} else "",
+        is_wide=isinstance(search.query.item.visual, Video),
     )
 
 
-def _hit(place: int, hit: Side) -> str:
-    tick = '<span class="tick">✓ right</span>' if hit.is_right else ""
-    score = "" if hit.score is None else f'<span class="score num" title="cosine to the query">{hit.score:.3f}</span>'
-    says = f'<p class="says">{escape(hit.tcot.answer)}</p>' if hit.tcot and hit.item.visual else ""
-    name = f'<p class="meta" title="{escape(hit.name)}">{escape(hit.name)}</p>' if hit.name else ""
-    return (
-        f'<li class="hit{" right" if hit.is_right else ""}"><header><span class="place">{place}</span>{tick}{score}</header>'
-        f"{content(hit)}{says}{_badges(hit)}{name}</li>"
-    )
-
-
-def _badges(side: Side) -> str:
+def _doubts(side: Side) -> list[str]:
     """Name the evidence that does not hold."""
     if side.tcot is None or side.verification is None:
-        return ""
+        return []
     evidence, holds = side.tcot.evidence, side.verification
     doubts = [f"box {number}" for number, ok in enumerate(holds.boxes, 1) if not ok]
     doubts += [f"frame {frame}" for frame, ok in zip(evidence.key_frames, holds.key_frames, strict=True) if not ok]
-    doubts += [f"the word {word!r}" for word, ok in zip(evidence.keywords, holds.keywords, strict=True) if not ok]
-    return "".join(f'<span class="badge">not verified: {escape(doubt)}</span> ' for doubt in doubts)
+    return doubts + [f"the word {word!r}" for word, ok in zip(evidence.keywords, holds.keywords, strict=True) if not ok]
 
 
-def tcot_block(side: Side) -> str:
+ENVIRONMENT.filters["doubts"] = _doubts
+
+
+def tcot_block(side: Side) -> Markup:
     """Render a T-CoT as its three parts, with its keywords marked."""
-    if side.tcot is None:
-        return '<p class="meta">No T-CoT: the item was embedded as it is.</p>'
-    keywords = side.tcot.evidence.keywords
-    parts = (("thinking", ""), ("rethink", ""), ("answer", ' class="answer"'))
-    rows = "".join(f"<dt>{name}</dt><dd{style}>{_marked(getattr(side.tcot, name), keywords)}</dd>" for name, style in parts)
-    return f'<div><dl class="tcot">{rows}</dl>{_badges(side)}</div>'
+    return fragment("cards", "tcot", side=side)
 
 
-def content(side: Side) -> str:
+def content(side: Side) -> Markup:
     """Render the parts of an item in their order; only its first visual part carries evidence."""
     evidence = side.tcot.evidence if side.tcot else Evidence()
     doubtful = {box for box, ok in zip(evidence.boxes, side.verification.boxes, strict=True) if not ok} if side.verification else set()
-    rendered = []
+    parts: list[tuple[str, Any]] = []
     for part in side.item.content:
         own = evidence if part is side.item.visual else Evidence()
         if isinstance(part, Text):
-            rendered.append(f'<p class="{"text" if side.score is not None else "asked"}">{_marked(part.text, evidence.keywords)}</p>')
-            continue
-        seen = load_visual(part)
-        if isinstance(seen, Frames):
-            rendered.append(_strip(seen, own.key_frames))
+            parts.append(("text", part.text))
+        elif isinstance(seen := load_visual(part), Frames):
+            frames = [
+                {**_image(image, "frame"), "time_s": time_s, "is_key": number in own.key_frames}
+                for number, (image, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1)
+            ]
+            parts.append(("frames", frames))
         else:
-            rendered.append(f"<figure>{_picture(seen, part.kind, own.boxes, doubtful)}</figure>")
-    return "".join(rendered)
+            boxes = [(box, "box unsure" if box in doubtful else "box") for box in own.boxes]
+            parts.append(("image", _image(seen, part.kind, boxes)))
+    return fragment("cards", "content", parts=parts, keywords=evidence.keywords, is_hit=side.score is not None)
 
 
-def _strip(frames: Frames, key_frames: Sequence[int]) -> str:
-    """Render frames side by side; the key frames stand out."""
-    figures = []
-    for number, (image, time_s) in enumerate(zip(frames.images, frames.times_s, strict=True), 1):
-        style = ' class="key"' if number in key_frames else ""
-        figures.append(f"<figure{style}>{_picture(image, 'frame')}<figcaption>{time_s:.1f} s</figcaption></figure>")
-    return f'<div class="strip">{"".join(figures)}</div>'
-
-
-def _picture(image: PIL.Image.Image, kind: str, boxes: Sequence[Box] = (), doubtful: Set[Box] = frozenset()) -> str:
-    rects = "".join(_rect(box, style) for box in boxes for style in ("halo", "box unsure" if box in doubtful else "box"))
-    overlay = f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{rects}</svg>' if rects else ""
+def _image(image: PIL.Image.Image, kind: str, boxes: Sequence[tuple[Box, str]] = ()) -> dict[str, Any]:
     alt = f"{kind}, {len(boxes)} boxes drawn" if boxes else kind
-    return f'<div class="picture"><img alt="{alt}" src="{_data_uri(image, MAX_SIDE[kind])}">{overlay}</div>'
-
-
-def _rect(box: Box, style: str) -> str:
-    x1, y1, x2, y2 = box
-    return f'<rect class="{style}" x="{x1}" y="{y1}" width="{max(x2 - x1, 0)}" height="{max(y2 - y1, 0)}"/>'
+    return {"alt": alt, "source": _data_uri(image, MAX_SIDE[kind]), "boxes": boxes}
 
 
 def _data_uri(image: PIL.Image.Image, max_side: int) -> str:
@@ -138,7 +115,3 @@ def _data_uri(image: PIL.Image.Image, max_side: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=82)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _marked(text: str, keywords: Sequence[str]) -> str:
-    return "".join(f"<mark>{escape(piece)}</mark>" if marked else escape(piece) for piece, marked in mark_keywords(text, keywords))

@@ -1,9 +1,12 @@
 """Figures of a report as HTML: bar charts with their intervals (inline SVG) and tables."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from statistics import fmean
 from typing import Any
+
+from markupsafe import Markup
+
+from embedrl.reports.templates import fragment
 
 SYSTEM_LABELS = {
     "plain": "no T-CoT",
@@ -59,47 +62,40 @@ def lookup(group: Mapping[str, Any], figure: str) -> Mapping[str, Any] | None:
     return group or None
 
 
-def bars(systems: Mapping[str, Any], figure: str = "hit@1") -> str:
+def bars(systems: Mapping[str, Any], figure: str = "hit@1") -> Markup:
     """Draw one small chart per modality and one over all: a bar and its interval per system."""
     groups = [group for group in GROUP_LABELS if any(group in system for system in systems.values())]
-    charts = []
-    for group in groups:
-        rows = [_bar(name, row) for name, system in systems.items() if (row := lookup(system.get(group, {}), figure))]
-        charts.append(f"<section><h3>{GROUP_LABELS[group]}</h3>{''.join(rows)}</section>")
-    return f'<div class="charts">{"".join(charts)}</div>'
+    rows = {
+        GROUP_LABELS[group]: [_bar(name, row) for name, system in systems.items() if (row := lookup(system.get(group, {}), figure))]
+        for group in groups
+    }
+    return fragment("charts", "bars", groups=list(rows.items()))
 
 
-def _bar(name: str, row: Mapping[str, Any]) -> str:
-    value, (low, high) = row["value"], row["ci95"]
+def _bar(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     style = {"plain": "plain", "ceiling": "ceiling", "before_rl": "before"}.get(name, "")
-    label = escape(system_label(name))
-    return (
-        f'<div class="bar{"" if style in ("plain", "ceiling") else " main"}"><span class="name">{label}</span>'
-        f'<span class="num" title="95 % interval {span(row)} %">{percent(value)}</span>'
-        f'<svg role="img" aria-label="{label}: {percent(value)}, 95 % interval {span(row)} %">'
-        f'<rect class="track" y="3" width="100%" height="8" rx="4"/>'
-        f'<rect class="fill {style}" y="3" width="{_share(value)}" height="8" rx="4"/>'
-        f'<line class="whisker" x1="{_share(low)}" x2="{_share(high)}" y1="7" y2="7"/>'
-        f'<line class="whisker" x1="{_share(low)}" x2="{_share(low)}" y1="3.5" y2="10.5"/>'
-        f'<line class="whisker" x1="{_share(high)}" x2="{_share(high)}" y1="3.5" y2="10.5"/></svg></div>'
-    )
+    return {
+        "label": system_label(name),
+        "value": percent(row["value"]),
+        "length": _share(row["value"]),
+        "style": style,
+        "is_main": style not in ("plain", "ceiling"),
+        "interval": span(row),
+        "whisker": [_share(bound) for bound in row["ci95"]],
+    }
 
 
 def _share(fraction: float) -> str:
     return f"{100 * min(max(fraction, 0), 1):.2f}%"
 
 
-def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, window: int = 8) -> str:
+def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, window: int = 8) -> Markup:
     """Draw one small chart per figure (name in the metrics -> label): a dot a step, and the mean of the last `window` steps.
 
     Where there are fewer steps than that, it is the mean of all so far.
     """
-    charts = []
-    for name, label in names.items():
-        points = series(rows, name)
-        if len(points) >= 2:
-            charts.append(f"<section><h3>{escape(label)}</h3>{_curve(points, label, window)}</section>")
-    return f'<div class="charts">{"".join(charts)}</div>'
+    points = {label: series(rows, name) for name, label in names.items()}
+    return fragment("charts", "curves", charts=[_curve(found, label, window) for label, found in points.items() if len(found) >= 2])
 
 
 def series(rows: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
@@ -112,7 +108,7 @@ def running_mean(values: Sequence[float], window: int) -> list[float]:
     return [fmean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
 
 
-def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> str:
+def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> dict[str, Any]:
     values = [value for _, value in points]
     whole = window if len(points) > window else 1  # the first mean that is of a whole window
     means = running_mean(values, window)[whole - 1 :]
@@ -122,49 +118,38 @@ def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> st
     def place(step: float, value: float) -> tuple[float, float]:
         return 300 * (step - first) / (last - first), 95 - 85 * (value - low) / ((high - low) or 1)
 
-    dots = "".join(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in (place(*point) for point in points))
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(step, mean) for (step, _), mean in zip(points[whole - 1 :], means, strict=True)))
     ends = f"{number(means[0], '.3g')} → {number(means[-1], '.3g')}"
-    return (
-        f'<svg class="curve" viewBox="-4 0 308 100" role="img" aria-label="{escape(label)} by step, running mean {ends}">'
-        f'{dots}<polyline class="mean" points="{line}"/></svg>'
-        f'<p class="meta num">{ends} over {last - first + 1:.0f} steps</p>'
-    )
+    dots = [place(*point) for point in points]
+    return {"label": label, "ends": ends, "dots": dots, "line": line, "num_steps": f"{last - first + 1:.0f}"}
 
 
-def tcot_table(systems: Mapping[str, Any]) -> str:
-    """Tabulate what the T-CoTs of each system are worth, as far as it can be measured; "" if no system has any."""
+def tcot_table(systems: Mapping[str, Any]) -> Markup | None:
+    """Tabulate what the T-CoTs of each system are worth, as far as it can be measured; None if no system has any."""
     with_tcots = {name: system["overall"] for name, system in systems.items() if lookup(system["overall"], "tcot_valid")}
     figures = [name for name in TCOT_FIGURES if any(lookup(group, name) for group in with_tcots.values())]
     rows = []
     for name, group in with_tcots.items():
-        cells = []
+        cells: list[Any] = [system_label(name)]
         for figure in figures:
             row = lookup(group, figure)
-            scale = 1 if figure == "tcot_tokens" else 100
-            unit = "" if figure == "tcot_tokens" else " %"
-            cells.append(f"<td>{scale * row['value']:.1f}{unit}<small>{span(row, scale)}</small></td>" if row else _NONE)
-        rows.append(f"<tr><td>{escape(system_label(name))}</td>{''.join(cells)}</tr>")
-    return table(["T-CoTs", *(TCOT_FIGURES[name] for name in figures)], rows) if rows else ""
+            scale, unit = (1, "") if figure == "tcot_tokens" else (100, " %")
+            cells.append((f"{scale * row['value']:.1f}{unit}", span(row, scale)) if row else None)
+        rows.append(cells)
+    return table(["T-CoTs", *(TCOT_FIGURES[name] for name in figures)], rows) if rows else None
 
 
-def task_table(report: Mapping[str, Any], figure: str = "hit@1") -> str:
+def task_table(report: Mapping[str, Any], figure: str = "hit@1") -> Markup:
     """Tabulate one figure of every task and system."""
     systems = report["systems"]
     rows = []
     for task, pool in report["pools"].items():
         found = [lookup(system["tasks"][task], figure) for system in systems.values()]
-        cells = "".join(f"<td>{percent(row['value'])}<small>{span(row)}</small></td>" if row else _NONE for row in found)
-        rows.append(
-            f"<tr><td>{escape(task)}<small>{pool['num_queries']} queries, {pool['num_candidates']} candidates</small></td>{cells}</tr>"
-        )
-    return table(["Task", *(escape(system_label(name)) for name in systems)], rows)
+        counts = f"{pool['num_queries']} queries, {pool['num_candidates']} candidates"
+        rows.append([(task, counts), *((percent(row["value"]), span(row)) if row else None for row in found)])
+    return table(["Task", *map(system_label, systems)], rows)
 
 
-_NONE = "<td>\u2013</td>"
-
-
-def table(heads: Sequence[str], rows: Sequence[str]) -> str:
-    """Render a table that scrolls sideways; heads and rows are HTML."""
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, numeric: bool = False) -> Markup:
+    """Render a table that scrolls sideways. A cell is a text, a pair (text, small print) or None for a dash."""
+    return fragment("charts", "table", heads=heads, rows=rows, numeric=numeric)

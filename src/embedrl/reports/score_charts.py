@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from embedrl.evaluate.bootstrap import Figure
 from embedrl.evaluate.tables import Benchmark
 from embedrl.reports.charts import number
+from embedrl.reports.templates import fragment
 
 NUM_SHADES = 4
 """Colours of own systems in report.css; a fifth system starts again."""
@@ -35,10 +38,9 @@ def style(place: int, num_own: int) -> str:
     return f"own{place % NUM_SHADES}" if place < num_own else f"other{(place - num_own) % NUM_SHADES}"
 
 
-def legend(series: Sequence[Series]) -> str:
+def legend(series: Sequence[Series]) -> Markup:
     """List the systems, each with its colour."""
-    rows = "".join(f'<li><i class="key {one.style}"></i>{escape(one.label)}</li>' for one in series)
-    return f'<ul class="legend">{rows}</ul>'
+    return fragment("score_charts", "legend", series=series)
 
 
 def axes(benchmark: Benchmark, series: Sequence[Series]) -> list[str]:
@@ -48,7 +50,7 @@ def axes(benchmark: Benchmark, series: Sequence[Series]) -> list[str]:
     return [column for column in smallest if all(column in one.values for one in series if one.is_own)]
 
 
-def radar(names: Sequence[str], series: Sequence[Series]) -> str:
+def radar(names: Sequence[str], series: Sequence[Series]) -> Markup | str:
     """Draw one shape for each system that has every axis; "" for fewer than three axes."""
     drawn = [one for one in series if all(name in one.values for name in names)]
     if len(names) < 3 or not drawn:
@@ -64,85 +66,83 @@ def radar(names: Sequence[str], series: Sequence[Series]) -> str:
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
     rings = [place / _NUM_RINGS for place in range(1, _NUM_RINGS + 1)]
-    grid = "".join(f'<polygon class="ring" points="{outline([ring] * len(names))}"/>' for ring in rings)
-    spokes = ""
+    spokes = []
     for name, angle in zip(names, angles, strict=True):
-        x, y = point(angle, 1)
-        along, up = point(angle, 1.09)
+        (x, y), (along, up) = point(angle, 1), point(angle, 1.09)
         anchor = "middle" if abs(along) < 8 else "start" if along > 0 else "end"
-        spokes += f'<line class="ring" x2="{x:.1f}" y2="{y:.1f}"/>'
-        spokes += f'<text class="axis" x="{along:.1f}" y="{up + 3:.1f}" text-anchor="{anchor}">{escape(name)}</text>'
-    shapes = ""
-    for one in reversed(drawn):
-        told = ", ".join(f"{name} {_percent(one.values[name])}" for name in names)
-        points = outline([one.values[name] / top for name in names])
-        shapes += f'<polygon class="shape {one.style}" points="{points}"><title>{escape(f"{one.label}: {told}")}</title></polygon>'
-    marks = "".join(f'<text class="tick" x="3" y="{-_RADIUS * ring + 9:.1f}">{100 * top * ring:.0f}</text>' for ring in rings)
-    label = escape(", ".join(one.label for one in drawn))
-    return (
-        f'<svg class="radar" viewBox="-190 -122 380 244" role="img" aria-label="{len(names)} columns of {label}, in %">'
-        f"{grid}{spokes}{shapes}{marks}</svg>"
+        spokes.append(
+            {"name": name, "x": f"{x:.1f}", "y": f"{y:.1f}", "text_x": f"{along:.1f}", "text_y": f"{up + 3:.1f}", "anchor": anchor}
+        )
+    shapes = [
+        (
+            system.style,
+            outline([system.values[name] / top for name in names]),
+            f"{system.label}: {', '.join(f'{name} {_percent(system.values[name])}' for name in names)}",
+        )
+        for system in reversed(drawn)
+    ]
+    return fragment(
+        "score_charts",
+        "radar",
+        num_columns=len(names),
+        label=", ".join(system.label for system in drawn),
+        rings=[outline([ring] * len(names)) for ring in rings],
+        spokes=spokes,
+        shapes=shapes,
+        marks=[(f"{-_RADIUS * ring + 9:.1f}", f"{100 * top * ring:.0f}") for ring in rings],
     )
 
 
-def dataset_bars(benchmark: Benchmark, series: Sequence[Series]) -> str:
-    """Draw every dataset that an own system has: a bar for each of those, a mark for each other system."""
+def dataset_bars(benchmark: Benchmark, series: Sequence[Series]) -> Markup | str:
+    """Draw every dataset that an own system has: a bar for each of those, a mark for each other system; "" if there is none."""
     groups = []
     for modality in dict.fromkeys(row.modality for row in benchmark.datasets):
-        rows = [row for row in benchmark.datasets if row.modality == modality]
-        lines = [_dataset(row.name, row.metric, series) for row in rows if any(one.is_own and row.name in one.values for one in series)]
-        if lines:
-            groups.append(f"<section><h3>{escape(modality)}</h3>{''.join(lines)}</section>")
-    return f'<div class="datasets">{"".join(groups)}</div>' if groups else ""
+        datasets = [row for row in benchmark.datasets if row.modality == modality]
+        rows = [_dataset(row.name, row.metric, series) for row in datasets if any(one.is_own and row.name in one.values for one in series)]
+        if rows:
+            groups.append((modality, rows))
+    return fragment("score_charts", "datasets", groups=groups) if groups else ""
 
 
-def _dataset(name: str, metric: str, series: Sequence[Series]) -> str:
-    own = [one for one in series if one.is_own and name in one.values]
-    others = [one for one in series if not one.is_own and name in one.values]
-    height = 9 * len(own) + 3
-    bars = "".join(
-        f'<rect class="{one.style}" y="{9 * place + 2}" width="{100 * one.values[name]:.2f}%" height="7" rx="3.5"/>'
-        for place, one in enumerate(own)
-    )
-    marks = "".join(
-        f'<line class="{one.style}" x1="{100 * one.values[name]:.2f}%" x2="{100 * one.values[name]:.2f}%" y1="0" y2="{height}"/>'
-        for one in others
-    )
-    told = escape("; ".join(f"{one.label} {_percent(one.values[name])}" for one in (*own, *others)))
-    numbers = "<br>".join(_percent(one.values[name]) for one in own)
-    broken = escape(name).replace("_", "_<wbr>")
-    return (
-        f'<div class="dataset" title="{told}"><span class="name">{broken}<small>{escape(metric)}</small></span>'
-        f'<svg role="img" aria-label="{escape(name)}: {told}" height="{height}">'
-        f'<rect class="track" width="100%" y="2" height="{height - 4}" rx="3.5"/>{bars}{marks}</svg>'
-        f'<span class="num">{numbers}</span></div>'
-    )
+def _dataset(name: str, metric: str, series: Sequence[Series]) -> dict[str, Any]:
+    own = [system for system in series if system.is_own and name in system.values]
+    others = [system for system in series if not system.is_own and name in system.values]
+    return {
+        "name": name,
+        "metric": metric,
+        "height": 9 * len(own) + 3,
+        "own": [(system.style, system.values[name]) for system in own],
+        "others": [(system.style, system.values[name]) for system in others],
+        "summary": "; ".join(f"{system.label} {_percent(system.values[name])}" for system in (*own, *others)),
+        "numbers": [_percent(system.values[name]) for system in own],
+    }
 
 
-def differences(figures: Mapping[str, Figure]) -> str:
+def differences(figures: Mapping[str, Figure]) -> Markup | str:
     """Draw differences in points beside a zero line, each with its interval; what is clear of zero is coloured."""
     if not figures:
         return ""
-    low = min(0.0, *(bound for one in figures.values() for bound in one))
-    high = max(0.0, *(bound for one in figures.values() for bound in one))
-    return f'<div class="differences">{"".join(_difference(name, one, low, high) for name, one in figures.items())}</div>'
+    low = min(0.0, *(bound for figure in figures.values() for bound in figure))
+    high = max(0.0, *(bound for figure in figures.values() for bound in figure))
+    return fragment("score_charts", "differences", rows=[_difference(name, figure, low, high) for name, figure in figures.items()])
 
 
-def _difference(name: str, one: Figure, low: float, high: float) -> str:
+def _difference(name: str, figure: Figure, low: float, high: float) -> dict[str, str]:
     scale = 100 / ((high - low) or 1.0)
 
-    def place(value: float) -> str:
+    def position(value: float) -> str:
         return f"{scale * (value - low):.2f}%"
 
-    look = "better" if one.low > 0 else "worse" if one.high < 0 else "open"
-    said = difference_text(one)
-    start, width = min(0.0, one.value), abs(one.value)
-    return (
-        f'<div class="difference {look}"><span class="name">{escape(name)}</span>'
-        f'<svg role="img" aria-label="{escape(name)}: {said} points"><line class="zero" x1="{place(0)}" x2="{place(0)}" y1="0" y2="14"/>'
-        f'<rect x="{place(start)}" y="4" width="{scale * width:.2f}%" height="6"/>'
-        f'<line class="whisker" x1="{place(one.low)}" x2="{place(one.high)}" y1="7" y2="7"/></svg><span class="num">{said}</span></div>'
-    )
+    return {
+        "name": name,
+        "look": "better" if figure.low > 0 else "worse" if figure.high < 0 else "open",
+        "text": difference_text(figure),
+        "zero": position(0),
+        "start": position(min(0.0, figure.value)),
+        "width": f"{scale * abs(figure.value):.2f}%",
+        "low": position(figure.low),
+        "high": position(figure.high),
+    }
 
 
 def difference_text(one: Figure) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from embedrl.errors import ConfigError
 from embedrl.evaluate.benchmarks.register import BENCHMARKS
@@ -12,8 +13,9 @@ from embedrl.evaluate.paired import Paired, pair_systems
 from embedrl.evaluate.predictions import PREDICTION_SUFFIX
 from embedrl.evaluate.report import figure_row, write_report
 from embedrl.evaluate.tables import Benchmark, Columns, Result, aggregate, published, read_result
-from embedrl.reports import charts, score_charts
+from embedrl.reports import score_charts
 from embedrl.reports.html import render_page, write_html
+from embedrl.reports.templates import fragment
 
 _DASH = "\u2013"
 _MAX_NAMES = 8
@@ -186,106 +188,81 @@ def write_tables(tables: Sequence[ScoreTable], out: Path) -> None:
     write_html(render_page("Beside the published results", tables_lead(tables), *tables_html(tables)), out / "tables.html")
 
 
-def tables_lead(tables: Sequence[ScoreTable]) -> str:
+def tables_lead(tables: Sequence[ScoreTable]) -> Markup:
     """Say in a sentence per own system what it reaches over all datasets, or how many of them it lacks."""
-    sentences = []
+    sentences = []  # name, words, figure in bold, words
     for table in tables:
         last, num_datasets = list(table.benchmark.columns)[-1], len(table.benchmark.datasets)
-        for label, found in zip(table.labels[: table.num_own], table.columns, strict=False):
-            name = escape(label)
+        datasets = f"{num_datasets} datasets of {table.benchmark.name}"
+        for name, found in zip(table.labels[: table.num_own], table.columns, strict=False):
             if last in found.values:
-                sentences.append(
-                    f"{name} reaches <b>{_percent(found.values[last])} %</b> over the {num_datasets} datasets of {table.benchmark.name}."
-                )
+                sentences.append((name, "reaches ", f"{_percent(found.values[last])} %", f" over the {datasets}."))
             else:
                 num_found = num_datasets - len(found.missing[last])
-                sentences.append(
-                    f"{name} was evaluated on {num_found} of the {num_datasets} datasets of {table.benchmark.name}: no mean over all."
-                )
+                sentences.append((name, f"was evaluated on {num_found} of the {datasets}: no mean over all.", "", ""))
         for pair in table.pairs:
             if last in pair.columns:
-                later, earlier = (escape(table.labels[place]) for place in (pair.later, pair.earlier))
-                sentences.append(
-                    f"{later} minus {earlier}: {score_charts.difference_text(pair.columns[last])} points, with a 95 % interval."
-                )
-    return f'<p class="lead">{" ".join(sentences)}</p>'
+                difference = score_charts.difference_text(pair.columns[last])
+                words = f"minus {table.labels[pair.earlier]}: {difference} points, with a 95 % interval."
+                sentences.append((table.labels[pair.later], words, "", ""))
+    return fragment("score_tables", "lead", sentences=sentences)
 
 
-def tables_html(tables: Sequence[ScoreTable]) -> list[str]:
+def tables_html(tables: Sequence[ScoreTable]) -> list[Markup]:
     """Return one HTML section per benchmark: charts, the table with its footnotes, every dataset, and the sources."""
-    return [_section(table) for table in tables]
+    return [fragment("score_tables", "section", table=_section(table)) for table in tables]
 
 
-def _section(table: ScoreTable) -> str:
+def _section(table: ScoreTable) -> dict[str, Any]:
     heads, rows, footnotes = console_rows(table)
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in footnotes)
     scores = [_counted(result) for result in table.systems]
-    datasets = [
-        [row.name, row.metric, *(_percent(found[row.name]) if row.name in found else _DASH for found in scores)]
-        for row in table.benchmark.datasets
-    ]
-    sources = "".join(
-        f'<p class="note">{escape(label)}: {escape(result.source)}.</p>'
-        for label, result in zip(table.labels, table.systems, strict=True)
-        if result.source
-    )
     columns, series = table.column_series, table.series
-    bars = score_charts.dataset_bars(table.benchmark, series)
-    return (
-        f"<h2>{escape(table.benchmark.name)}</h2>"
-        '<p class="note">Each column is an unweighted mean, in percent, and stands only where all of its datasets were evaluated on all '
-        f"of their queries.</p>{score_charts.legend(series)}{score_charts.radar(score_charts.axes(table.benchmark, columns), columns)}"
-        f"{_table(heads, rows)}{notes}<details><summary>Column by column</summary>{_charts(table)}</details>{_differences(table)}"
-        f"{_BAR_HEAD + bars if bars else ''}"
-        f"<details><summary>Every dataset as a table</summary>{_table(['dataset', 'metric', *table.labels], datasets)}</details>{sources}"
-    )
+    return {
+        "name": table.benchmark.name,
+        "legend": score_charts.legend(series),
+        "radar": score_charts.radar(score_charts.axes(table.benchmark, columns), columns),
+        "heads": heads,
+        "rows": rows,
+        "footnotes": footnotes,
+        "columns": _column_bars(table),
+        "differences": _differences(table),
+        "pair_notes": pair_notes(table),
+        "bars": score_charts.dataset_bars(table.benchmark, series),
+        "dataset_heads": ["dataset", "metric", *table.labels],
+        "datasets": [
+            [row.name, row.metric, *(_percent(found[row.name]) if row.name in found else None for found in scores)]
+            for row in table.benchmark.datasets
+        ],
+        "sources": [(label, result.source) for label, result in zip(table.labels, table.systems, strict=True) if result.source],
+    }
 
 
-_BAR_HEAD = (
-    '<h3 class="part">Every dataset</h3><p class="note">In percent. A bar is a system that was evaluated here, a mark across it a '
-    "published one.</p>"
-)
-_DIFFERENCE_NOTE = (
-    '<p class="note">Points by which the first is better, query by query, with 95 % intervals (paired bootstrap over the queries of each '
-    "dataset). Coloured is what lies clear of zero.</p>"
-)
-
-
-def _differences(table: ScoreTable) -> str:
-    """Draw how own systems differ, columns first, and say what could not be compared."""
-    sections = []
+def _differences(table: ScoreTable) -> list[tuple[str, Markup | str, Markup | str]]:
+    """Draw how own systems differ: title, the chart that is shown, and the chart of every dataset where columns are shown."""
+    drawn = []
     for pair in table.pairs:
         if pair.datasets:
-            title = f"{escape(table.labels[pair.later])} minus {escape(table.labels[pair.earlier])}"
-            every = f"<details><summary>Every dataset</summary>{score_charts.differences(pair.datasets)}</details>"
-            drawn = f"{score_charts.differences(pair.columns)}{every}" if pair.columns else score_charts.differences(pair.datasets)
-            sections.append(f'<h3 class="part">{title}</h3>{_DIFFERENCE_NOTE}{drawn}')
-    return "".join(sections) + "".join(f'<p class="note">{escape(note)}</p>' for note in pair_notes(table))
+            title = f"{table.labels[pair.later]} minus {table.labels[pair.earlier]}"
+            every = score_charts.differences(pair.datasets)
+            drawn.append((title, score_charts.differences(pair.columns), every) if pair.columns else (title, every, ""))
+    return drawn
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    body = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
-    return charts.table([escape(name) for name in heads], body)
-
-
-def _charts(table: ScoreTable) -> str:
-    """Draw a small chart per column: a bar for each system that has it."""
+def _column_bars(table: ScoreTable) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return for each column a bar for each system that has it."""
     panels = []
     for column in table.benchmark.columns:
         bars = [
-            _bar(label, found.values[column], place < table.num_own)
+            {
+                "label": label,
+                "value": f"{_percent(found.values[column])} %",
+                "length": f"{100 * min(found.values[column], 1):.2f}%",
+                "style": "" if place < table.num_own else "plain",
+                "is_main": place < table.num_own,
+            }
             for place, (label, found) in enumerate(zip(table.labels, table.columns, strict=True))
             if column in found.values
         ]
         if bars:
-            panels.append(f"<section><h3>{escape(column)}</h3>{''.join(bars)}</section>")
-    return f'<div class="charts">{"".join(panels)}</div>'
-
-
-def _bar(label: str, value: float, is_own: bool) -> str:
-    name = escape(label)
-    return (
-        f'<div class="bar{" main" if is_own else ""}"><span class="name">{name}</span><span class="num">{_percent(value)} %</span>'
-        f'<svg role="img" aria-label="{name}: {_percent(value)} %"><rect class="track" y="3" width="100%" height="8" rx="4"/>'
-        f'<rect class="fill{"" if is_own else " plain"}" y="3" width="{100 * min(value, 1):.2f}%" height="8" rx="4"/></svg></div>'
-    )
+            panels.append((column, bars))
+    return panels
