@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Generic, TypeVar
 
-from embedrl.errors import EmbedRLError, ModelError
+from embedrl.errors import ModelError
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -82,18 +82,17 @@ class Worker(Generic[A, B]):
                 self._answer(batch)
 
     def _answer(self, batch: list[tuple[A, Future[B]]]) -> None:
-        """Call for all at once; if one of them is broken, for each alone."""
+        """Call for all at once; if that fails, whatever the reason, for each alone: a batch never shares the fate of one entry."""
         try:
             results = self._call([value for value, _ in batch])
             if len(results) != len(batch):
                 raise ModelError(f"a model returned {len(results)} results for {len(batch)} items")
-        except Exception as error:  # boundary: whatever a model raises belongs to who asked
-            if isinstance(error, EmbedRLError) and len(batch) > 1:
-                for each in batch:
-                    self._answer([each])
+        except BaseException as error:  # boundary: whatever a model raises belongs to who asked; a panic of Rust is no Exception
+            if len(batch) > 1:
+                for entry in batch:
+                    self._answer([entry])
             else:
-                for _, future in batch:
-                    future.set_exception(error)
+                batch[0][1].set_exception(error if isinstance(error, Exception) else ModelError(f"a model broke off ({error!r})"))
             return
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)

@@ -45,6 +45,10 @@ class _Upload:
     decoded: Decoded
     replaces: str | None
     done: "Future[Added]" = field(default_factory=Future)
+    kept: Path | None = None
+    """Where it stays, once it was moved there."""
+    is_new: bool = True
+    """Whether it was not there already."""
 
 
 @dataclass
@@ -145,19 +149,32 @@ class IndexWriter:
                 pause_s = 0.0
             except _InterruptedError:
                 self._thinks_due = True
-            except Exception as error:  # boundary: the thread must live, and who waits must be told
+            except Exception as error:  # boundary: the thread must live
                 log.warn(f"indexing: {error}")
-                self._give_up(jobs)
                 self._thinks_due, pause_s = True, min(max(2 * pause_s, 1.0), 60.0)
             self._state = "idle"
 
-    def _give_up(self, jobs: Sequence[_Upload | _Removal]) -> None:
-        for job in jobs:
-            if not job.done.done():
+    def _work(self, jobs: Sequence[_Upload | _Removal]) -> None:
+        """Do uploads and deletions that came together; if that fails, each alone. Whoever waits is told."""
+        try:
+            self._do(jobs)
+        except Exception as error:  # boundary: what one file raises, whatever it is, belongs to who sent it
+            waiting = [job for job in jobs if not job.done.done()]
+            for job in waiting:
+                if isinstance(job, _Upload):
+                    self._put_back(job)
+            if len(jobs) > 1:
+                for job in waiting:
+                    self._work([job])
+                return
+            log.warn(f"indexing: {type(error).__name__}: {error}")
+            for job in waiting:
+                if isinstance(job, _Upload):
+                    job.path.unlink(missing_ok=True)
                 job.done.set_exception(Problem(503, "the index cannot be written now: try again", "index_busy", retry_after_s=2))
 
-    def _work(self, jobs: Sequence[_Upload | _Removal]) -> None:
-        """Do uploads and deletions that came together in one run over the folder of uploads."""
+    def _do(self, jobs: Sequence[_Upload | _Removal]) -> None:
+        """Do all in one run over the folder of uploads."""
         uploads = {id(job): self._keep(job) for job in jobs if isinstance(job, _Upload)}
         before = self._keys_by_path()
         removals = {id(job): self._delete(job.key) for job in jobs if isinstance(job, _Removal)}
@@ -204,6 +221,8 @@ class IndexWriter:
 
     def _keep(self, upload: _Upload) -> Path:
         """Move a file to where it stays, on the disk for good."""
+        if upload.kept is not None:
+            return upload.kept
         digest = file_sha256(upload.path).hex()[:12]
         if not self.roots.uploads.is_dir():
             self.roots.uploads.mkdir()
@@ -211,9 +230,17 @@ class IndexWriter:
         place = self.roots.uploads / f"{safe_stem(upload.name)}-{digest}{self._suffix(upload)}"
         with upload.path.open("rb") as file:
             os.fsync(file.fileno())
+        upload.is_new = not place.exists()
         upload.path.replace(place)
+        upload.kept = place
         sync_folder(self.roots.uploads)
         return place
+
+    def _put_back(self, upload: _Upload) -> None:
+        """Undo `_keep`, so that a file that nobody was promised breaks no later run; one that was there before stays."""
+        if upload.kept is not None and upload.is_new and upload.kept.exists():
+            upload.kept.replace(upload.path)
+            upload.kept = None
 
     def _suffix(self, upload: _Upload) -> str:
         if upload.decoded.kind == "text":
