@@ -10,7 +10,8 @@ from embedrl.errors import ConfigError
 from embedrl.evaluate.benchmarks.inspection import Inspection
 from embedrl.evaluate.benchmarks.mmeb_v2 import MMEB_V2, MMEB_V2_FILES
 from embedrl.evaluate.benchmarks.pages import picture_name
-from embedrl.evaluate.benchmarks.reading import choose, read_pool, read_tasks
+from embedrl.evaluate.benchmarks.reading import choose, read_pool, read_tasks, with_instructions
+from embedrl.evaluate.benchmarks.rows import row_files, rows_folder
 from embedrl.evaluate.benchmarks.source import Official
 from embedrl.evaluate.benchmarks.uvrb import UVRB, UVRB_FILES
 from embedrl.evaluate.task import RetrievalTask
@@ -252,7 +253,6 @@ def test_wrong_uvrb_files(tmp_path: Path):
     uvrb(tmp_path, instances=[{"qid": "q1", "pos": ["d9"]}, {"qid": "q2", "pos": ["d1"]}])
     refuses(official("uvrb"), tmp_path, "set: query 1: its label 'd9' is no candidate")
     uvrb(tmp_path, instances=[{"qid": "q1", "pos": ["d1"]}])
-    refuses(official("uvrb"), tmp_path, "set, row 2: no candidate is right for it")
     uvrb(tmp_path, corpus=[{"id": "d1", "video": "one.mp4"}, {"id": "d2", "video": "gone.mp4"}])
     refuses(official("uvrb"), tmp_path, "set, row 2: candidate 'd2' cannot be used: .*gone.*frames cannot be listed")
 
@@ -263,3 +263,93 @@ def test_an_inspection_gathers_everything(tmp_path: Path):
     pool = read_pool(benchmark.sources[0], tmp_path, inspection := Inspection(gather=True))
     pool.check(3)
     assert [(problem.dataset, problem.row) for problem in inspection.problems] == [("set", 1), ("set", 3), ("set", None)]
+
+
+CARD = """---
+license: cc
+configs:
+- config_name: default
+  data_files: [{split: train, path: "raw/*.json"}, {split: test, path: [one.json, "more/*.json"]}]
+- config_name: part
+  data_dir: data
+  data_files: part.json
+---
+# A dataset
+"""
+
+
+def test_the_card_names_the_files(tmp_path: Path):
+    for name in ("one.json", "more/b.json", "more/a.json", "data/part.json", "test.json"):
+        lines(tmp_path / name, [{}])
+    (tmp_path / "README.md").write_text(CARD)
+    assert row_files(tmp_path, "", "test") == [tmp_path / "more/a.json", tmp_path / "more/b.json", tmp_path / "one.json"]
+    assert row_files(tmp_path, "part", "train") == [tmp_path / "data/part.json"], "without splits all is of train"
+    assert row_files(tmp_path, "", "val") == [], "a split that the card does not name"
+    assert row_files(tmp_path, "other", "test", "more/{config}.json") == [], "neither on the card nor published"
+    (tmp_path / "more/other.json").write_text("[]")
+    assert row_files(tmp_path, "other", "test", "more/{config}.json") == [tmp_path / "more/other.json"]
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("---\nconfigs: [a\n---\n", "its front matter is no YAML"),
+        ("---\nconfigs: [{data_files: [{split: test, path: gone.json}]}]\n---\n", "its card names 'gone.json'.*download them"),
+        ("---\nconfigs: [{data_files: [{split: test, path: ../a.json}]}]\n---\n", "outside of the repository"),
+    ],
+)
+def test_a_card_that_cannot_be_used_is_named(tmp_path: Path, card: str, message: str):
+    (tmp_path / ROWS).mkdir(parents=True)
+    (tmp_path / "media").mkdir()
+    (tmp_path / ROWS / "README.md").write_text(card)
+    refuses(official("text_video"), tmp_path, f"set: .*{message}")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "repository", "file"),
+    [
+        ("MSR-VTT", "VLM2Vec/MSR-VTT", "msrvtt_test_1k.json"),
+        ("MSR-VTT", "friedrichor/MSR-VTT", "msrvtt_test_1k.json"),
+        ("MSVD", "VLM2Vec/MSVD", "msvd_test.json"),
+        ("DiDeMo", "VLM2Vec/DiDeMo", "didemo_test.json"),
+        ("VATEX", "lmms-lab/VATEX", "vatex_test/test-00000-of-00001.parquet"),
+        ("Video-MME", "lmms-lab/Video-MME", "videomme/test-00000-of-00001.parquet"),
+        ("MVBench", "OpenGVLab/MVBench", "json/action_sequence.json"),
+    ],
+)
+def test_video_datasets_are_found_under_their_published_names(tmp_path: Path, dataset: str, repository: str, file: str):
+    path = tmp_path / repository / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    [source] = choose(MMEB_V2_FILES, [dataset])
+    folder = rows_folder(source, tmp_path)
+    assert row_files(folder, (source.config.split() or [""])[0], source.split, source.published) == [path]
+
+
+def test_instructions_of_a_file_take_the_place_of_all_others(tmp_path: Path):
+    images(tmp_path, image_row(), image_row(qry_img_path="b.png"))
+    path = tmp_path / "instructions.toml"
+    path.write_text('[set]\nquery = "Which one?"\ncandidate = ""\n')
+    task = read(with_instructions(official("image_text", modality="image"), path), tmp_path)
+    assert {query.instruction for query in task.queries} == {"Which one?"}
+    assert {candidate.instruction for candidate in task.candidates} == {""}
+    for text, message in (("[gone]\nquery='a'", "dataset 'gone'"), ("[set]\nqery='a'", "give `query`, `candidate`"), ("set", "TOML")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            with_instructions(official("image_text"), path)
+
+
+def test_a_query_of_uvrb_without_labels_counts_as_nothing_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    uvrb(tmp_path, instances=[{"qid": "q1", "pos": ["d1"]}])
+    task = read(official("uvrb"), tmp_path)
+    assert labels(task) == [{"d1": 1.0}, {}]
+    assert "set: nothing is right for 1 queries (rows 2): they count as 0" in " ".join(capsys.readouterr().err.split())
+
+
+def test_options_are_embedded_as_the_benchmark_does(tmp_path: Path):
+    frames(tmp_path, "v")
+    options = ["A. C cooks a meal.", "B. C sleeps."]
+    lines(tmp_path / ROWS / "test.jsonl", [{"video_idx": "v", "question": "What?", "option": options, "answer": "0"}] * 2)
+    task = read(official("egoschema"), tmp_path)
+    assert [item.text for item in task.candidates] == ["C cooks a meal", "C sleeps"]
+    assert list(task.names.values()) == options

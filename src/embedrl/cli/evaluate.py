@@ -26,6 +26,9 @@ def evaluate_on_benchmark(
     mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, bug for bug.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
     tcots: Annotated[Path | None, typer.Option(help="A folder of published T-CoT files instead of a Reasoner (MMEB-V2).")] = None,
+    instructions: Annotated[
+        Path | None, typer.Option(help="TOML file with other instructions: a table a dataset, with `query` and `candidate`.")
+    ] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
@@ -50,6 +53,8 @@ def evaluate_on_benchmark(
 
     chosen = Engine(engine, workers, ray_address)
     if benchmark.lower() == "world":
+        if instructions is not None:
+            raise ConfigError("--instructions: they are for a benchmark's files; the world's are its own")
         from embedrl.pipelines.evaluate_world import measure_world
 
         settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "temperature": temperature}
@@ -60,7 +65,7 @@ def evaluate_on_benchmark(
     from embedrl.pipelines.benchmark import BenchmarkRun, measure
 
     run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
-    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen)
+    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen, instructions)
 
 
 @app.command("doctor")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl import log
 from embedrl.config import write_run_config
@@ -13,7 +13,7 @@ from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.data.tcot import count_words
 from embedrl.errors import ConfigError
 from embedrl.evaluate.benchmarks.published_tcots import ImportedTCoTs, import_tcots
-from embedrl.evaluate.benchmarks.reading import read_tasks
+from embedrl.evaluate.benchmarks.reading import read_tasks, with_instructions
 from embedrl.evaluate.benchmarks.register import OFFICIAL
 from embedrl.evaluate.benchmarks.source import Official
 from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
@@ -41,6 +41,8 @@ class BenchmarkRun(BaseModel):
     mmeb_compat: bool = False
     """Hand out grades as MMEB-V2's evaluator does."""
     seed: int = 0
+    instructions: dict[str, tuple[str | None, str | None]] = Field(default_factory=dict)
+    """By dataset, of queries and candidates, where a file gives other ones than ours."""
     reasoner: str | None = None
     """Name of the loaded Reasoner, or of the imported T-CoTs; None: no T-CoTs."""
     embedder: str = ""
@@ -63,14 +65,19 @@ def measure(
     cache: Path | None = None,
     tcots: Path | None = None,
     engine: Engine = LOCAL,
+    instructions: Path | None = None,
 ) -> None:
     """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded.
 
-    A folder of T-CoTs takes the Reasoner's place, and what it covers is said first.
+    A folder of T-CoTs takes the Reasoner's place, and what it covers is said first. `instructions` is a file for `with_instructions`.
     """
     official = find_benchmark(run.benchmark)
     if data is None:
         raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
+    if instructions is not None:
+        official = with_instructions(official, instructions)
+        given = {source.name: source.given for source in official.sources if source.given != (None, None)}
+        run = run.model_copy(update={"instructions": given})
     tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
     imported = None
     if tcots is not None:

@@ -5,6 +5,8 @@ TIGER-Lab/MMEB-V2, unpacked into `image-tasks`, `video-tasks/frames` and `visdoc
 the others are worded here, since the benchmark keeps its own in code.
 """
 
+from typing import Any
+
 from embedrl.data.items import DESCRIBE, FIND
 from embedrl.evaluate.benchmarks.source import Layout, Official, Source
 from embedrl.evaluate.tables import Benchmark, Dataset, by_group
@@ -121,13 +123,23 @@ _LABELS = {
 }
 """Dataset -> repository, classes, instruction."""
 
-_QUESTIONS: dict[str, tuple[Layout, str, str, str]] = {
-    "Video-MME": ("videomme", "", "test", "Video-MME"),
-    "NExTQA": ("nextqa", "MC", "test", "NExTQA"),
-    "EgoSchema": ("egoschema", "Subset", "test", "EgoSchema"),
-    "ActivityNetQA": ("activitynetqa", "", "test", "ActivityNetQA"),
+_QUESTIONS: dict[str, tuple[Layout, str, str]] = {
+    "Video-MME": ("videomme", "", "Video-MME"),
+    "NExTQA": ("nextqa", "MC", "NExTQA"),
+    "EgoSchema": ("egoschema", "Subset", "EgoSchema"),
+    "ActivityNetQA": ("activitynetqa", "", "ActivityNetQA"),
 }
-"""Dataset -> layout, configuration, split, folder of frames."""
+"""Dataset -> layout, configuration, folder of frames."""
+
+_PUBLISHED = {
+    "MVBench": ("json/{config}.json", "OpenGVLab/MVBench"),
+    "Video-MME": ("videomme/test-*.parquet", "lmms-lab/Video-MME"),
+    "DiDeMo": ("didemo_test.json", ""),
+    "MSR-VTT": ("msrvtt_test_1k.json", "friedrichor/MSR-VTT"),
+    "MSVD": ("msvd_test.json", ""),
+    "VATEX": ("vatex_test/test-*.parquet", "lmms-lab/VATEX"),
+}
+"""Dataset -> names of its files, and another repository of the same rows."""
 
 _MVBENCH = (
     *("action_sequence", "moving_count", "action_prediction", "episodic_reasoning", "action_antonym", "action_count", "scene_transition"),
@@ -183,6 +195,11 @@ def _frames(name: str) -> str:
     return f"video-tasks/frames/{name}"
 
 
+def _files(name: str) -> dict[str, Any]:
+    published, other = _PUBLISHED.get(name, ("", ""))
+    return {"published": published, "also": (other,) if other else ()}
+
+
 def _pages(name: str, rows: str, folder: str, *, split: str = "test", language: str = "") -> Source:
     wording = (FIND["page"], DESCRIBE["page"])
     return Source(name, "visdoc", "pages", rows, split=split, media=f"visdoc-tasks/{folder}", instructions=wording, language=language)
@@ -194,7 +211,7 @@ def _vidore(name: str, rows: str) -> Source:
     return _pages(f"ViDoRe_{name}", rows, name if is_second else f"ViDoRe_{name}", language="english" if is_english else "")
 
 
-_VIDEO = (
+_VIDEO_SOURCES = (
     *(
         Source(name, "video", "video_label", rows, media=_frames(f"video_cls/{name}"), instructions=(wording, ""), num_labels=num)
         for name, (rows, num, wording) in _LABELS.items()
@@ -209,16 +226,24 @@ _VIDEO = (
         *("MVBench", "video", "mvbench", "VLM2Vec/MVBench"),
         config=" ".join(_MVBENCH),
         split="train",
+        **_files("MVBench"),
         media=_frames("video_qa/MVBench"),
         instructions=(_CHOOSE, ""),
     ),
     *(
-        Source(name, "video", layout, f"VLM2Vec/{name}", config, split, _frames(f"video_qa/{folder}"), (_CHOOSE, ""))
-        for name, (layout, config, split, folder) in _QUESTIONS.items()
+        Source(
+            *(name, "video", layout, f"VLM2Vec/{name}", config),
+            media=_frames(f"video_qa/{folder}"),
+            instructions=(_CHOOSE, ""),
+            **_files(name),
+        )
+        for name, (layout, config, folder) in _QUESTIONS.items()
     ),
     *(
         Source(
-            *(name, "video", "text_video", rows, config, split, _frames(f"video_ret/{name}")),
+            *(name, "video", "text_video", rows, config, split),
+            media=_frames(f"video_ret/{name}"),
+            **_files(name),
             instructions=(FIND["video"], DESCRIBE["video"]),
             columns=columns,
         )
@@ -231,7 +256,7 @@ _VIDEO = (
     Source("MomentSeeker", "video", "momentseeker", "VLM2Vec/MomentSeeker", media=_frames("video_mret/MomentSeeker"), instructions=_MOMENT),
 )
 
-_VISDOC = (
+_VISDOC_SOURCES = (
     *(_vidore(name, rows) for name, rows in _VIDORE.items()),
     *(
         _pages(f"VisRAG_{name}", f"openbmb/VisRAG-Ret-Test-{name}", f"VisRAG_{name}", split="train")
@@ -242,6 +267,6 @@ _VISDOC = (
 
 MMEB_V2_FILES = Official(
     MMEB_V2,
-    (*(_image(row.name) for row in MMEB_V2.datasets if row.modality == "image"), *_VIDEO, *_VISDOC),
+    (*(_image(row.name) for row in MMEB_V2.datasets if row.modality == "image"), *_VIDEO_SOURCES, *_VISDOC_SOURCES),
     download="rows: the dataset repositories, each under its name; pictures, frames and pages: the archives of TIGER-Lab/MMEB-V2",
 )

@@ -33,11 +33,13 @@ class Pool:
     queries: list[Item] = field(default_factory=list)
     relevant: list[Mapping[Name, float]] = field(default_factory=list)
     local: list[tuple[Name, ...]] = field(default_factory=list)
+    unlabelled: list[int] = field(default_factory=list)
+    """Rows of queries for which nothing is right: they count as 0."""
 
     def offer(self, name: Name, make: Callable[[], Content], row: int | None, instruction: str | None = None) -> None:
         """Add a candidate, unless its name is known already."""
         if name not in self.candidates:
-            wording = self.source.instructions[1] if instruction is None else instruction
+            wording = self.source.instruction(1, instruction)
             self.candidates[name] = self._made(lambda: items.candidate(some(make()), plain(wording)), f"candidate {str(name)[:80]!r}", row)
 
     def ask(
@@ -47,18 +49,21 @@ class Pool:
         row: int,
         *,
         local: Iterable[Name] | None = None,
+        allow_unlabelled: bool = False,
     ) -> None:
-        """Add a query. `local` are the only candidates it ranks."""
+        """Add a query. `local` are the only candidates it ranks. With `allow_unlabelled`, nothing need be right for it."""
         query = self._made(make, "its query", row)
         names = None if local is None else tuple(dict.fromkeys(local))
         pool = self.candidates.keys() if names is None else set(names)
         if names is not None and not names:
             self.inspection.report(self.source.name, "its list of candidates is empty; download the rows again", row)
-        elif not relevant:
+        elif not relevant and not allow_unlabelled:
             self.inspection.report(self.source.name, "no candidate is right for it; download the rows again", row)
         elif names is not None and (absent := [name for name in relevant if name not in pool]):
             self.inspection.report(self.source.name, f"the right candidate {absent[0]!r} is not in its list; download the rows again", row)
         elif query is not None:
+            if not relevant:
+                self.unlabelled.append(row)
             self.queries.append(query)
             self.relevant.append(relevant)
             if names is not None:

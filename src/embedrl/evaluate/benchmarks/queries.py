@@ -63,7 +63,7 @@ def asks(source: Source, data: Path, num_frames: int) -> Ask:
         return side(asked.text, frames.video(asked.video))
 
     def ask(row: Mapping[str, Any]) -> Item:
-        wording = row.get("qry_inst") or "" if source.modality == "image" else source.instructions[0]
+        wording = source.instruction(0, row.get("qry_inst") or "" if source.modality == "image" else None)
         return items.query(some(content(row)), plain(wording), looking_for=source.wanted)
 
     return ask

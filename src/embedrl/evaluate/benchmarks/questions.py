@@ -57,8 +57,8 @@ def _place(row: Mapping[str, Any]) -> int:
 
 
 def _behind(option: str) -> str:
-    """Return an option without its letter ("A. red" is "red")."""
-    return option.partition(". ")[2] or option
+    """Return an option as the benchmark embeds it: without its letter and without a full stop ("A. It turns red." is "It turns red")."""
+    return (option.partition(". ")[2] or option).strip(". ")
 
 
 def _listed(question: str, options: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """UVRB's files: `jsonl/queries.jsonl`, `corpus.jsonl` and `instances.jsonl`, and the frames of every video in a folder of its name.
 
 Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id": "d3", "video": "clip_3.mp4"} and {"qid": "q7",
-"pos": ["d3"]}. A query's picture counts before its video. Several lines of instances about one query are merged.
+"pos": ["d3"]}. A query's picture counts before its video. Several lines of instances about one query are merged; a query
+without any counts as 0, as in the benchmark.
 """
 
 from pathlib import Path
@@ -38,12 +39,16 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
     def ask(row: dict[str, Any]) -> Item:
         name, video = row.get("image"), row.get("video")
         seen = [pictures.image(name)] if name else [frames.video(video)] if video else []
-        return items.query(some(side(row.get("text"), *seen)), plain(source.instructions[0]), looking_for=source.wanted)
+        return items.query(
+            some(side(row.get("text"), *seen)),
+            plain(source.instruction(0)),
+            looking_for=source.wanted,
+        )
 
     asked: dict[str, int] = {}
     for number, row in _lines(root, "queries", ("id",), source, inspection):
         if inspection.is_first(asked, row["id"], source.name, "queries", number):
-            pool.ask(lambda row=row: ask(row), relevant.get(row["id"], {}), number)
+            pool.ask(lambda row=row: ask(row), relevant.get(row["id"], {}), number, allow_unlabelled=True)
     return pool
 
 

@@ -1,8 +1,11 @@
 """Official files as retrieval tasks: one dataset at a time, or all of a benchmark."""
 
+import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from embedrl import log
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.errors import ConfigError
 from embedrl.evaluate.benchmarks.image import read_images
@@ -25,6 +28,26 @@ def choose(official: Official, names: Sequence[str] = ()) -> list[Source]:
     if wanted:
         return [known[name] for name in dict.fromkeys(wanted.values())]
     return [source for source in official.sources if official.num_queries(source.name)]
+
+
+def with_instructions(official: Official, path: Path) -> Official:
+    """Return a benchmark with the instructions of a TOML file: a table for each dataset, with `query`, `candidate` or both.
+
+    They take the place of ours and of the rows' own. Raises ConfigError for a file that cannot be read and names that are unknown.
+    """
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{str(path)!r}: instructions are a TOML file of tables, one a dataset ({error})") from error
+    given = {}
+    for name, table in tables.items():
+        [source] = choose(official, [name])
+        texts = list(table.values()) if isinstance(table, dict) else [None]
+        if not texts or not set(table) <= {"query", "candidate"} or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"{str(path)!r}, {name}: give `query`, `candidate` or both, each a text")
+        given[source.name] = (table.get("query"), table.get("candidate"))
+    sources = tuple(replace(source, given=given.get(source.name, source.given)) for source in official.sources)
+    return replace(official, sources=sources)
 
 
 def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: int = NUM_FRAMES) -> Pool:
@@ -61,4 +84,7 @@ def read_tasks(official: Official, data: Path, names: Sequence[str] = (), *, num
         pool = read_pool(source, data, inspection := Inspection(), num_frames)
         pool.check(official.num_queries(source.name))
         assert not inspection.problems
+        if rows := pool.unlabelled:
+            shown = ", ".join(map(str, rows[:8])) + " …" * (len(rows) > 8)
+            log.warn(f"{source.name}: nothing is right for {len(rows)} queries (rows {shown}): they count as 0")
         yield pool.task()

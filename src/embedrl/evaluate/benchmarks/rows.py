@@ -1,4 +1,4 @@
-"""Rows of a dataset repository as it was downloaded: Parquet, JSON Lines or a JSON array, in one file or in numbered pieces."""
+"""Rows of a dataset repository as it was downloaded: Parquet, JSON Lines or a JSON array, in the files that its card names."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import RowError
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import ConfigError
+from embedrl.evaluate.benchmarks.card import card_files
 from embedrl.evaluate.benchmarks.inspection import Inspection
 from embedrl.evaluate.benchmarks.source import Source
 
@@ -17,11 +18,17 @@ SUFFIXES = ("parquet", "jsonl", "json")
 _PIECE = re.compile(r"-(\d+)-of-(\d+)$")
 
 
-def row_files(folder: Path, config: str, split: str) -> list[Path]:
+def row_files(folder: Path, config: str, split: str, published: str = "") -> list[Path]:
     """Return the files of one configuration and split, in order; none if they are not there.
 
-    They are `<config>/<split>-*`, `<config>/<split>.*`, the same in `data/`, or `<config>.*` (without a config: `<split>…`).
+    They are those that the repository's card names; else those of the pattern `published`, in which `{config}` stands for the
+    configuration; else `<config>/<split>-*`, `<config>/<split>.*`, the same in `data/`, or `<config>.*` (without a config: `<split>…`).
+    Raises ConfigError for a card that cannot be used.
     """
+    if (named := card_files(folder, config, split)) is not None:
+        return named
+    if published and (files := sorted(folder.glob(published.format(config=config)))):
+        return files
     homes = [folder / config, folder / "data" / config] if config else [folder, folder / "data"]
     for home in homes:
         for suffix in SUFFIXES:
@@ -32,6 +39,12 @@ def row_files(folder: Path, config: str, split: str) -> list[Path]:
     return next(
         ([path] for home in homes for suffix in SUFFIXES if config and (path := home.with_name(f"{home.name}.{suffix}")).is_file()), []
     )
+
+
+def rows_folder(source: Source, data: Path) -> Path:
+    """Return where a dataset's repository lies, under its name or another one it is published under."""
+    folders = [data / name for name in (source.rows, *source.also)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def read_rows(
@@ -47,10 +60,15 @@ def _all_rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for config in configs:
-        files = row_files(data / source.rows, config, source.split)
+        folder = rows_folder(source, data)
+        try:
+            files = row_files(folder, config, source.split, source.published)
+        except ConfigError as error:
+            inspection.report(source.name, str(error))
+            continue
         if not files:
-            where = str(data / source.rows / config)
-            inspection.report(source.name, f"no file of the split {source.split!r} in {where!r}; download the dataset {source.rows} there")
+            where, names = str(folder / config), " or ".join((source.rows, *source.also))
+            inspection.report(source.name, f"no file of the split {source.split!r} in {where!r}; download the dataset {names} there")
         elif (piece := _PIECE.search(files[0].stem)) and len(files) != int(piece[2]):
             inspection.report(source.name, f"{len(files)} of {piece[2]} pieces in {str(files[0].parent)!r}; download the others")
         for path in files:

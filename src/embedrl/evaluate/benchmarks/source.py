@@ -37,14 +37,20 @@ class Source:
     modality: Modality
     layout: Layout
     rows: str
-    """Folder of its rows: a dataset repository as it was downloaded, under its name."""
+    """Its dataset repository, downloaded under its name."""
     config: str = ""
     """Part of that repository; several, separated by spaces, are read one after the other."""
     split: str = "test"
+    published: str = ""
+    """Names of its files, as a pattern with `{config}`, where the repository's card is missing."""
+    also: tuple[str, ...] = ()
+    """Other repositories that hold the same rows."""
     media: str = ""
     """Folder of its pictures, or of its folders of frames."""
     instructions: tuple[str, str] = ("", "")
     """Of queries and of candidates, where the rows bring none."""
+    given: tuple[str | None, str | None] = (None, None)
+    """Instructions that a user gives for queries and for candidates, in the place of all others ("" is none at all)."""
     columns: tuple[str, str] = ("video_id", "pos_text")
     """Of "video_label", "video_texts" and "text_video": which name the video, and the text."""
     num_labels: int = 0
@@ -60,6 +66,11 @@ class Source:
     def wanted(self) -> Literal["text", "image", "video"]:
         """Kind of part that a query looks for."""
         return "video" if self.layout in _SEEKS_VIDEO else "image" if self.layout in _SEEKS_IMAGE else "text"
+
+    def instruction(self, side: int, own: str | None = None) -> str:
+        """Return the instruction of queries (0) or candidates (1): a user's, else the row's `own`, else that of the table."""
+        given = self.given[side]
+        return given if given is not None else self.instructions[side] if own is None else own
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from embedrl.evaluate.benchmarks.inspection import Inspection
 from embedrl.evaluate.benchmarks.pool import Pool
 from embedrl.evaluate.benchmarks.queries import FrameFolders, asks
 from embedrl.evaluate.benchmarks.questions import QUESTIONS
-from embedrl.evaluate.benchmarks.rows import read_rows
+from embedrl.evaluate.benchmarks.rows import read_rows, rows_folder
 from embedrl.evaluate.benchmarks.source import Source
 from embedrl.media.content import Content
 
@@ -25,7 +25,7 @@ def read_labels(source: Source, data: Path, inspection: Inspection, num_frames: 
         label = str(row[text])
         pool.offer(label, _words(label), number)
         pool.ask(lambda row=row: ask(row), {label: 1.0}, number)
-    path = data / source.rows / LABELS
+    path = rows_folder(source, data) / LABELS
     if path.is_file():
         for line in path.read_text("utf-8").splitlines():
             if line.strip():
