@@ -12,6 +12,7 @@ Model output is untrusted. `parse` never raises: it returns a `TCoT`, or a `Pars
 import json
 import math
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -19,17 +20,31 @@ from pydantic import BaseModel, ConfigDict, field_validator
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_response|think)>")
 """Added tokens of the Qwen3-VL family and ours: never allowed to reach a chat template from text."""
 
+_LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
+"""What the first character of a special token becomes; no normalisation makes it the same again."""
+
 MAX_CHARS = 20_000
 """Longer model output is a failure: nothing useful is that long."""
 
 Box = tuple[int, int, int, int]
 
 
-def neutralise(text: str) -> str:
-    """Return the text with every added special token broken up, so that a tokenizer reads plain characters."""
-    while SPECIAL_TOKEN.search(text):
-        text = SPECIAL_TOKEN.sub(lambda match: match.group().replace("<", "‹", 1), text)
+def special_tokens(added: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of a tokenizer's added tokens beside `SPECIAL_TOKEN`."""
+    escaped = [re.escape(token) for token in sorted(added, key=len, reverse=True)]
+    return re.compile("|".join([SPECIAL_TOKEN.pattern, *escaped]))
+
+
+def neutralise(text: str, special: re.Pattern[str] = SPECIAL_TOKEN) -> str:
+    """Return the text with every special token broken up, so that a tokenizer reads plain characters."""
+    while special.search(text):
+        text = special.sub(lambda match: _broken(match.group()), text)
     return text
+
+
+def _broken(token: str) -> str:
+    first, rest = token[0], token[1:]
+    return _LOOKALIKES[first] + rest if first in _LOOKALIKES else f"{first} {rest}" if rest else " "
 
 
 class _Row(BaseModel):

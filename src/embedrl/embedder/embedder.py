@@ -18,6 +18,7 @@ from embedrl.embedder.export import write_serving_files
 from embedrl.embedder.inputs import DEFAULT_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
+from embedrl.models.added_tokens import added_tokens
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.models.qwen3_vl_fast import hidden_states_at
 
@@ -126,7 +127,15 @@ class Embedder:
     ) -> EmbedderInput:
         """Build one item's input within this model's pixel budget; see `embedder.inputs.build`."""
         return build(
-            item, tcot, self.budget, self.factor, show_media=show_media, show_evidence=show_evidence, seen=seen, layout=self.layout
+            item,
+            tcot,
+            self.budget,
+            self.factor,
+            show_media=show_media,
+            show_evidence=show_evidence,
+            seen=seen,
+            layout=self.layout,
+            special=added_tokens(self.processor).pattern,
         )
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None], *, show_media: bool = True) -> np.ndarray:

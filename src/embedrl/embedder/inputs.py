@@ -8,9 +8,10 @@ Models that know no `<emb>` but end every text by themselves (Qwen3-VL-Embedding
 a system turn, and the vector is read at the token that their tokenizer appends.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -21,11 +22,12 @@ from transformers.video_utils import VideoMetadata
 
 from embedrl.data.evidence import crops, key_frames
 from embedrl.data.sample import Item
-from embedrl.data.tcot import Box, Evidence, TCoT, neutralise, render_parts
+from embedrl.data.tcot import SPECIAL_TOKEN, Box, Evidence, TCoT, neutralise, render_parts
 from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
 from embedrl.media.resize import VisualBudget, fit
+from embedrl.models.added_tokens import check_added_tokens, skeleton
 from embedrl.models.load import EMB
 
 REQUEST = "Summarise this in one word."
@@ -56,6 +58,8 @@ class EmbedderInput:
     images: tuple[PIL.Image.Image, ...]
     videos: tuple[Frames, ...]
     end: str = EMB
+    own: tuple[str, ...] = ()
+    """What of each text part is our own wording, and may hold added tokens."""
 
     @property
     def parts(self) -> list[dict[str, Any]]:
@@ -120,11 +124,13 @@ def build(
     show_evidence: bool = True,
     seen: DecodedItem | None = None,
     layout: PromptFormat = DEFAULT_FORMAT,
+    special: re.Pattern[str] = SPECIAL_TOKEN,
 ) -> EmbedderInput:
     """Build the input of one item. Raises MediaError.
 
     `show_media=False` leaves all pictures out (training only), `show_evidence=False` the crops and key frames (ablations only).
-    `seen` is for an item that is built several times, with the same budget.
+    `seen` is for an item that is built several times, with the same budget. `special` matches the added tokens of the model's
+    tokenizer, which neither the item's text nor the T-CoT's must hold.
     """
     parts: list[dict[str, Any]] = []
     images: list[PIL.Image.Image] = []
@@ -138,25 +144,41 @@ def build(
         else:
             parts.append({"type": "image"})
             images.append(visual)
-    text = neutralise(item.text[: budget.max_text_chars])
-    instruction = neutralise(item.instruction)
-    if layout.request is not None:
-        parts.append({"type": "text", "text": " ".join(filter(None, [instruction, text])) + "\n"})
-    elif text or not parts:
+    own: list[str] = []
+
+    def say(text: str, ours: str = "") -> None:
         parts.append({"type": "text", "text": text})
+        own.append(ours)
+
+    text = item.text[: budget.max_text_chars]
+    if layout.request is not None:
+        say(neutralise(" ".join(filter(None, [item.instruction, text])), special) + "\n")
+    elif text or not parts:
+        say(neutralise(text, special))
     if tcot is not None:
-        head, tail = render_parts(tcot)
-        parts.append({"type": "text", "text": head})
+        head, tail = render_parts(_sealed(tcot, special))
+        say(head, "<thinking></thinking>")
         for picture in seen.evidence(tcot) if seen and show_evidence else ():
             parts.append({"type": "image"})
             images.append(picture)
-        parts.append({"type": "text", "text": f"{tail}\n"})
+        say(f"{tail}\n", "<rethink></rethink><answer></answer>")
     messages = [{"role": "user", "content": parts}]
     if layout.request is not None:
-        parts.append({"type": "text", "text": layout.request})
+        say(layout.request, layout.request)
     else:
-        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": _sentence(instruction or DEFAULT_INSTRUCTION)}]})
-    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end)
+        instruction = _sentence(neutralise(item.instruction, special) or DEFAULT_INSTRUCTION)
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": instruction}]})
+        own.insert(0, "")
+    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end, tuple(own))
+
+
+def _sealed(tcot: TCoT, special: re.Pattern[str]) -> TCoT:
+    """Return a T-CoT, which another model may have written, without a special token of this one in its text."""
+    if not any(map(special.search, (tcot.thinking, tcot.rethink, tcot.answer, *tcot.evidence.keywords))):
+        return tcot
+    evidence = tcot.evidence.model_copy(update={"keywords": tuple(neutralise(word, special) for word in tcot.evidence.keywords)})
+    texts = {name: neutralise(getattr(tcot, name), special) for name in ("thinking", "rethink", "answer")}
+    return tcot.model_copy(update={"evidence": evidence, **texts})
 
 
 def _sentence(text: str) -> str:
@@ -174,14 +196,18 @@ def render_text(processor: ProcessorMixin, built: EmbedderInput) -> str:
 def collate(processor: ProcessorMixin, inputs: Sequence[EmbedderInput]) -> dict[str, Tensor]:
     """Return the model's inputs, padded on the right, with the number of images and videos of each row.
 
-    Raises ModelError if the last token of a row is not the one whose state is wanted: a vector from elsewhere would be silently wrong.
+    Raises ModelError if the last token of a row is not the one whose state is wanted (a vector from elsewhere would be silently
+    wrong), or if its text is read as a token of the template.
     """
     end = inputs[0].end
+    texts = [render_text(processor, built) for built in inputs]
+    bare = [render_text(processor, replace(built, messages=skeleton(built.messages, built.own))) for built in inputs]
+    check_added_tokens(processor, texts, bare)
     images = [image for built in inputs for image in built.images]
     videos = [video for built in inputs for video in built.videos]
     batch = dict(
         processor(
-            text=[render_text(processor, built) for built in inputs],
+            text=texts,
             images=images or None,
             videos=[list(video.images) for video in videos] or None,
             padding=True,

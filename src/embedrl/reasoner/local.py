@@ -1,5 +1,6 @@
 """A Reasoner and Judge on loaded weights, through transformers' `generate`."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
+from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
@@ -80,6 +82,11 @@ class LocalReasoner:
         settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
         return cls(model, processor, settings, name, temperature=temperature)
 
+    @property
+    def special(self) -> re.Pattern[str]:
+        """What no text may hold for this model's tokenizer."""
+        return added_tokens(self.processor).pattern
+
     def save(self, folder: Path) -> None:
         """Write weights (bf16, an adapter merged), processor and settings."""
         self.model = merge(self.model)
@@ -98,15 +105,23 @@ class LocalReasoner:
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
-        prompts = [tcot_prompt(item, self.settings.prompts, self.settings.budget, self.factor) for item in items]
+        settings = self.settings
+        prompts = [tcot_prompt(item, settings.prompts, settings.budget, self.factor, special=self.special) for item in items]
         return [parse(text) for text in self.write(prompts)]
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
         """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.
 
-        A picture that is no grid of whole visual tokens within the budget is scaled to one.
+        A picture that is no grid of whole visual tokens within the budget is scaled to one; a prompt of a stranger is sealed.
         """
-        prompts = [replace(prompt, images=tuple(map(self._fitted, prompt.images))) for prompt in prompts]
+        prompts = [
+            replace(
+                prompt,
+                messages=seal(prompt.messages, self.special) if prompt.own is None else prompt.messages,
+                images=tuple(map(self._fitted, prompt.images)),
+            )
+            for prompt in prompts
+        ]
         limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
         heat = self.temperature if temperature is None else temperature
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
@@ -146,14 +161,18 @@ class LocalReasoner:
         return tokenizer.batch_decode(written, skip_special_tokens=True)
 
     def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        texts = [self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True) for prompt in prompts]
+        texts, bare = (
+            [self.processor.apply_chat_template(messages, add_generation_prompt=True) for messages in asked]
+            for asked in ([prompt.messages for prompt in prompts], [skeleton(prompt.messages, prompt.own) for prompt in prompts])
+        )
+        check_added_tokens(self.processor, texts, bare)
         images = [image for prompt in prompts for image in prompt.images]
         batch = self.processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt", do_resize=False)
         return {name: value.to(self.model.device) for name, value in batch.items()}
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Say of each (query, target) whether the two could belong to one pair."""
-        prompts = [match_prompt(query, target, self.settings.prompts) for query, target in pairs]
+        prompts = [match_prompt(query, target, self.settings.prompts, special=self.special) for query, target in pairs]
         return [choice == 1 for choice in self._choose(prompts, [["no", "yes"]] * len(prompts))]
 
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
@@ -161,7 +180,7 @@ class LocalReasoner:
         for _, candidates in questions:
             if not 2 <= len(candidates) <= 9:
                 raise ConfigError(f"{len(candidates)} candidates: this judge picks one of 2 to 9")
-        prompts = [pick_prompt(anchor, candidates, self.settings.prompts) for anchor, candidates in questions]
+        prompts = [pick_prompt(anchor, candidates, self.settings.prompts, special=self.special) for anchor, candidates in questions]
         return [*self._choose(prompts, [[str(number + 1) for number in range(len(shown))] for _, shown in questions])]
 
     @torch.inference_mode()

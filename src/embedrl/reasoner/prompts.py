@@ -15,7 +15,7 @@ from typing import Any
 import PIL.Image
 
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT, neutralise
+from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise
 from embedrl.errors import ConfigError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
@@ -33,6 +33,8 @@ class Prompt:
     images: tuple[PIL.Image.Image, ...] = ()
     text: str = ""
     """The item's text as it is shown: what keywords quote."""
+    own: tuple[str, ...] | None = None
+    """What of each text part is our own wording, and may hold added tokens; None: a stranger wrote all of it."""
 
 
 @lru_cache
@@ -51,8 +53,11 @@ def prompt_hash(prompt_set: str) -> str:
     return hashlib.sha256(repr(texts).encode()).hexdigest()[:12]
 
 
-def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int) -> Prompt:
-    """Ask for the T-CoT of an item. Media are decoded and scaled to the budget; raises MediaError naming a bad file."""
+def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
+    """Ask for the T-CoT of an item. Media are decoded and scaled to the budget; raises MediaError naming a bad file.
+
+    `special` matches the added tokens of the model that is asked, which the item's text must not hold.
+    """
     parts: list[dict[str, Any]] = []
     images: list[PIL.Image.Image] = []
 
@@ -70,28 +75,33 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int) 
                 show(fit(frame, budget.frame, factor))
         else:
             show(fit(seen, budget.image, factor))
-    shown = neutralise(item.text[: budget.max_text_chars])
-    text = _fill(template(prompt_set, item.role), instruction=item.instruction, text=shown)
+    shown = neutralise(item.text[: budget.max_text_chars], special)
+    text, own = _fill(template(prompt_set, item.role), special, instruction=item.instruction, text=shown)
+    labels = tuple(part["text"] for part in parts if part["type"] == "text")
     parts.append({"type": "text", "text": text})
-    return Prompt([{"role": "user", "content": parts}], tuple(images), shown)
+    return Prompt([{"role": "user", "content": parts}], tuple(images), shown, (*labels, own))
 
 
-def match_prompt(query: TCoT, target: TCoT, prompt_set: str) -> Prompt:
+def match_prompt(query: TCoT, target: TCoT, prompt_set: str, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
     """Ask a judge whether two T-CoTs could belong to one pair."""
-    return _text_prompt(_fill(template(prompt_set, "match"), query=query.answer, target=target.answer))
+    return _text_prompt(*_fill(template(prompt_set, "match"), special, query=query.answer, target=target.answer))
 
 
-def pick_prompt(anchor: TCoT, candidates: Sequence[TCoT], prompt_set: str) -> Prompt:
+def pick_prompt(anchor: TCoT, candidates: Sequence[TCoT], prompt_set: str, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
     """Ask a judge for the number (from 1) of the candidate that belongs to the anchor."""
     listed = "\n".join(f"{number}: {tcot.answer}" for number, tcot in enumerate(candidates, 1))
-    return _text_prompt(_fill(template(prompt_set, "pick"), anchor=anchor.answer, candidates=listed))
+    return _text_prompt(*_fill(template(prompt_set, "pick"), special, anchor=anchor.answer, candidates=listed))
 
 
-def _text_prompt(text: str) -> Prompt:
-    return Prompt([{"role": "user", "content": [{"type": "text", "text": text}]}])
+def _text_prompt(text: str, own: str) -> Prompt:
+    return Prompt([{"role": "user", "content": [{"type": "text", "text": text}]}], own=(own,))
 
 
-def _fill(wording: str, **values: str) -> str:
-    """Put values in place of their {names}, in one pass, with special tokens broken up; other braces stay as they are."""
+def _fill(wording: str, special: re.Pattern[str], **values: str) -> tuple[str, str]:
+    """Put values in place of their {names}, in one pass, with special tokens broken up; other braces stay as they are.
+
+    Returns the text, and the wording alone.
+    """
     pattern = "|".join(rf"\{{{name}\}}" for name in values)
-    return re.sub(pattern, lambda match: neutralise(values[match.group()[1:-1]]), wording).strip()
+    text = re.sub(pattern, lambda match: neutralise(values[match.group()[1:-1]], special), wording)
+    return text.strip(), re.sub(pattern, "", wording).strip()

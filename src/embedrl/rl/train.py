@@ -147,7 +147,7 @@ def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int
     def read(batch: dict[str, list]) -> dict[str, list]:
         rows = list(zip(batch["pair"], batch["is_query"], strict=True))
         items = [pairs[pair].query if is_query else pairs[pair].target for pair, is_query in rows]
-        asked = [tcot_prompt(item, settings.prompts, settings.budget, reasoner.factor) for item in items]
+        asked = [tcot_prompt(item, settings.prompts, settings.budget, reasoner.factor, special=reasoner.special) for item in items]
         return {**batch, "prompt": [prompt.messages for prompt in asked], "images": [list(prompt.images) for prompt in asked]}
 
     columns = {"pair": [pair for pair in chosen for _ in range(2)], "is_query": [True, False] * len(chosen)}

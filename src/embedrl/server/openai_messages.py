@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import PIL.Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from embedrl.data.tcot import neutralise
+from embedrl.data.tcot import SPECIAL_TOKEN
 from embedrl.media.content import Content, Image, Text, Video
+from embedrl.models.added_tokens import seal
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.problem import Problem
 from embedrl.server.query import clean
@@ -94,7 +95,7 @@ def read_content(service: Service, messages: Sequence[Message]) -> Content:
 
 
 def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
-    """Return messages as a chat prompt, special tokens broken up. Blocks. Raises Problem."""
+    """Return messages as a chat prompt, special tokens broken up in what stands together. Blocks. Raises Problem."""
     if all(message.role != "user" for message in messages):
         raise Problem(400, "messages: there is none of the user in them", "empty_messages")
     images: list[PIL.Image.Image] = []
@@ -104,7 +105,7 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
         for part in message.parts:
             match part:
                 case TextPart():
-                    content.append({"type": "text", "text": neutralise(part.text)})
+                    content.append({"type": "text", "text": part.text})
                 case ImagePart() | VideoPart():
                     seen = read_media(service, _url(part))
                     if not isinstance(seen, Image) or seen.pixels is None:
@@ -117,7 +118,7 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
         ):
             raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} pictures in all", "too_large")
         turns.append({"role": "system" if message.role == "developer" else message.role, "content": content})
-    return Prompt(turns, tuple(images))
+    return Prompt(seal(turns, SPECIAL_TOKEN), tuple(images))
 
 
 def read_media(service: Service, url: str) -> Image | Video:
