@@ -7,7 +7,7 @@ import torch
 
 from embedrl.rl import rewards
 from embedrl.rl.config import PRESETS, RewardConfig
-from embedrl.rl.rewards import RolloutIds
+from embedrl.rl.rewards import REWARDS, RewardBatch, RolloutIds
 
 
 def make_rows(num_pairs: int, group: int, *, queries=None, targets=None) -> RolloutIds:
@@ -42,6 +42,12 @@ def by_hand() -> tuple[RolloutIds, torch.Tensor]:
     return make_rows(2, 2), similarity
 
 
+def make_batch(rows: RolloutIds, similarity: torch.Tensor, config: RewardConfig, **inputs) -> RewardBatch:
+    num = len(rows.pair)
+    given = {"format": torch.ones(num), "informativeness": torch.arange(num), "right": torch.zeros(num), **inputs}
+    return RewardBatch(config=config, rows=rows, tcots=(None,) * num, similarity=similarity, **given)
+
+
 def test_accuracy_by_hand():
     rows, similarity = by_hand()
     found = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask)
@@ -73,11 +79,10 @@ def test_a_rollout_is_measured_by_the_partners_that_tell_most():
 def test_nothing_is_won_by_telling_most():
     """How much a rollout tells decides by whom its partners are measured, and not what it gets itself."""
     rows, similarity = by_hand()
-    config = RewardConfig()
     informativeness = torch.arange(8)
     fuller = informativeness.clone()
     fuller[0] = 100
-    before, after = (rewards.margin_and_outcome(similarity, torch.ones(8), each, rows, config)[0] for each in (informativeness, fuller))
+    before, after = (make_batch(rows, similarity, RewardConfig(), informativeness=values).margin for values in (informativeness, fuller))
     assert before[rows.is_query].equal(after[rows.is_query])
     assert not before[~rows.is_query].equal(after[~rows.is_query])
 
@@ -90,14 +95,16 @@ def test_the_negatives_count_as_much_as_is_said():
 
 def test_the_outcome_as_the_settings_say():
     rows, similarity = by_hand()
-    accuracy, informativeness = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask), torch.arange(8)
-    margin, product = rewards.margin_and_outcome(similarity, accuracy, informativeness, rows, PRESETS["release"])
-    assert torch.equal(margin, rewards.margin(similarity, rows.positive_mask, rows.negative_mask)) and torch.equal(
-        product, accuracy * margin
-    )
-    margin, alone = rewards.margin_and_outcome(similarity, accuracy, informativeness, rows, RewardConfig())
-    partners = rewards.most_informative(rows.positive_mask, informativeness)
-    assert torch.equal(margin, rewards.margin(similarity, partners, rows.negative_mask, negative_weight=0.5)) and torch.equal(alone, margin)
+    positive_mask, negative_mask = rows.positive_mask, rows.negative_mask
+    batch = make_batch(rows, similarity, PRESETS["release"])
+    assert torch.equal(batch.margin, rewards.margin(similarity, positive_mask, negative_mask))
+    assert torch.equal(batch.rewards["outcome"], 0.5 * batch.accuracy * batch.margin)
+    batch = make_batch(rows, similarity, PRESETS["paper"])
+    assert torch.equal(batch.rewards["outcome"], batch.accuracy * batch.margin)
+    batch = make_batch(rows, similarity, RewardConfig())
+    partners = rewards.most_informative(positive_mask, torch.arange(8))
+    assert torch.equal(batch.margin, rewards.margin(similarity, partners, negative_mask, negative_weight=0.5))
+    assert torch.equal(batch.rewards["outcome"], batch.margin)
 
 
 def test_every_value_belongs_to_its_own_rollout():
@@ -155,18 +162,36 @@ def test_ties_with_negatives_are_not_won():
     assert rewards.accuracy(torch.ones(8, 8), rows.positive_mask, rows.negative_mask).tolist() == [0.0] * 8
 
 
-def test_the_total_by_hand_and_its_presets():
-    format, outcome, group = torch.tensor([1.0, 0.0]), torch.tensor([0.5, -0.5]), torch.tensor([0, 0])
-    margin = torch.tensor([0.4, 0.4])
-    for name, expected in (("paper", [0.05 + 0.1 + 0.8, -0.1]), ("release", [0.05 + 0.4 + 0.08, -0.4])):
-        config = PRESETS[name]
-        process = rewards.process(torch.tensor([1.0, 0.0]), margin, config.process_value)
-        assert rewards.total(format, outcome, process, group, config).tolist() == pytest.approx(expected)
+def test_the_total_is_the_weighted_sum():
+    rows, similarity = by_hand()
+    right = torch.tensor([1.0, 0.0] * 4)
+    for name, weights in (("ours", (0.1, 1.0, 0.0)), ("paper", (0.05, 0.2, 0.8)), ("release", (0.05, 0.8, 0.2))):
+        batch = make_batch(rows, similarity, PRESETS[name], right=right)
+        by_name = zip(weights, ("format", "outcome", "process"), strict=True)
+        assert torch.allclose(batch.total, sum(weight * batch.rewards[part].double() for weight, part in by_name))
+
+
+def test_a_reward_of_the_table_is_weighted_by_its_name(monkeypatch: pytest.MonkeyPatch):
+    rows, similarity = by_hand()
+    plain = make_batch(rows, similarity, RewardConfig())
+    monkeypatch.setitem(REWARDS, "place", lambda batch: torch.arange(len(batch.tcots)).double())
+    batch = make_batch(rows, similarity, RewardConfig(weights={"place": 2.0}))
+    assert torch.equal(batch.total, plain.total + 2 * torch.arange(8))
+    monkeypatch.setitem(REWARDS, "place", lambda batch: torch.full((8,), torch.nan))
+    assert make_batch(rows, similarity, RewardConfig(weights={"place": 1.0})).total.isnan().all(), "a failure voids, whatever the reward"
+
+
+def test_weights_are_of_rewards_that_exist():
+    with pytest.raises(ValueError, match="there is no reward 'wrods'"):
+        RewardConfig(weights={"wrods": 1.0})
+    with pytest.raises(ValueError, match="'format' has a key of its own: set format_weight"):
+        RewardConfig(weights={"format": 1.0})
 
 
 def test_a_failed_judge_voids_its_group_and_no_other():
-    process = torch.tensor([1.0, torch.nan, 1.0, 0.0])
-    arguments = torch.ones(4), torch.ones(4), rewards.process(process, torch.ones(4), "margin"), torch.tensor([0, 0, 1, 1])
-    total = rewards.total(*arguments, RewardConfig(process_weight=0.2))
-    assert total[:2].isnan().all() and not total[2:].isnan().any()
-    assert not rewards.total(*arguments, RewardConfig(process_weight=0)).isnan().any(), "a reward that does not count cannot void"
+    right, group = torch.tensor([1.0, torch.nan, 1.0, 0.0]), torch.tensor([0, 0, 1, 1])
+    values = {"outcome": torch.ones(4), "process": rewards.process(right, torch.ones(4), "margin")}
+    total = rewards.total(values, {"outcome": 1.0, "process": 0.2}, group)
+    assert total[:2].isnan().all()
+    assert not total[2:].isnan().any()
+    assert not rewards.total(values, {"outcome": 1.0, "process": 0}, group).isnan().any(), "a reward that does not count cannot void"

@@ -46,13 +46,14 @@ class Lora(BaseModel):
 def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> M:
     """Read a recipe, apply the overrides in order ("trainer.learning_rate=1e-4"), and validate the whole.
 
-    The right side of an override is a TOML value, or a bare string. Raises ConfigError naming every key that is wrong.
+    The right side of an override is a TOML value, or a bare string. A table that has a `preset` may be given by its name alone, and
+    changed after that: "rewards=paper", "rewards.format=tags". Raises ConfigError naming every key that is wrong.
     """
     table = _read(path) if path else {}
     given = {}
     for override in overrides:
         key, value = _split(override)
-        _set(table, key, value)
+        _set(table, key, value, model)
         given[key] = override
 
     def place(key: str) -> str:
@@ -101,9 +102,12 @@ def _split(override: str) -> tuple[str, Any]:
     return key, parsed["value"] if simple else text
 
 
-def _set(table: dict[str, Any], key: str, value: Any) -> None:
+def _set(table: dict[str, Any], key: str, value: Any, schema: Any) -> None:
     *outer, last = key.split(".")
     for depth, part in enumerate(outer):
+        [schema] = _schemas((_fields(schema) or {}).get(part)) or [None]
+        if isinstance(table.get(part), str) and "preset" in (_fields(schema) or {}):
+            table[part] = {"preset": table[part]}
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{key}={value!r}: {'.'.join(outer[: depth + 1])} is the value {table!r}, not a table")

@@ -51,8 +51,8 @@ def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Sc
     embedder = load_embedder(recipe.embedder)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")
-    judge = load_reasoner(recipe.judge) if recipe.judge and recipe.reward_config.process_weight else None
-    if judge is None and recipe.reward_config.process_weight:
+    judge = load_reasoner(recipe.judge) if recipe.judge and recipe.rewards.process_weight else None
+    if judge is None and recipe.rewards.process_weight:
         raise ConfigError("judge: name a Reasoner, or set rewards.process_weight=0")
     if judge is not None and not isinstance(judge, Judges):
         raise ConfigError(f"judge={recipe.judge!r}: this model cannot judge")
@@ -60,7 +60,7 @@ def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Sc
         pairs,
         partial(embed_groups, embedder, show_evidence=recipe.show_evidence),
         judge,
-        recipe.reward_config,
+        recipe.rewards,
         num_frames=num_frames,
         control_every=recipe.control_every,
     )

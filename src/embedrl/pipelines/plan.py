@@ -101,7 +101,7 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     trainer = recipe.trainer
     wrong = _unknown(trainer, reasoner_options())
     named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
-    if recipe.judge and recipe.reward_config.process_weight and not is_server(recipe.judge):
+    if recipe.judge and recipe.rewards.process_weight and not is_server(recipe.judge):
         named["judge"] = ("reasoner", recipe.judge)
     folders = {key: shipped(kind).get(name, Path(name)) for key, (kind, name) in named.items()}
     wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})

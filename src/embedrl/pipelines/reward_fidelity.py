@@ -39,7 +39,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             items = [pairs[place].query if is_query else pairs[place].target for place, is_query in sides]
             rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, reasoner.reason(items), strict=True)]
             scores = scorer.score(rollouts, seed=str(start))
-            for name, value in alternatives(scores, recipe.reward_config).items():
+            for name, value in alternatives(scores, recipe.rewards).items():
                 values.setdefault(name, []).append(value)
             truths = [made[place].query_truth if is_query else made[place].target_truth for place, is_query in sides]
             qualities += [quality(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]

@@ -1,22 +1,29 @@
 """The settings of an EG-RL run (recipes/nano/reasoner.toml), without torch, so that a wrong one is named at once."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from embedrl.config import Lora
 
+PresetName = Literal["ours", "paper", "release"]
+
 
 class RewardConfig(BaseModel):
-    """How the three rewards are computed and weighted. The defaults are ours, which track the truth best (docs/LOG.md)."""
+    """How the rewards are computed and weighted. The defaults are ours, which track the truth best (docs/LOG.md)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    preset: PresetName = "ours"
+    """Where the settings that are not named come from: ours, the paper's text, or its released code."""
     format_weight: float = 0.1
     outcome_weight: float = 1.0
     process_weight: float = 0.0
-    negative_temperature: float = 0.5
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Weights of further rewards, by their names in rl/rewards.py."""
+    negative_temperature: float = Field(default=0.5, gt=0)
     """τ_n of the margin: small values look at the nearest negative only."""
     weighted_negatives: bool = True
     """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
@@ -25,24 +32,68 @@ class RewardConfig(BaseModel):
     partners: Literal["all", "fullest"] = "fullest"
     """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
     holds, then most different words in the answer. The judge, too, is shown any of them, or those of each item that tell most."""
-    outcome_value: Literal["product", "margin"] = "margin"
-    """The outcome is accuracy times margin (the paper), or the margin alone."""
+    outcome_value: Literal["product", "half_product", "margin"] = "margin"
+    """The outcome is accuracy times margin (the paper), half of it (the released code), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"
-    """What a right choice of the judge is worth."""
+    """What a right choice of the judge is worth: 1 (the paper), or the margin (the released code)."""
     format: Literal["evidence", "tags"] = "evidence"
-    """A T-CoT must parse and its evidence must hold, or it must parse only (the released code)."""
-    num_own: int = Field(default=2, ge=1)
-    """The judge is shown at most so many rollouts of the anchor's pair, drawn at random. (In the paper: all G.)"""
+    """A T-CoT must parse and its evidence must hold (the paper), or its three blocks of tags must stand in order (the released code)."""
+    num_own: int | Literal["all"] = 2
+    """The judge is shown at most so many rollouts of the anchor's pair, drawn at random; or all G (the paper)."""
     num_others: int = Field(default=4, ge=1)
     """And of at most so many other pairs one each: those whose best rollout is most similar to the anchor."""
+    judge_order: Literal["shuffled", "own_first"] = "shuffled"
+    """In which order the judge is shown them; the released code puts the right answers first, so that naming the first always pays."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        table = {"preset": given} if isinstance(given, str) else given
+        name = table.get("preset", "ours") if isinstance(table, Mapping) else None
+        return {**_PRESETS.get(name, {}), **table} if isinstance(name, str) else table
+
+    @field_validator("num_own")
+    @classmethod
+    def _at_least_one(cls, num_own: int | str) -> int | str:
+        if isinstance(num_own, int) and num_own < 1:
+            raise ValueError('give at least 1, or "all"')
+        return num_own
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        if weights:
+            from embedrl.rl.rewards import REWARDS  # it needs torch
+
+            own = {name for name in REWARDS if f"{name}_weight" in cls.model_fields}
+            for name in weights:
+                if name in own:
+                    raise ValueError(f"{name!r} has a key of its own: set {name}_weight")
+                if name not in REWARDS:
+                    raise ValueError(f"there is no reward {name!r}; choose from {', '.join(sorted(REWARDS.keys() - own)) or 'none yet'}")
+        return weights
+
+    @property
+    def all_weights(self) -> dict[str, float]:
+        """The weight of every reward that a recipe can name."""
+        return {"format": self.format_weight, "outcome": self.outcome_weight, "process": self.process_weight, **self.weights}
 
 
-_PUBLISHED = RewardConfig(format_weight=0.05, negative_weight=1.0, partners="all", outcome_value="product")
-PRESETS = {
-    "paper": _PUBLISHED.model_copy(update={"outcome_weight": 0.2, "process_weight": 0.8, "process_value": "one"}),
-    "release": _PUBLISHED.model_copy(update={"outcome_weight": 0.8, "process_weight": 0.2, "process_value": "margin"}),
+_PAPER = {
+    **{"format_weight": 0.05, "outcome_weight": 0.2, "process_weight": 0.8},
+    **{"negative_weight": 1.0, "partners": "all", "outcome_value": "product", "process_value": "one", "num_own": "all"},
 }
-"""The paper's text and its released code swap the two large weights."""
+_RELEASE = {
+    **_PAPER,
+    **{"outcome_weight": 0.8, "process_weight": 0.2, "outcome_value": "half_product", "process_value": "margin"},
+    **{"format": "tags", "judge_order": "own_first"},
+}
+_PRESETS: dict[str, dict[str, Any]] = {"ours": {}, "paper": _PAPER, "release": _RELEASE}
+PRESETS = {name: RewardConfig(preset=name) for name in get_args(PresetName)}
+"""Ours, the paper's text (arXiv 2602.13823, §3.3), and its released code, which swaps the two large weights.
+
+What stays ours in both: a failed judge voids its group, equal targets are no negatives, the judge reads T-CoTs only, ties are not won.
+"""
 
 
 class Config(BaseModel):
@@ -55,8 +106,8 @@ class Config(BaseModel):
     seed: int = 0
     family_size: int = Field(default=1, ge=1)
     """So many adjacent pairs stay in one batch, as negatives of each other."""
-    rewards: RewardConfig | Literal["paper", "release"] = RewardConfig()
-    """A preset, or every setting by name."""
+    rewards: RewardConfig = RewardConfig()
+    """A preset's name, or settings by name; `rewards=paper rewards.format=tags` is a preset with one setting changed."""
     trainable: tuple[str, ...] = ()
     """Only weights whose name holds one of these are trained ("norm", "layers.3"); all, if none is given."""
     lora: Lora | None = None
@@ -65,11 +116,6 @@ class Config(BaseModel):
     """Every so many steps, also score with T-CoTs dropped, and shuffled between items; 0 never."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to trl.GRPOConfig; `max_steps` is required."""
-
-    @property
-    def reward_config(self) -> RewardConfig:
-        """The rewards' settings, a preset resolved."""
-        return PRESETS[self.rewards] if isinstance(self.rewards, str) else self.rewards
 
 
 class Recipe(Config):

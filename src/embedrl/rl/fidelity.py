@@ -4,6 +4,7 @@ The measure is the correlation, inside groups, of a reward with the T-CoT's true
 and all evidence it points at. A reward that does not track the truth is mended before any long run.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ def quality(tcot: TCoT | None, truth: TCoT) -> float:
 
 def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
     """Return every reward, by name, that one batch of rollouts would get, each (N,); `recipe` is that of a run."""
-    positive_mask, negative_mask, group = scores.rows.positive_mask, scores.rows.negative_mask, scores.rows.group
+    positive_mask, negative_mask = scores.rows.positive_mask, scores.rows.negative_mask
     margins = {
         f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, positive_mask, negative_mask, temperature=temperature)
         for temperature in TEMPERATURES
@@ -59,17 +60,15 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
             scores.similarity, partners, negative_mask, negative_weight=weight
         )
     found = {
-        "format": scores.format,
+        **scores.rewards,
         "positive similarity": scores.positive,
         "accuracy": scores.accuracy,
         **margins,
         **{f"outcome, {name.removeprefix('margin, ')}": rewards.outcome(scores.accuracy, value) for name, value in margins.items()},
-        "process": scores.right,
+        "process": scores.right,  # the verdict alone, whatever a recipe makes of it
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
-        margin, outcome = rewards.margin_and_outcome(scores.similarity, scores.accuracy, scores.informativeness, scores.rows, config)
-        process = rewards.process(scores.right, margin, config.process_value)
-        found[name] = rewards.total(scores.format, outcome, process, group, config)
+        found[name] = dataclasses.replace(scores, config=config).total
     return {name: value.double().numpy() for name, value in found.items()}
 
 

@@ -1,7 +1,7 @@
 """The process reward's questions: which of these T-CoTs belongs to the anchor's?
 
 A judge reads T-CoTs only. It gets some of the anchor's own counterparts and the best-scoring rollouts of the hardest other
-pairs, in shuffled order, and names one.
+pairs, in shuffled order unless the settings say otherwise, and names one.
 """
 
 import random
@@ -46,7 +46,8 @@ def list_candidates(
     for row, tcot in enumerate(tcots):
         rng = random.Random(f"{seed}:{row}")
         mine = torch.nonzero(positive_mask[row] & readable).flatten().tolist()
-        mine = rng.sample(mine, min(config.num_own, len(mine)))
+        if config.num_own != "all":
+            mine = rng.sample(mine, min(config.num_own, len(mine)))
         best: dict[int, int] = {}
         for column in similarity[row].argsort(descending=True, stable=True).tolist():
             if negative_mask[row, column] and readable[column]:
@@ -54,7 +55,8 @@ def list_candidates(
             if len(best) == config.num_others:
                 break
         shown = [*mine, *best.values()]
-        rng.shuffle(shown)
+        if config.judge_order == "shuffled":
+            rng.shuffle(shown)
         listings.append(Listing(row, tuple(shown)) if tcot is not None and mine and best else None)
     return listings
 

@@ -1,15 +1,19 @@
-"""The rewards of EG-RL (paper, §3.3) as pure tensor functions.
+"""The rewards of EG-RL (paper, §3.3): pure tensor functions, and `REWARDS`, the table that a run's weights name them in.
 
 All rollouts of a batch, of both sides, stand in one list of N = pairs x 2 sides x G; every value is indexed by rollout, and
 a row compares with the rollouts of the *other* side: a query's with targets, a target's with queries.
 """
 # N rollouts
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from embedrl.data.tcot import TCoT
 from embedrl.rl.config import RewardConfig
 
 
@@ -95,24 +99,11 @@ def _mean(similarity: Tensor, chosen: Tensor, temperature: float | None) -> Tens
     return (weights * similarity).sum(1)
 
 
-def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "margin"] = "product") -> Tensor:
-    """o = a · g, or g alone (ours: a product punishes a right choice whose margin is below 0) (N,)."""
-    return accuracy * margin if value == "product" else margin
-
-
-def margin_and_outcome(
-    similarity: Tensor, accuracy: Tensor, informativeness: Tensor, rows: RolloutIds, config: RewardConfig
-) -> tuple[Tensor, Tensor]:
-    """Return g and o as a run's settings say, each (N,)."""
-    found = margin(
-        similarity,
-        most_informative(rows.positive_mask, informativeness) if config.partners == "fullest" else rows.positive_mask,
-        rows.negative_mask,
-        temperature=config.negative_temperature,
-        weighted=config.weighted_negatives,
-        negative_weight=config.negative_weight,
-    )
-    return found, outcome(accuracy, found, config.outcome_value)
+def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "half_product", "margin"] = "product") -> Tensor:
+    """o = a · g, half of it (the released code), or g alone (ours: a product punishes a right choice whose margin is below 0) (N,)."""
+    if value == "margin":
+        return margin
+    return accuracy * margin if value == "product" else 0.5 * accuracy * margin
 
 
 def process(right: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> Tensor:
@@ -120,12 +111,87 @@ def process(right: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> T
     return right if value == "one" else torch.where(right == 1, margin, right)
 
 
-def total(format: Tensor, outcome: Tensor, process: Tensor, group: Tensor, config: RewardConfig) -> Tensor:
-    """R = w_f f + w_o o + w_p p (N,). If p failed (NaN) anywhere in a group, the whole group is NaN: it is not scored.
+def total(rewards: Mapping[str, Tensor], weights: Mapping[str, float], group: Tensor) -> Tensor:
+    """R = Σ_k w_k r_k over the weighted rewards (N,). Where one is NaN (failed) anywhere in a group, the whole group is NaN: not scored.
 
     A reward of weight 0 is left out, failed or not.
     """
-    parts = zip((config.format_weight, config.outcome_weight, config.process_weight), (format.float(), outcome, process), strict=True)
-    summed = sum((weight * part for weight, part in parts if weight), torch.zeros_like(outcome))
+    summed = torch.zeros(len(group), dtype=torch.double)
+    for name, weight in weights.items():
+        if weight:
+            summed = summed + weight * rewards[name]
     failed = group[summed.isnan()].unique()
     return summed.masked_fill(torch.isin(group, failed), torch.nan)
+
+
+@dataclass(frozen=True)
+class RewardBatch:
+    """Everything that the rewards of a batch are computed from; tensors are (N,) over the rollouts of all ranks, in rank order."""
+
+    config: RewardConfig
+    rows: RolloutIds
+    tcots: tuple[TCoT | None, ...]
+    similarity: Tensor
+    """(N, N) cosines."""
+    format: Tensor
+    """f, 0..1: the completion is a T-CoT as `config.format` understands it."""
+    informativeness: Tensor
+    """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
+    right: Tensor
+    """The judge's verdict: 1, 0, or NaN where it failed; 0 without a judge."""
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """The mean similarity to the own rollouts."""
+        return positive(self.similarity, self.rows.positive_mask)
+
+    @cached_property
+    def accuracy(self) -> Tensor:
+        """a = Acc_m."""
+        return accuracy(self.similarity, self.rows.positive_mask, self.rows.negative_mask)
+
+    @cached_property
+    def margin(self) -> Tensor:
+        """g, with the temperature, weights and partners of the configuration."""
+        own = self.rows.positive_mask
+        return margin(
+            self.similarity,
+            most_informative(own, self.informativeness) if self.config.partners == "fullest" else own,
+            self.rows.negative_mask,
+            temperature=self.config.negative_temperature,
+            weighted=self.config.weighted_negatives,
+            negative_weight=self.config.negative_weight,
+        )
+
+    @cached_property
+    def rewards(self) -> dict[str, Tensor]:
+        """Every reward of `REWARDS` by name, weighted or not."""
+        return {name: reward(self) for name, reward in REWARDS.items()}
+
+    @cached_property
+    def total(self) -> Tensor:
+        """The weighted sum of the rewards; NaN where a group is void."""
+        return total(self.rewards, self.config.all_weights, self.rows.group)
+
+
+def format_reward(batch: RewardBatch) -> Tensor:
+    """f: whether the completion is a T-CoT whose evidence holds, or one by its tags (`RewardConfig.format`)."""
+    return batch.format.float()
+
+
+def outcome_reward(batch: RewardBatch) -> Tensor:
+    """o: does retrieval by the frozen Embedder get better?"""
+    return outcome(batch.accuracy, batch.margin, batch.config.outcome_value)
+
+
+def process_reward(batch: RewardBatch) -> Tensor:
+    """p: does a judge, reading only T-CoTs, find the right partner?"""
+    return process(batch.right, batch.margin, batch.config.process_value)
+
+
+Reward = Callable[[RewardBatch], Tensor]
+REWARDS: dict[str, Reward] = {"format": format_reward, "outcome": outcome_reward, "process": process_reward}
+"""By the name that a weight has in a recipe (`format_weight`, or `weights.<name>` for any but the first three). NaN: failed.
+
+Another reward is one more function in this file and one more row; metrics (`reward/<name>`) and reward fidelity follow.
+"""

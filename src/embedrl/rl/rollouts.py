@@ -21,7 +21,7 @@ from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.judge import ask, list_candidates
-from embedrl.rl.rewards import RolloutIds
+from embedrl.rl.rewards import RewardBatch, RolloutIds
 
 EncodeGroups = Callable[[Sequence[Item], Sequence[Sequence[TCoT | None]]], list[np.ndarray]]
 """(items, the T-CoTs of each) -> unit vectors of each: `embedder.prefix.embed_groups` with an Embedder."""
@@ -39,27 +39,10 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Everything the rewards are made of; tensors are (N,) over the rollouts of all ranks, in rank order."""
+class Scores(RewardBatch):
+    """The rewards of a batch, over the rollouts of all ranks, and which of them are this rank's."""
 
-    rows: RolloutIds
-    tcots: tuple[TCoT | None, ...]
-    similarity: Tensor
-    """(N, N) cosines."""
-    format: Tensor
-    informativeness: Tensor
-    """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
-    positive: Tensor
-    accuracy: Tensor
-    margin: Tensor
-    outcome: Tensor
-    right: Tensor
-    """The judge's verdict: 1, 0, or NaN where it failed; 0 without a judge."""
-    process: Tensor
-    total: Tensor
-    """NaN where a group is void."""
     local: slice
-    """The rows of this rank."""
 
 
 class Scorer:
@@ -106,35 +89,25 @@ class Scorer:
         """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
         tcots = [_read(rollout.text) for rollout in rollouts]
         frames: dict[str, int | None] = {}
-        valid = [self._is_valid(self._item(rollout), tcot, frames) for rollout, tcot in zip(rollouts, tcots, strict=True)]
+        valid = [self._is_valid(rollout, tcot, frames) for rollout, tcot in zip(rollouts, tcots, strict=True)]
         vectors = self._embed(rollouts, tcots)
         everyone, start = _gather(list(zip(rollouts, tcots, valid, vectors, strict=True)))
         all_rollouts, all_tcots, all_valid, all_vectors = zip(*everyone, strict=True)
         rows = self._rows(all_rollouts)
         similarity = torch.from_numpy(np.stack(all_vectors)).double()
         similarity = similarity @ similarity.T
-        accuracy = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask)
         informativeness = torch.tensor(
             [_fullness(tcot) if tcot and valid else -1 for tcot, valid in zip(all_tcots, all_valid, strict=True)]
         )
-        margin, outcome = rewards.margin_and_outcome(similarity, accuracy, informativeness, rows, self.config)
         here = slice(start, start + len(rollouts))
-        right = self._ask(similarity, rows, all_tcots, informativeness, here, seed)
-        process = rewards.process(right, margin, self.config.process_value)
-        format = torch.tensor(all_valid).double()
         return Scores(
+            config=self.config,
             rows=rows,
             tcots=all_tcots,
             similarity=similarity,
-            format=format,
+            format=torch.tensor(all_valid).double(),
             informativeness=informativeness,
-            positive=rewards.positive(similarity, rows.positive_mask),
-            accuracy=accuracy,
-            margin=margin,
-            outcome=outcome,
-            right=right,
-            process=process,
-            total=rewards.total(format, outcome, process, rows.group, self.config),
+            right=self._ask(similarity, rows, all_tcots, informativeness, here, seed),
             local=here,
         )
 
@@ -166,10 +139,13 @@ class Scorer:
         pair = self.pairs[rollout.pair]
         return pair.query if rollout.is_query else pair.target
 
-    def _is_valid(self, item: Item, tcot: TCoT | None, frames: dict[str, int | None]) -> bool:
-        """Say whether a T-CoT earns the format reward. `frames` remembers how many a video has, so that it is decoded once."""
-        if tcot is None or self.config.format == "tags":
-            return tcot is not None
+    def _is_valid(self, rollout: Rollout, tcot: TCoT | None, frames: dict[str, int | None]) -> bool:
+        """Say whether a completion earns the format reward. `frames` remembers how many a video has, so that it is decoded once."""
+        if self.config.format == "tags":
+            return has_tags(rollout.text)
+        if tcot is None:
+            return False
+        item = self._item(rollout)
         if tcot.evidence.key_frames and item.key not in frames:
             frames[item.key] = count_frames(item.visual, num_frames=self.num_frames)
         return verify(tcot.evidence, item, frames.get(item.key)).valid
@@ -197,16 +173,28 @@ class Scorer:
         return torch.tensor(right, dtype=torch.double)
 
 
+_TAGS = tuple(tag for name in ("thinking", "rethink", "answer") for tag in (f"<{name}>", f"</{name}>"))
+
+
+def has_tags(text: str) -> bool:
+    """Say whether the three blocks stand in a text in order, closed, with anything around them: the released code's format reward."""
+    position = 0
+    for tag in _TAGS:
+        place = text.find(tag, position)
+        if place < 0:
+            return False
+        position = place + len(tag)
+    return True
+
+
 def figures(scores: Scores) -> dict[str, float]:
     """Return the means that a run reports, and how far apart the vectors of a group are (1 - mean cosine)."""
     group = scores.rows.group
     same = (group[:, None] == group[None, :]).double()
     spread = 1 - (scores.similarity * same).sum(1) / same.sum(1)
     return {
-        **{
-            f"reward/{name}": getattr(scores, name).nanmean().item()
-            for name in ("format", "positive", "accuracy", "margin", "outcome", "process")
-        },
+        **{f"reward/{name}": value.double().nanmean().item() for name, value in scores.rewards.items()},
+        **{f"reward/{name}": getattr(scores, name).mean().item() for name in ("positive", "accuracy", "margin")},
         "reward/group_spread": spread.mean().item(),
         "reward/void": scores.total.isnan().double().mean().item(),
         "tcot/boxes": _mean(len(tcot.evidence.boxes) for tcot in scores.tcots if tcot),
