@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
@@ -17,7 +17,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.embedder.export import write_serving_files
 from embedrl.embedder.inputs import DEFAULT_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
+from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
 from embedrl.models.added_tokens import added_tokens
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.models.qwen3_vl_fast import hidden_states_at
@@ -64,6 +64,8 @@ class EmbedderSettings(VisualBudget):
 
     request: str = Field(default=REQUEST, min_length=1)
     """The line that ends the user turn: that of the training. A model of others may have learned another one."""
+
+    _grid = model_validator(mode="before")(grid_as_saved)
 
 
 class Embedder:

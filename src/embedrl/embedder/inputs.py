@@ -26,7 +26,7 @@ from embedrl.data.tcot import SPECIAL_TOKEN, Box, Evidence, TCoT, neutralise, re
 from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
-from embedrl.media.resize import VisualBudget, fit
+from embedrl.media.resize import VisualBudget
 from embedrl.models.added_tokens import check_added_tokens, skeleton
 from embedrl.models.load import EMB
 
@@ -86,9 +86,9 @@ class DecodedItem:
         self._first = decoded[0] if decoded else None
         self._scaled: dict[Box | int, PIL.Image.Image | None] = {}
         self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
-            Frames(tuple(fit(frame, budget.frame, factor) for frame in each.images), each.times_s)
+            Frames(tuple(budget.fit(frame, "frame", factor) for frame in each.images), each.times_s)
             if isinstance(each, Frames)
-            else fit(each, budget.image, factor)
+            else budget.fit(each, "image", factor)
             for each in decoded
         )
 
@@ -101,7 +101,7 @@ class DecodedItem:
         for piece in pieces:
             if piece not in self._scaled:
                 picture = _evidence_picture(self._first, piece)
-                self._scaled[piece] = None if picture is None else fit(picture, self.budget.crop, self.factor)
+                self._scaled[piece] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
             shown.append(self._scaled[piece])
         return [picture for picture in shown if picture is not None][:MAX_EVIDENCE_PICTURES]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Any, Literal
 
 import PIL.Image
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -24,6 +25,10 @@ class PixelRange(BaseModel):
         return self
 
 
+Grid = Literal["processor", "area"]
+"""How many visual tokens an image gets: as the processors of the Qwen-VL family count them, or as nearest to its area."""
+
+
 class VisualBudget(BaseModel):
     """What a model gets to see: of stills (and pages), of the frames of a video, of evidence, and of text."""
 
@@ -36,11 +41,26 @@ class VisualBudget(BaseModel):
     """How many frames of a video are sampled."""
     max_text_chars: int = 2000
     """Longer text of an item is cut here."""
+    grid: Grid = "processor"
+    """"area" is how this project's models up to 0.1 were trained."""
 
     @property
     def fingerprint(self) -> str:
         """8 hex digits that change whenever the budget does: part of a model's name."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        excluded = {"grid"} if self.grid == "area" else set()  # as before there was a choice
+        return hashlib.sha256(self.model_dump_json(exclude=excluded).encode()).hexdigest()[:8]
+
+    def fit(self, image: PIL.Image.Image, kind: Literal["image", "frame", "crop"], factor: int) -> PIL.Image.Image:
+        """Scale an image to whole visual tokens of `factor` pixels a side within the range of its kind."""
+        size = grid_size(image.size, getattr(self, kind), factor, self.grid)
+        return image if image.size == size else image.resize(size, PIL.Image.Resampling.BICUBIC)
+
+
+def grid_as_saved(settings: Any) -> Any:
+    """Complete the settings of a model that was saved before there was a choice of grids: it was trained on the nearest area."""
+    if isinstance(settings, dict) and "image" in settings:
+        return {"grid": "area", **settings}
+    return settings
 
 
 PAPER_BUDGET = VisualBudget(
@@ -51,17 +71,37 @@ PAPER_BUDGET = VisualBudget(
 """Embed-RL, appendix B.3, for visual tokens of 32 x 32 pixels."""
 
 
-def fit(image: PIL.Image.Image, pixels: PixelRange, factor: int) -> PIL.Image.Image:
-    """Scale a picture so that both sides are multiples of `factor` (pixels a side of one visual token) and its area is in range.
+MAX_ASPECT = 200
+"""Longer images are squeezed to this ratio; Qwen's processors refuse them."""
 
-    The aspect ratio is kept as well as the grid allows; very long pictures (over 40:1) are squeezed to 40:1.
+
+def grid_size(size: tuple[int, int], pixels: PixelRange, factor: int, grid: Grid = "processor") -> tuple[int, int]:
+    """Return the width and height in pixels, multiples of `factor`, at which an image of this size is seen.
+
+    "processor" is the rule of Qwen2-VL to Qwen3-VL (`smart_resize`): both sides rounded to the grid; where that is too large, both are
+    scaled by one ratio and rounded down, where too small, up.
     """
-    width, height = image.size
+    width, height = size
+    if grid == "area":
+        return _nearest_area(width, height, pixels, factor)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        width, height = (MAX_ASPECT * height, height) if width > height else (width, MAX_ASPECT * width)
+    columns, rows = (round(side / factor) for side in (width, height))
+    if rows * columns * factor**2 > pixels.max_pixels:
+        ratio = math.sqrt(width * height / pixels.max_pixels)
+        columns, rows = (max(1, math.floor(side / ratio / factor)) for side in (width, height))
+    elif rows * columns * factor**2 < pixels.min_pixels:
+        ratio = math.sqrt(pixels.min_pixels / (width * height))
+        columns, rows = (math.ceil(side * ratio / factor) for side in (width, height))
+    return columns * factor, rows * factor
+
+
+def _nearest_area(width: int, height: int, pixels: PixelRange, factor: int) -> tuple[int, int]:
+    """Return the grid nearest to the image's area and aspect ratio (at most 40:1)."""
     aspect = min(max(width / height, 1 / 40), 40.0)
     area = min(max(width * height, pixels.min_pixels), pixels.max_pixels)
     columns = max(1, round(math.sqrt(area * aspect) / factor))
     rows = max(1, round(math.sqrt(area / aspect) / factor))
     while rows * columns * factor * factor > pixels.max_pixels and max(rows, columns) > 1:
         rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
-    size = (columns * factor, rows * factor)
-    return image if image.size == size else image.resize(size, PIL.Image.Resampling.BICUBIC)
+    return columns * factor, rows * factor

@@ -18,12 +18,14 @@ REASONER_BUDGET = VisualBudget(
     image=PixelRange(min_pixels=1024, max_pixels=96 * 128),
     frame=PixelRange(min_pixels=1024, max_pixels=64 * 64),
     crop=PixelRange(min_pixels=1024, max_pixels=32 * 64),
+    grid="area",
 )
 """36 visual tokens for a scene, 48 for a page, 16 for each frame."""
 EMBEDDER_BUDGET = VisualBudget(
     image=PixelRange(min_pixels=1024, max_pixels=48 * 64),
     frame=PixelRange(min_pixels=1024, max_pixels=32 * 32),
     crop=PixelRange(min_pixels=1024, max_pixels=32 * 64),
+    grid="area",
 )
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
@@ -15,7 +15,7 @@ from embedrl.data.protocols import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, parse
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.resize import PAPER_BUDGET, VisualBudget, fit
+from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
 from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
@@ -31,6 +31,8 @@ class ReasonerSettings(BaseModel):
     """Prompt set: "full", or "nano" for the models trained on it."""
     budget: VisualBudget = PAPER_BUDGET
     max_new_tokens: int = 512
+
+    _grid = field_validator("budget", mode="before")(grid_as_saved)
 
 
 class LocalReasoner:
@@ -133,9 +135,9 @@ class LocalReasoner:
         return texts
 
     def _fitted(self, image: PIL.Image.Image) -> PIL.Image.Image:
-        seen = self.settings.budget.image
-        fits = not (image.width % self.factor or image.height % self.factor) and image.width * image.height <= seen.max_pixels
-        return image if fits else fit(image, seen, self.factor)
+        budget = self.settings.budget
+        fits = not (image.width % self.factor or image.height % self.factor) and image.width * image.height <= budget.image.max_pixels
+        return image if fits else budget.fit(image, "image", self.factor)
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text as this model writes it."""

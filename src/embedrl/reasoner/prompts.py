@@ -19,7 +19,7 @@ from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise
 from embedrl.errors import ConfigError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
-from embedrl.media.resize import VisualBudget, fit
+from embedrl.media.resize import VisualBudget
 
 SETS = ("full", "nano")
 """Full wording for general models, and one line each for the nano models, which were trained on it."""
@@ -72,9 +72,9 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int, 
         if isinstance(seen, Frames):
             for number, (frame, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1):
                 parts.append({"type": "text", "text": f"Frame {number} ({time_s:.1f} s)"})
-                show(fit(frame, budget.frame, factor))
+                show(budget.fit(frame, "frame", factor))
         else:
-            show(fit(seen, budget.image, factor))
+            show(budget.fit(seen, "image", factor))
     shown = neutralise(item.text[: budget.max_text_chars], special)
     text, own = _fill(template(prompt_set, item.role), special, instruction=item.instruction, text=shown)
     labels = tuple(part["text"] for part in parts if part["type"] == "text")
