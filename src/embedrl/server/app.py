@@ -16,6 +16,7 @@ import embedrl
 from embedrl import log
 from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.index.failures import list_failures
+from embedrl.server.bodies import BoundedRoute
 from embedrl.server.item_routes import item_routes
 from embedrl.server.openai import compatible_routes
 from embedrl.server.problem import RESPONSES, Problem
@@ -61,7 +62,8 @@ def make_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         responses=RESPONSES,
     )
-    app.add_middleware(SecurityMiddleware, settings=service.settings, metrics=service.metrics)
+    app.router.route_class = BoundedRoute
+    app.add_middleware(SecurityMiddleware, settings=service.settings, metrics=service.metrics, pixels=service.pixels)
     _add_errors(app, service)
     for router in (search_routes(service), item_routes(service), compatible_routes(service)):
         app.include_router(router)

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, Response
 
 from embedrl.media.store import container_format, still_format
 from embedrl.server import pictures
+from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
 from embedrl.server.query import clean
 from embedrl.server.sandbox import Decoded
@@ -49,7 +50,7 @@ Side = Annotated[int, Parameter(ge=16, le=pictures.MAX_SIDE)]
 
 def item_routes(service: Service) -> APIRouter:
     """Make the routes over a service."""
-    router = APIRouter(prefix="/api/items", tags=["items"])
+    router = APIRouter(prefix="/api/items", tags=["items"], route_class=BoundedRoute)
 
     async def jpeg(make: Callable[[], bytes]) -> Response:
         return Response(await service.work(make), media_type="image/jpeg", headers=_FIXED)

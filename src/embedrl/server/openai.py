@@ -16,7 +16,17 @@ from embedrl.data import items as make
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.media.content import Content, Text
-from embedrl.server.openai_messages import CleanText, Messages, TextPart, read_content, read_media, read_prompt
+from embedrl.server.bodies import BoundedRoute
+from embedrl.server.budget import REQUEST_PIXELS
+from embedrl.server.openai_messages import (
+    MAX_IMAGES,
+    CleanText,
+    Messages,
+    TextPart,
+    read_content,
+    read_media,
+    read_prompt,
+)
 from embedrl.server.problem import Problem
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
@@ -177,7 +187,7 @@ class Completion(_Shape):
 
 def compatible_routes(service: Service) -> APIRouter:
     """Make the routes over a service."""
-    router = APIRouter(prefix="/v1", tags=["compatible"])
+    router = APIRouter(prefix="/v1", tags=["compatible"], route_class=BoundedRoute)
 
     def reasoner(model: str | None) -> ServedIndex:
         for library in service.libraries:
@@ -233,10 +243,15 @@ def compatible_routes(service: Service) -> APIRouter:
         need_embedder(asked.model)
         library = service.library()
 
+        num_media = sum(isinstance(each, RerankDocument) and bool(each.image) for each in (asked.query, *asked.documents))
+        if num_media > MAX_IMAGES:
+            raise Problem(413, f"documents: {num_media} pictures; give at most {MAX_IMAGES} in all", "too_large")
+
         def work() -> np.ndarray:
-            documents = [_item(_content(service, document), None, query=False) for document in asked.documents]
+            share = REQUEST_PIXELS // max(1, num_media)
+            documents = [_item(_content(service, document, share), None, query=False) for document in asked.documents]
             wanted = make.kind_of(documents[0].content)
-            items = [_item(_content(service, asked.query), None, query=True, looking_for=wanted), *documents]
+            items = [_item(_content(service, asked.query, share), None, query=True, looking_for=wanted), *documents]
             vectors = _embed(library, items, think=asked.think)
             return vectors[1:] @ vectors[0]
 
@@ -262,11 +277,11 @@ def _item(content: Content, instruction: str | None, *, query: bool, looking_for
     return make.query(content, instruction, looking_for=looking_for) if query else make.candidate(content, instruction)
 
 
-def _content(service: Service, given: str | RerankDocument) -> Content:
+def _content(service: Service, given: str | RerankDocument, share: int) -> Content:
     if isinstance(given, str):
         return (Text(text=given),)
     words = (Text(text=given.text),) if given.text else ()
-    return (read_media(service, given.image), *words) if given.image else words
+    return (read_media(service, given.image, share), *words) if given.image else words
 
 
 def _words(given: str | RerankDocument) -> str:

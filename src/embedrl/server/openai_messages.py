@@ -15,6 +15,7 @@ from embedrl.data.tcot import SPECIAL_TOKEN
 from embedrl.media.content import Content, Image, Text, Video
 from embedrl.models.added_tokens import seal
 from embedrl.reasoner.prompts import Prompt
+from embedrl.server.budget import REQUEST_PIXELS
 from embedrl.server.problem import Problem
 from embedrl.server.query import clean
 from embedrl.server.service import Service
@@ -79,8 +80,21 @@ class Message(_Shape):
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
 
 
+def check_counts(messages: Sequence[Message]) -> None:
+    """Raise Problem 413 for more text or pictures than one request may hold, before any of it is decoded."""
+    num_chars = sum(len(part.text) for message in messages for part in message.parts if isinstance(part, TextPart))
+    if _num_media(messages) > MAX_IMAGES or num_chars > MAX_CHARS:
+        raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} pictures in all", "too_large")
+
+
+def _num_media(messages: Sequence[Message]) -> int:
+    return sum(not isinstance(part, TextPart) for message in messages for part in message.parts)
+
+
 def read_content(service: Service, messages: Sequence[Message]) -> Content:
     """Return the texts and pictures of user messages as one Content. Blocks. Raises Problem."""
+    check_counts(messages)
+    share = REQUEST_PIXELS // max(1, _num_media(messages))
     parts: list[Text | Image | Video] = []
     for message in messages:
         for part in message.parts if message.role == "user" else ():
@@ -88,7 +102,7 @@ def read_content(service: Service, messages: Sequence[Message]) -> Content:
                 case TextPart():
                     parts += [Text(text=part.text)] if part.text else []
                 case ImagePart() | VideoPart():
-                    parts.append(read_media(service, _url(part)))
+                    parts.append(read_media(service, _url(part), share))
     if not parts:
         raise Problem(400, "messages: there is neither text nor a picture of the user in them", "empty_messages")
     return tuple(sorted(parts, key=lambda part: isinstance(part, Text)))
@@ -98,6 +112,8 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
     """Return messages as a chat prompt, special tokens broken up in what stands together. Blocks. Raises Problem."""
     if all(message.role != "user" for message in messages):
         raise Problem(400, "messages: there is none of the user in them", "empty_messages")
+    check_counts(messages)
+    share = REQUEST_PIXELS // max(1, _num_media(messages))
     images: list[PIL.Image.Image] = []
     turns: list[dict[str, Any]] = []
     for message in messages:
@@ -107,22 +123,17 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
                 case TextPart():
                     content.append({"type": "text", "text": part.text})
                 case ImagePart() | VideoPart():
-                    seen = read_media(service, _url(part))
+                    seen = read_media(service, _url(part), share)
                     if not isinstance(seen, Image) or seen.pixels is None:
                         raise Problem(400, "video_url: show the frames of a video as image_url parts", "no_video")
                     content.append({"type": "image"})
                     images.append(seen.pixels)
-        if (
-            len(images) > MAX_IMAGES
-            or sum(len(part.text) for each in messages for part in each.parts if isinstance(part, TextPart)) > MAX_CHARS
-        ):
-            raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} pictures in all", "too_large")
         turns.append({"role": "system" if message.role == "developer" else message.role, "content": content})
     return Prompt(seal(turns, SPECIAL_TOKEN), tuple(images))
 
 
-def read_media(service: Service, url: str) -> Image | Video:
-    """Decode the picture or clip inside a data URL, in a child process. Raises Problem."""
+def read_media(service: Service, url: str, share: int) -> Image | Video:
+    """Decode the picture or clip inside a data URL, in a child process; `share`: pixels that it may have. Raises Problem."""
     head = _DATA_URL.match(url[:80])
     if head is None:
         raise Problem(400, "url: give data:image/…;base64,… or data:video/…;base64,…; this server fetches nothing", "no_fetching")
@@ -133,7 +144,7 @@ def read_media(service: Service, url: str) -> Image | Video:
     with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)
-        decoded = service.decode_file(path, num_frames=service.library().num_frames)
+        decoded = service.decode_file(path, num_frames=service.library().num_frames, share=share)
     match decoded.kind:
         case "image":
             return Image(pixels=decoded.pictures[0])

@@ -16,6 +16,7 @@ from embedrl.errors import ConfigError
 from embedrl.index.recommend import MAX_EXAMPLES, Reason, recommend
 from embedrl.index.row import Modality
 from embedrl.server import answering
+from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
 from embedrl.server.query import MAX_RANK, Query, check_page, read_modalities, read_query, read_where
 from embedrl.server.schemas import Listing, SearchAnswer
@@ -57,7 +58,7 @@ class Similar(BaseModel):
 
 def search_routes(service: Service) -> APIRouter:
     """Make the routes over a service."""
-    router = APIRouter(prefix="/api", tags=["search"])
+    router = APIRouter(prefix="/api", tags=["search"], route_class=BoundedRoute)
 
     def thinks(query: Query) -> bool:
         """Say whether a query is reasoned about: as it asks, or if there is a Reasoner."""

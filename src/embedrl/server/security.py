@@ -9,9 +9,11 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedrl import log
+from embedrl.server.budget import PixelBudget, holding
 from embedrl.server.metrics import Metrics
 from embedrl.server.problem import Problem
 from embedrl.server.settings import Settings
@@ -35,8 +37,8 @@ SECURITY_HEADERS = {
 class SecurityMiddleware:
     """Refuses what must not get in, limits what does, and turns every failure into a `Problem`."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self.app, self.settings, self.metrics = app, settings, metrics
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, pixels: PixelBudget) -> None:
+        self.app, self.settings, self.metrics, self.pixels = app, settings, metrics, pixels
         self.num_held_bytes = 0
         """Bytes of requests that are being received or answered."""
 
@@ -47,7 +49,7 @@ class SecurityMiddleware:
             return
         exchange = _Exchange(self, receive, send)
         started = time.perf_counter()
-        with self.metrics.in_flight():
+        with self.metrics.in_flight(), holding(self.pixels):
             try:
                 self._check(scope)
                 await self.app(scope, exchange.receive, exchange.send)
@@ -55,6 +57,8 @@ class SecurityMiddleware:
                     await exchange.refuse(exchange.problem)
             except Problem as problem:
                 await exchange.refuse(problem)
+            except ClientDisconnect:
+                pass  # nobody is there to be answered
             except Exception as error:  # boundary: nothing of it may reach the client
                 if exchange.problem is None:
                     log.error(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")

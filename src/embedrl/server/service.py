@@ -6,13 +6,16 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
 from fastapi import UploadFile
 
 from embedrl.errors import MediaError
+from embedrl.media.store import container_format
 from embedrl.server.allowed_folders import AllowedFolders
+from embedrl.server.budget import REQUEST_PIXELS, PixelBudget, decoding
 from embedrl.server.indexer import IndexWriter
 from embedrl.server.metrics import Metrics
 from embedrl.server.problem import Problem
@@ -37,6 +40,7 @@ class Service:
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.metrics = Metrics()
+        self.pixels = PixelBudget(settings.max_decoded_pixels)
         self.sandbox = Sandbox(settings.limits, settings.decode_memory_bytes)
         self.librarian = IndexWriter(libraries, limits=settings.limits, watch=settings.watch, interval_s=settings.watch_interval_s)
         self.is_ready = False
@@ -82,7 +86,8 @@ class Service:
             if self._num_working >= self.settings.max_in_flight:
                 raise Problem(429, "too many requests wait for the models: try again", "busy", retry_after_s=1)
             self._num_working += 1
-        future = self._threads.submit(call)
+        context = copy_context()
+        future = self._threads.submit(lambda: context.run(call))
         future.add_done_callback(lambda _: self._done())
         return await asyncio.wrap_future(future)
 
@@ -94,12 +99,19 @@ class Service:
                 shutil.copyfileobj(upload.file, file)
             return self.decode_file(path, num_frames=num_frames)
 
-    def decode_file(
-        self, path: Path, *, page: int = 1, num_frames: int = 8, keep: bool = True, max_pixels: int = MAX_QUERY_PIXELS
-    ) -> Decoded:
-        """Decode a file in a child process. Raises Problem 415."""
+    def decode_file(self, path: Path, *, page: int = 1, num_frames: int = 8, keep: bool = True, share: int = REQUEST_PIXELS) -> Decoded:
+        """Decode a file in a child process, within the budget of pixels. `share`: pixels that all its pictures may have together.
+
+        Raises Problem 415, 429.
+        """
+        with path.open("rb") as file:
+            num_pictures = num_frames if container_format(file.read(64)) else 1
+        max_pixels = min(MAX_QUERY_PIXELS, share // num_pictures)
         try:
-            return self.sandbox.decode(path, page=page, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
+            with decoding(self.pixels, max_pixels * num_pictures if keep else 0) as held:
+                decoded = self.sandbox.decode(path, page=page, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
+                held.num_pixels = sum(image.width * image.height for image in decoded.pictures)
+                return decoded
         except MediaError as error:
             raise Problem(415, f"the file cannot be used: {error}", "bad_file") from error
 

@@ -42,6 +42,8 @@ class Settings(BaseModel):
     """Open connections; more are refused (503)."""
     decode_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
     """What decoding one upload may take, beside what the decoder itself needs."""
+    max_decoded_pixels: int = Field(default=256_000_000, ge=100_000_000)
+    """Pixels of all requests that are held decoded at once, three bytes each."""
     limits: Limits = Limits(
         max_bytes=1024 * MIB, max_pixels=50_000_000, max_frames=5_000, max_duration_s=3600, max_pages=500, decode_timeout_s=20
     )

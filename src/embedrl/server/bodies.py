@@ -1,0 +1,91 @@
+"""Bodies of requests: limited by what they turn into, not by their bytes alone, and parsed in a thread, not on the event loop."""
+
+import json
+from collections.abc import Callable, Coroutine
+from email.message import Message
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+
+from embedrl.server.problem import Problem
+
+MAX_JSON_BYTES = 1024**2
+"""Of a JSON body without what its data URLs hold, and of a form that is sent as one string."""
+MAX_DATA_URLS = 64
+MAX_KEYS = 1_000
+"""Of one object; more would each be an error of its own."""
+MAX_OBJECTS = 20_000
+
+
+class _ParsedRequest(Request):
+    """A request whose JSON body was read and parsed."""
+
+    content: bytes
+    parsed: Any
+
+    async def body(self) -> bytes:
+        """Return what was read."""
+        return self.content
+
+    async def json(self) -> Any:
+        """Return what was parsed."""
+        return self.parsed
+
+
+class BoundedRoute(APIRoute):
+    """A route that parses its body within limits."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what handles a request."""
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            kind = Message()
+            kind["content-type"] = request.headers.get("content-type", "")
+            subtype = kind.get_content_subtype()
+            if subtype == "json" or subtype.endswith("+json"):
+                parsed = _ParsedRequest(request.scope, request.receive)
+                parsed.content = await request.body()
+                parsed.parsed = await run_in_threadpool(parse_json, parsed.content) if parsed.content else None
+                return await handle(parsed)
+            if subtype == "x-www-form-urlencoded" and len(await request.body()) > MAX_JSON_BYTES:
+                raise Problem(413, f"the form has more than {MAX_JSON_BYTES} bytes: send it as multipart/form-data", "too_large")
+            return await handle(request)
+
+        return bounded
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a JSON body. Raises Problem 413 if it turns into too much, 422 if it is no JSON."""
+    if len(body) > MAX_JSON_BYTES and _size_without_data(body) > MAX_JSON_BYTES:
+        raise Problem(413, f"the JSON has more than {MAX_JSON_BYTES} bytes beside its data URLs", "too_large")
+    num_objects = 0
+
+    def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal num_objects
+        num_objects += 1
+        if len(pairs) > MAX_KEYS or num_objects > MAX_OBJECTS:
+            raise Problem(413, f"the JSON has more than {MAX_KEYS} keys in an object, or {MAX_OBJECTS} objects", "too_large")
+        return dict(pairs)
+
+    try:
+        return json.loads(body, object_pairs_hook=read)
+    except (ValueError, RecursionError) as error:
+        place = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise Problem(422, f"the body is no JSON that can be read{place}", "malformed") from error
+
+
+def _size_without_data(body: bytes) -> int:
+    """Return the size of a body without its strings that begin like data URLs."""
+    size, place = len(body), 0
+    for _ in range(MAX_DATA_URLS + 1):
+        start = body.find(b'"data:', place)
+        if start < 0:
+            return size
+        place = body.find(b'"', start + 1) + 1
+        if not place:
+            return size
+        size -= place - start
+    raise Problem(413, f"the JSON has more than {MAX_DATA_URLS} data URLs", "too_large")

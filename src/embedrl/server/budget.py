@@ -1,0 +1,69 @@
+"""What requests hold in memory once they are decoded: pixels, under one budget for all; each request gives back what it held."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from embedrl.server.problem import Problem
+
+REQUEST_PIXELS = 64_000_000
+"""Pixels that one request may hold decoded, three bytes each; its pictures are scaled down to fit."""
+WAIT_S = 10.0
+"""How long a request waits for others to give back."""
+
+
+class PixelBudget:
+    """Counts the pixels that all requests hold."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self.max_pixels, self.num_held = max_pixels, 0
+        self._changed = threading.Condition()
+
+    def take(self, num_pixels: int) -> None:
+        """Wait until there is room, then hold pixels. Raises Problem 429 if there is none in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.num_held + num_pixels <= self.max_pixels, WAIT_S):
+                raise Problem(429, "too many pictures are held by other requests: try again", "busy", retry_after_s=2)
+            self.num_held += num_pixels
+
+    def give_back(self, num_pixels: int) -> None:
+        """Hold so many fewer."""
+        with self._changed:
+            self.num_held -= num_pixels
+            self._changed.notify_all()
+
+
+class _Held:
+    def __init__(self) -> None:
+        self.num_pixels = 0
+
+
+_HELD: ContextVar[_Held | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def holding(budget: PixelBudget) -> Generator[None]:
+    """Give back, at the end of a request, what it took."""
+    held = _Held()
+    token = _HELD.set(held)
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
+        budget.give_back(held.num_pixels)
+
+
+@contextmanager
+def decoding(budget: PixelBudget, at_most: int) -> Generator[_Held]:
+    """Hold as many pixels as decoding may give while it runs, and afterwards those that it gave: what the block counts."""
+    request, found = _HELD.get(), _Held()
+    budget.take(at_most)
+    kept = 0
+    try:
+        yield found
+        kept = found.num_pixels if request else 0
+    finally:
+        if request:
+            request.num_pixels += kept
+        budget.give_back(at_most - kept)
