@@ -10,20 +10,25 @@ export TOKENIZERS_PARALLELISM := false
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check nano bench lock
+.PHONY: help setup demo test test-slow test-all check nano bench lock
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with the locked versions of everything, and embedrl in it
 
 demo: setup ## show the whole method at work on real media files: writes demo/report.html
 	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl quickstart
 
-test: setup ## run all tests that need no GPU
-	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu"
+test: setup ## run the tests that need no GPU and no patience
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu and not slow"
 
-check: setup ## run what a change must pass: format, lint, types, tests
+test-slow: setup ## run the others: kills, several processes, Ray, memory of larger models
+	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu and slow"
+
+test-all: test test-slow ## run all tests that need no GPU
+
+check: setup ## run what a change must pass: format, lint, types, all tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ty check --python $(VENV) src

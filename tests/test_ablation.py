@@ -33,6 +33,7 @@ def test_a_wrong_row_is_named_before_anything_is_trained(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_rows_are_trained_evaluated_and_then_left_alone(tmp_path: Path):
     short = (
         "trainer.max_steps=1",

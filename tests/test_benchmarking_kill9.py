@@ -5,6 +5,8 @@ The children are forked from one fresh process that has the imports done, so tha
 
 from pathlib import Path
 
+import pytest
+
 from tests.forking import drive
 
 DRIVER = """
@@ -62,6 +64,7 @@ sys.stdout.write(f"{num_killed} killed")
 """
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_nothing_but_the_times(tmp_path: Path):
     said = drive(DRIVER, str(tmp_path))
     assert int(said.split()[0]) >= 5, f"most kills came too late to matter: {said}"

@@ -244,6 +244,7 @@ for start in range(int(sys.argv[2]), len(vectors), 1000):
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_items_and_five_kills(bucket: str):
     rng, acknowledged, kills, sizes, stop = random.Random(0), 0, 0, [], threading.Event()
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.forking import drive
 
 DRIVER = """
@@ -51,5 +53,6 @@ assert any(not torch.equal(whole[name], start[name].float()) for name in whole),
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     drive(DRIVER, str(tmp_path))
