@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoProcessor, Qwen3VLProcessor
 
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.rl.config import Config, RewardConfig
-from embedrl.rl.train import accept_mixed_rows, order, prompts, train
+from embedrl.rl.train import for_rollouts, order, prompts, train
 from tests.conftest import make_random_reasoner, nano_processor
 
 TASKS = ["a"] * 12 + ["b"] * 8 + ["c"] * 3
@@ -49,16 +50,17 @@ def make_pairs() -> list[Pair]:
     return [made.pair for made in make_families("rl", 0, 2, 2, ["image_i2t", "video_t2v"])]
 
 
-def test_both_sides_of_a_pair_are_adjacent_rows_and_pictures_are_optional():
+def test_both_sides_of_a_pair_are_adjacent_rows_and_pictures_are_optional(tmp_path: Path):
     reasoner, pairs = make_random_reasoner(), make_pairs()
     rows = [prompts(reasoner, pairs, [4, 0])[place] for place in range(4)]
     assert [(row["pair"], row["is_query"]) for row in rows] == [(4, True), (4, False), (0, True), (0, False)]
     assert [len(row["images"]) for row in rows] == [0, 8, 1, 0]
     texts = [nano_processor().apply_chat_template(row["prompt"], add_generation_prompt=True) for row in rows]
-    batch = accept_mixed_rows(nano_processor())(
-        text=texts, images=[row["images"] or None for row in rows], padding=True, return_tensors="pt"
-    )
-    assert len(batch["image_grid_thw"]) == 9 and type(accept_mixed_rows(nano_processor())).__name__ == "Qwen3VLProcessor"
+    processor = for_rollouts(nano_processor())
+    batch = processor(text=texts, images=[row["images"] or None for row in rows], padding=True, return_tensors="pt")
+    assert len(batch["image_grid_thw"]) == 9
+    processor.save_pretrained(tmp_path)
+    assert type(AutoProcessor.from_pretrained(tmp_path, local_files_only=True)) is Qwen3VLProcessor
 
 
 class Scorer:

@@ -103,12 +103,16 @@ def test_a_cache_made_for_itself_goes_on_like_any_other() -> None:
     assert (hidden_states_at(quick, last, input_ids=text[:, 16:], past_key_values=cache) - expected).abs().max() < 1e-5
 
 
-def test_training_runs_the_last_layer_whole() -> None:
-    _, quick = models()
-    inputs = batch()
-    work = mlp_rows(quick)
-    hidden_states_at(quick, inputs["attention_mask"].sum(1) - 1, **inputs, use_cache=False).sum().backward()
+def test_training_mode_takes_no_shortcut() -> None:
+    plain, quick = models()
+    inputs = batch(repeats=2)
+    work, patches = mlp_rows(quick.train()), count_patches(quick)
+    with torch.no_grad():  # the first pass of gradient caching
+        hidden_states_at(quick, inputs["attention_mask"].sum(1) - 1, **inputs, use_cache=False)
     assert work == [inputs["input_ids"].numel()] * 2
+    expected = count_patches(plain)
+    plain(**inputs)
+    assert patches == expected
 
 
 def mlp_rows(model: Qwen3VLModel) -> list[int]:

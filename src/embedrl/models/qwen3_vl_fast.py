@@ -4,6 +4,9 @@
 - Equal pictures of a batch (the rollouts of one item, its plain and its reasoned vector, the same crop twice) are looked at once.
 - Whoever wants the states of a few tokens only (`hidden_states_at`) does not pay for the last layer's work on the others.
 
+None is taken in training mode: gradient caching and gradient checkpointing run a pass twice and need it to draw the same dropout masks
+(https://github.com/luyug/GC-DPR/issues/12).
+
 `tests/test_shortcuts.py` holds each equal to what transformers computes.
 """
 # N rows, L tokens a row, D dim; P patches, I pictures
@@ -46,11 +49,8 @@ def patch_forward(model: M) -> M:
 
 
 def hidden_states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
-    """Run a model and return its last state at one place of each row: (N, D).
-
-    While gradients are kept, the last layer is run whole: it may be run again from a checkpoint, where nothing is known of this.
-    """
-    with _wanting(None if torch.is_grad_enabled() else place_N):
+    """Run a model and return its last state at one place of each row: (N, D)."""
+    with _wanting(place_N):
         states_NLD = model(**inputs).last_hidden_state
     rows = torch.arange(len(place_N), device=states_NLD.device)
     return states_NLD[rows, place_N if states_NLD.shape[1] > 1 else 0]
@@ -86,7 +86,7 @@ class _WantedOnly:
         **rest: Any,
     ) -> Tensor:
         place_N = _WANTED.get()
-        if place_N is None:
+        if place_N is None or self.layer.training:
             return self.whole(
                 hidden_states,
                 position_embeddings=position_embeddings,
@@ -129,16 +129,13 @@ def _seen_from(place_N: Tensor, attention_mask: Tensor | None, num_keys: int, nu
 
 
 class _DistinctPictures:
-    """The forward pass of a vision tower, on one of each set of equal pictures.
-
-    A tower that is being trained sees them all: gradients of equal pictures would be added up in no fixed order.
-    """
+    """The forward pass of a vision tower, on one of each set of equal pictures."""
 
     def __init__(self, tower: Qwen3VLVisionModel) -> None:
         self.tower, self.whole = tower, tower.forward
 
     def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **rest: Any) -> Any:
-        if torch.is_grad_enabled() and any(weight.requires_grad for weight in self.tower.parameters()):
+        if self.tower.training:
             return self.whole(hidden_states, grid_thw=grid_thw, **rest)
         size_I = grid_thw.prod(1)
         first_I = _first_equals(hidden_states, grid_thw, size_I)
@@ -185,9 +182,11 @@ class _GroupedAttention:
     """The forward pass of one vision attention layer, one call per distinct picture size."""
 
     def __init__(self, layer: Qwen3VLVisionAttention) -> None:
-        self.layer = layer
+        self.layer, self.whole = layer, layer.forward
 
-    def __call__(self, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> Tensor:
+    def __call__(self, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: tuple[Tensor, Tensor], **rest: Any) -> Tensor:
+        if self.layer.training:
+            return self.whole(hidden_states, cu_seqlens=cu_seqlens, position_embeddings=position_embeddings, **rest)
         layer, num_patches = self.layer, hidden_states.shape[0]
         query, key, value = layer.qkv(hidden_states).reshape(num_patches, 3, layer.num_heads, -1).permute(1, 0, 2, 3).unbind(0)
         query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)

@@ -9,7 +9,9 @@ import copy
 import dataclasses
 import math
 import random
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,11 +31,14 @@ from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Config
 from embedrl.rl.rollouts import Scorer
 
+_REFERENCE = "reference"
+"""Folder in a run folder that holds the reference of the KL term while the run is not finished."""
+
 
 def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:
     """Train the Reasoner's weights in place; resume from the run folder's last checkpoint if there is one.
 
-    The reference of the KL term is the folder that the weights were loaded from. Raises ConfigError if batches cannot be made.
+    The reference of the KL term is the Reasoner as it is at the start of the run. Raises ConfigError if batches cannot be made.
     """
     keep_freed_memory()
     arguments = _arguments(config, reasoner.processor)
@@ -53,6 +58,9 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         weight.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
     if not any(weight.requires_grad for weight in reasoner.model.parameters()):
         raise ConfigError(f"trainable={list(config.trainable)}: no weight has such a name; see the model's named_parameters()")
+    checkpoint = last_checkpoint(config.out / "checkpoints")
+    if arguments.beta and config.lora is None:  # an adapter is switched off instead
+        _keep_reference(reasoner.model, config.out / _REFERENCE, arguments, anew=checkpoint is None)
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
     with progress(arguments.max_steps, "reasoner") as bar, old_names():
         trainer = GRPOTrainer(
@@ -60,20 +68,37 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             args=arguments,
             reward_funcs=[scorer.reward],
             train_dataset=prompts(reasoner, pairs, chosen),
-            processing_class=accept_mixed_rows(reasoner.processor),
+            processing_class=for_rollouts(reasoner.processor),
             peft_config=None if config.lora is None else lora_config(reasoner.model, config.lora),
             callbacks=[Report(Metrics(config.out / METRICS), bar, "rl", shown=("reward", "reward/positive", "kl"))],
         )
         trainer.remove_callback(PrinterCallback)
         if isinstance(trainer.ref_model, PreTrainedModel):
             patch_forward(trainer.ref_model)
-        trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
+        trainer.train(resume_from_checkpoint=checkpoint)
         reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
         gather_shards(reasoner.model)
         if is_adapted(reasoner.model) and trainer.is_world_process_zero():
             reasoner.model.save_pretrained(config.out / "adapter")
             reasoner.save_settings(config.out / "adapter")
+        if trainer.is_world_process_zero():
+            shutil.rmtree(config.out / _REFERENCE, ignore_errors=True)
     reasoner.model = merge(reasoner.model).eval()
+
+
+def _keep_reference(model: PreTrainedModel, folder: Path, arguments: GRPOConfig, *, anew: bool) -> None:
+    """Write the model as it is, whole or not at all, for TRL to load the KL term's reference from; a resumed run keeps the one it has.
+
+    TRL loads it by `config._name_or_path`, which for a merged adapter names the base (https://github.com/huggingface/trl/pull/4723).
+    """
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0 and (anew or not folder.is_dir()):
+            draft = folder.with_name(f".{folder.name}")
+            for old in (draft, folder):
+                shutil.rmtree(old, ignore_errors=True)
+            model.save_pretrained(draft)
+            draft.rename(folder)
+    model.config._name_or_path = str(folder)
 
 
 def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
@@ -154,16 +179,23 @@ def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int
     return Dataset.from_dict(columns).with_transform(read)
 
 
-def accept_mixed_rows(processor: ProcessorMixin) -> ProcessorMixin:
-    """Return a processor for batches in which some rows have no picture, as TRL sends them; pictures keep their size."""
+def for_rollouts(processor: ProcessorMixin) -> ProcessorMixin:
+    """Return a copy of a processor for TRL's GRPO: left padding, batches in which some rows have no image, images keep their size.
+
+    TRL pads prompts on the left when it samples and relies on the processor to do the same when it trains; a processor that pads
+    on the right puts images at other positions (https://github.com/huggingface/trl/issues/5785). Saving the copy saves the original.
+    """
     kind: Any = type(processor)
 
-    class MixedRows(kind):
+    class RolloutProcessor(kind):
         def __call__(self, images: Any = None, **kwargs: Any) -> Any:
             flat = [image for row in images or () for image in (row if isinstance(row, list) else [row]) if image is not None]
             return super().__call__(images=flat or None, **{"do_resize": False, **kwargs})
 
-    MixedRows.__name__ = kind.__name__  # the name under which a checkpoint saves it
-    mixed = copy.copy(processor)
-    mixed.__class__ = MixedRows
-    return mixed
+        def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:
+            return processor.save_pretrained(save_directory, **kwargs)
+
+    parts = {name: getattr(processor, name) for name in kind.get_attributes()}
+    parts["tokenizer"] = copy.deepcopy(parts["tokenizer"])
+    parts["tokenizer"].padding_side = "left"
+    return RolloutProcessor(**parts, chat_template=processor.chat_template)
