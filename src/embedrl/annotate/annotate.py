@@ -13,9 +13,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.annotate.media_files import materialize
-from embedrl.annotate.store import Annotations, Made, State, state_of
+from embedrl.annotate.store import Annotations, State, state_of
 from embedrl.concurrency import map_concurrently, num_queued, split
-from embedrl.data.protocols import CountsTokens, Reasons, Unanswered
+from embedrl.data.protocols import CountsTokens, Reasons, Refusal
+from embedrl.data.reasoning import GIVE_UP_AFTER, NOT_ASKED, Answer, Patience, TCoTCounts, ask
 from embedrl.data.records import WriterLock, outcome_key
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import Outcome, ProblemKind, SourceProblem
@@ -63,6 +64,8 @@ class AnnotateReport(BaseModel):
     """Items for which the Reasoner wrote something else in this run."""
     failed: int
     """Items whose medium could not be read, or which the model did not answer, in this run."""
+    tcots: TCoTCounts
+    """What came of the items that this run asked about, by reason."""
     left: int
     """Items that this run did not come to."""
     stopped_by: str
@@ -83,7 +86,7 @@ def annotate(
     answer_share: float = 0.0,
     retry: Retry | None = None,
     budget: Budget | None = None,
-    give_up_after: int = 16,
+    give_up_after: int = GIVE_UP_AFTER,
     max_in_flight: int = 1,
     on_progress: Progress | None = None,
 ) -> AnnotateReport:
@@ -94,7 +97,7 @@ def annotate(
     `on_progress` gets the number of pairs that were done since the last call, and the counts so far. Above one lane, the Reasoner is
     called from so many threads at once, and some batches are read ahead.
     Raises ConfigError for wrong options, StoreError if another process annotates into the folder, and ModelError if the model
-    fails for `give_up_after` items in a row, of which nothing is kept.
+    fails for `give_up_after` items in a row, of which nothing is kept; refusals that are about an item do not count.
     """
     if min(batch_size, give_up_after) < 1:
         raise ConfigError(f"batch_size={batch_size}, give_up_after={give_up_after}: give at least 1")
@@ -137,7 +140,7 @@ class _Run:
         on_progress: Progress | None,
     ) -> None:
         self.store, self.reasoner, self.batch_size, self.retry = store, reasoner, batch_size, retry
-        self.budget, self.give_up_after, self.on_progress = budget, give_up_after, on_progress
+        self.budget, self.patience, self.on_progress = budget, Patience(give_up_after), on_progress
         self.answer_share, self.max_in_flight = answer_share, max_in_flight
         self.num_queued = num_queued(batch_size, max_in_flight)
         self.answers: dict[str, str] = {}
@@ -157,8 +160,8 @@ class _Run:
         """Of these, what no run has come to."""
         self.model_failures: list[str] = []
         """Items for which the model failed since it last answered."""
-        self.last_error: ModelError | None = None
         self.counts = dict.fromkeys(("num_pairs", "num_problems", "num_repeated", "known", "made", "malformed", "failed", "num_tokens"), 0)
+        self.tcots = TCoTCounts()
         self.num_reported = 0
         self.stopped_by = ""
         self.examples: list[str] = []
@@ -176,6 +179,7 @@ class _Run:
         return AnnotateReport(
             reasoner=self.reasoner.fingerprint,
             **self.counts,
+            tcots=self.tcots,
             left=len(self.left),
             stopped_by=self.stopped_by if self.left else "",
             seconds=round(time.monotonic() - self.started_s, 3),
@@ -223,8 +227,10 @@ class _Run:
         pending, self.pending = list(self.pending.items()), {}
         # In one lane, what was gathered is the batch: it may hold one item more, so that the last pair is not cut in two.
         batches = split(pending, self.batch_size) if self.max_in_flight > 1 else [pending]
-        for batch, made in zip(batches, map_concurrently(self._reason, batches, self.max_in_flight), strict=True):
-            self._keep(dict(batch), made)
+        for batch, answers in zip(batches, map_concurrently(self._reason, batches, self.max_in_flight), strict=True):
+            self._keep(batch, answers)
+        if self.patience.is_over:
+            self._give_up()
         self.answers = {}
         self.store.keep_pairs(self.read)
         self.read = []
@@ -235,40 +241,25 @@ class _Run:
             self.on_progress(self.counts["num_pairs"] - self.num_reported, dict(self.counts))
         self.num_reported = self.counts["num_pairs"]
 
-    def _keep(self, batch: Mapping[str, Item], made: Mapping[str, Made]) -> None:
-        """Write what a batch gave; if the model has failed too often by now, end the run."""
-        gave_up = len(self.model_failures) >= self.give_up_after
-        if gave_up:
-            made = {key: outcome for key, outcome in made.items() if key not in self.model_failures}
-        self.store.keep({key: (batch[key], outcome) for key, outcome in made.items()}, self.reasoner.fingerprint, saw_answer=self.answers)
-        if gave_up:
-            self._give_up()
-        for key, outcome in made.items():
-            self._count(batch[key], outcome)
+    def _keep(self, batch: Sequence[tuple[str, Item]], answers: Sequence[Answer]) -> None:
+        """Write what a batch gave, but for items that were not asked about any more."""
+        made = {
+            key: (item, answer)
+            for (key, item), answer in zip(batch, answers, strict=True)
+            if not (isinstance(answer, Refusal) and answer.reason == NOT_ASKED)
+        }
+        for key, (_, answer) in made.items():
+            if isinstance(answer, ModelError):
+                self.model_failures.append(key)
+            elif not isinstance(answer, MediaError):
+                self.model_failures = []
+        self.store.keep(made, self.reasoner.fingerprint, saw_answer=self.answers)
+        self.tcots += TCoTCounts.of(answer for _, answer in made.values())
+        for item, answer in made.values():
+            self._count(item, answer)
 
-    def _reason(self, asked: Sequence[tuple[str, Item]]) -> dict[str, Made]:
-        """Return what came of each item; if the batch cannot be done as a whole, each is asked alone, until the model is given up."""
-        if not asked:
-            return {}
-        try:
-            outcomes: list[Made] = list(self.reasoner.reason([self._shown(key, item) for key, item in asked]))
-        except Unanswered as error:
-            outcomes = list(error.outcomes)
-        except (MediaError, ModelError) as error:
-            if len(asked) > 1:
-                made: dict[str, Made] = {}
-                for one in asked:
-                    made |= self._reason([one])
-                    if len(self.model_failures) >= self.give_up_after:
-                        break
-                return made
-            self._note(asked[0][0], error)
-            return {asked[0][0]: error}
-        if len(outcomes) != len(asked):
-            raise ModelError(f"the Reasoner {self.reasoner.fingerprint!r} returned {len(outcomes)} T-CoTs for {len(asked)} items")
-        for (key, _), outcome in zip(asked, outcomes, strict=True):
-            self._note(key, outcome)
-        return {key: outcome for (key, _), outcome in zip(asked, outcomes, strict=True)}
+    def _reason(self, asked: Sequence[tuple[str, Item]]) -> list[Answer]:
+        return ask(self.reasoner, [self._shown(key, item) for key, item in asked], self.patience)
 
     def _shown(self, key: str, item: Item) -> Item:
         """Return an item as the Reasoner is asked about it: some with the answer in sight."""
@@ -276,24 +267,17 @@ class _Run:
             return item
         return item.model_copy(update={"content": (*item.content, Text(text=f"{ANSWER_IN_SIGHT} {self.answers[key]}"))})
 
-    def _note(self, key: str, outcome: Made) -> None:
-        """Count failures of the model in a row."""
-        if isinstance(outcome, ModelError):
-            self.model_failures.append(key)
-            self.last_error = outcome
-        elif not isinstance(outcome, MediaError):
-            self.model_failures = []
-
     def _give_up(self) -> None:
         """Forget the failures in a row, which say more about the model than about the items, and end the run."""
         if self.retry != State.FAILED:
             self.store.outcomes[State.FAILED].drop_many(self.model_failures)
         raise ModelError(
-            f"the Reasoner {self.reasoner.fingerprint!r} failed for {len(self.model_failures)} items in a row, the last time with: "
-            f"{self.last_error}; what was done is kept: run again, or raise give_up_after={self.give_up_after} to step over them"
+            f"the Reasoner {self.reasoner.fingerprint!r} failed for {self.patience.num_failed} items in a row, the last time with: "
+            f"{self.patience.last_error}; what was done is kept: run again, or raise give_up_after={self.patience.give_up_after} to step "
+            "over them"
         )
 
-    def _count(self, item: Item, outcome: Made) -> None:
+    def _count(self, item: Item, outcome: Answer) -> None:
         state = state_of(outcome)
         self.counts["made" if state == State.TCOT else state.value] += 1
         if not self.meter and isinstance(outcome, TCoT | ParseFailure):

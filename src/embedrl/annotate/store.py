@@ -6,14 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from embedrl.data.reasoning import Answer
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.row import SourceProblem
 from embedrl.data.tcot import ParseFailure, TCoT
-from embedrl.errors import ConfigError, MediaError, ModelError
-
-Made = TCoT | ParseFailure | MediaError | ModelError
-"""What came of an item."""
+from embedrl.errors import ConfigError, MediaError
 
 
 class State(StrEnum):
@@ -68,7 +66,7 @@ class Annotations:
         state = self.state(key)
         return state is not None and self.outcomes[state].get(key)["saw_answer"]
 
-    def keep(self, made: Mapping[str, tuple[Item, Made]], reasoner: str, *, saw_answer: Container[str] = ()) -> None:
+    def keep(self, made: Mapping[str, tuple[Item, Answer]], reasoner: str, *, saw_answer: Container[str] = ()) -> None:
         """Write outcomes by their keys, and then drop what they replace. `saw_answer` are keys too."""
         values: dict[State, dict[str, Any]] = {state: {} for state in State}
         for key, (item, outcome) in made.items():
@@ -109,14 +107,14 @@ class Annotations:
 _FILES = {State.TCOT: "tcots", State.MALFORMED: "malformed", State.FAILED: "failed"}
 
 
-def state_of(outcome: Made) -> State:
+def state_of(outcome: Answer) -> State:
     """Name the kind of outcome."""
     if isinstance(outcome, TCoT):
         return State.TCOT
     return State.MALFORMED if isinstance(outcome, ParseFailure) else State.FAILED
 
 
-def _written(outcome: Made) -> dict[str, str]:
+def _written(outcome: Answer) -> dict[str, str]:
     if isinstance(outcome, TCoT | ParseFailure):
         return write_outcome(outcome)
     return {"error": type(outcome).__name__, "reason": str(outcome)}

@@ -60,6 +60,7 @@ def annotate_pairs(
     \b
     Example: embedrl annotate lines library/pairs.jsonl --out runs/annotated
     """
+    from embedrl.cli.listing import warn_of_failures
     from embedrl.pipelines import annotate as annotating
     from embedrl.runtime.engine import Engine
 
@@ -82,6 +83,7 @@ def annotate_pairs(
     log.result(f"{out}: {annotating.annotate_line(found)}")
     for example in found.examples:
         log.warn(example)
+    warn_of_failures(found.tcots, "--retry malformed asks again")
     if found.malformed or found.failed or found.num_problems:
         raise typer.Exit(1)
 

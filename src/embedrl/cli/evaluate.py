@@ -1,7 +1,7 @@
 """Commands that measure retrieval."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,14 +58,26 @@ def evaluate_on_benchmark(
         from embedrl.pipelines.evaluate_world import measure_world
 
         settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "temperature": temperature}
-        measure_world(reasoners, embedder, out, engine=chosen, **settings)
+        _end(measure_world(reasoners, embedder, out, engine=chosen, **settings))
         return
     if len(reasoners) > 1 or temperature:
         raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")
     from embedrl.pipelines.benchmark import BenchmarkRun, measure
 
     run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
-    measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen, instructions)
+    _end(measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen, instructions))
+
+
+def _end(report: dict[str, Any]) -> None:
+    """Print what was embedded without a T-CoT; exit with 1 if some items got no answer, for then the figures are not the Reasoner's."""
+    from embedrl.cli.listing import warn_of_failures
+    from embedrl.evaluate.report import tcot_counts
+
+    systems = tcot_counts(report)
+    for system, counts in systems.items():
+        warn_of_failures(counts, system=system)
+    if any(counts.is_failure for counts in systems.values()):
+        raise typer.Exit(1)
 
 
 @app.command("doctor")

@@ -88,10 +88,14 @@ def index_folder(
     rebuild_growth: Annotated[
         float | None, typer.Option(min=1.01, help="Build anew when the index has grown by this factor; 2 at first.")
     ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try files again that could not be used, and ask again where the answer was no T-CoT.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
 
+    So it is if the Reasoner had no answer for some items, or a T-CoT for none; they are found by their plain vectors until then.
     `embedrl index move SRC DST` moves an index to object storage, or back.
 
     \b
@@ -102,7 +106,7 @@ def index_folder(
     need_folder(folder)
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: belongs to --table")
-    from embedrl.cli.listing import failure_line
+    from embedrl.cli.listing import failure_line, warn_of_failures
     from embedrl.pipelines.index import index_by_name
     from embedrl.runtime.engine import Engine
 
@@ -115,6 +119,7 @@ def index_folder(
         table=table,
         shelf=shelf,
         policy={name: value for name, value in given.items() if value is not None},
+        retry_failed=retry,
     )
     if as_json:
         log.print_json(found.model_dump(mode="json"))
@@ -125,7 +130,8 @@ def index_folder(
         )
     for failure in found.failures:
         log.warn(failure_line(failure))
-    if found.failures:
+    warn_of_failures(found.tcots, "--retry asks again")
+    if found.failures or found.tcots.is_failure:
         raise typer.Exit(1)
 
 

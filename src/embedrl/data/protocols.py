@@ -11,16 +11,28 @@ import numpy as np
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
-from embedrl.errors import ModelError
+from embedrl.errors import MediaError, ModelError
 
 Question = tuple[TCoT, Sequence[TCoT]]
 """An anchor and the candidates to choose from."""
 
 
+class Refusal(ModelError):
+    """A Reasoner has no answer about one item, for a reason that can be counted."""
+
+    def __init__(self, reason: str, text: str, *, about_item: bool = False) -> None:
+        super().__init__(f"{reason}: {text}")
+        self.reason = reason
+        """In one word."""
+        self.text = text
+        self.about_item = about_item
+        """Whether it is this item that is not taken (too long, say): others may well get an answer."""
+
+
 class Unanswered(ModelError):
     """A Reasoner did not answer for some of its items."""
 
-    def __init__(self, message: str, outcomes: Sequence[TCoT | ParseFailure | ModelError]) -> None:
+    def __init__(self, message: str, outcomes: Sequence[TCoT | ParseFailure | MediaError | ModelError]) -> None:
         super().__init__(message)
         self.outcomes = outcomes
         """One for each item, in order: its answer, or why there is none."""

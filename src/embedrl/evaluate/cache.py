@@ -7,14 +7,15 @@ changed, nothing that was kept is found. A batch is on the disk before the next 
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from embedrl.data.protocols import Embeds, Reasons, Unanswered
-from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.reasoning import RecordedTCoTs, reason_missing, require_all
+from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ModelError
@@ -39,7 +40,7 @@ class CachedReasoner:
     """A Reasoner that is asked about what is not kept yet. Fulfils `Reasons`."""
 
     def __init__(self, reasoner: Reasons, cache: Cache) -> None:
-        self.reasoner, self.records = reasoner, cache.tcots
+        self.reasoner, self.kept = reasoner, RecordedTCoTs(cache.tcots)
 
     @property
     def fingerprint(self) -> str:
@@ -52,23 +53,9 @@ class CachedReasoner:
         return self.reasoner.num_frames
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
-        """Return one T-CoT per item, in order; new ones are on the disk by then. Raises what the Reasoner raises."""
-        keys = [outcome_key(item, self.fingerprint) for item in items]
-        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self.records}
-        if missing:
-            try:
-                outcomes = self.reasoner.reason(list(missing.values()))
-            except Unanswered as error:
-                self._keep(missing, error.outcomes)
-                raise
-            self._keep(missing, outcomes)
-        return [read_outcome(self.records.get(key)) for key in keys]
-
-    def _keep(self, missing: Mapping[str, Item], outcomes: Sequence[TCoT | ParseFailure | ModelError]) -> None:
-        if len(outcomes) != len(missing):
-            raise ModelError(f"Reasoner {self.fingerprint!r} returned {len(outcomes)} T-CoTs for {len(missing)} items")
-        made = dict(zip(missing, outcomes, strict=True))
-        self.records.put_many({key: write_outcome(found) for key, found in made.items() if not isinstance(found, ModelError)})
+        """Return one T-CoT per item, in order; new ones are on the disk by then. Raises as `reason_missing` and `require_all` do."""
+        answers = reason_missing(self.reasoner, items, self.kept)
+        return require_all(answers, repr(self.fingerprint))
 
 
 class CachedEmbedder:

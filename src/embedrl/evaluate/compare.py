@@ -23,6 +23,8 @@ class Change:
     """Runs of words of the T-CoT before that are gone."""
     added: tuple[str, ...]
     """Runs of words that are new."""
+    num_frames: tuple[int | None, int | None] = (None, None)
+    """How many frames of a video the Reasoners before and after were shown, at most."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def difference(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _change(item: Item, before: SystemResult, after: SystemResult) -> Change:
     one, other = before.tcots.get(item.key), after.tcots.get(item.key)
-    return Change(item, one, other, *difference(_said(one), _said(other)))
+    return Change(item, one, other, *difference(_said(one), _said(other)), (before.num_frames, after.num_frames))
 
 
 def _said(outcome: Outcome | None) -> str:

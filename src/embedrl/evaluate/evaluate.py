@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from embedrl.concurrency import map_concurrently, split
 from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
-from embedrl.errors import ModelError
+from embedrl.errors import MediaError, ModelError
 from embedrl.evaluate.grounding import compare
 from embedrl.evaluate.metrics import METRIC_NAMES, Mode, mmeb_compat_grades, score_ranking
 from embedrl.evaluate.ranking import Ranking, rank
@@ -21,8 +22,6 @@ from embedrl.media.decode import count_frames
 
 Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
 """(a T-CoT, the true one) -> how many things it names right, how many it names, how many there are."""
-
-Outcome = TCoT | ParseFailure
 
 TCOT_FIGURES = (
     "tcot_valid",
@@ -60,6 +59,10 @@ class SystemResult:
     tcots: Mapping[str, Outcome]
     """By item key: the T-CoTs that were embedded, and the outputs that are none (their items were embedded plain)."""
     seconds: float
+    tcot_counts: TCoTCounts = field(default_factory=TCoTCounts)
+    """How many items have a T-CoT, and how many have none, by reason."""
+    num_frames: int | None = None
+    """How many frames of a video the Reasoner was shown, at most; None: all that the item holds."""
 
 
 def evaluate(
@@ -71,22 +74,23 @@ def evaluate(
     tcots: Mapping[str, TCoT] | None = None,
     claims: Claims | None = None,
     count_tokens: Callable[[str], int] = count_words,
-    num_frames: int = 8,
     batch_size: int = 64,
     max_in_flight: int = 1,
     mode: Mode = "correct",
 ) -> SystemResult:
     """Evaluate one system. With neither `reasoner` nor `tcots` every item is embedded plain.
 
-    An item takes its T-CoT from `tcots` (by item key), else from `reasoner`, who was shown at most `num_frames` frames of a
-    video. It is reasoned about once and embedded once, however many tasks share it. Output that is not a T-CoT counts as
-    invalid, and its item is embedded plain. Raises MediaError for an item that cannot be read: a score over a part of the
-    pool would not be comparable. `mode` says which candidate a grade belongs to. Above one lane, the models are called from so many
-    threads at once.
+    An item takes its T-CoT from `tcots` (by item key), else from `reasoner`. It is reasoned about once and embedded once, however many
+    tasks share it. Output that is not a T-CoT counts as invalid, and so does an item for which the Reasoner has no answer: both are
+    embedded plain, and counted by reason in `tcot_counts`. Raises MediaError for an item that cannot be read: a score over a part of
+    the pool would not be comparable; ModelError if the Reasoner is gone. `mode` says which candidate a grade belongs to. Above one lane,
+    the models are called from so many threads at once.
     """
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
-    written = _reason(items, reasoner, tcots or {}, name, batch_size, max_in_flight)
+    num_frames: int | None = getattr(reasoner, "num_frames", None)
+    answers = _reason(items, reasoner, tcots or {}, name, batch_size, max_in_flight)
+    written = {key: answer for key, answer in answers.items() if isinstance(answer, TCoT | ParseFailure)}
     vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
     place = {key: row for row, key in enumerate(items)}
     truths = {key: truth for task in tasks for key, truth in task.truths.items()}
@@ -109,10 +113,11 @@ def evaluate(
             row = score_ranking([found for found, _ in ranking.top], _grades(relevant, task, mode))
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
-            rows.append(row | _mean([score(key) for key in sides]) if written else row)
+            rows.append(row | _mean([score(key) for key in sides]) if answers else row)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures))
-    return SystemResult(name=name, tasks=tuple(results), tcots=written, seconds=time.perf_counter() - started)
+    counts = TCoTCounts.of(answers.values())
+    return SystemResult(name, tuple(results), written, time.perf_counter() - started, counts, num_frames)
 
 
 def join(parts: Sequence[SystemResult]) -> SystemResult:
@@ -122,24 +127,31 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
         tasks=tuple(task for part in parts for task in part.tasks),
         tcots={key: outcome for part in parts for key, outcome in part.tcots.items()},
         seconds=sum(part.seconds for part in parts),
+        tcot_counts=sum((part.tcot_counts for part in parts), TCoTCounts()),
+        num_frames=parts[0].num_frames,
     )
 
 
 def _reason(
     items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int, max_in_flight: int
-) -> dict[str, Outcome]:
-    outcomes: dict[str, Outcome] = {key: given[key] for key in items if key in given}
+) -> dict[str, Answer]:
+    """Return what came of each item, a Reasoner's refusals included."""
+    answers: dict[str, Answer] = {key: given[key] for key in items if key in given}
     if reasoner is None:
-        return outcomes
-    missing = sorted((item for key, item in items.items() if key not in outcomes), key=lambda item: item.role)
-    batches = split(missing, batch_size)
+        return answers
+    missing = sorted((item for key, item in items.items() if key not in answers), key=lambda item: item.role)
+    batches, patience = split(missing, batch_size), Patience()
     with progress(len(batches), f"{name}: reason") as bar:
-        for batch, answers in zip(batches, map_concurrently(reasoner.reason, batches, max_in_flight), strict=True):
-            if len(answers) != len(batch):
-                raise ModelError(f"Reasoner {reasoner.fingerprint!r} returned {len(answers)} T-CoTs for {len(batch)} items")
-            outcomes |= {item.key: answer for item, answer in zip(batch, answers, strict=True)}
+        for batch, come in zip(
+            batches, map_concurrently(lambda batch: ask(reasoner, batch, patience), batches, max_in_flight), strict=True
+        ):
+            answers |= {item.key: answer for item, answer in zip(batch, come, strict=True)}
             bar.advance()
-    return outcomes
+    for answer in answers.values():
+        if isinstance(answer, MediaError):
+            raise answer
+    patience.require(reasoner.fingerprint)
+    return answers
 
 
 def _embed(
@@ -181,7 +193,12 @@ def best_target(relevant: Mapping[str, float]) -> str:
 
 
 def _score_tcot(
-    item: Item, outcome: Outcome | None, truth: TCoT | None, claims: Claims | None, count_tokens: Callable[[str], int], num_frames: int
+    item: Item,
+    outcome: Outcome | None,
+    truth: TCoT | None,
+    claims: Claims | None,
+    count_tokens: Callable[[str], int],
+    num_frames: int | None,
 ) -> dict[str, float]:
     """Return the T-CoT figures of one item, those that are defined. Output that is not a T-CoT points at nothing."""
     match outcome:

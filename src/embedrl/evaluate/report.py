@@ -2,7 +2,8 @@
 
 A task's figure is the mean over its queries; a modality's is the unweighted mean over its tasks, and `overall` the unweighted
 mean over all tasks (MMEB-V2 aggregates so). Intervals come from the paired, task-stratified bootstrap, and every resample is
-aggregated the same way, so they are intervals of exactly the figures they stand beside.
+aggregated the same way, so they are intervals of exactly the figures they stand beside. `tcots` is there if items of a system have no
+T-CoT: how many, by reason.
 """
 
 import itertools
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from embedrl.data.reasoning import TCoTCounts
 from embedrl.errors import ConfigError, unwritable
 from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
 from embedrl.evaluate.evaluate import FIGURES, SystemResult
@@ -51,7 +53,13 @@ def make_report(systems: Sequence[SystemResult], *, seed: int, seconds: float, n
         "seconds": round(seconds, 1),
         "seconds_per_system": {system.name: round(system.seconds, 1) for system in systems},
         "seed": seed,
+        **({"tcots": counts} if (counts := {s.name: s.tcot_counts.model_dump() for s in systems if s.tcot_counts.failed}) else {}),
     }
+
+
+def tcot_counts(report: Report) -> dict[str, TCoTCounts]:
+    """Return the counts of T-CoTs of those systems of a report that lack some."""
+    return {name: TCoTCounts.model_validate(counts) for name, counts in report.get("tcots", {}).items()}
 
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:

@@ -11,11 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from embedrl import log
 from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Reasons
-from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
+from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, failure_reason, reason_missing
+from embedrl.data.records import Records
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT, render
+from embedrl.data.tcot import TCoT, render
 from embedrl.errors import MediaError, ModelError
 from embedrl.index.reading import Preview, preview
 from embedrl.index.row import Modality, Place, Row
@@ -24,7 +26,6 @@ from embedrl.media.store import Limits
 
 NUM_DECODERS = 4
 
-Outcome = TCoT | ParseFailure
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -48,21 +49,26 @@ class Batches:
     """T-CoTs of this and former runs, by (item key, Reasoner name)."""
     limits: Limits
     num_frames: int
+    retry: bool = False
+    """Ask again about items whose answer was no T-CoT."""
+    patience: Patience = field(default_factory=Patience)
+    said_it_is_gone: bool = False
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "reason", "embed", "write"), 0.0))
     """Where the time went; what went on at once counts each."""
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
-    def make_rows(self, works: Sequence[Work]) -> tuple[list[Row], list[tuple[Work, MediaError]]]:
-        """Return one row per place, and the works that no row could be made of, each with its error."""
+    def make_rows(self, works: Sequence[Work]) -> tuple[list[Row], list[tuple[Work, MediaError]], TCoTCounts]:
+        """Return one row per place, the works that no row could be made of, each with its error, and what the Reasoner was good for."""
         broken: list[tuple[Work, MediaError]] = []
         with self.timed("decode"), ThreadPoolExecutor(min(NUM_DECODERS, os.cpu_count() or 1)) as pool:
             looked = _sift(works, list(pool.map(self._look, works)), broken)
         with self.timed("reason"):
-            reasoned = _sift(looked, self._reason([work.item for work, _ in looked]), broken)
+            answers = self._reason([work.item for work, _ in looked])
+            reasoned = _sift(looked, answers, broken)
         with self.timed("embed"):
             embedded = _sift(reasoned, _each(self._embed, [(work.item, outcome) for (work, _), outcome in reasoned]), broken)
         rows = [row for ((work, look), outcome), vectors in embedded for row in self._rows(work, look, outcome, vectors)]
-        return rows, broken
+        return rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None)
 
     @contextmanager
     def timed(self, phase: str) -> Generator[None]:
@@ -80,22 +86,20 @@ class Batches:
         except MediaError as error:
             return error
 
-    def _reason(self, items: Sequence[Item]) -> list[Outcome | MediaError | None]:
-        """Return what the Reasoner wrote, now or in a former run. What it writes now is on the disk when this returns."""
-        reasoner = self.reasoner
-        if reasoner is None:
+    def _reason(self, items: Sequence[Item]) -> list[Answer | None]:
+        """Return what came of each item, now or in a former run. What is written now is on the disk when this returns."""
+        if self.reasoner is None:
             return [None] * len(items)
-        keys = [outcome_key(item, reasoner.fingerprint) for item in items]
-        new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self.tcots]
-        outcomes = _each(reasoner.reason, [item for _, item in new])
-        errors = {key: outcome for (key, _), outcome in zip(new, outcomes, strict=True) if isinstance(outcome, MediaError)}
-        written = {
-            key: write_outcome(outcome) for (key, _), outcome in zip(new, outcomes, strict=True) if not isinstance(outcome, MediaError)
-        }
-        self.tcots.put_many(written)
-        return [errors[key] if key in errors else read_outcome(self.tcots.get(key)) for key in keys]
+        answers = reason_missing(self.reasoner, items, RecordedTCoTs(self.tcots), retry=self.retry, patience=self.patience)
+        if self.patience.is_over and not self.said_it_is_gone:
+            self.said_it_is_gone = True
+            log.warn(
+                f"the Reasoner failed for {self.patience.num_failed} items in a row, the last time with: {self.patience.last_error}; "
+                "the rest gets plain vectors only, and the next run asks for its T-CoTs"
+            )
+        return [*answers]
 
-    def _embed(self, asked: Sequence[tuple[Item, Outcome | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _embed(self, asked: Sequence[tuple[Item, Answer | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return each item's plain vector and the one with its T-CoT; the same where there is none."""
         items = [item for item, _ in asked]
         thought = [(position, outcome) for position, (_, outcome) in enumerate(asked) if isinstance(outcome, TCoT)]
@@ -106,7 +110,7 @@ class Batches:
         with_tcot[[position for position, _ in thought]] = vectors[len(items) :]
         return list(zip(vectors[: len(items)], with_tcot, strict=True))
 
-    def _rows(self, work: Work, look: Preview, outcome: Outcome | None, vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
+    def _rows(self, work: Work, look: Preview, outcome: Answer | None, vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
         tcot = outcome if isinstance(outcome, TCoT) else None
         verification = None
         if tcot is not None:
@@ -121,7 +125,7 @@ class Batches:
                 plain=plain,
                 tcot=with_tcot,
                 tcot_text=render(tcot) if tcot else None,
-                tcot_failure=outcome.reason.value if isinstance(outcome, ParseFailure) else None,
+                tcot_failure=None if outcome is None else failure_reason(outcome),
                 answer=tcot.answer if tcot else "",
                 verification=verification,
                 text=look.text,

@@ -106,6 +106,13 @@ class Index:
         if self.table.is_there():
             yield from self.table.places(words)
 
+    def tcot_failures(self) -> dict[str, str]:
+        """Return why items have no T-CoT although a Reasoner was asked, by key."""
+        if not self.table.is_there():
+            return {}
+        found = self.table.select("tcot_failure IS NOT NULL", ["key", "tcot_failure"])
+        return dict(zip(found["key"].to_pylist(), found["tcot_failure"].to_pylist(), strict=True))
+
     def rows(self, keys: Collection[str]) -> list[Row]:
         """Return all rows of the items with these keys, ordered by key, path and page."""
         if not keys:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work
@@ -21,6 +22,7 @@ from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash
 from embedrl.index.index import Index
 from embedrl.index.reading import page_numbers, read_item
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
+from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, media_kind, walk
 
 COMMIT_ROWS = 256
@@ -31,9 +33,6 @@ COMPACT_AFTER = 64
 """The table is compacted after so many commits of a run, and then whenever their number has doubled."""
 
 Progress = Callable[[int, int], None]
-
-NUM_FRAMES = 8
-"""Frames of a video, where no Reasoner tells how many it sees."""
 
 
 class IngestReport(BaseModel):
@@ -54,6 +53,8 @@ class IngestReport(BaseModel):
     removed: int
     without_tcot: int
     """Of the added, items for which the Reasoner wrote nothing that is a T-CoT; they are found by their plain vectors."""
+    tcots: TCoTCounts
+    """What the Reasoner was good for, of the added: T-CoTs written in this run or before, and why there is none."""
     failures: tuple[Failure, ...]
     """All that are known now in the folder, found in this run or before."""
     seconds: dict[str, float]
@@ -77,15 +78,17 @@ def ingest(
     """Index every image, video, PDF page and text file under a folder, in sorted order.
 
     Without `num_frames`, as many frames of a video are looked at as the Reasoner sees: its key frames count them. `on_progress`
-    gets the number of files done and of all files. Above one lane, the models are called from so many threads at once. Raises
-    ConfigError for wrong options, StoreError if another process writes to the index; a file that cannot be used is a Failure in
-    the report.
+    gets the number of files done and of all files. Above one lane, the models are called from so many threads at once.
+
+    An item without a T-CoT has its plain vector and the reason. Where the Reasoner had no answer, the next run asks again; with
+    `retry_failed`, so it does where it wrote something else, and files that cannot be used are tried again. Raises ConfigError for
+    wrong options, StoreError if another process writes to the index; a file that cannot be used is a Failure in the report.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
         raise ConfigError(f"folder {str(folder)!r}: there is no such folder")
     if num_frames is None:
-        num_frames = reasoner.num_frames if reasoner else NUM_FRAMES
+        num_frames = reasoner.num_frames if reasoner else PAPER_BUDGET.num_frames
     if batch_size < 1 or num_frames < 1:
         raise ConfigError(f"batch_size={batch_size}, num_frames={num_frames}: give at least 1")
     if think and reasoner is None:
@@ -97,7 +100,7 @@ def ingest(
     lock = index.writing()
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
     try:
-        batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames)
+        batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames, retry_failed)
         return _Run(folder, index, batches, batch_size, max_in_flight, failures).run(
             retry_failed, on_progress or (lambda done, total: None)
         )
@@ -118,6 +121,8 @@ class _Run:
         """Places of this folder that were in the index when the run began."""
         self.fresh_keys: set[str] = set()
         """Items that are in the index, wherever they lie, as this run would make them."""
+        self.unsettled: set[str] = set()
+        """Items in the index whose T-CoT is to be asked for again."""
         self.failed_before: dict[str, Failure] = {}
         self.failed: dict[str, Failure] = {}
         self.kept: set[str] = set()
@@ -129,22 +134,29 @@ class _Run:
         self.uncommitted: list[Row] = []
         self.committed_s = time.monotonic()
         self.counts: Counter[str] = Counter()
+        self.tcots = TCoTCounts()
 
     def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
         started = time.perf_counter()
+        if reasoner := self.batches.reasoner:
+            reasons = self.index.tcot_failures()
+            self.unsettled = {key for key, reason in reasons.items() if retry_failed or asks_again(reason, reasoner)}
         self._recall()
         files = list(walk(self.folder))
-        for number, (path, reason) in enumerate(files):
-            on_progress(number, len(files))
-            self._file(path, reason, retry_failed)
-        self._flush_copies()
-        self._flush()
-        self._commit()
+        try:
+            for number, (path, reason) in enumerate(files):
+                on_progress(number, len(files))
+                self._file(path, reason, retry_failed)
+            self._flush_copies()
+            self._flush()
+        finally:
+            self._commit()
         self._forget()
         on_progress(len(files), len(files))
         return IngestReport(
             num_files=len(files),
             **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
+            tcots=self.tcots,
             failures=tuple(in_order(self.failed.values())),
             seconds={**self.batches.seconds, "total": time.perf_counter() - started},
         )
@@ -249,13 +261,15 @@ class _Run:
 
     def _flush(self) -> None:
         works, self.pending = list(self.pending.values()), {}
-        for rows, broken in map_concurrently(self.batches.make_rows, split(works, self.batch_size), self.max_in_flight):
+        for rows, broken, tcots in map_concurrently(self.batches.make_rows, split(works, self.batch_size), self.max_in_flight):
             for work, error in broken:
                 for place in work.places:
                     self._fail(place.path, place.page, str(error), place.stamp)
             written = self._write(rows)
             keys = {row.place.key for row in written}
             self.fresh_keys |= keys
+            self.unsettled -= keys
+            self.tcots += tcots
             self.counts["added"] += len(keys)
             self.counts["reused"] += len(written) - len(keys)
             self.counts["without_tcot"] += len({row.place.key for row in written if row.tcot_failure})
@@ -314,7 +328,8 @@ class _Run:
     # ---- questions
 
     def _is_fresh(self, place: Place) -> bool:
-        return self.batches.reasoner is None or place.reasoner == self.batches.reasoner.fingerprint
+        reasoner = self.batches.reasoner
+        return reasoner is None or (place.reasoner == reasoner.fingerprint and place.key not in self.unsettled)
 
     def _is_inside(self, stored: Path) -> bool:
         return self.index.locate(stored).is_relative_to(self.folder)

@@ -23,6 +23,7 @@ from torch import Tensor
 from embedrl import log
 from embedrl.data import items
 from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.reasoning import Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import FRAME_INTERVAL_S, NUM_FRAMES, evenly
 from embedrl.data.sources.pair import plain
@@ -46,13 +47,20 @@ _Vectors = np.ndarray | Tensor
 class MTEBEncoder:
     """Fulfils mteb's EncoderProtocol. Without a Reasoner, or where it writes no T-CoT, an item is embedded plain."""
 
-    def __init__(self, embedder: Embeds, reasoner: Reasons | None = None, *, num_frames: int = NUM_FRAMES) -> None:
-        """Raises ConfigError if mteb is not installed."""
+    def __init__(self, embedder: Embeds, reasoner: Reasons | None = None, *, num_frames: int | None = None) -> None:
+        """Take models; of a video they are given `num_frames` frames, or else as many as the Reasoner sees.
+
+        Raises ConfigError if mteb is not installed.
+        """
         if importlib.util.find_spec("mteb") is None:
             raise ConfigError(f"mteb is not installed, and its tasks need it: {INSTALL}")
-        self.embedder, self.reasoner, self.num_frames = embedder, reasoner, num_frames
+        self.embedder, self.reasoner, self.patience = embedder, reasoner, Patience()
+        seen = reasoner.num_frames if reasoner else NUM_FRAMES
+        self.num_frames = seen if num_frames is None else num_frames
         self.num_reasoned = self.num_plain = 0
         """Items that were given to the Reasoner, and those of them for which it wrote no T-CoT."""
+        self.tcots = TCoTCounts()
+        """What came of them, by reason."""
 
     @classmethod
     def named(cls, embedder: str, reasoner: str | None = None, *, cache: Path | None = None) -> "MTEBEncoder":
@@ -109,7 +117,8 @@ class MTEBEncoder:
             items = [self._item(row, task_metadata, prompt_type) for row in _rows(batch)]
             vectors.append(self.embedder.embed(items, self._reason(items)))
         if self.num_plain:
-            log.warn(f"{self.num_plain:,} of {self.num_reasoned:,} items have no T-CoT and are embedded plain")
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.tcots.failed.items())
+            log.warn(f"{self.num_plain:,} of {self.num_reasoned:,} items have no T-CoT and are embedded plain ({reasons})")
         return np.concatenate(vectors)
 
     def similarity(self, embeddings1: _Vectors, embeddings2: _Vectors) -> Tensor:
@@ -123,7 +132,9 @@ class MTEBEncoder:
     def _reason(self, items: Sequence[Item]) -> list[TCoT | None]:
         if self.reasoner is None:
             return [None] * len(items)
-        outcomes = self.reasoner.reason(items)
+        outcomes = ask(self.reasoner, items, self.patience)
+        self.patience.require(self.reasoner.fingerprint)
+        self.tcots += TCoTCounts.of(outcomes)
         tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
         self.num_reasoned += len(tcots)
         self.num_plain += sum(tcot is None for tcot in tcots)

@@ -8,9 +8,15 @@ from embedrl.media.image import load_image
 from embedrl.media.store import DEFAULT, Limits
 from embedrl.media.video import load_frames
 
+NUM_CHECKED_FRAMES = 8
+"""Frames of a video that are decoded to see whether it can be used."""
 
-def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limits = DEFAULT) -> PIL.Image.Image | Frames:
-    """Decode a part: RGB pixels of an image or a page, sampled frames of a video. Raises MediaError, naming the file."""
+
+def load_visual(part: Image | Video | Page, *, num_frames: int | None = None, limits: Limits = DEFAULT) -> PIL.Image.Image | Frames:
+    """Decode a part: RGB pixels of an image or a page, sampled frames of a video. Raises MediaError, naming the file.
+
+    `num_frames` is a fact of who looks (a Reasoner's `num_frames`, a budget's); see `load_frames` for None.
+    """
     match part:
         case Image():
             return load_image(part, limits)
@@ -20,12 +26,16 @@ def load_visual(part: Image | Video | Page, *, num_frames: int = 8, limits: Limi
             return load_frames(part, num_frames, limits)
 
 
-def count_frames(part: Image | Video | Page | None, *, num_frames: int = 8) -> int | None:
-    """Return how many frames of a video are shown, which decodes one that is a file; None for anything else. Raises MediaError."""
+def count_frames(part: Image | Video | Page | None, *, num_frames: int | None = None) -> int | None:
+    """Return how many frames of a video are shown to who sees at most `num_frames`; None for anything else. Raises MediaError.
+
+    A video that is a file is decoded for it, and needs `num_frames`; of others, None stands for all that there are.
+    """
     if not isinstance(part, Video):
         return None
     if part.frame_files is not None and (part.start_s, part.end_s) == (0.0, None):
-        return min(num_frames, len(part.frame_files.paths))
+        count = len(part.frame_files.paths)
+        return count if num_frames is None else min(num_frames, count)
     seen = load_visual(part, num_frames=num_frames)
     assert isinstance(seen, Frames)
     return len(seen.images)
@@ -33,4 +43,4 @@ def count_frames(part: Image | Video | Page | None, *, num_frames: int = 8) -> i
 
 def check(part: Image | Video | Page, limits: Limits = DEFAULT) -> None:
     """Decode a part and forget it. Raises MediaError, naming the file, if it cannot be used."""
-    load_visual(part, limits=limits)
+    load_visual(part, num_frames=NUM_CHECKED_FRAMES, limits=limits)

@@ -51,13 +51,14 @@ class _Opened(NamedTuple):
     deadline: float
 
 
-def load_frames(video: Video, num_frames: int, limits: Limits = DEFAULT) -> Frames:
+def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -> Frames:
     """Sample frames evenly over the video's span, RGB and upright, with their times in seconds from the first frame of the file.
 
     Each frame is the one on screen in the middle of its share of the span; none is shown twice. A span with fewer frames gives all
-    it has. Raises MediaError, naming the file, if it is damaged, cut short, or breaks a limit.
+    it has, and so does `num_frames=None`, for frames in memory or in files of their own. Raises MediaError, naming the file, if it is
+    damaged, cut short, or breaks a limit, and ConfigError for a video file without `num_frames`.
     """
-    if num_frames < 1:
+    if num_frames is not None and num_frames < 1:
         raise ConfigError(f"num_frames={num_frames}: give at least 1")
     if video.frames is not None:
         times = video.frames.times_s
@@ -66,6 +67,8 @@ def load_frames(video: Video, num_frames: int, limits: Limits = DEFAULT) -> Fram
     if video.frame_files is not None:
         return _load_files(video, video.frame_files, num_frames, limits)
     assert video.path is not None
+    if num_frames is None:
+        raise ConfigError(f"{str(video.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
     with _open(video.path, limits) as opened:
         index = _read_index(opened)
         base = opened.stream.time_base or Fraction(1, 1)
@@ -79,7 +82,7 @@ def load_frames(video: Video, num_frames: int, limits: Limits = DEFAULT) -> Fram
         return Frames(tuple(image for _, image in found), tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in found))
 
 
-def _load_files(video: Video, files: FrameFiles, num_frames: int, limits: Limits) -> Frames:
+def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits: Limits) -> Frames:
     chosen = sample(files.times_s, _end(files.times_s), video.start_s, video.end_s, num_frames)
     images = [load_image(files.paths[index], limits) for index in chosen]
     for index, image in zip(chosen, images, strict=True):
@@ -95,7 +98,7 @@ def duration_s(path: Path, limits: Limits = DEFAULT) -> float:
         return float((index.end - index.ticks[0]) * (opened.stream.time_base or 1))
 
 
-def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float | None, num_frames: int) -> list[int]:
+def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float | None, num_frames: int | None) -> list[int]:
     """Choose frames (0-based, rising) evenly over the time from `start_s` to `stop_s`; `end_s` is when the last frame leaves.
 
     A frame belongs to the span if it appears inside it; a span in which no frame appears has the frame on screen at its start.
@@ -110,7 +113,7 @@ def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float
     first, last = bisect_left(times_s, start_s - 5e-7), bisect_left(times_s, stop - 5e-7)
     if first == last:
         return [max(first - 1, 0)]
-    if last - first <= num_frames:
+    if num_frames is None or last - first <= num_frames:
         return list(range(first, last))
     start = max(start_s, times_s[first])
     chosen: list[int] = []

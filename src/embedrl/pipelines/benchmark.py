@@ -66,8 +66,8 @@ def measure(
     tcots: Path | None = None,
     engine: Engine = LOCAL,
     instructions: Path | None = None,
-) -> None:
-    """Evaluate models by name and print the scores; what is wrong with the files is raised before a model is loaded.
+) -> Report:
+    """Evaluate models by name, print the scores and return the report; what is wrong with the files is raised before a model is loaded.
 
     A folder of T-CoTs takes the Reasoner's place, and what it covers is said first. `instructions` is a file for `with_instructions`.
     """
@@ -89,6 +89,7 @@ def measure(
         report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, cache, models.max_in_flight)
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
+    return report
 
 
 def evaluate_files(
@@ -122,7 +123,6 @@ def evaluate_files(
                 name="tcot" if reasons else "plain",
                 reasoner=CachedReasoner(reasons, kept) if reasons else None,
                 count_tokens=getattr(reasons, "num_tokens", count_words),
-                num_frames=run.num_frames,
                 max_in_flight=max_in_flight,
                 mode="mmeb-compat" if run.mmeb_compat else "correct",
             )

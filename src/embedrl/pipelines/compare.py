@@ -83,7 +83,8 @@ def case_card(case: Case) -> Markup:
 
 def _change(title: str, change: Change) -> tuple[str, list[tuple[str, Markup, Markup]], list[tuple[str, str, tuple[str, ...]]]]:
     sides = []
-    for when, outcome in (("before", change.before), ("after", change.after)):
-        side = checked_side(change.item, outcome if isinstance(outcome, TCoT) else None)
+    outcomes = (("before", change.before), ("after", change.after))
+    for (when, outcome), num_frames in zip(outcomes, change.num_frames, strict=True):
+        side = checked_side(change.item, outcome if isinstance(outcome, TCoT) else None, num_frames)
         sides.append((when, content(side), tcot_block(side)))
     return title, sides, [("dropped", "del", change.dropped), ("added", "ins", change.added)]

@@ -51,11 +51,12 @@ def evaluate_world(
     return report
 
 
-def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings: Any) -> None:
-    """Evaluate on the world and print hit@1; `settings` are those of `evaluate_world`."""
+def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings: Any) -> Report:
+    """Evaluate on the world and print hit@1; `settings` are those of `evaluate_world`. Returns the report."""
     report = evaluate_world(reasoners, embedder, out, **settings)
     log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
     log.info(f"{out / 'report.html'} shows more")
+    return report
 
 
 def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -19,6 +19,7 @@ def index_by_name(
     table: str | None = None,
     shelf: str | None = None,
     policy: Mapping[str, object] | None = None,
+    retry_failed: bool = False,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
@@ -40,5 +41,6 @@ def index_by_name(
             think=reasoner is not None,
             batch_size=batch_size,
             max_in_flight=models.max_in_flight,
+            retry_failed=retry_failed,
             on_progress=bar.reach,
         )

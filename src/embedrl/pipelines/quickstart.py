@@ -146,13 +146,13 @@ def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds,
             top=NUM_HITS,
             modality=[direction.modality],
         )
-        hits = tuple(_shown(index, hit, _place(folder, pair.target)) for hit in result.hits)
-        searches.append(Search(direction.title, checked_side(pair.query, result.query_tcot), hits))
+        hits = tuple(_shown(index, hit, _place(folder, pair.target), reasoner.num_frames) for hit in result.hits)
+        searches.append(Search(direction.title, checked_side(pair.query, result.query_tcot, reasoner.num_frames), hits))
         first = first or next((hit for hit in result.hits if hit.modality == "image"), None)
     if first is not None:
         alike = recommend(index, {first.key: 1.0}, top=NUM_HITS, modality=["image"])
-        query_side = replace(_shown(index, first, None), score=None)
-        searches.append(Search("Image → image", query_side, tuple(_shown(index, each.hit, None) for each in alike)))
+        query_side = replace(_shown(index, first, None, reasoner.num_frames), score=None)
+        searches.append(Search("Image → image", query_side, tuple(_shown(index, each.hit, None, reasoner.num_frames) for each in alike)))
     return searches
 
 
@@ -197,9 +197,9 @@ def _place(folder: Path, item: Item) -> Path | None:
     return path.resolve() if path else None
 
 
-def _shown(index: Index, hit: Hit, right: Path | None) -> Side:
+def _shown(index: Index, hit: Hit, right: Path | None, num_frames: int) -> Side:
     path = index.locate(hit.path)
     name = f"{hit.path}, page {hit.page}" if hit.page else str(hit.path)
     is_right = right in {index.locate(place).resolve() for place in (hit.path, *hit.other_paths)}
     item = read_item(path, hit.modality, hit.page, DEFAULT)
-    return Side(item, hit.tcot, hit.verification, name=name, score=hit.score, is_right=is_right)
+    return Side(item, hit.tcot, hit.verification, name=name, score=hit.score, is_right=is_right, num_frames=num_frames)

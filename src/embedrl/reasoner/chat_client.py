@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -47,6 +47,8 @@ class ChatFailure:
 
     reason: ChatFailureReason
     text: str
+    about_item: bool = field(default=False, compare=False)
+    """Whether the server does not take this request, and may well take others."""
 
     def __bool__(self) -> bool:
         return False

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from embedrl.data.protocols import Question, Unanswered
+from embedrl.data.protocols import Question, Refusal, Unanswered
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words, parse
 from embedrl.errors import ConfigError, ModelError
@@ -44,6 +44,8 @@ VERDICT_TOKENS = 8
 """Room for "yes", "no" or a number."""
 
 _CONNECT_S = 10.0
+_REFUSES_ALL = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407})
+"""Statuses that are about the key, the address or the model, and not about what was asked."""
 _jitter = random.Random()  # not the global one, which runs seed
 
 T = TypeVar("T")
@@ -180,7 +182,7 @@ class ChatServer:
         text = short(f"{response.status_code}: {response.content.decode('utf-8', 'replace')}")
         if response.status_code == 429 or response.is_server_error:
             return _Again(text, _asked_wait_s(response.headers.get("Retry-After", "")))
-        return ChatFailure(ChatFailureReason.REFUSED, text)
+        return ChatFailure(ChatFailureReason.REFUSED, text, about_item=response.status_code not in _REFUSES_ALL)
 
 
 @dataclass(frozen=True)
@@ -300,7 +302,11 @@ class RemoteReasoner:
 def _read(outcome: Reply | ChatFailure) -> TCoT | ParseFailure | ModelError:
     if isinstance(outcome, Reply):
         return parse(outcome.text)
-    return parse("") if outcome.reason == ChatFailureReason.EMPTY else ModelError(f"{outcome.reason}: {outcome.text}")
+    return (
+        parse("")
+        if outcome.reason == ChatFailureReason.EMPTY
+        else Refusal(outcome.reason.value, outcome.text, about_item=outcome.about_item)
+    )
 
 
 def _picked(verdict: str, num_candidates: int) -> int | None:

@@ -34,11 +34,14 @@ class Side:
     """Cosine to the query, for a hit."""
     is_right: bool = False
     """Whether it is known to be the right answer."""
+    num_frames: int | None = None
+    """How many frames of a video whoever wrote the T-CoT was shown, at most: its key frames count these. None: all."""
 
 
-def checked_side(item: Item, tcot: TCoT | None) -> Side:
-    """Make a Side whose evidence is checked against its item. Raises MediaError."""
-    return Side(item, tcot, verify(tcot.evidence, item, count_frames(item.visual)) if tcot else None)
+def checked_side(item: Item, tcot: TCoT | None, num_frames: int | None = None) -> Side:
+    """Make a Side whose evidence is checked against its item, as its Reasoner saw it (`num_frames`). Raises MediaError."""
+    shown = count_frames(item.visual, num_frames=num_frames) if tcot else None
+    return Side(item, tcot, verify(tcot.evidence, item, shown) if tcot else None, num_frames=num_frames)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def content(side: Side) -> Markup:
         own = evidence if part is side.item.visual else Evidence()
         if isinstance(part, Text):
             parts.append(("text", part.text))
-        elif isinstance(seen := load_visual(part), Frames):
+        elif isinstance(seen := load_visual(part, num_frames=side.num_frames), Frames):
             frames = [
                 {**_image(image, "frame"), "time_s": time_s, "is_key": number in own.key_frames}
                 for number, (image, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1)

@@ -55,13 +55,13 @@ class Scorer:
         judge: Judges | None,
         config: RewardConfig,
         *,
-        num_frames: int = 8,
+        num_frames: int | None = None,
         control_every: int = 0,
     ) -> None:
         self.pairs, self.encode, self.judge = pairs, encode, judge
         self.config = config
         self.num_frames = num_frames
-        """How many frames of a video the Reasoner is shown."""
+        """How many frames of a video the Reasoner is shown, at most; None: all that items hold."""
         self.control_every = control_every
         """Measure the control figures every so many steps; 0 never."""
 

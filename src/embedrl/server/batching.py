@@ -20,9 +20,9 @@ WAIT_S = 600.0
 
 
 class Worker(Generic[A, B]):
-    """Calls a function for many callers at once. `call` gets a list of values and returns as many results."""
+    """Calls a function for many callers at once. `call` gets a list of values and returns as many results, or errors in their place."""
 
-    def __init__(self, name: str, call: Callable[[list[A]], Sequence[B]], *, max_batch: int, background_batch: int) -> None:
+    def __init__(self, name: str, call: Callable[[list[A]], Sequence[B | Exception]], *, max_batch: int, background_batch: int) -> None:
         self._call, self._max_batch, self._background_batch = call, max_batch, background_batch
         self._urgent: deque[tuple[A, Future[B]]] = deque()
         self._background: deque[tuple[A, Future[B]]] = deque()
@@ -39,21 +39,37 @@ class Worker(Generic[A, B]):
 
     def ask(self, values: Sequence[A], *, background: bool = False) -> list[B]:
         """Return one result for each value, in order. Blocks; raises what the call raised for a value, ModelError when closed."""
-        futures = [Future() for _ in values]
+        results = self.ask_each(values, background=background)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return [result for result in results if not isinstance(result, Exception)]
+
+    def ask_each(self, values: Sequence[A], *, background: bool = False) -> list[B | Exception]:
+        """Return for each value, in order, its result or what the call raised for it. Blocks; raises ModelError when closed."""
+        futures: list[Future[B]] = [Future() for _ in values]
         with self._changed:
             if self._closed:
                 raise ModelError("the server is stopping")
             (self._background if background else self._urgent).extend(zip(values, futures, strict=True))
             self._changed.notify()
+        results: list[B | Exception] = []
+        wait_s = WAIT_S
         try:
-            return [future.result(WAIT_S) for future in futures]
-        except TimeoutError as error:
-            raise ModelError(f"a model did not answer within {WAIT_S:g} s") from error
-        except CancelledError as error:
-            raise ModelError("the server is stopping") from error
+            for future in futures:
+                try:
+                    error = future.exception(wait_s)
+                    assert error is None or isinstance(error, Exception), "no other error is kept"
+                    results.append(future.result() if error is None else error)
+                except TimeoutError:
+                    results.append(ModelError(f"a model did not answer within {WAIT_S:g} s"))
+                    wait_s = 0.0
+                except CancelledError:
+                    results.append(ModelError("the server is stopping"))
         finally:
             for future in futures:
                 future.cancel()
+        return results
 
     def close(self) -> None:
         """Finish the batch under way, and give up what waits."""
@@ -95,4 +111,7 @@ class Worker(Generic[A, B]):
                 batch[0][1].set_exception(error if isinstance(error, Exception) else ModelError(f"a model broke off ({error!r})"))
             return
         for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

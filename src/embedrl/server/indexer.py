@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrl import log
+from embedrl.data.reasoning import UNREACHED
 from embedrl.data.records import sync_folder
+from embedrl.errors import ModelError
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.media.content import file_sha256
@@ -295,9 +297,10 @@ class IndexWriter:
             for folder in folders:
                 self._ingest(folder, think=False)
             self._plain_due = False
-        for folder in folders:
-            self._ingest(folder, think=True)
+        reports = [report for folder in folders for report in self._ingest(folder, think=True)]
         self._thinks_due = False
+        if unreached := sum(report.tcots.failed.get(reason, 0) for report in reports for reason in UNREACHED):
+            raise ModelError(f"the Reasoner could not be asked about {unreached} items; they are found by their plain vectors until it can")
 
 
 def take_snapshot(folders: Sequence[Path]) -> Snapshot:

@@ -152,7 +152,10 @@ def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, De
             with path.open("wb") as target:
                 shutil.copyfileobj(upload.file, target)
         names = [clean(upload.filename) or "file" for upload in files]
-        return [(path, name, service.decode_file(path, keep=False)) for path, name in zip(paths, names, strict=True)]
+        return [
+            (path, name, service.decode_file(path, num_frames=service.library().num_frames, keep=False))
+            for path, name in zip(paths, names, strict=True)
+        ]
     except BaseException:
         for path in paths:
             path.unlink(missing_ok=True)

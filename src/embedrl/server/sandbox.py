@@ -55,7 +55,7 @@ class Sandbox:
         self._children: set[_Child] = set()
         self._closed = False
 
-    def decode(self, path: Path, *, page: int = 1, num_frames: int = 8, keep: bool = True, max_pixels: int = MAX_QUERY_PIXELS) -> Decoded:
+    def decode(self, path: Path, *, page: int = 1, num_frames: int, keep: bool = True, max_pixels: int = MAX_QUERY_PIXELS) -> Decoded:
         """Decode a file in full. Raises MediaError, without a path, for one that cannot be used or takes too much."""
         with tempfile.TemporaryDirectory(prefix="embedrl-decode-") as folder:
             job = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedrl.index.index import Index, IndexStats
-from embedrl.index.ingest import NUM_FRAMES
 from embedrl.index.row import Place, Row
 from embedrl.index.search import Hit, hit_of
+from embedrl.media.resize import PAPER_BUDGET
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.problem import Problem
 from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
@@ -45,7 +45,7 @@ class ServedIndex:
     @property
     def num_frames(self) -> int:
         """How many frames of a video the evidence counts."""
-        return self.reasoner.num_frames if self.reasoner else NUM_FRAMES
+        return self.reasoner.num_frames if self.reasoner else PAPER_BUDGET.num_frames
 
     @property
     def catalogue(self) -> Catalogue:

@@ -99,7 +99,7 @@ class Service:
                 shutil.copyfileobj(upload.file, file)
             return self.decode_file(path, num_frames=num_frames)
 
-    def decode_file(self, path: Path, *, page: int = 1, num_frames: int = 8, keep: bool = True, share: int = REQUEST_PIXELS) -> Decoded:
+    def decode_file(self, path: Path, *, page: int = 1, num_frames: int, keep: bool = True, share: int = REQUEST_PIXELS) -> Decoded:
         """Decode a file in a child process, within the budget of pixels. `share`: pixels that all its pictures may have together.
 
         Raises Problem 415, 429.

@@ -14,10 +14,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from embedrl.data.protocols import Embeds, Reasons
-from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
+from embedrl.data.reasoning import Answer, Outcome, ask, reason_missing, require_all
+from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT, render
-from embedrl.errors import ModelError, StoreError
+from embedrl.data.tcot import TCoT, render
+from embedrl.errors import MediaError, ModelError, StoreError
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.batching import Worker
 
@@ -25,8 +26,6 @@ BACKGROUND_BATCH = 4
 """Items of an indexing run that are reasoned about at once: a query waits for no more than these."""
 MAX_TCOTS = 20_000
 MAX_VECTORS = 4_096
-
-Outcome = TCoT | ParseFailure
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +104,25 @@ class QueryTCoTs:
             self._records.close()
 
 
+class _Batched:
+    """A Reasoner whose worker is asked once about each item. Fulfils `Reasons`."""
+
+    def __init__(self, reasoner: Reasons, worker: ReasonerWorker, background: bool) -> None:
+        self.fingerprint, self.num_frames = reasoner.fingerprint, reasoner.num_frames
+        self.is_deterministic: bool = getattr(reasoner, "is_deterministic", False)
+        self._worker, self._background = worker, background
+
+    def reason(self, items: Sequence[Item]) -> list[Outcome]:
+        """Write one T-CoT per item, in order. Raises `Unanswered` with what came of each."""
+        answers: list[Answer] = []
+        for answer in self._worker.ask_each(items, background=self._background):
+            if isinstance(answer, Exception) and not isinstance(answer, MediaError | ModelError):
+                raise answer
+            assert not isinstance(answer, str), "an item is answered with a T-CoT"
+            answers.append(answer)
+        return require_all(answers, repr(self.fingerprint))
+
+
 class SharedReasoner:
     """A Reasoner behind a worker. Fulfils `Reasons`."""
 
@@ -121,21 +139,16 @@ class SharedReasoner:
         """How many frames of a video it is shown, at most."""
         return self.model.num_frames
 
-    def reason(self, items: Sequence[Item]) -> list[Outcome]:
-        """Write one T-CoT per item, or return the one that was written before."""
-        if self._tcots is None:
-            return self._ask(items)
-        keys = [outcome_key(item, self.fingerprint) for item in items]
-        known = self._tcots.find(keys)
-        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        if missing:
-            fresh = dict(zip(missing, self._ask(list(missing.values())), strict=True))
-            self._tcots.keep(fresh)
-            known |= fresh
-        return [known[key] for key in keys]
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the same item gets the same answer again."""
+        return getattr(self.model, "is_deterministic", False)
 
-    def _ask(self, items: Sequence[Item]) -> list[Outcome]:
-        return [outcome for outcome in self.worker.ask(items, background=self._background) if not isinstance(outcome, str)]
+    def reason(self, items: Sequence[Item]) -> list[Outcome]:
+        """Write one T-CoT per item, or return the one that was written before. Raises as `require_all` does; what was written is kept."""
+        batched = _Batched(self.model, self.worker, self._background)
+        answers = ask(batched, items) if self._tcots is None else reason_missing(batched, items, self._tcots)
+        return require_all(answers, repr(self.fingerprint))
 
     def for_indexing(self) -> "SharedReasoner":
         """Return the same Reasoner for work that can wait; an index keeps T-CoTs itself."""
@@ -189,25 +202,27 @@ class SharedEmbedder:
 def reasoning_worker(reasoner: Reasons, max_batch: int) -> ReasonerWorker:
     """Start the thread of a Reasoner: it writes T-CoTs of items and, if it can, answers of chats."""
 
-    def answer(asked: list[Item | Chat]) -> list[Outcome | str]:
-        items = [each for each in asked if isinstance(each, Item)]
-        outcomes = iter(reasoner.reason(items) if items else [])
-        texts = _write(reasoner, [each for each in asked if isinstance(each, Chat)])
-        return [next(outcomes) if isinstance(each, Item) else texts[each] for each in asked]
+    def answer(asked: list[Item | Chat]) -> list[Outcome | str | Exception]:
+        answers = iter(ask(reasoner, [question for question in asked if isinstance(question, Item)]))
+        texts = _write(reasoner, [question for question in asked if isinstance(question, Chat)])
+        return [next(answers) if isinstance(question, Item) else texts[question] for question in asked]
 
     return Worker("reasoner", answer, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
 
 
-def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str]:
-    """Answer chats; those with the same settings together."""
-    if chats and not isinstance(reasoner, Writes):
-        raise ModelError(f"{reasoner.fingerprint!r} writes T-CoTs only")
-    texts: dict[Chat, str] = {}
+def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str | Exception]:
+    """Answer chats; those with the same settings together, and if they fail, each alone."""
+    texts: dict[Chat, str | Exception] = {}
     for settings in dict.fromkeys((chat.max_new_tokens, chat.temperature) for chat in chats):
         same = [chat for chat in chats if (chat.max_new_tokens, chat.temperature) == settings]
-        assert isinstance(reasoner, Writes)
-        written = reasoner.write([chat.prompt for chat in same], max_new_tokens=settings[0], temperature=settings[1])
-        texts |= dict(zip(same, written, strict=True))
+        try:
+            if not isinstance(reasoner, Writes):
+                raise ModelError(f"{reasoner.fingerprint!r} writes T-CoTs only")
+            written = reasoner.write([chat.prompt for chat in same], max_new_tokens=settings[0], temperature=settings[1])
+            texts |= dict(zip(same, written, strict=True))
+        except Exception as error:  # boundary: whatever a model raises belongs to who asked
+            for chat in same:
+                texts |= {chat: error} if len(same) == 1 else _write(reasoner, [chat])
     return texts
 
 

@@ -1,0 +1,227 @@
+"""Asking a Reasoner for the T-CoTs that are missing, and what a partial answer means: every answer is kept, and the run goes on.
+
+Annotating, evaluating, indexing and serving ask through `reason_missing` or `ask`. An item without an answer has a `ModelError` or
+`MediaError` in its place, in order, and costs the others nothing.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.data.protocols import Reasons, Refusal, Unanswered
+from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
+from embedrl.data.sample import Item
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT
+from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
+
+Outcome = TCoT | ParseFailure
+"""What a Reasoner wrote about an item."""
+Answer = Outcome | MediaError | ModelError
+"""What came of asking about an item: what was written, or why nothing was."""
+
+GIVE_UP_AFTER = 16
+"""Items in a row that say that the Reasoner is gone, and not that these items are odd."""
+NOT_ASKED = "not_asked"
+OTHER = "model_error"
+"""Reason of a ModelError that names none."""
+MEDIA = "unreadable"
+UNREACHED = frozenset({"transport", NOT_ASKED})
+"""Reasons that end by themselves, once the Reasoner can be reached again."""
+
+_EXAMPLE_CHARS = 200
+
+
+class _MiscountedError(ModelError):
+    """A Reasoner breaks its contract: no item is to blame."""
+
+
+class Patience:
+    """Counts items in a row for which the Reasoner itself failed, over the batches and threads of a run, up to a limit.
+
+    Refusals that are about an item, and media that cannot be read, do not count; any answer starts the count anew.
+    """
+
+    def __init__(self, give_up_after: int = GIVE_UP_AFTER) -> None:
+        self.give_up_after, self.num_failed = give_up_after, 0
+        self.last_error: ModelError | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the Reasoner is not to be asked any more."""
+        return self.num_failed >= self.give_up_after
+
+    def require(self, reasoner: str) -> None:
+        """Raise ModelError if the Reasoner is not to be asked any more: figures would be those of another system."""
+        if self.is_over:
+            raise ModelError(
+                f"the Reasoner {reasoner!r} failed for {self.num_failed} items in a row, the last time with: {self.last_error}; "
+                "run again once it answers: what is cached is not made twice"
+            )
+
+    def note(self, answers: Iterable[Answer]) -> None:
+        """Take in what came of some items, in order."""
+        with self._lock:
+            for answer in answers:
+                if self.is_over:
+                    return
+                if isinstance(answer, ModelError):
+                    if not (isinstance(answer, Refusal) and answer.about_item):
+                        self.num_failed, self.last_error = self.num_failed + 1, answer
+                elif not isinstance(answer, MediaError):
+                    self.num_failed = 0
+
+
+class KeepsTCoTs(Protocol):
+    """A store of what Reasoners wrote, by `outcome_key`."""
+
+    def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of these keys."""
+        ...
+
+    def keep(self, outcomes: dict[str, Outcome]) -> None:
+        """Remember outcomes."""
+        ...
+
+
+class RecordedTCoTs:
+    """Outcomes in a file of records; they are on the disk when `keep` returns. Fulfils `KeepsTCoTs`."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """Return what is known of these keys."""
+        return {key: read_outcome(self.records.get(key)) for key in keys if key in self.records}
+
+    def keep(self, outcomes: dict[str, Outcome]) -> None:
+        """Write outcomes. Raises StoreError, with nothing kept."""
+        self.records.put_many({key: write_outcome(outcome) for key, outcome in outcomes.items()})
+
+
+def ask(reasoner: Reasons, items: Sequence[Item], patience: Patience | None = None) -> list[Answer]:
+    """Return what came of each item, in order. A batch that fails as a whole is asked item by item.
+
+    Once `patience` is over, items are not asked about, and their error says so. Raises ConfigError and StoreError of the Reasoner, and
+    ModelError if it returns another number of T-CoTs.
+    """
+    if not items:
+        return []
+    if patience is not None and patience.is_over:
+        text = f"the Reasoner failed for {patience.num_failed} items before it in a row ({patience.last_error})"
+        return [Refusal(NOT_ASKED, text)] * len(items)
+    try:
+        answers: list[Answer] = list(reasoner.reason(items))
+    except Unanswered as error:
+        answers = list(error.outcomes)
+    except (ConfigError, StoreError, AssertionError, _MiscountedError):
+        raise
+    except Exception as error:  # boundary: a model, which may raise anything over an odd item
+        if len(items) > 1:
+            return [answer for item in items for answer in ask(reasoner, [item], patience)]
+        known = isinstance(error, MediaError | ModelError)
+        answers = [error if known else ModelError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")]
+    if len(answers) != len(items):
+        raise _MiscountedError(f"the Reasoner {reasoner.fingerprint!r} returned {len(answers)} T-CoTs for {len(items)} items")
+    if patience is not None:
+        patience.note(answers)
+    return answers
+
+
+def reason_missing(
+    reasoner: Reasons, items: Sequence[Item], kept: KeepsTCoTs, *, retry: bool = False, patience: Patience | None = None
+) -> list[Answer]:
+    """Return what came of each item, in order, now or in a former run; what is written now is kept when this returns.
+
+    Asked about are items of which nothing is kept, those that `asks_again` names, and, with `retry`, all that got no T-CoT. Raises as
+    `ask` does, and MediaError for an item whose file cannot be hashed.
+    """
+    keys = [outcome_key(item, reasoner.fingerprint) for item in items]
+    known = {
+        key: outcome
+        for key, outcome in kept.find(keys).items()
+        if isinstance(outcome, TCoT) or not (retry or asks_again(outcome.reason.value, reasoner))
+    }
+    missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+    answers = dict(zip(missing, ask(reasoner, list(missing.values()), patience), strict=True))
+    if written := {key: answer for key, answer in answers.items() if isinstance(answer, TCoT | ParseFailure)}:
+        kept.keep(written)
+    return [known[key] if key in known else answers[key] for key in keys]
+
+
+def asks_again(reason: str, reasoner: Reasons) -> bool:
+    """Say whether the next run asks again about an item that has no T-CoT for this reason.
+
+    It does unless the Reasoner wrote something that is no T-CoT. A text that was cut at the limit of tokens is asked for again, too,
+    if the Reasoner may answer otherwise: a server's limits change, those of weights in this process are part of the fingerprint.
+    """
+    if reason == FailureReason.TRUNCATED:
+        return not getattr(reasoner, "is_deterministic", False)
+    return reason not in {known.value for known in FailureReason}
+
+
+def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:
+    """Return the answers if something was written about each item. Raises `Unanswered` with all of them, or the error of the only item."""
+    errors = [answer for answer in answers if isinstance(answer, MediaError | ModelError)]
+    if errors and len(answers) == 1:
+        raise errors[0]
+    if errors:
+        raise Unanswered(f"{reasoner} did not answer for {len(errors)} of {len(answers)} items; the first: {errors[0]}", answers)
+    return [answer for answer in answers if isinstance(answer, TCoT | ParseFailure)]
+
+
+def failure_reason(answer: Answer) -> str | None:
+    """Return why there is no T-CoT, in one word; None if there is one."""
+    if isinstance(answer, TCoT):
+        return None
+    if isinstance(answer, ParseFailure):
+        return answer.reason.value
+    if isinstance(answer, MediaError):
+        return MEDIA
+    return answer.reason if isinstance(answer, Refusal) else OTHER
+
+
+class TCoTCounts(BaseModel):
+    """How many items got a T-CoT, and how many did not, by reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    made: int = 0
+    failed: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    """Of each reason, what the model or its server said first."""
+
+    @classmethod
+    def of(cls, answers: Iterable[Answer]) -> "TCoTCounts":
+        """Count answers."""
+        made, failed, examples = 0, {}, {}
+        for answer in answers:
+            reason = failure_reason(answer)
+            if reason is None:
+                made += 1
+                continue
+            failed[reason] = failed.get(reason, 0) + 1
+            text = " ".join((answer.text if isinstance(answer, ParseFailure) else str(answer)).split())
+            examples.setdefault(reason, text if len(text) <= _EXAMPLE_CHARS else f"{text[:_EXAMPLE_CHARS]}…")
+        return cls(made=made, failed=failed, examples=examples)
+
+    def __add__(self, other: "TCoTCounts") -> "TCoTCounts":
+        failed = {reason: self.failed.get(reason, 0) + other.failed.get(reason, 0) for reason in {**self.failed, **other.failed}}
+        return TCoTCounts(made=self.made + other.made, failed=failed, examples=other.examples | self.examples)
+
+    @property
+    def num_failed(self) -> int:
+        """Items without a T-CoT."""
+        return sum(self.failed.values())
+
+    @property
+    def num_unanswered(self) -> int:
+        """Items about which nothing was written: the next run asks again."""
+        return sum(count for reason, count in self.failed.items() if reason not in {known.value for known in FailureReason})
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the run failed: some items got no answer, or all that it asked about are without a T-CoT."""
+        return bool(self.num_unanswered or (self.failed and not self.made))
