@@ -4,7 +4,7 @@ import pytest
 
 from embedrl.errors import ConfigError
 from embedrl.evaluate.world import world_tasks
-from embedrl.pipelines.controls import COLUMNS, control_row, exchanged, measure_controls, table_rows
+from embedrl.pipelines.controls import COLUMNS, control_row, count_leaks, exchanged, measure_controls, table_rows
 
 
 def test_every_item_gets_the_tcot_of_another_of_its_role():
@@ -19,6 +19,18 @@ def test_every_item_gets_the_tcot_of_another_of_its_role():
     pairs = [(query.key, next(iter(relevant))) for query, relevant in zip(tasks[0].queries, tasks[0].relevant, strict=True)]
     moved = {(writer[id(found[query])], writer[id(found[target])]) for query, target in pairs}
     assert not moved & set(pairs), "the two sides must not agree about another pair"
+
+
+def test_short_targets_are_seen():
+    """Issue 27: targets of fewer than six words were skipped, so 3 of 300 answers seemed to hold their target where 35 did."""
+    tasks = world_tasks(num_queries=3, pool_size=12, tasks=["image_cls", "image_t2i"])
+    num_long, num_holding, num_wrong, num_text = count_leaks(tasks, tasks[0].truths)
+    assert num_text == 3, "targets that are pictures hold no text"
+    assert num_holding == 3, "a right answer is worded as its target is"
+    assert num_long == 0
+    assert num_wrong == 0
+    other = {query.key: tasks[0].truths[tasks[0].queries[(place + 1) % 3].key] for place, query in enumerate(tasks[0].queries)}
+    assert count_leaks(tasks, other)[1:3] == (0, 3), "the answers of other queries hold wrong candidates"
 
 
 def test_controls_of_the_nano_reasoner():

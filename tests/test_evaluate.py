@@ -184,15 +184,16 @@ def test_grounding_figures():
 
 def test_replicates_start_with_the_figures_as_measured_and_skip_what_is_not_defined():
     table = replicates(np.array([[1.0, np.nan], [0.0, 0.5], [1.0, np.nan]]), task="t", num_resamples=50)
-    assert table.shape == (51, 2)
-    assert table[0].tolist() == [pytest.approx(2 / 3), 0.5]
-    assert set(table[1:, 1][np.isfinite(table[1:, 1])]) == {0.5}
-    assert figure(replicates(np.full((3, 1), np.nan), task="t")[:, 0]) is None
+    assert table.values.shape == (51, 2)
+    assert table.values[0].tolist() == [pytest.approx(2 / 3), 0.5]
+    assert set(table.values[1:, 1][np.isfinite(table.values[1:, 1])]) == {0.5}
+    assert table.num_families.tolist() == [3, 1]
+    assert figure(replicates(np.full((3, 1), np.nan), task="t")) is None
 
 
 def test_an_interval_has_the_width_that_theory_gives():
     hits = np.array([1.0] * 60 + [0.0] * 40)[:, None]
-    found = figure(replicates(hits, task="t")[:, 0])
+    found = figure(replicates(hits, task="t"), bounds=(0.0, 1.0))
     assert found is not None and found.value == 0.6
     width = 2 * 1.96 * (0.6 * 0.4 / 100) ** 0.5
     assert found.high - found.low == pytest.approx(width, rel=0.1)
@@ -201,17 +202,54 @@ def test_an_interval_has_the_width_that_theory_gives():
 def test_pairing_makes_the_interval_of_a_constant_difference_a_point():
     first = np.random.default_rng(0).random((40, 1))
     difference = replicates(first + 0.25, task="t") - replicates(first, task="t")
-    found = figure(difference[:, 0])
+    found = figure(difference)
     assert found == pytest.approx((0.25, 0.25, 0.25))
 
 
 def test_intervals_depend_on_seed_and_task_only():
     values = np.random.default_rng(0).random((40, 1))
-    assert np.array_equal(replicates(values, task="t", seed=1), replicates(values, task="t", seed=1))
-    assert not np.array_equal(replicates(values, task="t", seed=1), replicates(values, task="t", seed=2))
+    assert np.array_equal(replicates(values, task="t", seed=1).values, replicates(values, task="t", seed=1).values)
+    assert not np.array_equal(replicates(values, task="t", seed=1).values, replicates(values, task="t", seed=2).values)
 
 
 def test_a_group_is_the_mean_of_its_tasks_whatever_their_sizes():
     small, large = replicates(np.ones((2, 1)), task="a"), replicates(np.zeros((50, 1)), task="b")
     undefined = replicates(np.full((5, 1), np.nan), task="c")
-    assert mean_over_tasks([small, large, undefined])[0, 0] == 0.5
+    assert mean_over_tasks([small, large, undefined]).values[0, 0] == 0.5
+
+
+@pytest.mark.parametrize(("num_right", "num", "low", "high"), [(0, 80, 0.0, 0.0451), (100, 100, 0.9638, 1.0), (1, 80, 0.0003, 0.0677)])
+def test_intervals_of_shares_do_not_collapse_at_their_bounds(num_right: int, num: int, low: float, high: float):
+    """Issue 27: 0 of 80 was ".000 (.000-.000)". The expected bounds are Clopper and Pearson's."""
+    hits = np.array([1.0] * num_right + [0.0] * (num - num_right))[:, None]
+    found = figure(replicates(hits, task="t"), bounds=(0.0, 1.0))
+    assert found is not None
+    assert found.value == num_right / num
+    assert found.low == pytest.approx(low, abs=0.004)
+    assert found.high == pytest.approx(high, abs=0.004)
+
+
+def test_a_mean_over_tasks_is_smoothed_once_not_once_a_task():
+    tables = [replicates(np.zeros((20, 1)), task=name) for name in "abcd"]
+    found = figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
+    assert found is not None
+    assert found.high == pytest.approx(0.0451, abs=0.003), "80 queries of four tasks are 80 queries"
+
+
+def test_a_difference_of_nothing_is_not_known_to_be_nothing():
+    hits = np.array([1.0, 0.0] * 40)[:, None]
+    found = figure(replicates(hits, task="t") - replicates(hits, task="t"), bounds=(-1.0, 1.0))
+    assert found is not None
+    assert found.value == 0
+    assert -0.05 < found.low < -0.03
+    assert 0.03 < found.high < 0.05
+
+
+def test_families_are_drawn_whole():
+    values = np.repeat(np.random.default_rng(0).random(25), 4)[:, None]
+    families = [row // 4 for row in range(100)]
+    alone, together = (replicates(values, task="t", families=names) for names in (None, families))
+    assert alone.values[0, 0] == together.values[0, 0]
+    assert (alone.num_families[0], together.num_families[0]) == (100, 25)
+    widths = [found.high - found.low for table in (alone, together) if (found := figure(table))]
+    assert widths[1] == pytest.approx(2 * widths[0], rel=0.25), "four copies of a query are one observation"

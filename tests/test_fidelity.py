@@ -45,3 +45,15 @@ def test_correlation_is_inside_groups():
     assert found["same"].value == pytest.approx(1) and found["same"].num_groups == 2
     assert np.isnan(found["between"].value) and found["between"].num_groups == 0
     assert found["wrong"].value == pytest.approx(-1) and found["void"].num_groups == 1
+
+
+def test_groups_of_one_family_are_no_independent_evidence():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(16), 8)
+    families = groups // 8
+    quality_ = rng.random(128)
+    sign = np.where(families == 0, 1.0, -1.0)  # one family agrees, the other does not
+    alone, together = (fidelity({"r": sign * quality_}, quality_, groups, families=names)[0] for names in (None, families))
+    assert alone.value == together.value == pytest.approx(0)
+    assert (alone.num_families, together.num_families) == (16, 2)
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)

@@ -94,7 +94,9 @@ def test_grades_that_were_handed_out_in_two_ways_are_not_compared(tmp_path: Path
         write_dataset(folder, row, graded, compat=folder.name == "compat")
     (table,) = report_tables(folders)
     same, *mixed = table.pairs
-    assert same.datasets[row.name] == Figure(0.0, 0.0, 0.0)
+    value, low, high = same.datasets[row.name]
+    assert value == 0
+    assert -0.08 < low < 0 < high < 0.08, "52 queries without a difference leave room for a small one"
     assert [pair.refused[row.name] for pair in mixed] == [
         "grades were handed out in two ways (mmeb-compat, correct); evaluate both alike"
     ] * 2

@@ -1,5 +1,6 @@
 """The report: its shape, its aggregation, its differences."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.evaluate.evaluate import FIGURES, SystemResult, TaskResult
+from embedrl.evaluate.evaluate import FIGURES, SystemResult, TaskResult, join_seeds
 from embedrl.evaluate.report import make_report, write_report
 from embedrl.evaluate.task import Modality
 
@@ -47,7 +48,9 @@ def test_groups_are_unweighted_means_of_tasks():
 def test_figures_that_are_not_defined_are_left_out():
     report = make_report(systems(), seed=0, seconds=1)
     assert "tcot_valid" not in report["systems"]["plain"]["image"]
-    assert report["systems"]["before_rl"]["image"]["evidence"] == {"box_iou50": {"value": 0.75, "ci95": [0.5, 1.0]}}
+    box = report["systems"]["before_rl"]["image"]["evidence"]["box_iou50"]
+    assert box["value"] == 0.75
+    assert 0 < box["ci95"][0] < 0.5, "two boxes are few"
     assert "evidence" not in report["systems"]["before_rl"]["video"]
     assert "tcot_valid" not in report["differences"]["before_rl-plain"]["image"]
 
@@ -56,7 +59,29 @@ def test_every_later_system_is_compared_with_every_earlier_one():
     ceiling = SystemResult("ceiling", systems()[1].tasks, {}, 1.0)
     report = make_report([*systems(), ceiling], seed=0, seconds=1, num_resamples=100)
     assert set(report["differences"]) == {"before_rl-plain", "ceiling-plain", "ceiling-before_rl"}
-    assert report["differences"]["ceiling-before_rl"]["overall"]["hit@1"] == {"value": 0.0, "ci95": [0.0, 0.0]}
+    same = report["differences"]["ceiling-before_rl"]["overall"]["hit@1"]
+    assert same["value"] == 0.0
+    assert same["ci95"][0] < 0 < same["ci95"][1], "eight queries without a difference do not prove that there is none"
+
+
+def test_the_report_says_of_how_many_queries_and_families_each_group_is():
+    plain, before = systems()
+    shared = [
+        dataclasses.replace(result, tasks=(dataclasses.replace(result.tasks[0], families=("a", "a", "a", "b")), *result.tasks[1:]))
+        for result in (plain, before)
+    ]
+    alone, together = make_report([plain, before], seed=0, seconds=1), make_report(shared, seed=0, seconds=1, seeds=[101, 102])
+    assert alone["groups"]["image"] == {"num_tasks": 1, "num_queries": 4, "num_families": 4}
+    assert together["groups"]["overall"] == {"num_tasks": 3, "num_queries": 8, "num_families": 6}
+    assert (alone["seeds"], together["seeds"]) == ([0], [101, 102])
+
+
+def test_queries_of_several_seeds_are_put_together():
+    plain, before = systems()
+    both = join_seeds([plain, before])
+    assert [len(task.query_keys) for task in both.tasks] == [8, 4, 4]
+    assert both.tasks[0].figures["hit@1"].tolist() == [1, 0, 0, 0, 1, 1, 1, 0]
+    assert both.tasks[0].num_families == 8, "a query of another seed is another query"
 
 
 def test_the_same_seed_gives_the_same_report():

@@ -33,6 +33,7 @@ def evaluate_on_benchmark(
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
     seed: Seed = 0,
+    num_seeds: Annotated[int, typer.Option(min=1, help="Of the world: so many seeds, from --seed on, each with its own queries.")] = 1,
     think: Think = True,
     engine: EngineName = "local",
     workers: Workers = None,
@@ -57,8 +58,8 @@ def evaluate_on_benchmark(
             raise ConfigError("--instructions: they are for a benchmark's files; the world's are its own")
         from embedrl.pipelines.evaluate_world import measure_world
 
-        settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "temperature": temperature}
-        _end(measure_world(reasoners, embedder, out, engine=chosen, **settings))
+        settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "num_seeds": num_seeds}
+        _end(measure_world(reasoners, embedder, out, engine=chosen, temperature=temperature, **settings))
         return
     if len(reasoners) > 1 or temperature:
         raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")

@@ -127,8 +127,9 @@ def bench_reward_fidelity(
     from embedrl.pipelines.reward_fidelity import reward_fidelity
 
     found = reward_fidelity(wanted, num_families=num_families, seed=seed)
-    rows = [[row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", row.num_groups] for row in found]
-    log.table("Correlation with the true quality, inside groups", ["reward", "r and its 95 % interval", "groups"], rows)
+    rows = [[row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", row.num_groups, row.num_families] for row in found]
+    columns = ["reward", "r and its 95 % interval", "groups", "families"]
+    log.table("Correlation with the true quality, inside groups", columns, rows)
     if out is not None:
         from embedrl.evaluate.report import write_report
 

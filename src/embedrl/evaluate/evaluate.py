@@ -1,5 +1,6 @@
 """Evaluate one system (an Embedder, and T-CoTs from a Reasoner, from a table, or none) on retrieval tasks."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ TCOT_FIGURES = (
 )
 FIGURES = (*METRIC_NAMES, "positive_cosine", "margin", *TCOT_FIGURES)
 """Every figure of a query, in the order of a report. T-CoT figures are means over its two sides: the query, its target."""
+BOUNDS = {name: (0.0, 1.0) for name in FIGURES if name not in ("positive_cosine", "margin", "tcot_tokens")}
+"""The least and the greatest value of the figures that are shares: their intervals do not collapse there."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class TaskResult:
     rankings: tuple[Ranking, ...]
     figures: Mapping[str, np.ndarray]
     """Each of `FIGURES`: float64 (number of queries,), NaN where it is not defined."""
+    families: tuple[str, ...] = ()
+    """Per query: what it shares with others, that is drawn whole for intervals; none: each query is alone."""
+
+    @property
+    def num_families(self) -> int:
+        """Of how many families the queries are."""
+        return len(set(self.families)) or len(self.query_keys)
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ def evaluate(
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
             rows.append(row | _mean([score(key) for key in sides]) if answers else row)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
-        results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures))
+        results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures, task.families))
     counts = TCoTCounts.of(answers.values())
     return SystemResult(name, tuple(results), written, time.perf_counter() - started, counts, num_frames)
 
@@ -130,6 +140,19 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
         tcot_counts=sum((part.tcot_counts for part in parts), TCoTCounts()),
         num_frames=parts[0].num_frames,
     )
+
+
+def join_seeds(parts: Sequence[SystemResult]) -> SystemResult:
+    """Put the results of one system on the same tasks, drawn with several seeds, together: a task's queries are those of all."""
+    tasks = []
+    for found in zip(*(part.tasks for part in parts), strict=True):
+        figures = {name: np.concatenate([task.figures[name] for task in found]) for name in FIGURES}
+        families = tuple(f"{seed}:{name}" for seed, task in enumerate(found) for name in (task.families or task.query_keys))
+        keys = tuple(key for task in found for key in task.query_keys)
+        rankings = tuple(ranking for task in found for ranking in task.rankings)
+        smallest = min(task.num_candidates for task in found)
+        tasks.append(TaskResult(found[0].name, found[0].modality, smallest, keys, rankings, figures, families))
+    return dataclasses.replace(join(parts), tasks=tuple(tasks))
 
 
 def _reason(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from embedrl.data.sources.stream import read_json
-from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
+from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluate.metrics import Mode, mmeb_compat_grades, score_one
 from embedrl.evaluate.predictions import PREDICTION_SUFFIX
 from embedrl.evaluate.tables import Dataset, Result
@@ -55,7 +55,7 @@ def pair_systems(systems: Sequence[tuple[Path, Result]], *, seed: int = 0, num_r
     pairs = []
     for earlier, later in itertools.combinations(range(len(systems)), 2):
         benchmark = systems[later][1].benchmark
-        tables: dict[str, np.ndarray] = {}
+        tables: dict[str, Replicates] = {}
         refused: dict[str, str] = {}
         for name in scored[later].keys() & scored[earlier].keys():
             found = _differences(scored[later][name], scored[earlier][name])
@@ -72,8 +72,8 @@ def pair_systems(systems: Sequence[tuple[Path, Result]], *, seed: int = 0, num_r
     return tuple(pairs)
 
 
-def _figures(tables: Mapping[str, np.ndarray]) -> dict[str, Figure]:
-    return {name: found for name, table in tables.items() if (found := figure(table[:, 0]))}
+def _figures(tables: Mapping[str, Replicates]) -> dict[str, Figure]:
+    return {name: found for name, table in tables.items() if (found := figure(table, bounds=(-1.0, 1.0)))}
 
 
 def _differences(later: _Scored | str, earlier: _Scored | str) -> np.ndarray | str:

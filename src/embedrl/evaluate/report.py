@@ -1,9 +1,9 @@
 """The report of an evaluation: `report.json`.
 
 A task's figure is the mean over its queries; a modality's is the unweighted mean over its tasks, and `overall` the unweighted
-mean over all tasks (MMEB-V2 aggregates so). Intervals come from the paired, task-stratified bootstrap, and every resample is
-aggregated the same way, so they are intervals of exactly the figures they stand beside. `tcots` is there if items of a system have no
-T-CoT: how many, by reason.
+mean over all tasks (MMEB-V2 aggregates so). Intervals come from the paired, task-stratified bootstrap over families, and every resample
+is aggregated the same way, so they are intervals of exactly the figures they stand beside. `groups` says of how many queries and families.
+`tcots` is there if items of a system have no T-CoT: how many, by reason.
 """
 
 import itertools
@@ -16,17 +16,20 @@ import numpy as np
 
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.errors import ConfigError, unwritable
-from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, figure, mean_over_tasks, replicates
-from embedrl.evaluate.evaluate import FIGURES, SystemResult
+from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluate.evaluate import BOUNDS, FIGURES, SystemResult, TaskResult
 from embedrl.evaluate.task import MODALITIES
 from embedrl.media.store import write_bytes
 
 Report = dict[str, Any]
 
 
-def make_report(systems: Sequence[SystemResult], *, seed: int, seconds: float, num_resamples: int = NUM_RESAMPLES) -> Report:
+def make_report(
+    systems: Sequence[SystemResult], *, seed: int, seconds: float, num_resamples: int = NUM_RESAMPLES, seeds: Sequence[int] = ()
+) -> Report:
     """Assemble the report of systems that were evaluated on the same queries, each compared with every earlier one.
 
+    `seeds` are those that the queries were drawn with, if they are not `seed` alone, which the resamples are drawn with.
     Raises ConfigError if there is no system, if names repeat, or if the queries differ: their differences would not be paired.
     """
     _check(systems)
@@ -40,10 +43,12 @@ def make_report(systems: Sequence[SystemResult], *, seed: int, seconds: float, n
         },
         "differences": {
             f"{later.name}-{earlier.name}": {
-                group: _figures(table - groups[earlier.name][0][group]) for group, table in groups[later.name][0].items()
+                group: _figures(table - groups[earlier.name][0][group], differ=True) for group, table in groups[later.name][0].items()
             }
             for earlier, later in itertools.combinations(systems, 2)
         },
+        "groups": {group: _size(tasks) for group, tasks in _members(first).items()},
+        "seeds": list(seeds) or [seed],
         "num_queries": sum(len(task.query_keys) for task in first.tasks),
         "num_candidates": sum(task.num_candidates for task in first.tasks),
         "pools": {
@@ -81,27 +86,45 @@ def _check(systems: Sequence[SystemResult]) -> None:
             raise ConfigError(f"system {system.name!r} was evaluated on other queries than {names[0]!r}; evaluate both on the same tasks")
 
 
-def _groups(system: SystemResult, seed: int, num_resamples: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the replicates (1 + R, F) of "overall" and each modality present, and those of each task."""
+def _members(system: SystemResult) -> dict[str, list[TaskResult]]:
+    """Return the tasks of "overall" and of each modality present."""
+    by_modality = {modality: [task for task in system.tasks if task.modality == modality] for modality in MODALITIES}
+    return {"overall": list(system.tasks), **{modality: tasks for modality, tasks in by_modality.items() if tasks}}
+
+
+def _size(tasks: Sequence[TaskResult]) -> dict[str, int]:
+    return {
+        "num_tasks": len(tasks),
+        "num_queries": sum(len(task.query_keys) for task in tasks),
+        "num_families": sum(task.num_families for task in tasks),
+    }
+
+
+def _groups(system: SystemResult, seed: int, num_resamples: int) -> tuple[dict[str, Replicates], dict[str, Replicates]]:
+    """Return the replicates of "overall" and each modality present, and those of each task."""
     tasks = {
         task.name: replicates(
-            np.stack([task.figures[name] for name in FIGURES], axis=1), task=task.name, seed=seed, num_resamples=num_resamples
+            np.stack([task.figures[name] for name in FIGURES], axis=1),
+            task=task.name,
+            seed=seed,
+            num_resamples=num_resamples,
+            families=task.families or None,
         )
         for task in system.tasks
     }
-    groups = {"overall": mean_over_tasks(list(tasks.values()))}
-    for modality in MODALITIES:
-        tables = [tasks[task.name] for task in system.tasks if task.modality == modality]
-        if tables:
-            groups[modality] = mean_over_tasks(tables)
+    groups = {group: mean_over_tasks([tasks[task.name] for task in members]) for group, members in _members(system).items()}
     return groups, tasks
 
 
-def _figures(table: np.ndarray) -> dict[str, Any]:
-    """Nest one table of replicates by figure name ("evidence/box_iou50"), without figures that are not defined."""
+def _figures(table: Replicates, *, differ: bool = False) -> dict[str, Any]:
+    """Nest one table of replicates by figure name ("evidence/box_iou50"), without figures that are not defined.
+
+    A difference of shares lies between -1 and 1.
+    """
     nested: dict[str, Any] = {}
-    for name, column in zip(FIGURES, table.T, strict=True):
-        found = figure(column)
+    for number, name in enumerate(FIGURES):
+        bounds = BOUNDS.get(name)
+        found = figure(table, number, bounds=(-1.0, 1.0) if differ and bounds else bounds)
         if found is None:
             continue
         *outer, last = name.split("/")

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
+from embedrl.media.content import content_key
 
 Modality = Literal["image", "video", "visdoc"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -33,6 +34,8 @@ class RetrievalTask:
     """Per candidate: what `relevant`, `local` and rankings call it. None are given where every candidate has a key of its own."""
     names: Mapping[str, str | int] = field(default_factory=dict)
     """What the benchmark's files call a candidate, by its id."""
+    families: tuple[str, ...] = ()
+    """Per query: the family that is drawn whole for intervals (`by_medium`); none: each query is alone in its own."""
 
     def __post_init__(self) -> None:
         """Reject a task whose columns do not fit each other."""
@@ -40,6 +43,10 @@ class RetrievalTask:
             raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is none of {', '.join(MODALITIES)}")
         if self.ids and len(self.ids) != len(self.candidates):
             raise ConfigError(f"task {self.name!r}: {len(self.ids)} ids for {len(self.candidates)} candidates; give one for each, or none")
+        if self.families and len(self.families) != len(self.queries):
+            raise ConfigError(
+                f"task {self.name!r}: {len(self.families)} families for {len(self.queries)} queries; give one for each, or none"
+            )
         keys = set(self.candidate_ids)
         if len(keys) < len(self.candidates):
             raise ConfigError(f"task {self.name!r}: {len(self.candidates)} candidates share {len(keys)} keys; merge equal ones")
@@ -63,6 +70,11 @@ class RetrievalTask:
     def items(self) -> dict[str, Item]:
         """All items by key: queries first, then candidates."""
         return {item.key: item for item in (*self.queries, *self.candidates)}
+
+
+def by_medium(queries: Sequence[Item]) -> tuple[str, ...]:
+    """Return a family for each query: what it shows. Queries about one picture, clip or page are not independent."""
+    return tuple(content_key((query.visual,)) if query.visual else query.key for query in queries)
 
 
 def from_pairs(
@@ -100,4 +112,5 @@ def from_pairs(
         candidates=tuple(pool.values()),
         relevant=tuple(relevant.values()),
         truths=dict(truths or {}),
+        families=by_medium(tuple(queries.values())),
     )

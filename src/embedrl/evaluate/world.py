@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.task import MODALITIES, RetrievalTask
+from embedrl.evaluate.task import MODALITIES, RetrievalTask, by_medium
 from embedrl.world.tasks import TASKS, Side, WorldPair, make_pairs
 
 SHARED_POOLS = (
@@ -14,6 +14,9 @@ SHARED_POOLS = (
     ("visdoc_notes", "visdoc_table", "visdoc_chart"),
 )
 """Tasks with one kind of target: each ranks the targets of all. A task that is not listed ranks its own."""
+
+TEST_SEEDS = (101, 102, 103)
+"""Seeds of the held-out split that no decision was made by. Seed 0 was looked at all along, which makes it a validation set."""
 
 _SEED_STEP = 1_000_003
 _MIN_NEW = 0.5
@@ -76,6 +79,7 @@ def _task(name: str, drawn: dict[str, list[WorldPair]], num_queries: int) -> Ret
         candidates=tuple(side.item for side in candidates.values()),
         relevant=tuple({pair.target.item.key: 1.0} for pair in queries),
         truths={side.item.key: side.truth for side in sides},
+        families=by_medium([pair.query.item for pair in queries]),
     )
 
 

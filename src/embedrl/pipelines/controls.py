@@ -29,6 +29,9 @@ COLUMNS = (
     "T-CoTs without media",
     "judge names the target",
     "answers that hold the target's text",
+    "of six words or more",
+    "a wrong candidate's text",
+    "queries (families)",
 )
 
 
@@ -44,7 +47,15 @@ class Control(NamedTuple):
     judged: Figure
     """Share of the queries for which the judge, reading T-CoTs only, picks the target among its best-ranked rivals."""
     num_leaks: int
-    """Queries whose answer repeats the target's text word by word, which the query does not hold."""
+    """Queries whose answer repeats the target's text word by word, which the query does not hold; targets of six words or more."""
+    num_holding: int
+    """The same for targets of any length: where targets are worded as answers are, a right answer holds its target."""
+    num_wrong: int
+    """Queries whose answer holds the text of a candidate that is wrong: what a right answer does not do."""
+    num_text_targets: int
+    """Queries whose target is a text."""
+    num_queries: int
+    num_families: int
 
 
 class WithoutMedia:
@@ -74,21 +85,29 @@ def measure_controls(
             _hits(evaluate(tasks, embeds_with, name=name, tcots=given), seed)
             for embeds_with, given in ((embeds, exchanged(tasks, tcots)), (WithoutMedia(embeds), tcots))
         )
-        found.append(Control(name, _hits(own, seed), shuffled, unseen, _judged(tasks, own, tcots, judges, seed), _num_leaks(tasks, tcots)))
+        size = sum(len(task.query_keys) for task in own.tasks), sum(task.num_families for task in own.tasks)
+        judged = _judged(tasks, own, tcots, judges, seed)
+        found.append(Control(name, _hits(own, seed), shuffled, unseen, judged, *count_leaks(tasks, tcots), *size))
     return found
 
 
 def table_rows(controls: Sequence[Control]) -> list[list[str]]:
     """Return rows of a console table, in the order of `COLUMNS`."""
     return [
-        [row.name, *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in row[1:5]), str(row.num_leaks)] for row in controls
+        [
+            row.name,
+            *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in row[1:5]),
+            *(f"{number} of {row.num_text_targets}" for number in (row.num_holding, row.num_leaks, row.num_wrong)),
+            f"{row.num_queries} ({row.num_families})",
+        ]
+        for row in controls
     ]
 
 
 def control_row(control: Control) -> dict[str, Any]:
     """Return the figures as JSON values."""
     figures = {name: figure_row(each) for name, each in control._asdict().items() if isinstance(each, Figure)}
-    return {"name": control.name, **figures, "num_leaks": control.num_leaks}
+    return {"name": control.name, **{name: figures.get(name, value) for name, value in control._asdict().items()}}
 
 
 def exchanged(tasks: Sequence[RetrievalTask], tcots: Mapping[str, TCoT]) -> dict[str, TCoT]:
@@ -105,12 +124,13 @@ def exchanged(tasks: Sequence[RetrievalTask], tcots: Mapping[str, TCoT]) -> dict
 
 
 def _hits(result: SystemResult, seed: int) -> Figure:
-    return _mean({task.name: task.figures["hit@1"] for task in result.tasks}, seed)
+    families = {task.name: task.families for task in result.tasks}
+    return _mean({task.name: task.figures["hit@1"] for task in result.tasks}, families, seed)
 
 
-def _mean(values: Mapping[str, np.ndarray], seed: int) -> Figure:
-    tables = [replicates(column[:, None], task=task, seed=seed) for task, column in values.items()]
-    found = figure(mean_over_tasks(tables)[:, 0])
+def _mean(values: Mapping[str, np.ndarray], families: Mapping[str, tuple[str, ...]], seed: int) -> Figure:
+    tables = [replicates(column[:, None], task=task, seed=seed, families=families[task] or None) for task, column in values.items()]
+    found = figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
     assert found is not None
     return found
 
@@ -135,13 +155,25 @@ def _judged(tasks: Sequence[RetrievalTask], result: SystemResult, tcots: Mapping
         for row, place, choice in zip(rows, places, judge.pick(questions) if questions else [], strict=True):
             right[row] = np.nan if choice is None else choice == place
         values[task.name] = right
-    return _mean(values, seed)
+    return _mean(values, {task.name: task.families for task in tasks}, seed)
 
 
-def _num_leaks(tasks: Sequence[RetrievalTask], tcots: Mapping[str, TCoT]) -> int:
-    return sum(
-        leak(Pair(task=task.name, query=query, target=task.items[best_target(relevant)]), tcots[query.key], LEAK_WORDS) is not None
-        for task in tasks
-        for query, relevant in zip(task.queries, task.relevant, strict=True)
-        if query.key in tcots
-    )
+def count_leaks(tasks: Sequence[RetrievalTask], tcots: Mapping[str, TCoT]) -> tuple[int, int, int, int]:
+    """Count the queries whose answer holds their target's text (six words or more; any length) or a wrong candidate's, and text targets."""
+    num_long = num_holding = num_wrong = num_text = 0
+    for task in tasks:
+        for query, relevant in zip(task.queries, task.relevant, strict=True):
+            target = task.items[best_target(relevant)]
+            if query.key not in tcots or target.visual is not None:
+                continue
+            num_text += 1
+            answer = tcots[query.key]
+            num_holding += leak(_pair(task, query, target), answer, 1) is not None
+            num_long += leak(_pair(task, query, target), answer, LEAK_WORDS) is not None
+            wrong = (item for item in task.candidates if item.key not in relevant and item.visual is None)
+            num_wrong += any(leak(_pair(task, query, item), answer, 1) is not None for item in wrong)
+    return num_long, num_holding, num_wrong, num_text
+
+
+def _pair(task: RetrievalTask, query: Item, target: Item) -> Pair:
+    return Pair(task=task.name, query=query, target=target)

@@ -10,7 +10,7 @@ import torch
 from embedrl import log
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.tcot import count_words
-from embedrl.evaluate.evaluate import SystemResult, evaluate
+from embedrl.evaluate.evaluate import SystemResult, evaluate, join_seeds
 from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks
@@ -30,22 +30,28 @@ def evaluate_world(
     num_queries: int = 32,
     pool_size: int = 256,
     seed: int = 0,
+    num_seeds: int = 1,
     temperature: float = 0.0,
     engine: Engine = LOCAL,
 ) -> Report:
     """Evaluate Reasoners by name (none: no T-CoTs but the true ones) on the held-out split; write report.json and report.html.
 
-    Above a temperature of 0 T-CoTs are sampled, from `seed`.
+    With several seeds, from `seed` on, each draws queries and pools of its own, and the figures are of all queries. Above a temperature
+    of 0 T-CoTs are sampled, from the seed.
     """
     started = time.perf_counter()
+    seeds = range(seed, seed + num_seeds)
     systems = {name: system for system, name in SHIPPED.items()}
     with start_models(engine, reasoners, embedder, temperature=temperature) as models:
         assert models.embedder is not None
         loaded = {systems.get(name, name): reasons for name, reasons in models.reasoners.items()}
-        torch.manual_seed(seed)
-        tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
-        results = evaluate_systems(tasks, models.embedder, loaded, max_in_flight=models.max_in_flight)
-    report = make_report(results, seed=seed, seconds=time.perf_counter() - started)
+        drawn = []
+        for number in seeds:
+            torch.manual_seed(number)
+            tasks = world_tasks(seed=number, num_queries=num_queries, pool_size=pool_size)
+            drawn.append(evaluate_systems(tasks, models.embedder, loaded, max_in_flight=models.max_in_flight))
+    results = [join_seeds(parts) for parts in zip(*drawn, strict=True)] if num_seeds > 1 else drawn[0]
+    report = make_report(results, seed=seed, seconds=time.perf_counter() - started, seeds=seeds)
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
     return report
@@ -63,7 +69,11 @@ def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of a console table: hit@1 of each system, over all and by modality."""
     groups = ["overall", *(group for group in MODALITIES if group in report["systems"]["plain"])]
     rows = [[system, *(figure_text(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
-    return ["system", *groups], rows
+    sizes = [
+        f"{group} ({report['groups'][group]['num_queries']} queries, {report['groups'][group]['num_families']} families)"
+        for group in groups
+    ]
+    return ["system", *sizes], rows
 
 
 def figure_text(row: Mapping[str, Any]) -> str:

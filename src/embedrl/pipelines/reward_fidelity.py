@@ -31,6 +31,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     values: dict[str, list[np.ndarray]] = {}
     qualities: list[float] = []
     groups: list[int] = []
+    families: list[int] = []
     with log.progress(len(pairs) // per_batch, "reward fidelity") as bar:
         for start in range(0, len(pairs), per_batch):
             sides = [
@@ -44,8 +45,10 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             truths = [made[place].query_truth if is_query else made[place].target_truth for place, is_query in sides]
             qualities += [quality(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]
             groups += scores.rows.group.tolist()
+            families += [place // recipe.family_size for place, _ in sides]
             bar.advance()
-    found = fidelity({name: np.concatenate(parts) for name, parts in values.items()}, np.array(qualities), np.array(groups), seed=seed)
+    columns = {name: np.concatenate(parts) for name, parts in values.items()}
+    found = fidelity(columns, np.array(qualities), np.array(groups), families=np.array(families), seed=seed)
     if all(math.isnan(row.value) for row in found):
         raise ConfigError("every group is of one quality or one reward: sample at a higher temperature, or more families")
     return found

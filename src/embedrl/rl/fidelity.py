@@ -23,7 +23,7 @@ NUM_RESAMPLES = 1000
 
 
 class Fidelity(NamedTuple):
-    """One reward's correlation with quality inside groups, and its 95 % bootstrap interval over groups."""
+    """One reward's correlation with quality inside groups, and its 95 % bootstrap interval over families of groups."""
 
     name: str
     value: float
@@ -31,6 +31,8 @@ class Fidelity(NamedTuple):
     high: float
     num_groups: int
     """Groups in which both vary."""
+    num_families: int
+    """Families that these groups are of; a family is drawn whole, since its members share nearly everything."""
 
 
 def quality(tcot: TCoT | None, truth: TCoT) -> float:
@@ -72,17 +74,30 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
     return {name: value.double().numpy() for name, value in found.items()}
 
 
-def fidelity(values: Mapping[str, np.ndarray], qualities: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> list[Fidelity]:
-    """Correlate each reward with quality inside each group, and average over groups, as GRPO does, which scales each group alone."""
+def fidelity(
+    values: Mapping[str, np.ndarray], qualities: np.ndarray, groups: np.ndarray, *, families: np.ndarray | None = None, seed: int = 0
+) -> list[Fidelity]:
+    """Correlate each reward with quality inside each group, and average over groups, as GRPO does, which scales each group alone.
+
+    `families` names each rollout's family, which intervals are drawn over; without it each group is its own.
+    """
+    families = groups if families is None else families
     found = []
-    for name, value in values.items():
-        inside = np.array([r for number in np.unique(groups) if (r := _correlation(value, qualities, groups == number)) is not None])
-        if not len(inside):
-            found.append(Fidelity(name, float("nan"), float("nan"), float("nan"), 0))
+    for reward, value in values.items():
+        inside: list[tuple[float, int]] = []
+        for number in np.unique(groups):
+            r = _correlation(value, qualities, groups == number)
+            if r is not None:
+                inside.append((r, int(families[groups == number][0])))
+        if not inside:
+            found.append(Fidelity(reward, float("nan"), float("nan"), float("nan"), 0, 0))
             continue
-        means = np.random.default_rng(seed).choice(inside, size=(NUM_RESAMPLES, len(inside))).mean(1)
-        low, high = np.percentile(means, [2.5, 97.5])
-        found.append(Fidelity(name, float(inside.mean()), float(low), float(high), len(inside)))
+        names = sorted({family for _, family in inside})
+        sums = np.array([[sum(r for r, family in inside if family == name), sum(family == name for _, family in inside)] for name in names])
+        drawn = sums[np.random.default_rng(seed).choice(len(names), size=(NUM_RESAMPLES, len(names)))].sum(axis=1)
+        low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
+        mean = float(np.mean([r for r, _ in inside]))
+        found.append(Fidelity(reward, mean, float(low), float(high), len(inside), len(names)))
     return found
 
 
