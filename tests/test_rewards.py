@@ -1,10 +1,12 @@
 """The rewards against answers worked out by hand, against a slow loop written from the equations, and under permutation."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
+from embedrl.data.tcot import MAX_CHARS, TCoT
 from embedrl.rl import rewards
 from embedrl.rl.config import PRESETS, RewardConfig
 from embedrl.rl.rewards import REWARDS, RewardBatch, RolloutIds
@@ -195,3 +197,28 @@ def test_a_failed_judge_voids_its_group_and_no_other():
     assert total[:2].isnan().all()
     assert not total[2:].isnan().any()
     assert not rewards.total(values, {"outcome": 1.0, "process": 0}, group).isnan().any(), "a reward that does not count cannot void"
+
+
+def answer(text: str) -> TCoT:
+    return TCoT(thinking="", rethink="", answer=text)
+
+
+def test_controls_know_nothing_of_retrieval():
+    rows, similarity = by_hand()
+    tcots = [answer("red star"), answer("red red star"), answer("a large red star"), None] + [answer("blue ring")] * 4
+    told = torch.tensor([2, MAX_CHARS + 2, 4, -1, 2, 2, 2, 2])
+    batch = dataclasses.replace(make_batch(rows, similarity, RewardConfig()), tcots=tuple(tcots), informativeness=told)
+    assert batch.rewards["fullness"].tolist() == [2, 3, 4, 0, 2, 2, 2, 2]
+    assert batch.rewards["words"].tolist() == [2, 2, 4, 0, 2, 2, 2, 2]
+    other = dataclasses.replace(batch, similarity=torch.zeros_like(similarity))
+    for name in ("fullness", "words", "random_embedder"):
+        assert torch.equal(batch.rewards[name], other.rewards[name]), f"{name} asks no Embedder"
+
+
+def test_shuffled_partners_are_those_of_the_next_pair():
+    rows = make_rows(3, 2)
+    similarity = torch.zeros(12, 12)
+    similarity[0, rows.positive_mask[0]] = 1.0
+    batch = make_batch(rows, similarity, RewardConfig(partners="all", weighted_negatives=False))
+    assert batch.rewards["outcome"][0] == 1
+    assert batch.rewards["shuffled_partners"][0] == pytest.approx(-0.5 * 2 / 4), "what is its own counts as a negative"

@@ -12,7 +12,7 @@ PresetName = Literal["ours", "paper", "release"]
 
 
 class RewardConfig(BaseModel):
-    """How the rewards are computed and weighted. The defaults are ours, which track the truth best (docs/LOG.md)."""
+    """How the rewards are computed and weighted. The defaults are ours; what they gain over the presets, docs/nano.md says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

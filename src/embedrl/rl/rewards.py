@@ -5,16 +5,20 @@ a row compares with the rollouts of the *other* side: a query's with targets, a 
 """
 # N rollouts
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import MAX_CHARS, TCoT
 from embedrl.rl.config import RewardConfig
+
+RANDOM_DIM = 64
+"""Numbers of a vector of the control that learned nothing."""
 
 
 class RolloutIds(NamedTuple):
@@ -153,15 +157,7 @@ class RewardBatch:
     @cached_property
     def margin(self) -> Tensor:
         """g, with the temperature, weights and partners of the configuration."""
-        own = self.rows.positive_mask
-        return margin(
-            self.similarity,
-            most_informative(own, self.informativeness) if self.config.partners == "fullest" else own,
-            self.rows.negative_mask,
-            temperature=self.config.negative_temperature,
-            weighted=self.config.weighted_negatives,
-            negative_weight=self.config.negative_weight,
-        )
+        return _configured_margin(self, self.similarity, self.rows.positive_mask, self.rows.negative_mask)
 
     @cached_property
     def rewards(self) -> dict[str, Tensor]:
@@ -189,8 +185,64 @@ def process_reward(batch: RewardBatch) -> Tensor:
     return process(batch.right, batch.margin, batch.config.process_value)
 
 
+def fullness_reward(batch: RewardBatch) -> Tensor:
+    """Control: pieces of evidence that hold and different words of the answer, whatever they say; 0 for a T-CoT that is not valid."""
+    told = batch.informativeness.clamp(min=0)
+    return (told // MAX_CHARS + told % MAX_CHARS).double()
+
+
+def words_reward(batch: RewardBatch) -> Tensor:
+    """Control: different words of the answer, whatever they say."""
+    return torch.tensor([len({*tcot.answer.split()}) if tcot else 0 for tcot in batch.tcots]).double()
+
+
+def shuffled_partners_reward(batch: RewardBatch) -> Tensor:
+    """Control: g, with the next pair of the batch taken for the own one."""
+    pairs = batch.rows.pair.unique()
+    following = pairs.roll(-1)[torch.searchsorted(pairs, batch.rows.pair)]
+    across = batch.rows.is_query[:, None] != batch.rows.is_query[None, :]
+    taken = across & (following[:, None] == batch.rows.pair[None, :])
+    return _configured_margin(batch, batch.similarity, taken, across & ~taken)
+
+
+def random_embedder_reward(batch: RewardBatch) -> Tensor:
+    """Control: g of a fixed Embedder that learned nothing: it reads T-CoTs alone, and every word is a random direction."""
+    vectors = torch.stack([_random_vector(tcot.answer if tcot else "") for tcot in batch.tcots])
+    return _configured_margin(batch, vectors @ vectors.T, batch.rows.positive_mask, batch.rows.negative_mask)
+
+
+def _configured_margin(batch: RewardBatch, similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
+    """Return the margin as the configuration computes it, of another similarity or of other partners."""
+    chosen = most_informative(positive_mask, batch.informativeness) if batch.config.partners == "fullest" else positive_mask
+    return margin(
+        similarity,
+        chosen,
+        negative_mask,
+        temperature=batch.config.negative_temperature,
+        weighted=batch.config.weighted_negatives,
+        negative_weight=batch.config.negative_weight,
+    )
+
+
+def _random_vector(text: str) -> Tensor:
+    return nn.functional.normalize(sum((_word_vector(word) for word in text.split()), torch.zeros(RANDOM_DIM, dtype=torch.double)), dim=0)
+
+
+@lru_cache(maxsize=4096)
+def _word_vector(word: str) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+    return torch.randn(RANDOM_DIM, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
 Reward = Callable[[RewardBatch], Tensor]
-REWARDS: dict[str, Reward] = {"format": format_reward, "outcome": outcome_reward, "process": process_reward}
+CONTROLS: dict[str, Reward] = {
+    "fullness": fullness_reward,
+    "words": words_reward,
+    "shuffled_partners": shuffled_partners_reward,
+    "random_embedder": random_embedder_reward,
+}
+"""Rewards that know nothing of retrieval. One that helps as much as the Embedder's says that the gain is not the Embedder's."""
+REWARDS: dict[str, Reward] = {"format": format_reward, "outcome": outcome_reward, "process": process_reward, **CONTROLS}
 """By the name that a weight has in a recipe (`format_weight`, or `weights.<name>` for any but the first three). NaN: failed.
 
 Another reward is one more function in this file and one more row; metrics (`reward/<name>`) and reward fidelity follow.
