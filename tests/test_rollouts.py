@@ -16,7 +16,7 @@ from embedrl.data.tcot import Evidence, TCoT, render
 from embedrl.media.content import Image, Text
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.fidelity import alternatives
-from embedrl.rl.rollouts import Rollout, Scorer
+from embedrl.rl.rollouts import Rollout, Scorer, figures
 from embedrl.testing import FakeEmbedder, FakeJudge
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 50), "blue": (30, 60, 220)}
@@ -144,3 +144,35 @@ def _score_a_part(rank: int, cuts: tuple[int, ...], folder: Path, path: list[str
     scores = make_scorer().score(rollouts[part], seed="5")
     np.save(folder / f"{rank}.npy", scores.total[scores.local].numpy())
     torch.distributed.destroy_process_group()
+
+
+def test_a_broken_spelling_never_earns_more_than_an_honest_one():
+    """QwenLM/Qwen3-VL#1916: evidence that could not be read once counted as none, and as good."""
+
+    def formats(*thoughts: str, **config) -> list[float]:
+        rollouts = make_rollouts()
+        for row, thought in zip((2, 3), thoughts, strict=True):  # of a picture
+            rollouts[row] = Rollout(0, False, f"<thinking> look. {thought} </thinking> <rethink> r </rethink> <answer> red </answer>")
+        scores = make_scorer(**config).score(rollouts, seed="0")
+        assert scores.tcots[2] is not None and scores.tcots[3] is not None, "it is embedded with the rest"
+        return scores.format[2:4].tolist()
+
+    spellings = ("{…}", '{"label": "star", …,}', '{"evidence": {…}}', '[{…, "label": "x"}]', "{‘label’: ‘x’, …}")
+    for spelling in spellings:
+        thoughts = [spelling.replace("…", f'"bbox_2d": [[0, 0, 500, {edge}]]') for edge in (500, 2000)]
+        honest, broken = formats(*thoughts)
+        assert honest >= 0.9
+        assert broken == 0
+    good, quoted = '{"bbox_2d": [[0, 0, 500, 500]]}', "{'bbox_2d': [[0, 0, 500, 500]]}"
+    assert formats(good, quoted) == pytest.approx([1, 0.9])
+    assert formats(good, quoted, repair_cost=0) == [1, 1]
+    for dropped in ('{"bbox_2d": [[0, 0, 500', '{"bbox_2d": "left"}', '{"bbox_2d": [[0, 0, 500, 500, 1]]}', "{'bbox_2d': [" + "9" * 400):
+        assert formats(good, dropped) == [1, 0]
+
+
+def test_repairs_and_drops_are_counted():
+    rollouts = make_rollouts()
+    rollouts[0] = Rollout(0, True, says("red").replace("look.", '{"text_keywords": "red"}'))
+    rollouts[1] = Rollout(0, True, says("red").replace("look.", 'look. {"key_frames": [true, false]}'))
+    found = figures(make_scorer().score(rollouts, seed="0"))
+    assert (found["tcot/repaired"], found["tcot/dropped"]) == pytest.approx((1 / 12, 2 / 12))

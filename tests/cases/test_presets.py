@@ -38,18 +38,14 @@ PUBLISHED = {
     },
 }
 BOTH = {
-    "negative_temperature": 0.5,
-    "negative_weight": 1.0,
-    "weighted_negatives": True,
-    "partners": "all",
-    "num_own": "all",
-    "num_others": 4,
+    **{"negative_temperature": 0.5, "negative_weight": 1.0, "weighted_negatives": True, "partners": "all"},
+    **{"num_own": "all", "num_others": 4, "repair_cost": 0.0},
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_is_as_published(name: str):
-    settings = PRESETS[name].model_dump(exclude={"preset", "weights", "repair_cost"})
+    settings = PRESETS[name].model_dump(exclude={"preset", "weights"})
     assert settings == {**PUBLISHED[name], **BOTH}
 
 

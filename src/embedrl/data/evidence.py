@@ -8,11 +8,24 @@ from itertools import pairwise
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
-from pydantic import BaseModel, ConfigDict
 
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Box, Evidence, Medium, Verification, box_holds, iou
+from embedrl.data.plain_text import neutralise
 from embedrl.data.sample import Item
-from embedrl.data.tcot import Box, Evidence, neutralise
 from embedrl.media.content import Frames, Image, Page, Video
+
+__all__ = [
+    "Evidence",
+    "Verification",
+    "box_holds",
+    "crops",
+    "draw_boxes",
+    "iou",
+    "key_frames",
+    "mark_keywords",
+    "verified",
+    "verify",
+]
 
 MIN_SIDE = 10
 """Boxes with a shorter side, in 1/1000 of the picture, are not cut out."""
@@ -21,52 +34,20 @@ MAX_ASPECT = 50
 _HOLDS, _DOUBTFUL = (225, 60, 120), (140, 140, 140)
 
 
-class Verification(BaseModel):
-    """For each piece of evidence, whether it holds for the medium."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    boxes: tuple[bool, ...] = ()
-    """Inside the picture, not empty, and there is a picture."""
-    key_frames: tuple[bool, ...] = ()
-    """The video has such a frame."""
-    keywords: tuple[bool, ...] = ()
-    """The words occur in the item's text, whatever the case and white space."""
-
-    @property
-    def valid(self) -> bool:
-        """Whether everything holds. True for a T-CoT that points at nothing."""
-        return all(self.boxes) and all(self.key_frames) and all(self.keywords)
-
-
-def box_holds(box: Box) -> bool:
-    """Say whether a box lies inside 0..1000 and is not empty."""
-    x1, y1, x2, y2 = box
-    return 0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000
-
-
 def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verification:
     """Check evidence against an item. `num_frames` is how many frames its video shows (None: it has no video)."""
-    picture, video = isinstance(item.visual, Image | Page), isinstance(item.visual, Video)
-    text = _folded(item.text)
-    return Verification(
-        boxes=tuple(picture and box_holds(box) for box in evidence.boxes),
-        key_frames=tuple(video and 1 <= frame <= (num_frames or 0) for frame in evidence.key_frames),
-        keywords=tuple(bool(_folded(word)) and _folded(word) in text for word in evidence.keywords),
+    medium = Medium(
+        has_image=isinstance(item.visual, Image | Page),
+        num_frames=(num_frames or 0) if isinstance(item.visual, Video) else 0,
+        text=_folded(item.text),
+        fold=_folded,
     )
+    return Verification(**{kind.name: tuple(kind.holds(piece, medium) for piece in kind.pieces(evidence)) for kind in EVIDENCE_KINDS})
 
 
 def verified(evidence: Evidence, verification: Verification) -> Evidence:
     """Keep only what holds."""
-    return Evidence(
-        boxes=_kept(evidence.boxes, verification.boxes),
-        key_frames=_kept(evidence.key_frames, verification.key_frames),
-        keywords=_kept(evidence.keywords, verification.keywords),
-    )
-
-
-def _kept(values: Sequence, holds: Sequence[bool]) -> tuple:
-    return tuple(value for value, ok in zip(values, holds, strict=True) if ok)
+    return Evidence(**{kind.name: [piece for piece, ok in kind.checked(evidence, verification) if ok] for kind in EVIDENCE_KINDS})
 
 
 def _folded(text: str) -> str:
@@ -111,15 +92,6 @@ def key_frames(frames: Frames, evidence: Evidence) -> list[tuple[int, PIL.Image.
     """Return (1-based number, picture, time in seconds) of each key frame that exists, once, in the order given."""
     numbers = dict.fromkeys(number for number in evidence.key_frames if 1 <= number <= len(frames.images))
     return [(number, frames.images[number - 1], frames.times_s[number - 1]) for number in numbers]
-
-
-def iou(first: Box, second: Box) -> float:
-    """Return intersection over union of two boxes, 0..1."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return shared / (areas - shared) if areas > shared else 0.0
 
 
 def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:

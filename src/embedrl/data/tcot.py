@@ -10,64 +10,40 @@ Model output is untrusted. `parse` never raises: it returns a `TCoT`, or a `Pars
 """
 
 import json
-import math
-import re
-from collections.abc import Iterable
+from bisect import bisect_left
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_response|think)>")
-"""Added tokens of the Qwen3-VL family and ours: never allowed to reach a chat template from text."""
+from embedrl.data.evidence_json import has_evidence, read_evidence
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Box, Evidence
+from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, neutralise, plain, special_tokens, well_formed
 
-_LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
-"""What the first character of a special token becomes; no normalisation makes it the same again."""
+__all__ = [
+    "SPECIAL_TOKEN",
+    "Box",
+    "Evidence",
+    "FailureReason",
+    "ParseFailure",
+    "Reading",
+    "TCoT",
+    "count_words",
+    "neutralise",
+    "parse",
+    "read",
+    "render",
+    "render_evidence",
+    "render_parts",
+    "special_tokens",
+]
 
 MAX_CHARS = 20_000
 """Longer model output is a failure: nothing useful is that long."""
 
-Box = tuple[int, int, int, int]
-
-
-def special_tokens(added: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern of a tokenizer's added tokens beside `SPECIAL_TOKEN`."""
-    escaped = [re.escape(token) for token in sorted(added, key=len, reverse=True)]
-    return re.compile("|".join([SPECIAL_TOKEN.pattern, *escaped]))
-
-
-def neutralise(text: str, special: re.Pattern[str] = SPECIAL_TOKEN) -> str:
-    """Return the text with every special token broken up, so that a tokenizer reads plain characters."""
-    while special.search(text):
-        text = special.sub(lambda match: _broken(match.group()), text)
-    return text
-
-
-def _broken(token: str) -> str:
-    first, rest = token[0], token[1:]
-    return _LOOKALIKES[first] + rest if first in _LOOKALIKES else f"{first} {rest}" if rest else " "
-
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Evidence(_Row):
-    """What a T-CoT points at."""
-
-    boxes: tuple[Box, ...] = ()
-    """x1 y1 x2 y2, relative to the picture, 0..1000."""
-    key_frames: tuple[int, ...] = ()
-    """1-based frame numbers."""
-    keywords: tuple[str, ...] = ()
-    """Words or phrases that stand in the text."""
-
-    @field_validator("keywords")
-    @classmethod
-    def _clean(cls, keywords: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(clean for keyword in keywords if (clean := _plain(keyword)))
-
-    def __bool__(self) -> bool:
-        return bool(self.boxes or self.key_frames or self.keywords)
 
 
 class TCoT(_Row):
@@ -81,12 +57,12 @@ class TCoT(_Row):
     @field_validator("rethink", "answer")
     @classmethod
     def _clean(cls, text: str) -> str:
-        return _plain(text)
+        return plain(text)
 
     @field_validator("thinking")
     @classmethod
     def _clean_thinking(cls, text: str) -> str:
-        return _plain(text.translate(_NO_BRACES))
+        return plain(text.translate(_NO_BRACES))
 
 
 class FailureReason(StrEnum):
@@ -100,7 +76,7 @@ class FailureReason(StrEnum):
     MISSING_RETHINK = "missing_rethink"
     MISSING_ANSWER = "missing_answer"
     BAD_EVIDENCE = "bad_evidence"
-    """There is something like evidence, but it cannot be read."""
+    """The thinking holds nothing but something like evidence that cannot be read."""
 
 
 class ParseFailure(_Row):
@@ -109,8 +85,23 @@ class ParseFailure(_Row):
     reason: FailureReason
     text: str
 
+    @field_validator("text")
+    @classmethod
+    def _clean(cls, text: str) -> str:
+        return well_formed(text)
+
     def __bool__(self) -> bool:
         return False
+
+
+class Reading(NamedTuple):
+    """What a text was read as, and what that took."""
+
+    outcome: TCoT | ParseFailure
+    repaired: tuple[str, ...] = ()
+    """What was read as meant though it is written otherwise."""
+    dropped: tuple[str, ...] = ()
+    """Evidence that could not be read, or stands where none is looked for."""
 
 
 def count_words(text: str) -> int:
@@ -118,25 +109,12 @@ def count_words(text: str) -> int:
     return len(text.split())
 
 
-_TAG = re.compile(r"</?\s*(?:thinking|rethink(?:ing)?|answer)\s*>", re.IGNORECASE)
-_OPENERS = {
-    "thinking": re.compile(r"<\s*thinking\s*>", re.IGNORECASE),
-    "rethink": re.compile(r"<\s*rethink(?:ing)?\s*>", re.IGNORECASE),
-    "answer": re.compile(r"<\s*answer\s*>", re.IGNORECASE),
-}
-_MISSING = {
+_SECTIONS = {
     "thinking": FailureReason.MISSING_THINKING,
     "rethink": FailureReason.MISSING_RETHINK,
     "answer": FailureReason.MISSING_ANSWER,
 }
-_EVIDENCE_KEYS = ("bbox_2d", "key_frames", "text_keywords")
 _NO_BRACES = str.maketrans("{}", "()")
-
-
-def _plain(text: str) -> str:
-    while _TAG.search(text):
-        text = _TAG.sub(" ", text)
-    return " ".join(neutralise(text).split())
 
 
 def render(tcot: TCoT) -> str:
@@ -152,93 +130,166 @@ def render_parts(tcot: TCoT) -> tuple[str, str]:
 
 def render_evidence(evidence: Evidence) -> list[str]:
     """Write each kind of evidence that is present as one JSON object."""
-    kinds = zip(_EVIDENCE_KEYS, (evidence.boxes, evidence.key_frames, evidence.keywords), strict=True)
-    return [json.dumps({key: values}, ensure_ascii=False) for key, values in kinds if values]
+    return [json.dumps({kind.key: pieces}, ensure_ascii=False) for kind in EVIDENCE_KINDS if (pieces := kind.pieces(evidence))]
 
 
 def parse(text: str) -> TCoT | ParseFailure:
-    """Read model output as a T-CoT. Tolerates flat boxes, empty lists and unclosed inner sections; never raises."""
+    """Read model output as a T-CoT; never raises. See `read`."""
+    return read(text).outcome
+
+
+def read(text: str) -> Reading:
+    """Read model output as a T-CoT, and list what was repaired and what was dropped; never raises.
+
+    The last complete T-CoT counts, and only if it does not stand in a block of thinking that precedes the answer (`<think>`, `[THINK]`, …).
+    Inner sections may be unclosed. Evidence in the thinking is read wherever it stands in it; a piece that cannot be read is dropped.
+    """
+    given, text = text, well_formed(text)
     if not text.strip():
-        return ParseFailure(reason=FailureReason.EMPTY, text=text)
+        return Reading(ParseFailure(reason=FailureReason.EMPTY, text=text))
     if len(text) > MAX_CHARS:
-        return ParseFailure(reason=FailureReason.TOO_LONG, text=text[:MAX_CHARS])
-    sections: dict[str, str] = {}
-    position = 0
-    for name, opener in _OPENERS.items():
-        start = opener.search(text, position)
-        if start is None:
-            truncated = bool(sections) and not text.rstrip().endswith(">")
-            return ParseFailure(reason=FailureReason.TRUNCATED if truncated else _MISSING[name], text=text)
-        end = _TAG.search(text, start.end())
-        if end is None:
-            return ParseFailure(reason=FailureReason.TRUNCATED, text=text)
-        sections[name] = text[start.end() : end.start()]
-        position = end.start()
-    if not _plain(sections["answer"]):
-        return ParseFailure(reason=FailureReason.MISSING_ANSWER, text=text)
-    evidence, thinking = _split_evidence(sections["thinking"])
-    if evidence is None:
-        return ParseFailure(reason=FailureReason.BAD_EVIDENCE, text=text)
-    return TCoT(thinking=thinking, evidence=evidence, rethink=sections["rethink"], answer=sections["answer"])
+        return Reading(ParseFailure(reason=FailureReason.TOO_LONG, text=text[:MAX_CHARS]))
+    tags = _Tags(text)
+    sections = tags.last_complete()
+    if sections is None:
+        return Reading(ParseFailure(reason=tags.reason(), text=text))
+    found = read_evidence(sections.thinking)
+    if found.is_lost:
+        return Reading(ParseFailure(reason=FailureReason.BAD_EVIDENCE, text=text), dropped=tuple(found.notes.dropped))
+    between = read_evidence(sections.between)
+    notes = found.notes
+    for kind in EVIDENCE_KINDS:
+        if between.pieces[kind.name]:
+            notes.repaired.append(f"{kind.key}: behind </thinking>")
+            found.pieces[kind.name] += between.pieces[kind.name]
+    notes.repaired += between.notes.repaired
+    notes.dropped += between.notes.dropped
+    notes.dropped += [f"evidence {where}" for where, other in sections.elsewhere.items() if has_evidence(other)]
+    if text != given:
+        notes.repaired.append("half a character")
+    outcome = TCoT(thinking=found.text, evidence=Evidence(**found.pieces), rethink=sections.rethink, answer=sections.answer)
+    return Reading(outcome, tuple(notes.repaired), tuple(notes.dropped))
 
 
-def _split_evidence(thinking: str) -> tuple[Evidence | None, str]:
-    """Return the evidence objects of a thinking section, merged (None if one is unreadable), and the text around them."""
-    found: dict[str, list] = {key: [] for key in _EVIDENCE_KEYS}
-    text, position = [], 0
-    decoder = json.JSONDecoder()
-    while (brace := thinking.find("{", position)) >= 0:
-        text.append(thinking[position:brace])
-        position = brace
-        try:
-            value, end = decoder.raw_decode(thinking, brace)
-        except (ValueError, RecursionError):
-            if re.match(r"""\{\s*["']?(?:bbox_2d|key_frames|text_keywords)""", thinking[brace:]):
-                return None, ""
-            text.append("(")
-            position = brace + 1
-            continue
-        if value.keys() & set(_EVIDENCE_KEYS):
-            try:
-                found["bbox_2d"] += _boxes(value.get("bbox_2d", []))
-                found["key_frames"] += [_whole(frame) for frame in _list(value.get("key_frames", []))]
-                found["text_keywords"] += [_string(word) for word in _list(value.get("text_keywords", []))]
-            except ValueError:
-                return None, ""
-        else:
-            text.append(thinking[brace:end])
-        position = end
-    text.append(thinking[position:])
-    evidence = Evidence(boxes=found["bbox_2d"], key_frames=found["key_frames"], keywords=found["text_keywords"])
-    return evidence, "".join(text)
+class _Sections(NamedTuple):
+    thinking: str
+    between: str
+    """Behind `</thinking>`, before the rethink."""
+    rethink: str
+    answer: str
+    elsewhere: dict[str, str]
+    """Where evidence is not looked for, by where it is."""
 
 
-def _boxes(value: object) -> list[Box]:
-    values = _list(value)
-    if values and not isinstance(values[0], list):
-        values = [values]
-    boxes = []
-    for box in values:
-        x1, y1, x2, y2 = (_whole(number) for number in _list(box))
-        boxes.append((x1, y1, x2, y2))
-    return boxes
+class _Tags:
+    """The tags of a text: those of T-CoTs, and those of thinking that precedes an answer."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.all = [(match.start(), match.end(), _name(match["name"], match["close"])) for match in TAG.finditer(text)]
+        self.starts = [start for start, _, _ in self.all]
+        self.places: dict[str, list[int]] = {}
+        """By name ("thinking", "/thinking"): where in `all`, rising."""
+        for place, (_, _, name) in enumerate(self.all):
+            self.places.setdefault(name, []).append(place)
+        self.thoughts = [(match.start(), match.end(), any(match.groups())) for match in THOUGHT.finditer(text)]
+        self.last_thought_end = max((end for _, end, closes in self.thoughts if closes), default=0)
+
+    def last_complete(self) -> _Sections | None:
+        """Return the sections of the last complete T-CoT that does not stand in a block of thinking."""
+        for place in reversed(self.places.get("thinking", [])):
+            sections, end = self._from(place) or (None, 0)
+            if sections is not None and end > self.last_thought_end and not self._in_thought(self.all[place][0]):
+                return sections
+        return None
+
+    def reason(self) -> FailureReason:
+        """Say why there is no complete T-CoT behind the last block of thinking."""
+        position = self.last_thought_end
+        opened = next((start for start, _, closes in self.thoughts if start >= position and not closes), None)
+        rest = self.text[position:opened]
+        if not rest.strip():
+            return FailureReason.EMPTY if opened is None else FailureReason.TRUNCATED
+        tags = [tag for tag in self.all if position <= tag[0] < position + len(rest)]
+        for number, (name, missing) in enumerate(_SECTIONS.items()):
+            place = next((place for place, tag in enumerate(tags) if tag[2] == name), None)
+            if place is None:
+                is_cut = opened is not None or (number > 0 and not rest.rstrip().endswith(">"))
+                return FailureReason.TRUNCATED if is_cut else missing
+            tags = tags[place + 1 :]
+            if not tags:
+                return FailureReason.TRUNCATED
+        return FailureReason.MISSING_ANSWER
+
+    def _in_thought(self, position: int) -> bool:
+        before = bisect_left(self.thoughts, (position,)) - 1
+        return before >= 0 and not self.thoughts[before][2]
+
+    def _next(self, name: str, place: int) -> int | None:
+        """Return the first tag of that name at or behind a place of `all`."""
+        places = self.places.get(name, [])
+        number = bisect_left(places, place)
+        return places[number] if number < len(places) else None
+
+    def _last(self, name: str, start: int, stop: int) -> int | None:
+        """Return the last tag of that name from one place of `all` up to another."""
+        places = self.places.get(name, [])
+        number = bisect_left(places, stop) - 1
+        return places[number] if number >= 0 and places[number] >= start else None
+
+    def _section(self, name: str, place: int, following: str) -> tuple[int, int] | None:
+        """Return where a section's text ends (a place of `all`), and the tag that opens the next one.
+
+        A tag that is named inside the section does not end it, as long as the section is closed.
+        """
+        closer = self._next(f"/{name}", place)
+        opener = self._next(following, place if closer is None else closer)
+        if closer is not None and opener is None:
+            opener = self._next(following, place)
+        if opener is None:
+            return None
+        closer = self._last(f"/{name}", place, opener)
+        return (opener if closer is None else closer), opener
+
+    def _from(self, thinking: int) -> tuple[_Sections, int] | None:
+        """Return the T-CoT that opens with a tag, and where it ends; None if it is not complete."""
+        first = self._section("thinking", thinking + 1, "rethink")
+        second = self._section("rethink", first[1] + 1, "answer") if first else None
+        if first is None or second is None:
+            return None
+        answer = second[1]
+        closer = self._next("/answer", answer + 1)
+        if closer is None and answer + 1 < len(self.all):
+            closer = answer + 1
+        if closer is None:
+            return None
+        answer_text = self.text[self.all[answer][1] : self.all[closer][0]]
+        if not plain(answer_text):
+            return None
+        while thinking > 0 and self.all[thinking - 1][2] == "thinking" and not self._thought_between(thinking - 1, thinking):
+            thinking -= 1  # the tag is doubled, or named in the thinking
+        opener, end = self.all[thinking], self.all[closer][1]
+        rethink = self.text[self.all[first[1]][1] : self.all[second[0]][0]]
+        sections = _Sections(
+            thinking=self.text[opener[1] : self.all[first[0]][0]],
+            between=self.text[self.all[first[0]][1] : self.all[first[1]][0]] if first[0] != first[1] else "",
+            rethink=rethink,
+            answer=answer_text,
+            elsewhere={
+                "before the thinking": self.text[: opener[0]] if not (thinking or self.thoughts) else "",  # else it may be a draft's
+                "in the rethink": rethink,
+                "in the answer": answer_text,
+                "behind the answer": self.text[end:],
+            },
+        )
+        return sections, end
+
+    def _thought_between(self, place: int, other: int) -> bool:
+        start, stop = self.all[place][1], self.all[other][0]
+        number = bisect_left(self.thoughts, (start,))
+        return number < len(self.thoughts) and self.thoughts[number][0] < stop
 
 
-def _list(value: object) -> list:
-    if not isinstance(value, list):
-        raise ValueError("expected a list")
-    return value
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
-        number = float(value)
-        if math.isfinite(number) and abs(number) < 1e9:
-            return round(number)
-    raise ValueError("expected a number")
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected a string")
-    return value
+def _name(name: str, close: str) -> str:
+    name = name.lower()
+    return close + ("rethink" if name == "rethinking" else name)

@@ -38,6 +38,8 @@ class RewardConfig(BaseModel):
     """What a right choice of the judge is worth: 1 (the paper), or the margin (the released code)."""
     format: Literal["evidence", "tags"] = "evidence"
     """A T-CoT must parse and its evidence must hold (the paper), or its three blocks of tags must stand in order (the released code)."""
+    repair_cost: float = Field(default=0.1, ge=0, le=1)
+    """What a T-CoT loses of its format reward if something in it had to be read as meant, such as JSON in single quotes. (Paper: 0.)"""
     num_own: int | Literal["all"] = 2
     """The judge is shown at most so many rollouts of the anchor's pair, drawn at random; or all G (the paper)."""
     num_others: int = Field(default=4, ge=1)
@@ -81,7 +83,7 @@ class RewardConfig(BaseModel):
 
 _PAPER = {
     **{"format_weight": 0.05, "outcome_weight": 0.2, "process_weight": 0.8},
-    **{"negative_weight": 1.0, "partners": "all", "outcome_value": "product", "process_value": "one", "num_own": "all"},
+    **{"negative_weight": 1.0, "partners": "all", "outcome_value": "product", "process_value": "one", "num_own": "all", "repair_cost": 0.0},
 }
 _RELEASE = {
     **_PAPER,

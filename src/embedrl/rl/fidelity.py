@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedrl.data.evidence import iou
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import TCoT
 from embedrl.rl import rewards
 from embedrl.rl.config import PRESETS, RewardConfig
@@ -40,11 +40,11 @@ def quality(tcot: TCoT | None, truth: TCoT) -> float:
     if tcot is None:
         return 0.0
     right, stated, true = attributes(tcot, truth)
-    given, real = tcot.evidence, truth.evidence
-    right += sum(any(iou(box, other) >= 0.5 for other in real.boxes) for box in set(given.boxes))
-    right += len(set(given.key_frames) & set(real.key_frames)) + len(set(given.keywords) & set(real.keywords))
-    stated += len(set(given.boxes)) + len(set(given.key_frames)) + len(set(given.keywords))
-    true += len(real.boxes) + len(real.key_frames) + len(real.keywords)
+    for kind in EVIDENCE_KINDS:
+        pieces, real = {*kind.pieces(tcot.evidence)}, kind.pieces(truth.evidence)
+        right += sum(any(kind.meets(piece, other) for other in real) for piece in pieces)
+        stated += len(pieces)
+        true += len(real)
     return 2 * right / (stated + true) if stated + true else 0.0
 
 

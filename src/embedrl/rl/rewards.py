@@ -138,7 +138,7 @@ class RewardBatch:
     similarity: Tensor
     """(N, N) cosines."""
     format: Tensor
-    """f, 0..1: the completion is a T-CoT as `config.format` understands it."""
+    """f, 0..1: the completion is a T-CoT as `config.format` understands it, less what had to be repaired."""
     informativeness: Tensor
     """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
     right: Tensor

@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from embedrl.data.evidence import verify
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.protocols import Judges
 from embedrl.data.sample import Item, Pair
-from embedrl.data.tcot import MAX_CHARS, TCoT, parse
+from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, read
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
@@ -42,6 +43,10 @@ class Rollout:
 class Scores(RewardBatch):
     """The rewards of a batch, over the rollouts of all ranks, and which of them are this rank's."""
 
+    num_repaired: Tensor
+    """How much of each completion was read as meant though it is written otherwise."""
+    num_dropped: Tensor
+    """How many pieces of its evidence could not be read."""
     local: slice
 
 
@@ -87,17 +92,19 @@ class Scorer:
 
     def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
         """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
-        tcots = [_read(rollout.text) for rollout in rollouts]
+        readings = [read(rollout.text) for rollout in rollouts]
+        tcots = [_tcot(reading) for reading in readings]
         frames: dict[str, int | None] = {}
-        valid = [self._is_valid(rollout, tcot, frames) for rollout, tcot in zip(rollouts, tcots, strict=True)]
+        formats = [self._format(rollout, reading, frames) for rollout, reading in zip(rollouts, readings, strict=True)]
+        counts = [(len(reading.repaired), len(reading.dropped)) for reading in readings]
         vectors = self._embed(rollouts, tcots)
-        everyone, start = _gather(list(zip(rollouts, tcots, valid, vectors, strict=True)))
-        all_rollouts, all_tcots, all_valid, all_vectors = zip(*everyone, strict=True)
+        everyone, start = _gather(list(zip(rollouts, tcots, formats, counts, vectors, strict=True)))
+        all_rollouts, all_tcots, all_formats, all_counts, all_vectors = zip(*everyone, strict=True)
         rows = self._rows(all_rollouts)
         similarity = torch.from_numpy(np.stack(all_vectors)).double()
         similarity = similarity @ similarity.T
         informativeness = torch.tensor(
-            [_fullness(tcot) if tcot and valid else -1 for tcot, valid in zip(all_tcots, all_valid, strict=True)]
+            [_fullness(tcot) if tcot and format > 0 else -1 for tcot, format in zip(all_tcots, all_formats, strict=True)]
         )
         here = slice(start, start + len(rollouts))
         return Scores(
@@ -105,9 +112,11 @@ class Scorer:
             rows=rows,
             tcots=all_tcots,
             similarity=similarity,
-            format=torch.tensor(all_valid).double(),
+            format=torch.tensor(all_formats, dtype=torch.double),
             informativeness=informativeness,
             right=self._ask(similarity, rows, all_tcots, informativeness, here, seed),
+            num_repaired=torch.tensor([num_repaired for num_repaired, _ in all_counts]),
+            num_dropped=torch.tensor([num_dropped for _, num_dropped in all_counts]),
             local=here,
         )
 
@@ -116,7 +125,7 @@ class Scorer:
 
         If these figures are as good as the true ones, the T-CoTs do not matter, and RL teaches nothing.
         """
-        tcots = [_read(rollout.text) for rollout in rollouts]
+        tcots = [_tcot(read(rollout.text)) for rollout in rollouts]
         found = {}
         for name, changed in (("dropped", [None] * len(tcots)), ("shuffled", _from_another_item(rollouts, tcots))):
             vectors = torch.from_numpy(self._embed(rollouts, changed)).double()
@@ -139,16 +148,18 @@ class Scorer:
         pair = self.pairs[rollout.pair]
         return pair.query if rollout.is_query else pair.target
 
-    def _is_valid(self, rollout: Rollout, tcot: TCoT | None, frames: dict[str, int | None]) -> bool:
-        """Say whether a completion earns the format reward. `frames` remembers how many a video has, so that it is decoded once."""
+    def _format(self, rollout: Rollout, reading: Reading, frames: dict[str, int | None]) -> float:
+        """Return f, 0..1, of a completion. `frames` remembers how many a video has, so that it is decoded once."""
         if self.config.format == "tags":
-            return has_tags(rollout.text)
-        if tcot is None:
-            return False
+            return float(has_tags(rollout.text))
+        tcot = _tcot(reading)
+        if tcot is None or reading.dropped:
+            return 0.0
         item = self._item(rollout)
         if tcot.evidence.key_frames and item.key not in frames:
             frames[item.key] = count_frames(item.visual, num_frames=self.num_frames)
-        return verify(tcot.evidence, item, frames.get(item.key)).valid
+        holds = verify(tcot.evidence, item, frames.get(item.key)).valid
+        return float(holds) * (1 - self.config.repair_cost * bool(reading.repaired))
 
     def _embed(self, rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> np.ndarray:
         groups: dict[tuple[int, bool], list[int]] = {}
@@ -197,22 +208,21 @@ def figures(scores: Scores) -> dict[str, float]:
         **{f"reward/{name}": getattr(scores, name).mean().item() for name in ("positive", "accuracy", "margin")},
         "reward/group_spread": spread.mean().item(),
         "reward/void": scores.total.isnan().double().mean().item(),
-        "tcot/boxes": _mean(len(tcot.evidence.boxes) for tcot in scores.tcots if tcot),
-        "tcot/key_frames": _mean(len(tcot.evidence.key_frames) for tcot in scores.tcots if tcot),
+        **{f"tcot/{kind.name}": _mean(len(kind.pieces(tcot.evidence)) for tcot in scores.tcots if tcot) for kind in EVIDENCE_KINDS},
+        "tcot/repaired": scores.num_repaired.double().mean().item(),
+        "tcot/dropped": scores.num_dropped.double().mean().item(),
         "tcot/distinct": _mean(
             len({tcot for tcot, one in zip(scores.tcots, group, strict=True) if one == number}) for number in group.unique()
         ),
     }
 
 
-def _read(text: str) -> TCoT | None:
-    outcome = parse(text)
-    return outcome if isinstance(outcome, TCoT) else None
+def _tcot(reading: Reading) -> TCoT | None:
+    return reading.outcome if isinstance(reading.outcome, TCoT) else None
 
 
 def _fullness(tcot: TCoT) -> int:
-    shown = tcot.evidence
-    num_pieces = len({*shown.boxes}) + len({*shown.key_frames}) + len({*shown.keywords})
+    num_pieces = sum(len({*kind.pieces(tcot.evidence)}) for kind in EVIDENCE_KINDS)
     return MAX_CHARS * num_pieces + len({*tcot.answer.split()})
 
 

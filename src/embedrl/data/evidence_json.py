@@ -1,0 +1,224 @@
+"""Evidence out of a text: JSON as models write it, read as meant wherever it is clear, and listed wherever it is not.
+
+Strict JSON is tried first. What it refuses is read once more with single and curly quotes, trailing or missing commas, bare keys, Python's
+words and a missing end of the outermost object. Nothing raises, and nothing takes more than a few passes over the text.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, KEY, Literal, Notes
+
+MAX_DEPTH = 32
+"""Deeper JSON is not evidence."""
+MAX_STRING = 400
+"""Longer strings are read as strict JSON only."""
+
+_START = re.compile(r"\{|\[(?=\s*\{)")
+_KEY_WRITTEN = re.compile(rf"""["'“”‘’]?(?:{KEY.pattern})["'“”‘’]?\s*[:=]""", re.IGNORECASE)
+_SPACE = re.compile(r"\s*")
+_COMMAS = re.compile(r"\s*,?\s*")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_WORDS = {"null": None, "none": None, "true": True, "false": False}
+_QUOTES = {
+    **dict.fromkeys('"“”„', re.compile(r'((?:\\.|[^\\])*?)["“”„](?=\s*[,:\]})]|\s*$)', re.DOTALL)),
+    **dict.fromkeys("'‘’‚", re.compile(r"((?:\\.|[^\\])*?)['‘’‚](?=\s*[,:\]})]|\s*$)", re.DOTALL)),
+}
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_CLOSERS = {"[": "]", "(": ")"}
+
+
+class Object(list):
+    """A JSON object as a list of (key, value): keys may be doubled."""
+
+
+@dataclass
+class EvidenceText:
+    """What a text points at, and the rest of it."""
+
+    pieces: dict[str, list[Any]] = field(default_factory=lambda: {kind.name: [] for kind in EVIDENCE_KINDS})
+    """By the name of the kind, in the order written."""
+    text: str = ""
+    """The text around the evidence, and the labels that stood in it."""
+    notes: Notes = field(default_factory=Notes)
+    is_lost: bool = False
+    """There is something like evidence, none of it can be read, and nothing is written before it."""
+
+
+def read_evidence(text: str) -> EvidenceText:
+    """Take the evidence out of a text, wherever it stands in it and however deep."""
+    result = EvidenceText()
+    parts: list[str] = []
+    position, unread_from = 0, None
+    key = KEY.search(text)
+    while key and (start := _START.search(text, position)):
+        if key.start() < start.start():
+            key = KEY.search(text, start.start())
+            continue
+        parts.append(text[position : start.start()])
+        decoded = _decode(text, start.start(), result.notes)
+        if decoded is None:
+            if unread_from is None and start.group() == "{":
+                unread_from = len(parts)
+            parts.append("(" if start.group() == "{" else "[")
+            position = start.start() + 1
+            continue
+        value, position, is_whole = decoded
+        is_evidence = key.start() < position and _collect(value, result)
+        if is_evidence:
+            parts.append(" ".join(("", *_labels(value), "")))
+        else:
+            parts.append(text[start.start() : position])
+        if not is_whole and unread_from is None:
+            unread_from = len(parts)
+    parts.append(text[position:])
+    result.text = "".join(parts)
+    if unread_from is not None:
+        unread = "".join(parts[unread_from:])
+        for match in _KEY_WRITTEN.finditer(unread):
+            result.notes.drop("unreadable", unread[match.start() :])
+        has_pieces = any(result.pieces.values())
+        result.is_lost = bool(result.notes.dropped) and not has_pieces and not "".join(parts[:unread_from]).strip()
+    return result
+
+
+def has_evidence(text: str) -> bool:
+    """Say whether something like evidence stands in a text that should hold none."""
+    brace = text.find("{")
+    return brace >= 0 and _KEY_WRITTEN.search(text, brace) is not None
+
+
+def _collect(value: object, result: EvidenceText) -> bool:
+    """Read every evidence key of a JSON value, however deep, in the order written; say whether there was one."""
+    waiting: list[Any] = [value]
+    is_evidence = False
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, tuple):
+            key, value = value
+            if (match := KEY.fullmatch(key.strip())) and match.lastgroup:
+                [kind] = (kind for kind in EVIDENCE_KINDS if kind.name == match.lastgroup)
+                if key != kind.key:
+                    result.notes.repaired.append(f"{kind.key}: written {key!r}")
+                result.pieces[kind.name] += kind.read_all(value, result.notes)
+                is_evidence = True
+                continue
+        if isinstance(value, list):
+            waiting += reversed(value)
+    return is_evidence
+
+
+def _labels(value: object) -> list[str]:
+    """Return what the labels beside evidence say."""
+    waiting: list[Any] = [value]
+    labels = []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, tuple):
+            key, value = value
+            if key == "label" and isinstance(value, str):
+                labels.append(str(value))
+        if isinstance(value, list):
+            waiting += reversed(value)
+    return labels
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=Object, parse_int=Literal, parse_float=Literal, parse_constant=Literal, strict=False)
+
+
+def _decode(text: str, start: int, notes: Notes) -> tuple[object, int, bool] | None:
+    """Return the JSON value that starts there, where it ends, and whether it is whole; None if there is none."""
+    try:
+        return *_STRICT.raw_decode(text, start), True
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value, end = _value(text, start, 0)
+    except ValueError:
+        return None
+    is_whole = text[end - 1] in "}]"
+    if KEY.search(text, start, end):
+        notes.repaired.append("JSON")
+    elif not is_whole:
+        return None
+    return value, end, is_whole
+
+
+def _value(text: str, start: int, depth: int) -> tuple[Any, int]:
+    if depth > MAX_DEPTH:
+        raise ValueError("too deep")
+    first = text[start : start + 1]
+    if first == "{":
+        return _object(text, start + 1, depth)
+    if first and first in _CLOSERS:
+        return _array(text, start + 1, _CLOSERS[first], depth)
+    if first and first in _QUOTES:
+        return _string(text, start)
+    if number := _NUMBER.match(text, start):
+        return Literal(number.group()), number.end()
+    word = _NAME.match(text, start)
+    if word and word.group().lower() in _WORDS:
+        return _WORDS[word.group().lower()], word.end()
+    if word and word.group().lower() in ("nan", "infinity", "inf"):
+        return Literal(word.group()), word.end()
+    raise ValueError("no value")
+
+
+def _array(text: str, position: int, closer: str, depth: int) -> tuple[list[Any], int]:
+    values = []
+    position = _end_of(_SPACE, text, position)
+    while text[position : position + 1] != closer:
+        value, position = _value(text, position, depth + 1)
+        values.append(value)
+        position = _end_of(_COMMAS, text, position)
+    return values, position + 1
+
+
+def _object(text: str, position: int, depth: int) -> tuple[Object, int]:
+    pairs = Object()
+    position = _end_of(_SPACE, text, position)
+    while text[position : position + 1] != "}":
+        end = position
+        try:
+            key, position = _string(text, position) if text[position : position + 1] in _QUOTES else _bare_key(text, position)
+            position = _end_of(_SPACE, text, position)
+            if text[position : position + 1] not in (":", "="):
+                raise ValueError("no colon")
+            value, position = _value(text, _end_of(_SPACE, text, position + 1), depth + 1)
+        except ValueError:
+            if pairs and depth == 0:  # what is behind the last whole pair is text again
+                return pairs, end
+            raise
+        pairs.append((key, value))
+        position = _end_of(_COMMAS, text, position)
+    return pairs, position + 1
+
+
+def _bare_key(text: str, position: int) -> tuple[str, int]:
+    name = _NAME.match(text, position)
+    if name is None:
+        raise ValueError("no key")
+    return name.group(), name.end()
+
+
+def _string(text: str, position: int) -> tuple[str, int]:
+    """Read a string in quotes of any kind; a quote inside it ends it only where something of JSON follows."""
+    match = _QUOTES[text[position]].match(text, position + 1, position + 1 + MAX_STRING)
+    if match is None:
+        raise ValueError("no end of a string")
+    return _ESCAPE.sub(_unescaped, match.group(1)), match.end()
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    escaped = match.group(1)
+    return chr(int(escaped[1:], 16)) if len(escaped) == 5 else _ESCAPED.get(escaped, escaped)
+
+
+def _end_of(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    assert match is not None
+    return match.end()

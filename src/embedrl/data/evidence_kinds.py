@@ -1,0 +1,252 @@
+"""The kinds of evidence that a T-CoT may point at, one row each: how it is read, checked, named and measured.
+
+Another kind is a field of `Evidence` and of `Verification`, a row of `EVIDENCE_KINDS`, and what shows it on the page.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from embedrl.data.plain_text import plain
+
+Box = tuple[int, int, int, int]
+Piece = Any
+"""One box, frame number or keyword."""
+MIN_IOU = 0.5
+"""A box meets a true one from this overlap on."""
+MAX_TOLD_CHARS = 60
+
+
+class Evidence(BaseModel):
+    """What a T-CoT points at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    boxes: tuple[Box, ...] = ()
+    """x1 y1 x2 y2, relative to the picture, 0..1000."""
+    key_frames: tuple[int, ...] = ()
+    """1-based frame numbers."""
+    keywords: tuple[str, ...] = ()
+    """Words or phrases that stand in the text."""
+
+    @field_validator("keywords")
+    @classmethod
+    def _clean(cls, keywords: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(clean for keyword in keywords if (clean := plain(keyword)))
+
+    def __bool__(self) -> bool:
+        return any(kind.pieces(self) for kind in EVIDENCE_KINDS)
+
+
+class Verification(BaseModel):
+    """For each piece of evidence, whether it holds for the medium."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    boxes: tuple[bool, ...] = ()
+    """Inside the picture, not empty, and there is a picture."""
+    key_frames: tuple[bool, ...] = ()
+    """The video has such a frame."""
+    keywords: tuple[bool, ...] = ()
+    """The words occur in the item's text, whatever the case and white space."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether everything holds. True for a T-CoT that points at nothing."""
+        return all(holds for kind in EVIDENCE_KINDS for holds in getattr(self, kind.name))
+
+
+class Medium(NamedTuple):
+    """What evidence is checked against."""
+
+    has_image: bool
+    """The first visual part is a still picture."""
+    num_frames: int
+    """How many frames of its video were shown; 0 without one."""
+    text: str
+    """Its text as `fold` writes it."""
+    fold: Callable[[str], str]
+
+
+class Literal(str):
+    """A number as it is written in JSON, whatever its length."""
+
+
+@dataclass
+class Notes:
+    """What was read otherwise than it is written, and what could not be read."""
+
+    repaired: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def drop(self, key: str, value: object) -> None:
+        """List a piece that cannot be read."""
+        told = str(value)
+        self.dropped.append(f"{key}: {told if len(told) <= MAX_TOLD_CHARS else told[:MAX_TOLD_CHARS] + '…'}")
+
+
+@dataclass(frozen=True)
+class EvidenceKind:
+    """One kind of evidence."""
+
+    name: str
+    """The field of `Evidence` and of `Verification`."""
+    key: str
+    """The key of its JSON object."""
+    spelling: str
+    """A regular expression of the ways in which models write the key."""
+    noun: str
+    """What people call a piece."""
+    listed: Callable[[list[Any]], bool]
+    """Whether a value is a list of pieces, and not one of them."""
+    read: Callable[[object, Notes], Piece]
+    """One piece from its JSON value. Raises ValueError."""
+    holds: Callable[[Piece, Medium], bool]
+    tell: Callable[[Piece], str]
+    """A piece in words."""
+    meets: Callable[[Piece, Piece], bool]
+    """Whether a piece is a given true one."""
+    figures: dict[str, Callable[[Sequence[Piece], Sequence[Piece]], float | None]]
+    """Scores of the pieces given beside the true ones, 0..1, by name; None where it is not defined."""
+
+    def pieces(self, evidence: Evidence) -> tuple[Piece, ...]:
+        """Return the pieces of this kind."""
+        return getattr(evidence, self.name)
+
+    def checked(self, evidence: Evidence, verification: Verification | None) -> list[tuple[Piece, bool]]:
+        """Return each piece with whether it holds; without a verification none does."""
+        pieces = self.pieces(evidence)
+        states = getattr(verification, self.name) if verification else (False,) * len(pieces)
+        return list(zip(pieces, states, strict=True))
+
+    def read_all(self, value: object, notes: Notes) -> list[Piece]:
+        """Read a JSON value as pieces of this kind: what is clear is read as meant, what is not is dropped, and both are noted."""
+        if value is None:
+            notes.repaired.append(f"{self.key}: null")
+            return []
+        if not isinstance(value, list):
+            notes.repaired.append(f"{self.key}: not a list")
+            values: list[object] = [value]
+        else:
+            values = list(value) if self.listed(value) else [value]
+        pieces = []
+        for piece in values:
+            try:
+                pieces.append(self.read(piece, notes))
+            except ValueError:
+                notes.drop(self.key, piece)
+        return pieces
+
+
+def box_holds(box: Box) -> bool:
+    """Say whether a box lies inside 0..1000 and is not empty."""
+    x1, y1, x2, y2 = box
+    return 0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000
+
+
+def iou(first: Box, second: Box) -> float:
+    """Return intersection over union of two boxes, 0..1."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return shared / (areas - shared) if areas > shared else 0.0
+
+
+def _read_box(value: object, notes: Notes) -> Box:
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError("expected four numbers")
+    x1, y1, x2, y2 = (_whole(number, notes) for number in value)
+    return x1, y1, x2, y2
+
+
+def _whole(value: object, notes: Notes) -> int:
+    if not isinstance(value, str):
+        raise ValueError("expected a number")
+    number = float(value)
+    if not math.isfinite(number) or abs(number) >= 1e9:
+        raise ValueError("expected a number of pixels or frames")
+    if not isinstance(value, Literal):
+        notes.repaired.append(f"a number in quotes: {value[:MAX_TOLD_CHARS]!r}")
+    return round(number)
+
+
+def _read_keyword(value: object, notes: Notes) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a string")
+    if isinstance(value, Literal):
+        notes.repaired.append(f"a number among keywords: {value[:MAX_TOLD_CHARS]}")
+    return str(value)
+
+
+def _same_words(keyword: str, other: str) -> bool:
+    return keyword.casefold() == other.casefold()
+
+
+def _share(kind_meets: Callable[[Piece, Piece], bool]) -> Callable[[Sequence[Piece], Sequence[Piece]], float | None]:
+    """Return the share of the first pieces that meet one of the second; not defined without any."""
+
+    def share(pieces: Sequence[Piece], others: Sequence[Piece]) -> float | None:
+        return sum(any(kind_meets(piece, other) for other in others) for piece in pieces) / len(pieces) if pieces else None
+
+    return share
+
+
+def _box_meets(box: Box, other: Box) -> bool:
+    return iou(box, other) >= MIN_IOU
+
+
+def _f1(given: Sequence[Piece], truth: Sequence[Piece]) -> float | None:
+    numbers, true_numbers = set(given), set(truth)
+    return 2 * len(numbers & true_numbers) / (len(numbers) + len(true_numbers)) if numbers or true_numbers else None
+
+
+EVIDENCE_KINDS = (
+    EvidenceKind(
+        name="boxes",
+        key="bbox_2d",
+        spelling=r"bbox[_ ]?2d",
+        noun="box",
+        listed=lambda values: not values or any(isinstance(piece, list) for piece in values),
+        read=_read_box,
+        holds=lambda box, medium: medium.has_image and box_holds(box),
+        tell=lambda box: f"box {' '.join(map(str, box))}",
+        meets=_box_meets,
+        figures={
+            "box_iou50": _share(_box_meets),
+            "box_recall": lambda given, truth: _share(_box_meets)(truth, given),
+        },
+    ),
+    EvidenceKind(
+        name="key_frames",
+        key="key_frames",
+        spelling=r"key[_ ]?frames?",
+        noun="frame",
+        listed=lambda values: True,
+        read=_whole,
+        holds=lambda number, medium: 1 <= number <= medium.num_frames,
+        tell=lambda number: f"frame {number}",
+        meets=lambda number, other: number == other,
+        figures={"key_frame_f1": _f1},
+    ),
+    EvidenceKind(
+        name="keywords",
+        key="text_keywords",
+        spelling=r"text[_ ]?keywords?",
+        noun="keyword",
+        listed=lambda values: True,
+        read=_read_keyword,
+        holds=lambda keyword, medium: bool(medium.fold(keyword)) and medium.fold(keyword) in medium.text,
+        tell=lambda keyword: f'"{keyword}"',
+        meets=lambda keyword, other: keyword == other,
+        figures={"keyword_precision": _share(_same_words)},
+    ),
+)
+"""In the order in which they are written, listed and drawn."""
+
+KEY = re.compile("|".join(f"(?P<{kind.name}>{kind.spelling})" for kind in EVIDENCE_KINDS), re.IGNORECASE)
+"""The key of any kind of evidence, however it is spelled; the group that matched names the kind."""

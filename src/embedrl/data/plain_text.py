@@ -1,0 +1,53 @@
+"""Text that any later layer can hold: well-formed Unicode, without special tokens, without the tags of a T-CoT."""
+
+import re
+from collections.abc import Iterable
+
+SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_response|think)>")
+"""Added tokens of the Qwen3-VL family and ours: never allowed to reach a chat template from text."""
+
+TAG = re.compile(r"<(?P<close>/?)\s*(?P<name>thinking|rethink(?:ing)?|answer)\s*>", re.IGNORECASE)
+"""Opens or closes a section of a T-CoT."""
+THOUGHT = re.compile(
+    r"<(?P<close>/?)\s*(?:seed:)?(?:think|thoughts?|reasoning)\s*>|\[(?P<close_bracket>/?)think\]|◁(?P<close_triangle>/?)think▷",
+    re.IGNORECASE,
+)
+"""Opens or closes what a model thinks before it answers, in the spellings of several families."""
+
+_LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
+"""What the first character of a special token becomes; no normalisation makes it the same again."""
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def special_tokens(added: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of a tokenizer's added tokens beside `SPECIAL_TOKEN`."""
+    escaped = [re.escape(token) for token in sorted(added, key=len, reverse=True)]
+    return re.compile("|".join([SPECIAL_TOKEN.pattern, *escaped]))
+
+
+def well_formed(text: str) -> str:
+    """Return the text as UTF-8 can hold it: halves of a character that belong together are joined, others become U+FFFD."""
+    if not _LONE_SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def neutralise(text: str, special: re.Pattern[str] = SPECIAL_TOKEN) -> str:
+    """Return the text with every special token broken up, so that a tokenizer reads plain characters, and well formed."""
+    text = well_formed(text)
+    while special.search(text):
+        text = special.sub(lambda match: _broken(match.group()), text)
+    return text
+
+
+def _broken(token: str) -> str:
+    first, rest = token[0], token[1:]
+    return _LOOKALIKES[first] + rest if first in _LOOKALIKES else f"{first} {rest}" if rest else " "
+
+
+def plain(text: str) -> str:
+    """Return the text without tags of T-CoTs and of thinking, without special tokens, and with single spaces."""
+    text = well_formed(text)
+    while TAG.search(text) or THOUGHT.search(text):
+        text = THOUGHT.sub(" ", TAG.sub(" ", text))
+    return " ".join(neutralise(text).split())
