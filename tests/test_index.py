@@ -8,7 +8,7 @@ import pytest
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index
 from embedrl.index.approximate import Approximate, Policy, Searching, num_partitions, read_searching
-from embedrl.index.exact import ExactVectors, exact_scores, measure_recall, ranked
+from embedrl.index.exact import Candidates, ExactVectors, VectorBatch, exact_scores, measure_recall, ranked
 from embedrl.index.row import Place, Row, Stamp, Vectors, place_id
 from embedrl.testing import FakeEmbedder
 
@@ -96,12 +96,12 @@ def test_filters(tmp_path: Path):
     index, query = filled(tmp_path, vectors), unit_vectors(1, seed=3)[0]
     everything = index.nearest(query, "plain", 1000)
     assert len(everything) == 300
-    assert index.nearest(query, "plain", 5, min_score=everything[9].score) == everything[:5]
-    assert index.nearest(query, "plain", 1000, min_score=everything[9].score) == everything[:10]
-    assert index.nearest(query, "plain", 1000, min_score=1.0) == []
+    assert index.nearest(query, "plain", 5, Candidates(min_score=everything[9].score)) == everything[:5]
+    assert index.nearest(query, "plain", 1000, Candidates(min_score=everything[9].score)) == everything[:10]
+    assert index.nearest(query, "plain", 1000, Candidates(min_score=1.0)) == []
     pages = [neighbour for neighbour in everything if int(neighbour.key[:6], 16) % 2]
-    assert index.nearest(query, "plain", 20, modality=["page"]) == pages[:20]
-    assert index.nearest(query, "plain", 5, exclude_keys=[everything[0].key, "unknown"]) == everything[1:6]
+    assert index.nearest(query, "plain", 20, Candidates(modality=["page"])) == pages[:20]
+    assert index.nearest(query, "plain", 5, Candidates(exclude_keys=[everything[0].key, "unknown"])) == everything[1:6]
 
 
 def test_writes_of_another_handle_are_seen(tmp_path: Path):
@@ -131,7 +131,7 @@ def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
     query = vectors[7]
     exact = Index.open(tmp_path, policy=Policy(exact_below=10**9))
     options = {"modality": ["page"], "exclude_keys": [make_rows(vectors[7:8], 7)[0].place.key], "min_score": 0.2}
-    keys = [[neighbour.key for neighbour in kind.nearest(query, "plain", 10, **options)] for kind in (index, exact)]
+    keys = [[neighbour.key for neighbour in kind.nearest(query, "plain", 10, Candidates(**options))] for kind in (index, exact)]
     assert keys[0] == keys[1] and len(keys[0]) == 10
 
 
@@ -207,7 +207,8 @@ def test_recall_is_what_it_says():
 def test_ranking_by_hand():
     assert [found.key for found in ranked(["b", "a", "c"], np.array([0.5, 0.5, 0.9]), 2)] == ["c", "a"]
     assert ranked([], np.array([]), 3) == []
-    assert ExactVectors([], [], np.empty((0, 4), dtype=np.float32)).nearest(np.ones(4, dtype=np.float32), 3) == []
+    nothing = VectorBatch([], [], np.empty(0, dtype=bool), np.empty((0, 4), dtype=np.float32))
+    assert ExactVectors(nothing).nearest(np.ones(4, dtype=np.float32), 3) == []
 
 
 def test_keys_may_be_cut(tmp_path: Path):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.index import Filter, Hit, Index, ingest, recommend, search
+from embedrl.index import Examples, Filter, Hit, Index, Query, Recommended, ingest, recommend, search
 from embedrl.index.approximate import Policy
-from embedrl.index.exact import Neighbour
+from embedrl.index.exact import Candidates, Neighbour
 from embedrl.index.filter import read_time
 from embedrl.index.recommend import MAX_PHRASES, _diverse, shared_phrases
 from embedrl.media.content import Text
@@ -31,8 +31,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def names(index: Index, text: str = "picture", **where: object) -> list[str]:
-    found = search(index, EMBEDDER, REASONER, content=(Text(text=text),), top=20, where=Filter(**where))
-    return sorted(str(hit.path) for hit in found.hits)
+    query = Query((Text(text=text),), filter=Filter(**where), limit=20)
+    return sorted(str(hit.path) for hit in search(index, query, EMBEDDER, REASONER).hits)
+
+
+def recommended(index: Index, liked: dict[str, float], disliked: dict[str, float] | None = None, **options: Any) -> list[Recommended]:
+    return [*recommend(index, Examples(liked=liked, disliked=disliked or {}, **options)).items]
 
 
 def keys(index: Index) -> dict[str, str]:
@@ -95,25 +99,24 @@ def test_words_are_found_at_once_after_a_compaction_and_in_scripts_without_blank
 def test_dates_are_read_as_utc_and_an_end_includes_its_day():
     assert read_time("1970-01-02") == read_time("1970-01-02T00:00") == 86_400 and read_time("1970-01-02", is_end=True) == 2 * 86_400
     assert read_time("1970-01-01T02:00+02:00") == 0
+    assert read_time("9999-12-31", is_end=True) == read_time("9999-12-31T23:59:59.999999")
     for wrong in ("yesterday", "", "2024-13-01", "9999-12-31T25:00"):
         with pytest.raises(ConfigError, match="give a date"):
             read_time(wrong)
-    with pytest.raises(ConfigError, match="give a date"):
-        read_time("9999-12-31", is_end=True)
 
 
 def test_sorted_and_paged(index: Index):
     def found(**options: Any) -> list[Hit]:
-        return list(search(index, EMBEDDER, REASONER, content=(Text(text="something red"),), **options).hits)
+        return list(search(index, Query((Text(text="something red"),), **options), EMBEDDER, REASONER).hits)
 
-    everything = found(top=20)
-    assert [hit.key for skip in (0, 4, 8) for hit in found(top=4, skip=skip)] == [hit.key for hit in everything]
-    names = [str(hit.path) for hit in found(top=20, sort="name")]
-    assert names == sorted(names, key=str.casefold) and found(top=2, skip=3, sort="name") == found(top=20, sort="name")[3:5]
-    newest = found(top=20, sort="newest")
+    everything = found(limit=20)
+    assert [hit.key for offset in (0, 4, 8) for hit in found(limit=4, offset=offset)] == [hit.key for hit in everything]
+    names = [str(hit.path) for hit in found(limit=20, sort="name")]
+    assert names == sorted(names, key=str.casefold) and found(limit=2, offset=3, sort="name") == found(limit=20, sort="name")[3:5]
+    newest = found(limit=20, sort="newest")
     assert [hit.modified_s for hit in newest] == sorted((hit.modified_s for hit in everything), reverse=True)
-    assert [hit.modified_s for hit in found(top=20, sort="oldest")] == sorted(hit.modified_s for hit in everything)
-    kept = found(top=20, sort="oldest", min_score=everything[2].score)
+    assert [hit.modified_s for hit in found(limit=20, sort="oldest")] == sorted(hit.modified_s for hit in everything)
+    kept = found(limit=20, sort="oldest", min_score=everything[2].score)
     assert {hit.key for hit in kept} == {hit.key for hit in everything[:3]}
 
 
@@ -123,22 +126,23 @@ def test_a_filtered_search_is_exact_above_the_threshold_too(index: Index):
     assert large.stats().search == "approximate"
     vector = index.rows([keys(index)["green.png"]])[0].tcot
     only = {keys(index)[name] for name in ("blue.png", "yellow.png", "note.md")}
-    found = large.nearest(vector, "tcot", 5, only_keys=only)
-    assert found == index.nearest(vector, "tcot", 5, only_keys=only) and {neighbour.key for neighbour in found} == only
-    assert large.nearest(vector, "tcot", 5, only_keys=only, exclude_keys=[keys(index)["blue.png"]], modality=["text"]) == found[2:]
+    found = large.nearest(vector, "tcot", 5, Candidates(only_keys=only))
+    assert found == index.nearest(vector, "tcot", 5, Candidates(only_keys=only)) and {neighbour.key for neighbour in found} == only
+    among = Candidates(only_keys=only, exclude_keys=[keys(index)["blue.png"]], modality=["text"])
+    assert large.nearest(vector, "tcot", 5, among) == found[2:]
 
 
 def test_likes_attract_and_dislikes_repel(index: Index):
     known = keys(index)
-    [first, *_] = recommend(index, {known["blue.png"]: 1.0}, modality=["image"])
+    [first, *_] = recommended(index, {known["blue.png"]: 1.0}, filter=Filter(modality=("image",)))
     assert first.reason.key == known["blue.png"] and first.reason.shared == ("picture",)
     assert first.reason.say("blue.png") == "like blue.png: both show picture"
-    both = recommend(index, {known["note.md"]: 1.0, known["red.png"]: 1.0}, top=9)
+    both = recommended(index, {known["note.md"]: 1.0, known["red.png"]: 1.0}, limit=9)
     assert {known["note.md"], known["red.png"]}.isdisjoint(found.hit.key for found in both)
 
     def score(disliked: dict[str, float], wanted: str) -> float:
-        found = recommend(index, {known["yellow.png"]: 1.0}, disliked, top=9, diversity=0)
-        return {recommended.hit.key: recommended.hit.score for recommended in found}[known[wanted]]
+        found = recommended(index, {known["yellow.png"]: 1.0}, disliked, limit=9, diversity=0)
+        return {item.hit.key: item.hit.score for item in found}[known[wanted]]
 
     assert score({known["red.png"]: 1.0}, "green.png") < score({}, "green.png")  # a picture as such is liked less
 
@@ -147,7 +151,7 @@ def test_weights_say_how_much(index: Index):
     known = keys(index)
 
     def first(weight: float) -> str:
-        return str(recommend(index, {known["deep/clip.mp4"]: 1.0, known["note.md"]: weight}, top=1, diversity=0)[0].hit.path)
+        return str(recommended(index, {known["deep/clip.mp4"]: 1.0, known["note.md"]: weight}, limit=1, diversity=0)[0].hit.path)
 
     assert (first(0.01), first(100.0)) == (first(0.02), first(50.0)) and first(0.01) != first(100.0)
 
@@ -155,17 +159,18 @@ def test_weights_say_how_much(index: Index):
 def test_filtered_and_paged_recommendations_fit_together(index: Index):
     liked = {keys(index)["red.png"]: 1.0}
     for diversity in (0.0, 0.6):
-        everything = recommend(index, liked, top=9, diversity=diversity)
-        assert [*recommend(index, liked, top=3, diversity=diversity), *recommend(index, liked, top=9, skip=3, diversity=diversity)] == [
-            *everything
-        ]
-    assert {str(found.hit.path) for found in recommend(index, liked, where=Filter(words=("picture",)))} == {
+        everything = recommended(index, liked, limit=9, diversity=diversity)
+        assert [
+            *recommended(index, liked, limit=3, diversity=diversity),
+            *recommended(index, liked, limit=9, offset=3, diversity=diversity),
+        ] == [*everything]
+    assert {str(found.hit.path) for found in recommended(index, liked, filter=Filter(words=("picture",)))} == {
         "blue.png",
         "green.png",
         "yellow.png",
     }
-    assert [str(found.hit.path) for found in recommend(index, liked, where=Filter(path="deep"))] == ["deep/clip.mp4"]
-    assert recommend(index, liked, min_score=1.0) == () == recommend(index, liked, diversity=0.5, min_score=1.0)
+    assert [str(found.hit.path) for found in recommended(index, liked, filter=Filter(path="deep"))] == ["deep/clip.mp4"]
+    assert recommended(index, liked, min_score=1.0) == [] == recommended(index, liked, diversity=0.5, min_score=1.0)
 
 
 def test_reasons_are_the_longest_phrases_that_both_hold():
@@ -179,11 +184,16 @@ def test_reasons_are_the_longest_phrases_that_both_hold():
 
 def test_diversity_by_hand():
     vectors = np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
-    found = [Neighbour("a", 0.9), Neighbour("b", 0.89), Neighbour("c", 0.5)]
-    assert [neighbour.key for neighbour in _diverse(found, vectors, 2, 0.0)] == ["a", "b"]
-    assert [neighbour.key for neighbour in _diverse(found, vectors, 2, 0.5)] == ["a", "c"]  # b: .445 - .5, c: .25 - 0
-    assert [neighbour.key for neighbour in _diverse(found, vectors, 9, 0.5)] == ["a", "c", "b"]
-    assert _diverse([], np.empty((0, 3)), 5, 0.5) == []
+    near = [Neighbour("a", 0.9), Neighbour("b", 0.89), Neighbour("c", 0.5)]
+
+    def chosen(top: int, diversity: float) -> list[str]:
+        relevance = np.array([neighbour.score for neighbour in near])
+        return [neighbour.key for neighbour in _diverse(near, relevance, lambda best: vectors @ vectors[best], top, diversity)]
+
+    assert chosen(2, 0.0) == ["a", "b"]
+    assert chosen(2, 0.5) == ["a", "c"]  # b: .445 - .5, c: .25 - 0
+    assert chosen(9, 0.5) == ["a", "c", "b"]
+    assert _diverse([], np.empty(0), lambda best: np.empty(0), 5, 0.5) == []
 
 
 def test_wrong_wishes_are_refused(index: Index):
@@ -196,4 +206,4 @@ def test_wrong_wishes_are_refused(index: Index):
         ({"f" * 12: 1.0}, {}, {}, "no such item"),
     ):
         with pytest.raises(ConfigError, match=message):
-            recommend(index, likes, dislikes, **options)
+            recommended(index, likes, dislikes, **options)

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedrl.data.tcot import FailureReason, ParseFailure
 from embedrl.errors import ConfigError
-from embedrl.index import Hit, Index, SearchResult, ingest, recommend, search
+from embedrl.index import Examples, Filter, Hit, Index, Query, SearchResult, ingest, recommend, search
 from embedrl.media.content import Image, Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, make_folder, picture
@@ -22,27 +23,31 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def ask(index: Index, text: str, **options: object) -> list[str]:
-    return [str(hit.path) for hit in search(index, EMBEDDER, REASONER, content=(Text(text=text),), **options).hits]
+    return [str(hit.path) for hit in search_text(index, text, **options).hits]
+
+
+def search_text(index: Index, text: str, reasoner: FakeReasoner | None = REASONER, **options: Any) -> SearchResult:
+    return search(index, Query((Text(text=text),), **options), EMBEDDER, reasoner)
 
 
 def test_text_finds_what_it_names(index: Index):
-    assert ask(index, "something yellow", top=1) == ["yellow.png"]
-    assert ask(index, "elephant", top=1) == ["note.md"]
-    assert ask(index, "a purple clip", top=1) == ["deep/clip.mp4"]
-    assert ask(index, "the invoice", top=1) == ["line\nbreak \u2603.txt"]
+    assert ask(index, "something yellow", limit=1) == ["yellow.png"]
+    assert ask(index, "elephant", limit=1) == ["note.md"]
+    assert ask(index, "a purple clip", limit=1) == ["deep/clip.mp4"]
+    assert ask(index, "the invoice", limit=1) == ["line\nbreak \u2603.txt"]
 
 
 def test_a_picture_finds_its_like(index: Index, tmp_path: Path):
     query = (Image(pixels=picture("green")),)
-    for options in ({"reasoner": REASONER}, {"think": False}):
-        assert str(search(index, EMBEDDER, content=query, **options).hits[0].path) == "green.png"
-    composed = search(index, EMBEDDER, REASONER, content=(*query, Text(text="but yellow, yellow")), instruction="Change the picture.")
-    assert str(composed.hits[0].path) == "yellow.png"
+    for use_tcot in (True, False):
+        assert str(search(index, Query(query, use_tcot=use_tcot), EMBEDDER, REASONER).hits[0].path) == "green.png"
+    composed = Query((*query, Text(text="but yellow, yellow")), instruction="Change the picture.")
+    assert str(search(index, composed, EMBEDDER, REASONER).hits[0].path) == "yellow.png"
 
 
 def test_thinking_uses_the_tcots_of_both_sides(index: Index):
-    thought = search(index, EMBEDDER, REASONER, content=(Text(text="blue"),))
-    plain = search(index, EMBEDDER, REASONER, content=(Text(text="blue"),), think=False)
+    thought = search_text(index, "blue")
+    plain = search_text(index, "blue", use_tcot=False)
     assert thought.query_tcot is not None and plain.query_tcot is None
     assert str(thought.hits[0].path) == "blue.png"
     assert thought.hits[0].score > 2 * max(hit.score for hit in plain.hits if hit.key == thought.hits[0].key)
@@ -53,50 +58,56 @@ def test_a_query_without_a_tcot_is_still_searched(index: Index):
         def reason(self, items):
             return [ParseFailure(reason=FailureReason.EMPTY, text="") for _ in items]
 
-    result = search(index, EMBEDDER, Mute(), content=(Text(text="red"),))
-    assert (result.query_tcot, result.query_tcot_failure, str(result.hits[0].path)) == (None, FailureReason.EMPTY, "deep/er/red again.png")
+    result = search_text(index, "red", Mute())
+    assert (result.query_tcot, result.query_tcot_failure, str(result.hits[0].path)) == (None, "empty", "deep/er/red again.png")
 
 
 def test_a_hit_shows_its_evidence(index: Index):
-    clip = search(index, EMBEDDER, REASONER, content=(Text(text="purple"),), modality=["video"]).hits[0]
+    clip = search_text(index, "purple", filter=Filter(modality=("video",))).hits[0]
     assert clip.tcot and clip.verification and clip.tcot.evidence.key_frames == (3,)
     assert clip.verification.key_frames == (True,) and (clip.start_s, clip.end_s) == (0.0, pytest.approx(4.0))
     assert clip.key_frame_times_s == (pytest.approx(1.0),)
-    page = search(index, EMBEDDER, REASONER, content=(Text(text="pink page"),), modality=["page"]).hits[0]
+    page = search_text(index, "pink page", filter=Filter(modality=("page",))).hits[0]
     assert (str(page.path), page.page, page.modality) == ("pages.pdf", 1, "page")
-    red = search(index, EMBEDDER, REASONER, content=(Text(text="red picture"),)).hits[0]
+    red = search_text(index, "red picture").hits[0]
     assert (str(red.path), red.other_paths, red.answer) == ("deep/er/red again.png", (Path("red.png"),), "a red picture")
     assert red.tcot and red.tcot.evidence.boxes == ((250, 250, 750, 750),)
     assert index.thumbnail(red.key).startswith(b"\xff\xd8") and index.locate(red.path).is_file()
-    note = search(index, EMBEDDER, REASONER, content=(Text(text="elephant"),)).hits[0]
+    note = search_text(index, "elephant").hits[0]
     assert note.tcot and note.tcot.evidence.keywords == ("letter", "about", "elephant") and note.excerpt == "a letter about an elephant"
     assert note.verification and note.verification.valid and len(note.verification.keywords) == 3
 
 
 def test_results_are_json(index: Index):
-    result = search(index, EMBEDDER, REASONER, content=(Text(text="green grocer"),))
+    result = search_text(index, "green grocer")
     assert SearchResult.model_validate(json.loads(result.model_dump_json())) == result
     assert Hit.model_validate_json(result.hits[0].model_dump_json()) == result.hits[0]
 
 
 def test_filters(index: Index):
-    everything = search(index, EMBEDDER, REASONER, content=(Text(text="red picture"),), top=100).hits
+    everything = search_text(index, "red picture", limit=100).hits
     assert len(everything) == NUM_ITEMS == len({hit.key for hit in everything}), "the same content is one hit"
     assert [hit.score for hit in everything] == sorted((hit.score for hit in everything), reverse=True)
-    assert len(ask(index, "red picture", top=3)) == 3
+    assert len(ask(index, "red picture", limit=3)) == 3
     assert ask(index, "red picture", min_score=everything[0].score) == [str(everything[0].path)]
     assert ask(index, "red picture", min_score=1.0) == []
-    assert set(ask(index, "red picture", modality=["text", "video"])) == {"note.md", "line\nbreak \u2603.txt", "deep/clip.mp4"}
-    assert str(everything[0].path) not in ask(index, "red picture", exclude_keys=[everything[0].key], top=100)
+    assert set(ask(index, "red picture", filter=Filter(modality=("text", "video")))) == {
+        "note.md",
+        "line\nbreak \u2603.txt",
+        "deep/clip.mp4",
+    }
+    assert str(everything[0].path) not in ask(index, "red picture", exclude_keys=[everything[0].key], limit=100)
 
 
 def test_recommend_leaves_the_item_itself_out(index: Index):
-    blue = search(index, EMBEDDER, REASONER, content=(Text(text="blue picture"),), modality=["image"]).hits[0]
-    for think in (True, False):
-        found = [each.hit for each in recommend(index, {blue.key[:8]: 1.0}, think=think, top=100)]
-        assert len(found) == NUM_ITEMS - 1 and blue.key not in {hit.key for hit in found}
-    assert [each.hit.modality for each in recommend(index, {blue.key: 1.0}, think=False, modality=["video"])] == ["video"]
+    blue = search_text(index, "blue picture", filter=Filter(modality=("image",))).hits[0]
+    for use_tcot in (True, False):
+        hits = [item.hit for item in recommend(index, Examples(liked={blue.key[:8]: 1.0}, use_tcot=use_tcot, limit=100)).items]
+        assert len(hits) == NUM_ITEMS - 1
+        assert blue.key not in {hit.key for hit in hits}
+    clips = Examples(liked={blue.key: 1.0}, use_tcot=False, filter=Filter(modality=("video",)))
+    assert [item.hit.modality for item in recommend(index, clips).items] == ["video"]
     with pytest.raises(ConfigError, match="no such item"):
-        recommend(index, {"0123456789": 1.0})
+        recommend(index, Examples(liked={"0123456789": 1.0}))
     with pytest.raises(ConfigError, match="first 6 hex digits"):
-        recommend(index, {"red.png": 1.0})
+        recommend(index, Examples(liked={"red.png": 1.0}))

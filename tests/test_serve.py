@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.index import Index, search
+from embedrl.index import Index, Query, search
 from embedrl.media.content import Text
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
@@ -49,7 +49,8 @@ def test_a_search_over_http_finds_what_a_search_in_python_finds(server: Served, 
     answer = server.search(text="a red picture", think=think, limit=5)
     embedder = FakeEmbedder()
     index = Index.open(server.folder, embedder=embedder)
-    expected = search(index, embedder, FakeReasoner() if think else None, content=(Text(text="a red picture"),), think=think, top=5)
+    query = Query((Text(text="a red picture"),), use_tcot=think, limit=5)
+    expected = search(index, query, embedder, FakeReasoner() if think else None)
     assert [(hit["key"], hit["score"]) for hit in answer["hits"]] == [(hit.key, hit.score) for hit in expected.hits]
     assert answer["think"] is think and answer["reasoner"] == "main" and answer["more"] is True
     assert (answer["query"]["tcot"] is not None) is think

@@ -7,7 +7,6 @@ from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedrl.index.filter import Filter
-    from embedrl.index.row import Modality
     from embedrl.media.content import Content
 
 
@@ -40,30 +39,21 @@ def query_content(text: str | None, image: Path | None, video: Path | None) -> "
     return (Video(path=video), *words) if video else words
 
 
-def modalities(names: list[str] | None) -> "list[Modality] | None":
-    """Return the modalities in their standard order, None for all. Raises ConfigError for an unknown name."""
-    from embedrl.index.row import MODALITIES
+def search_filter(names: list[str] | None, under: Path | None, since: str | None, until: str | None, words: str | None) -> "Filter":
+    """Return the filters. Raises ConfigError for an unknown kind, what is no date, too many words, or an end before the beginning."""
+    from embedrl.index.filter import MAX_WORDS, Filter, read_time
+    from embedrl.index.row import MODALITIES, shown
 
     if unknown := sorted(set(names or ()) - set(MODALITIES)):
         raise ConfigError(f"--modality {unknown[0]!r}: choose from {', '.join(MODALITIES)}")
-    return [name for name in MODALITIES if name in names] if names else None
-
-
-def where(under: Path | None, since: str | None, until: str | None, words: str | None) -> "Filter":
-    """Return the filters. Raises ConfigError for what is no date, too many words, or an end before the beginning."""
-    from pydantic import ValidationError
-
-    from embedrl.index.filter import MAX_WORDS, Filter, read_time
-    from embedrl.index.row import shown
-
+    modality = tuple(name for name in MODALITIES if name in names) if names else None
     wanted = tuple((words or "").split())
     if len(wanted) > MAX_WORDS:
         raise ConfigError(f"--words: {len(wanted)} words; give at most {MAX_WORDS}")
-    since_s, until_s = (read_time(time, is_end=time is until) if time else None for time in (since, until))
-    try:
-        return Filter(path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
-    except ValidationError as error:
-        raise ConfigError(f"--since {since}, --until {until}, --under {str(under)[:80]!r}: {error.errors()[0]['msg']}") from error
+    since_s, until_s = (read_time(time, is_end=is_end, zone=None) if time else None for time, is_end in ((since, False), (until, True)))
+    if since_s is not None and until_s is not None and since_s >= until_s:
+        raise ConfigError(f"--since {since}, --until {until}: give the earlier time first")
+    return Filter(modality=modality, path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
 
 
 def weights(keys: list[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from embedrl import log
-from embedrl.cli.arguments import modalities, need_folder, query_content, weights, where
+from embedrl.cli.arguments import need_folder, query_content, search_filter, weights
 from embedrl.cli.options import (
     AsJson,
     EmbedderName,
@@ -162,29 +162,17 @@ def search_index(
     \b
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
     """
-    content, wanted, kinds = query_content(text, image, video), where(under, since, until, words), modalities(modality)
+    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
     from embedrl.cli.listing import show
     from embedrl.index.index import Index
+    from embedrl.index.query import Query
     from embedrl.index.search import search
     from embedrl.runtime.names import load_both
 
+    query = Query(content, filter=filter, min_score=min_score, sort=sort, use_tcot=think, offset=skip, limit=top)
     Index.open(index)  # a missing index is said before a model is loaded
     reasons, embeds = load_both(reasoner if think else None, embedder)
-    opened = Index.open(index, embedder=embeds)
-    found = search(
-        opened,
-        embeds,
-        reasons,
-        content=content,
-        think=think,
-        top=top,
-        skip=skip,
-        sort=sort,
-        min_score=min_score,
-        modality=kinds,
-        where=wanted,
-    )
-    show(found, as_json=as_json)
+    show(search(Index.open(index, embedder=embeds), query, embeds, reasons), as_json=as_json)
 
 
 @app.command("similar")
@@ -209,21 +197,19 @@ def similar_items(
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
     """
-    wanted, kinds, likes, dislikes = where(under, since, until, words), modalities(modality), weights(liked), weights(unlike or [])
+    filter, likes, dislikes = search_filter(modality, under, since, until, words), weights(liked), weights(unlike or [])
     from embedrl.cli.listing import show_recommended
     from embedrl.index.index import Index
-    from embedrl.index.recommend import recommend
+    from embedrl.index.recommend import Examples, recommend
 
-    found = recommend(
-        Index.open(index),
-        likes,
-        dislikes,
-        think=think,
-        top=top,
-        skip=skip,
+    examples = Examples(
+        liked=likes,
+        disliked=dislikes,
         diversity=diversity,
+        filter=filter,
         min_score=min_score,
-        modality=kinds,
-        where=wanted,
+        use_tcot=think,
+        offset=skip,
+        limit=top,
     )
-    show_recommended(found, as_json=as_json)
+    show_recommended(recommend(Index.open(index), examples), asked_for_tcots=think, as_json=as_json)

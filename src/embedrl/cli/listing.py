@@ -6,8 +6,9 @@ from embedrl import log
 from embedrl.data.reasoning import MEDIA, TCoTCounts
 from embedrl.data.tcot import FailureReason
 from embedrl.index.failures import Failure
-from embedrl.index.recommend import Recommended
-from embedrl.index.search import Hit, SearchResult
+from embedrl.index.hit import Hit
+from embedrl.index.recommend import Recommendations
+from embedrl.index.search import SearchResult
 
 HIT_COLUMNS = ("score", "modality", "key", "path", "answer", "evidence")
 
@@ -28,27 +29,30 @@ def warn_of_failures(counts: TCoTCounts, again: str = "", *, system: str = "") -
         log.warn(f"{system}{': ' if system else ''}{items} no T-CoT ({reason}): {remedy}")
 
 
-def show(found: SearchResult, *, as_json: bool) -> None:
-    """Print what a search found, as a table or as JSON."""
+def show(result: SearchResult, *, as_json: bool) -> None:
+    """Print the result of a search, as a table or as JSON."""
     if as_json:
-        log.print_json(found.model_dump(mode="json"))
+        log.print_json(result.model_dump(mode="json"))
         return
-    if found.query_tcot_failure:
-        log.warn(f"the Reasoner wrote no T-CoT of the query ({found.query_tcot_failure}); it was embedded as it is")
-    if found.hits:
-        log.table("Found, best first", HIT_COLUMNS, hit_rows(found.hits))
+    if result.query_tcot_failure:
+        log.warn(f"the Reasoner wrote no T-CoT of the query ({result.query_tcot_failure}); items were compared as they are, without theirs")
+    if result.hits:
+        log.table("Found, best first", HIT_COLUMNS, hit_rows(result.hits))
     else:
         log.info("nothing was found")
 
 
-def show_recommended(found: Sequence[Recommended], *, as_json: bool) -> None:
+def show_recommended(result: Recommendations, *, asked_for_tcots: bool, as_json: bool) -> None:
     """Print recommendations with their reasons, as a table or as JSON."""
     if as_json:
-        hits = [{**each.hit.model_dump(mode="json"), "reason": each.reason.model_dump(mode="json")} for each in found]
-        log.print_json({"hits": hits})
-    elif found:
-        rows = zip(hit_rows([each.hit for each in found]), found, strict=True)
-        log.table("Recommended", (*HIT_COLUMNS, "reason"), [(*row, each.reason.say(each.reason.key[:12])) for row, each in rows])
+        hits = [{**item.hit.model_dump(mode="json"), "reason": item.reason.model_dump(mode="json")} for item in result.items]
+        log.print_json({"hits": hits, "more": result.more, "used_tcot": result.used_tcot})
+        return
+    if asked_for_tcots and not result.used_tcot:
+        log.warn("an example has no T-CoT; items were compared as they are, without theirs")
+    if result.items:
+        rows = zip(hit_rows([item.hit for item in result.items]), result.items, strict=True)
+        log.table("Recommended", (*HIT_COLUMNS, "reason"), [(*row, item.reason.say(item.reason.key[:12])) for row, item in rows])
     else:
         log.info("nothing was found")
 

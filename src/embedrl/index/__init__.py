@@ -2,18 +2,23 @@
 
 from embedrl.index.failures import Failure, list_failures
 from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.ingest import IngestReport, ingest
-from embedrl.index.recommend import Recommended, recommend
-from embedrl.index.search import Hit, SearchResult, search
+from embedrl.index.query import Query
+from embedrl.index.recommend import Examples, Recommendations, Recommended, recommend
+from embedrl.index.search import SearchResult, search
 
 __all__ = [
+    "Examples",
     "Failure",
     "Filter",
     "Hit",
     "Index",
     "IndexStats",
     "IngestReport",
+    "Query",
+    "Recommendations",
     "Recommended",
     "SearchResult",
     "ingest",

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,33 @@ class Neighbour:
     score: float
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The items among which the nearest are looked for; all, unless something narrows them."""
+
+    modality: Collection[Modality] | None = None
+    only_keys: Collection[str] | None = None
+    exclude_keys: Collection[str] = ()
+    min_score: float | None = None
+    """Lowest cosine, -1..1."""
+    reasoned_only: bool = False
+    """Only items that have a T-CoT."""
+
+
+EVERYTHING = Candidates()
+
+
+class VectorBatch(NamedTuple):
+    """Vectors of one kind for some rows of a table, with what narrows a search."""
+
+    keys: list[str]
+    modalities: list[Modality]
+    has_tcot: np.ndarray
+    """bool (N,)."""
+    vectors_ND: np.ndarray
+    """float32 (N, D), unit length."""
+
+
 def ranked(keys: Sequence[str], scores: np.ndarray, top: int) -> list[Neighbour]:
     """Return the `top` best by score, ties by key."""
     rounded = np.round(scores.astype(np.float64), TIE_DECIMALS) + 0.0
@@ -36,37 +64,51 @@ def ranked(keys: Sequence[str], scores: np.ndarray, top: int) -> list[Neighbour]
 class ExactVectors:
     """All vectors of one kind, one per item."""
 
-    def __init__(self, keys: Sequence[str], modalities: Sequence[Modality], vectors_ND: np.ndarray) -> None:
-        assert vectors_ND.shape[0] == len(keys) == len(modalities)
-        self.keys = list(keys)
-        self.vectors_ND = vectors_ND
+    def __init__(self, batch: VectorBatch) -> None:
+        self.keys, modalities, self._has_tcot, self.vectors_ND = batch
+        assert len(self.vectors_ND) == len(self.keys) == len(modalities) == len(self._has_tcot)
         self._modalities = np.asarray(modalities, dtype="U5")
         self._position = {key: position for position, key in enumerate(self.keys)}
 
-    def nearest(
-        self,
-        vector: np.ndarray,
-        top: int,
-        *,
-        modality: Collection[Modality] | None = None,
-        exclude_keys: Collection[str] = (),
-        only_keys: Collection[str] | None = None,
-        min_score: float | None = None,
-    ) -> list[Neighbour]:
+    @classmethod
+    def first_of_each(cls, batches: Iterable[VectorBatch], dim: int) -> "ExactVectors":
+        """Gather batches in which an item may stand several times, and keep its first row."""
+        keys: dict[str, None] = {}
+        modalities: list[Modality] = []
+        has_tcot, vectors = [np.empty(0, dtype=bool)], [np.empty((0, dim), dtype=np.float32)]
+        for batch in batches:
+            new = []
+            for position, key in enumerate(batch.keys):
+                if key not in keys:
+                    keys[key] = None
+                    new.append(position)
+            modalities += [batch.modalities[position] for position in new]
+            has_tcot.append(batch.has_tcot[new])
+            vectors.append(batch.vectors_ND[new])
+        return cls(VectorBatch(list(keys), modalities, np.concatenate(has_tcot), np.concatenate(vectors)))
+
+    def without_tcot(self, keys: Iterable[str]) -> set[str]:
+        """Return those of these items that have no T-CoT."""
+        return {key for key in keys if key in self._position and not self._has_tcot[self._position[key]]}
+
+    def nearest(self, vector: np.ndarray, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
         """Return the `top` items with the highest cosine, ties by key."""
         scores = self.vectors_ND @ vector
-        keep = np.ones(len(self.keys), dtype=bool)
-        if modality is not None:
-            keep &= np.isin(self._modalities, list(modality))
-        if only_keys is not None:
-            keep &= np.isin(np.arange(len(self.keys)), [self._position[key] for key in only_keys if key in self._position])
-        if min_score is not None:
-            keep &= np.round(scores, TIE_DECIMALS) >= min_score
-        keep[[self._position[key] for key in exclude_keys if key in self._position]] = False
+        keep = self._has_tcot.copy() if among.reasoned_only else np.ones(len(self.keys), dtype=bool)
+        if among.modality is not None:
+            keep &= np.isin(self._modalities, list(among.modality))
+        if among.only_keys is not None:
+            keep &= np.isin(np.arange(len(self.keys)), self._positions(among.only_keys))
+        if among.min_score is not None:
+            keep &= np.round(scores, TIE_DECIMALS) >= among.min_score
+        keep[self._positions(among.exclude_keys)] = False
         if keep.all():
             return ranked(self.keys, scores, top)
         positions = np.flatnonzero(keep)
         return ranked([self.keys[position] for position in positions], scores[positions], top)
+
+    def _positions(self, keys: Iterable[str]) -> list[int]:
+        return [self._position[key] for key in keys if key in self._position]
 
 
 def exact_scores(batches: Iterable[np.ndarray], queries_QD: np.ndarray, num_neighbours: int) -> np.ndarray:

@@ -1,76 +1,107 @@
-"""Which items of an index a search may return: by place, by date of the file, and by words that must occur."""
+"""Filters: which items of an index a search may return, by kind, path, date and words."""
 
+import math
 import os
-from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from fnmatch import translate
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from unicodedata import normalize
 
 from embedrl.errors import ConfigError
 from embedrl.index.index import Index
-from embedrl.index.row import shown
+from embedrl.index.row import MODALITIES, Modality, Place, shown
 
 MAX_WORDS = 16
+MAX_PATH_CHARS = 1000
 
 
-class Filter(BaseModel):
-    """Conditions that all hold for an item that may be found; an item that lies in several places needs one where they do."""
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Conditions that all hold for an item that is returned; of an item that lies in several places, for one of them.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Raises ConfigError for conditions that nothing can fulfil.
+    """
 
-    path: str = Field(default="", max_length=1000)
+    modality: tuple[Modality, ...] | None = None
+    """Kinds of items; None for all."""
+    path: str = ""
     """A folder of the library (`trips/2024`), or a pattern (`*.pdf`, `trips/*/b*.jpg`) whose `*` matches across folders."""
-    since_s: float | None = Field(default=None, allow_inf_nan=False)
+    since_s: float | None = None
     """The file was changed at this time or later, seconds since 1970."""
-    until_s: float | None = Field(default=None, allow_inf_nan=False)
+    until_s: float | None = None
     """The file was changed before this time, seconds since 1970."""
-    words: tuple[str, ...] = Field(default=(), max_length=MAX_WORDS)
+    words: tuple[str, ...] = ()
     """Each occurs as a whole word, in any case, in the file's name, the item's own text, or its answer."""
 
-    @model_validator(mode="after")
-    def _in_order(self) -> "Filter":
+    def __post_init__(self) -> None:
+        if self.modality is not None and (not self.modality or set(self.modality) - set(MODALITIES)):
+            raise ConfigError(f"modality={list(self.modality)!r}: choose one or more of {', '.join(MODALITIES)}, or None for all")
+        if len(self.path) > MAX_PATH_CHARS:
+            raise ConfigError(f"path={self.path[:40]!r}…: has {len(self.path)} characters; give at most {MAX_PATH_CHARS}")
+        if len(self.words) > MAX_WORDS:
+            raise ConfigError(f"words: {len(self.words)} words; give at most {MAX_WORDS}")
+        for name, time_s in (("since_s", self.since_s), ("until_s", self.until_s)):
+            if time_s is not None and not math.isfinite(time_s):
+                raise ConfigError(f"{name}={time_s}: give seconds since 1970")
         if self.since_s is not None and self.until_s is not None and self.since_s >= self.until_s:
-            raise ValueError(f"since_s={self.since_s}, until_s={self.until_s}: give an earlier time first")
-        return self
+            raise ConfigError(f"since_s={self.since_s:g}, until_s={self.until_s:g}: give the earlier time first")
 
-    def __bool__(self) -> bool:
-        return self != Filter()
+    @property
+    def by_place(self) -> bool:
+        """Whether it asks for more than kinds of items."""
+        return bool(self.path or self.words) or self.since_s is not None or self.until_s is not None
+
+    def matching(self, places: Iterable[Place], shown_as: Callable[[Path], str] = shown) -> Iterator[Place]:
+        """Yield the places that fulfil the conditions on path and date. `shown_as` says what a path is called."""
+        folder = _written_alike(os.path.normpath(self.path).strip("/")) if self.path else ""
+        pattern = re.compile(translate(folder))  # `fnmatch` would keep thousands of patterns
+        earliest, latest = (None if time_s is None else round(time_s * 1e9) for time_s in (self.since_s, self.until_s))
+        for place in places:
+            changed = place.stamp.mtime_ns
+            in_time = (earliest is None or changed >= earliest) and (latest is None or changed < latest)
+            if in_time and (folder in ("", ".") or _lies_in(_written_alike(shown_as(place.path).lstrip("/")), folder, pattern)):
+                yield place
 
 
-def matching_keys(index: Index, where: Filter | None, shown_as: Callable[[Path], str] = shown) -> set[str] | None:
-    """Return the keys of the items that may be found; None for all.
-
-    `shown_as` says how the path of a place is called where it is not as it is kept: an index beside its folder keeps whole paths.
-    """
-    if not where:
+def matching_keys(index: Index, filter: Filter, shown_as: Callable[[Path], str] = shown) -> set[str] | None:
+    """Return the keys of the items that fulfil the conditions on path, date and words; None if there are no such conditions."""
+    if not filter.by_place:
         return None
-    pattern = os.path.normpath(where.path).strip("/") if where.path else "."
-    earliest, latest = (None if time_s is None else round(time_s * 1e9) for time_s in (where.since_s, where.until_s))
-    return {
-        place.key
-        for place in index.places(where.words)
-        if (earliest is None or place.stamp.mtime_ns >= earliest)
-        and (latest is None or place.stamp.mtime_ns < latest)
-        and (pattern in ("", ".") or _lies_in(shown_as(place.path).lstrip("/"), pattern))
-    }
+    return {place.key for place in filter.matching(index.places(filter.words), shown_as)}
 
 
-def read_time(text: str, *, is_end: bool = False) -> float:
-    """Return seconds since 1970 of an ISO date or time, UTC unless it says otherwise; a date as an end includes its day.
+def read_time(text: str, *, is_end: bool = False, zone: tzinfo | None = UTC) -> float:
+    """Return seconds since 1970 of an ISO date or time; a date as an end includes its day.
 
-    Raises ConfigError for anything else.
+    A time that names no offset is one of `zone`; None is the zone of this machine. Raises ConfigError for anything else.
     """
     try:
-        if len(text) <= len("2024-05-01"):
-            found = datetime.combine(date.fromisoformat(text), time(), UTC) + timedelta(days=is_end)
-        else:
-            found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        if len(text) > len("2024-05-01"):
+            return _seconds(datetime.fromisoformat(text), zone)
+        day = date.fromisoformat(text)
+        if is_end and day == date.max:  # the day after it has no name
+            return _seconds(datetime.combine(day, time.max), zone)
+        return _seconds(datetime.combine(day + timedelta(days=is_end), time()), zone)
     except (ValueError, OverflowError) as error:
         raise ConfigError(f"{text[:40]!r}: give a date like 2024-05-01, or a time like 2024-05-01T12:30") from error
 
 
-def _lies_in(path: str, pattern: str) -> bool:
-    return path == pattern or path.startswith(f"{pattern}/") or fnmatchcase(path, pattern)
+def _seconds(moment: datetime, zone: tzinfo | None) -> float:
+    if moment.tzinfo is not None:
+        return moment.timestamp()
+    try:
+        return moment.replace(tzinfo=zone).timestamp()
+    except (ValueError, OverflowError):  # in the first and the last year of the calendar an offset may lead out of it
+        return moment.replace(tzinfo=UTC).timestamp()
+
+
+def _lies_in(path: str, folder: str, pattern: re.Pattern[str]) -> bool:
+    return path == folder or path.startswith(f"{folder}/") or pattern.match(path) is not None
+
+
+def _written_alike(path: str) -> str:
+    """Return a path in composed form (NFC): some systems name files in the decomposed one."""
+    return path if path.isascii() else normalize("NFC", path)

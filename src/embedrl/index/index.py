@@ -4,7 +4,6 @@ Below `Policy.exact_below` rows, vectors are searched exactly in memory. Above, 
 against exact search after each build, and it probes more until the recall is good; where that fails, search stays exact.
 """
 
-import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ from embedrl.data.protocols import Embeds
 from embedrl.data.records import WriterLock
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
-from embedrl.index.exact import ExactVectors, Neighbour, ranked
-from embedrl.index.lance import Table, among, matrix, quoted
+from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, ExactVectors, Neighbour, ranked
+from embedrl.index.lance import Table
 from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
-from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_row, write_row
+from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors
 
 
 class IndexStats(BaseModel):
@@ -55,6 +54,7 @@ class Index:
         self.table = Table(home.uri, None if embedder is None else (embedder.fingerprint, embedder.dim))
         self._searching: tuple[int, Searching, int] | None = None
         self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
+        self._num_without_tcot: tuple[int, int] | None = None
         self._loading = threading.Lock()
 
     @classmethod
@@ -108,26 +108,26 @@ class Index:
 
     def tcot_failures(self) -> dict[str, str]:
         """Return why items have no T-CoT although a Reasoner was asked, by key."""
-        if not self.table.is_there():
-            return {}
-        found = self.table.select("tcot_failure IS NOT NULL", ["key", "tcot_failure"])
-        return dict(zip(found["key"].to_pylist(), found["tcot_failure"].to_pylist(), strict=True))
+        return self.table.tcot_failures() if self.table.is_there() else {}
+
+    def places_of(self, keys: Collection[str]) -> list[Place]:
+        """Return all places of the items with these keys, in no order."""
+        return self.table.places_of(keys) if self.table.is_there() else []
+
+    def keys_of(self, modality: Collection[Modality]) -> set[str]:
+        """Return the keys of all items of these modalities."""
+        return self.table.keys_of(modality) if self.table.is_there() else set()
 
     def rows(self, keys: Collection[str]) -> list[Row]:
         """Return all rows of the items with these keys, ordered by key, path and page."""
-        if not keys:
-            return []
-        found = self.table.select(f"key IN ({quoted(keys)})")
-        rows = [read_row(record) for record in found.to_pylist()]
-        return sorted(rows, key=lambda row: (row.place.key, os.fsencode(row.place.path), row.place.page or 0))
+        return sorted(self.table.rows(keys), key=lambda row: (row.place.key, *row.place.position))
 
     def find(self, prefix: str) -> str:
         """Return the one key that starts with `prefix` (at least 6 hex digits). Raises ConfigError if there is none, or several."""
         prefix = prefix.strip().lower()
         if not 6 <= len(prefix) <= 64 or prefix.strip("0123456789abcdef"):
             raise ConfigError(f"key {prefix!r}: give an item's key, or at least its first 6 hex digits")
-        found = self.table.select(f"key LIKE '{prefix}%'", ["key"], limit=100)
-        keys = sorted(set(found["key"].to_pylist()))
+        keys = sorted(self.table.find_keys(prefix))
         if not keys:
             raise ConfigError(f"key {prefix!r}: there is no such item in {self.home.uri!r}; search shows the keys")
         if len(keys) > 1:
@@ -140,27 +140,13 @@ class Index:
 
     def vectors(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
         """Return the vectors of those of these items that are there, float32 (dim,) each, by key."""
-        if not keys:
-            return {}
-        column = VECTOR_COLUMNS[vectors]
-        found = self.table.select(f"key IN ({quoted(keys)})", ["key", column])
-        return dict(zip(found["key"].to_pylist(), matrix(found[column].combine_chunks(), self.dim), strict=True))
+        return self.table.vectors_of(keys, vectors) if self.table.is_there() else {}
 
     def locate(self, path: Path) -> Path:
         """Return where the file of a place or Hit lies now."""
         return self.home.locate(path)
 
-    def nearest(
-        self,
-        vector: np.ndarray,
-        vectors: Vectors,
-        top: int,
-        *,
-        modality: Collection[Modality] | None = None,
-        exclude_keys: Collection[str] = (),
-        only_keys: Collection[str] | None = None,
-        min_score: float | None = None,
-    ) -> list[Neighbour]:
+    def nearest(self, vector: np.ndarray, vectors: Vectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
         """Return the `top` items with the highest cosine to a unit vector, ties by key. A search among `only_keys` is exact."""
         if vector.shape != (self.dim,):
             raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
@@ -168,34 +154,38 @@ class Index:
         searching, num_rows = self._how()
         approximate = searching.good(vectors, num_rows)
         if approximate is None:
-            exact = self._in_memory(vectors)
-            return exact.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
-        if only_keys is not None:
+            return self._in_memory(vectors).nearest(vector, top, among)
+        if among.only_keys is not None:
             best = {}
-            for batch in self.table.scan(["key", "modality", VECTOR_COLUMNS[vectors]]):
-                held = matrix(batch[VECTOR_COLUMNS[vectors]], self.dim)
-                part = ExactVectors(batch["key"].to_pylist(), batch["modality"].to_pylist(), held)
-                near = part.nearest(vector, top, modality=modality, exclude_keys=exclude_keys, only_keys=only_keys, min_score=min_score)
-                best |= {neighbour.key: neighbour.score for neighbour in near}
+            for batch in self.table.scan_vectors(vectors):
+                best |= {near.key: near.score for near in ExactVectors(batch).nearest(vector, top, among)}
             return ranked(list(best), np.array(list(best.values())), top)
-        excluded, limit = set(exclude_keys), top + len(exclude_keys)
-        while True:
-            keys, scores = self.table.probe(vector, vectors, limit, approximate.num_probes, approximate.kind, among(modality))
-            best = {key: float(score) for key, score in zip(reversed(keys), reversed(scores), strict=True) if key not in excluded}
-            if min_score is not None:
-                best = {key: score for key, score in best.items() if round(score, 6) >= min_score}
-            if len(best) >= top or len(keys) < limit or (min_score is not None and scores[-1] < min_score):
-                return ranked(list(best), np.array(list(best.values())), top)
-            limit *= 2
+        return self._probe(vector, vectors, top, among, approximate)
+
+    def without_tcot(self, keys: Collection[str]) -> set[str]:
+        """Return those of these items that have no T-CoT: both of their vectors are those of the item alone."""
+        if not keys or not self.lacks_tcots:
+            return set()
+        searching, num_rows = self._how()
+        if searching.good("plain", num_rows) is None:
+            return self._in_memory("plain").without_tcot(keys)
+        return self.table.without_tcot(keys)
+
+    @property
+    def lacks_tcots(self) -> bool:
+        """Whether some items have no T-CoT."""
+        version = self.version
+        if self._num_without_tcot is None or self._num_without_tcot[0] != version:
+            self._num_without_tcot = version, self.table.num_without_tcot() if version else 0
+        return self._num_without_tcot[1] > 0
 
     def stats(self) -> IndexStats:
         """Count what is there."""
         keys, without, modalities = set(), 0, dict.fromkeys(MODALITIES, 0)
-        for batch in self.table.scan(["key", "modality", "tcot_text"]):
-            keys.update(batch["key"].to_pylist())
-            without += batch["tcot_text"].null_count
-            for name in batch["modality"].to_pylist():
-                modalities[name] += 1
+        for key, modality, has_tcot in self.table.scan_kinds():
+            keys.add(key)
+            without += not has_tcot
+            modalities[modality] += 1
         num_places = sum(modalities.values())
         searching, num_rows = self._how()
         approximate = [found for vectors in VECTOR_COLUMNS if (found := searching.good(vectors, num_rows))]
@@ -254,7 +244,7 @@ class Index:
             return
         if not self.table.is_there():
             self.table.create(is_shared=bool(self.home.shelf))
-        self.table.upsert([write_row(row) for row in rows])
+        self.table.upsert(rows)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take places out, by id; those that are not there are ignored."""
@@ -312,27 +302,30 @@ class Index:
             return self.table.probe(query, vectors, NUM_NEIGHBOURS, num_probes, policy.kind)[1]
 
         def batches() -> Iterator[np.ndarray]:
-            return (matrix(batch[VECTOR_COLUMNS[vectors]], self.dim) for batch in self.table.scan([VECTOR_COLUMNS[vectors]]))
+            return (batch.vectors_ND for batch in self.table.scan_vectors(vectors))
 
         probes, recall = tune(probe, batches, num_rows, partitions, policy.recall)
         return Approximate(
             kind=policy.kind, num_rows_built=num_rows_built, num_rows=num_rows, num_partitions=partitions, num_probes=probes, recall=recall
         )
 
+    def _probe(self, vector: np.ndarray, vectors: Vectors, top: int, among: Candidates, how: Approximate) -> list[Neighbour]:
+        """Ask the approximate index for more and more, until there are `top` items or nothing is left."""
+        excluded, limit = set(among.exclude_keys), top + len(among.exclude_keys)
+        while True:
+            keys, scores = self.table.probe(vector, vectors, limit, how.num_probes, how.kind, among)
+            best = {key: float(score) for key, score in zip(reversed(keys), reversed(scores), strict=True) if key not in excluded}
+            if among.min_score is not None:
+                best = {key: score for key, score in best.items() if round(score, TIE_DECIMALS) >= among.min_score}
+            if len(best) >= top or len(keys) < limit or (among.min_score is not None and scores[-1] < among.min_score):
+                return ranked(list(best), np.array(list(best.values())), top)
+            limit *= 2
+
     def _in_memory(self, vectors: Vectors) -> ExactVectors:
         with self._loading:
             version = self.version
             if vectors not in self._exact or self._exact[vectors][0] != version:
-                first: dict[str, Modality] = {}
-                parts = [np.empty((0, self.dim), dtype=np.float32)]
-                for batch in self.table.scan(["key", "modality", VECTOR_COLUMNS[vectors]]):
-                    new = []
-                    for position, (key, modality) in enumerate(zip(batch["key"].to_pylist(), batch["modality"].to_pylist(), strict=True)):
-                        if key not in first:
-                            first[key] = modality
-                            new.append(position)
-                    parts.append(matrix(batch[VECTOR_COLUMNS[vectors]], self.dim)[new])
-                self._exact[vectors] = (version, ExactVectors(list(first), list(first.values()), np.concatenate(parts)))
+                self._exact[vectors] = (version, ExactVectors.first_of_each(self.table.scan_vectors(vectors), self.dim))
             return self._exact[vectors][1]
 
     def _missing(self) -> StoreError:

@@ -3,8 +3,9 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -12,12 +13,13 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS, BTree, IvfFlat, IvfSq
-from lancedb.query import BooleanQuery, FullTextOperator, LanceVectorQueryBuilder, MatchQuery, Occur
+from lancedb.query import BooleanQuery, FullTextOperator, LanceQueryBuilder, LanceVectorQueryBuilder, MatchQuery, Occur
 
 from embedrl.errors import StoreError
 from embedrl.index.approximate import Kind
+from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
 from embedrl.index.location import is_remote
-from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Vectors, read_place
+from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
 
 SCHEMA_VERSION = 1
 _TABLE = "items"
@@ -36,8 +38,13 @@ _REFINED = 4
 _ARRIVING = "embedrl.arriving"
 _VECTORS = frozenset(VECTOR_COLUMNS.values())
 
+_TCOT_COLUMNS = ("reasoner", "tcot_failure")
+_HAS_TCOT = "reasoner != '' AND tcot_failure IS NULL"
+"""Two small columns that say it: to ask for the T-CoT itself would read all of them."""
+_COPIED_ROWS = 4096
+"""Rows of one commit while a table is copied."""
+
 T = TypeVar("T")
-Batch = pa.RecordBatch
 
 
 class Table:
@@ -110,9 +117,9 @@ class Table:
     def checksum(self) -> tuple[int, str]:
         """Return the number of rows, and a hash (SHA-256) of all that is in them; the order of the rows does not matter."""
         count, total = 0, 0
-        for batch in self.scan():
+        for batch in self._scan():
             others = batch.select([name for name in batch.schema.names if name not in _VECTORS]).to_pylist()
-            vectors = [matrix(batch[name], self.identity[1]) for name in sorted(_VECTORS)]
+            vectors = [_matrix(batch[name], self.identity[1]) for name in sorted(_VECTORS)]
             for position, record in enumerate(others):
                 row = hashlib.sha256(repr(sorted(record.items())).encode("utf-8", "surrogatepass"))
                 for held in vectors:
@@ -123,29 +130,67 @@ class Table:
 
     # ---- reading
 
-    def scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield these columns of all rows, or all columns, in no order, as of one version."""
-        query = lambda table: table.search() if columns is None else table.search().select(list(columns))  # noqa: E731
-        yield from self._read(lambda table: query(table).limit(_ALL).to_batches())
+    def rows(self, keys: Collection[str]) -> list[Row]:
+        """Return all rows of the items with these keys, in no order."""
+        return [read_row(record) for record in self._select(_is_among("key", keys)).to_pylist()] if keys else []
 
-    def select(self, condition: str, columns: Sequence[str] | None = None, *, limit: int = _ALL) -> pa.Table:
-        """Return these columns, or all, of the rows that fulfil a condition (SQL)."""
+    def places_of(self, keys: Collection[str]) -> list[Place]:
+        """Return all places of the items with these keys, in no order."""
+        return [read_place(record) for record in self._select(_is_among("key", keys), PLACE_COLUMNS).to_pylist()] if keys else []
 
-        def ask(table: lancedb.table.Table) -> pa.Table:
-            query = table.search().where(condition).limit(limit)
-            return (query if columns is None else query.select(list(columns))).to_arrow()
+    def keys_of(self, modality: Collection[Modality]) -> set[str]:
+        """Return the keys of all items of these modalities."""
+        return self._keys(_is_among("modality", modality))
 
-        return self._read(ask)
+    def find_keys(self, prefix: str) -> set[str]:
+        """Return the keys that start with these hex digits, or some of them if they are many."""
+        assert prefix.isalnum(), "only hex digits are asked for"
+        return self._keys(f"key LIKE '{prefix}%'", limit=100)
+
+    def vectors_of(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
+        """Return the vectors of those of these items that are there, float32 (dim,) each, by key."""
+        if not keys:
+            return {}
+        table = self._select(_is_among("key", keys), ["key", VECTOR_COLUMNS[vectors]])
+        matrix = _matrix(table[VECTOR_COLUMNS[vectors]].combine_chunks(), self.identity[1])
+        return dict(zip(table["key"].to_pylist(), matrix, strict=True))
+
+    def without_tcot(self, keys: Collection[str]) -> set[str]:
+        """Return those of these items that have no T-CoT."""
+        return self._keys(f"{_is_among('key', keys)} AND NOT ({_HAS_TCOT})") if keys else set()
+
+    def tcot_failures(self) -> dict[str, str]:
+        """Return why items have no T-CoT although a Reasoner was asked, by key."""
+        table = self._select("tcot_failure IS NOT NULL", ["key", "tcot_failure"])
+        return dict(zip(table["key"].to_pylist(), table["tcot_failure"].to_pylist(), strict=True))
+
+    def num_without_tcot(self) -> int:
+        """Count the rows that have no T-CoT."""
+        return self._read(lambda table: table.count_rows(f"NOT ({_HAS_TCOT})"))
+
+    def scan_vectors(self, vectors: Vectors) -> Iterator[VectorBatch]:
+        """Yield the vectors of all rows, in no order, as of one version."""
+        column = VECTOR_COLUMNS[vectors]
+        for batch in self._scan(["key", "modality", "reasoner", "tcot_failure", column]):
+            matrix = _matrix(batch[column], self.identity[1])
+            yield VectorBatch(batch["key"].to_pylist(), batch["modality"].to_pylist(), np.array(_have_tcots(batch)), matrix)
+
+    def scan_kinds(self) -> Iterator[tuple[str, Modality, bool]]:
+        """Yield key and modality of each row, and whether it has a T-CoT, in no order."""
+        for batch in self._scan(["key", "modality", *_TCOT_COLUMNS]):
+            yield from zip(batch["key"].to_pylist(), batch["modality"].to_pylist(), _have_tcots(batch), strict=True)
 
     def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
         """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
-        for batch in self._with_words(words) if words else self.scan(PLACE_COLUMNS):
+        for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):
             yield from map(read_place, batch.to_pylist())
 
     def probe(
-        self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, condition: str | None = None
+        self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, among: Candidates = EVERYTHING
     ) -> tuple[list[str], np.ndarray]:
-        """Ask the approximate index: keys and (whatever its kind) true cosines of what it finds, best first."""
+        """Ask the approximate index for candidates of a modality, or with a T-CoT: their keys and true cosines, best first."""
+        conditions = [_is_among("modality", among.modality)] if among.modality is not None else []
+        conditions += [f"({_HAS_TCOT})"] if among.reasoned_only else []
 
         def ask(table: lancedb.table.Table) -> pa.Table:
             query = table.search(vector, vector_column_name=VECTOR_COLUMNS[vectors])
@@ -153,8 +198,8 @@ class Table:
             query = query.distance_type("dot").nprobes(num_probes).limit(limit)
             if kind != "ivf-flat":
                 query = query.refine_factor(_REFINED)
-            if condition is not None:
-                query = query.where(condition, prefilter=True)
+            if conditions:
+                query = query.where(" AND ".join(conditions), prefilter=True)
             return query.select(["key", "_distance"]).to_arrow()
 
         found = self._read(ask)
@@ -180,20 +225,29 @@ class Table:
             raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
         self.index_words()
 
-    def upsert(self, rows: Sequence[dict] | Sequence[Batch]) -> None:
+    def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows in one commit: one whose id is there is replaced."""
+        records = [write_row(row) for row in rows]
+        self._upsert(lambda table: pa.Table.from_pylist(records, schema=table.schema))
 
-        def write(table: lancedb.table.Table) -> None:
-            batches = rows and isinstance(rows[0], pa.RecordBatch)
-            data = pa.Table.from_batches(rows).cast(table.schema) if batches else pa.Table.from_pylist(list(rows), schema=table.schema)
-            table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data)
-
-        self._write(write)
+    def copy_from(self, source: "Table", on_progress: Callable[[int, int], None]) -> None:
+        """Copy all rows of another table, in portions of one commit each; those that are here are replaced."""
+        done, total = 0, len(source)
+        held: list[pa.RecordBatch] = []
+        on_progress(done, total)
+        for batch in chain(source._scan(), [None]):
+            if batch is not None:
+                held.append(batch)
+            num_held = sum(part.num_rows for part in held)
+            if held and (batch is None or num_held >= _COPIED_ROWS):
+                self._upsert(lambda table, held=held: pa.Table.from_batches(held).cast(table.schema))
+                done, held = done + num_held, []
+                on_progress(done, total)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take rows out, by id; those that are not there are ignored."""
         for start in range(0, len(ids), 1000):
-            condition = f"id IN ({quoted(ids[start : start + 1000])})"
+            condition = _is_among("id", ids[start : start + 1000])
             self._write(lambda table, condition=condition: table.delete(condition))
 
     def compact(self) -> None:
@@ -234,6 +288,20 @@ class Table:
 
     # ---- inside
 
+    def _scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield these columns of all rows, or all columns, in no order, as of one version."""
+        yield from self._read(lambda table: _columns(table, columns).limit(_ALL).to_batches())
+
+    def _select(self, condition: str, columns: Sequence[str] | None = None, *, limit: int = _ALL) -> pa.Table:
+        """Return these columns, or all, of the rows that fulfil a condition (SQL)."""
+        return self._read(lambda table: _columns(table, columns).where(condition).limit(limit).to_arrow())
+
+    def _keys(self, condition: str, *, limit: int = _ALL) -> set[str]:
+        return set(self._select(condition, ["key"], limit=limit)["key"].to_pylist())
+
+    def _upsert(self, data: Callable[[lancedb.table.Table], pa.Table]) -> None:
+        self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data(table)))
+
     def _database(self) -> lancedb.DBConnection:
         return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
 
@@ -268,7 +336,7 @@ class Table:
                     raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
             table.checkout_latest()
 
-    def _with_words(self, words: Sequence[str]) -> list[Batch]:
+    def _with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
         def anywhere(word: str) -> BooleanQuery:
             return BooleanQuery([(Occur.SHOULD, MatchQuery(word, column, operator=FullTextOperator.AND)) for column in _WORDS_OF])
 
@@ -295,21 +363,25 @@ class Table:
             raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {_AGAIN} with the new one")
 
 
-def matrix(column: pa.Array, dim: int) -> np.ndarray:
+def _matrix(column: pa.Array, dim: int) -> np.ndarray:
     """Return a column of vectors as an array (rows, dim)."""
     return column.flatten().to_numpy().reshape(-1, dim)
 
 
-def quoted(values: Iterable[str]) -> str:
-    """Return hashes or modalities as a list in SQL."""
+def _columns(table: lancedb.table.Table, columns: Sequence[str] | None) -> LanceQueryBuilder:
+    return table.search() if columns is None else table.search().select(list(columns))
+
+
+def _have_tcots(batch: pa.RecordBatch) -> list[bool]:
+    """Say of each row whether it has a T-CoT: a Reasoner was asked and did not fail."""
+    return [bool(name) and why is None for name, why in zip(*(batch[name].to_pylist() for name in _TCOT_COLUMNS), strict=True)]
+
+
+def _is_among(column: str, values: Iterable[str]) -> str:
+    """Return the condition (SQL) that a column holds one of these hashes or modalities."""
     values = list(values)
     assert all(value.isalnum() for value in values), "only hashes and modalities are asked for"
-    return ",".join(f"'{value}'" for value in values)
-
-
-def among(modality: Iterable[Modality] | None) -> str | None:
-    """Return the condition that a row is of one of these modalities."""
-    return None if modality is None else f"modality IN ({quoted(modality)})"
+    return f"{column} IN ({','.join(map(repr, values))})"
 
 
 def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:

@@ -1,16 +1,14 @@
 """Move the table of an index between its folder and object storage. What was killed on its way is finished by a second call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.approximate import read_searching
 from embedrl.index.index import Index
-from embedrl.index.lance import Batch, Table
+from embedrl.index.lance import Table
 from embedrl.index.location import IndexLocation, find_home, save_location
-
-COMMIT_ROWS = 4096
 
 
 class Moved(BaseModel):
@@ -47,12 +45,7 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
             new.create(is_shared=old.is_shared, arriving_from=home.uri)
         elif new.arriving_from != home.uri and new.checksum() != old.checksum():  # else it was killed just before its end
             raise ConfigError(f"{target!r}: there is an index already; give another place")
-        done, total = 0, len(old)
-        for rows in _commits(old):
-            on_progress(done, total)
-            new.upsert(rows)
-            done += sum(batch.num_rows for batch in rows)
-        on_progress(done, total)
+        new.copy_from(old, on_progress)
         counted, copied = old.checksum(), new.checksum()
         if counted != copied:
             raise StoreError(f"{target!r}: the copy ({copied[0]} rows) differs from the source ({counted[0]}); nothing was deleted")
@@ -81,15 +74,3 @@ def _target(home: IndexLocation, target: str) -> str:
     if home.shelf:
         raise ConfigError(f"{target!r}: its table is shared with other folders, and stays in object storage")
     return str(home.directory)
-
-
-def _commits(table: Table) -> Iterator[list[Batch]]:
-    """Yield the rows in portions of one commit each."""
-    held: list[Batch] = []
-    for batch in table.scan():
-        held.append(batch)
-        if sum(each.num_rows for each in held) >= COMMIT_ROWS:
-            yield held
-            held = []
-    if held:
-        yield held

@@ -4,17 +4,19 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.errors import ConfigError
-from embedrl.index.exact import TIE_DECIMALS, Neighbour
-from embedrl.index.filter import Filter, matching_keys
+from embedrl.index.exact import TIE_DECIMALS, Candidates, Neighbour
+from embedrl.index.filter import matching_keys
+from embedrl.index.hit import WHOLE, Hit, View, look_up
 from embedrl.index.index import Index
-from embedrl.index.row import Modality, Vectors, shown
-from embedrl.index.search import Hit, check_options, hits
+from embedrl.index.query import Selection
+from embedrl.index.row import VECTOR_COLUMNS, Vectors
+from embedrl.index.search import MAX_TRIES, QueryVectors, rank
 
 NUM_CANDIDATES = 1_000
 """Different items are chosen among so many of the nearest: always the same ones, so that pages fit together."""
@@ -49,97 +51,144 @@ class Recommended(BaseModel):
     reason: Reason
 
 
-def recommend(
-    index: Index,
-    liked: Mapping[str, float],
-    disliked: Mapping[str, float] | None = None,
-    *,
-    think: bool = True,
-    top: int = 10,
-    skip: int = 0,
-    diversity: float = 0.0,
-    min_score: float | None = None,
-    modality: Sequence[Modality] | None = None,
-    where: Filter | None = None,
-    shown_as: Callable[[Path], str] = shown,
-) -> tuple[Recommended, ...]:
-    """Find items near the weighted sum of the liked vectors, less the disliked ones, best first; examples are never returned.
+class Recommendations(BaseModel):
+    """A page of recommendations, best first."""
 
-    Weights (by key, which may be cut to 6 or more digits) are above 0. With a `diversity` d in 0..1, each item is the one with the
-    highest (1 - d) * cosine to what is wanted - d * highest cosine to an item before it (maximal marginal relevance, Carbonell and
-    Goldstein 1998). Needs no model. Raises ConfigError for wrong options, and for likes and dislikes that cancel out.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    items: tuple[Recommended, ...]
+    more: bool = False
+    """Whether there is a next page."""
+    used_tcot: bool = False
+    """Whether vectors with T-CoTs were compared; else plain ones were, as for examples that have no T-CoT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples(Selection):
+    """What to recommend from: weights above 0 by key (which may be cut to 6 or more digits). Raises ConfigError for wrong ones."""
+
+    liked: Mapping[str, float]
+    disliked: Mapping[str, float] = field(default_factory=dict)
+    diversity: float = 0.0
+    """0: the nearest; towards 1: ever more different from each other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.diversity <= 1:
+            raise ConfigError(f"diversity={self.diversity}: give 0 (the nearest) to 1 (the most different)")
+        num_liked, num_disliked = len(self.liked), len(self.disliked)
+        if not num_liked or num_liked + num_disliked > MAX_EXAMPLES:
+            raise ConfigError(
+                f"{num_liked} liked and {num_disliked} disliked items: give at least 1 liked one, at most {MAX_EXAMPLES} in all"
+            )
+        for key, weight in (*self.liked.items(), *self.disliked.items()):
+            if not 0 < weight <= 100:
+                raise ConfigError(f"weight {weight} of item {key[:12]!r}: give a number above 0, at most 100")
+
+
+def recommend(index: Index, examples: Examples, *, view: View = WHOLE) -> Recommendations:
+    """Rank items by their cosine to the weighted sum of the liked vectors, less the disliked ones; examples are never returned.
+
+    Vectors with T-CoTs are compared if all examples have a T-CoT, by the rule of `embedrl.index.search.rank`. With a `diversity` d in
+    0..1, each item is the one with the highest (1 - d) * cosine to what is wanted - d * highest cosine to an item before it (maximal
+    marginal relevance, Carbonell and Goldstein 1998). Needs no model. Raises ConfigError for likes and dislikes that cancel out.
     """
-    check_options(top, min_score, modality)
-    if not 0 <= diversity <= 1:
-        raise ConfigError(f"diversity={diversity}: give 0 (the nearest) to 1 (the most different)")
-    likes, dislikes = _examples(index, liked, disliked or {})
-    kind: Vectors = "tcot" if think else "plain"
-    examples = index.vectors([*likes, *dislikes], kind)
-    found = index.nearest(
-        _wanted(examples, likes, dislikes),
-        kind,
-        max(skip + top, NUM_CANDIDATES) if diversity else skip + top,
-        modality=modality,
-        exclude_keys=examples.keys(),
-        only_keys=matching_keys(index, where, shown_as),
-        min_score=min_score,
-    )
-    if diversity:
-        vectors = index.vectors([neighbour.key for neighbour in found], kind)
-        found = [neighbour for neighbour in found if neighbour.key in vectors]
-        found = _diverse(found, np.array([vectors[neighbour.key] for neighbour in found]), skip + top, diversity)
-    page = hits(index, found[skip:])
-    vectors = index.vectors([hit.key for hit in page], kind)
-    liked_hits = {hit.key: hit for hit in hits(index, [Neighbour(key, 1.0) for key in likes])}
-    return tuple(
-        Recommended(hit=hit, reason=_reason(hit, {key: float(vectors[hit.key] @ examples[key]) for key in liked_hits}, liked_hits))
-        for hit in page
-        if hit.key in vectors and liked_hits
-    )
-
-
-def _examples(index: Index, liked: Mapping[str, float], disliked: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return weights by whole keys. Raises ConfigError for examples that say nothing."""
-    if not liked or len(liked) + len(disliked) > MAX_EXAMPLES:
-        raise ConfigError(
-            f"{len(liked)} liked and {len(disliked)} disliked items: give at least 1 liked one, at most {MAX_EXAMPLES} in all"
-        )
-    for key, weight in (*liked.items(), *disliked.items()):
-        if not 0 < weight <= 100:
-            raise ConfigError(f"weight {weight} of item {key[:12]!r}: give a number above 0, at most 100")
-    likes, dislikes = ({index.find(key): weight for key, weight in given.items()} for given in (liked, disliked))
+    likes, dislikes = ({index.find(key): weight for key, weight in chosen.items()} for chosen in (examples.liked, examples.disliked))
     if both := sorted(likes.keys() & dislikes.keys()):
         raise ConfigError(f"item {both[0][:12]}: is both liked and disliked")
-    return likes, dislikes
+    used_tcot = examples.use_tcot and not index.without_tcot([*likes, *dislikes])
+    kinds: tuple[Vectors, ...] = ("plain", "tcot") if used_tcot else ("plain",)
+    wanted = QueryVectors(**{kind: _wanted(index.vectors([*likes, *dislikes], kind), likes, dislikes) for kind in kinds})
+    top = examples.end + 1  # one more tells whether there is a next page
+    for _ in range(MAX_TRIES):
+        catalogue = view.catalogue() if view.catalogue else None
+        among = Candidates(
+            modality=examples.filter.modality,
+            only_keys=matching_keys(index, examples.filter, view.shown_as),
+            exclude_keys={*examples.exclude_keys, *likes, *dislikes, *(catalogue.barred if catalogue else ())},
+            min_score=examples.min_score,
+        )
+        near = rank(index, wanted, max(top, NUM_CANDIDATES) if examples.diversity else top, among)
+        if examples.diversity:
+            cosines = _Cosines(index, [neighbour.key for neighbour in near], used_tcot)
+            near = [neighbour for neighbour in near if neighbour.key in cosines]
+            keys = [neighbour.key for neighbour in near]
+            similar = lambda position, keys=keys, cosines=cosines: cosines.between(keys[position], keys)  # noqa: E731
+            near = _diverse(near, _relevance(near, cosines), similar, top, examples.diversity)
+        page = near[examples.offset : examples.end]
+        hits = look_up(index, page, catalogue)
+        if len(hits) == len(page):
+            break
+    liked_hits = {hit.key: hit for hit in look_up(index, [Neighbour(key, 1.0) for key in likes])}
+    cosines = _Cosines(index, [*likes, *(hit.key for hit in hits)], used_tcot)
+    items = tuple(Recommended(hit=hit, reason=_reason(hit, cosines, liked_hits)) for hit in hits if liked_hits and hit.key in cosines)
+    return Recommendations(items=items, more=len(near) > examples.end, used_tcot=used_tcot)
 
 
-def _wanted(examples: Mapping[str, np.ndarray], likes: Mapping[str, float], dislikes: Mapping[str, float]) -> np.ndarray:
+class _Cosines:
+    """Cosines between items: of the vectors with T-CoTs if both have one, of the plain vectors otherwise."""
+
+    def __init__(self, index: Index, keys: Sequence[str], use_tcot: bool) -> None:
+        self._vectors = {kind: index.vectors(keys, kind) for kind in VECTOR_COLUMNS}
+        self._reasoned = set(keys) - index.without_tcot(keys) if use_tcot else set()
+
+    def __contains__(self, key: str) -> bool:
+        return all(key in vectors for vectors in self._vectors.values())
+
+    def between(self, key: str, others: Sequence[str]) -> np.ndarray:
+        """Return the cosines of one item to others, float32 (len(others),)."""
+        plain, tcot = (np.array([vectors[other] for other in others]) @ vectors[key] for vectors in self._vectors.values())
+        return np.where([key in self._reasoned and other in self._reasoned for other in others], tcot, plain)
+
+    def is_reasoned(self, key: str) -> bool:
+        """Say whether an item is compared by the vector with its T-CoT."""
+        return key in self._reasoned
+
+
+def _wanted(vectors: Mapping[str, np.ndarray], likes: Mapping[str, float], dislikes: Mapping[str, float]) -> np.ndarray:
     """Return the weighted sum of the examples, float32 (D,), unit length. Raises ConfigError if nothing is left of it."""
-    if gone := sorted((likes.keys() | dislikes.keys()) - examples.keys()):
+    if gone := sorted((likes.keys() | dislikes.keys()) - vectors.keys()):
         raise ConfigError(f"item {gone[0][:12]}: was removed from the index just now")
     signed = {**likes, **{key: -weight for key, weight in dislikes.items()}}
-    wanted = np.sum([weight * examples[key].astype(np.float64) for key, weight in signed.items()], axis=0)
+    wanted = np.sum([weight * vectors[key].astype(np.float64) for key, weight in signed.items()], axis=0)
     length = float(np.linalg.norm(wanted))
     if length < 1e-3 * sum(map(abs, signed.values())):
         raise ConfigError("the liked and the disliked items cancel out: leave one out, or change the weights")
     return (wanted / length).astype(np.float32)
 
 
-def _diverse(found: Sequence[Neighbour], vectors_CD: np.ndarray, top: int, diversity: float) -> list[Neighbour]:
-    """Choose one after the other; of equals, the one nearer to what is wanted."""
-    relevance = np.array([neighbour.score for neighbour in found])
-    closest = np.full(len(found), -np.inf)
+def _diverse(
+    near: Sequence[Neighbour], relevance_C: np.ndarray, similar: Callable[[int], np.ndarray], top: int, diversity: float
+) -> list[Neighbour]:
+    """Choose one after the other; of equals, the one nearer to what is wanted. `similar(c)`: cosines of candidate c to all, (C,)."""
+    closest_C = np.full(len(near), -np.inf)
     chosen: list[int] = []
-    while len(chosen) < min(top, len(found)):
-        value = (1 - diversity) * relevance - (diversity * closest if chosen else 0)
-        value[chosen] = -np.inf
-        best = int(np.round(value, TIE_DECIMALS).argmax())
+    while len(chosen) < min(top, len(near)):
+        value_C = (1 - diversity) * relevance_C - (diversity * closest_C if chosen else 0)
+        value_C[chosen] = -np.inf
+        best = int(np.round(value_C, TIE_DECIMALS).argmax())
         chosen.append(best)
-        closest = np.maximum(closest, vectors_CD @ vectors_CD[best])
-    return [found[position] for position in chosen]
+        closest_C = np.maximum(closest_C, similar(best))
+    return [near[position] for position in chosen]
 
 
-def _reason(hit: Hit, scores: Mapping[str, float], liked_hits: Mapping[str, Hit]) -> Reason:
+def _relevance(near: Sequence[Neighbour], cosines: _Cosines) -> np.ndarray:
+    """Return scores on one scale: an item that was compared plainly among others counts as the one that is ranked before it."""
+    reasoned = [neighbour.score for neighbour in near if cosines.is_reasoned(neighbour.key)]
+    last = reasoned[0] if reasoned else None
+    scores = []
+    for neighbour in near:
+        if last is not None and not cosines.is_reasoned(neighbour.key):
+            scores.append(last)
+        else:
+            last = neighbour.score if last is not None else None
+            scores.append(neighbour.score)
+    return np.array(scores)
+
+
+def _reason(hit: Hit, cosines: _Cosines, liked_hits: Mapping[str, Hit]) -> Reason:
+    keys = list(liked_hits)
+    scores = dict(zip(keys, cosines.between(hit.key, keys).tolist(), strict=True))
     key = min(scores, key=lambda key: (-round(scores[key], TIE_DECIMALS), key))
     return Reason(key=key, score=round(scores[key], TIE_DECIMALS), shared=shared_phrases(_named(hit), _named(liked_hits[key])))
 

@@ -53,6 +53,11 @@ class Place(_Row):
     reasoner: str = ""
     """Name of the Reasoner that was asked; empty if none was."""
 
+    @property
+    def position(self) -> tuple[bytes, int]:
+        """What places are sorted by: the path, then the page."""
+        return os.fsencode(self.path), self.page or 0
+
 
 class Row(_Row):
     """One row of the table."""

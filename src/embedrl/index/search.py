@@ -1,69 +1,36 @@
-"""From a query to Hits."""
+"""Search: from a Query to ranked Hits. One way for the command line, the server and Python.
+
+Vectors of two kinds never meet. Every row has a plain vector (the item alone) and one with its T-CoT; a query has the same two. Where
+the query has no T-CoT, plain vectors are ranked. Where it has one, items with a T-CoT are ranked by the vectors with T-CoTs, and an item
+without one keeps the rank that it has when everything is compared plainly: cosines of the two kinds are on different scales, ranks are not.
+"""
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict
 
-from embedrl.data import items
-from embedrl.data.evidence import Verification
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Reasons, Unanswered
 from embedrl.data.sample import Item
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
+from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ConfigError, ModelError
-from embedrl.index.exact import Neighbour
-from embedrl.index.filter import Filter, matching_keys
+from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
+from embedrl.index.filter import matching_keys
+from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
-from embedrl.index.row import MODALITIES, Modality, Row, Vectors, shown
-from embedrl.media.content import Content
+from embedrl.index.query import Query, Selection, Sort
+from embedrl.index.row import Place, Vectors
 
-EXCERPT_CHARS = 300
 NUM_SORTED = 1_000
 """Sorting otherwise than by score takes so many of the best."""
-
-Sort = Literal["score", "newest", "oldest", "name"]
+MAX_TRIES = 3
+"""A search whose hits another process removed meanwhile is done again so often."""
 
 
 class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Hit(_Result):
-    """An item that was found. Its picture: `Index.thumbnail(key)`; its file: `Index.locate(path)`."""
-
-    key: str
-    score: float
-    """Cosine to the query, -1..1."""
-    path: Path
-    """Relative to the folder that holds the index, if it lies in there; else absolute."""
-    other_paths: tuple[Path, ...] = ()
-    """Where the same content lies as well."""
-    modality: Modality
-    modified_s: float
-    """When the file was changed, seconds since 1970."""
-    page: int | None = None
-    """1-based page number of a document."""
-    start_s: float | None = None
-    end_s: float | None = None
-    """Time span of a video, seconds."""
-    tcot: TCoT | None = None
-    tcot_failure: str | None = None
-    """Why there is no T-CoT although a Reasoner was asked; the item was found by its plain vector."""
-    verification: Verification | None = None
-    """Which pieces of the T-CoT's evidence hold."""
-    key_frame_times_s: tuple[float | None, ...] = ()
-    """When each key frame of the evidence is on screen, seconds; None for a frame that does not exist."""
-    answer: str = ""
-    """What the T-CoT says the item is; empty without one."""
-    excerpt: str = ""
-    """How the item's own text begins."""
-
-    @field_serializer("path", "other_paths", when_used="json")
-    def _readable(self, value: Path | tuple[Path, ...]) -> str | list[str]:
-        return [shown(path) for path in value] if isinstance(value, tuple) else shown(value)
 
 
 class Timings(_Result):
@@ -75,165 +42,180 @@ class Timings(_Result):
 
 
 class SearchResult(_Result):
-    """The Hits of a query, best first, and what the Reasoner made of the query."""
+    """A page of Hits, best first, and what the Reasoner made of the query."""
 
     hits: tuple[Hit, ...]
+    total: int | None = None
+    """How many items there are on all pages; None where they were not counted."""
+    more: bool = False
+    """Whether there is a next page."""
+    used_tcot: bool = False
+    """Whether vectors with T-CoTs were compared; else plain ones were, as for a query that has no T-CoT."""
     query_tcot: TCoT | None = None
-    query_tcot_failure: FailureReason | None = None
-    """Why there is no T-CoT of the query; its plain vector was used."""
-    timings: Timings
+    query_tcot_failure: str | None = None
+    """Why the query has no T-CoT although a Reasoner was asked."""
+    timings: Timings = Timings()
+
+
+@dataclass(frozen=True)
+class QueryVectors:
+    """The vectors of a query, float32 (dim,), unit length each; at least one of them."""
+
+    plain: np.ndarray | None = None
+    """Of the query alone; None where no item would be compared with it."""
+    tcot: np.ndarray | None = None
+    """Of the query with its T-CoT; None if it has none."""
 
 
 def search(
-    index: Index,
-    embedder: Embeds,
-    reasoner: Reasons | None = None,
-    *,
-    content: Content,
-    instruction: str | None = None,
-    think: bool = True,
-    top: int = 10,
-    skip: int = 0,
-    min_score: float | None = None,
-    modality: Sequence[Modality] | None = None,
-    exclude_keys: Collection[str] = (),
-    where: Filter | None = None,
-    sort: Sort = "score",
+    index: Index, query: Query, embedder: Embeds | None = None, reasoner: Reasons | None = None, *, view: View = WHOLE
 ) -> SearchResult:
-    """Find the items that fit a query best, ties by key.
+    """Rank the items of an index by their cosine to a query, ties by key; without content, list what passes the filter.
 
-    Without an `instruction` the standard one for such a query is used (`embedrl.data.items`).
-    With `think`, the query's T-CoT is written first and items are compared with theirs; without, plain vectors are compared.
-    Raises ConfigError for wrong options, MediaError for a query file that cannot be read.
+    With `query.use_tcot` the Reasoner writes a T-CoT of the query first. The item with the query's own bytes comes first; a medium
+    that the query's text is about is left out. Raises ConfigError for models that do not fit the index, MediaError for a query file
+    that cannot be read.
     """
-    check_options(top, min_score, modality)
-    check_models(index, embedder, reasoner, think=think)
-    item = query_item(content, modality, instruction)
     started = time.perf_counter()
-    outcome = reasoner.reason([item])[0] if think and reasoner is not None else None
+    if not query.content:
+        listed = browse(index, query, view)
+        return listed.model_copy(update={"timings": Timings(search_s=time.perf_counter() - started)})
+    if embedder is None:
+        raise ConfigError("a query with content is compared by its vector: give the Embedder of the index")
+    check_models(index, embedder, reasoner, query)
+    outcome = _reason(reasoner, query.item) if query.use_tcot and reasoner is not None else None
     reasoned = time.perf_counter()
     tcot = outcome if isinstance(outcome, TCoT) else None
-    vectors = embedder.embed([item], [tcot])
-    if vectors.shape != (1, index.dim):
-        raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape} for one item, not (1, {index.dim})")
+    vectors = _embed(index, embedder, query.item, tcot)
     embedded = time.perf_counter()
-    hits = find(
-        index,
-        vectors[0],
-        think=think,
-        top=top,
-        skip=skip,
-        min_score=min_score,
-        modality=modality,
-        exclude_keys=exclude_keys,
-        where=where,
-        sort=sort,
+    page = _page(index, query, vectors, view)
+    return page.model_copy(
+        update={
+            "used_tcot": tcot is not None,
+            "query_tcot": tcot,
+            "query_tcot_failure": _why(outcome),
+            "timings": Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded),
+        }
     )
-    timings = Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded)
-    failure = outcome.reason if isinstance(outcome, ParseFailure) else None
-    return SearchResult(hits=hits, query_tcot=tcot, query_tcot_failure=failure, timings=timings)
 
 
-def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, *, think: bool) -> None:
-    """Raise ConfigError if these models cannot search this index."""
-    if think and reasoner is None:
-        raise ConfigError("think=True needs a Reasoner that writes the query's T-CoT: give one, or set think=False")
+def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, query: Query) -> None:
+    """Raise ConfigError if these models cannot answer a query of this index."""
+    if query.use_tcot and reasoner is None:
+        raise ConfigError("use_tcot=True needs a Reasoner that writes the query's T-CoT: give one, or set use_tcot=False")
     if (embedder.fingerprint, embedder.dim) != (index.embedder_name, index.dim):
         raise ConfigError(
             f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.fingerprint!r}: use the same"
         )
 
 
-def query_item(content: Content, modality: Sequence[Modality] | None = None, instruction: str | None = None) -> Item:
-    """Make the Item of a query among these modalities (all unless given). Raises ConfigError for an empty query."""
-    return items.query(content, instruction, looking_for=modality[0] if modality and len(modality) == 1 else "image")
+def browse(index: Index, query: Selection, view: View = WHOLE) -> SearchResult:
+    """List the items that pass a filter, in the order of the query, without comparing anything: their score is 0."""
+    catalogue = view.catalogue() if view.catalogue else Catalogue(index.version, places_by_key(index.places()))
+    order = query.order if isinstance(query, Query) else "newest"
+    passing = matching_keys(index, query.filter, view.shown_as)
+    kinds = None if query.filter.modality is None else index.keys_of(query.filter.modality)
+    keys = [
+        key
+        for key in sorted(catalogue.places, key=lambda key: catalogue.places[key][0].position)
+        if key not in query.exclude_keys and (passing is None or key in passing) and (kinds is None or key in kinds)
+    ]
+    keys = _sorted(keys, order, catalogue.places, view)
+    hits = look_up(index, [Neighbour(key, 0.0) for key in keys[query.offset : query.end]], catalogue)
+    return SearchResult(hits=hits, total=len(keys), more=len(keys) > query.end)
 
 
-def find(
-    index: Index,
-    vector: np.ndarray,
-    *,
-    think: bool,
-    top: int,
-    skip: int = 0,
-    min_score: float | None = None,
-    modality: Sequence[Modality] | None = None,
-    exclude_keys: Collection[str] = (),
-    where: Filter | None = None,
-    shown_as: Callable[[Path], str] = shown,
-    sort: Sort = "score",
-) -> tuple[Hit, ...]:
-    """Return the items nearest to a query's vector, from the `skip`-th on: with `think`, compared by their T-CoT vectors.
+def rank(index: Index, vectors: QueryVectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
+    """Return the `top` items nearest to a query, best first, comparing vectors of one kind only (see the module).
 
-    Best first, or the best `NUM_SORTED` in another order.
+    In the plain ranking of all items, those without a T-CoT keep their ranks; the other ranks go to the items with a T-CoT, in the order
+    of the cosines with T-CoTs. A `min_score` holds for the cosine that an item is compared by.
     """
-    check_options(top, min_score, modality)
-    near = index.nearest(
-        vector,
-        _kind(think),
-        skip + top if sort == "score" else NUM_SORTED,
-        modality=modality,
-        exclude_keys=exclude_keys,
-        only_keys=matching_keys(index, where, shown_as),
-        min_score=min_score,
+    if vectors.tcot is None:
+        assert vectors.plain is not None
+        return index.nearest(vectors.plain, "plain", top, among)
+    reasoned = index.nearest(vectors.tcot, "tcot", top, replace(among, reasoned_only=True))
+    if vectors.plain is None:
+        return reasoned
+    plain = index.nearest(vectors.plain, "plain", top, among)
+    unreasoned = index.without_tcot([neighbour.key for neighbour in plain])
+    best_reasoned = iter(reasoned)
+    merged = [neighbour if neighbour.key in unreasoned else next(best_reasoned, None) for neighbour in plain]
+    by_key = {neighbour.key: neighbour for neighbour in (*merged, *best_reasoned) if neighbour is not None}
+    return list(by_key.values())[:top]
+
+
+def score_of(index: Index, vectors: QueryVectors, key: str) -> float | None:
+    """Return the cosine that `rank` compares an item by; None if it is not there."""
+    kind: Vectors = "plain" if vectors.tcot is None or index.without_tcot([key]) else "tcot"
+    vector = vectors.plain if kind == "plain" else vectors.tcot
+    known = index.vectors([key], kind)
+    return round(float(known[key] @ vector), TIE_DECIMALS) if vector is not None and key in known else None
+
+
+def _reason(reasoner: Reasons, item: Item) -> TCoT | ParseFailure | ModelError:
+    try:
+        return reasoner.reason([item])[0]
+    except Unanswered as error:  # the query can still be compared as it is, and the result says so
+        return error
+
+
+def _why(outcome: TCoT | ParseFailure | ModelError | None) -> str | None:
+    if isinstance(outcome, ParseFailure):
+        return outcome.reason.value
+    return str(outcome) if isinstance(outcome, ModelError) else None
+
+
+def _embed(index: Index, embedder: Embeds, item: Item, tcot: TCoT | None) -> QueryVectors:
+    tcots = [None] if tcot is None else [tcot, None] if index.lacks_tcots else [tcot]
+    vectors = embedder.embed([item] * len(tcots), tcots)
+    if vectors.shape != (len(tcots), index.dim):
+        raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(tcots)}, {index.dim})")
+    if tcot is None:
+        return QueryVectors(plain=vectors[0])
+    return QueryVectors(plain=vectors[1] if len(tcots) > 1 else None, tcot=vectors[0])
+
+
+def _page(index: Index, query: Query, vectors: QueryVectors, view: View) -> SearchResult:
+    by_score = query.order == "score"
+    for _ in range(MAX_TRIES):
+        catalogue = view.catalogue() if view.catalogue else None
+        near = _ranked(index, query, vectors, query.end + 1 if by_score else NUM_SORTED, view, catalogue)
+        if not by_score:
+            scores = {neighbour.key: neighbour for neighbour in near}
+            places = catalogue.places if catalogue else places_by_key(index.places_of(scores))
+            near = [scores[key] for key in _sorted([key for key in scores if key in places], query.order, places, view)]
+        page = near[query.offset : query.end]
+        hits = look_up(index, page, catalogue)
+        if len(hits) == len(page):
+            break
+    return SearchResult(hits=hits, total=None if by_score else len(near), more=len(near) > query.end)
+
+
+def _ranked(index: Index, query: Query, vectors: QueryVectors, top: int, view: View, catalogue: Catalogue | None) -> list[Neighbour]:
+    """Rank what the query asks for; the item with its own content comes first."""
+    if catalogue is not None and not catalogue.places:
+        return []
+    among = Candidates(
+        modality=query.filter.modality,
+        only_keys=matching_keys(index, query.filter, view.shown_as),
+        exclude_keys={*query.exclude_keys, *query.reference_keys, *(catalogue.barred if catalogue else ())},
+        min_score=query.min_score,
     )
-    return hits(index, near[skip:]) if sort == "score" else _sorted(hits(index, near), sort)[skip : skip + top]
+    near = rank(index, vectors, top, among)
+    same = query.same_key
+    admitted = same is not None and same not in among.exclude_keys and (among.only_keys is None or same in among.only_keys)
+    if not admitted or (among.modality is not None and query.content[0].kind not in among.modality):
+        return near
+    score = score_of(index, vectors, same)
+    if score is None or (among.min_score is not None and score < among.min_score):
+        return near
+    return [Neighbour(same, score), *(neighbour for neighbour in near if neighbour.key != same)][:top]
 
 
-def _sorted(found: Sequence[Hit], sort: Sort) -> tuple[Hit, ...]:
-    if sort == "name":
-        return tuple(sorted(found, key=lambda hit: (shown(hit.path).casefold(), hit.page or 0)))
-    return tuple(sorted(found, key=lambda hit: hit.modified_s, reverse=sort == "newest"))
-
-
-def _kind(think: bool) -> Vectors:
-    return "tcot" if think else "plain"
-
-
-def check_options(top: int, min_score: float | None, modality: Sequence[Modality] | None) -> None:
-    """Raise ConfigError for options that no search can have."""
-    if top < 1:
-        raise ConfigError(f"top={top}: give at least 1")
-    if min_score is not None and not -1 <= min_score <= 1:
-        raise ConfigError(f"min_score={min_score}: a cosine lies in -1..1")
-    if modality is not None and (not modality or set(modality) - set(MODALITIES)):
-        raise ConfigError(f"modality={list(modality)!r}: choose one or more of {', '.join(MODALITIES)}, or None for all")
-
-
-def hits(index: Index, found: Sequence[Neighbour]) -> tuple[Hit, ...]:
-    """Look up what was found; an item that another process removed in the meantime is left out."""
-    places: dict[str, list[Row]] = {}
-    for row in index.rows([neighbour.key for neighbour in found]):
-        places.setdefault(row.place.key, []).append(row)
-    return tuple(hit_of(neighbour.score, places[neighbour.key]) for neighbour in found if neighbour.key in places)
-
-
-def hit_of(score: float, rows: Sequence[Row]) -> Hit:
-    """Make the Hit of an item from its rows, of which the first is shown."""
-    row = rows[0]
-    tcot = tcot_of(row)
-    frames = row.frame_times_s
-    numbers = tcot.evidence.key_frames if tcot else ()
-    return Hit(
-        key=row.place.key,
-        score=score,
-        path=row.place.path,
-        other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
-        modality=row.modality,
-        modified_s=row.place.stamp.mtime_ns / 1e9,
-        page=row.place.page,
-        start_s=row.start_s,
-        end_s=row.end_s,
-        tcot=tcot,
-        tcot_failure=row.tcot_failure,
-        verification=Verification.model_validate_json(row.verification) if row.verification else None,
-        key_frame_times_s=tuple(frames[number - 1] if 1 <= number <= len(frames) else None for number in numbers),
-        answer=row.answer,
-        excerpt=row.text[:EXCERPT_CHARS],
-    )
-
-
-def tcot_of(row: Row) -> TCoT | None:
-    """Return the T-CoT of a row, None if it has none."""
-    outcome = parse(row.tcot_text) if row.tcot_text else None
-    return outcome if isinstance(outcome, TCoT) else None
+def _sorted(keys: Sequence[str], order: Sort, places: Mapping[str, Sequence[Place]], view: View) -> list[str]:
+    """Sort keys by the first place of each; of equals, as they are."""
+    if order == "name":
+        return sorted(keys, key=lambda key: (view.shown_as(places[key][0].path).casefold(), places[key][0].page or 0))
+    sign = 1 if order == "oldest" else -1
+    return sorted(keys, key=lambda key: sign * places[key][0].stamp.mtime_ns)

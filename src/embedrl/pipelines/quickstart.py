@@ -13,12 +13,15 @@ from embedrl.data.sample import Item
 from embedrl.errors import unwritable
 from embedrl.evaluate.report import Report, make_report, write_report
 from embedrl.evaluate.world import world_tasks
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
 from embedrl.index.reading import read_item
-from embedrl.index.recommend import recommend
+from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
-from embedrl.index.search import Hit, search
+from embedrl.index.search import search
 from embedrl.media.store import DEFAULT, walk, write_bytes
 from embedrl.pipelines.eg_rl import train_reasoner
 from embedrl.pipelines.evaluate_world import SHIPPED, evaluate_systems
@@ -137,20 +140,14 @@ def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds,
         pair = next((row.pair for row in pairs if row.pair.task == direction.task), None)
         if pair is None:
             continue
-        result = search(
-            index,
-            embedder,
-            reasoner,
-            content=pair.query.content,
-            instruction=pair.query.instruction,
-            top=NUM_HITS,
-            modality=[direction.modality],
-        )
+        only = Filter(modality=(direction.modality,))
+        query = Query(content=pair.query.content, instruction=pair.query.instruction, filter=only, limit=NUM_HITS)
+        result = search(index, query, embedder, reasoner)
         hits = tuple(_shown(index, hit, _place(folder, pair.target), reasoner.num_frames) for hit in result.hits)
         searches.append(Search(direction.title, checked_side(pair.query, result.query_tcot, reasoner.num_frames), hits))
         first = first or next((hit for hit in result.hits if hit.modality == "image"), None)
     if first is not None:
-        alike = recommend(index, {first.key: 1.0}, top=NUM_HITS, modality=["image"])
+        alike = recommend(index, Examples(liked={first.key: 1.0}, filter=Filter(modality=("image",)), limit=NUM_HITS)).items
         query_side = replace(_shown(index, first, None, reasoner.num_frames), score=None)
         searches.append(Search("Image → image", query_side, tuple(_shown(index, each.hit, None, reasoner.num_frames) for each in alike)))
     return searches

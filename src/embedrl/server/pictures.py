@@ -6,8 +6,8 @@ from pathlib import Path
 import PIL.Image
 
 from embedrl.data.evidence import Verification, draw_boxes
+from embedrl.index.hit import tcot_of
 from embedrl.index.row import Row
-from embedrl.index.search import tcot_of
 from embedrl.server.problem import Problem
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service

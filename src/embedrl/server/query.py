@@ -1,12 +1,13 @@
 """A search as a client asks for it: its fields, read and checked."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, TypeVar
 
 from fastapi import File, Form, UploadFile
 
 from embedrl.errors import ConfigError
 from embedrl.index.filter import MAX_WORDS, Filter, read_time
+from embedrl.index.query import Query, Selection, Sort
 from embedrl.index.row import MODALITIES, Modality
 from embedrl.media.content import Content, Image, Text, Video
 from embedrl.server.problem import Problem
@@ -14,27 +15,24 @@ from embedrl.server.sandbox import Decoded
 
 MAX_QUERY_CHARS = 10_000
 MAX_RANK = 1_000
-"""How far a client may page."""
+"""How far the pages of what was compared go; what is only listed has no such end."""
+MAX_OFFSET = 10_000_000
 
-Sort = Literal["score", "newest", "oldest", "name"]
+S = TypeVar("S", bound=Selection)
 
 
 @dataclass(frozen=True)
-class Query:
-    """What is looked for, where, and which page of it."""
+class Asked:
+    """A search before its Reasoner is chosen and its file is decoded."""
 
-    content: Content
-    modality: tuple[Modality, ...] | None
-    where: Filter
-    min_score: float | None
-    sort: Sort
-    offset: int
-    limit: int
-    think: bool | None
+    query: Query
+    use_tcot: bool | None
+    """None: if there is a Reasoner."""
     reasoner: str | None
+    """Id of a Reasoner; None for the first."""
     file: UploadFile | None = None
 
-    def with_file(self, decoded: Decoded) -> "Query":
+    def with_file(self, decoded: Decoded, medium_key: str) -> Query:
         """Return the query with its file, decoded, as its first part. Raises Problem 415."""
         match decoded.kind:
             case "image":
@@ -43,7 +41,7 @@ class Query:
                 part = Video(frames=decoded.frames)
             case _:
                 raise Problem(415, "file: search with an image or a video", "bad_file")
-        return replace(self, content=(part, *self.content), file=None)
+        return replace(self.query, content=(part, *self.query.content), medium_key=medium_key)
 
 
 def read_query(
@@ -56,31 +54,28 @@ def read_query(
     words: Annotated[str | None, Form(max_length=500, description="Words that must stand in answer, name or text.")] = None,
     min_score: Annotated[float | None, Form(ge=-1, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[Sort | None, Form()] = None,
-    offset: Annotated[int, Form(ge=0, le=MAX_RANK)] = 0,
+    offset: Annotated[int, Form(ge=0, le=MAX_OFFSET)] = 0,
     limit: Annotated[int, Form(ge=1, le=100)] = 24,
     think: Annotated[bool | None, Form(description="Let the Reasoner write a T-CoT first.")] = None,
     reasoner: Annotated[str | None, Form(max_length=40)] = None,
-) -> Query:
+) -> Asked:
     """Read the fields of a search. Raises Problem."""
     if file is not None and not file.filename and not file.size:
         file = None  # a form field that was left empty
     text = clean(text)
-    where = read_where(under, since, until, words)
-    if not text and file is None and not where.words:
+    filter = read_filter(modality, under, since, until, words)
+    if not text and file is None and not filter.words:
         raise Problem(422, "nothing to look for: give text, a file, or words", "empty_query")
-    check_page(offset, limit)
-    return Query(
-        content=(Text(text=text),) if text else (),
-        modality=read_modalities(modality),
-        where=where,
-        min_score=min_score,
-        sort=sort or ("score" if text or file is not None else "newest"),
-        offset=offset,
-        limit=limit,
-        think=think,
-        reasoner=reasoner or None,
-        file=file,
-    )
+    content: Content = (Text(text=text),) if text else ()
+    order = None if sort == "score" else sort  # the default of what is compared; words alone have no score
+    query = Query(content=content, filter=filter, min_score=min_score, sort=order, offset=offset, limit=limit)
+    return Asked(query, think, reasoner or None, file)
+
+
+def within_ranks(selection: S) -> S | None:
+    """Return what is left of a page before the last rank that is compared; None if nothing is."""
+    left = MAX_RANK - selection.offset
+    return replace(selection, limit=min(selection.limit, left)) if left > 0 else None
 
 
 def clean(text: str | None) -> str:
@@ -88,26 +83,16 @@ def clean(text: str | None) -> str:
     return (text or "").encode("utf-8", "replace").decode().replace("\0", " ").strip()
 
 
-def check_page(offset: int, limit: int) -> None:
-    """Check which page is wanted. Raises Problem."""
-    if offset + limit > MAX_RANK:
-        raise Problem(422, f"offset={offset}, limit={limit}: pages end at rank {MAX_RANK}; filter more", "too_far")
-
-
-def read_modalities(names: list[Modality] | None) -> tuple[Modality, ...] | None:
-    """Return modalities in their standard order, None for all."""
-    return tuple(name for name in MODALITIES if name in names) if names else None
-
-
-def read_where(under: str | None, since: str | None, until: str | None, words: str | None) -> Filter:
+def read_filter(modality: list[Modality] | None, under: str | None, since: str | None, until: str | None, words: str | None) -> Filter:
     """Read the filters. Raises Problem."""
+    kinds = tuple(name for name in MODALITIES if name in modality) if modality else None
     wanted = tuple(clean(words).split())
     if len(wanted) > MAX_WORDS:
         raise Problem(422, f"words: {len(wanted)} words; give at most {MAX_WORDS}", "too_many_words")
     since_s, until_s = _time_s("since", since, is_end=False), _time_s("until", until, is_end=True)
     if since_s is not None and until_s is not None and since_s >= until_s:
-        raise Problem(422, "since and until: give the earlier time first", "bad_time")
-    return Filter(path=clean(under), since_s=since_s, until_s=until_s, words=wanted)
+        raise Problem(422, f"since={clean(since)}, until={clean(until)}: give the earlier time first", "bad_time")
+    return Filter(modality=kinds, path=clean(under), since_s=since_s, until_s=until_s, words=wanted)
 
 
 def _time_s(name: str, value: str | None, *, is_end: bool) -> float | None:

@@ -1,8 +1,11 @@
-"""Routes that find: search, search as a stream, what is similar, what is there."""
+"""Search routes: search, search as a stream, recommendation, listing."""
 
 import asyncio
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,13 +15,16 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl import log
+from embedrl.data import items
 from embedrl.errors import ConfigError
-from embedrl.index.recommend import MAX_EXAMPLES, Reason, recommend
+from embedrl.index.query import Query
+from embedrl.index.recommend import MAX_EXAMPLES, Examples
 from embedrl.index.row import Modality
+from embedrl.media.content import Image, Video
 from embedrl.server import answering
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import MAX_RANK, Query, check_page, read_modalities, read_query, read_where
+from embedrl.server.query import MAX_OFFSET, Asked, read_filter, read_query
 from embedrl.server.schemas import Listing, SearchAnswer
 from embedrl.server.served_index import KEY, ServedIndex
 from embedrl.server.service import Service
@@ -31,7 +37,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 
 Key = Annotated[str, Field(pattern=KEY)]
 Weight = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-Examples = Annotated[dict[Key, Weight], Field(max_length=MAX_EXAMPLES)] | Annotated[list[Key], Field(max_length=MAX_EXAMPLES)]
+Weights = Annotated[dict[Key, Weight], Field(max_length=MAX_EXAMPLES)] | Annotated[list[Key], Field(max_length=MAX_EXAMPLES)]
 
 
 class Similar(BaseModel):
@@ -39,9 +45,9 @@ class Similar(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    liked: Examples
+    liked: Weights
     """Keys, or keys with weights above 0."""
-    disliked: Examples = Field(default_factory=list)
+    disliked: Weights = Field(default_factory=list)
     diversity: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     """0: the nearest; towards 1: ever more different from each other."""
     modality: list[Modality] | None = None
@@ -50,7 +56,7 @@ class Similar(BaseModel):
     until: str | None = Field(default=None, max_length=40)
     words: str | None = Field(default=None, max_length=500)
     min_score: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
-    offset: int = Field(default=0, ge=0, le=MAX_RANK)
+    offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     limit: int = Field(default=24, ge=1, le=100)
     think: bool | None = None
     reasoner: str | None = Field(default=None, max_length=40)
@@ -60,35 +66,34 @@ def search_routes(service: Service) -> APIRouter:
     """Make the routes over a service."""
     router = APIRouter(prefix="/api", tags=["search"], route_class=BoundedRoute)
 
-    def thinks(query: Query) -> bool:
-        """Say whether a query is reasoned about: as it asks, or if there is a Reasoner."""
-        return service.library(query.reasoner).reasoner is not None if query.think is None else query.think
+    def chosen(asked: Asked) -> tuple[ServedIndex, bool]:
+        """Return the index to search, and whether a T-CoT is to be written: as it is asked, or if there is a Reasoner."""
+        library = service.library(asked.reasoner)
+        return library, library.reasoner is not None if asked.use_tcot is None else asked.use_tcot
 
-    def ready(query: Query) -> Query:
-        if query.file is None:
-            return query
-        return query.with_file(service.decode(query.file, num_frames=service.library(query.reasoner).num_frames))
+    def decoded(asked: Asked, library: ServedIndex) -> Query:
+        return asked.query if asked.file is None else _with_file(service, asked, library)
 
     @router.post("/search")
-    async def search(query: Annotated[Query, Depends(read_query)]) -> SearchAnswer:
+    async def search(asked: Annotated[Asked, Depends(read_query)]) -> SearchAnswer:
         """Search with words, an image, a video, or words about one of these."""
-        library, think = service.library(query.reasoner), thinks(query)
-        return await service.work(lambda: answering.run(library, ready(query), think=think))
+        library, think = chosen(asked)
+        return await service.work(lambda: answering.answer(library, replace(decoded(asked, library), use_tcot=think)))
 
     @router.post("/search/stream", response_class=StreamingResponse, responses=_EVENTS)
-    async def search_stream(query: Annotated[Query, Depends(read_query)]) -> StreamingResponse:
+    async def search_stream(asked: Annotated[Asked, Depends(read_query)]) -> StreamingResponse:
         """Search, and get the plain result at once, the reasoned one when it is there."""
-        library, think = service.library(query.reasoner), thinks(query)
+        library, think = chosen(asked)
         if think and library.reasoner is None:
             raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
-        decoded = await service.work(lambda: ready(query))
-        plain = await service.work(lambda: answering.run(library, decoded, think=False))
+        query = await service.work(lambda: decoded(asked, library))
+        plain = await service.work(lambda: answering.answer(library, replace(query, use_tcot=False)))
 
         async def events() -> AsyncIterator[bytes]:
             yield _event("plain", plain.model_dump(mode="json"))
             if think:
                 try:
-                    reasoned = asyncio.ensure_future(service.work(lambda: answering.run(library, decoded, think=True)))
+                    reasoned = asyncio.ensure_future(service.work(lambda: answering.answer(library, replace(query, use_tcot=True))))
                     async for alive in _waiting(reasoned):
                         yield alive
                     yield _event("reasoned", answering.compare(plain, reasoned.result()).model_dump(mode="json"))
@@ -104,20 +109,22 @@ def search_routes(service: Service) -> APIRouter:
     @router.post("/similar")
     async def similar(asked: Similar) -> SearchAnswer:
         """Recommend what is like some items and unlike others, with the reason."""
-        check_page(asked.offset, asked.limit)
-        query = Query(
-            content=(),
-            modality=read_modalities(asked.modality),
-            where=read_where(asked.under, asked.since, asked.until, asked.words),
-            min_score=asked.min_score,
-            sort="score",
-            offset=asked.offset,
-            limit=asked.limit,
-            think=asked.think,
-            reasoner=asked.reasoner,
-        )
-        think = thinks(query)
-        return await service.work(lambda: _recommend(service, query, asked, think=think))
+        library = service.library(asked.reasoner)
+        liked, disliked = (each if isinstance(each, dict) else dict.fromkeys(each, 1.0) for each in (asked.liked, asked.disliked))
+        try:
+            examples = Examples(
+                liked=liked,
+                disliked=disliked,
+                diversity=asked.diversity,
+                filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words),
+                min_score=asked.min_score,
+                use_tcot=library.reasoner is not None if asked.think is None else asked.think,
+                offset=asked.offset,
+                limit=asked.limit,
+            )
+            return await service.work(lambda: answering.similar(library, examples))
+        except ConfigError as error:
+            raise Problem(422, service.roots.without_paths(str(error)), "bad_examples") from error
 
     @router.get("/items")
     async def items(
@@ -127,63 +134,28 @@ def search_routes(service: Service) -> APIRouter:
         until: Annotated[str | None, Parameter(max_length=40)] = None,
         words: Annotated[str | None, Parameter(max_length=500)] = None,
         sort: Literal["newest", "oldest", "name"] = "newest",
-        offset: Annotated[int, Parameter(ge=0, le=MAX_RANK)] = 0,
+        offset: Annotated[int, Parameter(ge=0, le=MAX_OFFSET)] = 0,
         limit: Annotated[int, Parameter(ge=1, le=100)] = 24,
         reasoner: Annotated[str | None, Parameter(max_length=40)] = None,
     ) -> Listing:
         """List what is there."""
-        check_page(offset, limit)
-        query = Query(
-            content=(),
-            modality=read_modalities(modality),
-            where=read_where(under, since, until, words),
-            min_score=None,
-            sort=sort,
-            offset=offset,
-            limit=limit,
-            think=False,
-            reasoner=reasoner,
-        )
+        query = Query(filter=read_filter(modality, under, since, until, words), sort=sort, offset=offset, limit=limit)
         library = service.library(reasoner)
         return await service.work(lambda: answering.listing(library, query))
 
     return router
 
 
-def _recommend(service: Service, query: Query, asked: Similar, *, think: bool) -> SearchAnswer:
-    library = service.library(query.reasoner)
-    liked, disliked = (given if isinstance(given, dict) else dict.fromkeys(given, 1.0) for given in (asked.liked, asked.disliked))
-    for key in (*liked, *disliked):
-        library.places(key)
-    end = query.offset + query.limit
-    try:
-        found = recommend(
-            library.index,
-            liked,
-            disliked,
-            think=think,
-            top=end + 1,
-            diversity=asked.diversity,
-            min_score=query.min_score,
-            modality=query.modality,
-            where=query.where,
-            shown_as=library.shown,
-        )
-    except ConfigError as error:
-        raise Problem(422, service.roots.without_paths(str(error)), "bad_examples") from error
-    page = found[query.offset : end]
-    reasons = {each.hit.key: each.reason for each in page}
-    shown = [
-        hit.model_copy(update={"reason": _why(library, reasons[hit.key]), "shared": reasons[hit.key].shared})
-        for hit in library.show_hits(each.hit for each in page)
-    ]
-    return SearchAnswer(
-        hits=tuple(shown), total=None, offset=query.offset, more=len(found) > end and end < MAX_RANK, think=think, reasoner=library.id
-    )
-
-
-def _why(library: ServedIndex, reason: Reason) -> str:
-    return reason.say(Path(library.shown(library.places(reason.key)[0].path)).name)
+def _with_file(service: Service, asked: Asked, library: ServedIndex) -> Query:
+    """Decode the file of a search in a child process. Raises Problem 415."""
+    assert asked.file is not None
+    with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
+        path = Path(folder) / "file"
+        with path.open("wb") as file:
+            shutil.copyfileobj(asked.file.file, file)
+        decoded = service.decode_file(path, num_frames=library.num_frames)
+        medium = Video(path=path) if decoded.kind == "video" else Image(path=path)
+        return asked.with_file(decoded, items.candidate((medium,)).key)
 
 
 async def _waiting(work: Awaitable[Any]) -> AsyncIterator[bytes]:

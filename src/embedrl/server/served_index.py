@@ -1,14 +1,12 @@
 """One index as it is served: what it holds, where the files are, and how its items are shown."""
 
-import os
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import Place, Row
-from embedrl.index.search import Hit, hit_of
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.problem import Problem
@@ -16,17 +14,6 @@ from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
 from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
 
 KEY = r"^[0-9a-f]{64}$"
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Where every item lies, as of one version of the index."""
-
-    version: int
-    places: dict[str, tuple[Place, ...]]
-    """By key; only places under the roots."""
-    barred: frozenset[str]
-    """Keys of items of which no file lies under the roots."""
 
 
 class ServedIndex:
@@ -64,18 +51,24 @@ class ServedIndex:
             self._stats = (version, self.index.stats() if version else None)
         return self._stats[1]
 
+    @property
+    def view(self) -> View:
+        """What searches may return, and what paths are called to clients."""
+        return View(self.shown, lambda: self.catalogue)
+
     def _take_stock(self, version: int) -> Catalogue:
-        places: dict[str, list[Place]] = {}
         seen: dict[Path, bool] = {}
+        served, keys = [], set()
         for place in self.index.places():
             path = self.index.locate(place.path)
             if path not in seen:
                 seen[path] = self._inside[path] if path in self._inside else self.roots.real(path) is not None
-            places.setdefault(place.key, []).extend([place] if seen[path] else [])
+            keys.add(place.key)
+            if seen[path]:
+                served.append(place)
         self._inside = seen
-        barred = frozenset(key for key, found in places.items() if not found)
-        order = lambda place: (os.fsencode(place.path), place.page or 0)  # noqa: E731
-        return Catalogue(version, {key: tuple(sorted(found, key=order)) for key, found in places.items() if found}, barred)
+        places = places_by_key(served)
+        return Catalogue(version, places, frozenset(keys - places.keys()))
 
     def places(self, key: str) -> tuple[Place, ...]:
         """Return where an item lies. Raises Problem 404."""
@@ -106,22 +99,20 @@ class ServedIndex:
         return self.roots.shown(self.index.locate(path))
 
     def show_hits(self, hits: Iterable[Hit]) -> tuple[HitShown, ...]:
-        """Return Hits as they are sent; one whose files went away in the meantime is left out."""
-        places = self.catalogue.places
-        return tuple(self._show(hit, places[hit.key]) for hit in hits if hit.key in places)
+        """Return Hits of served places as they are sent."""
+        return tuple(map(self._show, hits))
 
     def show_item(self, key: str) -> ItemShown:
         """Return an item with its text. Raises Problem 404."""
         served = {place.id for place in self.places(key)}
         rows = [row for row in self.index.rows([key]) if row.place.id in served]
-        shown = self.show_hits([hit_of(0.0, rows)]) if rows else ()
-        if not shown:
+        if not rows:
             raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
-        return ItemShown(**dict(shown[0]), text=rows[0].text)
+        return ItemShown(**dict(self._show(hit_of(0.0, rows))), text=rows[0].text)
 
-    def _show(self, hit: Hit, places: tuple[Place, ...]) -> HitShown:
-        place = places[0]
-        paths = list(dict.fromkeys(self.shown(each.path) for each in places))
+    def _show(self, hit: Hit) -> HitShown:
+        places = [hit.path, *hit.other_paths]
+        paths = list(dict.fromkeys(map(self.shown, places)))
         here = f"/api/items/{hit.key}"
         visual = hit.modality != "text"
         asked = "" if self.id == "main" else f"?reasoner={self.id}"
@@ -132,13 +123,13 @@ class ServedIndex:
             name=Path(paths[0]).name,
             path=paths[0],
             other_paths=tuple(paths[1:]),
-            page=place.page,
-            num_pages=place.num_places if place.page else None,
+            page=hit.page,
+            num_pages=hit.num_pages,
             start_s=hit.start_s,
             end_s=hit.end_s,
             duration_s=None if hit.end_s is None else hit.end_s - (hit.start_s or 0.0),
-            modified_s=place.stamp.mtime_ns / 1e9,
-            uploaded=any(self.roots.is_upload(self.index.locate(each.path)) for each in places),
+            modified_s=hit.modified_s,
+            uploaded=any(self.roots.is_upload(self.index.locate(path)) for path in places),
             tcot=show_tcot(hit.tcot),
             tcot_failure=hit.tcot_failure,
             evidence=show_evidence(hit.tcot.evidence, hit.verification, hit.key_frame_times_s, f"{here}/frames") if hit.tcot else None,

@@ -1,16 +1,12 @@
 """All that the routes share: libraries, models, decoders, the indexing thread; and how many requests may work at once."""
 
 import asyncio
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
-
-from fastapi import UploadFile
 
 from embedrl.errors import MediaError
 from embedrl.media.store import container_format
@@ -90,14 +86,6 @@ class Service:
         future = self._threads.submit(lambda: context.run(call))
         future.add_done_callback(lambda _: self._done())
         return await asyncio.wrap_future(future)
-
-    def decode(self, upload: UploadFile, *, num_frames: int) -> Decoded:
-        """Decode an upload in a child process. Raises Problem 415."""
-        with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
-            path = Path(folder) / "file"
-            with path.open("wb") as file:
-                shutil.copyfileobj(upload.file, file)
-            return self.decode_file(path, num_frames=num_frames)
 
     def decode_file(self, path: Path, *, page: int = 1, num_frames: int, keep: bool = True, share: int = REQUEST_PIXELS) -> Decoded:
         """Decode a file in a child process, within the budget of pixels. `share`: pixels that all its pictures may have together.

@@ -1,0 +1,130 @@
+"""Hits: items as a search returns them, made from the rows of an index."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from embedrl.data.evidence import Verification
+from embedrl.data.tcot import TCoT, parse
+from embedrl.index.exact import Neighbour
+from embedrl.index.index import Index
+from embedrl.index.row import Modality, Place, Row, shown
+
+EXCERPT_CHARS = 300
+
+
+class Hit(BaseModel):
+    """A search result: an item with its score, T-CoT and evidence. Its image: `Index.thumbnail(key)`; its file: `Index.locate(path)`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    key: str
+    score: float
+    """Cosine to the query, -1..1: of the vectors with T-CoTs, or of the plain ones where the query or the item has none."""
+    path: Path
+    """Relative to the folder that holds the index, if it lies in there; else absolute."""
+    other_paths: tuple[Path, ...] = ()
+    """Where the same content lies as well."""
+    modality: Modality
+    modified_s: float
+    """When the file was changed, seconds since 1970."""
+    page: int | None = None
+    """1-based page number of a document."""
+    num_pages: int | None = None
+    """Pages of the document."""
+    start_s: float | None = None
+    end_s: float | None = None
+    """Time span of a video, seconds."""
+    tcot: TCoT | None = None
+    tcot_failure: str | None = None
+    """Why there is no T-CoT although a Reasoner was asked."""
+    verification: Verification | None = None
+    """Which pieces of the T-CoT's evidence hold."""
+    key_frame_times_s: tuple[float | None, ...] = ()
+    """When each key frame of the evidence is on screen, seconds; None for a frame that does not exist."""
+    answer: str = ""
+    """What the T-CoT says the item is; empty without one."""
+    excerpt: str = ""
+    """How the item's own text begins."""
+
+    @field_serializer("path", "other_paths", when_used="json")
+    def _readable(self, value: Path | tuple[Path, ...]) -> str | list[str]:
+        return [shown(path) for path in value] if isinstance(value, tuple) else shown(value)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Where every item lies, as of one version of an index."""
+
+    version: int
+    places: Mapping[str, tuple[Place, ...]]
+    """Places that may be shown, by key, each sorted by path and page."""
+    barred: frozenset[str] = frozenset()
+    """Keys of items of which no place may be shown."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a caller may see of an index, and what paths are called there; all of it, as it is kept, unless it says otherwise."""
+
+    shown_as: Callable[[Path], str] = shown
+    catalogue: Callable[[], Catalogue] | None = None
+    """Returns what is there now."""
+
+
+WHOLE = View()
+
+
+def places_by_key(places: Iterable[Place]) -> dict[str, tuple[Place, ...]]:
+    """Group places by the key of their item, each group sorted by path and page."""
+    groups: dict[str, list[Place]] = {}
+    for place in places:
+        groups.setdefault(place.key, []).append(place)
+    return {key: tuple(sorted(group, key=lambda place: place.position)) for key, group in groups.items()}
+
+
+def look_up(index: Index, neighbours: Sequence[Neighbour], catalogue: Catalogue | None = None) -> tuple[Hit, ...]:
+    """Return the Hits of these items; an item that another process removed meanwhile is left out.
+
+    With a `catalogue`, only places that it names are shown.
+    """
+    rows: dict[str, list[Row]] = {}
+    served = None if catalogue is None else {place.id for near in neighbours for place in catalogue.places.get(near.key, ())}
+    for row in index.rows([neighbour.key for neighbour in neighbours]):
+        if served is None or row.place.id in served:
+            rows.setdefault(row.place.key, []).append(row)
+    return tuple(hit_of(neighbour.score, rows[neighbour.key]) for neighbour in neighbours if neighbour.key in rows)
+
+
+def hit_of(score: float, rows: Sequence[Row]) -> Hit:
+    """Make the Hit of an item from its rows, of which the first is shown."""
+    row = rows[0]
+    tcot = tcot_of(row)
+    frames = row.frame_times_s
+    numbers = tcot.evidence.key_frames if tcot else ()
+    return Hit(
+        key=row.place.key,
+        score=score,
+        path=row.place.path,
+        other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
+        modality=row.modality,
+        modified_s=row.place.stamp.mtime_ns / 1e9,
+        page=row.place.page,
+        num_pages=row.place.num_places if row.place.page else None,
+        start_s=row.start_s,
+        end_s=row.end_s,
+        tcot=tcot,
+        tcot_failure=row.tcot_failure,
+        verification=Verification.model_validate_json(row.verification) if row.verification else None,
+        key_frame_times_s=tuple(frames[number - 1] if 1 <= number <= len(frames) else None for number in numbers),
+        answer=row.answer,
+        excerpt=row.text[:EXCERPT_CHARS],
+    )
+
+
+def tcot_of(row: Row) -> TCoT | None:
+    """Return the T-CoT of a row, None if it has none."""
+    outcome = parse(row.tcot_text) if row.tcot_text else None
+    return outcome if isinstance(outcome, TCoT) else None
