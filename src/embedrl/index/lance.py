@@ -41,8 +41,7 @@ _VECTORS = frozenset(VECTOR_COLUMNS.values())
 _TCOT_COLUMNS = ("reasoner", "tcot_failure")
 _HAS_TCOT = "reasoner != '' AND tcot_failure IS NULL"
 """Two small columns that say it: to ask for the T-CoT itself would read all of them."""
-_COPIED_ROWS = 4096
-"""Rows of one commit while a table is copied."""
+_COPY_COMMIT_ROWS = 4096
 
 T = TypeVar("T")
 
@@ -144,7 +143,6 @@ class Table:
 
     def find_keys(self, prefix: str) -> set[str]:
         """Return the keys that start with these hex digits, or some of them if they are many."""
-        assert prefix.isalnum(), "only hex digits are asked for"
         return self._keys(f"key LIKE '{prefix}%'", limit=100)
 
     def vectors_of(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
@@ -236,10 +234,9 @@ class Table:
         held: list[pa.RecordBatch] = []
         on_progress(done, total)
         for batch in chain(source._scan(), [None]):
-            if batch is not None:
-                held.append(batch)
+            held += [] if batch is None else [batch]
             num_held = sum(part.num_rows for part in held)
-            if held and (batch is None or num_held >= _COPIED_ROWS):
+            if held and (batch is None or num_held >= _COPY_COMMIT_ROWS):
                 self._upsert(lambda table, held=held: pa.Table.from_batches(held).cast(table.schema))
                 done, held = done + num_held, []
                 on_progress(done, total)
