@@ -347,7 +347,7 @@ def test_errors_say_no_path_of_this_machine(server: Served):
     asked = [
         server.client.post("/api/search", data={"text": "x", "modality": "sound"}),
         server.client.post("/api/search", data={"text": "x", "since": "yesterday"}),
-        server.client.post("/api/search", data={"text": "x", "offset": "999", "limit": "100"}),
+        server.client.post("/api/search", data={"text": "x", "offset": "99999999", "limit": "100"}),
         server.client.post("/api/search", data={"text": "x", "words": "a " * 100}),
         server.client.post("/api/search", files={"file": ("x.bin", io.BytesIO(b"\0\1\2\3" * 50))}),
         server.client.post("/api/search"),

@@ -106,7 +106,8 @@ def test_a_reasoner_that_refuses_a_query_costs_its_tcot_and_not_the_answer(index
     refused = search(index, Query(content("a cat")), embedder, Refuses())
     assert refused.hits == search(index, Query(content("a cat"), use_tcot=False), embedder).hits
     assert refused.used_tcot is False
-    assert "too long" in (refused.query_tcot_failure or "")
+    assert refused.query_tcot_failure == "model_error"
+    assert refused.query_tcot_error == "too long"
 
 
 @pytest.mark.parametrize("topic", TOPICS)

@@ -35,7 +35,8 @@ def show(result: SearchResult, *, as_json: bool) -> None:
         log.print_json(result.model_dump(mode="json"))
         return
     if result.query_tcot_failure:
-        log.warn(f"the Reasoner wrote no T-CoT of the query ({result.query_tcot_failure}); items were compared as they are, without theirs")
+        reason = result.query_tcot_error or result.query_tcot_failure
+        log.warn(f"the Reasoner wrote no T-CoT of the query ({reason}); items were compared as they are, without theirs")
     if result.hits:
         log.table("Found, best first", HIT_COLUMNS, hit_rows(result.hits))
     else:

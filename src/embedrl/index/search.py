@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.data.protocols import Embeds, Reasons, Unanswered
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.reasoning import Answer, ask, failure_reason
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT
-from embedrl.errors import ConfigError, ModelError
+from embedrl.data.tcot import TCoT
+from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
@@ -53,7 +54,9 @@ class SearchResult(_Result):
     """Whether vectors with T-CoTs were compared; else plain ones were, as for a query that has no T-CoT."""
     query_tcot: TCoT | None = None
     query_tcot_failure: str | None = None
-    """Why the query has no T-CoT although a Reasoner was asked."""
+    """Why the query has no T-CoT although a Reasoner was asked, in one word."""
+    query_tcot_error: str = ""
+    """What the Reasoner said instead, if it could not be asked."""
     timings: Timings = Timings()
 
 
@@ -93,7 +96,8 @@ def search(
         update={
             "used_tcot": tcot is not None,
             "query_tcot": tcot,
-            "query_tcot_failure": _why(outcome),
+            "query_tcot_failure": None if outcome is None else failure_reason(outcome),
+            "query_tcot_error": str(outcome) if isinstance(outcome, ModelError) else "",
             "timings": Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded),
         }
     )
@@ -153,17 +157,12 @@ def score_of(index: Index, vectors: QueryVectors, key: str) -> float | None:
     return round(float(known[key] @ vector), TIE_DECIMALS) if vector is not None and key in known else None
 
 
-def _reason(reasoner: Reasons, item: Item) -> TCoT | ParseFailure | ModelError:
-    try:
-        return reasoner.reason([item])[0]
-    except Unanswered as error:  # the query can still be compared as it is, and the result says so
-        return error
-
-
-def _why(outcome: TCoT | ParseFailure | ModelError | None) -> str | None:
-    if isinstance(outcome, ParseFailure):
-        return outcome.reason.value
-    return str(outcome) if isinstance(outcome, ModelError) else None
+def _reason(reasoner: Reasons, item: Item) -> Answer:
+    """Ask for the T-CoT of a query. Without an answer it can still be compared as it is. Raises MediaError for its file."""
+    [answer] = ask(reasoner, [item])
+    if isinstance(answer, MediaError):
+        raise answer
+    return answer
 
 
 def _embed(index: Index, embedder: Embeds, item: Item, tcot: TCoT | None) -> QueryVectors:
