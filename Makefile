@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check nano bench lock
+.PHONY: help setup demo test test-slow test-all check nano api bench lock
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ nano: setup ## train the nano models again, from nothing
 
 bench: setup ## measure speed: each figure beside the alternative it beats
 	@for script in bench/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(PYTHON) "$$script" || exit 1; done
+
+api: setup ## write docs/api.md anew from the docstrings
+	$(PYTHON) docs/api.py > docs/api.md
 
 lock: setup ## bring requirements.lock up to date with pyproject.toml (keeps versions that still fit)
 	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

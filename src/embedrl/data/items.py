@@ -1,8 +1,14 @@
 """The one way to make an Item from content: its prompt role and its standard instruction."""
 
+from pathlib import Path
+
+import PIL.Image
+
 from embedrl.data.sample import Item, Role
-from embedrl.errors import ConfigError
-from embedrl.media.content import Content, Text
+from embedrl.errors import ConfigError, MediaError
+from embedrl.media.content import Content, Image, Page, Part, Text, Video
+from embedrl.media.store import media_kind
+from embedrl.media.text import load_text
 
 DESCRIBE = {
     "image": "Describe the picture.",
@@ -36,11 +42,45 @@ MOMENT = "Find the moment that is named."
 """For a video with text."""
 
 
-def query(content: Content, instruction: str | None = None, *, looking_for: str = "image") -> Item:
+Piece = Part | str | Path | PIL.Image.Image
+Input = Piece | list[Piece] | tuple[Piece, ...]
+"""What an item is made of: a text (a str is always that), a file (a Path), decoded pixels, typed parts, or several of these."""
+
+
+def as_content(value: Input) -> Content:
+    """Return typed parts, in order; a PDF file is its first page. Raises MediaError for a file that cannot be used."""
+    if isinstance(value, list | tuple):
+        return tuple(_part(piece) for piece in value)
+    return (_part(value),)
+
+
+def _part(value: Piece) -> Part:
+    match value:
+        case str():
+            return Text(text=value)
+        case PIL.Image.Image():
+            return Image(pixels=value.convert("RGB"))
+        case Path():
+            match media_kind(value):
+                case "image":
+                    return Image(path=value)
+                case "video":
+                    return Video(path=value)
+                case "page":
+                    return Page(path=value)
+                case "text":
+                    return Text(text=load_text(value))
+            raise MediaError(f"{str(value)!r}: is no image, video, PDF or text file that is read")
+        case _:
+            return value
+
+
+def query(content: Input, instruction: str | None = None, *, looking_for: str = "image") -> Item:
     """Make the Item of a query; `looking_for` is the kind of part that is searched: text, image, video or page.
 
     Without an `instruction` the standard one is used ("" is none at all). Raises ConfigError for an empty query.
     """
+    content = as_content(content)
     if all(isinstance(part, Text) and not part.text.strip() for part in content):
         raise ConfigError("the query is empty: give some text, a picture, a video or a page")
     kind = kind_of(content)
@@ -51,8 +91,9 @@ def query(content: Content, instruction: str | None = None, *, looking_for: str 
     return Item(content=content, instruction=_query_instruction(content, looking_for) if instruction is None else instruction, role=role)
 
 
-def candidate(content: Content, instruction: str | None = None) -> Item:
+def candidate(content: Input, instruction: str | None = None) -> Item:
     """Make the Item of a target or candidate; without an `instruction` the standard one is used ("" is none at all)."""
+    content = as_content(content)
     kind = kind_of(content)
     role = Role.TARGET_TEXT if kind == "text" else Role.TARGET_VIDEO if kind == "video" else Role.TARGET_IMAGE
     return Item(content=content, instruction=DESCRIBE[kind] if instruction is None else instruction, role=role)

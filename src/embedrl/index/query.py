@@ -49,13 +49,17 @@ class Query(Selection):
     """A search. Without content nothing is compared, and what passes the filter is listed."""
 
     content: Content = ()
-    """Text, an image, a video or a page; or text about one of these."""
+    """Text, an image, a video or a page; or text about one of these. Strings, paths and Pillow images are taken too (`items.Input`)."""
     instruction: str | None = None
     """Without one, the standard instruction for such a query is used (`embedrl.data.items`)."""
     sort: Sort | None = None
     """By score unless it says otherwise; without content, the newest first."""
     medium_key: str | None = None
     """Key of the item that holds the query's own medium, where the content has only its decoded pixels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "content", items.as_content(self.content))
 
     @property
     def order(self) -> Sort:

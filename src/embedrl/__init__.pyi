@@ -1,0 +1,20 @@
+from embedrl.data.items import candidate as candidate
+from embedrl.data.items import query as query
+from embedrl.data.sample import Item as Item
+from embedrl.data.sample import Pair as Pair
+from embedrl.data.tcot import Evidence as Evidence
+from embedrl.data.tcot import TCoT as TCoT
+from embedrl.index import Filter as Filter
+from embedrl.index import Index as Index
+from embedrl.index import Query as Query
+from embedrl.index import ingest as ingest
+from embedrl.index import recommend as recommend
+from embedrl.index import search as search
+from embedrl.media.content import Image as Image
+from embedrl.media.content import Page as Page
+from embedrl.media.content import Text as Text
+from embedrl.media.content import Video as Video
+from embedrl.runtime.names import load_embedder as load_embedder
+from embedrl.runtime.names import load_reasoner as load_reasoner
+
+__version__: str
