@@ -7,7 +7,7 @@ work, and the next run finishes the rest.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -73,12 +73,14 @@ def ingest(
     num_frames: int | None = None,
     max_in_flight: int = 1,
     retry_failed: bool = False,
+    roots: Sequence[Path] = (),
     on_progress: Progress | None = None,
 ) -> IngestReport:
     """Index every image, video, PDF page and text file under a folder, in sorted order.
 
     Without `num_frames`, as many frames of a video are looked at as the Reasoner sees: its key frames count them. `on_progress`
-    gets the number of files done and of all files. Above one lane, the models are called from so many threads at once.
+    gets the number of files done and of all files. With `roots`, links that lead out of these folders are not followed. Above one
+    lane, the models are called from so many threads at once.
 
     An item without a T-CoT has its plain vector and the reason. Where the Reasoner had no answer, the next run asks again; with
     `retry_failed`, so it does where it wrote something else, and files that cannot be used are tried again. Raises ConfigError for
@@ -101,7 +103,7 @@ def ingest(
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
     try:
         batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames, retry_failed)
-        return _Run(folder, index, batches, batch_size, max_in_flight, failures).run(
+        return _Run(folder, index, batches, batch_size, max_in_flight, failures, roots).run(
             retry_failed, on_progress or (lambda done, total: None)
         )
     finally:
@@ -113,10 +115,20 @@ def ingest(
 class _Run:
     """One run over one folder: what is known, what is queued, what came of it."""
 
-    def __init__(self, folder: Path, index: Index, batches: Batches, batch_size: int, max_in_flight: int, failure_records: Records) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        batches: Batches,
+        batch_size: int,
+        max_in_flight: int,
+        failure_records: Records,
+        roots: Sequence[Path],
+    ) -> None:
         self.folder, self.index, self.batches, self.batch_size, self.max_in_flight = folder, index, batches, batch_size, max_in_flight
         self.num_queued = num_queued(batch_size, max_in_flight)
         self.failure_records = failure_records
+        self.roots = [Path(os.path.realpath(root)) for root in roots]
         self.known: dict[Path, list[Place]] = {}
         """Places of this folder that were in the index when the run began."""
         self.fresh_keys: set[str] = set()
@@ -182,6 +194,11 @@ class _Run:
             self._fail(stored, None, f"{str(path)!r}: {reason}", None)
             return
         known, stamp = self.known.get(stored, []), None
+        if self._leads_out(path):
+            self.kept.update(place.id for place in known)  # what was taken in before stays as it is
+            if not known:
+                self._fail(stored, None, f"{str(path)!r}: leads out of the folders that are served", None)
+            return
         try:
             stamp = _stamp(path)
             failed = [] if retry_failed else [failure for failure in self.failures_of.get(stored, []) if self._still_fails(failure, stamp)]
@@ -281,7 +298,7 @@ class _Run:
             place = row.place
             path = self.index.locate(place.path)
             try:
-                changed = _stamp(path) != place.stamp
+                changed = _stamp(path) != place.stamp or self._leads_out(path)
             except MediaError:
                 changed = True
             if changed:
@@ -330,6 +347,10 @@ class _Run:
     def _is_fresh(self, place: Place) -> bool:
         reasoner = self.batches.reasoner
         return reasoner is None or (place.reasoner == reasoner.fingerprint and place.key not in self.unsettled)
+
+    def _leads_out(self, path: Path) -> bool:
+        real = Path(os.path.realpath(path)) if self.roots else path
+        return bool(self.roots) and not any(real.is_relative_to(root) for root in self.roots)
 
     def _is_inside(self, stored: Path) -> bool:
         return self.index.locate(stored).is_relative_to(self.folder)

@@ -1,13 +1,49 @@
-"""What may be shown: files that really lie under the indexed folders. A link that leads out of them leads nowhere."""
+"""What may be shown: files that really lie under the indexed folders. A link that leads out of them leads nowhere.
+
+A file is opened once, component by component without following a link, and what is sent comes from that descriptor: a name that is
+swapped in between leads nowhere either.
+"""
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from embedrl.errors import StoreError, unwritable
 from embedrl.index.row import Place, Stamp, shown
 
 UPLOADS = "embedrl-uploads"
 """Folder under the first root that uploads are kept in."""
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A regular file under a root, opened for reading; its name may be anyone's by now."""
+
+    fd: int
+    name: str
+    status: os.stat_result
+    real: Path
+
+    def read(self, size: int, offset: int = 0) -> bytes:
+        """Return bytes of the file. Raises OSError."""
+        return os.pread(self.fd, size, offset)
+
+    @property
+    def path(self) -> Path:
+        """A path under which another process of this user opens the very same file; where the system has none, its name."""
+        own = Path(f"/proc/{os.getpid()}/fd/{self.fd}")
+        return own if own.exists() else self.real
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
 
 
 class AllowedFolders:
@@ -26,16 +62,68 @@ class AllowedFolders:
         real = Path(os.path.realpath(path))
         return real if any(real.is_relative_to(folder) for folder in self.folders) else None
 
-    def unchanged(self, path: Path, place: Place) -> Path | None:
-        """Return the file of a place if it is the one that was indexed; else None."""
+    def inside(self, paths: Iterable[Path]) -> set[Path]:
+        """Return those of these paths that lie under a root, links resolved, as things are now."""
+        folders: dict[Path, bool] = {}
+
+        def lies_inside(path: Path) -> bool:
+            if path.is_symlink():
+                return self.real(path) is not None
+            if path.parent not in folders:
+                folders[path.parent] = self.real(path.parent) is not None
+            return folders[path.parent]
+
+        return {path for path in paths if lies_inside(path)}
+
+    def open(self, path: Path) -> OpenFile | None:
+        """Open the file behind a path if it is a regular one that lies under a root; else None. The caller closes it."""
         real = self.real(path)
+        root = next((folder for folder in self.folders if real is not None and real.is_relative_to(folder)), None)
+        if real is None or root is None or real == root:
+            return None
+        *between, name = real.relative_to(root).parts
         try:
-            status = real.stat() if real else None
+            fd = _descend(root, between)
+            try:
+                file = os.open(name, _FILE, dir_fd=fd)
+            finally:
+                os.close(fd)
         except OSError:
             return None
-        if status is None or Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns) != place.stamp:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(file)
             return None
-        return real
+        return OpenFile(file, path.name, status, real)
+
+    def unchanged(self, path: Path, place: Place) -> OpenFile | None:
+        """Open the file of a place if it is the one that was indexed; else None. The caller closes it."""
+        file = self.open(path)
+        if file is None or Stamp(size=file.status.st_size, mtime_ns=file.status.st_mtime_ns) == place.stamp:
+            return file
+        file.close()
+        return None
+
+    @contextmanager
+    def open_uploads(self, *, create: bool = False) -> Generator[int]:
+        """Yield a descriptor of the folder of uploads. Raises StoreError if it is no folder of its own, or cannot be made."""
+        try:
+            root = os.open(self.folders[0], _FOLDER)
+            try:
+                if create and not self.uploads.is_dir():
+                    os.mkdir(UPLOADS, dir_fd=root)
+                    os.fsync(root)
+                fd = os.open(UPLOADS, _FOLDER, dir_fd=root)
+            finally:
+                os.close(root)
+        except OSError as error:
+            if self.uploads.is_symlink():
+                raise StoreError(f"{UPLOADS!r}: is a link; make it a folder, so that uploads stay with the library") from error
+            raise unwritable(self.uploads, error) from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def shown(self, path: Path) -> str:
         """Return a path as it is shown: relative to its root, with the root's name if that is not the first."""
@@ -53,3 +141,15 @@ class AllowedFolders:
         for folder in self.folders:
             text = text.replace(f"{shown(folder)}{os.sep}", "").replace(shown(folder), "the library")
         return text
+
+
+def _descend(root: Path, names: Sequence[str]) -> int:
+    """Return a descriptor of a folder under a root, reached without following a link. Raises OSError."""
+    fd = os.open(root, _FOLDER)
+    for name in names:
+        try:
+            below = os.open(name, _FOLDER, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd

@@ -1,5 +1,6 @@
 """The application: its routes, its errors, its page."""
 
+import hashlib
 import hmac
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -17,6 +18,7 @@ from embedrl import log
 from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.index.failures import list_failures
 from embedrl.server.bodies import BoundedRoute
+from embedrl.server.file_response import tagged
 from embedrl.server.item_routes import item_routes
 from embedrl.server.openai import compatible_routes
 from embedrl.server.problem import RESPONSES, Problem
@@ -142,18 +144,20 @@ def _status(service: Service) -> Status:
 def _add_page(app: FastAPI) -> None:
     pages = {path.name: path for path in PAGE.iterdir() if path.suffix in PAGE_TYPES} if PAGE.is_dir() else {}
 
-    def send(name: str) -> FileResponse:
+    def send(request: Request, name: str) -> Response:
         if name not in pages:
             raise Problem(404, "there is no such file", "no_such_file")
-        return FileResponse(pages[name], media_type=PAGE_TYPES[pages[name].suffix], headers={"Cache-Control": "no-cache"})
+        content = pages[name].read_bytes()
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        return tagged(request, content, etag, PAGE_TYPES[pages[name].suffix], {"Cache-Control": "no-cache"})
 
     @app.get("/", include_in_schema=False)
-    async def index() -> FileResponse:
-        return send("index.html")
+    def index(request: Request) -> Response:
+        return send(request, "index.html")
 
     @app.get("/page/{name}", include_in_schema=False)
-    async def static(name: str) -> FileResponse:
-        return send(name)
+    def static(request: Request, name: str) -> Response:
+        return send(request, name)
 
 
 def _add_errors(app: FastAPI, service: Service) -> None:

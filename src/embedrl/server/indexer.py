@@ -5,6 +5,7 @@ is acknowledged once its file and its row are on the disk, so a kill at any mome
 not is either not there, or found by the next start.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -13,13 +14,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrl import log
 from embedrl.data.reasoning import UNREACHED
-from embedrl.data.records import sync_folder
-from embedrl.errors import ModelError
+from embedrl.errors import ModelError, StoreError
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.media.content import file_sha256
@@ -173,7 +174,7 @@ class IndexWriter:
             for job in waiting:
                 if isinstance(job, _Upload):
                     job.path.unlink(missing_ok=True)
-                job.done.set_exception(Problem(503, "the index cannot be written now: try again", "index_busy", retry_after_s=2))
+                job.done.set_exception(self._refusal(error))
 
     def _do(self, jobs: Sequence[_Upload | _Removal]) -> None:
         """Do all in one run over the folder of uploads."""
@@ -181,7 +182,8 @@ class IndexWriter:
         before = self._keys_by_path()
         removals = {id(job): self._delete(job.key) for job in jobs if isinstance(job, _Removal)}
         reports = self._ingest(self.roots.uploads, think=False)
-        failed = {self._writers[0].locate(failure.path): failure.reason for failure in reports[0].failures if failure.page is None}
+        held = self._keys_by_path()
+        failed = {path: failure.reason for failure in reports[0].failures if (path := self._writers[0].locate(failure.path)) not in held}
         replaced = [self._delete(job.replaces, kept) for job in jobs if isinstance(job, _Upload) and job.replaces
                     and (kept := uploads[id(job)]) not in failed]  # fmt: skip
         if any(replaced):
@@ -194,12 +196,12 @@ class IndexWriter:
             if isinstance(job, _Removal):
                 keys = dict.fromkeys(key for path in removals[id(job)] for key in before.get(path, ()) if key not in there)
                 job.done.set_result(tuple(keys))
-            elif reason := failed.get(path := uploads[id(job)]):
-                path.unlink(missing_ok=True)
-                job.done.set_exception(Problem(415, f"the file cannot be used: {self.roots.without_paths(reason)}", "bad_file"))
+            elif not (keys := tuple(dict.fromkeys(after.get(path := uploads[id(job)], ())))):
+                self._discard(job)
+                reason = self.roots.without_paths(failed.get(path, "nothing in it was indexed"))
+                job.done.set_exception(Problem(415, f"the file cannot be used: {reason}", "bad_file"))
             else:
-                keys = tuple(dict.fromkeys(after.get(path, ())))
-                state = "known" if keys and were_there.issuperset(keys) else "added"
+                state = "known" if were_there.issuperset(keys) else "added"
                 job.done.set_result(Added(name=path.name, path=self.roots.shown(path), keys=keys, state=state))
 
     def _keys_by_path(self) -> dict[Path, list[str]]:
@@ -216,9 +218,11 @@ class IndexWriter:
             paths = [path for path in self._uploaded(key) if path != but]
         except Problem:
             return []  # someone else was quicker
-        for path in paths:
-            path.unlink(missing_ok=True)
-        sync_folder(self.roots.uploads)
+        with self.roots.open_uploads() as folder:
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    os.unlink(path.name, dir_fd=folder)
+            os.fsync(folder)
         return paths
 
     def _keep(self, upload: _Upload) -> Path:
@@ -226,23 +230,34 @@ class IndexWriter:
         if upload.kept is not None:
             return upload.kept
         digest = file_sha256(upload.path).hex()[:12]
-        if not self.roots.uploads.is_dir():
-            self.roots.uploads.mkdir()
-            sync_folder(self.roots.uploads.parent)
-        place = self.roots.uploads / f"{safe_stem(upload.name)}-{digest}{self._suffix(upload)}"
+        name = f"{safe_stem(upload.name)}-{digest}{self._suffix(upload)}"
         with upload.path.open("rb") as file:
             os.fsync(file.fileno())
-        upload.is_new = not place.exists()
-        upload.path.replace(place)
-        upload.kept = place
-        sync_folder(self.roots.uploads)
-        return place
+        with self.roots.open_uploads(create=True) as folder:
+            upload.is_new = name not in os.listdir(folder)
+            os.replace(upload.path, name, dst_dir_fd=folder)
+            os.fsync(folder)
+        upload.kept = self.roots.uploads / name
+        return upload.kept
 
     def _put_back(self, upload: _Upload) -> None:
         """Undo `_keep`, so that a file that nobody was promised breaks no later run; one that was there before stays."""
-        if upload.kept is not None and upload.is_new and upload.kept.exists():
-            upload.kept.replace(upload.path)
+        if upload.kept is not None and upload.is_new:
+            with suppress(OSError), self.roots.open_uploads() as folder:
+                os.replace(upload.kept.name, upload.path, src_dir_fd=folder)
             upload.kept = None
+
+    def _discard(self, upload: _Upload) -> None:
+        self._put_back(upload)
+        upload.path.unlink(missing_ok=True)
+
+    def _refusal(self, error: Exception) -> Problem:
+        """Say why nothing could be written."""
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Problem(507, "there is no space left where the library lies", "no_space")
+        if isinstance(error, StoreError):
+            return Problem(503, self.roots.without_paths(str(error)), "index_busy", retry_after_s=2)
+        return Problem(503, "the index cannot be written now: try again", "index_busy", retry_after_s=2)
 
     def _suffix(self, upload: _Upload) -> str:
         if upload.decoded.kind == "text":
@@ -273,6 +288,7 @@ class IndexWriter:
                     think=think,
                     num_frames=library.num_frames,
                     batch_size=BATCH_SIZE,
+                    roots=self.roots.folders,
                     on_progress=show,
                 )
             )

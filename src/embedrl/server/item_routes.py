@@ -1,6 +1,7 @@
 """Routes of single items: what is known of one, its file, its pictures; taking new ones in and deleting them."""
 
 import asyncio
+import hashlib
 import mimetypes
 import secrets
 import shutil
@@ -8,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi import Path as PathParameter
 from fastapi import Query as Parameter
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
 from embedrl.media.store import container_format, still_format
 from embedrl.server import pictures
+from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
+from embedrl.server.file_response import FileResponse, tagged
 from embedrl.server.problem import Problem
 from embedrl.server.query import clean
 from embedrl.server.sandbox import Decoded
@@ -36,10 +39,12 @@ _TYPES = {
 }
 _FIXED = {"Cache-Control": "private, max-age=3600"}
 _SANDBOXED = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, no-cache"}
-_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "A picture."}}
+_KNOWN = {"description": "The client has it already."}
+_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "A picture."}, 304: _KNOWN}
 _ANY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"*/*": {}}, "description": "The file."},
     206: {"content": {"*/*": {}}, "description": "A part of the file."},
+    304: _KNOWN,
     416: {"content": {"text/plain": {}}, "description": "There is no such part."},
 }
 
@@ -52,8 +57,9 @@ def item_routes(service: Service) -> APIRouter:
     """Make the routes over a service."""
     router = APIRouter(prefix="/api/items", tags=["items"], route_class=BoundedRoute)
 
-    async def jpeg(make: Callable[[], bytes]) -> Response:
-        return Response(await service.work(make), media_type="image/jpeg", headers=_FIXED)
+    async def jpeg(request: Request, make: Callable[[], bytes]) -> Response:
+        content = await service.work(make)
+        return tagged(request, content, f'"{hashlib.sha256(content).hexdigest()[:32]}"', "image/jpeg", _FIXED)
 
     @router.get("/{key}")
     async def item(key: Key, reasoner: ReasonerId = None) -> ItemShown:
@@ -62,31 +68,31 @@ def item_routes(service: Service) -> APIRouter:
         return await service.work(lambda: library.show_item(key))
 
     @router.get("/{key}/thumbnail", response_class=Response, responses=_JPEG)
-    async def thumbnail(key: Key) -> Response:
+    async def thumbnail(request: Request, key: Key) -> Response:
         """Return an item's small picture, at most 256 pixels a side."""
-        return await jpeg(lambda: _thumbnail(service, key))
+        return await jpeg(request, lambda: _thumbnail(service, key))
 
     @router.get("/{key}/picture", response_class=Response, responses=_JPEG)
-    async def picture(key: Key, max_side: Side = 1280) -> Response:
+    async def picture(request: Request, key: Key, max_side: Side = 1280) -> Response:
         """Return the still, the rendered page, or the middle frame."""
-        return await jpeg(lambda: pictures.picture(service, service.library(), key, max_side))
+        return await jpeg(request, lambda: pictures.picture(service, service.library(), key, max_side))
 
     @router.get("/{key}/overlay", response_class=Response, responses=_JPEG)
-    async def overlay(key: Key, max_side: Side = 1280, reasoner: ReasonerId = None) -> Response:
+    async def overlay(request: Request, key: Key, max_side: Side = 1280, reasoner: ReasonerId = None) -> Response:
         """Return the picture with the boxes of its T-CoT; those that do not hold are dashed."""
         library = service.library(reasoner)
-        return await jpeg(lambda: pictures.overlay(service, library, key, max_side))
+        return await jpeg(request, lambda: pictures.overlay(service, library, key, max_side))
 
     @router.get("/{key}/frames/{number}", response_class=Response, responses=_JPEG)
-    async def frame(key: Key, number: Annotated[int, PathParameter(ge=1, le=10_000)], max_side: Side = 640) -> Response:
+    async def frame(request: Request, key: Key, number: Annotated[int, PathParameter(ge=1, le=10_000)], max_side: Side = 640) -> Response:
         """Return a frame of a video, numbered as in the evidence."""
-        return await jpeg(lambda: pictures.frame(service, service.library(), key, number, max_side))
+        return await jpeg(request, lambda: pictures.frame(service, service.library(), key, number, max_side))
 
-    @router.get("/{key}/media", response_class=FileResponse, responses=_ANY)
+    @router.get("/{key}/media", response_class=Response, responses=_ANY)
     async def media(key: Key) -> FileResponse:
         """Return the file; ranges are honoured."""
-        path, kind = await service.work(lambda: _file(service, key))
-        return FileResponse(path, media_type=kind, headers=_SANDBOXED)
+        file, kind = await service.work(lambda: _file(service, key))
+        return FileResponse(file, kind, _SANDBOXED)
 
     @router.post("", status_code=201)
     async def upload(
@@ -119,22 +125,21 @@ def item_routes(service: Service) -> APIRouter:
     return router
 
 
-def media_type(path: Path) -> str:
+def media_type(name: str, head: bytes) -> str:
     """Return the content type of a file by its first bytes: nothing that a browser would run."""
-    with path.open("rb") as file:
-        head = file.read(64)
     found = still_format(head) or container_format(head)
     if found:
-        by_name = mimetypes.guess_type(path.name)[0]
+        by_name = mimetypes.guess_type(name)[0]
         return by_name if found in ("mov", "matroska") and by_name in ("video/mp4", "video/webm", "video/quicktime") else _TYPES[found]
     return "application/pdf" if b"%PDF-" in head else "text/plain; charset=utf-8"
 
 
-def _file(service: Service, key: str) -> tuple[Path, str]:
-    _, path = service.library().file(key)
+def _file(service: Service, key: str) -> tuple[OpenFile, str]:
+    _, file = service.library().file(key)
     try:
-        return path, media_type(path)
+        return file, media_type(file.name, file.read(64))
     except OSError as error:
+        file.close()
         raise Problem(404, "the file of this item cannot be read", "file_changed") from error
 
 

@@ -1,7 +1,6 @@
 """Pictures of items, as JPEG: the still, the rendered page, a frame; with the evidence drawn. Files are decoded in a child process."""
 
 import io
-from pathlib import Path
 
 import PIL.Image
 
@@ -34,8 +33,7 @@ def frame(service: Service, library: ServedIndex, key: str, number: int, max_sid
     row = library.row(key)
     if row.modality != "video" or not 1 <= number <= len(row.frame_times_s):
         raise Problem(404, "there is no such frame", "no_such_frame")
-    _, path = library.file(key)
-    frames = _decode(service, library, path, None)
+    frames = _decode(service, library, key)
     if number > len(frames):
         raise Problem(404, "there is no such frame", "no_such_frame")
     return _jpeg(frames[number - 1], max_side)
@@ -44,16 +42,20 @@ def frame(service: Service, library: ServedIndex, key: str, number: int, max_sid
 def _look(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
     if row.modality == "text":
         raise Problem(404, "a text has no picture", "no_picture")
-    place, path = library.file(row.place.key)
-    frames = _decode(service, library, path, place.page)
+    frames = _decode(service, library, row.place.key)
     return frames[len(frames) // 2]
 
 
-def _decode(service: Service, library: ServedIndex, path: Path, page: int | None) -> tuple[PIL.Image.Image, ...]:
+def _decode(service: Service, library: ServedIndex, key: str) -> tuple[PIL.Image.Image, ...]:
+    place, file = library.file(key)
     try:
-        return service.decode_file(path, page=page or 1, num_frames=library.num_frames).pictures
+        return service.decode_file(file.path, page=place.page or 1, num_frames=library.num_frames).pictures
     except Problem as problem:  # the client's request was fine
+        if problem.status != 415:
+            raise
         raise Problem(404, f"there is no picture: {problem.message}", "no_picture") from problem
+    finally:
+        file.close()
 
 
 def _fit(image: PIL.Image.Image, max_side: int) -> PIL.Image.Image:

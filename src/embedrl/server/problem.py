@@ -14,6 +14,7 @@ KINDS = {
     429: "busy",
     500: "internal",
     503: "unavailable",
+    507: "no_space",
 }
 """Kind of a problem by its status; all others are `invalid_request`."""
 
@@ -56,6 +57,6 @@ class Problem(Exception):
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
-STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 500, 503)
+STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 500, 503, 507)
 RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ProblemAnswer} for status in STATUSES}
 """For the OpenAPI description: every route may answer with any of them."""

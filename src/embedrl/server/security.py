@@ -47,7 +47,10 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(self, receive, send)
+        method = scope["method"]
+        if method == "HEAD":  # as GET, without the body
+            scope = {**scope, "method": "GET", "embedrl.head": True}
+        exchange = _Exchange(self, receive, send, is_head=method == "HEAD")
         started = time.perf_counter()
         with self.metrics.in_flight(), holding(self.pixels):
             try:
@@ -61,17 +64,18 @@ class SecurityMiddleware:
                 pass  # nobody is there to be answered
             except Exception as error:  # boundary: nothing of it may reach the client
                 if exchange.problem is None:
-                    log.error(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")
+                    log.error(f"{method} {scope['path']}: {type(error).__name__}: {error}")
                 await exchange.refuse(Problem(500, "something went wrong here; the server's log says what"))
             finally:
                 self.num_held_bytes -= exchange.num_bytes
         route = getattr(scope.get("route"), "path", None) or "other"
-        self.metrics.count(scope["method"], route, exchange.status, time.perf_counter() - started)
+        self.metrics.count(method, route, exchange.status, time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self.settings.admits(host):
+        nameless = "host" not in headers and scope["http_version"] == "1.0"  # which no page of another site can send
+        if not nameless and not self.settings.admits(host):
             raise Problem(
                 421, "the Host header names another server; start this one with --allow-host NAME to answer to that name", "wrong_host"
             )
@@ -97,8 +101,9 @@ class SecurityMiddleware:
 class _Exchange:
     """One request and its answer: counts and times what comes in, dresses what goes out."""
 
-    def __init__(self, guard: SecurityMiddleware, receive: Receive, send: Send) -> None:
+    def __init__(self, guard: SecurityMiddleware, receive: Receive, send: Send, *, is_head: bool) -> None:
         self._guard, self._receive, self._send, self._settings = guard, receive, send, guard.settings
+        self._is_head = is_head
         self._deadline = time.monotonic() + guard.settings.body_timeout_s
         self.num_bytes = 0
         self._whole = False
@@ -141,6 +146,8 @@ class _Exchange:
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
+        elif self._is_head:
+            message = {**message, "body": b""}
         await self._send(message)
 
     async def refuse(self, problem: Problem) -> None:

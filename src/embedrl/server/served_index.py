@@ -8,7 +8,7 @@ from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import Place, Row
 from embedrl.media.resize import PAPER_BUDGET
-from embedrl.server.allowed_folders import AllowedFolders
+from embedrl.server.allowed_folders import AllowedFolders, OpenFile
 from embedrl.server.problem import Problem
 from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
 from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
@@ -25,7 +25,6 @@ class ServedIndex:
         self.id, self.label, self.index = id, label, index
         self.reasoner, self.embedder, self.roots = reasoner, embedder, roots
         self._catalogue = Catalogue(-1, {}, frozenset())
-        self._inside: dict[Path, bool] = {}
         self._stats: tuple[int, IndexStats | None] | None = None
         self._lock = threading.Lock()
 
@@ -57,18 +56,10 @@ class ServedIndex:
         return View(self.shown, lambda: self.catalogue)
 
     def _take_stock(self, version: int) -> Catalogue:
-        seen: dict[Path, bool] = {}
-        served, keys = [], set()
-        for place in self.index.places():
-            path = self.index.locate(place.path)
-            if path not in seen:
-                seen[path] = self._inside[path] if path in self._inside else self.roots.real(path) is not None
-            keys.add(place.key)
-            if seen[path]:
-                served.append(place)
-        self._inside = seen
-        places = places_by_key(served)
-        return Catalogue(version, places, frozenset(keys - places.keys()))
+        found = list(self.index.places())
+        inside = self.roots.inside({self.index.locate(place.path) for place in found})
+        places = places_by_key([place for place in found if self.index.locate(place.path) in inside])
+        return Catalogue(version, places, frozenset({place.key for place in found} - places.keys()))
 
     def places(self, key: str) -> tuple[Place, ...]:
         """Return where an item lies. Raises Problem 404."""
@@ -85,11 +76,11 @@ class ServedIndex:
                 return row
         raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
 
-    def file(self, key: str) -> tuple[Place, Path]:
-        """Return a place of an item and its file, if that is still the one that was indexed. Raises Problem 404."""
+    def file(self, key: str) -> tuple[Place, OpenFile]:
+        """Open the file of an item, if it is still the one that was indexed; the caller closes it. Raises Problem 404."""
         for place in self.places(key):
-            if path := self.roots.unchanged(self.index.locate(place.path), place):
-                return place, path
+            if file := self.roots.unchanged(self.index.locate(place.path), place):
+                return place, file
         raise Problem(404, "the file of this item is gone, or was changed and is not indexed anew yet", "file_changed")
 
     # ---- as it is sent
