@@ -349,8 +349,13 @@ class _Run:
         return reasoner is None or (place.reasoner == reasoner.fingerprint and place.key not in self.unsettled)
 
     def _leads_out(self, path: Path) -> bool:
-        real = Path(os.path.realpath(path)) if self.roots else path
-        return bool(self.roots) and not any(real.is_relative_to(root) for root in self.roots)
+        if not self.roots:
+            return False
+        try:
+            real = Path(os.path.realpath(path))
+        except OSError:  # a link that went away while it was followed
+            return True
+        return not any(real.is_relative_to(root) for root in self.roots)
 
     def _is_inside(self, stored: Path) -> bool:
         return self.index.locate(stored).is_relative_to(self.folder)

@@ -59,7 +59,10 @@ class AllowedFolders:
 
     def real(self, path: Path) -> Path | None:
         """Return the file behind a path if it lies under a root, links resolved; else None."""
-        real = Path(os.path.realpath(path))
+        try:
+            real = Path(os.path.realpath(path))
+        except OSError:  # a link that went away while it was followed
+            return None
         return real if any(real.is_relative_to(folder) for folder in self.folders) else None
 
     def inside(self, paths: Iterable[Path]) -> set[Path]:
