@@ -9,11 +9,11 @@ import pytest
 from embedrl.errors import StoreError
 from embedrl.evaluate.benchmarks.reading import read_tasks
 from embedrl.evaluate.benchmarks.source import Official
-from embedrl.evaluate.benchmarks.world import LAYOUTS, write_world
 from embedrl.evaluate.evaluate import evaluate
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.testing import FakeEmbedder, FakeReasoner
+from tests.mmeb_world import LAYOUTS, write_world
 
 Written = tuple[Path, Official, list[RetrievalTask]]
 
