@@ -47,7 +47,8 @@ def test_crops_stand_behind_the_thinking() -> None:
 
 def test_evidence_pictures_are_limited() -> None:
     _, target = draw_family("image_t2i", "test", random.Random(0), num_variants=0)[0]
-    spam = target.truth.model_copy(update={"evidence": Evidence(boxes=((0, 0, 500, 500),) * 40)})
+    boxes = tuple((0, 0, 500, 500 + number) for number in range(40))
+    spam = target.truth.model_copy(update={"evidence": Evidence(boxes=boxes)})
     assert len(build(target.item, spam, EMBEDDER_BUDGET, FACTOR).images) == 1 + MAX_EVIDENCE_PICTURES
 
 

@@ -185,7 +185,7 @@ def test_text_that_is_no_unicode_passes(tmp_path: Path):
     filter_pairs(folder, Judge(), rl_share=1)
     (kept,) = SOURCES["lines"](folder / "contrastive.jsonl")
     assert kept.query.text == "q\udc80" and kept.query_tcot == tcot("q\udc80 thing")
-    assert rows(folder / "rl.jsonl")[0]["query_tcot"] == "\udc81"
+    assert rows(folder / "rl.jsonl")[0]["query_tcot"] == "\ufffd", "a T-CoT that is none, too, can be written as UTF-8"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.annotate.rules import LEAK_WORDS, Reason, Sides, leak, malformed, ungrounded, unread
 from embedrl.annotate.store import Annotations
@@ -32,6 +32,8 @@ class SortedPair(BaseModel):
     pair: Pair
     query_tcot: str | None
     target_tcot: str | None
+    num_frames: int | None = Field(default=None, exclude_if=lambda num_frames: num_frames is None)
+    """How many frames of a video the Reasoner was shown at most, where key frames count them."""
     reason: Reason | None = None
     """None for a pair that is kept."""
     detail: str = ""
@@ -227,7 +229,9 @@ class _Run:
             if len(shown) < NUM_EXAMPLES:
                 self.examples[pair.task][reason] = (*shown, f"{key[:12]}: {detail}" if detail else key[:12])
         query, target = (_text(side) for side in sides)
-        return SortedPair(pair=pair, query_tcot=query, target_tcot=target, reason=reason, detail=detail)
+        counts = {self.num_frames for side in sides if isinstance(side, TCoT) and side.evidence.key_frames}
+        num_frames = next(iter(counts), None)
+        return SortedPair(pair=pair, query_tcot=query, target_tcot=target, num_frames=num_frames, reason=reason, detail=detail)
 
     def _chosen(self, share: float) -> set[str]:
         """Return the keys of those that go to RL: the first by hash, of each dataset and reason as many as keep the sums in step."""

@@ -47,7 +47,8 @@ def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verificati
 
 def verified(evidence: Evidence, verification: Verification) -> Evidence:
     """Keep only what holds."""
-    return Evidence(**{kind.name: [piece for piece, ok in kind.checked(evidence, verification) if ok] for kind in EVIDENCE_KINDS})
+    kept = {kind.name: tuple(piece for piece, ok in kind.checked(evidence, verification) if ok) for kind in EVIDENCE_KINDS}
+    return evidence.model_copy(update=kept)
 
 
 def _folded(text: str) -> str:

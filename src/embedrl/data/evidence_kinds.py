@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from embedrl.data.plain_text import plain
 
@@ -32,6 +32,8 @@ class Evidence(BaseModel):
     """1-based frame numbers."""
     keywords: tuple[str, ...] = ()
     """Words or phrases that stand in the text."""
+    num_frames: int | None = Field(default=None, exclude_if=lambda num_frames: num_frames is None)
+    """What key frames count: the frames of whoever was shown this many at most; None: of whoever looks them up. No part of the text."""
 
     @field_validator("keywords")
     @classmethod

@@ -6,20 +6,21 @@ Annotating, evaluating, indexing and serving ask through `reason_missing` or `as
 
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.protocols import Reasons, Refusal, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, counted_in
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 
 Outcome = TCoT | ParseFailure
 """What a Reasoner wrote about an item."""
 Answer = Outcome | MediaError | ModelError
 """What came of asking about an item: what was written, or why nothing was."""
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
 GIVE_UP_AFTER = 16
 """Items in a row that say that the Reasoner is gone, and not that these items are odd."""
@@ -127,7 +128,7 @@ def ask(reasoner: Reasons, items: Sequence[Item], patience: Patience | None = No
         raise _MiscountedError(f"the Reasoner {reasoner.fingerprint!r} returned {len(answers)} T-CoTs for {len(items)} items")
     if patience is not None:
         patience.note(answers)
-    return answers
+    return [_counted(answer, reasoner) for answer in answers]
 
 
 def reason_missing(
@@ -140,7 +141,7 @@ def reason_missing(
     """
     keys = [outcome_key(item, reasoner.fingerprint) for item in items]
     known = {
-        key: outcome
+        key: _counted(outcome, reasoner)
         for key, outcome in kept.find(keys).items()
         if isinstance(outcome, TCoT) or not (retry or asks_again(outcome.reason.value, reasoner))
     }
@@ -149,6 +150,11 @@ def reason_missing(
     if written := {key: answer for key, answer in answers.items() if isinstance(answer, TCoT | ParseFailure)}:
         kept.keep(written)
     return [known[key] if key in known else answers[key] for key in keys]
+
+
+def _counted(answer: AnswerT, reasoner: Reasons) -> AnswerT | TCoT:
+    """Say what key frames count: the frames that the Reasoner is shown."""
+    return counted_in(answer, getattr(reasoner, "num_frames", None)) if isinstance(answer, TCoT) else answer
 
 
 def asks_again(reason: str, reasoner: Reasons) -> bool:

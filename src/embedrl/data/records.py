@@ -233,15 +233,16 @@ def outcome_key(item: Item, reasoner: str) -> str:
     return hashlib.sha256(f"{item.key}\0{reasoner}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, str]:
+def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, Any]:
     """Return what a Reasoner wrote as a record's value."""
     if isinstance(outcome, TCoT):
-        return {"tcot": render(outcome)}
+        num_frames = outcome.evidence.num_frames
+        return {"tcot": render(outcome)} | ({} if num_frames is None else {"num_frames": num_frames})
     return {"failure": outcome.reason.value, "text": outcome.text}
 
 
-def read_outcome(value: Mapping[str, str]) -> TCoT | ParseFailure:
+def read_outcome(value: Mapping[str, Any]) -> TCoT | ParseFailure:
     """Read the value that `write_outcome` made."""
     if "tcot" in value:
-        return parse(value["tcot"])
+        return parse(value["tcot"], num_frames=value.get("num_frames"))
     return ParseFailure(reason=FailureReason(value["failure"]), text=value["text"])

@@ -29,6 +29,7 @@ __all__ = [
     "Reading",
     "TCoT",
     "count_words",
+    "counted_in",
     "neutralise",
     "parse",
     "read",
@@ -133,9 +134,18 @@ def render_evidence(evidence: Evidence) -> list[str]:
     return [json.dumps({kind.key: pieces}, ensure_ascii=False) for kind in EVIDENCE_KINDS if (pieces := kind.pieces(evidence))]
 
 
-def parse(text: str) -> TCoT | ParseFailure:
-    """Read model output as a T-CoT; never raises. See `read`."""
-    return read(text).outcome
+def parse(text: str, *, num_frames: int | None = None) -> TCoT | ParseFailure:
+    """Read model output as a T-CoT; never raises. See `read`, and `Evidence.num_frames` for what its key frames count."""
+    outcome = read(text).outcome
+    return counted_in(outcome, num_frames) if isinstance(outcome, TCoT) else outcome
+
+
+def counted_in(tcot: TCoT, num_frames: int | None) -> TCoT:
+    """Say how many frames its writer was shown at most, for a T-CoT with key frames that does not say so yet."""
+    evidence = tcot.evidence
+    if num_frames is None or not evidence.key_frames or evidence.num_frames is not None:
+        return tcot
+    return tcot.model_copy(update={"evidence": evidence.model_copy(update={"num_frames": num_frames})})
 
 
 def read(text: str) -> Reading:
@@ -167,7 +177,8 @@ def read(text: str) -> Reading:
     notes.dropped += [f"evidence {where}" for where, other in sections.elsewhere.items() if has_evidence(other)]
     if text != given:
         notes.repaired.append("half a character")
-    outcome = TCoT(thinking=found.text, evidence=Evidence(**found.pieces), rethink=sections.rethink, answer=sections.answer)
+    evidence = Evidence.model_validate(found.pieces)
+    outcome = TCoT(thinking=found.text, evidence=evidence, rethink=sections.rethink, answer=sections.answer)
     return Reading(outcome, tuple(notes.repaired), tuple(notes.dropped))
 
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from embedrl.data.evidence import crops, key_frames
+from embedrl.data.evidence import box_holds, crops, key_frames
 from embedrl.data.sample import Item
 from embedrl.data.tcot import SPECIAL_TOKEN, Box, Evidence, TCoT, neutralise, render_parts
 from embedrl.errors import ModelError
-from embedrl.media.content import Frames, Text
+from embedrl.media.content import Frames, Text, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.resize import VisualBudget
 from embedrl.models.added_tokens import check_added_tokens, skeleton
@@ -83,8 +83,10 @@ class DecodedItem:
         """Decode. Raises MediaError."""
         self.budget, self.factor = budget, factor
         decoded = [load_visual(part, num_frames=budget.num_frames) for part in item.content if not isinstance(part, Text)]
-        self._first = decoded[0] if decoded else None
-        self._scaled: dict[Box | int, PIL.Image.Image | None] = {}
+        self._visual = item.visual
+        self._seen: dict[int, PIL.Image.Image | Frames] = {budget.num_frames: decoded[0]} if decoded else {}
+        """The first visual part, by how many frames of it are looked at."""
+        self._scaled: dict[tuple[int, Box | int], PIL.Image.Image | None] = {}
         self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
             Frames(tuple(budget.fit(frame, "frame", factor) for frame in each.images), each.times_s)
             if isinstance(each, Frames)
@@ -93,16 +95,22 @@ class DecodedItem:
         )
 
     def evidence(self, tcot: TCoT) -> list[PIL.Image.Image]:
-        """Return the crops of the first picture or the key frames of a video that a T-CoT points at; invalid ones are left out."""
-        if self._first is None:
+        """Return what a T-CoT points at: crops of the first picture, or key frames of a video, each once; what does not hold is left out.
+
+        Key frames are those that the T-CoT's writer saw, however many frames this model is shown.
+        """
+        if self._visual is None:
             return []
-        pieces = dict.fromkeys(tcot.evidence.key_frames) if isinstance(self._first, Frames) else tcot.evidence.boxes
+        num_frames = tcot.evidence.num_frames or self.budget.num_frames
+        pieces = dict.fromkeys(tcot.evidence.key_frames if isinstance(self._visual, Video) else filter(box_holds, tcot.evidence.boxes))
+        if pieces and num_frames not in self._seen:
+            self._seen[num_frames] = load_visual(self._visual, num_frames=num_frames)
         shown = []
         for piece in pieces:
-            if piece not in self._scaled:
-                picture = _evidence_picture(self._first, piece)
-                self._scaled[piece] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
-            shown.append(self._scaled[piece])
+            if (num_frames, piece) not in self._scaled:
+                picture = _evidence_picture(self._seen[num_frames], piece)
+                self._scaled[num_frames, piece] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
+            shown.append(self._scaled[num_frames, piece])
         return [picture for picture in shown if picture is not None][:MAX_EVIDENCE_PICTURES]
 
 

@@ -96,5 +96,8 @@ class CachedEmbedder:
         return np.stack(found).astype(np.float32) if found else np.empty((0, self.dim), np.float32)
 
     def _key(self, item: Item, tcot: TCoT | None) -> str:
-        text = "\0".join((self.fingerprint, item.key, render(tcot) if tcot else ""))
+        parts = [self.fingerprint, item.key, render(tcot) if tcot else ""]
+        if tcot and tcot.evidence.num_frames is not None:
+            parts.append(f"of {tcot.evidence.num_frames} frames")
+        text = "\0".join(parts)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

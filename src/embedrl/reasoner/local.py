@@ -109,7 +109,7 @@ class LocalReasoner:
         """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
         settings = self.settings
         prompts = [tcot_prompt(item, settings.prompts, settings.budget, self.factor, special=self.special) for item in items]
-        return [parse(text) for text in self.write(prompts)]
+        return [parse(text, num_frames=self.num_frames) for text in self.write(prompts)]
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
         """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.

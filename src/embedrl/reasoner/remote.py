@@ -270,7 +270,7 @@ class RemoteReasoner:
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
         replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
         self.num_written += sum(reply.num_completion_tokens or count_words(reply.text) for reply in replies)
-        read = [_read(outcome) for outcome in outcomes]
+        read = [_read(outcome, self.num_frames) for outcome in outcomes]
         failures = [found for found in read if isinstance(found, ModelError)]
         if failures:
             raise Unanswered(
@@ -299,9 +299,9 @@ class RemoteReasoner:
         return [outcome.text if isinstance(outcome, Reply) and outcome.finish_reason != "length" else "" for outcome in outcomes]
 
 
-def _read(outcome: Reply | ChatFailure) -> TCoT | ParseFailure | ModelError:
+def _read(outcome: Reply | ChatFailure, num_frames: int) -> TCoT | ParseFailure | ModelError:
     if isinstance(outcome, Reply):
-        return parse(outcome.text)
+        return parse(outcome.text, num_frames=num_frames)
     return (
         parse("")
         if outcome.reason == ChatFailureReason.EMPTY

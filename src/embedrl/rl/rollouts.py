@@ -17,7 +17,7 @@ from embedrl.data.evidence import verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.protocols import Judges
 from embedrl.data.sample import Item, Pair
-from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, read
+from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, counted_in, read
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
@@ -93,7 +93,7 @@ class Scorer:
     def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
         """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
         readings = [read(rollout.text) for rollout in rollouts]
-        tcots = [_tcot(reading) for reading in readings]
+        tcots = [self._tcot(reading) for reading in readings]
         frames: dict[str, int | None] = {}
         formats = [self._format(rollout, reading, frames) for rollout, reading in zip(rollouts, readings, strict=True)]
         counts = [(len(reading.repaired), len(reading.dropped)) for reading in readings]
@@ -125,7 +125,7 @@ class Scorer:
 
         If these figures are as good as the true ones, the T-CoTs do not matter, and RL teaches nothing.
         """
-        tcots = [_tcot(read(rollout.text)) for rollout in rollouts]
+        tcots = [self._tcot(read(rollout.text)) for rollout in rollouts]
         found = {}
         for name, changed in (("dropped", [None] * len(tcots)), ("shuffled", _from_another_item(rollouts, tcots))):
             vectors = torch.from_numpy(self._embed(rollouts, changed)).double()
@@ -148,11 +148,14 @@ class Scorer:
         pair = self.pairs[rollout.pair]
         return pair.query if rollout.is_query else pair.target
 
+    def _tcot(self, reading: Reading) -> TCoT | None:
+        return counted_in(reading.outcome, self.num_frames) if isinstance(reading.outcome, TCoT) else None
+
     def _format(self, rollout: Rollout, reading: Reading, frames: dict[str, int | None]) -> float:
         """Return f, 0..1, of a completion. `frames` remembers how many a video has, so that it is decoded once."""
         if self.config.format == "tags":
             return float(has_tags(rollout.text))
-        tcot = _tcot(reading)
+        tcot = self._tcot(reading)
         if tcot is None or reading.dropped:
             return 0.0
         item = self._item(rollout)
@@ -215,10 +218,6 @@ def figures(scores: Scores) -> dict[str, float]:
             len({tcot for tcot, one in zip(scores.tcots, group, strict=True) if one == number}) for number in group.unique()
         ),
     }
-
-
-def _tcot(reading: Reading) -> TCoT | None:
-    return reading.outcome if isinstance(reading.outcome, TCoT) else None
 
 
 def _fullness(tcot: TCoT) -> int:

@@ -49,6 +49,8 @@ class Line(BaseModel):
     negatives: tuple[Side, ...] = ()
     query_tcot: str | None = None
     target_tcot: str | None = None
+    num_frames: int | None = None
+    """How many frames of a video whoever wrote the T-CoTs was shown at most: their key frames count these."""
 
 
 class WholeLine(BaseModel):
@@ -59,6 +61,7 @@ class WholeLine(BaseModel):
     pair: Pair
     query_tcot: str | None = None
     target_tcot: str | None = None
+    num_frames: int | None = None
 
 
 def read_lines(path: Path, media_root: Path | None = None, *, task: str | None = None, limits: Limits = DEFAULT) -> Iterator[Outcome]:
@@ -80,7 +83,7 @@ def read_line(raw: object, media: MediaFolder, *, task: str | None = None, defau
         line = WholeLine.model_validate(raw)
         query, target, *negatives = (_located(item, media) for item in (line.pair.query, line.pair.target, *line.pair.negatives))
         pair = Pair(task=task or line.pair.task, query=query, target=target, negatives=tuple(negatives))
-        return _with_tcots(pair, line.query_tcot, line.target_tcot)
+        return _with_tcots(pair, line)
     line = Line.model_validate(raw)
     return _pair(line, task or line.task or default_task, media)
 
@@ -92,11 +95,13 @@ def _located(item: Item, media: MediaFolder) -> Item:
 def _pair(line: Line, task: str, media: MediaFolder) -> Pair:
     query, target, *negatives = (_content(side, media) for side in (line.query, line.target, *line.negatives))
     pair = make_pair(task, query, target, instructions=(line.query.instruction, line.target.instruction), negatives=negatives)
-    return _with_tcots(pair, line.query_tcot, line.target_tcot)
+    return _with_tcots(pair, line)
 
 
-def _with_tcots(pair: Pair, query_tcot: str | None, target_tcot: str | None) -> Pair:
-    return pair if query_tcot is None and target_tcot is None else annotated(pair, query_tcot, target_tcot)
+def _with_tcots(pair: Pair, line: Line | WholeLine) -> Pair:
+    if line.query_tcot is None and line.target_tcot is None:
+        return pair
+    return annotated(pair, line.query_tcot, line.target_tcot, num_frames=line.num_frames)
 
 
 def _content(written: Side, media: MediaFolder) -> Content:

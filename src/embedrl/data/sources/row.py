@@ -59,15 +59,15 @@ class AnnotatedPair(Pair):
 Outcome = Pair | SourceProblem
 
 
-def annotated(pair: Pair, query_text: str | None, target_text: str | None) -> AnnotatedPair:
+def annotated(pair: Pair, query_text: str | None, target_text: str | None, *, num_frames: int | None = None) -> AnnotatedPair:
     """Return a pair with the T-CoTs that a model wrote about it, parsed. One that cannot be read stays, as a ParseFailure."""
     return AnnotatedPair(
         task=pair.task,
         query=pair.query,
         target=pair.target,
         negatives=pair.negatives,
-        query_tcot=None if query_text is None else parse(query_text),
-        target_tcot=None if target_text is None else parse(target_text),
+        query_tcot=None if query_text is None else parse(query_text, num_frames=num_frames),
+        target_tcot=None if target_text is None else parse(target_text, num_frames=num_frames),
     )
 
 

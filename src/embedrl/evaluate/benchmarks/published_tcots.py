@@ -150,7 +150,7 @@ class _Matched:
         return self
 
     def _choose(self, key: str, item: Item, found: Sequence[Written]) -> None:
-        outcomes = [parse(one.text) for one in found]
+        outcomes = [parse(one.text, num_frames=NUM_FRAMES) for one in found]
         good = next((outcome for outcome in outcomes if isinstance(outcome, TCoT)), None)
         if good is None:
             reason = found[0].error or str(outcomes[0].reason if isinstance(outcomes[0], ParseFailure) else "")

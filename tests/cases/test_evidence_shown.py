@@ -1,0 +1,122 @@
+"""What the Embedder is shown of evidence: what holds, each piece once, and the frames that the Reasoner pointed at.
+
+QwenLM/Qwen3-VL#1741 and #1916 (boxes in pixels, doubled boxes); a key frame counts the frames that its writer saw.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from embedrl.annotate.filter import SortedPair
+from embedrl.data.evidence import verified, verify
+from embedrl.data.reasoning import RecordedTCoTs, ask, reason_missing
+from embedrl.data.records import Records, read_outcome, write_outcome
+from embedrl.data.sample import Item, Pair, Role
+from embedrl.data.sources.lines import read_lines
+from embedrl.data.sources.row import AnnotatedPair
+from embedrl.data.tcot import Box, Evidence, TCoT, counted_in, parse, render
+from embedrl.embedder.inputs import build
+from embedrl.evaluate.cache import Cache, CachedEmbedder
+from embedrl.media.content import Frames, Image, Video
+from embedrl.media.resize import PixelRange, VisualBudget
+from embedrl.testing import FakeEmbedder, FakeReasoner
+from tests.odd_media import corner_image
+
+BUDGET = VisualBudget(**dict.fromkeys(("image", "frame", "crop"), PixelRange(min_pixels=1, max_pixels=10**6)))
+PICTURE = Item(content=(Image(pixels=corner_image(640, 480)),), role=Role.TARGET_IMAGE)
+GOOD = (60, 80, 320, 340)
+TIMES = tuple(number / 10 for number in range(100))
+FRAMES = Frames(tuple(PIL.Image.new("RGB", (32, 32), (2 * number,) * 3) for number in range(100)), TIMES)
+CLIP = Item(content=(Video(frames=FRAMES),), role=Role.TARGET_VIDEO)
+
+
+def pointing(**evidence) -> TCoT:
+    return TCoT(thinking="t", evidence=Evidence(**evidence), rethink="r", answer="a")
+
+
+def crops_shown(boxes: Sequence[Box]) -> int:
+    return len(build(PICTURE, pointing(boxes=boxes), BUDGET, 16).images) - 1
+
+
+@pytest.mark.parametrize("box", [(700, 500, 1800, 1900), (-500, -500, 60, 80), (320, 340, 60, 80), (60, 80, 60, 340), (0, 0, 1000, 1001)])
+def test_a_box_that_does_not_hold_is_not_shown(box: Box):
+    assert not verify(Evidence(boxes=(box,)), PICTURE, None).valid
+    assert crops_shown([box]) == 0
+    assert crops_shown([box, GOOD]) == 1
+
+
+def test_equal_boxes_are_shown_once_and_the_ninth_different_thing_is_reached():
+    assert crops_shown([GOOD] * 8) == 1
+    assert crops_shown([GOOD] * 8 + [(500, 500, 900, 900)]) == 2
+    assert crops_shown([(0, 0, 2000, 2000)] * 8 + [GOOD]) == 1
+    assert crops_shown([(0, 0, 500, 500 + number) for number in range(20)]) == 8
+
+
+def frames_shown(tcot: TCoT, num_frames: int, item: Item = CLIP) -> list[int]:
+    built = build(item, tcot, BUDGET.model_copy(update={"num_frames": num_frames}), 16)
+    return [image.getpixel((0, 0))[0] // 2 for image in built.images]
+
+
+@pytest.mark.parametrize("num_frames", [4, 8, 64, 100, 200])
+def test_a_key_frame_is_the_one_that_the_reasoner_saw(num_frames: int):
+    """Frame 5 of 8 of a clip of 100 is its frame 56, whatever the Embedder samples; it was 6 of 64."""
+    tcot = pointing(key_frames=(5, 5, 1, 9, 0))
+    assert frames_shown(counted_in(tcot, 8), num_frames) == [56, 6]
+    assert frames_shown(counted_in(tcot, 16), num_frames)[0] == 28
+    part = Item(content=(Video(frames=FRAMES, start_s=5.0, end_s=7.0),), role=Role.TARGET_VIDEO)
+    assert frames_shown(counted_in(tcot, 8), num_frames, part) == [61, 51]
+    if num_frames >= 5:
+        assert frames_shown(tcot, num_frames)[0] == frames_shown(counted_in(tcot, num_frames), num_frames)[0]
+
+
+def test_whoever_asks_learns_which_frames_are_counted(tmp_path: Path):
+    red = PIL.Image.new("RGB", (32, 32), "red")
+    clip = Item(content=(Video(frames=Frames((red,) * 20, TIMES[:20])),), role=Role.TARGET_VIDEO)
+    reasoner = FakeReasoner(num_frames=5)
+    [answer] = ask(reasoner, [clip])
+    assert isinstance(answer, TCoT)
+    assert answer.evidence.num_frames == 5
+    with Records(tmp_path / "tcots.jsonl") as records:
+        for _ in range(2):
+            assert reason_missing(reasoner, [clip], RecordedTCoTs(records)) == [answer]
+    assert reasoner.reasoned[clip.key] == 2
+    [picture] = ask(reasoner, [PICTURE])
+    assert isinstance(picture, TCoT)
+    assert picture.evidence.num_frames is None
+
+
+def test_it_is_kept_with_the_tcot_and_is_no_part_of_its_text():
+    plain, counted = pointing(key_frames=(2,)), counted_in(pointing(key_frames=(2,)), 16)
+    assert render(plain) == render(counted)
+    assert parse(render(plain), num_frames=16) == counted
+    assert counted_in(counted, 8) == counted, "the first word stands"
+    assert read_outcome(write_outcome(counted)) == counted
+    assert write_outcome(plain) == {"tcot": render(plain)}
+    assert "num_frames" not in plain.model_dump_json()
+    assert TCoT.model_validate_json(counted.model_dump_json()) == counted
+    assert verified(counted.evidence, verify(counted.evidence, CLIP, 16)) == counted.evidence
+    assert counted_in(pointing(boxes=(GOOD,)), 8) == pointing(boxes=(GOOD,))
+
+
+def test_filtered_pairs_say_what_their_key_frames_count(tmp_path: Path):
+    picture = Item(content=(Image(path=tmp_path / "a.png"),), role=Role.TARGET_IMAGE)
+    corner_image(64, 48).save(tmp_path / "a.png")
+    pair = Pair(task="t", query=picture, target=picture)
+    row = SortedPair(pair=pair, query_tcot=render(pointing(key_frames=(2,))), target_tcot=render(pointing(boxes=(GOOD,))), num_frames=16)
+    (tmp_path / "rows.jsonl").write_text(f"{row.model_dump_json()}\n", "utf-8")
+    [found] = read_lines(tmp_path / "rows.jsonl")
+    assert isinstance(found, AnnotatedPair)
+    assert found.query_tcot == counted_in(pointing(key_frames=(2,)), 16)
+    assert found.target_tcot == pointing(boxes=(GOOD,))
+
+
+def test_vectors_are_kept_apart_by_what_key_frames_count(tmp_path: Path):
+    embedder = FakeEmbedder()
+    with Cache(tmp_path) as cache:
+        cached = CachedEmbedder(embedder, cache)
+        for tcot in (pointing(key_frames=(2,)), counted_in(pointing(key_frames=(2,)), 8), counted_in(pointing(key_frames=(2,)), 16)):
+            for _ in range(2):
+                cached.embed([CLIP], [tcot])
+    assert embedder.embedded[CLIP.key] == 3
