@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,6 +28,9 @@ METRICS = "metrics.jsonl"
 """File in a run folder: one JSON line per report."""
 
 M = TypeVar("M", bound=BaseModel)
+
+WorldName = Literal["roomy", "crowded"]
+"""The generated worlds: one in which a T-CoT has room for all that is true, and one in which it has not."""
 
 
 class Lora(BaseModel):

@@ -110,6 +110,7 @@ def _show_plan(plan: "Plan") -> None:
 @bench_app.command("reward-fidelity")
 def bench_reward_fidelity(
     recipe: Recipe = Path("recipes/nano/reasoner.toml"),
+    overrides: Overrides = None,
     num_families: Annotated[int, typer.Option(min=1, help="Families of pairs, for each task.")] = 4,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
@@ -123,12 +124,15 @@ def bench_reward_fidelity(
     from embedrl.config import load_recipe
     from embedrl.rl.config import Recipe
 
-    wanted = load_recipe(recipe, [], Recipe)
+    wanted = load_recipe(recipe, overrides or [], Recipe)
     from embedrl.pipelines.reward_fidelity import reward_fidelity
 
     found = reward_fidelity(wanted, num_families=num_families, seed=seed)
-    rows = [[row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", row.num_groups, row.num_families] for row in found]
-    columns = ["reward", "r and its 95 % interval", "groups", "families"]
+    rows = [
+        [row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", f"{row.best:+.3f}", row.num_groups, row.num_families]
+        for row in found
+    ]
+    columns = ["reward", "r and its 95 % interval", "best of its group", "groups", "families"]
     log.table("Correlation with the true quality, inside groups", columns, rows)
     if out is not None:
         from embedrl.evaluate.report import write_report
@@ -179,6 +183,50 @@ def bench_controls(
         from embedrl.evaluate.report import write_report
 
         write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in found]}, out)
+
+
+@bench_app.command("room")
+def bench_room(
+    embedder: EmbedderName = "nano",
+    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    split: Annotated[str, typer.Option(help="train, rl or test.")] = "test",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the report as JSON.")] = None,
+) -> None:
+    """Show what there is to win before any RL: retrieval with no T-CoTs, the annotator's, the fullest of eight, and true ones.
+
+    \b
+    Example: embedrl bench room --embedder runs/nano/crowded-embedder/model --task image_layout
+    """
+    from embedrl.pipelines.room import measure_room, room_rows
+
+    report = measure_room(embedder, world=world, tasks=task or (), num_queries=num_queries, pool_size=pool_size, split=split, seed=seed)
+    size = report["groups"]["overall"]
+    log.table(f"{size['num_queries']} queries of {size['num_families']} families, seed {seed}", *room_rows(report))
+    if out is not None:
+        from embedrl.evaluate.report import write_report
+
+        write_report(report, out)
+
+
+@bench_app.command("splits")
+def bench_splits(
+    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
+    num_queries: Annotated[int, typer.Option(min=1, help="Test queries per task.")] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Count what the test split shares by meaning with the data that the world's models are trained on.
+
+    \b
+    Example: embedrl bench splits --seed 101
+    """
+    from embedrl.pipelines.splits import COLUMNS, count_shared
+
+    found, num = count_shared(world=world, num_queries=num_queries, seed=seed)
+    log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in found])
 
 
 @app.command("compare")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embedrl.config import Lora
+from embedrl.config import Lora, WorldName
 from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.errors import ConfigError
 from embedrl.media.resize import VisualBudget
@@ -22,6 +22,10 @@ class EmbedderRecipe(BaseModel):
     """Folder of the model whose weights it starts from."""
     pairs: PairsConfig | None = None
     """Train on these pairs; None: on the generated world's."""
+    world: WorldName = "roomy"
+    """Which generated world: one whose T-CoTs have room for all that is true, or one whose have not."""
+    tasks: tuple[str, ...] = ()
+    """Of that world, these tasks; none: all."""
     plain_share: float = Field(default=0.25, ge=0, le=1)
     """Of the generated world's pairs, so many have no T-CoTs."""
     annotated_share: float = Field(default=0.3, ge=0, le=1)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from embedrl.errors import ConfigError
 from embedrl.evaluate.task import MODALITIES, RetrievalTask, by_medium
-from embedrl.world.tasks import TASKS, Side, WorldPair, make_pairs
+from embedrl.world.tasks import AnySide, WorldPair, answers, choose_tasks, make_pairs
 
 SHARED_POOLS = (
     ("image_cls", "image_qa", "image_i2t"),
@@ -24,20 +24,33 @@ _MIN_NEW = 0.5
 
 
 def world_tasks(
-    *, seed: int = 0, tasks: Sequence[str] | None = None, num_queries: int = 32, pool_size: int = 256, split: str = "test"
+    *,
+    seed: int = 0,
+    tasks: Sequence[str] | None = None,
+    num_queries: int = 32,
+    pool_size: int = 256,
+    split: str = "test",
+    world: str = "roomy",
 ) -> list[RetrievalTask]:
-    """Build the named tasks (all of them by default) with `num_queries` queries and at least `pool_size` candidates each.
+    """Build the named tasks of a world (all by default) with `num_queries` queries and at least `pool_size` candidates each.
 
-    A pool holds the targets, the hard negatives and the other pairs of its tasks, one candidate per meaning, so that no
-    candidate but the target answers a query. Raises ConfigError for an unknown name, or for more than the world can give.
+    A pool holds the targets, the hard negatives and the other pairs of its tasks, one candidate per meaning. No candidate but the target
+    answers a query, unless the query describes a part: then every candidate that holds it is relevant. Raises ConfigError for an unknown
+    name, or for more than the world can give.
     """
-    chosen = list(dict.fromkeys(tasks or TASKS))
-    if unknown := [name for name in chosen if name not in TASKS]:
-        raise ConfigError(f"tasks={unknown!r}: choose from {', '.join(TASKS)}")
+    drawn = draw_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size, split=split, world=world)
+    return [task for task, _ in drawn]
+
+
+def draw_tasks(
+    *, seed: int, tasks: Sequence[str] | None, num_queries: int, pool_size: int, split: str, world: str
+) -> list[tuple[RetrievalTask, dict[str, AnySide]]]:
+    """Build the tasks as `world_tasks` does, each with its sides by item key: all that is true of them, and who annotates them."""
+    chosen = choose_tasks(world, tuple(tasks or ()))
     if num_queries < 1:
         raise ConfigError(f"num_queries={num_queries}: give at least 1")
-    drawn = {name: pairs for pool in _pools(chosen) for name, pairs in _draw(pool, seed, num_queries, pool_size, split).items()}
-    return [_task(name, drawn, num_queries) for name in chosen]
+    drawn = {name: pairs for pool in _pools(list(chosen)) for name, pairs in _draw(pool, seed, num_queries, pool_size, split).items()}
+    return [_task(name, chosen[name].modality, drawn, num_queries) for name in chosen]
 
 
 def _pools(names: Sequence[str]) -> list[list[str]]:
@@ -66,34 +79,40 @@ def _draw(pool: Sequence[str], seed: int, num_queries: int, pool_size: int, spli
     return drawn
 
 
-def _task(name: str, drawn: dict[str, list[WorldPair]], num_queries: int) -> RetrievalTask:
-    queries = _queries(drawn[name], num_queries)
+def _task(name: str, modality: str, drawn: dict[str, list[WorldPair]], num_queries: int) -> tuple[RetrievalTask, dict[str, AnySide]]:
+    pairs = _queries(drawn[name], num_queries)
     pool = next((pool for pool in SHARED_POOLS if name in pool), ())
     others = [side for other in pool if other != name and other in drawn for side in _targets(drawn[other])]
-    candidates = _by_meaning([*(pair.target for pair in queries), *_targets(drawn[name]), *others])
-    sides = [*(pair.query for pair in queries), *candidates.values()]
-    return RetrievalTask(
+    candidates = _by_meaning([*(pair.target for pair in pairs), *_targets(drawn[name]), *others])
+    sides = {side.item.key: side for side in [*(pair.query for pair in pairs), *candidates.values()]}
+    task = RetrievalTask(
         name=name,
-        modality=next(modality for modality in MODALITIES if modality == TASKS[name].modality),
-        queries=tuple(pair.query.item for pair in queries),
+        modality=next(known for known in MODALITIES if known == modality),
+        queries=tuple(pair.query.item for pair in pairs),
         candidates=tuple(side.item for side in candidates.values()),
-        relevant=tuple({pair.target.item.key: 1.0} for pair in queries),
-        truths={side.item.key: side.truth for side in sides},
-        families=by_medium([pair.query.item for pair in queries]),
+        relevant=tuple(_relevant(pair, candidates.values()) for pair in pairs),
+        truths={key: side.truth for key, side in sides.items()},
+        families=by_medium([pair.query.item for pair in pairs]),
     )
+    return task, sides
 
 
-def _targets(pairs: Iterable[WorldPair]) -> Iterator[Side]:
+def _relevant(pair: WorldPair, candidates: Iterable[AnySide]) -> dict[str, float]:
+    """Return the pair's target, and every other candidate that holds all that a partial description asks for."""
+    return {pair.target.item.key: 1.0} | {side.item.key: 1.0 for side in candidates if answers(pair.query, side)}
+
+
+def _targets(pairs: Iterable[WorldPair]) -> Iterator[AnySide]:
     for pair in pairs:
         yield pair.target
         yield from pair.negatives
 
 
-def _by_meaning(sides: Iterable[Side]) -> dict[str, Side]:
-    """Keep the first of all sides whose true answers are the same: no query could tell them apart."""
-    found: dict[str, Side] = {}
+def _by_meaning(sides: Iterable[AnySide]) -> dict[str, AnySide]:
+    """Keep the first of all sides that mean the same: no query could tell them apart."""
+    found: dict[str, AnySide] = {}
     for side in sides:
-        found.setdefault(side.truth.answer, side)
+        found.setdefault(side.meaning, side)
     return found
 
 
@@ -102,7 +121,7 @@ def _queries(pairs: Iterable[WorldPair], count: int) -> list[WorldPair]:
     found: dict[str, WorldPair] = {}
     seen: set[str] = set()
     for pair in pairs:
-        if len(found) < count and pair.query.item.key not in seen and pair.target.truth.answer not in found:
+        if len(found) < count and pair.query.item.key not in seen and pair.target.meaning not in found:
             seen.add(pair.query.item.key)
-            found[pair.target.truth.answer] = pair
+            found[pair.target.meaning] = pair
     return list(found.values())

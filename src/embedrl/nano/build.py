@@ -38,7 +38,13 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
     model.model.visual.requires_grad_(False)
     arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
     examples = SFTExamples(
-        recipe.seed, recipe.num_batches, recipe.batch_size, num_answers=recipe.num_answers, answer_share=recipe.answer_share
+        recipe.seed,
+        recipe.num_batches,
+        recipe.batch_size,
+        num_answers=recipe.num_answers,
+        answer_share=recipe.answer_share,
+        world=recipe.world,
+        tasks=recipe.tasks,
     )
     reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
     settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)

@@ -1,6 +1,7 @@
 """What the nano models are trained on: streams of world examples, each a pure function of seed and index."""
 
 import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,7 +13,8 @@ from embedrl.media.resize import PixelRange, VisualBudget
 from embedrl.nano.models import FACTOR
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, tcot_prompt
 from embedrl.reasoner.train import SFTExample
-from embedrl.world.tasks import TASKS, Family, Side, draw_family
+from embedrl.world.side import Side
+from embedrl.world.tasks import TASKS, AnyFamily, AnySide, WorldTask, answers, choose_tasks, draw_family
 
 REASONER_BUDGET = VisualBudget(
     image=PixelRange(min_pixels=1024, max_pixels=96 * 128),
@@ -30,7 +32,10 @@ EMBEDDER_BUDGET = VisualBudget(
 """The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
 
 _READINGS = {"image": 0.33, "video": 0.37, "visdoc": 0.18, "text": 0.12}
-_KINDS = {"image": 0.38, "video": 0.16, "visdoc": 0.16, "text": 0.24, "judge": 0.06}
+_KINDS = {
+    "roomy": {"image": 0.38, "video": 0.16, "visdoc": 0.16, "text": 0.24, "judge": 0.06},
+    "crowded": {"image": 0.42, "video": 0.3, "visdoc": 0.18, "text": 0.1},
+}
 _ANSWER_ONLY = "Answer only."
 
 
@@ -39,41 +44,69 @@ class SFTExamples(Dataset):
 
     The first `num_answers` batches teach to read, with the bare answers to pictures, pages, clips and texts. The rest teach the
     T-CoTs that the annotator writes, and to judge; a share of them, `answer_share`, goes on teaching to read, since what the
-    annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own.
+    annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own; they are about the roomy world in
+    either, since what the crowded one's annotator says is drawn at random, and reading is learned from what is not.
     """
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int, *, num_answers: int = 0, answer_share: float = 0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        num_batches: int,
+        batch_size: int,
+        *,
+        num_answers: int = 0,
+        answer_share: float = 0,
+        world: str = "roomy",
+        tasks: Sequence[str] = (),
+    ) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.num_answers, self.answer_share = num_answers, answer_share
+        self.tasks = choose_tasks(world, tasks)
+        kinds = _KINDS[world]
+        self.kinds = {
+            kind: share for kind, share in kinds.items() if kind in {"text", "judge"} | {task.modality for task in self.tasks.values()}
+        }
 
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
 
     def __getitem__(self, index: int) -> SFTExample:
-        number = index // self.batch_size
-        answers = number < self.num_answers or random.Random(f"sft-answers:{self.seed}:{number}").random() < self.answer_share
-        kinds = _READINGS if answers else _KINDS
-        kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
-        rng = random.Random(f"sft:{self.seed}:{index}")
+        kind, reads, rng = self._plan(index)
         if kind == "judge":
             return _judge_example(rng)
-        side = _side(rng, kind)
-        return _reading_example(side) if answers else SFTExample(side_prompt(side), render(side.annotated(rng)))
+        side = _side(rng, kind, TASKS if reads else self.tasks)
+        return _reading_example(side) if reads else SFTExample(side_prompt(side), render(side.annotated(rng)))
+
+    def sides(self) -> Iterator[AnySide]:
+        """Yield what the T-CoTs are about, without drawing it, as far as that can be helped."""
+        for index in range(len(self)):
+            kind, reads, rng = self._plan(index)
+            if kind != "judge" and not reads:
+                yield _side(rng, kind, self.tasks)
+
+    def _plan(self, index: int) -> tuple[str, bool, random.Random]:
+        """Return of what kind an example is, whether it is a bare answer, and what it is drawn with."""
+        number = index // self.batch_size
+        reads = number < self.num_answers or random.Random(f"sft-answers:{self.seed}:{number}").random() < self.answer_share
+        kinds = _READINGS if reads else self.kinds
+        kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
+        return kind, reads, random.Random(f"sft:{self.seed}:{index}")
 
 
-def _side(rng: random.Random, kind: str) -> Side:
-    names = [task.name for task in TASKS.values() if kind == "text" or task.modality == kind]
+def _side(rng: random.Random, kind: str, tasks: Mapping[str, WorldTask]) -> AnySide:
+    names = [task.name for task in tasks.values() if kind == "text" or task.modality == kind]
     sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
-    return rng.choice([side for side in sides if (side.item.visual is None) == (kind == "text")] or sides)
+    return rng.choice([side for side in sides if side.is_text == (kind == "text")] or sides)
 
 
-def side_prompt(side: Side) -> Prompt:
+def side_prompt(side: AnySide) -> Prompt:
     """Return the nano Reasoner's prompt for a side."""
     return tcot_prompt(side.item, "nano", REASONER_BUDGET, FACTOR)
 
 
-def _reading_example(side: Side) -> SFTExample:
+def _reading_example(side: AnySide) -> SFTExample:
     """Ask for the bare answer; of a clip, for all that happens, each with its frame, which is not learned otherwise (docs/LOG.md)."""
+    assert isinstance(side, Side), "reading is taught in the roomy world"
     asked = replace(side, item=side.item.model_copy(update={"instruction": _ANSWER_ONLY}))
     moments = [f"{fact.tell()} {fact.key_frame}" for fact in side.seen.facts if fact.key_frame]
     return SFTExample(side_prompt(asked), ", ".join(moments) or side.truth.answer)
@@ -98,33 +131,54 @@ def _judge_example(rng: random.Random) -> SFTExample:
 class WorldRows:
     """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
 
-    No two rows of a batch mean the same. Each pair has no T-CoTs, the annotator's, or else true ones; with T-CoTs, a side's media are
-    left out now and then, so that the Embedder learns to read.
+    No two rows of a batch mean the same, and no target answers another row's query. Each pair has no T-CoTs, the annotator's, or else true
+    ones; with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.
     """
 
     NUM_VARIANTS = 4
 
-    def __init__(self, seed: int, num_batches: int, batch_size: int, *, plain_share: float = 0.25, annotated_share: float = 0.3) -> None:
+    def __init__(
+        self,
+        seed: int,
+        num_batches: int,
+        batch_size: int,
+        *,
+        plain_share: float = 0.25,
+        annotated_share: float = 0.3,
+        world: str = "roomy",
+        tasks: Sequence[str] = (),
+    ) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+        self.tasks = choose_tasks(world, tasks)
         self.plain_share, self.annotated_share = plain_share, annotated_share
 
     def datasets(self) -> dict[str, list[tuple[str, str]]]:
         """Return (query key, target key) rows by task; each task's rows are whole batches."""
         order = random.Random(f"embedder:{self.seed}")
-        names = order.choices(list(TASKS), k=self.num_batches)
+        names = order.choices(list(self.tasks), k=self.num_batches)
         rows: dict[str, list[tuple[str, str]]] = {}
-        for name in TASKS:
+        for name in self.tasks:
             family, found = 0, rows.setdefault(name, [])
             for _ in range(names.count(name)):
                 batch: dict[str, tuple[str, str]] = {}
+                members: list[tuple[AnySide, AnySide]] = []
                 while len(batch) < self.batch_size:
-                    for number, (_, target) in enumerate(_family(f"{self.seed}/{name}/{family}")):
+                    for number, (query, target) in enumerate(_family(f"{self.seed}/{name}/{family}")):
                         key = f"{self.seed}/{name}/{family}/{number}"
-                        if len(batch) < self.batch_size:
-                            batch.setdefault(target.signature, (f"{key}/query", f"{key}/target"))
+                        second = any(answers(query, other) or answers(asked, target) for asked, other in members)
+                        if len(batch) < self.batch_size and target.signature not in batch and not second:
+                            batch[target.signature] = f"{key}/query", f"{key}/target"
+                            members.append((query, target))
                     family += 1
                 found.extend(batch.values())
         return {name: found for name, found in rows.items() if found}
+
+    def sides(self) -> Iterator[tuple[AnySide, AnySide]]:
+        """Yield the pairs of all rows."""
+        for rows in self.datasets().values():
+            for key, _ in rows:
+                family, number, _ = key.rsplit("/", 2)
+                yield _family(family)[int(number)]
 
     def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:
         """Return the item, its T-CoT (or None) and whether its media are shown."""
@@ -139,6 +193,6 @@ class WorldRows:
 
 
 @lru_cache(maxsize=256)
-def _family(key: str) -> Family:
+def _family(key: str) -> AnyFamily:
     seed, task, number = key.split("/")
     return draw_family(task, "train", random.Random(f"embedder:{seed}:{task}:{number}"), num_variants=WorldRows.NUM_VARIANTS)

@@ -21,8 +21,7 @@ from embedrl.log import progress
 from embedrl.models.training import keep_freed_memory
 from embedrl.nano.recipes import JudgeRecipe
 from embedrl.reasoner.prompts import pick_prompt
-from embedrl.world.side import Side
-from embedrl.world.tasks import TASKS, draw_family
+from embedrl.world.tasks import TASKS, AnySide, draw_family
 
 MAX_RIVALS = 5
 _SAME_TASK = 0.6
@@ -55,7 +54,7 @@ def draw_question(rng: random.Random, split: str, *, num_rivals: int, hard_share
     rng.shuffle(family)
     of_target = rng.random() < 0.5
     anchor, right = family[0][of_target], family[0][not of_target]
-    rivals: dict[str, Side] = {right.truth.answer: right}
+    rivals: dict[str, AnySide] = {right.truth.answer: right}
     for pair in family[1:]:
         if len(rivals) <= num_hard:
             rivals.setdefault(pair[not of_target].truth.answer, pair[not of_target])
@@ -64,7 +63,7 @@ def draw_question(rng: random.Random, split: str, *, num_rivals: int, hard_share
         side = draw_family(other, split, rng, num_variants=0)[0][not of_target]
         rivals.setdefault(side.truth.answer, side)
 
-    def tcot(side: Side) -> TCoT:
+    def tcot(side: AnySide) -> TCoT:
         return side.truth if whole else side.annotated(rng)
 
     _, *wrong = rivals.values()

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embedrl.config import WorldName
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -34,6 +36,10 @@ class ReasonerRecipe(BaseModel):
     """So many of those others have bare answers as well."""
     start_from: Path | None = None
     """Folder of a nano Reasoner to train further; None starts from nothing."""
+    world: WorldName = "roomy"
+    """Where its T-CoTs come from: a world that has room for all that is true, or one that has not."""
+    tasks: tuple[str, ...] = ()
+    """Of that world, these tasks; none: all."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to transformers.TrainingArguments."""
 

@@ -19,7 +19,7 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.rollouts import Scorer
 from embedrl.rl.train import train
 from embedrl.runtime.names import load_embedder, load_reasoner
-from embedrl.world.tasks import make_families
+from embedrl.world.tasks import choose_tasks, make_families
 
 
 def train_reasoner(recipe: Recipe) -> Path:
@@ -37,7 +37,8 @@ def train_reasoner(recipe: Recipe) -> Path:
 def training_pairs(recipe: Recipe) -> list[Pair]:
     """Return the pairs of a recipe, those of a task together. Raises ConfigError for a file that cannot be used."""
     if recipe.pairs is None:
-        return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size)]
+        tasks = list(choose_tasks(recipe.world, recipe.tasks))
+        return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size, tasks)]
     pairs = []
     for outcome in read_lines(recipe.pairs):
         if isinstance(outcome, SourceProblem):

@@ -1,6 +1,7 @@
 """Measure reward fidelity on the world's RL split: sample rollouts as training does, and compare each reward with the truth."""
 
 import math
+import random
 
 import numpy as np
 import torch
@@ -11,20 +12,31 @@ from embedrl.evaluate.compare import text
 from embedrl.pipelines.annotate import load_judge
 from embedrl.pipelines.eg_rl import local_reasoner, make_scorer
 from embedrl.rl.config import Recipe
-from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality
+from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality, selection_quality
 from embedrl.rl.rollouts import Rollout
-from embedrl.world.tasks import make_families
+from embedrl.world.clips import NUM_FRAMES
+from embedrl.world.tasks import choose_tasks, make_families
+
+ANNOTATOR = "annotator"
+"""Stands for a Reasoner that writes as the world's annotator does: a world can be looked at before anything is trained on it."""
 
 
 def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> list[Fidelity]:
-    """Score batches as the recipe's run would, one task at a time, and correlate every reward with the T-CoTs' quality."""
+    """Score batches as the recipe's run would, one task at a time, and correlate every reward with the T-CoTs' quality.
+
+    With `start_from="annotator"` the rollouts are what the annotator writes.
+    """
     torch.manual_seed(seed)  # rollouts are sampled
     group_size = recipe.trainer.get("num_generations", 8)
-    made = make_families("rl", seed, num_families, recipe.family_size)
-    reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
-    reasoner.quotes = False  # as in training
+    made = make_families("rl", seed, num_families, recipe.family_size, list(choose_tasks(recipe.world, recipe.tasks)))
+    reasoner = None
+    if recipe.start_from != ANNOTATOR:
+        reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
+        reasoner.quotes = False  # as in training
     pairs = [row.pair for row in made]
-    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
+    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames if reasoner else NUM_FRAMES)
+    measure = selection_quality if recipe.world == "crowded" else quality
+    rng = random.Random(f"fidelity:{seed}")
     if scorer.judge is None and recipe.judge:  # its verdicts are measured even where the recipe does not count them
         scorer.judge = load_judge(recipe.judge)
     per_batch = num_families * recipe.family_size
@@ -37,13 +49,14 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             sides = [
                 (place, is_query) for place in range(start, start + per_batch) for is_query in (True, False) for _ in range(group_size)
             ]
-            items = [pairs[place].query if is_query else pairs[place].target for place, is_query in sides]
-            rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, reasoner.reason(items), strict=True)]
+            seen = [made[place].query if is_query else made[place].target for place, is_query in sides]
+            outcomes = reasoner.reason([side.item for side in seen]) if reasoner else [side.annotated(rng) for side in seen]
+            rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, outcomes, strict=True)]
             scores = scorer.score(rollouts, seed=str(start))
             for name, value in alternatives(scores, recipe.rewards).items():
                 values.setdefault(name, []).append(value)
             truths = [made[place].query_truth if is_query else made[place].target_truth for place, is_query in sides]
-            qualities += [quality(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]
+            qualities += [measure(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]
             groups += scores.rows.group.tolist()
             families += [place // recipe.family_size for place, _ in sides]
             bar.advance()

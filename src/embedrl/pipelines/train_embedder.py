@@ -22,7 +22,7 @@ def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
 
     assert recipe.num_batches is not None, "the recipe checks it"
     shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share}
-    return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, **shares)
+    return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, world=recipe.world, tasks=recipe.tasks, **shares)
 
 
 def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:

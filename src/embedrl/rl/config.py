@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from embedrl.config import Lora
+from embedrl.config import Lora, WorldName
 
 PresetName = Literal["ours", "paper", "release"]
 
@@ -136,6 +136,10 @@ class Recipe(Config):
     """The Embedder sees the crops and key frames that evidence points at, and not only its words."""
     pairs: Path | None = None
     """JSON Lines of pairs to train on, such as rl.jsonl of `embedrl filter`; None: the generated world's RL split."""
+    world: WorldName = "roomy"
+    """Which generated world: one whose T-CoTs have room for all that is true, or one whose have not."""
+    tasks: tuple[str, ...] = ()
+    """Of that world, these tasks; none: all."""
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
 

@@ -15,7 +15,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.rl import rewards
 from embedrl.rl.config import PRESETS, RewardConfig
 from embedrl.rl.rollouts import Scores
-from embedrl.world.claims import attributes
+from embedrl.world.claims import attributes, selected
 
 TEMPERATURES = (0.03, 0.1, 0.25, 0.5, 1.0)
 NEGATIVE_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
@@ -33,6 +33,8 @@ class Fidelity(NamedTuple):
     """Groups in which both vary."""
     num_families: int
     """Families that these groups are of; a family is drawn whole, since its members share nearly everything."""
+    best: float = float("nan")
+    """By how much the rollout that the reward likes best is better than the mean of its group: what best-of-n has to teach."""
 
 
 def quality(tcot: TCoT | None, truth: TCoT) -> float:
@@ -46,6 +48,14 @@ def quality(tcot: TCoT | None, truth: TCoT) -> float:
         stated += len(pieces)
         true += len(real)
     return 2 * right / (stated + true) if stated + true else 0.0
+
+
+def selection_quality(tcot: TCoT | None, truth: TCoT) -> float:
+    """Return the F1, 0..1, of the statements told and those that matter (crowded world); 0 for no T-CoT."""
+    if tcot is None:
+        return 0.0
+    right, num_told, num_matter = selected(tcot, truth)
+    return 2 * right / (num_told + num_matter) if num_told + num_matter else 0.0
 
 
 def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
@@ -85,10 +95,15 @@ def fidelity(
     found = []
     for reward, value in values.items():
         inside: list[tuple[float, int]] = []
+        gains: list[float] = []
         for number in np.unique(groups):
-            r = _correlation(value, qualities, groups == number)
+            rows = groups == number
+            r = _correlation(value, qualities, rows)
             if r is not None:
-                inside.append((r, int(families[groups == number][0])))
+                inside.append((r, int(families[rows][0])))
+            if np.isfinite(value[rows]).all():
+                liked = value[rows] >= value[rows].max() - 1e-9
+                gains.append(float(qualities[rows][liked].mean() - qualities[rows].mean()))
         if not inside:
             found.append(Fidelity(reward, float("nan"), float("nan"), float("nan"), 0, 0))
             continue
@@ -97,7 +112,8 @@ def fidelity(
         drawn = sums[np.random.default_rng(seed).choice(len(names), size=(NUM_RESAMPLES, len(names)))].sum(axis=1)
         low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
         mean = float(np.mean([r for r, _ in inside]))
-        found.append(Fidelity(reward, mean, float(low), float(high), len(inside), len(names)))
+        best = float(np.mean(gains)) if gains else float("nan")
+        found.append(Fidelity(reward, mean, float(low), float(high), len(inside), len(names), best))
     return found
 
 

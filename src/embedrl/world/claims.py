@@ -71,3 +71,14 @@ def attributes(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
             right += max(same)
             left.pop(same.index(max(same)))
     return right, stated, num_true
+
+
+def told(answer: str) -> list[str]:
+    """Return the statements of an answer of the crowded world, in order; what is repeated counts once."""
+    return list(dict.fromkeys(part for text in answer.split(",") if (part := " ".join(text.split()))))
+
+
+def selected(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
+    """Return how many of the statements told matter, how many are told, and how many matter: `claims` of the crowded world."""
+    said, matters = told(tcot.answer), set(told(truth.answer))
+    return sum(text in matters for text in said), len(said), len(matters)

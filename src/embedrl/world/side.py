@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT
@@ -23,6 +23,25 @@ class Side:
     """What its answer should state: what is seen, or what is looked for."""
     signature: str
     """Two sides with one signature mean the same."""
+
+    asks: ClassVar[frozenset[str]] = frozenset()
+    """(A query of this world describes its target whole: no other candidate answers it.)"""
+    holds: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the item is a text alone."""
+        return self.item.visual is None
+
+    @property
+    def meaning(self) -> str:
+        """What no two candidates of a pool may share."""
+        return self.truth.answer
+
+    @property
+    def statements(self) -> frozenset[str]:
+        """Every fact in full, and the setting."""
+        return frozenset([*(fact.tell() for fact in self.seen.facts), self.seen.setting])
 
     @property
     def truth(self) -> TCoT:

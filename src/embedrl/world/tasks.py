@@ -12,20 +12,24 @@ from embedrl.data.sample import Pair
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 from embedrl.world import image_tasks, page_tasks, video_tasks
+from embedrl.world.crowded.side import CrowdedFamily, CrowdedSide
+from embedrl.world.crowded.tasks import DRAWS
 from embedrl.world.objects import SPLITS
 from embedrl.world.side import Family, Side
 from embedrl.world.wording import INSTRUCTIONS
 
 NUM_VARIANTS = 4
+AnySide = Side | CrowdedSide
+AnyFamily = Family | CrowdedFamily
 
 
 @dataclass(frozen=True)
 class WorldPair:
     """A pair, with the truth of both sides and of its hard negatives."""
 
-    query: Side
-    target: Side
-    negatives: tuple[Side, ...]
+    query: AnySide
+    target: AnySide
+    negatives: tuple[AnySide, ...]
     task: str
     modality: str
 
@@ -59,7 +63,7 @@ class WorldTask:
     """"image", "video" or "visdoc"."""
     family: str
     """The family of MMEB-V2 that it mirrors."""
-    draw: Callable[[random.Random, str, int], Family]
+    draw: Callable[[random.Random, str, int], AnyFamily]
     """(rng, split, number of variants) -> pairs of sides, the main pair first."""
 
 
@@ -81,15 +85,35 @@ _ROWS = (
     WorldTask("visdoc_qa", "visdoc", "question answering", page_tasks.answer),
 )
 TASKS = {row.name: row for row in _ROWS}
+"""The roomy world: a T-CoT has room for all that is true."""
+CROWDED_TASKS = {name: WorldTask(name, name.split("_")[0], "retrieval", draw) for name, draw in DRAWS.items()}
+"""The crowded world: a T-CoT has room for a part, and the task says which part matters."""
+WORLDS = {"roomy": TASKS, "crowded": CROWDED_TASKS}
+_ALL = {**TASKS, **CROWDED_TASKS}
 
 
-def draw_family(task: str, split: str, rng: random.Random, *, num_variants: int = NUM_VARIANTS) -> Family:
+def choose_tasks(world: str, names: Sequence[str] = ()) -> dict[str, WorldTask]:
+    """Return the named tasks of a world, or all. Raises ConfigError for a world or a task that does not exist."""
+    if world not in WORLDS:
+        raise ConfigError(f"world={world!r}: choose one of {', '.join(WORLDS)}")
+    tasks = WORLDS[world]
+    if unknown := [name for name in names if name not in tasks]:
+        raise ConfigError(f"tasks={unknown!r}: choose from {', '.join(tasks)}")
+    return {name: tasks[name] for name in dict.fromkeys(names or tasks)}
+
+
+def answers(query: AnySide, target: AnySide) -> bool:
+    """Say whether a candidate that is not the query's own target answers it all the same: it holds all that is asked for."""
+    return bool(query.asks) and query.asks <= target.holds
+
+
+def draw_family(task: str, split: str, rng: random.Random, *, num_variants: int = NUM_VARIANTS) -> AnyFamily:
     """Draw a pair and its one-attribute variants. Raises ConfigError for an unknown task or split."""
-    if task not in TASKS:
-        raise ConfigError(f"task={task!r}: choose one of {', '.join(TASKS)}")
+    if task not in _ALL:
+        raise ConfigError(f"task={task!r}: choose one of {', '.join(_ALL)}")
     if split not in SPLITS:
         raise ConfigError(f"split={split!r}: choose one of {', '.join(SPLITS)}")
-    return TASKS[task].draw(rng, split, num_variants)
+    return _ALL[task].draw(rng, split, num_variants)
 
 
 def make_pairs(split: str, seed: int, tasks: Sequence[str] | None = None, num_pairs_per_task: int = 64) -> list[WorldPair]:
@@ -100,12 +124,12 @@ def make_pairs(split: str, seed: int, tasks: Sequence[str] | None = None, num_pa
     made = []
     for name in tasks or TASKS:
         rng = random.Random(f"{split}:{seed}:{name}")
-        known: dict[str, Side] = {}
+        known: dict[str, AnySide] = {}
         for _ in range(num_pairs_per_task):
             family = draw_family(name, split, rng)
             targets = [known.setdefault(target.signature, target) for _, target in family]
             assert len({side.signature for side in targets}) == len(targets), f"{name}: a variant equals its base"
-            made.append(WorldPair(family[0][0], targets[0], tuple(targets[1:]), name, TASKS[name].modality))
+            made.append(WorldPair(family[0][0], targets[0], tuple(targets[1:]), name, _ALL[name].modality))
     return made
 
 
@@ -121,7 +145,7 @@ def make_families(split: str, seed: int, num_families: int, family_size: int, ta
             family = draw_family(name, split, rng, num_variants=family_size - 1)
             if len(family) < family_size:
                 raise ConfigError(f"{name}: the world has no {family_size} variants that differ in one attribute; ask for fewer")
-            made += [WorldPair(query, target, (), name, TASKS[name].modality) for query, target in family[:family_size]]
+            made += [WorldPair(query, target, (), name, _ALL[name].modality) for query, target in family[:family_size]]
     return made
 
 

@@ -13,7 +13,7 @@ from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
 from embedrl.world.clips import FPS
-from embedrl.world.tasks import TASKS, Side, make_pairs
+from embedrl.world.tasks import TASKS, AnySide, make_pairs
 
 PAIRS = "pairs.jsonl"
 
@@ -74,7 +74,7 @@ def _absolute(value: object, folder: Path) -> object:
     return [_absolute(inner, folder) for inner in value] if isinstance(value, list) else value
 
 
-def _write_side(side: Side, folder: Path) -> Item:
+def _write_side(side: AnySide, folder: Path) -> Item:
     item = side.item
     return item.model_copy(update={"content": tuple(_write_part(part, folder) for part in item.content)})
 

@@ -1,0 +1,106 @@
+"""One side of a crowded pair, its ground-truth T-CoT, and what the annotator writes about it.
+
+Every medium holds 12 to 20 facts, a T-CoT has room for `BUDGET` of them, and the instruction says which matter. The annotator does not ask:
+it names a random selection of true facts in random order, always as many, so that no sample of it is fuller than another.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from embedrl.data.sample import Item
+from embedrl.data.tcot import Evidence, TCoT
+from embedrl.world.annotator import REMARKS
+from embedrl.world.facts import Fact, coarse
+
+BUDGET = 5
+"""Facts that a T-CoT has room for."""
+MAX_BOXES = 2
+"""Boxes that a T-CoT has room for: those of what it names first."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the annotator does, and how often. How many facts it names, the task says."""
+
+    remarks: float = 0.5
+    """Probability of an idle remark, in the thinking and in the rethink alike."""
+    invents: float = 0.3
+    """Probability that it fills up the T-CoT of a short text with one or two facts that nobody stated."""
+    mistake: float = 0.01
+    """Probability that a fact is exchanged for one that is not true."""
+
+
+@dataclass(frozen=True)
+class CrowdedSide:
+    """One item with all that is true of it, and what matters for its task. The medium is drawn when the item is first asked for."""
+
+    make_item: Callable[[], Item] = field(compare=False)
+    facts: tuple[Fact, ...]
+    """All that can be said."""
+    matters: tuple[Fact, ...]
+    """What the task and its instruction turn on: the ground-truth T-CoT names these."""
+    signature: str
+    """Two sides with one signature mean the same for their task."""
+    asks: frozenset[str] = frozenset()
+    """Statements that a candidate must hold to answer a partial description; none: its own target answers it alone."""
+    holds: frozenset[str] = frozenset()
+    """Statements that are true of it, derived ones ("star left of ring") among them."""
+    others: tuple[str, ...] = ()
+    """Facts that are not true of it, for mistakes and inventions."""
+    is_text: bool = False
+    num_facts: int = BUDGET
+    """As many facts does a T-CoT of its task name, whichever they are."""
+
+    @cached_property
+    def item(self) -> Item:
+        """The item; drawing it takes milliseconds, so it waits until someone wants it."""
+        return self.make_item()
+
+    @property
+    def meaning(self) -> str:
+        """What no two candidates of a pool may share."""
+        return self.signature
+
+    @property
+    def truth(self) -> TCoT:
+        """The ground-truth T-CoT: what matters, in reading order."""
+        return compose(self.matters)
+
+    @property
+    def statements(self) -> frozenset[str]:
+        """Every fact as a T-CoT words it."""
+        return frozenset(fact.tell() for fact in self.facts)
+
+    def annotated(self, rng: random.Random, selection: Selection | None = None) -> TCoT:
+        """Write what the annotator says about it."""
+        habits = selection or Selection()
+        chosen = rng.sample(self.facts, self.num_facts)
+        if self.is_text and self.others and rng.random() < habits.invents:
+            chosen += [Fact((("invented", text),)) for text in rng.sample(self.others, min(rng.choice((1, 2)), len(self.others)))]
+        if self.others:
+            chosen = [
+                replace(fact, slots=(("mistake", rng.choice(self.others)),)) if rng.random() < habits.mistake else fact for fact in chosen
+            ]
+        remarks = [remark if rng.random() < habits.remarks else "" for remark in rng.sample(REMARKS, 2)]
+        return compose(chosen, remarks)
+
+
+CrowdedFamily = list[tuple[CrowdedSide, CrowdedSide]]
+"""A pair of sides, and its variants."""
+
+
+def compose(facts: tuple[Fact, ...] | list[Fact], remarks: tuple[str, str] | list[str] = ("", "")) -> TCoT:
+    """Write a T-CoT that names some facts, with the evidence of what it names first."""
+    evidence = Evidence(
+        boxes=tuple(dict.fromkeys(coarse(fact.box) for fact in facts if fact.box))[:MAX_BOXES],
+        key_frames=tuple(sorted({fact.key_frame for fact in facts if fact.key_frame})),
+        keywords=tuple(dict.fromkeys(fact.keyword for fact in facts if fact.keyword)),
+    )
+    return TCoT(
+        thinking=f"{len(facts)} facts. {remarks[0]}".rstrip(),
+        evidence=evidence,
+        rethink=f"Evidence fits. {remarks[1]}".rstrip(),
+        answer=", ".join(fact.tell() for fact in facts),
+    )

@@ -1,0 +1,165 @@
+"""The crowded world: more facts than a T-CoT has room for, tasks that say which matter, partial descriptions, and its controls."""
+
+import random
+
+import pytest
+
+from embedrl.data.tcot import TCoT, parse, render
+from embedrl.errors import ConfigError
+from embedrl.evaluate.world import world_tasks
+from embedrl.nano.data import SFTExamples, WorldRows
+from embedrl.pipelines.room import TfIdf, measure_room, room_rows
+from embedrl.pipelines.splits import count_shared
+from embedrl.rl.fidelity import selection_quality
+from embedrl.world.claims import selected, told
+from embedrl.world.crowded.side import CrowdedSide
+from embedrl.world.crowded.tasks import PARTIAL
+from embedrl.world.objects import SPLITS, Thing, held_out
+from embedrl.world.tasks import CROWDED_TASKS, TASKS, AnySide, answers, choose_tasks, draw_family, make_pairs
+
+
+def family(task: str, split: str = "train", seed: int = 0) -> list[tuple[CrowdedSide, CrowdedSide]]:
+    found = draw_family(task, split, random.Random(f"{task}:{split}:{seed}"))
+    return [(query, target) for query, target in found if isinstance(query, CrowdedSide) and isinstance(target, CrowdedSide)]
+
+
+@pytest.mark.parametrize("task", CROWDED_TASKS)
+def test_a_medium_holds_more_than_a_tcot_has_room_for(task: str):
+    for query, target in family(task):
+        for side in (query, target):
+            if side.is_text:
+                continue
+            assert 11 <= len(side.facts) <= 20
+            assert 3 <= len(side.matters) <= 5
+            assert set(side.matters) < set(side.facts)
+
+
+@pytest.mark.parametrize("task", CROWDED_TASKS)
+def test_no_sample_of_the_annotator_is_fuller_than_another_and_what_it_names_is_true(task: str):
+    rng = random.Random(0)
+    _, target = family(task)[0]
+    samples = [target.annotated(rng) for _ in range(60)]
+    assert {len(told(tcot.answer)) for tcot in samples} <= {len(target.matters), len(target.matters) - 1}, "a mistake may repeat a fact"
+    assert len({tuple(told(tcot.answer)) for tcot in samples}) > 40, "a selection at random, in random order"
+    share = [text in target.statements for tcot in samples for text in told(tcot.answer)]
+    assert sum(share) / len(share) > 0.95
+    matters = [text in {fact.tell() for fact in target.matters} for tcot in samples for text in told(tcot.answer)]
+    assert sum(matters) / len(matters) == pytest.approx(len(target.matters) / len(target.facts), abs=0.1)
+    assert all(parse(render(tcot)) == tcot for tcot in samples)
+
+
+@pytest.mark.parametrize("task", [name for name in CROWDED_TASKS if name not in PARTIAL])
+def test_query_and_target_share_what_matters_and_little_else(task: str):
+    shared, clutter = 0, 0
+    for seed in range(10):
+        query, target = family(task, seed=seed)[0]
+        matters = [{fact.tell() for fact in side.matters} for side in (query, target)]
+        assert matters[0] == matters[1]
+        shared += len((query.statements & target.statements) - matters[0])
+        clutter += len(query.statements - matters[0])
+    assert shared < 0.5 * clutter, "sizes agree by chance in half of the cases"
+
+
+@pytest.mark.parametrize("task", PARTIAL)
+def test_a_partial_description_is_answered_by_every_candidate_that_holds_it(task: str):
+    drawn = family(task)
+    for query, target in drawn:
+        assert query.is_text
+        assert answers(query, target)
+        assert {fact.tell() for fact in query.matters} == query.asks
+        assert sum(answers(query, other) for _, other in drawn) == 1, "variants are hard negatives"
+    (retrieval,) = world_tasks(world="crowded", tasks=[task], num_queries=8, pool_size=80, seed=3)
+    assert max(len(relevant) for relevant in retrieval.relevant) > 1
+
+
+def test_a_query_does_not_ask_for_what_it_does_not_say():
+    rng = random.Random(1)
+    query, _ = family("image_part")[0]
+    written = [told(query.annotated(rng).answer) for _ in range(100)]
+    invented = sum(any(text not in query.asks for text in texts) for texts in written)
+    assert 20 <= invented <= 45, "the annotator invents at its stated rate; the truth never does"
+    assert set(told(query.truth.answer)) == query.asks
+
+
+def test_splits_show_combinations_of_their_own():
+    seen = {
+        split: {
+            tuple(fact.tell().split())
+            for seed in range(40)
+            for _, target in family("image_objects", split, seed)
+            for fact in target.matters
+        }
+        for split in SPLITS
+    }
+    only = {
+        split: {(colour, shape) for colour, shape in found if held_out(Thing(shape, colour, "large", 0), split)}
+        for split, found in seen.items()
+    }
+    assert only["test"]
+    assert only["rl"]
+    assert not only["test"] & (seen["train"] | seen["rl"])
+    assert not only["rl"] & (seen["train"] | seen["test"])
+
+
+def test_a_seed_gives_the_same_pairs():
+    first, again, other = (
+        [pair.query.signature + pair.target.signature for pair in make_pairs("test", seed, list(CROWDED_TASKS), 3)] for seed in (5, 5, 6)
+    )
+    assert first == again != other
+
+
+def test_no_target_of_a_batch_answers_another_rows_query():
+    rows = WorldRows(0, 2, 24, world="crowded", tasks=("image_part", "visdoc_part"))
+    found = rows.datasets()
+    assert sum(map(len, found.values())) == 48
+    pairs: list[tuple[AnySide, AnySide]] = list(rows.sides())[:24]
+    assert not any(answers(query, other) for query, target in pairs for _, other in pairs if other is not target)
+
+
+def test_supervised_examples_are_of_the_chosen_tasks():
+    examples = SFTExamples(0, 3, 4, world="crowded", tasks=("visdoc_part",))
+    assert all(isinstance(side, CrowdedSide) for side in examples.sides())
+    tcot = parse(examples[0].completion)
+    assert isinstance(tcot, TCoT)
+    assert told(tcot.answer)
+    with pytest.raises(ConfigError, match="world='nope'"):
+        choose_tasks("nope")
+    with pytest.raises(ConfigError, match="choose from image_objects"):
+        choose_tasks("crowded", list(TASKS)[:1])
+
+
+def test_quality_is_the_f1_of_what_is_told_and_what_matters():
+    truth, said = (
+        TCoT(thinking="", rethink="", answer=text) for text in ("red star, blue ring", "red star, large star, red star, on grey")
+    )
+    assert selected(said, truth) == (1, 3, 2)
+    assert selection_quality(said, truth) == pytest.approx(2 / 5)
+    assert selection_quality(truth, truth) == 1
+    assert selection_quality(None, truth) == 0
+
+
+def test_shared_meanings_are_counted():
+    found, num = count_shared(tasks=("visdoc_values",), num_queries=4, pool_size=12, num_supervised=2, num_contrastive=1, num_families=2)
+    assert num == 4
+    assert [row.data for row in found] == ["supervised", "contrastive", "RL"]
+    assert all(row.num_pairs <= row.num_targets <= 4 for row in found)
+
+
+def test_the_room_of_a_world_is_measured_with_an_oracles_tcots():
+    report = measure_room("nano", tasks=["image_layout"], num_queries=2, pool_size=8)
+    columns, rows = room_rows(report)
+    assert [row[0] for row in rows[:4]] == ["none", "annotator", "fullest of 8", "truth"]
+    assert all(len(row) == len(columns) for row in rows)
+    precision = {name: groups["overall"].get("claims", {}).get("precision", {}).get("value") for name, groups in report["systems"].items()}
+    assert precision["truth"] == 1
+    assert precision["annotator"] < 0.8
+
+
+def test_tf_idf_is_of_answers_alone():
+    red, blue = (TCoT(thinking="", rethink="", answer=text) for text in ("red star, blue ring", "blue heart"))
+    counts = TfIdf([red, blue])
+    item = family("image_layout")[0][0].item
+    vectors = counts.embed([item] * 3, [red, blue, None])
+    assert (vectors**2).sum(1) == pytest.approx([1, 1, 1])
+    assert 0 < vectors[0] @ vectors[1] < 1
+    assert vectors[0] @ vectors[2] == 0
