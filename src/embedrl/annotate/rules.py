@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from embedrl.annotate.store import Annotations
 from embedrl.data.evidence import verify
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.media.content import Page, Text
@@ -62,12 +63,7 @@ def ungrounded(name: str, item: Item, tcot: TCoT, num_frames: int) -> str | None
     checked = verify(found, item, shown)
     if checked.valid:
         return None
-    kinds = (
-        ("box", found.boxes, checked.boxes),
-        ("frame", found.key_frames, checked.key_frames),
-        ("keyword", found.keywords, checked.keywords),
-    )
-    wrong = [f"{kind} {value!r}" for kind, values, states in kinds for value, holds in zip(values, states, strict=True) if not holds]
+    wrong = [f"{kind.noun} {piece!r}" for kind in EVIDENCE_KINDS for piece, holds in kind.checked(found, checked) if not holds]
     return f"the {name}: {', '.join(wrong)}"
 
 

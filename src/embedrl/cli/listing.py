@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from embedrl import log
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.reasoning import MEDIA, TCoTCounts
 from embedrl.data.tcot import FailureReason
 from embedrl.index.failures import Failure
@@ -67,18 +68,13 @@ def evidence(hit: Hit) -> str:
     """Write a Hit's evidence; what does not hold for its medium is marked "(?)"."""
     if hit.tcot is None:
         return ""
-    found, checked = hit.tcot.evidence, hit.verification
-    frames = [f"frame {number}{_at(time)}" for number, time in zip(found.key_frames, _times(hit), strict=True)]
-    kinds = (
-        ([f"box {' '.join(map(str, box))}" for box in found.boxes], checked.boxes if checked else ()),
-        (frames, checked.key_frames if checked else ()),
-        ([f'"{keyword}"' for keyword in found.keywords], checked.keywords if checked else ()),
-    )
-    return "; ".join(
-        piece if holds else f"{piece} (?)"
-        for pieces, states in kinds
-        for piece, holds in zip(pieces, states or [False] * len(pieces), strict=True)
-    )
+    times = {"key_frames": _times(hit)}
+    pieces = []
+    for kind in EVIDENCE_KINDS:
+        checked = kind.checked(hit.tcot.evidence, hit.verification)
+        for (piece, holds), time_s in zip(checked, times.get(kind.name, (None,) * len(checked)), strict=True):
+            pieces.append(f"{kind.tell(piece)}{_at(time_s)}{'' if holds else ' (?)'}")
+    return "; ".join(pieces)
 
 
 def failure_line(failure: Failure) -> str:

@@ -9,7 +9,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Box, Evidence, Medium, Verification, box_holds, iou
+from embedrl.data.crops import MAX_ASPECT, MIN_SIDE, box_holds, clamped, crop, iou, pixels
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence, Medium, Verification
 from embedrl.data.plain_text import neutralise
 from embedrl.data.sample import Item
 from embedrl.media.content import Frames, Image, Page, Video
@@ -27,10 +28,6 @@ __all__ = [
     "verify",
 ]
 
-MIN_SIDE = 10
-"""Boxes with a shorter side, in 1/1000 of the picture, are not cut out."""
-MAX_ASPECT = 50
-"""Crops longer than this many times their width are not cut out."""
 _HOLDS, _DOUBTFUL = (225, 60, 120), (140, 140, 140)
 
 
@@ -63,30 +60,8 @@ def crops(
 
     A box that reaches over the edge is cut at the edge. Empty boxes, slivers, and strips longer than `max_aspect` are left out.
     """
-    found = []
-    for box in evidence.boxes:
-        x1, y1, x2, y2 = clamped = _clamped(box)
-        if not box_holds(clamped) or min(x2 - x1, y2 - y1) < min_side:
-            continue
-        corners = _pixels(_clamped((x1 - margin, y1 - margin, x2 + margin, y2 + margin)), image.size)
-        width, height = corners[2] - corners[0], corners[3] - corners[1]
-        if max(width, height) <= max_aspect * min(width, height):
-            found.append(image.crop(corners))
-    return found
-
-
-def _clamped(box: Box) -> Box:
-    x1, y1, x2, y2 = (min(max(value, 0), 1000) for value in box)
-    return x1, y1, x2, y2
-
-
-def _pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the corners in pixels; never empty."""
-    width, height = size
-    x1, x2 = (round(value * width / 1000) for value in box[0::2])
-    y1, y2 = (round(value * height / 1000) for value in box[1::2])
-    x1, y1 = min(x1, width - 1), min(y1, height - 1)
-    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
+    cut = [crop(image, box, min_side=min_side, max_aspect=max_aspect, margin=margin) for box in evidence.boxes]
+    return [image for image in cut if image is not None]
 
 
 def key_frames(frames: Frames, evidence: Evidence) -> list[tuple[int, PIL.Image.Image, float]]:
@@ -116,8 +91,8 @@ def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verific
     font = PIL.ImageFont.load_default(max(11, 5 * width))
     holding = verification.boxes if verification else [box_holds(box) for box in evidence.boxes]
     for number, (box, holds) in enumerate(zip(evidence.boxes, holding, strict=True), 1):
-        x1, y1, x2, y2 = _clamped(box)
-        left, top, right, bottom = _pixels((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), image.size)
+        x1, y1, x2, y2 = clamped(box)
+        left, top, right, bottom = pixels((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), image.size)
         colour = _HOLDS if holds else _DOUBTFUL
         _outline(draw, (left, top, right - 1, bottom - 1), colour, width, dash=0 if holds else 4 * width)
         text_box = draw.textbbox((0, 0), str(number), font=font)

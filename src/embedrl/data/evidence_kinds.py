@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from embedrl.data.crops import Box, box_holds, crop, iou
 from embedrl.data.plain_text import plain
+from embedrl.media.content import Frames
 
-Box = tuple[int, int, int, int]
 Piece = Any
 """One box, frame number or keyword."""
+Visual = PIL.Image.Image | Frames
 MIN_IOU = 0.5
 """A box meets a true one from this overlap on."""
 MAX_TOLD_CHARS = 60
@@ -91,7 +94,16 @@ class Notes:
         self.dropped.append(f"{key}: {told if len(told) <= MAX_TOLD_CHARS else told[:MAX_TOLD_CHARS] + '…'}")
 
 
-@dataclass(frozen=True)
+class EvidenceFigure(NamedTuple):
+    """One score of the pieces of one kind."""
+
+    label: str
+    """What a report calls it."""
+    score: Callable[[Sequence[Piece], Sequence[Piece]], float | None]
+    """(pieces, true pieces) -> 0..1, or None where it is not defined."""
+
+
+@dataclass(frozen=True, eq=False)
 class EvidenceKind:
     """One kind of evidence."""
 
@@ -110,10 +122,14 @@ class EvidenceKind:
     holds: Callable[[Piece, Medium], bool]
     tell: Callable[[Piece], str]
     """A piece in words."""
+    refer: Callable[[Piece, int], str]
+    """A piece in words, by its place among its kind, from 1, to readers who see it drawn."""
+    picture: Callable[[Visual, Piece], PIL.Image.Image | None]
+    """What the Embedder is shown of a piece; None if it does not hold, or is not seen."""
     meets: Callable[[Piece, Piece], bool]
     """Whether a piece is a given true one."""
-    figures: dict[str, Callable[[Sequence[Piece], Sequence[Piece]], float | None]]
-    """Scores of the pieces given beside the true ones, 0..1, by name; None where it is not defined."""
+    figures: dict[str, EvidenceFigure]
+    """How good the pieces of a T-CoT are beside the true ones, by name."""
 
     def pieces(self, evidence: Evidence) -> tuple[Piece, ...]:
         """Return the pieces of this kind."""
@@ -142,21 +158,6 @@ class EvidenceKind:
             except ValueError:
                 notes.drop(self.key, piece)
         return pieces
-
-
-def box_holds(box: Box) -> bool:
-    """Say whether a box lies inside 0..1000 and is not empty."""
-    x1, y1, x2, y2 = box
-    return 0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000
-
-
-def iou(first: Box, second: Box) -> float:
-    """Return intersection over union of two boxes, 0..1."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return shared / (areas - shared) if areas > shared else 0.0
 
 
 def _read_box(value: object, notes: Notes) -> Box:
@@ -202,6 +203,14 @@ def _box_meets(box: Box, other: Box) -> bool:
     return iou(box, other) >= MIN_IOU
 
 
+def _box_picture(visual: Visual, box: Box) -> PIL.Image.Image | None:
+    return None if isinstance(visual, Frames) or not box_holds(box) else crop(visual, box)
+
+
+def _frame_picture(visual: Visual, number: int) -> PIL.Image.Image | None:
+    return visual.images[number - 1] if isinstance(visual, Frames) and 1 <= number <= len(visual.images) else None
+
+
 def _f1(given: Sequence[Piece], truth: Sequence[Piece]) -> float | None:
     numbers, true_numbers = set(given), set(truth)
     return 2 * len(numbers & true_numbers) / (len(numbers) + len(true_numbers)) if numbers or true_numbers else None
@@ -218,9 +227,11 @@ EVIDENCE_KINDS = (
         holds=lambda box, medium: medium.has_image and box_holds(box),
         tell=lambda box: f"box {' '.join(map(str, box))}",
         meets=_box_meets,
+        refer=lambda box, number: f"box {number}",
+        picture=_box_picture,
         figures={
-            "box_iou50": _share(_box_meets),
-            "box_recall": lambda given, truth: _share(_box_meets)(truth, given),
+            "box_iou50": EvidenceFigure("boxes right", _share(_box_meets)),
+            "box_recall": EvidenceFigure("boxes found", lambda pieces, truth: _share(_box_meets)(truth, pieces)),
         },
     ),
     EvidenceKind(
@@ -233,7 +244,9 @@ EVIDENCE_KINDS = (
         holds=lambda number, medium: 1 <= number <= medium.num_frames,
         tell=lambda number: f"frame {number}",
         meets=lambda number, other: number == other,
-        figures={"key_frame_f1": _f1},
+        refer=lambda frame, number: f"frame {frame}",
+        picture=_frame_picture,
+        figures={"key_frame_f1": EvidenceFigure("key frames (F1)", _f1)},
     ),
     EvidenceKind(
         name="keywords",
@@ -245,7 +258,9 @@ EVIDENCE_KINDS = (
         holds=lambda keyword, medium: bool(medium.fold(keyword)) and medium.fold(keyword) in medium.text,
         tell=lambda keyword: f'"{keyword}"',
         meets=lambda keyword, other: keyword == other,
-        figures={"keyword_precision": _share(_same_words)},
+        refer=lambda keyword, number: f"the word {keyword!r}",
+        picture=lambda visual, keyword: None,
+        figures={"keyword_precision": EvidenceFigure("keywords right", _share(_same_words))},
     ),
 )
 """In the order in which they are written, listed and drawn."""

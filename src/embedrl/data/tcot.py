@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from embedrl.data.crops import Box
 from embedrl.data.evidence_json import has_evidence, read_evidence
-from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Box, Evidence
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence
 from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, neutralise, plain, special_tokens, well_formed
 
 __all__ = [

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from embedrl.data.evidence import box_holds, crops, key_frames
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Piece
 from embedrl.data.sample import Item
-from embedrl.data.tcot import SPECIAL_TOKEN, Box, Evidence, TCoT, neutralise, render_parts
+from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render_parts
 from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Text, Video
 from embedrl.media.decode import load_visual
@@ -86,7 +86,7 @@ class DecodedItem:
         self._visual = item.visual
         self._seen: dict[int, PIL.Image.Image | Frames] = {budget.num_frames: decoded[0]} if decoded else {}
         """The first visual part, by how many frames of it are looked at."""
-        self._scaled: dict[tuple[int, Box | int], PIL.Image.Image | None] = {}
+        self._scaled: dict[tuple[int, str, Piece], PIL.Image.Image | None] = {}
         self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
             Frames(tuple(budget.fit(frame, "frame", factor) for frame in each.images), each.times_s)
             if isinstance(each, Frames)
@@ -99,27 +99,21 @@ class DecodedItem:
 
         Key frames are those that the T-CoT's writer saw, however many frames this model is shown.
         """
-        if self._visual is None:
+        pieces = dict.fromkeys((kind, piece) for kind in EVIDENCE_KINDS for piece in kind.pieces(tcot.evidence))
+        if self._visual is None or not pieces:
             return []
-        num_frames = tcot.evidence.num_frames or self.budget.num_frames
-        pieces = dict.fromkeys(tcot.evidence.key_frames if isinstance(self._visual, Video) else filter(box_holds, tcot.evidence.boxes))
-        if pieces and num_frames not in self._seen:
+        num_frames = tcot.evidence.num_frames if isinstance(self._visual, Video) else None
+        num_frames = num_frames or self.budget.num_frames
+        if num_frames not in self._seen:
             self._seen[num_frames] = load_visual(self._visual, num_frames=num_frames)
         shown = []
-        for piece in pieces:
-            if (num_frames, piece) not in self._scaled:
-                picture = _evidence_picture(self._seen[num_frames], piece)
-                self._scaled[num_frames, piece] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
-            shown.append(self._scaled[num_frames, piece])
+        for kind, piece in pieces:
+            key = num_frames, kind.name, piece
+            if key not in self._scaled:
+                picture = kind.picture(self._seen[num_frames], piece)
+                self._scaled[key] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
+            shown.append(self._scaled[key])
         return [picture for picture in shown if picture is not None][:MAX_EVIDENCE_PICTURES]
-
-
-def _evidence_picture(visual: PIL.Image.Image | Frames, piece: Box | int) -> PIL.Image.Image | None:
-    if isinstance(visual, Frames):
-        assert isinstance(piece, int)
-        return next((image for _, image, _ in key_frames(visual, Evidence(key_frames=(piece,)))), None)
-    assert not isinstance(piece, int)
-    return next(iter(crops(visual, Evidence(boxes=(piece,)))), None)
 
 
 def build(

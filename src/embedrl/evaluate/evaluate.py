@@ -14,6 +14,7 @@ from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.errors import MediaError, ModelError
+from embedrl.evaluate.grounding import FIGURES as EVIDENCE_FIGURES
 from embedrl.evaluate.grounding import compare
 from embedrl.evaluate.metrics import METRIC_NAMES, Mode, mmeb_compat_grades, score_ranking
 from embedrl.evaluate.ranking import Ranking, rank
@@ -27,10 +28,7 @@ Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
 TCOT_FIGURES = (
     "tcot_valid",
     "tcot_tokens",
-    "evidence/box_iou50",
-    "evidence/box_recall",
-    "evidence/key_frame_f1",
-    "evidence/keyword_precision",
+    *(f"evidence/{name}" for name in EVIDENCE_FIGURES),
     "claims/precision",
     "claims/recall",
 )

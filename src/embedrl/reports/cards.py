@@ -10,6 +10,7 @@ import PIL.Image
 from markupsafe import Markup
 
 from embedrl.data.evidence import Verification, verify
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Box, Evidence, TCoT
 from embedrl.media.content import Frames, Page, Text, Video
@@ -72,10 +73,12 @@ def _doubts(side: Side) -> list[str]:
     """Name the evidence that does not hold."""
     if side.tcot is None or side.verification is None:
         return []
-    evidence, holds = side.tcot.evidence, side.verification
-    doubts = [f"box {number}" for number, ok in enumerate(holds.boxes, 1) if not ok]
-    doubts += [f"frame {frame}" for frame, ok in zip(evidence.key_frames, holds.key_frames, strict=True) if not ok]
-    return doubts + [f"the word {word!r}" for word, ok in zip(evidence.keywords, holds.keywords, strict=True) if not ok]
+    return [
+        kind.refer(piece, number)
+        for kind in EVIDENCE_KINDS
+        for number, (piece, holds) in enumerate(kind.checked(side.tcot.evidence, side.verification), 1)
+        if not holds
+    ]
 
 
 ENVIRONMENT.filters["doubts"] = _doubts

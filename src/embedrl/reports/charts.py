@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from embedrl.evaluate.grounding import FIGURES
 from embedrl.reports.templates import fragment
 
 SYSTEM_LABELS = {
@@ -26,10 +27,7 @@ GROUP_LABELS = {"overall": "All tasks", "image": "Images", "video": "Videos", "v
 TCOT_FIGURES = {
     "tcot_valid": "valid",
     "tcot_tokens": "length",
-    "evidence/box_iou50": "boxes right",
-    "evidence/box_recall": "boxes found",
-    "evidence/key_frame_f1": "key frames (F1)",
-    "evidence/keyword_precision": "keywords right",
+    **{f"evidence/{name}": figure.label for name, figure in FIGURES.items()},
     "claims/precision": "claims right",
     "claims/recall": "facts named",
 }

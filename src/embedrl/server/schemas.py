@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.data.evidence import Verification
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import Box, Evidence, TCoT
 from embedrl.index.row import Modality
 
@@ -253,17 +254,13 @@ def show_evidence(
     evidence: Evidence, verification: Verification | None, times_s: tuple[float | None, ...] = (), frames: str | None = None
 ) -> EvidenceShown:
     """Return evidence as it is sent; `frames` is where pictures of frames are. What was not checked counts as not verified."""
-    boxes, key_frames, keywords = (
-        (verification.boxes, verification.key_frames, verification.keywords)
-        if verification
-        else ((False,) * len(evidence.boxes), (False,) * len(evidence.key_frames), (False,) * len(evidence.keywords))
-    )
+    checked = {kind.name: kind.checked(evidence, verification) for kind in EVIDENCE_KINDS}
     times = times_s if len(times_s) == len(evidence.key_frames) else (None,) * len(evidence.key_frames)
     return EvidenceShown(
-        boxes=tuple(BoxShown(box=box, verified=holds) for box, holds in zip(evidence.boxes, boxes, strict=True)),
+        boxes=tuple(BoxShown(box=box, verified=holds) for box, holds in checked["boxes"]),
         key_frames=tuple(
             KeyFrameShown(number=number, time_s=time, verified=holds, image=f"{frames}/{number}" if frames and holds else None)
-            for number, time, holds in zip(evidence.key_frames, times, key_frames, strict=True)
+            for (number, holds), time in zip(checked["key_frames"], times, strict=True)
         ),
-        keywords=tuple(KeywordShown(text=text, verified=holds) for text, holds in zip(evidence.keywords, keywords, strict=True)),
+        keywords=tuple(KeywordShown(text=text, verified=holds) for text, holds in checked["keywords"]),
     )

@@ -1,14 +1,14 @@
 // One found item in the grid.
 
 import { el } from "./element.js";
-import { frameStrip, keywordList, marked, numUnverified, pictureWithBoxes } from "./evidence.js";
+import { evidenceOf, frameStrip, keywordList, marked, numUnverified, pictureWithBoxes } from "./evidence.js";
 import { count, kindOf } from "./wording.js";
 
 const MAX_KEYWORDS = 4;
 
 /** Make the card of a hit. `actions`: open(hit, time_s), like(hit), dislike(hit). Its `update` says what is new about the same hit. */
 export function makeCard(hit, actions) {
-  const evidence = hit.evidence ?? { boxes: [], key_frames: [], keywords: [] };
+  const evidence = evidenceOf(hit);
   const rank = el("span", { class: "rank" });
   const moved = el("span", { class: "moved" });
   const score = el("span", { class: "score" });

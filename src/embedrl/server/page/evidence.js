@@ -5,6 +5,23 @@ import { moment } from "./wording.js";
 
 const UNVERIFIED = "not verified";
 
+/** The kinds of evidence in the order in which an item lists them: the field of an answer, its heading, and what shows its pieces. */
+export const KINDS = [
+  { field: "key_frames", heading: "Key frames", list: (frames, jump) => frameStrip(frames, jump) },
+  { field: "boxes", heading: "Boxes", list: (boxes) => boxList(boxes) },
+  { field: "keywords", heading: "Keywords", list: (keywords) => keywordList(keywords) },
+];
+
+/** The evidence of a hit, with no pieces where it has none. */
+export function evidenceOf(hit) {
+  return { ...Object.fromEntries(KINDS.map(({ field }) => [field, []])), ...hit.evidence };
+}
+
+/** All evidence in words and pictures, under headings; `jump` is called with the time of a chosen frame. */
+export function listed(evidence, jump) {
+  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, list }) => [el("h3", {}, heading), list(evidence[field], jump)]);
+}
+
 /** A picture with boxes over it. Both fit into their frame the same way, so a box lies where it lies in the picture. */
 export function pictureWithBoxes(source, alternative, boxes = []) {
   const picture = el("img", { alt: alternative, decoding: "async", draggable: "false" });
@@ -59,7 +76,7 @@ export function keywordList(keywords) {
 }
 
 /** Boxes as a list in words. */
-export function boxList(boxes) {
+function boxList(boxes) {
   const line = ({ box, verified }, at) =>
     el("li", { class: verified ? "" : "unverified" }, `Box ${at + 1}`, el("span", { class: "quiet" }, ` ${box.join(" ")} `), tag(verified));
   return el("ul", { class: "box-list", "aria-label": "Boxes" }, boxes.map(line));
@@ -71,7 +88,7 @@ function tag(verified) {
 
 /** How many pieces do not hold. */
 export function numUnverified(evidence) {
-  return evidence ? [...evidence.boxes, ...evidence.key_frames, ...evidence.keywords].filter((piece) => !piece.verified).length : 0;
+  return KINDS.flatMap(({ field }) => evidence[field]).filter((piece) => !piece.verified).length;
 }
 
 /** A text as nodes, in which verified keywords are marked wherever they stand as words. */

@@ -2,7 +2,7 @@
 
 import { get, remove } from "./api.js";
 import { byId, el, say } from "./element.js";
-import { boxList, frameStrip, keywordList, marked, pictureWithBoxes } from "./evidence.js";
+import { evidenceOf, listed, marked, pictureWithBoxes } from "./evidence.js";
 import { day, kindOf } from "./wording.js";
 
 const dialog = byId("item");
@@ -39,7 +39,7 @@ export async function openItem(hit, time_s = null) {
 }
 
 function draw(hit, time_s) {
-  const evidence = hit.evidence ?? { boxes: [], key_frames: [], keywords: [] };
+  const evidence = evidenceOf(hit);
   const [before, after] = actions.neighbours(hit.key);
   const media = el("div", { class: "media" });
   const jump = show(media, hit, evidence, time_s);
@@ -60,9 +60,7 @@ function draw(hit, time_s) {
       hit.reason ? el("p", { class: "reason" }, hit.reason) : null,
       hit.tcot ? el("p", { class: "answer" }, marked(hit.tcot.answer, evidence.keywords)) : null,
       hit.tcot_failure ? el("p", { class: "quiet" }, `There is no T-CoT (${hit.tcot_failure}); it was found by its plain vector.`) : null,
-      evidence.key_frames.length ? [el("h3", {}, "Key frames"), frameStrip(evidence.key_frames, jump)] : null,
-      evidence.boxes.length ? [el("h3", {}, "Boxes"), boxList(evidence.boxes)] : null,
-      evidence.keywords.length ? [el("h3", {}, "Keywords"), keywordList(evidence.keywords)] : null,
+      listed(evidence, jump),
       hit.tcot ? thoughts(hit.tcot, evidence.keywords) : null,
       el(
         "p",

@@ -1,0 +1,52 @@
+"""Boxes in 1/1000 of an image: when they hold, where they lie in pixels, and cutting them out."""
+
+import PIL.Image
+
+Box = tuple[int, int, int, int]
+"""x1 y1 x2 y2."""
+MIN_SIDE = 10
+"""Boxes with a shorter side, in 1/1000 of the image, are not cut out."""
+MAX_ASPECT = 50
+"""Crops longer than this many times their width are not cut out."""
+
+
+def box_holds(box: Box) -> bool:
+    """Say whether a box lies inside 0..1000 and is not empty."""
+    x1, y1, x2, y2 = box
+    return 0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000
+
+
+def iou(first: Box, second: Box) -> float:
+    """Return intersection over union of two boxes, 0..1."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return shared / (areas - shared) if areas > shared else 0.0
+
+
+def crop(
+    image: PIL.Image.Image, box: Box, *, min_side: int = MIN_SIDE, max_aspect: float = MAX_ASPECT, margin: int = 0
+) -> PIL.Image.Image | None:
+    """Cut out a box, widened by `margin` on every side and cut at the edge of the image; None for what is too small or too long to see."""
+    x1, y1, x2, y2 = inside = clamped(box)
+    if not box_holds(inside) or min(x2 - x1, y2 - y1) < min_side:
+        return None
+    corners = pixels(clamped((x1 - margin, y1 - margin, x2 + margin, y2 + margin)), image.size)
+    width, height = corners[2] - corners[0], corners[3] - corners[1]
+    return image.crop(corners) if max(width, height) <= max_aspect * min(width, height) else None
+
+
+def clamped(box: Box) -> Box:
+    """Return the part of a box that lies inside 0..1000."""
+    x1, y1, x2, y2 = (min(max(value, 0), 1000) for value in box)
+    return x1, y1, x2, y2
+
+
+def pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the corners in pixels; never empty."""
+    width, height = size
+    x1, x2 = (round(value * width / 1000) for value in box[0::2])
+    y1, y2 = (round(value * height / 1000) for value in box[1::2])
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    return x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)
