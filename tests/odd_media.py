@@ -115,13 +115,14 @@ def encode(
     ticks: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
     pixel_shape: Fraction | None = None,
+    pixel_format: str = "yuv420p",
 ) -> None:
     """Write a video in the container that the suffix names; `ticks` are the times of the frames, in 1/fps of a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = frames[0].size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixel_format
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, fps)
         if pixel_shape:

@@ -61,6 +61,9 @@ HOMES = {
 }
 """Where a library may be imported. `PIL.Image` may be named anywhere as a type."""
 
+IN_PROCESS = ("image.load_image", "video.load_frames", "video.duration_s", "document.load_page", "document.page_text", "document.num_pages")
+"""Decoding in the process that asks. Files may come from strangers, so it is for the child process alone: others ask `media.decode`."""
+
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -111,6 +114,12 @@ def test_imports_point_down(path: Path):
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_every_library_stays_at_home(path: Path):
     assert strangers(place(path), imports(path)) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_files_are_decoded_in_the_child_process_only(path: Path):
+    if not place(path).startswith("media/"):
+        assert [name for name in imports(path) if name.startswith("embedrl.media.") and name.endswith(IN_PROCESS)] == []
 
 
 def test_the_rules_bite():

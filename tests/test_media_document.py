@@ -79,7 +79,7 @@ def test_a_document_with_too_many_pages_is_refused(tmp_path):
     save_pdf([corner_image(2, 2)] * 2001, path)
     assert num_pages(path, Limits(max_pages=2001)) == 2001
     with pytest.raises(MediaError, match=r"2001 pages.*max_pages=2000"):
-        load_page(Page(path=path))
+        load_page(Page(path=path), Limits(max_pages=2000))
 
 
 def test_rendering_a_hostile_page_is_given_up(tmp_path):

@@ -17,8 +17,7 @@ from embedrl.data.protocols import Question
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.media.content import Frames, Page, Video
-from embedrl.media.decode import load_visual
-from embedrl.media.document import page_text
+from embedrl.media.decode import load_visual, page_text
 from embedrl.media.store import DEFAULT, Limits
 
 COLOURS: dict[str, tuple[int, int, int]] = {

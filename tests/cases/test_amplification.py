@@ -55,8 +55,8 @@ def test_pictures_are_counted_before_one_is_decoded(server: Served):
     few, many = [image(url)] * 2, [image(url)] * (MAX_IMAGES + 1)
     spread = [{"role": "user", "content": [image(url)] * 11}] * 3
     decoded: list[Path] = []
-    decode = server.service.sandbox.decode
-    server.service.sandbox.decode = lambda path, **settings: decoded.append(path) or decode(path, **settings)  # type: ignore[method-assign]
+    decode = server.service.decode_file
+    server.service.decode_file = lambda path, **settings: decoded.append(path) or decode(path, **settings)  # type: ignore[method-assign]
     try:
         for messages in ([{"role": "user", "content": many}], spread):
             assert f"{MAX_IMAGES} pictures" in refused(server.client.post("/v1/embeddings", json={"messages": messages}), 413)
@@ -66,7 +66,7 @@ def test_pictures_are_counted_before_one_is_decoded(server: Served):
         assert server.client.post("/v1/embeddings", json={"messages": [{"role": "user", "content": few}]}).status_code == 200
         assert len(decoded) == 2
     finally:
-        server.service.sandbox.decode = decode  # type: ignore[method-assign]
+        server.service.decode_file = decode  # type: ignore[method-assign]
 
 
 def test_pictures_of_a_request_share_its_pixels(server: Served):

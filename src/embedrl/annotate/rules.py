@@ -11,8 +11,7 @@ from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.media.content import Page, Text
-from embedrl.media.decode import count_frames
-from embedrl.media.document import page_text
+from embedrl.media.decode import count_frames, page_text
 
 LEAK_WORDS = 6
 """A target of fewer words may stand in an answer because the answer is right."""

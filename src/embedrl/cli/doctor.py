@@ -9,7 +9,7 @@ from pathlib import Path
 from embedrl import log
 from embedrl.config import library_versions
 from embedrl.errors import ConfigError, EmbedRLError
-from embedrl.media.content import Page, Video
+from embedrl.media.content import Image, Page, Video
 from embedrl.runtime.names import shipped
 
 
@@ -66,36 +66,39 @@ def _attempt(name: str, work: Callable[[Path], str], folder: Path) -> Check:
 
 
 def _images(folder: Path) -> str:
-    from embedrl.media.image import load_image, save_image
+    from embedrl.media.decode import look
+    from embedrl.media.image import save_image
     from embedrl.world.scenes import sample_scene
 
     drawn = sample_scene(random.Random(0), "test").draw()
     for suffix in ("png", "jpg"):
         save_image(drawn, folder / f"scene.{suffix}")
-        size = load_image(folder / f"scene.{suffix}").size
+        size = look(Image(path=folder / f"scene.{suffix}"), "pixels").images[0].size
         if size != drawn.size:
             raise RuntimeError(f"a {suffix} of {drawn.size} pixels came back as {size}")
     return f"PNG and JPEG, {drawn.width} x {drawn.height} pixels, written and read"
 
 
 def _videos(folder: Path) -> str:
-    from embedrl.media.video import load_frames, save_video
+    from embedrl.media.decode import look
+    from embedrl.media.video import save_video
     from embedrl.world.clips import FPS, sample_clip
 
     frames = sample_clip(random.Random(0), "test").frames()
     save_video(frames, folder / "clip.mp4", fps=FPS)
-    num_read = len(load_frames(Video(path=folder / "clip.mp4"), len(frames.images)).images)
+    num_read = len(look(Video(path=folder / "clip.mp4"), "pixels", num_frames=len(frames.images)).images)
     if num_read != len(frames.images):
         raise RuntimeError(f"an MP4 of {len(frames.images)} frames came back with {num_read}")
     return f"MP4, {num_read} frames, written and read"
 
 
 def _documents(folder: Path) -> str:
-    from embedrl.media.document import load_page, save_pdf
+    from embedrl.media.decode import look
+    from embedrl.media.document import save_pdf
     from embedrl.world.pages import sample_page
 
     save_pdf([sample_page(random.Random(0), "test").draw()], folder / "page.pdf")
-    page = load_page(Page(path=folder / "page.pdf"))
+    page = look(Page(path=folder / "page.pdf"), "pixels").images[0]
     return f"PDF, one page of {page.width} x {page.height} pixels, written and read"
 
 

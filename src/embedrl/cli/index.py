@@ -128,6 +128,9 @@ def index_folder(
             f"{folder}: {found.added} new, {found.reused} known from elsewhere, {found.unchanged} unchanged, {found.removed} removed, "
             f"{len(found.failures)} failed; {found.without_tcot} of the new have no T-CoT; {found.seconds['total']:.1f} s"
         )
+        for what, counts in (("of kinds that are not read", found.unread_kinds), ("left out by name", found.skipped)):
+            if counts:
+                log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     for failure in found.failures:
         log.warn(failure_line(failure))
     warn_of_failures(found.tcots, "--retry asks again")

@@ -19,6 +19,7 @@ from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.errors import MediaError, ModelError
+from embedrl.index.marks import Marks
 from embedrl.index.reading import Preview, preview
 from embedrl.index.row import Modality, Place, Row
 from embedrl.media.content import Text
@@ -49,6 +50,7 @@ class Batches:
     """T-CoTs of this and former runs, by (item key, Reasoner name)."""
     limits: Limits
     num_frames: int
+    marks: Marks
     retry: bool = False
     """Ask again about items whose answer was no T-CoT."""
     patience: Patience = field(default_factory=Patience)
@@ -81,8 +83,10 @@ class Batches:
                 self.seconds[phase] += time.perf_counter() - started
 
     def _look(self, work: Work) -> Preview | MediaError:
+        place = work.places[0]
         try:
-            return preview(work.item, num_frames=self.num_frames, limits=self.limits)
+            with self.marks.decoding(place.path, place.stamp):
+                return preview(work.item, num_frames=self.num_frames, limits=self.limits)
         except MediaError as error:
             return error
 

@@ -7,7 +7,7 @@ work, and the next run finishes the rest.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -20,10 +20,12 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
+from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.reading import page_numbers, read_item
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
+from embedrl.media.kinds import UNREAD
 from embedrl.media.resize import PAPER_BUDGET
-from embedrl.media.store import Limits, media_kind, walk
+from embedrl.media.store import Limits, limits_in_force, media_kind, walk
 
 COMMIT_ROWS = 256
 COMMIT_INTERVAL_S = 10.0
@@ -33,6 +35,8 @@ COMPACT_AFTER = 64
 """The table is compacted after so many commits of a run, and then whenever their number has doubled."""
 
 Progress = Callable[[int, int], None]
+
+NO_SUFFIX = "no suffix"
 
 
 class IngestReport(BaseModel):
@@ -44,6 +48,10 @@ class IngestReport(BaseModel):
     """Files that were found."""
     unsupported: int
     """Files that hold no medium that is indexed."""
+    unread_kinds: dict[str, int] = {}
+    """Files of kinds that are not read, by suffix: those of `unsupported`, and photos, videos and documents among `failures`."""
+    skipped: dict[str, int] = {}
+    """Files and folders that were left out by name, by the pattern of `Limits.skip_names`."""
     unchanged: int
     """Places that were up to date."""
     added: int
@@ -102,7 +110,8 @@ def ingest(
     lock = index.writing()
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
     try:
-        batches = Batches(reasoner if think else None, embedder, tcots, limits or Limits(), num_frames, retry_failed)
+        limits, marks = limits or limits_in_force(), Marks(index.directory)
+        batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, retry_failed)
         return _Run(folder, index, batches, batch_size, max_in_flight, failures, roots).run(
             retry_failed, on_progress or (lambda done, total: None)
         )
@@ -147,6 +156,8 @@ class _Run:
         self.committed_s = time.monotonic()
         self.counts: Counter[str] = Counter()
         self.tcots = TCoTCounts()
+        self.unread_kinds: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
 
     def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
         started = time.perf_counter()
@@ -154,7 +165,7 @@ class _Run:
             reasons = self.index.tcot_failures()
             self.unsettled = {key for key, reason in reasons.items() if retry_failed or asks_again(reason, reasoner)}
         self._recall()
-        files = list(walk(self.folder))
+        files = list(walk(self.folder, self.batches.limits.skip_names, self.skipped))
         try:
             for number, (path, reason) in enumerate(files):
                 on_progress(number, len(files))
@@ -164,11 +175,14 @@ class _Run:
         finally:
             self._commit()
         self._forget()
+        self.batches.marks.clear()
         on_progress(len(files), len(files))
         return IngestReport(
             num_files=len(files),
             **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
             tcots=self.tcots,
+            unread_kinds=dict((self.unread_kinds + _unread(self.failed.values())).most_common()),
+            skipped=dict(self.skipped.most_common()),
             failures=tuple(in_order(self.failed.values())),
             seconds={**self.batches.seconds, "total": time.perf_counter() - started},
         )
@@ -214,8 +228,13 @@ class _Run:
             modality = media_kind(path, self.batches.limits)
             if modality is None:
                 self.counts["unsupported"] += 1
+                self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += 1
                 return
-            pages = page_numbers(path, modality, self.batches.limits)
+            marks = self.batches.marks
+            if (num_deaths := marks.num_deaths(stored, stamp)) >= MAX_DEATHS:
+                raise MediaError(f"{num_deaths} processes ended while they decoded it; it is not tried again until it changes")
+            with marks.decoding(stored, stamp):
+                pages = page_numbers(path, modality, self.batches.limits)
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
@@ -366,6 +385,11 @@ class _Run:
 
     def _still_fails(self, failure: Failure, stamp: Stamp) -> bool:
         return failure.stamp == stamp and failure.limits == limits_hash(self.batches.limits)
+
+
+def _unread(failures: Iterable[Failure]) -> Counter[str]:
+    suffixes = (failure.path.suffix.lower() for failure in failures if failure.page is None)
+    return Counter(suffix for suffix in suffixes if suffix in UNREAD)
 
 
 def _stamp(path: Path) -> Stamp:

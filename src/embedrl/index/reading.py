@@ -10,14 +10,14 @@ from embedrl.data import items
 from embedrl.data.sample import Item
 from embedrl.errors import MediaError
 from embedrl.index.row import Modality
-from embedrl.media.content import Frames, Image, Page, Text, Video
-from embedrl.media.decode import load_visual
-from embedrl.media.document import num_pages, page_text
+from embedrl.media.content import Image, Page, Text, Video
+from embedrl.media.decode import Want, look, num_pages
+from embedrl.media.resize import Reduce
 from embedrl.media.store import Limits
 from embedrl.media.text import load_text
-from embedrl.media.video import duration_s
 
 THUMBNAIL_SIDE = 256
+_PREVIEW_PIXELS = 16 * THUMBNAIL_SIDE**2
 MAX_TEXT_CHARS = 20_000
 """How much of an item's own text a row keeps."""
 
@@ -66,14 +66,13 @@ def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:
     visual = item.visual
     if visual is None:
         return Preview(text=item.text[:MAX_TEXT_CHARS])
-    decoded = load_visual(visual, num_frames=num_frames, limits=limits)
-    if isinstance(decoded, Frames):
-        assert isinstance(visual, Video) and visual.path is not None
-        middle = decoded.images[len(decoded.images) // 2]
-        end_s = visual.end_s if visual.end_s is not None else duration_s(visual.path, limits)
-        return Preview(thumbnail=_thumbnail(middle), start_s=visual.start_s, end_s=end_s, frame_times_s=decoded.times_s)
-    text = page_text(visual, limits) if isinstance(visual, Page) else ""
-    return Preview(thumbnail=_thumbnail(decoded), text=text[:MAX_TEXT_CHARS], full_text=text)
+    want: tuple[Want, ...] = ("pixels", "duration") if isinstance(visual, Video) else ("pixels", "text")
+    seen = look(visual, *want, num_frames=num_frames, limits=limits, scale=Reduce(max_pixels=_PREVIEW_PIXELS))
+    thumbnail = _thumbnail(seen.images[len(seen.images) // 2])
+    if isinstance(visual, Video):
+        end_s = seen.duration_s if visual.end_s is None else visual.end_s
+        return Preview(thumbnail=thumbnail, start_s=visual.start_s, end_s=end_s, frame_times_s=seen.times_s)
+    return Preview(thumbnail=thumbnail, text=seen.text[:MAX_TEXT_CHARS], full_text=seen.text)
 
 
 def _thumbnail(image: PIL.Image.Image) -> bytes:

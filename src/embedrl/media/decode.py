@@ -1,29 +1,131 @@
-"""The one way from a visual part to pixels."""
+"""The one way from a visual part to pixels: files are decoded in child processes, pixels in memory are only converted and scaled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import PIL.Image
 
-from embedrl.media.content import Frames, Image, Page, Video
-from embedrl.media.document import load_page
-from embedrl.media.image import load_image
-from embedrl.media.store import DEFAULT, Limits
-from embedrl.media.video import load_frames
+from embedrl.errors import ConfigError, MediaError
+from embedrl.media.content import Frames, Image, Page, Video, part_files
+from embedrl.media.image import to_rgb
+from embedrl.media.resize import Scale, scaled
+from embedrl.media.sampling import frames_in_memory
+from embedrl.media.sandbox import pool
+from embedrl.media.store import Limits, limits_in_force
+
+Want = Literal["pixels", "text", "num_pages", "duration"]
 
 NUM_CHECKED_FRAMES = 8
 """Frames of a video that are decoded to see whether it can be used."""
 
 
-def load_visual(part: Image | Video | Page, *, num_frames: int | None = None, limits: Limits = DEFAULT) -> PIL.Image.Image | Frames:
-    """Decode a part: RGB pixels of an image or a page, sampled frames of a video. Raises MediaError, naming the file.
+@dataclass(frozen=True)
+class Look:
+    """What a visual part holds, as far as it was wanted."""
 
-    `num_frames` is a fact of who looks (a Reasoner's `num_frames`, a budget's); see `load_frames` for None.
+    images: tuple[PIL.Image.Image, ...] = ()
+    """RGB: the still, the page, or the frames of a video."""
+    times_s: tuple[float, ...] = ()
+    """Of the frames of a video."""
+    text: str = ""
+    """The text layer of a page."""
+    num_pages: int | None = None
+    """Of the document that a page is of."""
+    duration_s: float | None = None
+    """Of a video file, from its first frame to the end of its last."""
+
+    @property
+    def visual(self) -> PIL.Image.Image | Frames:
+        """The pixels: a picture, or frames."""
+        return Frames(self.images, self.times_s) if self.times_s else self.images[0]
+
+
+def look(
+    part: Image | Video | Page,
+    *want: Want,
+    num_frames: int | None = None,
+    limits: Limits | None = None,
+    scale: Scale | None = None,
+    keep_pixels: bool = True,
+) -> Look:
+    """Decode a part, and return what is wanted of it; its pixels scaled, or only looked at. Raises MediaError, naming the file.
+
+    `num_frames` is a fact of who looks (a Reasoner's `num_frames`, a budget's); without it, frames that are in memory or in files of
+    their own are all there. Without `limits`, those of this process count.
     """
-    match part:
-        case Image():
-            return load_image(part, limits)
-        case Page():
-            return load_page(part, limits)
-        case Video():
-            return load_frames(part, num_frames, limits)
+    if num_frames is not None and num_frames < 1:
+        raise ConfigError(f"num_frames={num_frames}: give at least 1")
+    if isinstance(part, Video) and part.path is not None and "pixels" in want and num_frames is None:
+        raise ConfigError(f"{str(part.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
+    limits = limits or limits_in_force()
+    files = part_files(part)
+    if not files:
+        return _look_in_memory(part, num_frames, scale) if "pixels" in want else Look()
+    job = job_of(part, *want, num_frames=num_frames, limits=limits, scale=scale, keep_pixels=keep_pixels)
+    answer = pool().decode(job, files[0], limits)
+    try:
+        return Look(
+            images=answer.images,
+            times_s=tuple(map(float, answer.head.get("times_s", ()))),
+            text=str(answer.head.get("text", "")),
+            num_pages=None if (count := answer.head.get("num_pages")) is None else int(count),
+            duration_s=None if (length := answer.head.get("duration_s")) is None else float(length),
+        )
+    except (TypeError, ValueError) as error:
+        raise MediaError(f"{str(files[0])!r}: breaks the decoder (it answers nonsense)") from error
+
+
+def job_of(
+    part: Image | Video | Page,
+    *want: Want,
+    limits: Limits,
+    num_frames: int | None = None,
+    scale: Scale | None = None,
+    keep_pixels: bool = True,
+) -> dict[str, Any]:
+    """Write down what a child process is to decode: a part that names files."""
+    files = part_files(part)
+    video = part if isinstance(part, Video) else None
+    return {
+        "kind": part.kind,
+        "paths": [str(path) for path in files],
+        "folder": None if all(path.is_absolute() for path in files) else str(Path.cwd()),
+        "number": part.number if isinstance(part, Page) else 1,
+        "start_s": video.start_s if video else 0.0,
+        "end_s": video.end_s if video else None,
+        "times_s": video.frame_files.times_s if video and video.frame_files else None,
+        "num_frames": num_frames,
+        "want": want,
+        "keep_pixels": keep_pixels,
+        "scale": scale.model_dump() if scale else None,
+        "limits": limits.model_dump(),
+    }
+
+
+def _look_in_memory(part: Image | Video | Page, num_frames: int | None, scale: Scale | None) -> Look:
+    if isinstance(part, Video):
+        frames = frames_in_memory(part, num_frames)
+        return Look(tuple(scaled(image, scale, is_frame=True) for image in frames.images), frames.times_s)
+    assert part.pixels is not None
+    return Look((scaled(to_rgb(part.pixels), scale, is_frame=False),))
+
+
+def load_visual(
+    part: Image | Video | Page, *, num_frames: int | None = None, limits: Limits | None = None, scale: Scale | None = None
+) -> PIL.Image.Image | Frames:
+    """Decode a part: RGB pixels of an image or a page, sampled frames of a video. Raises MediaError, naming the file."""
+    return look(part, "pixels", num_frames=num_frames, limits=limits, scale=scale).visual
+
+
+def page_text(page: Page, limits: Limits | None = None) -> str:
+    """Return the text layer of a page, "" if it has none (a scan, or pixels in memory). Raises MediaError."""
+    return look(page, "text", limits=limits).text
+
+
+def num_pages(path: Path, limits: Limits | None = None) -> int:
+    """Return how many pages a PDF has. Raises MediaError if it cannot be opened or has more than `max_pages`."""
+    return look(Page(path=path), "num_pages", limits=limits).num_pages or 0
 
 
 def count_frames(part: Image | Video | Page | None, *, num_frames: int | None = None) -> int | None:
@@ -36,11 +138,9 @@ def count_frames(part: Image | Video | Page | None, *, num_frames: int | None = 
     if part.frame_files is not None and (part.start_s, part.end_s) == (0.0, None):
         count = len(part.frame_files.paths)
         return count if num_frames is None else min(num_frames, count)
-    seen = load_visual(part, num_frames=num_frames)
-    assert isinstance(seen, Frames)
-    return len(seen.images)
+    return len(look(part, "pixels", num_frames=num_frames, keep_pixels=False).times_s)
 
 
-def check(part: Image | Video | Page, limits: Limits = DEFAULT) -> None:
+def check(part: Image | Video | Page, limits: Limits | None = None) -> None:
     """Decode a part and forget it. Raises MediaError, naming the file, if it cannot be used."""
-    load_visual(part, num_frames=NUM_CHECKED_FRAMES, limits=limits)
+    look(part, "pixels", num_frames=NUM_CHECKED_FRAMES, limits=limits, keep_pixels=False)

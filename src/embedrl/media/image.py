@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import PIL.AvifImagePlugin
 import PIL.ExifTags
 import PIL.Image
 
 from embedrl.errors import ConfigError, MediaError
+from embedrl.media.colour import ColourTransform, colour_transform
 from embedrl.media.content import Image, Page
-from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
+from embedrl.media.store import DEFAULT, Limits, open_regular, still_format, write_bytes
 
+PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # ty: ignore[invalid-assignment]
 _FILTERS = threading.Lock()
+_STRIP_PIXELS = 4_000_000
+_DNG_VERSION = 50_706
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -36,8 +41,9 @@ _ENCODERS = {
 def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Image.Image:
     """Decode a still to RGB; pixels in memory are only converted. Of an animation this is the first frame.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit greys are scaled to 8 bits, and stills above
-    `max_kept_pixels` come scaled down. Raises MediaError, naming the file, for whatever cannot be decoded in full.
+    EXIF rotation and the ICC profile are applied (damaged ones count as none), transparency is laid on white, 16-bit greys are scaled
+    to 8 bits, and stills above `max_kept_pixels` come scaled down. Raises MediaError, naming the file, for whatever cannot be decoded
+    in full, and MemoryError.
     """
     if isinstance(source, Image | Page) and source.pixels is not None:
         return to_rgb(source.pixels)
@@ -51,12 +57,18 @@ def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Ima
             return _decode(file, limits)
         except MediaError as error:
             raise MediaError(f"{str(path)!r}: {error}") from error
+        except MemoryError:
+            raise
         except PIL.Image.DecompressionBombError as error:
             raise MediaError(f"{str(path)!r}: declares more than max_pixels={limits.max_pixels} pixels") from error
         except PIL.UnidentifiedImageError as error:
-            known = ", ".join(limits.image_formats) + ("" if limits.allow_tiff else "; TIFF with allow_tiff")
+            known = ", ".join(limits.image_formats) + ("" if limits.allow_tiff else "; TIFF with allow_tiff=true")
             raise MediaError(f"{str(path)!r}: is not an image of a format we read ({known})") from error
         except Exception as error:
+            if "out of memory" in str(error):
+                raise MemoryError from error
+            if (whole := _decode_without_end(file, limits)) is not None:
+                return whole
             raise MediaError(f"{str(path)!r}: the image is damaged or cut short ({error})") from error
 
 
@@ -66,6 +78,8 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
         warnings.simplefilter("ignore")
         image = PIL.Image.open(file, formats=limits.image_formats)
     with image:
+        if _DNG_VERSION in getattr(image, "tag_v2", ()):
+            raise MediaError("is a camera's raw photo, of which only a small copy could be read; convert it to JPEG")
         width, height = image.size
         if width * height > limits.max_pixels:
             raise MediaError(f"declares {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
@@ -73,13 +87,43 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
         if shrink > 1:
             image.draft(None, (math.ceil(width / shrink), math.ceil(height / shrink)))
         image.load()
+        rgb = _to_small_rgb(image, _shrink(image.width * image.height, limits.max_kept_pixels))
         turn = _turn(image)
-        upright = image if turn is None else image.transpose(turn)
-        shrink = _shrink(upright.width * upright.height, limits.max_kept_pixels)
-        rgb = to_rgb(upright)
-        rgb = rgb.reduce(shrink) if shrink > 1 else rgb
+    rgb = rgb if turn is None else rgb.transpose(turn)
     rgb.info = {}  # metadata (EXIF above all) no longer fits the pixels
     return rgb
+
+
+def _decode_without_end(file: BinaryIO, limits: Limits) -> PIL.Image.Image | None:
+    """Decode a JPEG that lacks nothing but its end marker; None for any other file.
+
+    Where picture data is missing, decoders make up what follows. So it must make no difference what follows.
+    """
+    file.seek(0)
+    data = file.read()
+    if still_format(data) != "JPEG":
+        return None
+    data = data.removesuffix(b"\xff")
+    try:
+        whole, other = (_decode(io.BytesIO(data + filling + b"\xff\xd9"), limits) for filling in (b"", b"\x5a\xc3" * 64))
+    except MemoryError:
+        raise
+    except Exception:  # boundary: it is damaged, as the caller knows already
+        return None
+    return whole if whole.tobytes() == other.tobytes() else None
+
+
+def _to_small_rgb(image: PIL.Image.Image, shrink: int) -> PIL.Image.Image:
+    """Return a picture as RGB in sRGB, both sides divided by `shrink`; a large one strip by strip, which takes little memory."""
+    to_srgb = colour_transform(image)
+    if shrink == 1:
+        return to_rgb(image, to_srgb)
+    small = PIL.Image.new("RGB", (math.ceil(image.width / shrink), math.ceil(image.height / shrink)))
+    rows = max(_STRIP_PIXELS // (image.width * shrink), 1) * shrink
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(to_rgb(strip, to_srgb).reduce(shrink), (0, top // shrink))
+    return small
 
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
@@ -98,24 +142,35 @@ def _shrink(pixels: int, kept: int) -> int:
     return 2 ** max(0, math.ceil(math.log2(pixels / kept) / 2)) if pixels > kept else 1
 
 
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def to_rgb(image: PIL.Image.Image, to_srgb: ColourTransform | None = None) -> PIL.Image.Image:
     """Return a picture of any mode as 8-bit RGB on white; an RGB picture without a transparent colour comes back as it is."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_deep(image)
+        image = _from_deep(image)
     if image.has_transparency_data:
         layered = image.convert("RGBA")
+        if to_srgb:
+            alpha, layered = layered.getchannel("A"), to_srgb(image).convert("RGBA")
+            layered.putalpha(alpha)
         white = PIL.Image.new("RGBA", layered.size, "white")
         return PIL.Image.alpha_composite(white, layered).convert("RGB")
+    if to_srgb:
+        return to_srgb(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_deep(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Scale 16-bit greys to 8 bits; a transparent value becomes a channel."""
     if image.mode == "F":
         raise MediaError("holds floating point pixels, which have no fixed white; convert it to 8 or 16 bits")
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65_535:
+    values = np.asarray(image)
+    if values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65_535):
         raise MediaError("holds pixels of more than 16 bits; convert it to 8 or 16 bits")
-    return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    grey = PIL.Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey
+    alpha = PIL.Image.fromarray(np.where(values == transparent, np.uint8(0), np.uint8(255)))
+    return PIL.Image.merge("LA", (grey, alpha))
 
 
 def save_image(image: PIL.Image.Image, path: Path) -> None:

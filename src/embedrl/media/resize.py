@@ -5,7 +5,7 @@ import math
 from typing import Any, Literal
 
 import PIL.Image
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from embedrl.errors import ConfigError
 
@@ -105,3 +105,40 @@ def _nearest_area(width: int, height: int, pixels: PixelRange, factor: int) -> t
     while rows * columns * factor * factor > pixels.max_pixels and max(rows, columns) > 1:
         rows, columns = (rows - 1, columns) if rows >= columns else (rows, columns - 1)
     return columns * factor, rows * factor
+
+
+class Reduce(BaseModel):
+    """Scaling by a whole factor, until a picture has at most `max_pixels`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_pixels: int = Field(ge=1)
+
+
+class Fit(BaseModel):
+    """Scaling to what a model sees of a still, a page or a frame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: VisualBudget
+    factor: int = Field(ge=1)
+
+
+Scale = Reduce | Fit
+_SCALE: TypeAdapter[Scale | None] = TypeAdapter(Scale | None)
+
+
+def scaled(image: PIL.Image.Image, scale: Scale | None, *, is_frame: bool) -> PIL.Image.Image:
+    """Scale a decoded picture."""
+    match scale:
+        case Fit():
+            return scale.budget.fit(image, "frame" if is_frame else "image", scale.factor)
+        case Reduce():
+            factor = math.ceil(math.sqrt(image.width * image.height / scale.max_pixels))
+            return image.reduce(factor) if factor > 1 else image
+    return image
+
+
+def read_scale(data: dict[str, Any] | None) -> Scale | None:
+    """Read what `model_dump` of a Scale wrote."""
+    return _SCALE.validate_python(data)

@@ -6,6 +6,7 @@ regular file within the limits; its kind comes from its first bytes.
 
 import os
 import stat
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -13,9 +14,10 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError
+from embedrl.media.kinds import NO_MEDIA, RAW, SKIPPED_NAMES, UNREAD, skipped_by, unread_kind
 
 MediaKind = Literal["image", "video", "page", "text"]
-ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF"]
 
 
 class Limits(BaseModel):
@@ -23,33 +25,49 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    max_bytes: int = Field(default=2 * 1024**3, ge=1)
+    max_bytes: int = Field(default=16 * 1024**3, ge=1)
     """Size of a file, in bytes."""
-    max_pixels: int = Field(default=100_000_000, ge=1, le=178_000_000)
+    max_pixels: int = Field(default=250_000_000, ge=1)
     """Width times height of a still, of a frame or of a rendered page, as the file declares it."""
     max_kept_pixels: int = Field(default=16_000_000, ge=1)
     """A larger still is scaled down by 2, 4, 8, … while it is loaded, until it has at most so many pixels."""
-    max_frames: int = Field(default=20_000, ge=1)
+    max_frames: int = Field(default=200_000, ge=1)
     """Frames that are decoded to sample one video (most of them are only stepped over)."""
-    max_duration_s: float = Field(default=6 * 3600.0, gt=0)
+    max_duration_s: float = Field(default=24 * 3600.0, gt=0)
     """Length of a video, in seconds."""
-    max_pages: int = Field(default=2_000, ge=1)
+    max_pages: int = Field(default=10_000, ge=1)
     """Pages of a document."""
     max_text_chars: int = Field(default=1_000_000, ge=1)
     """Characters of a text file, or of the text of a page."""
     decode_timeout_s: float = Field(default=60.0, gt=0)
-    """Time for decoding one video or rendering one page, in seconds; checked between frames and between rendering steps."""
-    allow_tiff: bool = False
-    """Decode TIFF too. Off, because its decoders are many and old."""
+    """Time for decoding one file or rendering one page, in seconds."""
+    decode_memory_bytes: int = Field(default=1024**3, ge=64 * 1024**2)
+    """Memory for decoding, of all files that are decoded at once, beside what the decoders themselves need, in bytes."""
+    allow_tiff: bool = True
+    """Decode TIFF too; of several pages, the first."""
+    skip_names: tuple[str, ...] = SKIPPED_NAMES
+    """Names of files and folders that are not indexed, whatever their case; `*`, `?` and `[…]` stand for others."""
 
     @property
     def image_formats(self) -> tuple[ImageFormat, ...]:
         """Formats of stills that are decoded at all."""
-        formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+        formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
         return (*formats, "TIFF") if self.allow_tiff else formats
 
 
 DEFAULT = Limits()
+_in_force = DEFAULT
+
+
+def limits_in_force() -> Limits:
+    """Return the limits that files are decoded with where none are named: the models name none."""
+    return _in_force
+
+
+def put_in_force(limits: Limits) -> None:
+    """Set the limits of this process, for whatever names none."""
+    global _in_force
+    _in_force = limits
 
 
 def open_regular(path: Path, limits: Limits = DEFAULT) -> BinaryIO:
@@ -92,11 +110,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 _HEAD_BYTES = 4096
 _SUFFIXES: dict[MediaKind, tuple[str, ...]] = {
-    "image": (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp"),
+    "image": (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"),
     "video": (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"),
     "page": (".pdf",),
+    "text": (".txt", ".md", ".markdown", ".csv", ".tsv", ".log"),
 }
-_STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ")
+_STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _HIGH = bytes(range(127, 256))
 _DATA_SUFFIXES = (".json", ".jsonl")
@@ -107,16 +126,19 @@ _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     """Say what a file is by its first bytes; None for what we do not read (archives, audio, unknown formats, JSON data …).
 
-    A wrong name among media is forgiven (a JPEG called .png). Raises MediaError for a file that cannot be opened, and for one
-    whose name promises an image, a video or a PDF while its content is neither.
+    A wrong name among media is forgiven (a JPEG called .png). Raises MediaError for a file that cannot be opened, for one whose name
+    promises an image, a video or a PDF while its content is neither, and for a photo, video or document of a kind that is not read.
     """
     with open_regular(path, limits) as file:
         head = file.read(_HEAD_BYTES)
     kind = sniff(head, limits)
+    if (unread := unread_kind(path.suffix, head)) and (kind is None or UNREAD[unread] is RAW):
+        noun, remedy = UNREAD[unread]
+        raise MediaError(f"{str(path)!r}: is {noun} of a kind that is not read ({unread}); convert it to {remedy}")
     promised = next((name for name, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes), None)
-    if promised and kind in (None, "text"):
+    if promised and kind != promised and kind in (None, "text"):
         found = "plain text" if kind == "text" else "no format we read"
-        noun = {"image": "an image", "video": "a video", "page": "a PDF"}[promised]
+        noun = {"image": "an image", "video": "a video", "page": "a PDF", "text": "a text"}[promised]
         raise MediaError(f"{str(path)!r}: is named like {noun}, but holds {found}; rename or convert it")
     return None if kind == "text" and path.suffix.lower() in _DATA_SUFFIXES else kind
 
@@ -145,7 +167,9 @@ def still_format(head: bytes) -> ImageFormat | None:
         return "GIF"
     if head[:2] == b"BM" and len(head) > 18 and head[6:10] == b"\0\0\0\0" and head[15:18] == b"\0\0\0":
         return "BMP"
-    return "TIFF" if head.startswith((b"II*\0", b"MM\0*")) else None
+    if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or (head[8:12] in (b"mif1", b"msf1") and b"avif" in head[16:64])):
+        return "AVIF"
+    return "TIFF" if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) else None
 
 
 def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
@@ -178,22 +202,25 @@ def _few_odd_bytes(data: bytes) -> bool:
     return len(data) - len(data.translate(None, _HIGH)) <= 0.3 * len(data)
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, str | None]]:
+def walk(folder: Path, skip_names: tuple[str, ...] = (), skipped: Counter[str] | None = None) -> Iterator[tuple[Path, str | None]]:
     """Yield every file below a folder, sorted within each folder, with None, or with the reason why it cannot be used.
 
-    Hidden files and folders are skipped. Links are followed, but no folder is entered twice. Raises MediaError if `folder` itself
-    is not a folder.
+    Hidden files and folders are skipped, and what `skip_names` match, which `skipped` counts by pattern. Links are followed, folders
+    behind links last; no folder is entered twice. Raises MediaError if `folder` itself is not a folder.
     """
     if not folder.is_dir():
         raise MediaError(f"{str(folder)!r}: is not a folder")
-    yield from _walk(folder)
+    yield from _walk(folder, skip_names, Counter() if skipped is None else skipped)
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
+def _walk(top: Path, skip_names: tuple[str, ...], skipped: Counter[str]) -> Iterator[tuple[Path, str | None]]:
     seen: set[tuple[int, int]] = set()
-    pending = [top]
-    while pending:
-        path = pending.pop()
+    pending, linked = [top], deque[Path]()
+    while pending or linked:
+        path = pending.pop() if pending else linked.popleft()
+        if path != top and (pattern := skipped_by(path.name, skip_names)):
+            skipped[pattern] += 1
+            continue
         try:
             status = path.stat()
             if stat.S_ISREG(status.st_mode):
@@ -202,8 +229,14 @@ def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
                 yield path, "is not a regular file (a device, a pipe or a socket)"
             elif (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
-                inside = sorted((child for child in path.iterdir() if not child.name.startswith(".")), reverse=True)
-                pending.extend(inside)
+                children = sorted(path.iterdir(), reverse=True)
+                if skip_names and path != top and any(child.name == NO_MEDIA for child in children):
+                    skipped[NO_MEDIA] += 1
+                    continue
+                visible = [child for child in children if not child.name.startswith(".")]
+                links = {child for child in visible if child.is_symlink() and child.is_dir()}
+                linked.extend(sorted(links))
+                pending.extend(child for child in visible if child not in links)
         except OSError as error:
             broken = path.is_symlink() and isinstance(error, FileNotFoundError)
             yield path, "is a link to nothing" if broken else f"cannot be read ({error.strerror})"

@@ -12,7 +12,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.media.container import missing_bytes
 from embedrl.media.content import FrameFiles, Frames, Video
 from embedrl.media.image import load_image, to_rgb
+from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
@@ -61,9 +61,7 @@ def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) 
     if num_frames is not None and num_frames < 1:
         raise ConfigError(f"num_frames={num_frames}: give at least 1")
     if video.frames is not None:
-        times = video.frames.times_s
-        chosen = sample(times, _end(times), video.start_s, video.end_s, num_frames)
-        return Frames(tuple(to_rgb(video.frames.images[i]) for i in chosen), tuple(float(times[i]) for i in chosen))
+        return frames_in_memory(video, num_frames)
     if video.frame_files is not None:
         return _load_files(video, video.frame_files, num_frames, limits)
     assert video.path is not None
@@ -83,7 +81,7 @@ def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) 
 
 
 def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits: Limits) -> Frames:
-    chosen = sample(files.times_s, _end(files.times_s), video.start_s, video.end_s, num_frames)
+    chosen = sample(files.times_s, end_of(files.times_s), video.start_s, video.end_s, num_frames)
     images = [load_image(files.paths[index], limits) for index in chosen]
     for index, image in zip(chosen, images, strict=True):
         if image.size != images[0].size:
@@ -96,39 +94,6 @@ def duration_s(path: Path, limits: Limits = DEFAULT) -> float:
     with _open(path, limits) as opened:
         index = _read_index(opened)
         return float((index.end - index.ticks[0]) * (opened.stream.time_base or 1))
-
-
-def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float | None, num_frames: int | None) -> list[int]:
-    """Choose frames (0-based, rising) evenly over the time from `start_s` to `stop_s`; `end_s` is when the last frame leaves.
-
-    A frame belongs to the span if it appears inside it; a span in which no frame appears has the frame on screen at its start.
-    """
-    stop = end_s if stop_s is None else stop_s
-    if not (math.isfinite(start_s) and math.isfinite(stop) and 0 <= start_s < stop):
-        raise MediaError(f"the span {start_s} s to {stop} s is empty; give 0 <= start_s < end_s")
-    if start_s >= end_s:
-        raise MediaError(f"the span starts at {start_s} s, but the video ends at {end_s:.3f} s")
-    stop = min(stop, end_s)
-    # Half a microsecond of slack: times in seconds are rounded from whole ticks.
-    first, last = bisect_left(times_s, start_s - 5e-7), bisect_left(times_s, stop - 5e-7)
-    if first == last:
-        return [max(first - 1, 0)]
-    if num_frames is None or last - first <= num_frames:
-        return list(range(first, last))
-    start = max(start_s, times_s[first])
-    chosen: list[int] = []
-    for number in range(num_frames):
-        middle = start + (number + 0.5) * (stop - start) / num_frames
-        on_screen = bisect_right(times_s, middle + 5e-7) - 1
-        lowest = chosen[-1] + 1 if chosen else first
-        chosen.append(min(max(on_screen, lowest), last - (num_frames - number)))
-    return chosen
-
-
-def _end(times: Sequence[float]) -> float:
-    """Guess when the last frame leaves: after as long as a typical frame stays."""
-    gaps = sorted(later - earlier for earlier, later in pairwise(times))
-    return times[-1] + (gaps[len(gaps) // 2] if gaps and gaps[len(gaps) // 2] > 0 else 1.0)
 
 
 @contextmanager
@@ -197,8 +162,10 @@ def _read_index(opened: _Opened) -> _Index:
         raise MediaError(f"{str(path)!r}: the video has no frames")
     end = max(ends)
     if end <= ticks[-1]:
-        end = round(_end(ticks)) if len(ticks) > 1 else ticks[-1] + max(1, round(1 / base))
-    return _Index(ticks, sorted(keys) if is_timed else ticks[:1], end, is_timed)
+        end = round(end_of(ticks)) if len(ticks) > 1 else ticks[-1] + max(1, round(1 / base))
+    # Where frames are only counted, a key frame says which one it is if none is shown out of order.
+    can_jump = is_timed or not stream.codec_context.has_b_frames
+    return _Index(ticks, sorted(keys) if can_jump else ticks[:1], end, is_timed)
 
 
 def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
@@ -239,8 +206,10 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
 def _frames(opened: _Opened, index: _Index, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
     """Decode from the key frame at or before a time; yields each frame with its time, in ticks."""
     opened.container.seek(start, stream=opened.stream)
-    counted = iter(index.ticks)
+    counted = None
     for packet in opened.container.demux(opened.stream):
+        if counted is None:
+            counted = iter(index.ticks[bisect_left(index.ticks, packet.dts or index.ticks[0]) :])
         for frame in packet.decode():
             _require_time(opened)
             _require_size(opened.path, frame.width, frame.height, opened.limits)

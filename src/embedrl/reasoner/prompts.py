@@ -19,7 +19,7 @@ from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise
 from embedrl.errors import ConfigError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
-from embedrl.media.resize import VisualBudget
+from embedrl.media.resize import Fit, VisualBudget
 
 SETS = ("full", "nano")
 """Full wording for general models, and one line each for the nano models, which were trained on it."""
@@ -65,16 +65,17 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int, 
         parts.append({"type": "image"})
         images.append(image)
 
+    scale = Fit(budget=budget, factor=factor)
     for part in item.content:
         if isinstance(part, Text):
             continue
-        seen = load_visual(part, num_frames=budget.num_frames)
+        seen = load_visual(part, num_frames=budget.num_frames, scale=scale)
         if isinstance(seen, Frames):
             for number, (frame, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1):
                 parts.append({"type": "text", "text": f"Frame {number} ({time_s:.1f} s)"})
-                show(budget.fit(frame, "frame", factor))
+                show(frame)
         else:
-            show(budget.fit(seen, "image", factor))
+            show(seen)
     shown = neutralise(item.text[: budget.max_text_chars], special)
     text, own = _fill(template(prompt_set, item.role), special, instruction=item.instruction, text=shown)
     labels = tuple(part["text"] for part in parts if part["type"] == "text")

@@ -31,7 +31,18 @@ from embedrl.server.schemas import Added, Indexing
 from embedrl.server.served_index import ServedIndex
 
 Snapshot = dict[Path, tuple[int, int, int]]
-_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
+_SUFFIXES = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "AVIF": ".avif",
+    "TIFF": ".tif",
+    "mov": ".mp4",
+    "matroska": ".mkv",
+    "avi": ".avi",
+}
 MAX_NAME_BYTES = 120
 BATCH_SIZE = 4
 """Small, so that an upload does not wait long for T-CoTs of others."""
@@ -63,8 +74,18 @@ class _Removal:
 class IndexWriter:
     """Keeps the indexes of some libraries over the same folders up to date. `folders` are what `watch` follows."""
 
-    def __init__(self, libraries: Sequence[ServedIndex], *, limits: Limits, watch: bool, interval_s: float, max_waiting: int = 64) -> None:
-        self.libraries, self.limits, self.watching = libraries, limits, watch
+    def __init__(
+        self,
+        libraries: Sequence[ServedIndex],
+        *,
+        limits: Limits,
+        upload_limits: Limits,
+        watch: bool,
+        interval_s: float,
+        max_waiting: int = 64,
+    ) -> None:
+        """Write with the limits that the folders were indexed with; uploads have limits of their own."""
+        self.libraries, self.limits, self.upload_limits, self.watching = libraries, limits, upload_limits, watch
         self.roots = libraries[0].roots
         self.incoming = libraries[0].index.directory / "incoming"
         self.interval_s, self.max_waiting = interval_s, max_waiting
@@ -284,7 +305,7 @@ class IndexWriter:
                     writer,
                     reasoner,
                     embedder,
-                    limits=self.limits,
+                    limits=self.upload_limits if folder == self.roots.uploads else self.limits,
                     think=think,
                     num_frames=library.num_frames,
                     batch_size=BATCH_SIZE,

@@ -33,6 +33,8 @@ _TYPES = {
     "WEBP": "image/webp",
     "GIF": "image/gif",
     "BMP": "image/bmp",
+    "AVIF": "image/avif",
+    "TIFF": "image/tiff",
     "mov": "video/mp4",
     "matroska": "video/webm",
     "avi": "video/x-msvideo",

@@ -49,7 +49,7 @@ def _look(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
 def _decode(service: Service, library: ServedIndex, key: str) -> tuple[PIL.Image.Image, ...]:
     place, file = library.file(key)
     try:
-        return service.decode_file(file.path, page=place.page or 1, num_frames=library.num_frames).pictures
+        return service.decode_file(file.path, page=place.page or 1, num_frames=library.num_frames, is_indexed=True).pictures
     except Problem as problem:  # the client's request was fine
         if problem.status != 415:
             raise

@@ -15,7 +15,7 @@ from embedrl.server.budget import REQUEST_PIXELS, PixelBudget, decoding
 from embedrl.server.indexer import IndexWriter
 from embedrl.server.metrics import Metrics
 from embedrl.server.problem import Problem
-from embedrl.server.sandbox import MAX_QUERY_PIXELS, Decoded, Sandbox
+from embedrl.server.sandbox import MAX_QUERY_PIXELS, Decoded, decode
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.settings import Settings
 from embedrl.server.shared_models import EmbedderWorker, QueryTCoTs, ReasonerWorker
@@ -37,8 +37,13 @@ class Service:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.metrics = Metrics()
         self.pixels = PixelBudget(settings.max_decoded_pixels)
-        self.sandbox = Sandbox(settings.limits, settings.decode_memory_bytes)
-        self.librarian = IndexWriter(libraries, limits=settings.limits, watch=settings.watch, interval_s=settings.watch_interval_s)
+        self.librarian = IndexWriter(
+            libraries,
+            limits=settings.library_limits,
+            upload_limits=settings.limits,
+            watch=settings.watch,
+            interval_s=settings.watch_interval_s,
+        )
         self.is_ready = False
         self._workers, self._tcots = workers, tcots
         self._threads = ThreadPoolExecutor(settings.max_in_flight, thread_name_prefix="request")
@@ -63,7 +68,6 @@ class Service:
         for worker in self._workers:
             worker.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        self.sandbox.close()
         if self._tcots:
             self._tcots.close()
 
@@ -87,17 +91,20 @@ class Service:
         future.add_done_callback(lambda _: self._done())
         return await asyncio.wrap_future(future)
 
-    def decode_file(self, path: Path, *, page: int = 1, num_frames: int, keep: bool = True, share: int = REQUEST_PIXELS) -> Decoded:
+    def decode_file(
+        self, path: Path, *, page: int = 1, num_frames: int, keep: bool = True, share: int = REQUEST_PIXELS, is_indexed: bool = False
+    ) -> Decoded:
         """Decode a file in a child process, within the budget of pixels. `share`: pixels that all its pictures may have together.
 
-        Raises Problem 415, 429.
+        Files of the index have the limits that they were indexed with, others those for uploads. Raises Problem 415, 429.
         """
         with path.open("rb") as file:
             num_pictures = num_frames if container_format(file.read(64)) else 1
         max_pixels = min(MAX_QUERY_PIXELS, share // num_pictures)
+        limits = self.settings.library_limits if is_indexed else self.settings.limits
         try:
             with decoding(self.pixels, max_pixels * num_pictures if keep else 0) as held:
-                decoded = self.sandbox.decode(path, page=page, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
+                decoded = decode(path, limits, page=page, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
                 held.num_pixels = sum(image.width * image.height for image in decoded.pictures)
                 return decoded
         except MediaError as error:

@@ -5,7 +5,7 @@ import ipaddress
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embedrl.errors import ConfigError
-from embedrl.media.store import Limits
+from embedrl.media.store import Limits, limits_in_force
 
 MIN_TOKEN_CHARS = 16
 MIB = 1024**2
@@ -40,14 +40,14 @@ class Settings(BaseModel):
     """Queries that are reasoned about or embedded together."""
     max_connections: int = Field(default=256, ge=2)
     """Open connections; more are refused (503)."""
-    decode_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
-    """What decoding one upload may take, beside what the decoder itself needs."""
     max_decoded_pixels: int = Field(default=256_000_000, ge=100_000_000)
     """Pixels of all requests that are held decoded at once, three bytes each."""
     limits: Limits = Limits(
         max_bytes=1024 * MIB, max_pixels=50_000_000, max_frames=5_000, max_duration_s=3600, max_pages=500, decode_timeout_s=20
     )
-    """What an upload may hold."""
+    """What a file that a client sends may hold, and what decoding it may take."""
+    library_limits: Limits = Field(default_factory=limits_in_force)
+    """What a file of the indexed folders may hold: as `embedrl index` took it in, it is shown and kept."""
 
     @model_validator(mode="after")
     def _guarded(self) -> "Settings":

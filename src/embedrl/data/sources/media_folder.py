@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedrl.errors import ConfigError, MediaError, unwritable
-from embedrl.media.content import FrameFiles, Image, Page, Part, Video
-from embedrl.media.image import load_image
+from embedrl.media.content import FrameFiles, Frames, Image, Page, Part, Video
+from embedrl.media.decode import check, load_visual
 from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
-from embedrl.media.video import load_frames
 
 NUM_FRAMES = 8
 """Frames that are taken of a folder or a list of them."""
@@ -64,7 +63,7 @@ class MediaFolder:
         except OSError as error:
             raise unwritable(path, error) from error
         try:
-            load_image(path, self.limits)
+            check(Image(path=path), self.limits)
         except MediaError as error:
             path.unlink()
             raise MediaError(str(error).replace(repr(str(path)), repr(name))) from error
@@ -75,15 +74,20 @@ class MediaFolder:
 
         Raises MediaError, naming the frame, if one of them is missing, broken, or of another size than the first.
         """
-        return Video(frames=load_frames(self._chosen([self.root / name for name in names], num_frames), num_frames, self.limits))
+        return self._decoded(self._chosen([self.root / name for name in names], num_frames), num_frames)
 
     def frame_folder(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
         """Decode frames of a folder, in the order of the numbers in their names. Raises MediaError, naming folder or frame."""
-        return Video(frames=load_frames(self.frame_files(name, num_frames), num_frames, self.limits))
+        return self._decoded(self.frame_files(name, num_frames), num_frames)
 
     def frame_files(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
         """Choose frames of a folder as `frame_folder` does, and leave decoding them to whoever looks. Raises MediaError."""
         return self._chosen(self._frame_paths(name), num_frames)
+
+    def _decoded(self, video: Video, num_frames: int) -> Video:
+        frames = load_visual(video, num_frames=num_frames, limits=self.limits)
+        assert isinstance(frames, Frames)
+        return Video(frames=frames)
 
     def _chosen(self, paths: Sequence[Path], num_frames: int) -> Video:
         chosen = evenly(len(paths), num_frames)

@@ -1,0 +1,121 @@
+"""The child process that files are decoded in: it reads jobs, answers with what a file holds, and may die of it.
+
+A job and an answer are JSON behind their length in 4 bytes; the pictures of an answer follow as raw RGB.
+"""
+
+import json
+import math
+import os
+import resource
+import signal
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from embedrl.errors import MediaError
+from embedrl.media.content import FrameFiles, Page, Video
+from embedrl.media.image import load_image
+from embedrl.media.resize import read_scale, scaled
+from embedrl.media.sandbox import GRACE_S
+from embedrl.media.store import Limits
+
+MAX_GROWTH_BYTES = 512 * 1024**2
+"""A child that has grown by so much is replaced."""
+
+
+def main() -> None:
+    """Work through the jobs on standard input."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    PIL.Image.MAX_IMAGE_PIXELS = None  # our own limits count here
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (0, 0))
+    with suppress(OSError):  # where memory runs out, a decoder goes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    _write(answers, b"R")
+    os.dup2(1, 2)
+    size_at_start = _size_bytes()
+    while len(head := sys.stdin.buffer.read(4)) == 4:
+        job = json.loads(sys.stdin.buffer.read(struct.unpack(">I", head)[0]))
+        answer, pictures = _work(job)
+        answer["is_last"] = _size_bytes() > size_at_start + MAX_GROWTH_BYTES
+        answer["sizes"] = [picture.size for picture in pictures]
+        data = json.dumps(answer).encode()
+        _write(answers, struct.pack(">I", len(data)) + data)
+        for picture in pictures:
+            _write(answers, picture.tobytes())
+
+
+def _write(file: Any, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _work(job: dict[str, Any]) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
+    """Do a job within its limits."""
+    limits = Limits.model_validate(job["limits"])
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    allowed = _size_bytes() + job["memory_bytes"]
+    soft = allowed if hard == resource.RLIM_INFINITY else min(allowed, hard)
+    signal.alarm(math.ceil(limits.decode_timeout_s + GRACE_S))
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        if job.get("folder"):
+            os.chdir(job["folder"])
+        return _look(job, limits)
+    except MediaError as error:
+        return {"error": str(error)}, []
+    except MemoryError:
+        return {"out_of_memory": True}, []
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        signal.alarm(0)
+
+
+def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
+    """Do a job: its answer, and pictures if they are wanted."""
+    paths, want = [Path(path) for path in job["paths"]], job["want"]
+    answer: dict[str, Any] = {}
+    images: tuple[PIL.Image.Image, ...] = ()
+    match job["kind"]:
+        case "image":
+            images = (load_image(paths[0], limits),)
+        case "page":
+            from embedrl.media.document import load_page, num_pages, page_text
+
+            page = Page(path=paths[0], number=job["number"])
+            if "num_pages" in want:
+                answer["num_pages"] = num_pages(paths[0], limits)
+            if "text" in want:
+                answer["text"] = page_text(page, limits)
+            if "pixels" in want:
+                images = (load_page(page, limits),)
+        case "video":
+            from embedrl.media.video import duration_s, load_frames
+
+            files = FrameFiles(paths=tuple(paths), times_s=tuple(job["times_s"])) if job["times_s"] else None
+            video = Video(path=None if files else paths[0], frame_files=files, start_s=job["start_s"], end_s=job["end_s"])
+            if "pixels" in want:
+                frames = load_frames(video, job["num_frames"], limits)
+                images, answer["times_s"] = frames.images, frames.times_s
+            if "duration" in want:
+                answer["duration_s"] = duration_s(paths[0], limits)
+    if not job["keep_pixels"]:
+        return answer, []
+    scale = read_scale(job["scale"])
+    return answer, [scaled(image, scale, is_frame=job["kind"] == "video") for image in images]
+
+
+def _size_bytes() -> int:
+    """Return the size of the address space, where the system tells."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+
+
+if __name__ == "__main__":
+    main()

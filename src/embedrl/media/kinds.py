@@ -1,0 +1,79 @@
+"""Kinds of files that are not read, and what to do with them; names that are not indexed."""
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+SKIPPED_NAMES = (
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "node_modules",
+    "__pycache__",
+    "Thumbs.db",
+    "*.aae",
+    "*.eps",
+    "*.ini",
+    "*.pbm",
+    "*.pgm",
+    "*.ppm",
+    "*.rtf",
+    "*.svg",
+    "*.xmp",
+    "*.xpm",
+)
+"""Folders and files that no one would search for: thumbnails and notes of other programs, what was deleted, drawings as text."""
+NO_MEDIA = ".nomedia"
+"""A folder that holds a file of this name is left out."""
+
+
+class Unread(NamedTuple):
+    """A kind of file that people call a picture, a video or a document, and that is not read."""
+
+    noun: str
+    remedy: str
+
+
+_PHOTO, RAW = Unread("a photo", "JPEG"), Unread("a camera's raw photo", "JPEG")
+_VIDEO, _DOCUMENT = Unread("a video", "MP4 (H.264)"), Unread("a document", "PDF")
+UNREAD: dict[str, Unread] = {
+    **dict.fromkeys((".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf"), _PHOTO),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
+    **dict.fromkeys((".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm"), _VIDEO),
+    **dict.fromkeys((".doc", ".docx", ".ppt", ".pptx", ".xls", ".xlsx", ".odt", ".odp", ".ods", ".epub", ".djvu", ".xps"), _DOCUMENT),
+}
+"""By suffix."""
+_BRANDS = dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), ".heic") | {
+    b"crx ": ".cr3",
+    b"jxl ": ".jxl",
+    b"jp2 ": ".jp2",
+}
+_MAGIC = (
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ".wmv"),
+    (0, b"FLV\x01", ".flv"),
+    (0, b"\0\0\x01\xba", ".mpg"),
+    (0, b"\xff\x0a", ".jxl"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", ".jxl"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", ".jp2"),
+    (0, b"8BPS", ".psd"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".doc"),
+    (8, b"CR\x02\0", ".cr2"),
+)
+
+
+def unread_kind(suffix: str, head: bytes) -> str | None:
+    """Name a kind that is not read, by the first bytes of a file or else by its suffix: a suffix of `UNREAD`, or None."""
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
+        return _BRANDS[head[8:12]]
+    if head[:1] == b"\x47" == head[188:189] == head[376:377]:
+        return ".ts"
+    if head[4:5] == b"\x47" == head[196:197] == head[388:389]:
+        return ".mts"
+    named = suffix.lower() if suffix.lower() in UNREAD else None
+    return named or next((kind for at, magic, kind in _MAGIC if head[at : at + len(magic)] == magic), None)
+
+
+def skipped_by(name: str, patterns: tuple[str, ...]) -> str | None:
+    """Return the pattern that leaves a file or folder out, whatever its case; None if none does."""
+    return next((pattern for pattern in patterns if fnmatchcase(name.casefold(), pattern.casefold())), None)

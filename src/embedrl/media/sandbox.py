@@ -1,0 +1,272 @@
+"""A pool of child processes that decode files within limits of memory and time. A file that breaks a decoder costs one child.
+
+Children are started when they are first needed, and live on: a file costs a message, not a process. Requests and answers are JSON
+behind their length, pictures follow as raw RGB; everything that comes back is bounded and checked, since a child may have been
+taken over by what it decoded. A process that forks starts a pool of its own.
+"""
+
+import atexit
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import PIL.Image
+
+from embedrl.errors import MediaError, ModelError
+from embedrl.media.store import Limits
+
+MAX_CHILDREN = 4
+GRACE_S = 5.0
+"""A decoder that does not stop by itself at `decode_timeout_s` is ended so much later."""
+MAX_BROKEN_FILES = 1024
+MAX_BREAKS = 2
+"""A file that broke so many decoders is not decoded again until it changes: not its other pages either."""
+_START_TIMEOUT_S = 120.0
+_MAX_HEAD_BYTES = 1024**2
+_BYTES_PER_CHAR = 12
+"""Of JSON: a character outside the basic plane is two escapes of six."""
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embedrl.media.decoder import main; main()"
+
+
+class Answer(NamedTuple):
+    """What a child says of a file."""
+
+    head: dict[str, Any]
+    images: tuple[PIL.Image.Image, ...]
+
+
+class _Death(Exception):
+    """A child ended, or had to be ended, while it decoded."""
+
+
+class Pool:
+    """Decoders in child processes. May be used from several threads; each waits until a child is free."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._slots = _Slots(size)
+        self._idle: list[_Child] = []
+        self._children: set[_Child] = set()
+        self._broken: OrderedDict[tuple[Any, ...], list[str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def decode(self, job: Mapping[str, Any], path: Path, limits: Limits) -> Answer:
+        """Have a job done. Raises MediaError, naming the file, for one that cannot be decoded, takes too much, or breaks the decoder.
+
+        Each child has its share of `decode_memory_bytes`. A file that needs more is tried once more, alone, with all of it.
+        """
+        file = _identity(path, limits)
+        if len(reasons := self._broken.get(file, [])) >= MAX_BREAKS:
+            raise MediaError(f"{str(path)!r}: {reasons[-1]}; it is not tried again until it changes")
+        reason = ""
+        for num_slots in dict.fromkeys((1, self.size)):
+            memory_bytes = limits.decode_memory_bytes * num_slots // self.size
+            try:
+                with self._slots.take(num_slots):
+                    answer = self._ask({**job, "memory_bytes": memory_bytes}, limits)
+            except TimeoutError:
+                self._remember(file, reason := f"decoding takes longer than decode_timeout_s={limits.decode_timeout_s:g}")
+                break
+            except _Death as error:
+                reason = f"breaks the decoder, or takes more than decode_memory_bytes={limits.decode_memory_bytes} ({error})"
+                self._remember(file, reason) if num_slots == self.size else None
+                continue
+            if "error" in answer.head:
+                raise MediaError(answer.head["error"])
+            if "out_of_memory" not in answer.head:
+                return answer
+            reason = f"decoding takes more memory than decode_memory_bytes={limits.decode_memory_bytes}"
+        raise MediaError(f"{str(path)!r}: {reason}")
+
+    def close(self) -> None:
+        """End the children; the next job starts new ones."""
+        with self._lock:
+            children, self._children, self._idle = self._children, set(), []
+        for child in children:
+            child.kill()
+
+    def forget(self) -> None:
+        """Let go of children that belong to the process that this one was forked from."""
+        for child in self._children:
+            child.let_go()
+
+    def _remember(self, file: tuple[Any, ...], reason: str) -> None:
+        with self._lock:
+            self._broken.setdefault(file, []).append(reason)
+            self._broken.move_to_end(file)
+            while len(self._broken) > MAX_BROKEN_FILES:
+                self._broken.popitem(last=False)
+
+    def _ask(self, job: Mapping[str, Any], limits: Limits) -> Answer:
+        with self._lock:
+            child = self._idle.pop() if self._idle else None
+        if child is None:
+            child = _Child()
+            with self._lock:
+                self._children.add(child)
+        answer = None
+        try:
+            answer = child.ask(job, limits)
+        finally:
+            with self._lock:
+                is_ours = child in self._children
+                if answer is not None and is_ours and not answer.head.get("is_last"):
+                    self._idle.append(child)
+                else:
+                    self._children.discard(child)
+                    is_ours = False
+            if not is_ours:
+                child.kill()
+        return answer
+
+
+class _Slots:
+    """A counting semaphore of which several can be taken at once. First come, first served: who wants all is not overtaken."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._freed = threading.Condition()
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def take(self, count: int) -> Generator[None]:
+        with self._turn, self._freed:
+            self._freed.wait_for(lambda: self._free >= count)
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free += count
+                self._freed.notify()
+
+
+class _Child:
+    """One decoder process."""
+
+    def __init__(self) -> None:
+        quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PATH": os.environ.get("PATH", "")}
+        paths = json.dumps([os.path.abspath(path) for path in sys.path if path])
+        command = [sys.executable, "-I", "-c", _BOOT, paths]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, start_new_session=True)
+        try:
+            self._read(1, time.monotonic() + _START_TIMEOUT_S)
+        except (_Death, TimeoutError) as error:
+            self.kill()
+            raise ModelError(f"the decoder process does not start: {error or 'it says nothing'}") from error
+
+    def ask(self, job: Mapping[str, Any], limits: Limits) -> Answer:
+        """Send a job and read the answer. Raises _Death, and TimeoutError."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            data = json.dumps(job).encode()
+            stdin.write(struct.pack(">I", len(data)) + data)
+            stdin.flush()
+        except OSError as error:
+            raise _Death(self._how()) from error
+        deadline = time.monotonic() + limits.decode_timeout_s + 2 * GRACE_S
+        try:
+            (length,) = struct.unpack(">I", self._read(4, deadline))
+            if length > _MAX_HEAD_BYTES + _BYTES_PER_CHAR * limits.max_text_chars:
+                raise ValueError(length)
+            head = json.loads(self._read(length, deadline))
+            sizes = [(int(width), int(height)) for width, height in head.get("sizes", ())]
+            if any(min(size) < 1 for size in sizes) or 3 * sum(width * height for width, height in sizes) > limits.decode_memory_bytes:
+                raise ValueError(sizes)
+            images = tuple(PIL.Image.frombytes("RGB", size, self._read(3 * size[0] * size[1], deadline)) for size in sizes)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise _Death("it answers nonsense") from error
+        return Answer(head, images)
+
+    def kill(self) -> None:
+        """End the process."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._close()
+
+    def let_go(self) -> None:
+        """Close our ends of the pipes of a process that is another's child."""
+        self._process.returncode = 0
+        self._close()
+
+    def _close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None
+        poll = select.poll()
+        poll.register(stdout, select.POLLIN)
+        data = bytearray(size)
+        position = 0
+        while position < size:
+            if not poll.poll(1000 * max(deadline - time.monotonic(), 0.0)):
+                raise TimeoutError
+            num_read = os.readv(stdout.fileno(), [memoryview(data)[position:]])
+            if not num_read:
+                raise _Death(self._how()) if self._signal() != signal.SIGALRM else TimeoutError
+            position += num_read
+        return bytes(data)
+
+    def _signal(self) -> int:
+        with suppress(subprocess.TimeoutExpired):
+            return -self._process.wait(GRACE_S)
+        return 0
+
+    def _how(self) -> str:
+        number = self._signal()
+        return signal.Signals(number).name if number > 0 else f"exit code {-number}"
+
+
+def _identity(path: Path, limits: Limits) -> tuple[Any, ...]:
+    """Tell a file, as it is now and as it is to be decoded."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return (os.fspath(path), limits)
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, limits)
+
+
+_current: Pool | None = None
+_creating = threading.Lock()
+
+
+def pool() -> Pool:
+    """Return the pool of this process."""
+    global _current
+    with _creating:
+        if _current is None:
+            _current = Pool(min(MAX_CHILDREN, os.cpu_count() or 1))
+        return _current
+
+
+@atexit.register
+def _close() -> None:
+    if _current is not None:
+        _current.close()
+
+
+def _forked() -> None:
+    global _current, _creating
+    if _current is not None:
+        _current.forget()
+    _current, _creating = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)

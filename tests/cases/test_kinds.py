@@ -1,0 +1,135 @@
+"""Files that are not read are counted by kind and told by name, and what no one would search for is left out by a list.
+
+Reported: a folder of HEIC photos gave "0 new, 0 failed"; camcorder and office files were passed over in silence; thumbnails of other
+programs, deleted photos and drawings as text were indexed (media.md 2, 6, 16 and 17).
+"""
+
+import shutil
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from embedrl.errors import MediaError
+from embedrl.index import Index, IngestReport, ingest
+from embedrl.media import decode
+from embedrl.media.content import Image, Video
+from embedrl.media.image import load_image, save_image
+from embedrl.media.store import Limits, media_kind
+from embedrl.media.video import load_frames
+from embedrl.server.sandbox import decode as decode_upload
+from embedrl.testing import FakeEmbedder
+from tests.coloured_folder import picture
+from tests.odd_media import RED, corner_image, encode, frame_number, numbered_frames
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(range(256)) * 8
+MPEG_TS = (b"\x47\x40\x11\x10" + b"\0\xff" * 92) * 8
+
+
+def take_in(folder: Path, **options: Limits) -> IngestReport:
+    embedder = FakeEmbedder()
+    return ingest(folder, Index.open(folder, embedder=embedder), None, embedder, think=False, **options)
+
+
+def test_nothing_is_passed_over_in_silence(tmp_path: Path):
+    contents = {
+        "IMG_1.HEIC": HEIC,
+        "IMG_2.heic": HEIC,
+        "clip.MTS": MPEG_TS,
+        "letter.docx": b"PK\x03\x04" + bytes(200),
+        "sheet.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(200),
+        "film.wmv": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(200),
+        "song.mp3": b"ID3\x04" + bytes(200),
+        "pack.zip": b"PK\x03\x04" + bytes(200),
+        "data.json": b'{"a": 1}',
+        "README": bytes(range(256)),
+        "code.ts": b"let a: number = 1\n",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    expected = {".heic": 2, ".mts": 1, ".docx": 1, ".xls": 1, ".wmv": 1, ".mp3": 1, ".zip": 1, ".json": 1, "no suffix": 1}
+    for _ in range(2):
+        report = take_in(tmp_path)
+        assert report.unread_kinds == expected
+        assert len(report.failures) == 6
+        assert report.unsupported == 4
+        assert report.added + report.unchanged == 1, "TypeScript is text"
+        reasons = {failure.path.name: failure.reason for failure in report.failures}
+        assert "a photo of a kind that is not read (.heic); convert it to JPEG" in reasons["IMG_1.HEIC"]
+        assert "convert it to MP4" in reasons["clip.MTS"]
+        assert "convert it to PDF" in reasons["letter.docx"]
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "upload", "photo.heif"])
+def test_a_photo_that_is_not_read_is_known_by_its_content(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(HEIC)
+    with pytest.raises(MediaError, match=r"not read .*JPEG"):
+        media_kind(tmp_path / name)
+    with pytest.raises(MediaError, match=r"^is a photo of a kind that is not read"):
+        decode_upload(tmp_path / name, Limits(), num_frames=8)
+
+
+@pytest.mark.parametrize("suffix", [".dng", ".nef", ".tif"])
+def test_of_a_raw_photo_the_small_copy_is_not_taken_for_it(tmp_path: Path, suffix: str):
+    path = tmp_path / f"raw{suffix}"
+    corner_image().save(path, "TIFF", tiffinfo={50_706: b"\1\4\0\0"})
+    with pytest.raises(MediaError, match="raw photo"):
+        decode.check(Image(path=path)) if media_kind(path) else None
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".avif", {"quality": 95}), (".tif", {}), (".tiff", {"compression": "jpeg"})])
+def test_stills_that_are_read(tmp_path: Path, suffix: str, options: dict):
+    path = tmp_path / f"still{suffix}"
+    corner_image().save(path, **options)
+    assert media_kind(path) == "image"
+    shown = load_image(path).getpixel((8, 8))
+    assert isinstance(shown, tuple)
+    assert all(abs(a - b) < 12 for a, b in zip(shown, RED, strict=True))
+
+
+def test_what_no_one_would_search_for_is_left_out_by_a_list_that_can_be_changed(tmp_path: Path):
+    for folder in ("@eaDir/a.jpg", "#recycle", "$RECYCLE.BIN", "node_modules/x/y", "private", "kept"):
+        (tmp_path / folder).mkdir(parents=True)
+        save_image(picture("red"), tmp_path / folder / "red.png")
+    (tmp_path / "private" / ".nomedia").touch()
+    for name in ("drawing.svg", "IMG.AAE", "desktop.ini", "photo.XMP", "fig.eps", "letter.rtf", "note.txt"):
+        (tmp_path / name).write_text("some words", "utf-8")
+    report = take_in(tmp_path)
+    assert (report.num_files, report.added) == (2, 2)
+    assert sum(report.skipped.values()) == 11
+    assert report.skipped["@eaDir"] == report.skipped["*.svg"] == report.skipped[".nomedia"] == 1
+    everything = take_in(tmp_path, limits=Limits(skip_names=()))
+    assert (everything.num_files, everything.skipped) == (13, {})
+
+
+def test_a_folder_is_indexed_under_its_own_name_not_that_of_a_link(tmp_path: Path):
+    (tmp_path / "zz_real").mkdir()
+    save_image(picture("red"), tmp_path / "zz_real" / "red.png")
+    (tmp_path / "aa_link").symlink_to(tmp_path / "zz_real", target_is_directory=True)
+    take_in(tmp_path)
+    assert [place.path.as_posix() for place in Index.open(tmp_path).places()] == ["zz_real/red.png"]
+
+
+@pytest.mark.parametrize(("codec", "options"), [("mpeg4", {"g": "10"}), ("mjpeg", {}), ("libx264", {"g": "10", "bf": "0"})])
+def test_a_long_avi_is_sampled_by_its_key_frames(tmp_path: Path, codec: str, options: dict):
+    path = tmp_path / "long.avi"
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    encode(path, [image for _ in range(20) for image in numbered_frames(20)], codec, fps=10, options=options, pixel_format=pixel_format)
+    frames = load_frames(Video(path=path), 5, Limits(max_frames=60))
+    assert [round(10 * time_s) % 20 for time_s in frames.times_s] == [frame_number(image) for image in frames.images]
+    assert len(frames.images) == 5
+
+
+def test_large_photos_of_phones_are_read(tmp_path: Path):
+    path = tmp_path / "phone.jpg"
+    PIL.Image.new("RGB", (16_320, 12_240), RED).save(path, quality=50)
+    shown = decode.load_visual(Image(path=path))
+    assert isinstance(shown, PIL.Image.Image)
+    assert shown.size == (4080, 3060)
+
+
+def test_a_copy_of_what_is_left_out_by_name_can_be_indexed_alone(tmp_path: Path):
+    (tmp_path / "node_modules").mkdir()
+    save_image(picture("red"), tmp_path / "node_modules" / "red.png")
+    shutil.copytree(tmp_path / "node_modules", tmp_path / "other" / "node_modules")
+    assert take_in(tmp_path / "other" / "node_modules").added == 1, "who names a folder means it"
