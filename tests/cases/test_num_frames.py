@@ -17,6 +17,7 @@ from embedrl.evaluate.compare import compare
 from embedrl.evaluate.evaluate import evaluate
 from embedrl.evaluate.task import RetrievalTask
 from embedrl.index import Index, ingest, search
+from embedrl.index.query import Query
 from embedrl.media.content import FrameFiles, Frames, Text, Video
 from embedrl.media.decode import count_frames, load_visual
 from embedrl.media.video import save_video
@@ -70,7 +71,7 @@ def test_all_who_check_evidence_agree(clip: Item, num_frames: int, holds: bool):
     folder = clip.content[0].path.parent  # ty: ignore[unresolved-attribute]
     index = Index.open(folder, embedder=embedder)
     ingest(folder, index, reasoner, embedder)
-    (hit,) = search(index, embedder, reasoner, content=(Text(text="a clip"),)).hits
+    (hit,) = search(index, Query((Text(text="a clip"),)), embedder, reasoner).hits
     assert hit.verification
     assert hit.verification.key_frames == (holds,)
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder
-from embedrl.cli.options import EngineName, RayAddress, ReasonerName, Seed, Workers, commands
+from embedrl.cli.arguments import need_folder, with_server_options
+from embedrl.cli.options import EngineName, MaxNewTokens, RayAddress, ReasonerName, Seed, ServerOptions, ServerTimeout, Workers, commands
 
 app = commands()
 world_app = commands(help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120")
@@ -43,6 +43,9 @@ def annotate_pairs(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Items that are reasoned about at once, and then kept.", show_default="16")
     ] = None,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Requests to a server at once.", show_default="16")] = None,
     answer_share: Annotated[
         float, typer.Option(min=0, max=1, help="This share of the queries is shown its target's text; their records say so.")
@@ -60,6 +63,7 @@ def annotate_pairs(
     \b
     Example: embedrl annotate lines library/pairs.jsonl --out runs/annotated
     """
+    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
     from embedrl.cli.listing import warn_of_failures
     from embedrl.pipelines import annotate as annotating
     from embedrl.runtime.engine import Engine
@@ -93,6 +97,9 @@ def filter_pairs_of(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was annotated into.")],
     judge: Annotated[str | None, typer.Option(help="Who says whether T-CoTs match: a Reasoner's name; without, nobody.")] = None,
     reasoner: Annotated[str | None, typer.Option(help="Whose T-CoTs, if several annotated there.")] = None,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     rl_share: Annotated[float, typer.Option(min=0, max=1, help="This share of the rejected goes to rl.jsonl.")] = 0.5,
 ) -> None:
     """Sort annotated pairs into contrastive.jsonl, rl.jsonl and rejected.jsonl, with the reasons.
@@ -104,6 +111,7 @@ def filter_pairs_of(
     from embedrl.pipelines import annotate as annotating
 
     need_folder(folder)
+    [judge] = with_server_options([judge] if judge else [], server_option, max_new_tokens, server_timeout) or [None]
     found = annotating.filter_annotated(folder, judge, reasoner=reasoner, rl_share=rl_share)
     log.table("Pairs kept, and rejected by reason", *report_rows(found))
     log.result(annotating.filter_line(found, folder))

@@ -1,5 +1,6 @@
 """Arguments of the command line that need more checking than types give."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,25 @@ def need_folder(path: Path) -> None:
     """Raise ConfigError if there is no such folder."""
     if not path.is_dir():
         raise ConfigError(f"{str(path)!r}: there is no such folder")
+
+
+def with_server_options(
+    names: Sequence[str], options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None
+) -> list[str]:
+    """Return names of models; those of servers carry the options. Raises ConfigError for options where no name is a server's."""
+    from embedrl.reasoner.server_name import add_options, split_option
+    from embedrl.runtime.names import is_server
+
+    added = [split_option(option) for option in options or ()]
+    added += [("max_new_tokens", str(max_new_tokens))] if max_new_tokens is not None else []
+    added += [("timeout_s", f"{server_timeout:g}")] if server_timeout is not None else []
+    if added and not any(map(is_server, names)):
+        shown = ", ".join(map(repr, names)) or "no Reasoner"
+        raise ConfigError(
+            f"{added[0][0]}={added[0][1]} is for a server (http://host:8000/v1#model), and {shown} is none; "
+            "what a model folder writes is limited by max_new_tokens in its embedrl.json"
+        )
+    return [add_options(name, added) if is_server(name) else name for name in names]
 
 
 def query_content(text: str | None, image: Path | None, video: Path | None) -> "Content":

@@ -6,7 +6,21 @@ from typing import Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.options import AsJson, Datasets, EmbedderName, EngineName, RayAddress, Seed, Think, Workers, commands
+from embedrl.cli.arguments import with_server_options
+from embedrl.cli.options import (
+    AsJson,
+    Datasets,
+    EmbedderName,
+    EngineName,
+    MaxNewTokens,
+    RayAddress,
+    Seed,
+    ServerOptions,
+    ServerTimeout,
+    Think,
+    Workers,
+    commands,
+)
 from embedrl.errors import ConfigError
 
 app = commands()
@@ -20,6 +34,9 @@ def evaluate_on_benchmark(
         list[str] | None, typer.Option(help="Who writes T-CoTs: a name, a folder or a URL; on the world, several may be compared.")
     ] = None,
     embedder: EmbedderName = "nano",
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH unless given.")] = None,
     dataset: Datasets = None,
     num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
@@ -50,6 +67,7 @@ def evaluate_on_benchmark(
         raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
     shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
+    reasoners = with_server_options(reasoners, server_option, max_new_tokens, server_timeout)
     from embedrl.runtime.engine import Engine
 
     chosen = Engine(engine, workers, ray_address)

@@ -7,16 +7,19 @@ import typer
 from typer.core import TyperCommand
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, query_content, search_filter, weights
+from embedrl.cli.arguments import need_folder, query_content, search_filter, weights, with_server_options
 from embedrl.cli.options import (
     AsJson,
     EmbedderName,
     EngineName,
     IndexPlace,
+    MaxNewTokens,
     MinScore,
     Modalities,
     RayAddress,
     ReasonerName,
+    ServerOptions,
+    ServerTimeout,
     Since,
     Skip,
     Think,
@@ -70,6 +73,9 @@ def index_folder(
     reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
     engine: EngineName = "local",
     workers: Workers = None,
@@ -102,6 +108,7 @@ def index_folder(
     Example: embedrl index library --no-think
     Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
+    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
     given = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     need_folder(folder)
     if shelf is not None and table is None:
@@ -147,6 +154,9 @@ def search_index(
     reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     top: Top = 10,
     skip: Skip = 0,
     sort: Annotated[
@@ -165,6 +175,7 @@ def search_index(
     \b
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
     """
+    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
     content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
     from embedrl.cli.listing import show
     from embedrl.index.index import Index

@@ -33,6 +33,16 @@ Workers = Annotated[int | None, typer.Option(min=1, help="For --engine ray: work
 RayAddress = Annotated[
     str | None, typer.Option(help="For --engine ray: a cluster's address (host:6379, auto); else Ray is started here, and ended after.")
 ]
+ServerOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server-option",
+        metavar="KEY=VALUE",
+        help="For a server: a setting of each request (top_k=5; temperature=null leaves it out), or num_retries, max_wait_s; repeatable.",
+    ),
+]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="For a server: tokens of an answer, at most; 512 unless given.")]
+ServerTimeout = Annotated[float | None, typer.Option(min=0.001, help="For a server: seconds that a request may take; 600 unless given.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings that replace the recipe's: trainer.learning_rate=1e-4")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from embedrl.cli.arguments import need_folder
-from embedrl.cli.options import EmbedderName, IndexFolder, ReasonerName, Think, commands
+from embedrl.cli.arguments import need_folder, with_server_options
+from embedrl.cli.options import EmbedderName, IndexFolder, MaxNewTokens, ReasonerName, ServerOptions, ServerTimeout, Think, commands
 
 app = commands()
 
@@ -17,6 +17,9 @@ def serve_index(
     reasoner: ReasonerName = "nano",
     embedder: EmbedderName = "nano",
     think: Think = True,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     host: Annotated[str, typer.Option(help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8000,
     token: Annotated[str | None, typer.Option(envvar="EMBEDRL_TOKEN", help="What clients must know.")] = None,
@@ -36,6 +39,9 @@ def serve_index(
     Example: embedrl serve --index library --before nano-sft
     """
     need_folder(index)
+    names = [reasoner] if before is None else [reasoner, before]
+    reasoner, *others = with_server_options(names, server_option, max_new_tokens, server_timeout)
+    before = others[0] if others else None
     from pydantic import ValidationError
 
     from embedrl.errors import ConfigError
@@ -69,8 +75,9 @@ def serve_index(
 
 def _label(name: str) -> str:
     """Return how a model is called to clients: never by a path or an address."""
+    from embedrl.reasoner.server_name import read_server_name
     from embedrl.runtime.names import is_server
 
     if is_server(name):
-        return name.partition("#")[2] or "remote"
+        return read_server_name(name).model or "remote"
     return Path(name).name or name

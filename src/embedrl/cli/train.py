@@ -6,8 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_file
-from embedrl.cli.options import DryRun, EmbedderName, Overrides, Processes, Recipe, Seed, Tflops, commands
+from embedrl.cli.arguments import need_file, with_server_options
+from embedrl.cli.options import (
+    DryRun,
+    EmbedderName,
+    MaxNewTokens,
+    Overrides,
+    Processes,
+    Recipe,
+    Seed,
+    ServerOptions,
+    ServerTimeout,
+    Tflops,
+    commands,
+)
 
 if TYPE_CHECKING:
     from embedrl.pipelines.plan import Plan
@@ -165,6 +177,9 @@ def bench_controls(
     reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
     embedder: EmbedderName = "nano",
     judge: Annotated[str, typer.Option(help="Who reads T-CoTs only: a judge's name.")] = "nano-judge",
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
     seed: Seed = 0,
@@ -175,6 +190,7 @@ def bench_controls(
     \b
     Example: embedrl bench controls --reasoner nano-sft --reasoner runs/rl/model
     """
+    *reasoner, judge = with_server_options([*reasoner, judge], server_option, max_new_tokens, server_timeout)
     from embedrl.pipelines.controls import COLUMNS, control_row, measure_controls, table_rows
 
     found = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
@@ -235,6 +251,9 @@ def compare_reasoners(
     before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
     seed: Seed = 0,
@@ -244,6 +263,7 @@ def compare_reasoners(
     \b
     Example: embedrl compare --after demo/live-rl/model
     """
+    before, after = with_server_options([before, after], server_option, max_new_tokens, server_timeout)
     from embedrl.pipelines import compare
 
     found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)

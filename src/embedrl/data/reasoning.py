@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from embedrl.data.protocols import Reasons, Refusal, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, counted_in
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, counted_in, parse
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 
 Outcome = TCoT | ParseFailure
@@ -166,6 +166,14 @@ def asks_again(reason: str, reasoner: Reasons) -> bool:
     if reason == FailureReason.TRUNCATED:
         return not getattr(reasoner, "is_deterministic", False)
     return reason not in {known.value for known in FailureReason}
+
+
+def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
+    """Read what a model wrote. What was cut at the limit of tokens is TRUNCATED, unless it is a T-CoT all the same."""
+    outcome = parse(text, num_frames=num_frames)
+    if is_cut and isinstance(outcome, ParseFailure):
+        return ParseFailure(reason=FailureReason.TRUNCATED, text=outcome.text)
+    return outcome
 
 
 def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:

@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import random
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_plain, trace_sentence_transformers
 from embedrl.errors import ConfigError, EmbedRLError, ModelError
 from embedrl.media.content import Image, Text
+from embedrl.reasoner.remote import ENDPOINT, ChatFailure, ChatFailureReason, ChatServer
 from embedrl.runtime.names import load_embedder, shipped
 from embedrl.world.scenes import sample_scene
 from embedrl.world.tasks import draw_family
@@ -111,8 +110,11 @@ def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
         {"type": "image_url", "image_url": {"url": _data_url(next(images))}} if part["type"] == "image" else part for part in built.parts
     ]
     messages = [*built.messages[:-1], {"role": "user", "content": parts}]
-    asked = {"model": _served(url), "messages": messages, "encoding_format": "float", "add_generation_prompt": True}
-    answer = _fetch(f"{url.rstrip('/')}/embeddings", asked)
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--server {url!r}: give a URL that starts with http:// or https:// and ends with /v1")
+    server = ChatServer(f"{url.rstrip('/')}{ENDPOINT}", "", timeout_s=TIMEOUT_S)  # as it is given, with no /v1 added
+    asked = {"model": _served(server), "messages": messages, "encoding_format": "float", "add_generation_prompt": True}
+    answer = _fetch(server, "/embeddings", asked)
     try:
         vector = np.asarray(answer["data"][0]["embedding"], dtype=np.float32)
         norm = float(np.linalg.norm(vector))
@@ -123,25 +125,22 @@ def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
     return vector / norm
 
 
-def _served(url: str) -> str:
+def _served(server: ChatServer) -> str:
     try:
-        return str(_fetch(f"{url.rstrip('/')}/models", None)["data"][0]["id"])
+        return str(_fetch(server, "/models")["data"][0]["id"])
     except (KeyError, IndexError, TypeError) as error:
-        raise ModelError(f"{url}: it does not say which model it serves ({error})") from error
+        raise ModelError(f"{server.url}: it does not say which model it serves ({error})") from error
 
 
-def _fetch(url: str, asked: dict[str, Any] | None) -> Any:
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"--server {url!r}: give a URL that starts with http:// or https:// and ends with /v1")
-    body = None if asked is None else json.dumps(asked).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+def _fetch(server: ChatServer, path: str, asked: dict[str, Any] | None = None) -> Any:
+    answer = server.fetch(path, asked)
+    if isinstance(answer, ChatFailure):
+        status = "status " if answer.reason == ChatFailureReason.REFUSED else ""
+        raise ModelError(f"{server.url}{path}: no usable answer ({answer.reason}: {status}{answer.text})")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise ModelError(f"{url}: status {error.code}: {error.read(300).decode(errors='replace')}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{url}: no usable answer ({error})") from error
+        return json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{server.url}{path}: no usable answer ({error})") from error
 
 
 def _data_url(picture: PIL.Image.Image) -> str:

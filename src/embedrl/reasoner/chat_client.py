@@ -8,7 +8,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -22,6 +23,12 @@ from embedrl.reasoner.prompts import Prompt
 
 API_KEY = "EMBEDRL_API_KEY"
 """Environment variable with the key that a server asks for, if it asks for one. It is read at each use and kept nowhere."""
+
+LENGTH = "length"
+"""The `finish_reason` of an answer that was cut at the limit of tokens."""
+
+MAX_ANSWER_BYTES = 4 * 2**20
+"""Longest answer of a server that is read, whatever it says of its length."""
 
 _SHOWN_CHARS = 300
 
@@ -49,6 +56,8 @@ class ChatFailure:
     text: str
     about_item: bool = field(default=False, compare=False)
     """Whether the server does not take this request, and may well take others."""
+    is_cut: bool = field(default=False, compare=False)
+    """Whether the limit of tokens came before the first word of the answer, as it does for a model that thinks long."""
 
     def __bool__(self) -> bool:
         return False
@@ -60,19 +69,50 @@ class Reply:
 
     text: str
     finish_reason: str | None
-    """As the server says: "stop"; "length" for a text that was cut at `max_tokens`."""
+    """As the server says: "stop"; "length" (`LENGTH`) for a text that was cut at `max_tokens`."""
     num_prompt_tokens: int | None
     num_completion_tokens: int | None
     """None where the server does not count."""
 
 
+class _Part(BaseModel):
+    type: str = "text"
+    text: str | None = None
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[_Part | str] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+
+    def written(self) -> str:
+        """Return the answer: the content (parts that are no text are thoughts), or else what was filed as thinking but ends a T-CoT.
+
+        Servers that part thinking from the answer take the whole text for thinking when its end is not marked. A draft does not count.
+        """
+        if isinstance(self.content, list):
+            parts = [_Part(text=part) if isinstance(part, str) else part for part in self.content]
+            content = "".join(part.text or "" for part in parts if part.type in ("text", "output_text"))
+        else:
+            content = self.content or ""
+        _, ends, answer = content.rpartition("</think>")
+        if content.strip():
+            return (answer if ends else content).partition("<think>")[0]  # one that is not closed was cut in its thinking
+        thinking = (self.reasoning_content or self.reasoning or "").strip()
+        return thinking if re.search(r"</\s*answer\s*>$", thinking, re.IGNORECASE) else ""
 
 
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
+
+
+class _MaybeError(BaseModel):
+    """What an error in a body of status 200 looks like: in place of the choices, or in the first of them."""
+
+    error: Any = None
+    choices: Any = None
 
 
 class _Usage(BaseModel):
@@ -112,10 +152,52 @@ def read_reply(content: bytes) -> Reply | ChatFailure:
     if isinstance(completion, ChatFailure):
         return completion
     choice, usage = completion.choices[0], completion.usage or _Usage()
-    text = choice.message.content or ""
+    text = choice.message.written()
     if not text.strip():
-        return ChatFailure(ChatFailureReason.EMPTY, f"the model wrote nothing (finish_reason={choice.finish_reason!r})")
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            why = choice.message.refusal or "the server's filter took the answer (finish_reason='content_filter')"
+            return ChatFailure(ChatFailureReason.REFUSED, short(why), about_item=True)
+        why = f"the model wrote nothing (finish_reason={choice.finish_reason!r})"
+        return ChatFailure(ChatFailureReason.EMPTY, why, is_cut=choice.finish_reason == LENGTH)
     return Reply(text, choice.finish_reason, usage.prompt_tokens, usage.completion_tokens)
+
+
+async def read_bounded(chunks: AsyncIterator[bytes], encoding: str) -> bytes | ChatFailure:
+    """Read the raw body of an answer as long as it has no more than `MAX_ANSWER_BYTES`, packed and unpacked."""
+    too_long = ChatFailure(ChatFailureReason.MALFORMED, f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+    packed = bytearray()
+    async for chunk in chunks:
+        packed += chunk
+        if len(packed) > MAX_ANSWER_BYTES:
+            return too_long
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return bytes(packed)
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return ChatFailure(ChatFailureReason.MALFORMED, short(f"an answer packed as {encoding!r}, where gzip was asked for"))
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
+    try:
+        body = unpacker.decompress(bytes(packed), MAX_ANSWER_BYTES + 1)
+    except zlib.error as error:
+        return ChatFailure(ChatFailureReason.MALFORMED, f"an answer that cannot be unpacked ({error})")
+    return too_long if len(body) > MAX_ANSWER_BYTES else body
+
+
+def error_inside(content: bytes) -> tuple[int | None, str] | None:
+    """Return (status, text) of an error that came with status 200; None if there is none."""
+    if b'"error"' not in content:
+        return None
+    found = read(content, _MaybeError)
+    if isinstance(found, ChatFailure):
+        return None
+    first = found.choices[0] if isinstance(found.choices, list) and found.choices else None
+    error = found.error or (first.get("error") if isinstance(first, dict) else None)
+    if not error:
+        return None
+    code = error.get("code", error.get("status")) if isinstance(error, dict) else None
+    text = error.get("message") if isinstance(error, dict) else error
+    status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[1-5]\d\d", str(code)) else None
+    return status, short(str(text or error))
 
 
 def write_body(prompt: Prompt, settings: dict[str, Any]) -> bytes:

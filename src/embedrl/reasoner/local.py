@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
 from embedrl.data.protocols import Question
+from embedrl.data.reasoning import read_answer
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT, parse
+from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
@@ -52,6 +53,8 @@ class LocalReasoner:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, batch_size
+        self.is_deterministic = not temperature
+        """Whether the same item gets the same answer again."""
         self.factor = token_side(model.config)
         limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
         self.fingerprint = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
@@ -106,16 +109,23 @@ class LocalReasoner:
         return self.settings.budget.num_frames
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
-        """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read, naming it."""
+        """Write one T-CoT per item, in order; one that `max_new_tokens` cut is TRUNCATED. Raises MediaError naming a bad file."""
         settings = self.settings
         prompts = [tcot_prompt(item, settings.prompts, settings.budget, self.factor, special=self.special) for item in items]
-        return [parse(text, num_frames=self.num_frames) for text in self.write(prompts)]
+        written = self._write(prompts, settings.max_new_tokens, self.temperature)
+        return [read_answer(text, is_cut=is_cut, num_frames=self.num_frames) for text, is_cut in written]
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
         """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.
 
         A picture that is no grid of whole visual tokens within the budget is scaled to one; a prompt of a stranger is sealed.
         """
+        limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
+        heat = self.temperature if temperature is None else temperature
+        return [text for text, _ in self._write(prompts, limit, heat)]
+
+    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float) -> list[tuple[str, bool]]:
+        """Return each answer, and whether the limit cut it."""
         prompts = [
             replace(
                 prompt,
@@ -124,15 +134,13 @@ class LocalReasoner:
             )
             for prompt in prompts
         ]
-        limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
-        heat = self.temperature if temperature is None else temperature
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
-        texts = [""] * len(prompts)
+        answers = [("", False)] * len(prompts)
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            for row, text in zip(rows, self._generate([prompts[row] for row in rows], limit, heat), strict=True):
-                texts[row] = text
-        return texts
+            for row, answer in zip(rows, self._generate([prompts[row] for row in rows], max_new_tokens, temperature), strict=True):
+                answers[row] = answer
+        return answers
 
     def _fitted(self, image: PIL.Image.Image) -> PIL.Image.Image:
         budget = self.settings.budget
@@ -144,7 +152,7 @@ class LocalReasoner:
         return len(self.processor.tokenizer(text)["input_ids"])
 
     @torch.inference_mode()
-    def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float) -> list[str]:
+    def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float) -> list[tuple[str, bool]]:
         batch = self._collate(prompts)
         tokenizer = self.processor.tokenizer
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
@@ -160,7 +168,9 @@ class LocalReasoner:
         )
         written = ids[:, batch["input_ids"].shape[1] :]
         self.num_written += int((written != tokenizer.pad_token_id).sum())
-        return tokenizer.batch_decode(written, skip_special_tokens=True)
+        ended = (written == tokenizer.eos_token_id).any(dim=1).tolist()
+        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [(text, not has_end) for text, has_end in zip(texts, ended, strict=True)]
 
     def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         texts, bare = (

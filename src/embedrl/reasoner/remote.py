@@ -7,8 +7,10 @@ and the others keep their answers. Only the transport is tried again, never a qu
 import asyncio
 import email.utils
 import hashlib
+import ipaddress
 import json
 import math
+import os
 import random
 import re
 import string
@@ -17,33 +19,44 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import httpx
 
-from embedrl.data.protocols import Question, Refusal, Unanswered
+from embedrl.data.protocols import Question, Refusal
+from embedrl.data.reasoning import read_answer, require_all
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT, count_words, parse
+from embedrl.data.tcot import ParseFailure, TCoT, count_words
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 from embedrl.reasoner.chat_client import (
     API_KEY,
+    LENGTH,
     ChatFailure,
     ChatFailureReason,
     Models,
     Reply,
     api_key,
+    error_inside,
     read,
+    read_bounded,
     read_reply,
     short,
     write_body,
 )
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.server_name import read_server_name
 
 VERDICT_TOKENS = 8
 """Room for "yes", "no" or a number."""
 
+ENDPOINT = "/chat/completions"
+"""A URL that ends so says that what is before it is the server's root."""
+
 _CONNECT_S = 10.0
+_VERSION = re.compile(r"/v\d+\w*(?:/openai)?$")
+_PROXIES, _CERTIFICATES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"), ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_TRIES_AGAIN = frozenset({408, 409, 425, 429})
+"""Statuses below 500 that the next try may change."""
 _REFUSES_ALL = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407})
 """Statuses that are about the key, the address or the model, and not about what was asked."""
 _jitter = random.Random()  # not the global one, which runs seed
@@ -67,12 +80,15 @@ class ChatServer:
         max_wait_s: float = 60.0,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take a URL with or without its `/v1`. Raises ConfigError for one that is not http(s)://host[:port][/path].
+        """Take a URL: with `/v1`, with another version (`/v4`, `/v1beta/openai`), with none (then it is `/v1`), or of its chat completions.
 
         A request may take `timeout_s` and is sent at most 1 + `num_retries` times, after waits that double from `backoff_s` up to
-        `max_wait_s`; a server that asks for a longer one is given up. `extra` goes into each request: `seed`, `top_k`, ...
+        `max_wait_s`; a server that asks for a longer one is given up. `extra` goes into each request: `seed`, `top_k`, ...; None takes
+        a setting out of it (`temperature=None`), and `max_completion_tokens` takes the place of `max_tokens`.
+        Raises ConfigError for a URL that is not http(s)://host[:port][/path].
         """
-        self.url, self.model = _base(url), model
+        self.root, self.model = _root(url), model
+        self.url = self.root.removesuffix("/v1").rstrip("/")
         if max_in_flight < 1 or num_retries < 0:
             raise ConfigError(f"max_in_flight={max_in_flight}, num_retries={num_retries}: give at least 1 and 0")
         if not (timeout_s > 0 and backoff_s >= 0 and max_wait_s >= 0):
@@ -82,13 +98,17 @@ class ChatServer:
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> "ChatServer":
-        """Make a client of `http://host:8000/v1#model`; without the fragment, of the one model that the server has.
+        """Make a client of `http://host:8000/v1#model?timeout_s=60`; without a model, of the one that the server has.
 
-        Raises ConfigError if there are several to choose from, ModelError if the server does not tell.
+        Raises ConfigError if there are several to choose from, ModelError if the server does not tell, or if the environment names a
+        proxy or certificates that cannot be used.
         """
-        base, _, model = url.partition("#")
-        server = cls(base, unquote(model), **options)
-        if not model:
+        name = read_server_name(url)
+        client: dict[str, Any] = {"extra": name.extra, **name.client, **options}
+        client.pop("max_new_tokens", None)
+        server = cls(name.url, name.model, **client)
+        server._client()
+        if not name.model:
             names = server.models()
             if len(names) != 1:
                 raise ConfigError(f"{url!r}: name one of the server's models behind a '#': {', '.join(names[:20]) or 'it has none'}")
@@ -97,16 +117,21 @@ class ChatServer:
 
     def models(self) -> list[str]:
         """Return the names of the server's models. Raises ModelError if it does not tell."""
-
-        async def ask() -> bytes | ChatFailure:
-            async with self._client() as client:
-                return await self._request(client, asyncio.Semaphore(1), "GET", "/v1/models")
-
-        answer = _run(ask())
+        answer = self.fetch("/models")
         listed = answer if isinstance(answer, ChatFailure) else read(answer, Models)
         if isinstance(listed, ChatFailure):
             raise ModelError(f"{self.url} does not list its models ({listed.reason}: {listed.text})")
         return [model.id for model in listed.data]
+
+    def fetch(self, path: str, body: Mapping[str, Any] | None = None) -> bytes | ChatFailure:
+        """Return the content of an answer, to a POST if there is a body, tried and bounded as that of a question is. Blocks."""
+        content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+        async def ask() -> bytes | ChatFailure:
+            async with self._client() as client:
+                return await self._request(client, asyncio.Semaphore(1), "GET" if body is None else "POST", path, lambda: content)
+
+        return _run(ask())
 
     def complete(
         self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float = 0.0, on_reply: OnReply | None = None
@@ -116,14 +141,17 @@ class ChatServer:
         `on_reply` gets the index and the outcome of each prompt as it arrives, in the caller's thread unless that one runs an
         event loop. What it raises ends the call.
         """
-        settings = {"top_p": 1.0} | self.extra | {"model": self.model, "max_tokens": max_tokens, "temperature": temperature}
-        return _run(self._complete(prompts, settings, on_reply))
+        ours: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens, "temperature": temperature}
+        unwanted = {name for name, value in self.extra.items() if value is None} - {"model"}
+        unwanted |= {"max_tokens"} if self.extra.get("max_completion_tokens") is not None else set()
+        settings = {"top_p": 1.0} | self.extra | ours
+        return _run(self._complete(prompts, {name: value for name, value in settings.items() if name not in unwanted}, on_reply))
 
     async def _complete(self, prompts: Sequence[Prompt], settings: dict[str, Any], on_reply: OnReply | None) -> list[Reply | ChatFailure]:
         slots = asyncio.Semaphore(self.max_in_flight)
 
         async def answer(index: int, prompt: Prompt) -> Reply | ChatFailure:
-            content = await self._request(client, slots, "POST", "/v1/chat/completions", lambda: write_body(prompt, settings))
+            content = await self._request(client, slots, "POST", ENDPOINT, lambda: write_body(prompt, settings))
             outcome = content if isinstance(content, ChatFailure) else read_reply(content)
             if on_reply:
                 on_reply(index, outcome)
@@ -139,12 +167,25 @@ class ChatServer:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def _client(self) -> httpx.AsyncClient:
-        headers = {"Content-Type": "application/json"}
+        """Make a client with the proxies and certificates of the environment; this machine is reached directly."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
         if key := api_key():
             headers["Authorization"] = f"Bearer {key}"
         limits = httpx.Limits(max_connections=self.max_in_flight, max_keepalive_connections=self.max_in_flight)
         timeout = httpx.Timeout(None, connect=_CONNECT_S)  # a whole request has timeout_s, however it is spread
-        return httpx.AsyncClient(base_url=self.url, headers=headers, limits=limits, timeout=timeout)
+        parsed = httpx.URL(self.root)
+        direct = _is_this_machine(parsed.host)
+        try:
+            verify = httpx.create_ssl_context() if parsed.scheme == "https" else False
+            return httpx.AsyncClient(
+                base_url=self.root, headers=headers, limits=limits, timeout=timeout, verify=verify, trust_env=not direct
+            )
+        except (ValueError, ImportError, OSError) as error:  # OSError: of certificates, too
+            names = (*_PROXIES, *map(str.lower, _PROXIES), *_CERTIFICATES)
+            raise ModelError(
+                f"{self.url}: cannot be asked with {', '.join(name for name in names if os.environ.get(name)) or 'the certificates'} "
+                f"as the environment has it ({type(error).__name__}: {short(str(error))}); mend or unset it (a proxy is http://host:port)"
+            ) from error
 
     async def _request(
         self,
@@ -169,20 +210,27 @@ class ChatServer:
 
     async def _try(self, client: httpx.AsyncClient, method: str, path: str, content: bytes) -> "bytes | ChatFailure | _Again":
         try:
-            async with asyncio.timeout(self.timeout_s):
-                response = await client.request(method, path, content=content)
+            async with asyncio.timeout(self.timeout_s), client.stream(method, path, content=content) as response:
+                body = await read_bounded(response.aiter_raw(), response.headers.get("Content-Encoding", ""))
         except TimeoutError:
             return _Again(f"no answer within timeout_s={self.timeout_s:g}")
         except httpx.TransportError as error:
             return _Again(short(f"{type(error).__name__}: {error}".rstrip(": ")))
-        except httpx.DecodingError as error:
-            return ChatFailure(ChatFailureReason.MALFORMED, short(str(error)))
+        if isinstance(body, ChatFailure):
+            return body
+        status = response.status_code
+        text = f"{status}: {body.decode('utf-8', 'replace')}"
         if response.is_success:
-            return response.content
-        text = short(f"{response.status_code}: {response.content.decode('utf-8', 'replace')}")
-        if response.status_code == 429 or response.is_server_error:
-            return _Again(text, _asked_wait_s(response.headers.get("Retry-After", "")))
-        return ChatFailure(ChatFailureReason.REFUSED, text, about_item=response.status_code not in _REFUSES_ALL)
+            error = error_inside(body)
+            if error is None:
+                return body
+            status, text = error[0] or 400, f"{error[0] or 'error'}: {error[1]}"
+        if status in _TRIES_AGAIN or status >= 500:
+            return _Again(short(text), _asked_wait_s(response.headers.get("Retry-After", "")))
+        if "max_completion_tokens" in text and "max_completion_tokens" not in self.extra:
+            remedy = "give --server-option max_completion_tokens=…, which takes the place of max_tokens"
+            return ChatFailure(ChatFailureReason.REFUSED, f"{short(text)} ({remedy})")
+        return ChatFailure(ChatFailureReason.REFUSED, short(text), about_item=status not in _REFUSES_ALL)
 
 
 @dataclass(frozen=True)
@@ -201,8 +249,16 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(lambda: asyncio.run(work)).result()
 
 
-def _base(url: str) -> str:
-    """Return a server's URL without slash and `/v1` at its end."""
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _root(url: str) -> str:
+    """Return the URL that paths such as `/chat/completions` stand behind: with its version, which is `/v1` where none is named."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -211,7 +267,10 @@ def _base(url: str) -> str:
         raise ConfigError(f"the URL of {parsed.host!r} holds a password: put the key into the environment variable {API_KEY}")
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
         raise ConfigError(f"{url!r}: give a server as http://host:port/v1")
-    return str(parsed).rstrip("/").removesuffix("/v1").rstrip("/")
+    root = str(parsed).rstrip("/")
+    if root.endswith(ENDPOINT):
+        return root.removesuffix(ENDPOINT)
+    return root if _VERSION.search(parsed.path.rstrip("/")) else f"{root}/v1"
 
 
 def _asked_wait_s(value: str) -> float:
@@ -243,6 +302,8 @@ class RemoteReasoner:
         """Pictures are scaled to multiples of `factor`, the pixels a side of one visual token, which a server does not tell."""
         if temperature < 0:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens={max_new_tokens}: give at least 1")
         self.server, self.prompts, self.budget, self.max_new_tokens = server, prompts, budget, max_new_tokens
         self.temperature, self.factor = temperature, factor
         limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
@@ -253,8 +314,9 @@ class RemoteReasoner:
 
     @classmethod
     def from_url(cls, url: str, *, temperature: float = 0.0, **options: Any) -> "RemoteReasoner":
-        """Make one from `http://host:8000/v1#model`, with options of `ChatServer`. Raises as `ChatServer.from_url` does."""
-        return cls(ChatServer.from_url(url, **options), temperature=temperature)
+        """Make one from `http://host:8000/v1#model?max_new_tokens=1024`, with options of `ChatServer`. Raises as `ChatServer.from_url`."""
+        limits = {key: value for key, value in read_server_name(url).client.items() if key == "max_new_tokens"}
+        return cls(ChatServer.from_url(url, **options), temperature=temperature, **limits)
 
     @property
     def num_frames(self) -> int:
@@ -262,7 +324,7 @@ class RemoteReasoner:
         return self.budget.num_frames
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
-        """Write one T-CoT per item, in order; an empty answer is a ParseFailure.
+        """Write one T-CoT per item, in order; an empty answer is a ParseFailure, and one that the limit of tokens cut is TRUNCATED.
 
         Raises MediaError for a file that cannot be read, Unanswered if any item got no answer.
         """
@@ -270,15 +332,7 @@ class RemoteReasoner:
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
         replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
         self.num_written += sum(reply.num_completion_tokens or count_words(reply.text) for reply in replies)
-        read = [_read(outcome, self.num_frames) for outcome in outcomes]
-        failures = [found for found in read if isinstance(found, ModelError)]
-        if failures:
-            raise Unanswered(
-                f"{self.server.model!r} at {self.server.url} did not answer for {len(failures)} of {len(items)} items; "
-                f"the first: {failures[0]}",
-                read,
-            )
-        return [found for found in read if not isinstance(found, ModelError)]
+        return require_all([_read(outcome, self.num_frames) for outcome in outcomes], f"{self.server.model!r} at {self.server.url}")
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Say of each (query, target) whether the two could belong to one pair; None if the answer is not yes or no alone."""
@@ -294,19 +348,20 @@ class RemoteReasoner:
         return [_picked(verdict, len(candidates)) for verdict, (_, candidates) in zip(verdicts, questions, strict=True)]
 
     def _judge(self, prompts: Sequence[Prompt]) -> list[str]:
-        """Return greedy short answers; what failed or was cut is empty."""
+        """Return greedy short answers; what failed or was cut is empty. A model that thinks first is asked again, with room for it."""
         outcomes = self.server.complete(prompts, max_tokens=VERDICT_TOKENS)
-        return [outcome.text if isinstance(outcome, Reply) and outcome.finish_reason != "length" else "" for outcome in outcomes]
+        cut = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, ChatFailure) and outcome.is_cut]
+        again = self.server.complete([prompts[row] for row in cut], max_tokens=self.max_new_tokens)
+        verdicts = dict(enumerate(outcomes)) | dict(zip(cut, again, strict=True))
+        return [verdict.text if isinstance(verdict, Reply) and verdict.finish_reason != LENGTH else "" for verdict in verdicts.values()]
 
 
-def _read(outcome: Reply | ChatFailure, num_frames: int) -> TCoT | ParseFailure | ModelError:
+def _read(outcome: Reply | ChatFailure, num_frames: int) -> TCoT | ParseFailure | Refusal:
     if isinstance(outcome, Reply):
-        return parse(outcome.text, num_frames=num_frames)
-    return (
-        parse("")
-        if outcome.reason == ChatFailureReason.EMPTY
-        else Refusal(outcome.reason.value, outcome.text, about_item=outcome.about_item)
-    )
+        return read_answer(outcome.text, is_cut=outcome.finish_reason == LENGTH, num_frames=num_frames)
+    if outcome.reason == ChatFailureReason.EMPTY:
+        return read_answer("", is_cut=outcome.is_cut, num_frames=num_frames)
+    return Refusal(outcome.reason.value, outcome.text, about_item=outcome.about_item)
 
 
 def _picked(verdict: str, num_candidates: int) -> int | None:

@@ -40,7 +40,12 @@ class Side:
 
 
 def checked_side(item: Item, tcot: TCoT | None, num_frames: int | None = None) -> Side:
-    """Make a Side whose evidence is checked against its item, as its Reasoner saw it (`num_frames`). Raises MediaError."""
+    """Make a Side whose evidence is checked against its item, as its Reasoner saw it (`num_frames`, or as the T-CoT says).
+
+    Raises MediaError.
+    """
+    if num_frames is None and tcot is not None:
+        num_frames = tcot.evidence.num_frames
     shown = count_frames(item.visual, num_frames=num_frames) if tcot else None
     return Side(item, tcot, verify(tcot.evidence, item, shown) if tcot else None, num_frames=num_frames)
 

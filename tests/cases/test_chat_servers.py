@@ -1,0 +1,291 @@
+"""A server Reasoner survives what servers do: thinking models, cut answers, other addresses, proxies, errors inside a 200, endless answers.
+
+Reported: models.md F5 and F15, attack.md 11; https://github.com/vllm-project/vllm/issues/17349 (answers filed as reasoning),
+https://github.com/QuantumNous/new-api/issues/853 (base URLs with /v4), https://github.com/MoonshotAI/kimi-cli/issues/404 (socks proxies).
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrl.cli.main import main
+from embedrl.data.protocols import Refusal, Unanswered
+from embedrl.data.sample import Item, Role
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, render
+from embedrl.errors import ConfigError, ModelError
+from embedrl.media.content import Text
+from embedrl.reasoner import chat_client
+from embedrl.reasoner.prompts import Prompt
+from embedrl.reasoner.remote import ChatFailure, ChatServer, RemoteReasoner, Reply
+from embedrl.reasoner.server_name import add_options, read_server_name
+from embedrl.runtime.names import load_reasoner
+from tests.chat_server import Answer, ScriptedServer, chat_server, completion
+
+GOOD = TCoT(thinking="Two words.", rethink="Yes.", answer="a red card")
+DRAFT = render(TCoT(thinking="A draft.", rethink="No.", answer="DRAFT"))
+TEXT = render(GOOD)
+THOUGHT = f"<think>\nI must write <thinking> then <rethink> then <answer>. Maybe {DRAFT} or so.\n</think>\n\n"
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with chat_server() as running:
+        yield running
+
+
+def reasoner_of(server: ScriptedServer, **options: Any) -> RemoteReasoner:
+    return RemoteReasoner(ChatServer(server.url, "m", backoff_s=0.001, num_retries=1), prompts="nano", **options)
+
+
+def item(text: str = "a red card") -> Item:
+    return Item(content=(Text(text=text),), role=Role.TARGET_TEXT)
+
+
+def message(finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
+    body = completion("", finish_reason=finish_reason)
+    body["choices"][0]["message"] = {"role": "assistant", **fields}
+    return body
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": TEXT},
+        {"content": TEXT, "reasoning": THOUGHT},
+        {"content": TEXT, "reasoning_content": DRAFT},
+        {"content": THOUGHT + TEXT},
+        {"content": THOUGHT.removeprefix("<think>") + TEXT},
+        {"content": "x" * 30_000 + "</think>" + TEXT},
+        {"content": [{"type": "text", "text": TEXT}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": DRAFT}]}, {"type": "text", "text": TEXT}]},
+        {"content": [{"type": "output_text", "text": TEXT[:30]}, {"type": "output_text", "text": TEXT[30:]}]},
+        {"content": [TEXT]},
+        {"content": None, "reasoning_content": TEXT},
+        {"content": "", "reasoning": f"\n{TEXT}\n"},
+        {"content": " \n", "reasoning": None, "reasoning_content": TEXT, "tool_calls": []},
+    ],
+)
+def test_the_answer_is_found_wherever_a_server_files_it(server: ScriptedServer, fields: dict[str, Any]):
+    server.otherwise = Answer(message(**fields))
+    assert reasoner_of(server).reason([item()]) == [GOOD]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (message(content=THOUGHT), FailureReason.EMPTY),
+        (message(content=f"<think>\n{DRAFT} is not enough"), FailureReason.EMPTY),
+        (message(content=None, reasoning_content=f"First {DRAFT} Then I was done."), FailureReason.EMPTY),
+        (message(content=None), FailureReason.EMPTY),
+        (message("length", content=f"<think>\n{DRAFT} and"), FailureReason.TRUNCATED),
+        (message("length", content=None, reasoning_content="I must write <thinking>"), FailureReason.TRUNCATED),
+        (message("length", content=""), FailureReason.TRUNCATED),
+        (message("length", content="Let me see"), FailureReason.TRUNCATED),
+        (message("length", content=TEXT.partition("<answer>")[0]), FailureReason.TRUNCATED),
+        (message(content="Let me see"), FailureReason.MISSING_THINKING),
+    ],
+)
+def test_a_draft_is_no_answer_and_a_cut_answer_says_so(server: ScriptedServer, body: dict[str, Any], reason: FailureReason):
+    server.otherwise = Answer(body)
+    (outcome,) = reasoner_of(server).reason([item()])
+    assert isinstance(outcome, ParseFailure)
+    assert outcome.reason == reason
+
+
+def test_an_answer_that_is_whole_counts_although_the_limit_came_right_behind_it(server: ScriptedServer):
+    server.otherwise = Answer(message("length", content=TEXT))
+    assert reasoner_of(server).reason([item()]) == [GOOD]
+
+
+@pytest.mark.parametrize("body", [message("content_filter", content=None), message(content=None, refusal="I can't look at that.")])
+def test_an_answer_that_a_filter_took_is_refused_for_this_item(server: ScriptedServer, body: dict[str, Any]):
+    server.otherwise = Answer(body)
+    with pytest.raises(Refusal, match="refused") as raised:
+        reasoner_of(server).reason([item()])
+    assert raised.value.about_item
+
+
+def test_a_judge_that_thinks_is_given_room_for_it(server: ScriptedServer):
+    server.otherwise = Answer(message("length", content=None, reasoning_content="Hm"))
+    judge = reasoner_of(server, max_new_tokens=77)
+    assert judge.match([(GOOD, GOOD)]) == [None]
+    assert [body["max_tokens"] for body in server.asked] == [8, 77]
+    (text,) = server.tries
+    server.tries.clear()
+    server.script(text, Answer(message("length", content="<think>")), Answer(message(content="<think>\nno?\n</think>\n\nyes")))
+    assert judge.match([(GOOD, GOOD)]) == [True]
+
+
+ROOTS = {
+    "http://host:8000": "http://host:8000/v1",
+    "http://host:8000/": "http://host:8000/v1",
+    "http://host:8000/v1": "http://host:8000/v1",
+    "http://host:8000/v1/": "http://host:8000/v1",
+    "http://host/api/v3": "http://host/api/v3",
+    "https://open.bigmodel.cn/api/paas/v4/": "https://open.bigmodel.cn/api/paas/v4",
+    "https://host/v1beta/openai": "https://host/v1beta/openai",
+    "https://host/v1beta/openai/": "https://host/v1beta/openai",
+    "https://host/openai/v1": "https://host/openai/v1",
+    "http://host/prefix": "http://host/prefix/v1",
+    "http://host/v1/chat/completions": "http://host/v1",
+    "http://host/api/paas/v4/chat/completions/": "http://host/api/paas/v4",
+    "https://host/chat/completions": "https://host",
+}
+
+
+@pytest.mark.parametrize("url", ROOTS)
+def test_any_base_url_that_providers_document_is_taken(url: str):
+    assert ChatServer(url, "m").root == ROOTS[url]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:1080"),
+        ("all_proxy", "socks5://127.0.0.1:1080"),
+        ("HTTPS_PROXY", "nonsense://x"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+    ],
+)
+def test_a_broken_environment_is_a_model_error_and_does_not_concern_this_machine(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ModelError, match=f"cannot be asked with .*{name}"):
+        load_reasoner("https://elsewhere.invalid/v1#m")
+    server.otherwise = Answer(completion(TEXT))
+    for host in ("127.0.0.1", "localhost"):
+        near = load_reasoner(server.url.replace("127.0.0.1", host) + "/v1#m")
+        assert near.reason([item()]) == [GOOD], "this machine is reached without a proxy"
+
+
+def complete(server: ScriptedServer, text: str = "hello", **options: Any) -> Reply | ChatFailure:
+    prompt = Prompt([{"role": "user", "content": [{"type": "text", "text": text}]}])
+    (outcome,) = ChatServer(server.url, "m", backoff_s=0.001, num_retries=2, **options).complete([prompt], max_tokens=16)
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "begins"),
+    [
+        (Answer(b"slow", status=408), 3, "transport: 408: slow"),
+        (Answer(b"busy", status=409), 3, "transport: 409: busy"),
+        (Answer({"error": {"code": 429, "message": "slow down"}}), 3, "transport: 429: slow down"),
+        (Answer({"error": {"code": "503", "message": "no provider"}}), 3, "transport: 503: no provider"),
+        (Answer({"error": {"code": 401, "message": "no such key"}}), 1, "refused: 401: no such key"),
+        (Answer({"error": "context length exceeded", "choices": []}), 1, "refused: error: context length exceeded"),
+        (Answer({"choices": [{"error": {"code": 502, "message": "gone"}, "finish_reason": "error"}]}), 3, "transport: 502: gone"),
+        (Answer({"error": {"message": "odd", "code": "invalid_request"}}), 1, "refused: error: odd"),
+        (Answer({"error": None} | completion("hi")), 1, "hi"),
+        (Answer({"error": {}} | completion("hi")), 1, "hi"),
+        (Answer(completion('say "error"')), 1, 'say "error"'),
+        (Answer(b'{"error": ' * 20_000), 1, "malformed"),
+    ],
+)
+def test_every_status_is_what_it_says_also_inside_a_200(server: ScriptedServer, answer: Answer, tries: int, begins: str):
+    server.otherwise = answer
+    outcome = complete(server)
+    said = outcome.text if isinstance(outcome, Reply) else f"{outcome.reason}: {outcome.text}"
+    assert said.startswith(begins)
+    assert server.tries.total() == tries
+
+
+def test_answers_are_bounded_packed_and_unpacked(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(chat_client, "MAX_ANSWER_BYTES", 50_000)
+    unpacked = json.dumps(completion("x" * 49_000)).encode()
+    bomb = b" " * 60_000_000
+    for body, encoding, good in (
+        (unpacked, "", True),
+        (unpacked + b" " * 2_000, "", False),
+        (gzip.compress(unpacked), "gzip", True),
+        (zlib.compress(unpacked), "deflate", True),
+        (gzip.compress(bomb), "gzip", False),
+        (gzip.compress(gzip.compress(bomb)), "gzip", False),
+        (unpacked, "br", False),
+        (b"no gzip", "gzip", False),
+    ):
+        server.otherwise = Answer(body, headers={"Content-Encoding": encoding} if encoding else {})
+        outcome = complete(server)
+        assert isinstance(outcome, Reply) == good, (len(body), encoding)
+        assert good or "malformed" in repr(outcome)
+    server.otherwise = Answer(b"x" * 10_000_000, status=400)
+    assert "more than 50,000 bytes" in complete(server).text
+
+
+def test_settings_of_requests_can_be_left_out_or_go_by_another_name(server: ScriptedServer):
+    complete(server, extra={"max_completion_tokens": 99, "temperature": None, "top_p": None, "chat_template_kwargs": {"a": 1}})
+    (body,) = server.asked
+    assert body.keys() == {"model", "messages", "max_completion_tokens", "chat_template_kwargs"}
+    complete(server, extra={"max_tokens": None, "model": None})
+    assert server.asked[1].keys() == {"model", "messages", "temperature", "top_p"}
+    server.otherwise = Answer({"error": {"message": "'max_tokens' is not supported. Use 'max_completion_tokens' instead."}}, status=400)
+    outcome = complete(server)
+    assert "give --server-option max_completion_tokens=" in outcome.text
+
+
+def test_a_name_says_how_a_server_is_asked():
+    name = read_server_name("http://h/v1#org%2Fm%3F?timeout_s=2.5&max_new_tokens=9&stop=%5B%22a%22%5D&a.b.c=false&note=it%3Dis&t=null")
+    assert (name.url, name.model) == ("http://h/v1", "org/m?")
+    assert name.client == {"timeout_s": 2.5, "max_new_tokens": 9}
+    assert name.extra == {"stop": ["a"], "a": {"b": {"c": False}}, "note": "it=is", "t": None}
+    assert read_server_name("http://h").model == ""
+    longer = add_options("http://h#m?seed=1&top_k=2", [("seed", "3"), ("note", "a&b=c #?")])
+    assert read_server_name(longer).extra == {"seed": 3, "top_k": 2, "note": "a&b=c #?"}
+    for wrong, said in (("timeout_s=soon", "timeout_s='soon': give a number"), ("a=1&a.b=2", "'a' is a value already")):
+        with pytest.raises(ConfigError, match=said):
+            read_server_name(f"http://h#m?{wrong}")
+    with pytest.raises(ConfigError, match="max_new_tokens=0"):
+        RemoteReasoner.from_url("http://127.0.0.1:9#m?max_new_tokens=0")
+    plain, longer_answers = (RemoteReasoner.from_url(f"http://127.0.0.1:9#m{options}") for options in ("", "?max_new_tokens=9&timeout_s=3"))
+    assert plain.fingerprint == RemoteReasoner(ChatServer("http://127.0.0.1:9", "m")).fingerprint
+    assert (longer_answers.max_new_tokens, longer_answers.server.timeout_s) == (9, 3.0)
+    assert longer_answers.fingerprint != plain.fingerprint
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0)
+
+
+def test_options_reach_the_server_from_the_command_line(server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "a.txt").write_text("a red card")
+    server.otherwise = Answer(completion(TEXT))
+    options = ("--server-option", "seed=3", "--server-option", "chat_template_kwargs.enable_thinking=false", "--max-new-tokens", 1024)
+    words = ("--reasoner", f"{server.url}/v1#m", "--embedder", "fake", "--server-timeout", 30, *options)
+    assert run("index", tmp_path, *words) == 0
+    assert run("search", "a card", "--index", tmp_path, *words) == 0
+    assert len(server.asked) == 2
+    for body in server.asked:
+        assert (body["seed"], body["chat_template_kwargs"], body["max_tokens"]) == (3, {"enable_thinking": False}, 1024)
+    server.otherwise = Answer(message("length", content="<thinking> A"))
+    assert run("index", tmp_path, "--reasoner", f"{server.url}/v1#m2", "--embedder", "fake") == 1
+    assert "1 item has no T-CoT (truncated): its answer was cut off: raise --max-new-tokens" in capsys.readouterr().err
+    server.otherwise = Answer(completion(TEXT))
+    assert run("index", tmp_path, "--reasoner", f"{server.url}/v1#m2", "--embedder", "fake") == 0, "length is asked again at once"
+    assert run("index", tmp_path, "--reasoner", "fake", "--embedder", "fake", "--max-new-tokens", 9) == 2
+    assert "max_new_tokens=9 is for a server" in capsys.readouterr().err
+    assert run("index", tmp_path, *words, "--server-option", "seed") == 2
+    assert "write key=value" in capsys.readouterr().err
+
+
+def test_one_refusal_leaves_the_other_answers(server: ScriptedServer):
+    server.otherwise = Answer(completion(TEXT))
+    reasoner = reasoner_of(server)
+    reasoner.reason([item("one"), item("two")])
+    (two,) = [text for text in server.tries if "two" in text]
+    for status, about_item in ((413, True), (400, True), (401, False), (404, False), (503, False)):
+        server.script(two, Answer(b"no", status=status))
+        with pytest.raises(Unanswered) as raised:
+            reasoner.reason([item("one"), item("two")])
+        first, second = raised.value.outcomes
+        assert first == GOOD
+        assert isinstance(second, Refusal)
+        assert second.about_item == about_item
