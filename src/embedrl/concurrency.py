@@ -1,4 +1,4 @@
-"""Several batches under way at once, for models that stand for many workers."""
+"""Ordered, concurrent map over batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Recipes (TOML plus `key=value` overrides), and what a run leaves in its folder: config.json and metrics.jsonl."""
+"""Recipes (TOML plus `key=value` overrides) and run folders: config.json and metrics.jsonl."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""Every error that embedrl raises on purpose.
+"""The exceptions of embedrl.
 
     EmbedRLError
     ├── ConfigError  (ValueError)    a recipe, option or argument is wrong; the message names the fix

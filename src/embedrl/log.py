@@ -1,4 +1,4 @@
-"""Everything that embedrl says: results on stdout; progress, remarks and errors on stderr.
+"""Console output: results on stdout; progress, warnings and errors on stderr.
 
 In a run of several processes only rank 0 speaks, but for errors. Text is never read as markup, and control characters in it (file names and
 model output are untrusted) do not reach the terminal. Where a stream is not a terminal it gets plain lines: tables become

@@ -1,4 +1,4 @@
-"""Fakes of the three roles, for tests: ours and yours. They need no weights, no torch and no luck.
+"""Fake Reasoner, Embedder and Judge for tests, ours and yours: no weights, no torch, deterministic.
 
 They see colours and read words. Give the FakeReasoner a red picture and it answers "a red picture"; the FakeEmbedder then finds
 that picture for the query "something red", so that rankings in a test mean something.

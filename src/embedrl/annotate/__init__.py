@@ -1,1 +1,1 @@
-"""Make training data of pairs: T-CoTs for both sides, and a filter that keeps a pair or says why not."""
+"""Build training data from pairs: generate T-CoTs for both sides, then filter."""

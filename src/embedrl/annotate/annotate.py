@@ -1,4 +1,4 @@
-"""Write a T-CoT for both sides of each pair, once per item and Reasoner.
+"""Annotate pairs with T-CoTs, once per item and Reasoner.
 
 Pairs are read as they are needed, and what a batch gave is on the disk before the next one is read: a kill costs at most one batch,
 and the next run does only what is missing. What failed is kept apart, with its reason, and tried again when that is asked for.

@@ -1,4 +1,4 @@
-"""Sort annotated pairs: those to learn from by contrast, some of the rejected for RL, and the rest with the reason."""
+"""Filter annotated pairs: which train the Embedder, which go to RL, and the reason for every rejection."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Media of pairs as files, so that a pair is one line of JSON: what is held in memory is written once, named by its content."""
+"""Materialize in-memory media of pairs as content-addressed files, so that a pair is one JSON line."""
 
 from pathlib import Path
 

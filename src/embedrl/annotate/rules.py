@@ -1,4 +1,4 @@
-"""Why an annotated pair is not one to learn from: each rule returns the reason in words, or None."""
+"""Rejection rules of the filter: each returns its reason in words, or None."""
 
 import re
 import unicodedata

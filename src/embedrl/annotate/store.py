@@ -1,4 +1,4 @@
-"""What annotating leaves in a folder: pairs, and what a Reasoner wrote about each of their items or why it did not."""
+"""The annotation folder: pairs, and the T-CoT or failure of each of their items."""
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence

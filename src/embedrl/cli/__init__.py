@@ -1,1 +1,1 @@
-"""The commands of the command line, a file for each kind of work. Heavy imports wait inside the functions."""
+"""The commands of the command line, one file per group. Heavy imports happen inside the functions."""

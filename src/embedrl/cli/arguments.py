@@ -1,4 +1,4 @@
-"""Arguments of the command line that need more checking than types give."""
+"""Validation of command-line arguments beyond their types."""
 
 from collections.abc import Sequence
 from pathlib import Path

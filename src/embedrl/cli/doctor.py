@@ -1,4 +1,4 @@
-"""Checks of an installation: versions, media libraries on files made on the spot, models."""
+"""`embedrl doctor`: check library versions, media decoders and models."""
 
 import random
 import tempfile

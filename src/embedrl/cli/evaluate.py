@@ -1,4 +1,4 @@
-"""Commands that measure retrieval."""
+"""Commands `evaluate`, `doctor` and `report`."""
 
 from pathlib import Path
 from typing import Annotated, Any

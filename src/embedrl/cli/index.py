@@ -1,4 +1,4 @@
-"""Commands that make a folder searchable, and search it."""
+"""Commands `index`, `search` and `similar`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

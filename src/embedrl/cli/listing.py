@@ -1,4 +1,4 @@
-"""Hits and failures as rows of text, for a terminal."""
+"""Hits and failures as table rows for a terminal."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, each with one wording."""
+"""Command-line options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""The command that serves an indexed folder over HTTP."""
+"""Command `serve`: an indexed folder over HTTP."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Commands that train, and that look at what training did."""
+"""Commands `train`, `bench`, `plot` and `compare`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,1 +1,1 @@
-"""Layer 2: items, pairs, T-CoTs, evidence, and the roles the rest of the house depends on."""
+"""Items, pairs, T-CoTs, evidence, and the protocols of the models."""

@@ -1,4 +1,4 @@
-"""What a T-CoT points at: cutting it out, checking it against the medium, and drawing it for a person."""
+"""Evidence of a T-CoT against its medium: crops and key frames, verification, drawing."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Batches from several data sets: each batch from one, in an order that follows from the settings and the number of the batch.
+"""A weighted mixture of datasets in one-dataset batches, in an order that follows from seed and batch number.
 
 In an epoch, a data set of weight w is gone through w times. A pass over it is a fresh shuffle, cut into whole batches; a weight
 of 0.5 spreads one pass over two epochs. No batch depends on the ones before it, so a run resumes at any of them.

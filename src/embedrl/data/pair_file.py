@@ -1,4 +1,4 @@
-"""Pairs in a JSON Lines file, read by number: for training, which needs them in any order and many times.
+"""Random access to the pairs of a JSON Lines file.
 
 Only the places of the lines are held. Pairs that share a query or a target are one *group*, and a batch takes one pair of a
 group at most: two pairs with one target are no negatives of each other.

@@ -1,4 +1,4 @@
-"""Rows for contrastive training from files of pairs with T-CoTs: a mixture's batches, with T-CoTs and media dropped now and then."""
+"""Contrastive rows from annotated pair files: mixture batches with T-CoT and media dropout."""
 
 import random
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""The three roles that the upper half of the house depends on. Anything with these methods will do.
+"""Protocols of the three models: Reasons, Embeds, Judges. Anything with these methods will do.
 
 A T-CoT is made once per item and cached by (item key, `fingerprint`), so it must change whenever the output would: it names
 the model, its prompts and its pixel budget.

@@ -1,4 +1,4 @@
-"""Append-only records keyed by hash: what was acknowledged survives a kill at any moment.
+"""Append-only key-value records that survive kill -9.
 
 One JSON line per record; the last line of a key wins. A batch is on the disk (fsync) when `put_many` returns. A line torn by a
 kill is cut off by the next writer and unseen by readers; a damaged line loses that record and no other. One process writes at

@@ -1,1 +1,1 @@
-"""Layer 3: the Embedder turns an item, its T-CoT and the evidence in it into one vector."""
+"""The Embedder: item, T-CoT and evidence to one vector."""

@@ -1,4 +1,4 @@
-"""The Embedder: a Qwen3-VL whose state at the last token of its prompt is the vector of an item."""
+"""The Embedder: last-token pooling on a Qwen3-VL."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

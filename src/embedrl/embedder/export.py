@@ -1,4 +1,4 @@
-"""What other engines need in an Embedder's folder to give its vectors: sentence-transformers, or anything with last-token pooling.
+"""Export for other engines: sentence-transformers files and a chat template for last-token pooling.
 
 The prompt ends at the token whose state is the vector, so it is enough that the chat template writes that token and that the engine
 pools the last one. The messages are those of `embedder.inputs.build`; `add_generation_prompt` must be on.

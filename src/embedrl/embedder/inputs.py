@@ -1,4 +1,4 @@
-"""The one builder of the Embedder's input. Data, training, RL, evaluation, server and command line all call it.
+"""The Embedder's message builder, used by data, training, RL, evaluation, server and command line.
 
 User turn: media, instruction and text, the T-CoT up to `</thinking>`, evidence crops or key frames as pictures, the rest of
 the T-CoT, one fixed request. Assistant turn: `<emb>`, and the sequence ends there, so last-token pooling is special-token

@@ -1,4 +1,4 @@
-"""Does another engine give an Embedder's vectors? The same message through plain transformers and sentence-transformers, step by step.
+"""Parity of an Embedder with plain transformers and sentence-transformers, stage by stage.
 
 A cosine that is a little low says that something differs, not what. So each engine leaves a trace of what it made of a message, and
 the first stage that differs is named: everything behind it differs too.

@@ -1,4 +1,4 @@
-"""Embedding a group of T-CoTs of one item: media and text are encoded once, and only what differs is encoded for each.
+"""Prefix caching for groups of T-CoTs of one item: media and text are encoded once, suffixes as a batch.
 
 The inputs of a group agree up to their T-CoTs. That prefix (vision tower and attention states) is computed once per item,
 its states are handed to every member, and the rest of all members runs as one batch. The vectors are those of

@@ -1,4 +1,4 @@
-"""The recipe of a contrastive run (recipes/*/embedder.toml), without torch, so that a wrong one is named at once."""
+"""Recipe of a contrastive run (recipes/*/embedder.toml); imports no torch."""
 
 from pathlib import Path
 from typing import Any, Literal

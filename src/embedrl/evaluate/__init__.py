@@ -1,1 +1,1 @@
-"""Layer 5: retrieval tasks, metrics, one evaluation per system, and the report that compares systems."""
+"""Retrieval evaluation: tasks, metrics, bootstrap intervals, reports."""

@@ -1,4 +1,4 @@
-"""T-CoTs and vectors that outlive a run: whatever a model made once is read, not made again.
+"""Persistent cache of T-CoTs and vectors across evaluation runs.
 
 A T-CoT is kept under the item (content, instruction, role) and the Reasoner's name, a vector under the item, the T-CoT that was
 embedded with it and the Embedder's name. A name says weights, prompts, pixel budget and number of frames: with any of them

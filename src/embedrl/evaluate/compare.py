@@ -1,4 +1,4 @@
-"""Before and after, query by query: what a Reasoner's training did to its T-CoTs, and what that did to retrieval."""
+"""Per-query comparison before and after training: changed T-CoTs, similarity, rank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

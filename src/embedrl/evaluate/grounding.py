@@ -1,4 +1,4 @@
-"""How well a T-CoT's evidence agrees with the ground truth of its item."""
+"""Evidence metrics: box IoU, key-frame F1 and keyword precision against ground truth."""
 
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence
 

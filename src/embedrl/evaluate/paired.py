@@ -1,4 +1,4 @@
-"""Two systems on the same queries: by how much one is better, with paired-bootstrap intervals, from the predictions of both.
+"""Paired comparison of two systems from their prediction files, with bootstrap intervals.
 
 `<dataset>_pred.jsonl` lies beside the score file of a dataset. Two of them are of the same queries if line by line their labels and
 grades agree. What the predictions give must be what the score file says: that also tells how grades were handed out.

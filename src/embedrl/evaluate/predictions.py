@@ -1,4 +1,4 @@
-"""What an evaluation leaves for others, as MMEB-V2's evaluator does: a score file and the predictions of each dataset.
+"""Prediction and score files in MMEB-V2's format.
 
 `<modality>/<dataset>_score.json` holds 24 means and two counts, `<dataset>_pred.jsonl` a line per query: {"prediction": names best
 first (ours end after the tenth), "label": names of the right ones, "rel_scores": their grades, or null if all are 1}.

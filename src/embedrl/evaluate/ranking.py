@@ -1,4 +1,4 @@
-"""Rank candidates by cosine: a few, or a million, in bounded memory.
+"""Exact cosine ranking in bounded memory, from a few candidates to a million.
 
 A product in float32 finds which candidates may matter, block by block, and is dropped. Those few (the top, and what lies
 close to the best relevant one) are scored again in float64 and rounded to 1e-6, so equal vectors tie wherever they stand, and ties

@@ -1,4 +1,4 @@
-"""The report of an evaluation: `report.json`.
+"""The evaluation report, `report.json`.
 
 A task's figure is the mean over its queries; a modality's is the unweighted mean over its tasks, and `overall` the unweighted
 mean over all tasks (MMEB-V2 aggregates so). Intervals come from the paired, task-stratified bootstrap over families, and every resample

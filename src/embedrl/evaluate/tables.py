@@ -1,4 +1,4 @@
-"""Score tables: a benchmark as data, the files that hold a system's scores, and the means that papers print of them.
+"""Benchmark score tables: datasets, score files, and the aggregate means that papers print.
 
 Score files are those of MMEB-V2's evaluator (github.com/TIGER-AI-Lab/VLM2Vec): a folder of `<dataset>_score.json`, each with 24
 metrics and two counts, as they are or sorted into folders by modality; or one leaderboard file with all of them:

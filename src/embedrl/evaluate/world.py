@@ -1,4 +1,4 @@
-"""The generated world's held-out pairs as retrieval tasks, with the ground-truth T-CoT of every item."""
+"""Retrieval tasks from held-out world pairs, with ground-truth T-CoTs."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How an approximate index is used, and how good it is: measured against exact search after each build, never assumed."""
+"""Approximate (IVF) search: parameters, and recall measured against exact search after each build."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal

@@ -1,4 +1,4 @@
-"""One batch of contents: decode, reason, embed, and make the rows. What is broken is set aside and costs the others nothing."""
+"""Ingest one batch: decode, reason, embed, make rows. Failures are recorded per item."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Exact search over vectors in memory: the truth that an approximate index is measured against, and the faster way while small."""
+"""Exact in-memory vector search."""
 
 # N vectors, Q queries, D dim, K neighbours
 

@@ -1,4 +1,4 @@
-"""Files and pages that could not be indexed, kept between runs so that each is tried once, and listed until it is mended."""
+"""Persistent record of files and pages that could not be indexed."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Bring an index up to date with a folder: reason over and embed what is new, once; forget what is gone.
+"""Incremental ingestion of a folder into an index.
 
 Rows are written before what they replace is removed, and T-CoTs are kept as they are made: a kill costs at most one batch of
 work, and the next run finishes the rest.

@@ -1,4 +1,4 @@
-"""Where an index is: the folder it belongs to, and where its table lies, which may be object storage that many machines read."""
+"""Index location: its folder, and its table there or in object storage."""
 
 import json
 import os

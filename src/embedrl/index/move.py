@@ -1,4 +1,4 @@
-"""Move the table of an index between its folder and object storage. What was killed on its way is finished by a second call."""
+"""Move an index table between its folder and object storage; a killed move is resumed."""
 
 from collections.abc import Callable
 

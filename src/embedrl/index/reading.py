@@ -1,4 +1,4 @@
-"""From a file to the items in it, and to what a row shows of each: its small picture, its times, its text."""
+"""From a file to its Items and to the preview a row keeps: thumbnail, times, text."""
 
 import io
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Recommendation: what is like some items and unlike others, without repeating itself, and why in words."""
+"""Recommendation from liked and disliked items (maximal marginal relevance), with reasons in words."""
 
 # C candidates, D dim
 

@@ -1,4 +1,4 @@
-"""What the index keeps of one place: a file, or one page of a document."""
+"""Row schema of the index: one file, or one page of a document."""
 
 import hashlib
 import os

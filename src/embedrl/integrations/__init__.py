@@ -1,1 +1,1 @@
-"""Adapters for other people's tools."""
+"""Adapters for other tools."""

@@ -1,4 +1,4 @@
-"""A Reasoner and an Embedder as an encoder of mteb, so that its tasks of texts, pictures, document pages and videos run.
+"""mteb encoder: a Reasoner and an Embedder on tasks of texts, images, document pages and videos.
 
     import mteb
     from embedrl.integrations.mteb import MTEBEncoder

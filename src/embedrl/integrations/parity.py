@@ -1,4 +1,4 @@
-"""`embedrl doctor parity`: one model through several engines, item by item, and the first stage at which they part."""
+"""`embedrl doctor parity`: one model through several engines, item by item, with the first stage that differs."""
 
 import base64
 import io

@@ -1,1 +1,1 @@
-"""Layer 1: typed parts, and decoding them from files."""
+"""Typed parts, and decoding them from files within limits."""

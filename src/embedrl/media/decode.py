@@ -1,4 +1,4 @@
-"""The one way from a visual part to pixels: files are decoded in child processes, pixels in memory are only converted and scaled."""
+"""Decode a visual part to pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training step needs of a device, from a model's configuration alone: bytes held, and arithmetic done.
+"""Memory and FLOPs of a training step from a model configuration alone.
 
 Counted are the tensors that autograd keeps (listed with its hooks on transformers' Qwen3-VL and peft's LoRA layers), for attention
 that does not keep its matrix. tests/test_plan.py holds the sum against what torch really allocates.

@@ -1,4 +1,4 @@
-"""Work that a Qwen3-VL of transformers does and that nobody asked for, left out: the same numbers, sooner.
+"""Faster forward passes for transformers' Qwen3-VL, same outputs: grouped vision attention, image deduplication, last-layer pruning.
 
 - A vision layer runs one attention call per picture; here pictures with equally many patches share one.
 - Equal pictures of a batch (the rollouts of one item, its plain and its reasoned vector, the same crop twice) are looked at once.

@@ -1,4 +1,4 @@
-"""What all kinds of training share: reporting to our metrics and progress bar, and finding the checkpoint."""
+"""Shared pieces of all trainers: metrics callback, checkpoint lookup, memory settings."""
 
 import ctypes
 import warnings

@@ -1,1 +1,1 @@
-"""The nano models, above the world that they train on: the real Qwen3-VL architecture at four million parameters."""
+"""The nano models: the real Qwen3-VL architecture at four million parameters, trained on the world."""

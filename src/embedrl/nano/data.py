@@ -1,4 +1,4 @@
-"""What the nano models are trained on: streams of world examples, each a pure function of seed and index."""
+"""Training data of the nano models: streams of world examples, each a pure function of seed and index."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The nano judge: it learns from texts alone to tell which of several T-CoTs belongs to the anchor's.
+"""The nano judge: trained on T-CoT texts alone to pick the one that matches an anchor's.
 
 One number a question is too little to learn from. So two things are learned on the side, which are never asked for later: at the end of
 each candidate's line, whether it is the one; and the words of the question itself, since whoever can foretell a line that repeats the

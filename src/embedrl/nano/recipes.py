@@ -1,4 +1,4 @@
-"""The recipes of the nano Reasoner and the nano judge, without torch, so that a wrong one is named at once."""
+"""Recipes of the nano Reasoner and judge; imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""First stage of the nano models: teach the vision tower to see.
+"""Vision pre-training of the nano models with dense supervision.
 
 Each visual token is asked what lies on it (colour, shape, size, word, bar) and where it is (row, column); the answers are
 known in the world. It answers in the language model's own terms: by the angle to the embeddings of the words for what it

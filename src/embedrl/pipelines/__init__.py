@@ -1,1 +1,1 @@
-"""Work from recipe or options to results: annotate, filter, train, evaluate, index, the quickstart."""
+"""Pipelines from options or a recipe to results: annotate, train, evaluate, index, compare, quickstart."""

@@ -1,4 +1,4 @@
-"""Train the Reasoner in several ways, and compare them on the same held-out queries."""
+"""Ablation: train Reasoners under several settings and evaluate them on the same held-out queries."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A system on the official files of a benchmark: score files, predictions and a report, by a run that can be killed and goes on."""
+"""Evaluate a system on a benchmark: score files, predictions and report, in a resumable run."""
 
 import time
 from collections.abc import Sequence

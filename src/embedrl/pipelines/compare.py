@@ -1,4 +1,4 @@
-"""Before and after RL, case by case: evaluation of two Reasoners, and the page that shows the largest gains and losses."""
+"""Before and after RL, case by case: evaluation and HTML page with the largest gains and losses."""
 
 import random
 from collections.abc import Sequence

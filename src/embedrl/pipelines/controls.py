@@ -1,4 +1,4 @@
-"""Is a gain real? What is left of it with T-CoTs of other items, without media, and for a judge who reads T-CoTs only."""
+"""Controls of a gain: T-CoTs of other items, T-CoTs without media, a judge on T-CoTs only, leaks."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

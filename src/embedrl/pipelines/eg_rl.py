@@ -1,4 +1,4 @@
-"""EG-RL from a recipe: models by name, pairs of the generated world, and the run folder."""
+"""EG-RL from a recipe: load the models, read the pairs, train, save."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""What of a benchmark's files is there, what is missing, and what cannot be opened: looked at before any model is loaded."""
+"""Inspect a benchmark's files before any model is loaded: missing, incomplete, unreadable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

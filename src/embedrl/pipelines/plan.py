@@ -1,4 +1,4 @@
-"""What a recipe will do, before it does it: are its paths and names right, and what does a run need?"""
+"""`--plan`: check the paths and names of a recipe, and estimate tokens, memory, FLOPs and hours."""
 
 from dataclasses import dataclass
 from itertools import chain, islice

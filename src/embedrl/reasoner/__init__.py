@@ -1,1 +1,1 @@
-"""Layer 3: the Reasoner reads items and writes T-CoTs."""
+"""The Reasoner: writes T-CoTs and judges, locally or behind a server."""

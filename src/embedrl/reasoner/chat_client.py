@@ -1,4 +1,4 @@
-"""What is sent to a chat server and what comes back: requests with their pictures inside, answers that are checked.
+"""HTTP client of OpenAI-compatible chat servers: requests with images inside, validated answers.
 
 Answers are untrusted: `read` and `read_reply` never raise.
 """

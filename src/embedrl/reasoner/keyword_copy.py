@@ -1,4 +1,4 @@
-"""Keywords are quotes: while a T-CoT's `text_keywords` are written, only tokens that go on quoting the item's text can be chosen.
+"""Constrained decoding of keywords: `text_keywords` can only copy spans of the item's text.
 
 Both sides are compared as the tokenizer writes them, token by token, so that any tokenizer and any script will do.
 """

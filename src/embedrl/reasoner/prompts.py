@@ -1,4 +1,4 @@
-"""Chat messages for the Reasoner's seven roles and two judge skills. The wording lies in prompts/<set>/<role>.txt.
+"""Chat prompts of the seven Reasoner roles and two judge tasks; the wording is in prompts/<set>/<role>.txt.
 
 A video is shown as separate pictures labelled "Frame i (t s)": GRPO trainers take pictures only, and a number that can be
 read can be pointed at. No path or file name ever reaches a prompt.

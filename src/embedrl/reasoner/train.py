@@ -1,4 +1,4 @@
-"""Supervised training of a Reasoner: it learns to answer prompts (T-CoTs, judge verdicts) as an annotator did.
+"""Supervised fine-tuning of a Reasoner on prompts and answers (T-CoTs, judge verdicts).
 
 Left out on purpose: packing and prompt masking by template tricks. A batch is padded, and the loss covers the answer only.
 """

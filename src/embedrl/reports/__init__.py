@@ -1,1 +1,1 @@
-"""What people read: HTML pages, charts, score tables."""
+"""HTML reports, charts and score tables."""

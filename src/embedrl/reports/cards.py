@@ -1,4 +1,4 @@
-"""One search as HTML: the query with its T-CoT, and the hits with the evidence drawn on them."""
+"""HTML of one search: the query with its T-CoT, and the hits with their evidence drawn."""
 
 import base64
 import io

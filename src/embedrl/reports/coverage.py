@@ -1,4 +1,4 @@
-"""What imported T-CoTs cover: said before a model is loaded, and kept in full in the run folder."""
+"""Coverage of imported T-CoTs: console table and JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

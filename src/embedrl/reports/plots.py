@@ -1,4 +1,4 @@
-"""Training curves of run folders as one picture."""
+"""Training curves of run folders as one image."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The settings of an EG-RL run (recipes/nano/reasoner.toml), without torch, so that a wrong one is named at once."""
+"""Settings of an EG-RL run (recipes/*/reasoner.toml); imports no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The process reward's questions: which of these T-CoTs belongs to the anchor's?
+"""Judge questions of the process reward: which T-CoT belongs to the anchor's?
 
 A judge reads T-CoTs only. It gets some of the anchor's own counterparts and the best-scoring rollouts of the hardest other
 pairs, in shuffled order unless the settings say otherwise, and names one.

@@ -1,4 +1,4 @@
-"""Where the models of bulk work run: in this process, or as workers on Ray."""
+"""Where models run for bulk work: in this process, or in Ray workers."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager

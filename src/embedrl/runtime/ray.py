@@ -1,4 +1,4 @@
-"""Models in workers on Ray: a Reasoner and an Embedder, each of which stands for many. The home of ray (extra "scale").
+"""Reasoner and Embedder as pools of Ray workers (extra "scale").
 
 A call of `reason` or `embed` is one task on one worker; callers keep all of them busy by calling from many threads (`data.lanes`),
 and it is the callers who write, in this process. A worker that dies is started again, and its batch is done again, by it or another.

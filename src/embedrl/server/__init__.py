@@ -1,1 +1,1 @@
-"""The server: search, recommendation and the models over HTTP, with a page that shows the evidence."""
+"""The HTTP server: search, recommendation and the models, with a web page."""

@@ -1,4 +1,4 @@
-"""What may be shown: files that really lie under the indexed folders. A link that leads out of them leads nowhere.
+"""Path containment: only files under the indexed folders are served.
 
 A file is opened once, component by component without following a link, and what is sent comes from that descriptor: a name that is
 swapped in between leads nowhere either.

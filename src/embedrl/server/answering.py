@@ -1,4 +1,4 @@
-"""Answering searches: results of the index as they are sent."""
+"""Answer searches: from index results to response schemas."""
 
 import time
 from pathlib import Path

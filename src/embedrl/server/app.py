@@ -1,4 +1,4 @@
-"""The application: its routes, its errors, its page."""
+"""The FastAPI application: routes, error handlers, page."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""One thread that a model runs in: what arrives while it is busy is done together in the next batch.
+"""Dynamic batching: one model thread that serves everything queued as one batch.
 
 A model is not safe to call from two threads (Qwen3-VL keeps the positions of the last prompt on itself), and ten questions at
 once cost little more than one. Questions of clients go before the work of indexing, which gets every other turn.

@@ -1,4 +1,4 @@
-"""The one thread that writes: it takes uploads in, deletes them, and follows the folder; searches go on meanwhile.
+"""The single writer thread: uploads, deletions and the watched folder, while searches go on.
 
 New files become searchable by their plain vectors first, which takes no Reasoner; their T-CoTs follow in a second pass. An upload
 is acknowledged once its file and its row are on the disk, so a kill at any moment loses nothing that was acknowledged; what was

@@ -1,4 +1,4 @@
-"""Routes of single items: what is known of one, its file, its pictures; taking new ones in and deleting them."""
+"""Item routes: metadata, file, images; upload and deletion."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What the server did, in the text format of Prometheus."""
+"""Prometheus metrics of the server."""
 
 import threading
 from collections import Counter

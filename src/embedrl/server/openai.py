@@ -1,4 +1,4 @@
-"""Routes in the shapes that other programs know: OpenAI's embeddings, chat completions and models, and the usual rerank."""
+"""Endpoints compatible with OpenAI's embeddings, chat completions and models, and the usual rerank."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Messages of OpenAI's API: text and pictures inside data URLs. Nothing is ever fetched: other URLs are refused."""
+"""Parsing of OpenAI chat messages: text and images in data URLs. Nothing is ever fetched."""
 
 import base64
 import binascii

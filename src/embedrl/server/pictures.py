@@ -1,4 +1,4 @@
-"""Pictures of items, as JPEG: the still, the rendered page, a frame; with the evidence drawn. Files are decoded in a child process."""
+"""JPEG images of items: still, page or frame, with the evidence drawn; decoded in a child process."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What a client is told when its request is not answered: never a path of this machine, never a stack."""
+"""Error responses: never a path of this machine, never a stack trace."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A search as a client asks for it: its fields, read and checked."""
+"""Parsing and validation of search requests."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar

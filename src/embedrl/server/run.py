@@ -1,4 +1,4 @@
-"""Starting the server: load, open, listen."""
+"""Start the server: load models, open indexes, listen."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What the server says about items: Hits with their evidence, piece by piece, and where their pictures are."""
+"""Response schemas of items, hits and evidence."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -1,4 +1,4 @@
-"""What every request passes before anything else sees it: Host, origin, token, size and time; and what every answer carries."""
+"""Security middleware: Host, origin, token, size and time limits; response headers."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""One index as it is served: what it holds, where the files are, and how its items are shown."""
+"""A served index: its models, its files, and how its items are shown."""
 
 import threading
 from collections.abc import Iterable

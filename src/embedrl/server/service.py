@@ -1,4 +1,4 @@
-"""All that the routes share: libraries, models, decoders, the indexing thread; and how many requests may work at once."""
+"""State shared by all routes: indexes, models, decoders, writer thread, concurrency limit."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""How the server listens, and what one request may cost."""
+"""Settings of the server: address, token, limits of a request."""
 
 import ipaddress
 

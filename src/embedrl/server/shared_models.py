@@ -1,4 +1,4 @@
-"""The Reasoner and the Embedder as many requests share them: batched, and never asked twice for the same.
+"""Reasoner and Embedder shared by concurrent requests: batched and cached.
 
 `Reasons` and `Embeds` again, so that search and indexing take them as they take any other.
 """

@@ -1,1 +1,1 @@
-"""Layer 4: a procedural world of scenes, clips and pages whose truth is known, and its retrieval tasks."""
+"""A procedural world of scenes, clips and pages with ground truth, and its retrieval tasks."""

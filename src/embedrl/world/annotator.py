@@ -1,4 +1,4 @@
-"""Who writes T-CoTs about the world: an oracle that tells everything, or the same oracle with an annotator's habits.
+"""T-CoTs about the world: the ground truth, or an oracle annotator with planted habits.
 
 The annotator stands in for a general-purpose model (in the paper: Qwen3-VL-8B): it stops half way, forgets attributes,
 adds remarks that nobody needs, and is now and then wrong, all at the rates stated in `Habits`. A habit holds for a whole

@@ -1,4 +1,4 @@
-"""What a T-CoT states, read from its answer in the world's wording, and how much of it is true."""
+"""Claims of a T-CoT parsed from its answer, scored against the truth."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What is true of a medium, as facts that can be told, forgotten or asked for.
+"""Facts about a medium: what can be stated, omitted or asked.
 
 A fact is a phrase made of slots (`size`, `colour`, `shape`, `place`, `event`, `row`, …), where it can be seen (a box, a
 key frame). T-CoTs, captions and questions are written from facts, and T-CoTs are checked against them.

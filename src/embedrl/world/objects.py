@@ -1,4 +1,4 @@
-"""What scenes and clips are made of: coloured shapes of two sizes on a grid of places."""
+"""Objects of scenes and clips: coloured shapes of two sizes on a grid."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""One side of a pair with all that is true of it, and the pieces that every task's sides are made from."""
+"""One side of a world pair: its item, its truth, its T-CoTs."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The words people use about the world: instructions, captions, questions and requests, which T-CoTs do not copy."""
+"""Wording of the world: instructions, captions, questions and requests."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Readers of other people's data, and of ours. Each gives a Pair or a SourceProblem for every row: nothing is lost in silence.
+"""Readers of public training data and of our JSON Lines: a Pair or a named SourceProblem for every row.
 
 A reader is called with a path, a `media_root` that names of media are relative to, and `task`, the name that its pairs get.
 """

@@ -1,4 +1,4 @@
-"""A folder of pictures and videos, each with its caption in a text file of the same name."""
+"""A folder of images and videos, each with its caption in a text file of the same name."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the media of a source lie. Each is looked at before a pair is made of it, so that a missing one is named with its row."""
+"""Media paths of a source, checked before a pair is made so that a missing file is named with its row."""
 
 import hashlib
 import re

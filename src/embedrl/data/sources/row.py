@@ -1,4 +1,4 @@
-"""What a source gives for a row: a Pair, perhaps with T-CoTs, or a SourceProblem that says why not; and the count of both."""
+"""The outcome of one source row: a Pair, perhaps with T-CoTs, or a SourceProblem; with counts of both."""
 
 import re
 from collections import Counter

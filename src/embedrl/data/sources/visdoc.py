@@ -1,4 +1,4 @@
-"""Pages of documents with the question that they answer: the training sets of ViDoRe (ColPali) and of VisRAG, as Parquet.
+"""Training sets of ViDoRe (ColPali) and VisRAG: document pages with their questions, as Parquet.
 
 Pictures come inside the rows: {"query": "Which year had the peak?", "answer": "2019", "image": {"bytes": …, "path": "p.jpg"}}.
 They are written under `media_root`, once, by the hash of their bytes: pairs stay small, and keys do not depend on where they lie.

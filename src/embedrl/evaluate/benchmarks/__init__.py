@@ -1,1 +1,1 @@
-"""The benchmarks' own files: which there are, what a row of each means, and reading them as retrieval tasks."""
+"""Readers of published benchmarks (MMEB-V2, UVRB) as retrieval tasks."""

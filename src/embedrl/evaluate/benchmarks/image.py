@@ -1,4 +1,4 @@
-"""MMEB-V2's image datasets: a query, and the list of all candidates it ranks, of which the first is right.
+"""MMEB-V2 image datasets: each query ranks its own candidate list, of which the first is right.
 
 A row: {"qry_inst": "<|image_1|>\\nDecide the scene.\\n", "qry_text": "", "qry_img_path": "SUN397/Test/1.jpg", "tgt_inst": "",
 "tgt_text": ["beach", "harbour"], "tgt_img_path": ["", ""]}. Instructions are the rows' own, without the marks of pictures.

@@ -1,4 +1,4 @@
-"""What is wrong with a benchmark's files: raised at once where a score is wanted, gathered where someone asks what is wrong."""
+"""Problems in a benchmark's files: raised at once for a score, gathered for `embedrl doctor`."""
 
 from typing import NamedTuple, TypeVar
 

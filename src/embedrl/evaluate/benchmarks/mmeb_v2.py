@@ -1,4 +1,4 @@
-"""The files of MMEB-V2: where each of its datasets lies under the data folder, how it is read, and what it asks for.
+"""MMEB-V2: table of its datasets, their files, instructions and metrics.
 
 Rows are dataset repositories, downloaded under their own names ("VLM2Vec/MSVD/…"). Pictures, frames and pages are those of
 TIGER-Lab/MMEB-V2, unpacked into `image-tasks`, `video-tasks/frames` and `visdoc-tasks`. The image rows bring their instructions;

@@ -1,4 +1,4 @@
-"""MMEB-V2's moment retrieval: a video and a few words, and the clips to choose from, each a folder of frames."""
+"""MMEB-V2 moment retrieval: video and description to clips, each a folder of frames."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,4 +1,4 @@
-"""MMEB-V2's document datasets, in the layout of BEIR: `queries`, `corpus` and `qrels`, joined by ids; every query ranks all pages.
+"""MMEB-V2 document datasets in BEIR layout (`queries`, `corpus`, `qrels`); every query ranks all pages.
 
 Rows: {"query-id": 0, "query": "who signed page two?"}, {"corpus-id": 17, "image": …} and {"query-id": 0, "corpus-id": 17, "score": 1}.
 A page lies as a picture named after its id. One that does not is taken from its row and written there.

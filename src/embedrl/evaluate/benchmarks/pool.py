@@ -1,4 +1,4 @@
-"""Queries and candidates of one dataset while its rows are read, and the task they make.
+"""Accumulates the queries and candidates of one dataset into a retrieval task.
 
 A candidate is what the files call by one name: the first row that names it says what it is. Candidates with equal content and
 different names stay apart, as the benchmark's own evaluator ranks them, but are reasoned about and embedded once.

@@ -1,4 +1,4 @@
-"""Published T-CoTs in the place of a Reasoner: each goes to the item that its file means, and to no other.
+"""Published T-CoT files instead of a Reasoner. Entries match items exactly; ambiguous ones are reported, never guessed.
 
 The tools they were made for look them up by parts of names: the last row about a picture or a video stands for all questions about
 it, and a text is found inside another. Here a query is matched by its whole content, a candidate by what the benchmark calls it.

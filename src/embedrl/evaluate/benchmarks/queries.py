@@ -1,4 +1,4 @@
-"""What a row asks: the query that it stands for, whether it is a row of the benchmark or of a file made from it."""
+"""Query builders: from a benchmark row to the query Item."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Questions about videos as MMEB-V2's rows put them: the text with its options, and which option is right."""
+"""Multiple-choice video questions of MMEB-V2: question text, options, right answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

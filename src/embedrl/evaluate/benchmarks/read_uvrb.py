@@ -1,4 +1,4 @@
-"""UVRB's files: `jsonl/queries.jsonl`, `corpus.jsonl` and `instances.jsonl`, and the frames of every video in a folder of its name.
+"""Reader of UVRB's files: `jsonl/queries.jsonl`, `corpus.jsonl`, `instances.jsonl` and frame folders.
 
 Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id": "d3", "video": "clip_3.mp4"} and {"qid": "q7",
 "pos": ["d3"]}. A query's picture counts before its video. Several lines of instances about one query are merged; a query

@@ -1,4 +1,4 @@
-"""Official files as retrieval tasks: one dataset at a time, or all of a benchmark."""
+"""Read benchmark files as retrieval tasks."""
 
 import tomllib
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Every benchmark whose own files are read. Another one (MMEB-V3, say) is its table of datasets, its sources, and a line here."""
+"""Registry of the benchmarks. Another one (MMEB-V3, say) is its table of datasets and a line here."""
 
 from embedrl.evaluate.benchmarks.mmeb_v2 import MMEB_V2_FILES
 from embedrl.evaluate.benchmarks.uvrb import UVRB_FILES

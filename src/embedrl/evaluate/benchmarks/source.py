@@ -1,4 +1,4 @@
-"""Where the files of one dataset lie, and what its rows mean: a table row of an official benchmark."""
+"""Table row of a benchmark dataset: where its files are and how its rows are read."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Files of T-CoTs as Embed-RL's tools write them for MMEB-V2: for each dataset one about its queries, one about its candidates.
+"""Reader of Embed-RL's T-CoT files for MMEB-V2: per dataset one for queries, one for candidates.
 
 Queries are the benchmark's own rows with "query_cot" and "error" added. Candidates: of a dataset of pictures {"text": {text: T-CoT},
 "image": {path: T-CoT}}; of videos rows {"corpus_content": text or folder of frames, "corpus_cot": …, "error": …}; of pages the

@@ -1,4 +1,4 @@
-"""The files of UVRB: Alibaba-NLP/UVRB, downloaded into the data folder. Its instructions are worded here."""
+"""UVRB: table of its datasets, their files, instructions and metrics."""
 
 from embedrl.data.items import DESCRIBE
 from embedrl.evaluate.benchmarks.source import Official, Source

@@ -1,4 +1,4 @@
-"""MMEB-V2's video datasets: rows that name a video, whose frames lie in a folder of their own, and what each dataset asks of it."""
+"""MMEB-V2 video datasets: classification, question answering and text-to-video retrieval over frame folders."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
