@@ -6,11 +6,13 @@ import pytest
 
 from embedrl.data.tcot import TCoT, parse, render
 from embedrl.errors import ConfigError
+from embedrl.evaluate.evaluate import evaluate
 from embedrl.evaluate.world import world_tasks
 from embedrl.nano.data import SFTExamples, WorldRows
 from embedrl.pipelines.room import TfIdf, measure_room, room_rows
 from embedrl.pipelines.splits import count_shared
 from embedrl.rl.fidelity import selection_quality
+from embedrl.testing import FakeEmbedder
 from embedrl.world.claims import selected, told
 from embedrl.world.crowded.side import CrowdedSide
 from embedrl.world.crowded.tasks import PARTIAL
@@ -79,6 +81,17 @@ def test_a_query_does_not_ask_for_what_it_does_not_say():
     invented = sum(any(text not in query.asks for text in texts) for texts in written)
     assert 20 <= invented <= 45, "the annotator invents at its stated rate; the truth never does"
     assert set(told(query.truth.answer)) == query.asks
+
+
+def test_what_is_true_and_what_is_invented_are_figures_of_their_own():
+    (task,) = world_tasks(world="crowded", tasks=["image_part"], num_queries=4, pool_size=12)
+    right = evaluate([task], FakeEmbedder(), name="truth", tcots=task.truths, claims=selected).tasks[0].figures
+    assert right["claims/true"].tolist() == [1, 1, 1, 1]
+    assert right["claims/invents"].tolist() == [0, 0, 0, 0]
+    more = {key: tcot.model_copy(update={"answer": f"{tcot.answer}, blue moon"}) for key, tcot in task.truths.items()}
+    found = evaluate([task], FakeEmbedder(), name="more", tcots=more, claims=selected).tasks[0].figures
+    assert found["claims/invents"].tolist() == [1, 1, 1, 1]
+    assert (found["claims/true"] < 1).all()
 
 
 def test_splits_show_combinations_of_their_own():

@@ -51,6 +51,7 @@ def evaluate_on_benchmark(
     temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
     seed: Seed = 0,
     num_seeds: Annotated[int, typer.Option(min=1, help="Of the world: so many seeds, from --seed on, each with its own queries.")] = 1,
+    world: Annotated[str, typer.Option(help="Which world: roomy, or crowded (partial descriptions, selection).")] = "roomy",
     think: Think = True,
     engine: EngineName = "local",
     workers: Workers = None,
@@ -77,7 +78,8 @@ def evaluate_on_benchmark(
         from embedrl.pipelines.evaluate_world import measure_world
 
         settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "num_seeds": num_seeds}
-        _end(measure_world(reasoners, embedder, out, engine=chosen, temperature=temperature, **settings))
+        of = {"world": world, "tasks": tuple(dataset or ())}
+        _end(measure_world(reasoners, embedder, out, engine=chosen, temperature=temperature, **of, **settings))
         return
     if len(reasoners) > 1 or temperature:
         raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")

@@ -25,7 +25,9 @@ Since = Annotated[str | None, typer.Option(help="Find only files changed at this
 Until = Annotated[str | None, typer.Option(help="Find only files changed up to this date or time (ISO, of this time zone).")]
 Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
 Skip = Annotated[int, typer.Option(min=0, help="Leave out so many of the first hits: the next page.")]
-Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark; may be repeated.")]
+Datasets = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark, or task of the world; may be repeated.")
+]
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="What runs the models: this process, or workers on Ray (extra scale).")
 ]

@@ -21,6 +21,7 @@ from embedrl.evaluate.ranking import Ranking, rank
 from embedrl.evaluate.task import Modality, RetrievalTask
 from embedrl.log import progress
 from embedrl.media.decode import count_frames
+from embedrl.world.claims import told
 
 Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
 """(a T-CoT, the true one) -> how many things it names right, how many it names, how many there are."""
@@ -31,9 +32,15 @@ TCOT_FIGURES = (
     *(f"evidence/{name}" for name in EVIDENCE_FIGURES),
     "claims/precision",
     "claims/recall",
+    "claims/true",
+    "claims/invents",
 )
 FIGURES = (*METRIC_NAMES, "positive_cosine", "margin", *TCOT_FIGURES)
-"""Every figure of a query, in the order of a report. T-CoT figures are means over its two sides: the query, its target."""
+"""Every figure of a query, in the order of a report. T-CoT figures are means over its two sides: the query, its target.
+
+Where a task knows every statement that is true of an item: `claims/true` is the share of those told that are, whether they matter or not,
+and `claims/invents` says of a query that is a text whether its T-CoT states what was not asked.
+"""
 BOUNDS = {name: (0.0, 1.0) for name in FIGURES if name not in ("positive_cosine", "margin", "tcot_tokens")}
 """The least and the greatest value of the figures that are shares: their intervals do not collapse there."""
 
@@ -102,11 +109,15 @@ def evaluate(
     vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
     place = {key: row for row, key in enumerate(items)}
     truths = {key: truth for task in tasks for key, truth in task.truths.items()}
+    statements = {key: known for task in tasks for key, known in task.statements.items()}
     scored: dict[str, dict[str, float]] = {}
 
     def score(key: str) -> dict[str, float]:
         if key not in scored:
             scored[key] = _score_tcot(items[key], written.get(key), truths.get(key), claims, count_tokens, num_frames)
+            if (tcot := _tcot(written.get(key))) is not None and key in statements:
+                said = told(tcot.answer)
+                scored[key] |= {"claims/true": sum(text in statements[key] for text in said) / len(said)} if said else {}
         return scored[key]
 
     results = []
@@ -122,6 +133,8 @@ def evaluate(
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
             rows.append(row | _mean([score(key) for key in sides]) if answers else row)
+            if "claims/true" in rows[-1] and "claims/true" in score(query) and items[query].visual is None:
+                rows[-1]["claims/invents"] = float(score(query)["claims/true"] < 1)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures, task.families))
     counts = TCoTCounts.of(answers.values())

@@ -34,6 +34,8 @@ class RetrievalTask:
     """Per candidate: what `relevant`, `local` and rankings call it. None are given where every candidate has a key of its own."""
     names: Mapping[str, str | int] = field(default_factory=dict)
     """What the benchmark's files call a candidate, by its id."""
+    statements: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Every statement that is true of an item, as answers word it, by item key, where they are known (crowded world)."""
     families: tuple[str, ...] = ()
     """Per query: the family that is drawn whole for intervals (`by_medium`); none: each query is alone in its own."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from embedrl.errors import ConfigError
 from embedrl.evaluate.task import MODALITIES, RetrievalTask, by_medium
+from embedrl.world.crowded.side import CrowdedSide
 from embedrl.world.tasks import AnySide, WorldPair, answers, choose_tasks, make_pairs
 
 SHARED_POOLS = (
@@ -92,6 +93,7 @@ def _task(name: str, modality: str, drawn: dict[str, list[WorldPair]], num_queri
         candidates=tuple(side.item for side in candidates.values()),
         relevant=tuple(_relevant(pair, candidates.values()) for pair in pairs),
         truths={key: side.truth for key, side in sides.items()},
+        statements={key: side.statements for key, side in sides.items() if isinstance(side, CrowdedSide)},
         families=by_medium([pair.query.item for pair in pairs]),
     )
     return task, sides

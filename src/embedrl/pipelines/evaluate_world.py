@@ -16,7 +16,7 @@ from embedrl.evaluate.task import MODALITIES, RetrievalTask
 from embedrl.evaluate.world import world_tasks
 from embedrl.reports.html import render_html, write_html
 from embedrl.runtime.engine import LOCAL, Engine, start_models
-from embedrl.world.claims import claims
+from embedrl.world.claims import claims, selected
 
 SHIPPED = {"before_rl": "nano-sft", "after_rl": "nano"}
 """The shipped Reasoners, by what a report calls them; another one keeps its name."""
@@ -32,6 +32,8 @@ def evaluate_world(
     seed: int = 0,
     num_seeds: int = 1,
     temperature: float = 0.0,
+    world: str = "roomy",
+    tasks: Sequence[str] = (),
     engine: Engine = LOCAL,
 ) -> Report:
     """Evaluate Reasoners by name (none: no T-CoTs but the true ones) on the held-out split; write report.json and report.html.
@@ -48,8 +50,8 @@ def evaluate_world(
         drawn = []
         for number in seeds:
             torch.manual_seed(number)
-            tasks = world_tasks(seed=number, num_queries=num_queries, pool_size=pool_size)
-            drawn.append(evaluate_systems(tasks, models.embedder, loaded, max_in_flight=models.max_in_flight))
+            drawn_tasks = world_tasks(seed=number, tasks=tasks, num_queries=num_queries, pool_size=pool_size, world=world)
+            drawn.append(evaluate_systems(drawn_tasks, models.embedder, loaded, max_in_flight=models.max_in_flight, world=world))
     results = [join_seeds(parts) for parts in zip(*drawn, strict=True)] if num_seeds > 1 else drawn[0]
     report = make_report(results, seed=seed, seconds=time.perf_counter() - started, seeds=seeds)
     write_report(report, out / "report.json")
@@ -61,6 +63,7 @@ def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings
     """Evaluate on the world and print hit@1; `settings` are those of `evaluate_world`. Returns the report."""
     report = evaluate_world(reasoners, embedder, out, **settings)
     log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
+    log.table("by task, hit@1 / mAP@10, in %", *task_rows(report))
     log.info(f"{out / 'report.html'} shows more")
     return report
 
@@ -76,6 +79,21 @@ def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     return ["system", *sizes], rows
 
 
+def task_rows(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of a console table: each task by itself, since means over tasks hide those without a gain."""
+    rows = []
+    for task, size in report["pools"].items():
+        figures = [groups["tasks"][task] for groups in report["systems"].values()]
+        rows.append(
+            [
+                task,
+                str(size["num_queries"]),
+                *(f"{figure_text(found['hit@1'])} / {100 * found['map@10']['value']:.1f}" for found in figures),
+            ]
+        )
+    return ["task", "queries", *report["systems"]], rows
+
+
 def figure_text(row: Mapping[str, Any]) -> str:
     """Show a report's figure and its interval, in %."""
     low, high = row["ci95"]
@@ -83,18 +101,19 @@ def figure_text(row: Mapping[str, Any]) -> str:
 
 
 def evaluate_systems(
-    tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons], *, max_in_flight: int = 1
+    tasks: Sequence[RetrievalTask], embedder: Embeds, reasoners: Mapping[str, Reasons], *, max_in_flight: int = 1, world: str = "roomy"
 ) -> list[SystemResult]:
     """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens."""
     count_tokens: Callable[[str], int] = count_words
     for reasoner in reasoners.values():
         count_tokens = getattr(reasoner, "num_tokens", count_words)
+    settings: dict[str, Any] = {"claims": selected if world == "crowded" else claims, "max_in_flight": max_in_flight}
     truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
     return [
         evaluate(tasks, embedder, name="plain", max_in_flight=max_in_flight),
         *(
-            evaluate(tasks, embedder, name=name, reasoner=reasoner, claims=claims, count_tokens=count_tokens, max_in_flight=max_in_flight)
+            evaluate(tasks, embedder, name=name, reasoner=reasoner, count_tokens=count_tokens, **settings)
             for name, reasoner in reasoners.items()
         ),
-        evaluate(tasks, embedder, name="ceiling", tcots=truths, claims=claims, count_tokens=count_tokens, max_in_flight=max_in_flight),
+        evaluate(tasks, embedder, name="ceiling", tcots=truths, count_tokens=count_tokens, **settings),
     ]

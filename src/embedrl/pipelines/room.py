@@ -23,7 +23,7 @@ from embedrl.world.claims import claims, selected
 
 NUM_DRAFTS = 8
 """T-CoTs of the annotator among which the fullest is taken."""
-FIGURES = ("hit@1", "map@10", "ndcg_linear@10", "positive_cosine", "claims/precision", "claims/recall", "tcot_tokens")
+FIGURES = ("hit@1", "map@10", "ndcg_linear@10", "positive_cosine", "claims/precision", "claims/recall", "claims/true", "claims/invents")
 
 
 class TfIdf:

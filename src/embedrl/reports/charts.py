@@ -29,6 +29,8 @@ TCOT_FIGURES = {
     "tcot_tokens": "length",
     **{f"evidence/{name}": figure.label for name, figure in FIGURES.items()},
     "claims/precision": "claims right",
+    "claims/true": "statements true",
+    "claims/invents": "queries that say more than was asked",
     "claims/recall": "facts named",
 }
 
