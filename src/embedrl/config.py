@@ -1,5 +1,6 @@
 """Recipes (TOML plus `key=value` overrides) and run folders: config.json and metrics.jsonl."""
 
+import ast
 import dataclasses
 import difflib
 import json
@@ -12,7 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +27,9 @@ LIBRARIES = (
 
 METRICS = "metrics.jsonl"
 """File in a run folder: one JSON line per report."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What NumPy and torch both take as a seed."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -58,6 +62,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> 
         key, value = _split(override)
         _set(table, key, value, model)
         given[key] = override
+    table = _at_home(table)
 
     def place(key: str) -> str:
         """Name where a key was set: an override, or the file."""
@@ -100,9 +105,27 @@ def _split(override: str) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError as error:
         if text[0] in "[{\"'":
             raise ConfigError(f"{override!r}: {text!r} is not a TOML value ({error})") from error
-        return key, text
+        return key, _as_python(text)
     simple = parsed.keys() == {"value"} and isinstance(parsed["value"], str | bool | int | float | list | dict)
     return key, parsed["value"] if simple else text
+
+
+def _as_python(text: str) -> Any:
+    """Read True, False, None and numbers such as .5 or 1., which TOML has not; anything else stays a text."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return value if value is None or isinstance(value, bool | int | float) else text
+
+
+def _at_home(value: Any) -> Any:
+    """Return a table with "~" at the beginning of a path replaced by the home folder."""
+    if isinstance(value, dict):
+        return {key: _at_home(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_at_home(inner) for inner in value]
+    return os.path.expanduser(value) if isinstance(value, str) and (value == "~" or value.startswith("~/")) else value
 
 
 def _set(table: dict[str, Any], key: str, value: Any, schema: Any) -> None:
@@ -184,31 +207,52 @@ def git_revision() -> str | None:
     return found.stdout.strip() or None
 
 
-def write_run_config(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None) -> Path:
-    """Write config.json, whole or not at all: the resolved config, git revision, library versions, prompt hashes.
+def write_run_config(
+    folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None, num_processes: int | None = None
+) -> Path:
+    """Write config.json, whole or not at all: the resolved config, git revision, library versions, prompt hashes, number of processes.
 
-    Raises ConfigError if the folder holds a run with another config: to go on with that one would make a run of neither.
+    Raises ConfigError if the folder holds a run with another config, because resuming it would mix two configurations. Where the
+    folder lies, and how its path is spelled, is no difference.
     """
-    _refuse_another(folder / "config.json", config.model_dump(mode="json"))
-    record = {
+    _refuse_another(folder / "config.json", config.model_dump(mode="json"), num_processes)
+    record: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "git_revision": git_revision(),
         "versions": library_versions(),
         "prompt_hashes": dict(prompt_hashes or {}),
     }
+    if num_processes is not None:
+        record["num_processes"] = num_processes
     _write_whole(folder / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return folder / "config.json"
 
 
-def _refuse_another(path: Path, config: Mapping[str, Any]) -> None:
+def _refuse_another(path: Path, config: Mapping[str, Any], num_processes: int | None) -> None:
     try:
-        before = json.loads(path.read_text("utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_text("utf-8"))
+        before, processes_before = record["config"], record.get("num_processes", num_processes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
-    changed = [key for key in {**before, **config} if before.get(key) != config.get(key)]
+    changed = [key for key in {**before, **config} if key != "out" and not _same(before.get(key), config.get(key))]
     if changed:
         changes = ", ".join(f"{key}={before.get(key)!r} is now {config.get(key)!r}" for key in changed)
         raise ConfigError(f"{str(path.parent)!r} holds a run with other settings ({changes}): choose another out=..., or delete the folder")
+    if num_processes is not None and processes_before != num_processes:
+        raise ConfigError(
+            f"{str(path.parent)!r} holds a run of {processes_before} processes, and this is one of {num_processes}: "
+            f"each takes its share of the batches by their number; go on with {processes_before}, or choose another out=..."
+        )
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Say whether two settings are equal, or spell the path of the same file or folder."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.keys() == now.keys() and all(_same(before[key], now[key]) for key in before)
+    if isinstance(before, str) and isinstance(now, str) and before != now:
+        one, other = Path(before).expanduser(), Path(now).expanduser()
+        return one.exists() and other.exists() and one.samefile(other)
+    return before == now
 
 
 class Metrics:

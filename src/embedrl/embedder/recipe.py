@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embedrl.config import Lora, WorldName
+from embedrl.config import Lora, Seed, WorldName
 from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.errors import ConfigError
 from embedrl.media.resize import VisualBudget
@@ -17,7 +17,7 @@ class EmbedderRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     out: Path
-    seed: int = 0
+    seed: Seed = 0
     start_from: Path
     """Folder of the model whose weights it starts from."""
     pairs: PairsConfig | None = None
@@ -35,11 +35,11 @@ class EmbedderRecipe(BaseModel):
     batch_size: int = Field(default=80, ge=1)
     """Pairs in a batch, over all processes."""
     num_batches: int | None = Field(default=None, ge=1)
-    num_epochs: float | None = Field(default=None, gt=0)
+    num_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """In place of `num_batches`: as many rows as the files of pairs hold, so many times. Which rows, the weights say."""
     mini_batch_size: int = Field(default=40, ge=1)
     """Items of a process whose activations are held at once (gradient caching)."""
-    temperature: float = 0.02
+    temperature: float = Field(default=0.02, gt=0, allow_inf_nan=False)
     freeze_vision: bool = True
     """Leave the vision tower as it is. With `lora`, `lora.vision` decides."""
     lora: Lora | None = None
@@ -48,7 +48,7 @@ class EmbedderRecipe(BaseModel):
     """Of the weights that are loaded; an adapter is always float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Passed verbatim to SentenceTransformerTrainingArguments."""
+    """Settings of SentenceTransformerTrainingArguments."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "EmbedderRecipe":

@@ -5,7 +5,6 @@ from one dataset. Rows are keys; `resolve` turns a key into an item and its T-Co
 T-CoT dropout and pictures cost no memory.
 """
 
-import dataclasses
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,19 +20,19 @@ from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from torch import Tensor, nn
-from transformers import AddedToken, PrinterCallback, ProcessorMixin, Qwen3VLModel, Trainer
+from transformers import AddedToken, ProcessorMixin, Qwen3VLModel, Trainer
 
-from embedrl.config import METRICS, Metrics, write_run_config
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, ending, pool
 from embedrl.embedder.inputs import DEFAULT_FORMAT, EmbedderInput, PromptFormat, collate
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError, ModelError
-from embedrl.log import is_main_process, progress
+from embedrl.log import progress
 from embedrl.media.resize import VisualBudget
 from embedrl.models.load import EMB, add_lora, gather_shards, is_adapted, load, restore
-from embedrl.models.training import Report, keep_freed_memory, last_checkpoint, old_names
+from embedrl.models.trainer_settings import make_arguments, read_settings
+from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, run_folder
 
 Resolve = Callable[[str], EmbedderInput]
 _IN_MODULE = "0.model."
@@ -47,8 +46,8 @@ class Config(BaseModel):
 
     out: Path
     """Run folder: checkpoints, metrics.jsonl and the finished model in `model/`."""
-    temperature: float = 0.02
-    mini_batch_size: int = 32
+    temperature: float = Field(default=0.02, gt=0, allow_inf_nan=False)
+    mini_batch_size: int = Field(default=32, ge=1)
     """Rows whose activations are held at once (gradient caching)."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to SentenceTransformerTrainingArguments."""
@@ -128,9 +127,22 @@ def info_nce(model: SentenceTransformer, config: Config) -> CachedMultipleNegati
     )
 
 
-def known_options() -> set[str]:
-    """Return the names that `trainer` may hold."""
-    return {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments)}
+_REFUSED = {
+    "per_device_train_batch_size": "set batch_size",
+    "num_train_epochs": "set num_batches or num_epochs",
+    **dict.fromkeys(("batch_sampler", "multi_dataset_batch_sampler", "dataloader_drop_last"), "batches are laid out beforehand"),
+}
+
+
+def read_trainer(recipe: EmbedderRecipe, *, here: bool = True) -> dict[str, Any]:
+    """Return a recipe's trainer settings, typed. Raises ConfigError naming every wrong one; needs no model.
+
+    Unless `here`, this machine may lack what they ask for, such as bf16.
+    """
+    settings = read_settings(SentenceTransformerTrainingArguments, recipe.trainer, refused=_REFUSED)
+    if here:
+        make_arguments(SentenceTransformerTrainingArguments, recipe.out, settings)
+    return settings
 
 
 def in_one_list(rows: Mapping[str, Sequence[tuple[str, str]]], batch_size: int, seed: int) -> Mapping[str, Sequence[tuple[str, str]]]:
@@ -148,18 +160,9 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
     """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
     keep_freed_memory()
     model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
-    options: dict[str, Any] = {
-        "batch_sampler": InOrder,
-        "multi_dataset_batch_sampler": "proportional",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "save_total_limit": 2,
-        "logging_steps": 10,
-        "dataloader_drop_last": True,
-        **config.trainer,
-    }
-    arguments = SentenceTransformerTrainingArguments(output_dir=str(config.out / "checkpoints"), **options)
+    settings = read_settings(SentenceTransformerTrainingArguments, config.trainer)
+    order: dict[str, Any] = {"batch_sampler": InOrder, "multi_dataset_batch_sampler": "proportional", "dataloader_drop_last": True}
+    arguments = make_arguments(SentenceTransformerTrainingArguments, config.out, settings, logging_steps=10, **order)
     if arguments.world_size > 1:
         rows = in_one_list(rows, arguments.per_device_train_batch_size * arguments.world_size, arguments.seed)
     data = DatasetDict(
@@ -172,10 +175,8 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
             args=arguments,
             train_dataset=data,
             loss=info_nce(model, config),
-            callbacks=[Report(Metrics(config.out / METRICS), bar, "embedder")],
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
+        fit(trainer, config.out, bar, "embedder", checkpoint=last_checkpoint(config.out / "checkpoints"))
         gather_shards(embedder.model)
         if trainer.is_world_process_zero():
             if is_adapted(embedder.model):
@@ -204,27 +205,27 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
     """Train; a killed run goes on where it stopped. Returns the folder of the finished model."""
     if recipe.batch_size % (num_processes := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
-    torch.manual_seed(recipe.seed)
-    if is_main_process():
-        write_run_config(recipe.out, recipe)
-    embedder = starting_embedder(recipe, budget)
+    settings = read_trainer(recipe)
+    with run_folder(recipe.out, recipe):
+        torch.manual_seed(recipe.seed)
+        embedder = starting_embedder(recipe, budget)
 
-    @lru_cache(maxsize=4 * recipe.batch_size)
-    def resolve(key: str) -> EmbedderInput:
-        item, tcot, show_media = rows.resolve(key)
-        return embedder.build(item, tcot, show_media=show_media)
+        @lru_cache(maxsize=4 * recipe.batch_size)
+        def resolve(key: str) -> EmbedderInput:
+            item, tcot, show_media = rows.resolve(key)
+            return embedder.build(item, tcot, show_media=show_media)
 
-    arguments: dict[str, Any] = {
-        "per_device_train_batch_size": recipe.batch_size // num_processes,
-        "num_train_epochs": 1,
-        "seed": recipe.seed,
-        **recipe.trainer,
-    }
-    if arguments.pop("gradient_checkpointing", False):
-        with old_names():
-            embedder.model.gradient_checkpointing_enable(arguments.pop("gradient_checkpointing_kwargs", {"use_reentrant": False}))
-    config = Config(out=recipe.out, temperature=recipe.temperature, mini_batch_size=recipe.mini_batch_size, trainer=arguments)
-    return train(embedder, rows.datasets(), resolve, config)
+        arguments: dict[str, Any] = {
+            "per_device_train_batch_size": recipe.batch_size // num_processes,
+            "num_train_epochs": 1,
+            "seed": recipe.seed,
+            **settings,
+        }
+        if arguments.pop("gradient_checkpointing", False):
+            with old_names():
+                embedder.model.gradient_checkpointing_enable(arguments.pop("gradient_checkpointing_kwargs", {"use_reentrant": False}))
+        config = Config(out=recipe.out, temperature=recipe.temperature, mini_batch_size=recipe.mini_batch_size, trainer=arguments)
+        return train(embedder, rows.datasets(), resolve, config)
 
 
 def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:

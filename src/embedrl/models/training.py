@@ -1,17 +1,28 @@
-"""Shared pieces of all trainers: metrics callback, checkpoint lookup, memory settings."""
+"""Shared pieces of all trainers: run folder and lock, metrics callback, checkpoint lookup, non-finite checks, memory settings."""
 
 import ctypes
+import math
+import os
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from embedrl.config import Metrics
-from embedrl.log import Bar
+from embedrl.config import METRICS, Metrics, write_run_config
+from embedrl.data.records import WriterLock
+from embedrl.errors import ModelError
+from embedrl.log import Bar, is_main_process
+
+LOCK = "run.lock"
+"""File in a run folder that its writer holds locked."""
 
 
 class Report(TrainerCallback):
@@ -33,6 +44,71 @@ class Report(TrainerCallback):
         self.metrics.write(state.global_step, {f"{self.stage}/{name}": value for name, value in figures.items()})
         if shown := {name.split("/")[-1]: round(figures[name], 3) for name in self.shown if name in figures}:
             self.bar.advance(0, **shown)
+
+
+class StopIfNotFinite(TrainerCallback):
+    """End a run before a gradient that is not finite reaches the weights, and before weights that are not finite reach a checkpoint."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module | None = None, **_: Any
+    ) -> None:
+        """Look at the gradients. In fp16 the loss scaler does: it lowers its scale and skips the step."""
+        if not args.fp16 and model is not None:
+            require_finite(state.global_step + 1, "a gradient", (weight.grad for weight in model.parameters()), Path(args.output_dir or ""))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module | None = None, **_: Any
+    ) -> None:
+        """Look at the weights that are trained."""
+        if model is not None:
+            trained = (weight for weight in model.parameters() if weight.requires_grad)
+            require_finite(state.global_step, "a weight", trained, Path(args.output_dir or ""))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Look at the loss."""
+        if not math.isfinite(loss := (logs or {}).get("loss", 0.0)):
+            require_finite(state.global_step, "the loss", [torch.tensor(loss)], Path(args.output_dir or ""))
+
+
+def require_finite(step: int, name: str, tensors: Iterable[Tensor | None], checkpoints: Path | None = None) -> None:
+    """Raise ModelError, naming the step, if any number is infinite or none. Sharded tensors: this process's share."""
+    local = (tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors if tensor is not None)
+    if all(bool(torch.isfinite(tensor).all()) for tensor in local):
+        return
+    last = last_checkpoint(checkpoints) if checkpoints else None
+    kept = f"the checkpoint before it is kept ({last!r})" if last else "there is no checkpoint before it"
+    raise ModelError(
+        f"step {step}: {name} is not finite, so the run ends without a model; {kept}. "
+        "Give a lower learning_rate, more warm-up or a smaller max_grad_norm, and another out=..."
+    )
+
+
+def fit(trainer: Trainer, out: Path, bar: Bar, stage: str, *, checkpoint: str | None, shown: Sequence[str] = ()) -> None:
+    """Train from a checkpoint, or from the start, with our reports. Raises ModelError for what is not finite."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StopIfNotFinite())
+    trainer.add_callback(Report(Metrics(out / METRICS), bar, stage, shown=shown))
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+@contextmanager
+def run_folder(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None) -> Generator[None]:
+    """Hold a run folder as its one writer, and write config.json into it; the main process does it for all.
+
+    Raises StoreError if another run writes there, ConfigError if the folder holds a run with other settings or so many processes.
+    """
+    if not is_main_process():
+        yield
+        return
+    lock = WriterLock(folder / LOCK)
+    try:
+        num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+        write_run_config(folder, config, prompt_hashes=prompt_hashes, num_processes=num_processes)
+        yield
+    finally:
+        lock.release()
 
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -58,12 +134,12 @@ def old_names() -> Generator[None]:
         yield
 
 
-def last_checkpoint(folder: Path) -> str | None:
+def last_checkpoint(folder: Path, *, also: Callable[[Path], bool] = lambda _: True) -> str | None:
     """Return the newest whole checkpoint in a folder, or None: what `Trainer.train(resume_from_checkpoint=…)` takes.
 
-    The trainer's state is the last file of a checkpoint: one without it is of a run that was killed as it wrote.
+    The trainer's state is the last file of a checkpoint: one without it is of a run that was killed as it wrote. `also` asks for more.
     """
-    numbered = [(int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if _is_whole(path)]
+    numbered = [(int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if _is_whole(path) and also(path)]
     return str(max(numbered)[1]) if numbered else None
 
 

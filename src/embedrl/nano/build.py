@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, TrainingArguments
 
-from embedrl.config import METRICS, Metrics, write_run_config
+from embedrl.config import METRICS, Metrics
 from embedrl.log import info
 from embedrl.models.load import SETTINGS, load
 from embedrl.models.qwen3_vl_fast import patch_forward
+from embedrl.models.trainer_settings import make_arguments, read_settings
+from embedrl.models.training import run_folder
 from embedrl.nano.data import REASONER_BUDGET, SFTExamples
 from embedrl.nano.judge import train_judge
 from embedrl.nano.models import nano_config
@@ -26,29 +28,32 @@ from embedrl.reasoner.prompts import prompt_hash
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the shipped models lie."""
+_REFUSED = {"per_device_train_batch_size": "set batch_size", **dict.fromkeys(("max_steps", "num_train_epochs"), "set num_batches")}
 
 
 def build_reasoner(recipe: ReasonerRecipe) -> Path:
     """Train the nano Reasoner before RL. Returns its folder."""
-    torch.manual_seed(recipe.seed)
-    write_run_config(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")})
-    model, processor = (
-        _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from, device="cpu")[:2]
-    )
-    model.model.visual.requires_grad_(False)
-    arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **recipe.trainer}
-    examples = SFTExamples(
-        recipe.seed,
-        recipe.num_batches,
-        recipe.batch_size,
-        num_answers=recipe.num_answers,
-        answer_share=recipe.answer_share,
-        world=recipe.world,
-        tasks=recipe.tasks,
-    )
-    reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
-    settings = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
-    LocalReasoner(model, processor, settings, "reasoner-sft").save(recipe.out / "model")
+    settings = read_settings(TrainingArguments, recipe.trainer, refused=_REFUSED)
+    make_arguments(TrainingArguments, recipe.out, settings)
+    with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}):
+        torch.manual_seed(recipe.seed)
+        model, processor = (
+            _sighted(recipe) if recipe.start_from is None else load(Qwen3VLForConditionalGeneration, recipe.start_from, device="cpu")[:2]
+        )
+        model.model.visual.requires_grad_(False)
+        arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **settings}
+        examples = SFTExamples(
+            recipe.seed,
+            recipe.num_batches,
+            recipe.batch_size,
+            num_answers=recipe.num_answers,
+            answer_share=recipe.answer_share,
+            world=recipe.world,
+            tasks=recipe.tasks,
+        )
+        reasoner_train.train(model, processor, examples, reasoner_train.Config(out=recipe.out, trainer=arguments))
+        reasoner = ReasonerSettings(prompts="nano", budget=REASONER_BUDGET, max_new_tokens=160)
+        LocalReasoner(model, processor, reasoner, "reasoner-sft").save(recipe.out / "model")
     return recipe.out / "model"
 
 
@@ -80,8 +85,8 @@ def build_judge(recipe: JudgeRecipe) -> Path:
     folder = recipe.out / "model"
     if (folder / SETTINGS).is_file():
         return folder
-    write_run_config(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")})
-    judge = LocalReasoner.load(recipe.start_from, device="cpu")
-    train_judge(judge.model, judge.processor, recipe, Metrics(recipe.out / METRICS))
-    judge.save(folder)
+    with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}):
+        judge = LocalReasoner.load(recipe.start_from, device="cpu")
+        train_judge(judge.model, judge.processor, recipe, Metrics(recipe.out / METRICS))
+        judge.save(folder)
     return folder

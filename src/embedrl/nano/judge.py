@@ -18,7 +18,7 @@ from embedrl.config import Metrics
 from embedrl.data.protocols import Question
 from embedrl.data.tcot import TCoT
 from embedrl.log import progress
-from embedrl.models.training import keep_freed_memory
+from embedrl.models.training import keep_freed_memory, require_finite
 from embedrl.nano.recipes import JudgeRecipe
 from embedrl.reasoner.prompts import pick_prompt
 from embedrl.world.tasks import TASKS, AnySide, draw_family
@@ -137,8 +137,9 @@ def train_judge(model: PreTrainedModel, processor: ProcessorMixin, recipe: Judge
             ]
             of_numbers, of_lines, of_words, right = losses(model, collate(processor, questions))
             optimiser.zero_grad()
-            (of_numbers + of_lines + recipe.word_weight * of_words).backward()
-            nn.utils.clip_grad_norm_(weights, 1.0)
+            loss = of_numbers + of_lines + recipe.word_weight * of_words
+            loss.backward()
+            require_finite(step + 1, "the loss or a gradient", [loss, nn.utils.clip_grad_norm_(weights, 1.0)])
             optimiser.step()
             schedule.step()
             bar.advance()
@@ -146,4 +147,5 @@ def train_judge(model: PreTrainedModel, processor: ProcessorMixin, recipe: Judge
                 parts = {"loss": of_numbers, "lines": of_lines, "words": of_words, "right": right.float().mean()}
                 figures = {name: value.item() for name, value in parts.items()} | {"num_rivals": num_rivals, "hard_share": hard_share}
                 metrics.write(step, {f"judge/{name}": value for name, value in figures.items()})
+    require_finite(recipe.num_batches, "a weight", weights)
     model.eval()

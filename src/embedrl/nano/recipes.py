@@ -2,22 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embedrl.config import WorldName
+from embedrl.config import Seed, WorldName
+from embedrl.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class VisionConfig:
     """Settings of the vision stage."""
 
-    steps: int = 1800
-    batch_size: int = 56
-    learning_rate: float = 1.5e-3
-    warmup: int = 60
-    seed: int = 0
+    steps: Annotated[int, Field(ge=1)] = 1800
+    batch_size: Annotated[int, Field(ge=1)] = 56
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.5e-3
+    warmup: Annotated[int, Field(ge=2)] = 60
+    seed: Seed = 0
 
 
 class ReasonerRecipe(BaseModel):
@@ -26,11 +27,11 @@ class ReasonerRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     out: Path
-    seed: int = 0
+    seed: Seed = 0
     vision: VisionConfig = VisionConfig()
-    batch_size: int = 16
-    num_batches: int
-    num_answers: int = 0
+    batch_size: int = Field(default=16, ge=1)
+    num_batches: int = Field(ge=1)
+    num_answers: int = Field(default=0, ge=0)
     """How many of the batches come first, with bare answers; the others have T-CoTs."""
     answer_share: float = Field(default=0, ge=0, le=1)
     """So many of those others have bare answers as well."""
@@ -41,7 +42,13 @@ class ReasonerRecipe(BaseModel):
     tasks: tuple[str, ...] = ()
     """Of that world, these tasks; none: all."""
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Passed verbatim to transformers.TrainingArguments."""
+    """Settings of transformers.TrainingArguments."""
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> "ReasonerRecipe":
+        if self.vision.warmup >= self.vision.steps:
+            raise ConfigError(f"vision.warmup={self.vision.warmup}: must be below vision.steps={self.vision.steps}")
+        return self
 
 
 class JudgeRecipe(BaseModel):
@@ -50,15 +57,15 @@ class JudgeRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     out: Path
-    seed: int = 0
+    seed: Seed = 0
     start_from: Path
     """Folder of a nano Reasoner."""
     batch_size: int = Field(default=32, ge=1)
     num_batches: int = Field(ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     warmup: int = Field(default=50, ge=1)
     """Batches."""
-    word_weight: float = Field(default=0.5, ge=0)
+    word_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """What foretelling the question's own words counts beside the verdicts."""
     whole_share: float = Field(default=0.7, ge=0, le=1)
     """So many questions are of T-CoTs that tell everything; the others are of the annotator's."""

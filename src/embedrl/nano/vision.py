@@ -21,7 +21,7 @@ from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionCon
 
 from embedrl.config import Metrics
 from embedrl.log import progress
-from embedrl.models.training import keep_freed_memory
+from embedrl.models.training import keep_freed_memory, require_finite
 from embedrl.nano.models import PATCH
 from embedrl.nano.recipes import VisionConfig
 from embedrl.world import clips, pages, scenes
@@ -151,12 +151,13 @@ def train_vision(config: Qwen3VLConfig, heads: dict[str, Tensor], settings: Visi
             loss, right = _losses(model, processor, [example(rng) for _ in range(settings.batch_size)])
             optimiser.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            require_finite(step + 1, "the loss or a gradient", [loss, nn.utils.clip_grad_norm_(model.parameters(), 1.0)])
             optimiser.step()
             schedule.step()
             bar.advance()
             if step % 50 == 0 or step == settings.steps - 1:
                 metrics.write(step, {"vision/loss": loss.item(), **{f"vision/{name}": value for name, value in right.items()}})
+    require_finite(settings.steps, "a weight", model.parameters())
     model.eval()
     rng = random.Random(f"vision-check:{settings.seed}")
     with torch.no_grad():

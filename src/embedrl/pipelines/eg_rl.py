@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from embedrl.config import write_run_config
 from embedrl.data.protocols import Judges
 from embedrl.data.sample import Pair
 from embedrl.data.sources.lines import read_lines
@@ -13,24 +12,25 @@ from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ConfigError
 from embedrl.log import is_main_process
+from embedrl.models.training import run_folder
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import prompt_hash
 from embedrl.rl.config import Recipe
 from embedrl.rl.rollouts import Scorer
-from embedrl.rl.train import train
+from embedrl.rl.train import read_trainer, train
 from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.world.tasks import choose_tasks, make_families
 
 
 def train_reasoner(recipe: Recipe) -> Path:
     """Train a Reasoner with EG-RL; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    read_trainer(recipe)
     reasoner = local_reasoner(recipe.start_from, dtype=recipe.dtype, attention=recipe.attention)
-    if is_main_process():
-        write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
-    pairs = training_pairs(recipe)
-    train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
-    if is_main_process():
-        reasoner.save(recipe.out / "model")
+    with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
+        pairs = training_pairs(recipe)
+        train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
+        if is_main_process():
+            reasoner.save(recipe.out / "model")
     return recipe.out / "model"
 
 

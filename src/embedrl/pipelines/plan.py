@@ -1,6 +1,8 @@
 """`--plan`: check the paths and names of a recipe, and estimate tokens, memory, FLOPs and hours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from math import ceil
 from pathlib import Path
@@ -9,8 +11,8 @@ from typing import Any
 from embedrl.data.sample import Pair
 from embedrl.embedder.inputs import build, collate
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.train import known_options as embedder_options
 from embedrl.embedder.train import learn_ending
+from embedrl.embedder.train import read_trainer as embedder_settings
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.models.footprint import FLOAT32, Footprint, Load
 from embedrl.models.load import SETTINGS, base_folder, load_parts, token_side
@@ -19,7 +21,7 @@ from embedrl.pipelines.train_embedder import embedder_budget, embedder_rows
 from embedrl.reasoner.local import ReasonerSettings
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Recipe
-from embedrl.rl.train import known_options as reasoner_options
+from embedrl.rl.train import read_trainer as reasoner_settings
 from embedrl.runtime.names import is_server, shipped
 
 NUM_SAMPLED = 64
@@ -42,13 +44,14 @@ class Plan:
 
 def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
     """Plan a contrastive run. Raises ConfigError naming every path, name and setting that is wrong."""
-    wrong = _unknown(recipe.trainer, embedder_options())
+    wrong = _complaints(partial(embedder_settings, recipe, here=False))
     wrong += _missing(
         {"start_from": recipe.start_from, **{f"pairs.files.{k}": v for k, v in (recipe.pairs.files if recipe.pairs else {}).items()}}
     )
     if recipe.batch_size % num_processes:
         wrong.append(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
     _refuse(wrong)
+    settings = embedder_settings(recipe, here=False)
     config, processor = load_parts(recipe.start_from)
     layout, num_rows = learn_ending(processor, config)
     config.text_config.vocab_size = max(num_rows, config.text_config.vocab_size)
@@ -66,7 +69,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
         dtype=recipe.dtype,
         lora=recipe.lora,
         trains_vision=not recipe.freeze_vision,
-        trainer=recipe.trainer,
+        trainer=settings,
     )
     mini, rows_held = min(recipe.mini_batch_size, len(keys)), 2 * recipe.batch_size // num_processes
     most_patches = max(sum(patches[side::2][start : start + mini]) for side in (0, 1) for start in range(0, len(keys) // 2, mini))
@@ -98,16 +101,14 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
 
 def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
     """Plan an EG-RL run. Raises ConfigError naming every path, name and setting that is wrong."""
-    trainer = recipe.trainer
-    wrong = _unknown(trainer, reasoner_options())
+    wrong = _complaints(partial(reasoner_settings, recipe, here=False))
     named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
     if recipe.judge and recipe.rewards.process_weight and not is_server(recipe.judge):
         named["judge"] = ("reasoner", recipe.judge)
     folders = {key: shipped(kind).get(name, Path(name)) for key, (kind, name) in named.items()}
     wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})
-    if trainer.get("max_steps", 0) < 1:
-        wrong.append("trainer.max_steps: give the number of steps")
     _refuse(wrong)
+    trainer = reasoner_settings(recipe, here=False)
     config, processor = load_parts(folders["start_from"])
     path = folders["start_from"] / SETTINGS
     settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
@@ -189,8 +190,12 @@ def _plan(
     return Plan(rows, [*assumptions, f"{tflops:g} TFLOP/s are achieved on each of {num_processes} devices"], memory, flops)
 
 
-def _unknown(trainer: dict[str, Any], known: set[str]) -> list[str]:
-    return [f"trainer.{name}={trainer[name]!r}: unknown setting" for name in trainer if name not in known]
+def _complaints(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _missing(paths: dict[str, Path]) -> list[str]:

@@ -12,11 +12,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Trainer, TrainingArguments
+from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
 
-from embedrl.config import METRICS, Metrics
 from embedrl.log import progress
-from embedrl.models.training import Report, keep_freed_memory, last_checkpoint
+from embedrl.models.trainer_settings import make_arguments, read_settings
+from embedrl.models.training import fit, keep_freed_memory, last_checkpoint
 from embedrl.reasoner.prompts import Prompt
 
 
@@ -36,7 +36,7 @@ class Config(BaseModel):
     out: Path
     """Run folder: checkpoints and metrics.jsonl."""
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Passed verbatim to transformers.TrainingArguments."""
+    """Settings of transformers.TrainingArguments."""
 
 
 class SFTCollator:
@@ -68,25 +68,10 @@ def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[S
     The data set is not shuffled: its order is its own business, so that a resumed run sees exactly what it missed.
     """
     keep_freed_memory()
-    options: dict[str, Any] = {
-        "train_sampling_strategy": "sequential",
-        "remove_unused_columns": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "save_total_limit": 2,
-        "logging_steps": 25,
-        **config.trainer,
-    }
-    arguments = TrainingArguments(output_dir=str(config.out / "checkpoints"), **options)
+    settings = read_settings(TrainingArguments, config.trainer)
+    order: dict[str, Any] = {"train_sampling_strategy": "sequential", "remove_unused_columns": False}
+    arguments = make_arguments(TrainingArguments, config.out, settings, logging_steps=25, **order)
     steps = arguments.max_steps
     with progress(steps if steps > 0 else None, "reasoner-sft") as bar:
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=examples,
-            data_collator=SFTCollator(processor),
-            callbacks=[Report(Metrics(config.out / METRICS), bar, "sft")],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(config.out / "checkpoints"))
+        trainer = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=SFTCollator(processor))
+        fit(trainer, config.out, bar, "sft", checkpoint=last_checkpoint(config.out / "checkpoints"))

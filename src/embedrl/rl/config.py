@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from embedrl.config import Lora, WorldName
+from embedrl.config import Lora, Seed, WorldName
 
 PresetName = Literal["ours", "paper", "release"]
 
@@ -18,16 +18,16 @@ class RewardConfig(BaseModel):
 
     preset: PresetName = "ours"
     """Where the settings that are not named come from: ours, the paper's text, or its released code."""
-    format_weight: float = 0.1
-    outcome_weight: float = 1.0
-    process_weight: float = 0.0
-    weights: dict[str, float] = Field(default_factory=dict)
+    format_weight: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    outcome_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    process_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Weights of further rewards, by their names in rl/rewards.py."""
-    negative_temperature: float = Field(default=0.5, gt=0)
+    negative_temperature: float = Field(default=0.5, gt=0, allow_inf_nan=False)
     """τ_n of the margin: small values look at the nearest negative only."""
     weighted_negatives: bool = True
     """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
-    negative_weight: float = Field(default=0.5, ge=0)
+    negative_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """λ of the margin: what the negatives' term counts. (In the paper: 1.)"""
     partners: Literal["all", "fullest"] = "fullest"
     """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
@@ -105,7 +105,7 @@ class Config(BaseModel):
 
     out: Path
     """Run folder: checkpoints and metrics.jsonl."""
-    seed: int = 0
+    seed: Seed = 0
     family_size: int = Field(default=1, ge=1)
     """So many adjacent pairs stay in one batch, as negatives of each other."""
     rewards: RewardConfig = RewardConfig()
@@ -114,10 +114,10 @@ class Config(BaseModel):
     """Only weights whose name holds one of these are trained ("norm", "layers.3"); all, if none is given."""
     lora: Lora | None = None
     """Train an adapter in place of the weights; it is saved in `adapter/`, and merged in `model/`."""
-    control_every: int = 20
+    control_every: int = Field(default=20, ge=0)
     """Every so many steps, also score with T-CoTs dropped, and shuffled between items; 0 never."""
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Passed verbatim to trl.GRPOConfig; `max_steps` is required."""
+    """Settings of trl.GRPOConfig; `max_steps` is required."""
 
 
 class Recipe(Config):

@@ -6,29 +6,30 @@ resumed run sees exactly what it missed.
 """
 
 import copy
-import dataclasses
 import math
 import random
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin
+from transformers import PreTrainedModel, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
-from embedrl.config import METRICS, Metrics
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
 from embedrl.models.load import gather_shards, is_adapted, lora_config, merge
 from embedrl.models.qwen3_vl_fast import patch_forward
-from embedrl.models.training import Report, keep_freed_memory, last_checkpoint, old_names
+from embedrl.models.trainer_settings import make_arguments, read_settings
+from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, require_finite
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import tcot_prompt
+from embedrl.rl import rollout_buffer
 from embedrl.rl.config import Config
+from embedrl.rl.rollout_buffer import KeepRollouts
 from embedrl.rl.rollouts import Scorer
 
 _REFERENCE = "reference"
@@ -58,7 +59,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         weight.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
     if not any(weight.requires_grad for weight in reasoner.model.parameters()):
         raise ConfigError(f"trainable={list(config.trainable)}: no weight has such a name; see the model's named_parameters()")
-    checkpoint = last_checkpoint(config.out / "checkpoints")
+    checkpoint = last_checkpoint(config.out / "checkpoints", also=partial(rollout_buffer.is_whole, arguments))
     if arguments.beta and config.lora is None:  # an adapter is switched off instead
         _keep_reference(reasoner.model, config.out / _REFERENCE, arguments, anew=checkpoint is None)
     chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
@@ -70,12 +71,15 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
             train_dataset=prompts(reasoner, pairs, chosen),
             processing_class=for_rollouts(reasoner.processor),
             peft_config=None if config.lora is None else lora_config(reasoner.model, config.lora),
-            callbacks=[Report(Metrics(config.out / METRICS), bar, "rl", shown=("reward", "reward/positive", "kl"))],
         )
-        trainer.remove_callback(PrinterCallback)
         if isinstance(trainer.ref_model, PreTrainedModel):
             patch_forward(trainer.ref_model)
-        trainer.train(resume_from_checkpoint=checkpoint)
+        checked = reasoner.model.register_forward_hook(partial(_require_finite_logits, trainer))
+        trainer.add_callback(KeepRollouts(trainer))
+        if checkpoint is not None:
+            rollout_buffer.restore(trainer, Path(checkpoint))
+        fit(trainer, config.out, bar, "rl", checkpoint=checkpoint, shown=("reward", "reward/positive", "kl"))
+        checked.remove()
         reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
         gather_shards(reasoner.model)
         if is_adapted(reasoner.model) and trainer.is_world_process_zero():
@@ -84,6 +88,12 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         if trainer.is_world_process_zero():
             shutil.rmtree(config.out / _REFERENCE, ignore_errors=True)
     reasoner.model = merge(reasoner.model).eval()
+
+
+def _require_finite_logits(trainer: GRPOTrainer, model: PreTrainedModel, inputs: Any, output: Any) -> None:
+    """Raise ModelError before something is sampled from logits that are not finite, which PyTorch refuses without naming the step."""
+    if (logits := getattr(output, "logits", None)) is not None:
+        require_finite(trainer.state.global_step + 1, "a logit", [logits[:, -1]], Path(trainer.args.output_dir or ""))
 
 
 def _keep_reference(model: PreTrainedModel, folder: Path, arguments: GRPOConfig, *, anew: bool) -> None:
@@ -101,31 +111,34 @@ def _keep_reference(model: PreTrainedModel, folder: Path, arguments: GRPOConfig,
     model.config._name_or_path = str(folder)
 
 
-def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
-    if config.trainer.get("max_steps", 0) < 1:
+_REFUSED = {
+    "shuffle_dataset": "the order is laid out beforehand, so that a resumed run sees what it missed",
+    "num_train_epochs": "set trainer.max_steps",
+    "reward_weights": "set rewards.format_weight, rewards.outcome_weight and rewards.process_weight",
+    "model_init_kwargs": "set dtype and attention",
+    "sync_ref_model": "the reference of the KL term is the start of the run",
+}
+
+
+def read_trainer(config: Config, *, here: bool = True) -> dict[str, Any]:
+    """Return a run's trainer settings, typed. Raises ConfigError naming every wrong one; needs no model.
+
+    Unless `here`, this machine may lack what they ask for, such as bf16.
+    """
+    settings = read_settings(GRPOConfig, config.trainer, refused=_REFUSED)
+    if settings.get("max_steps", 0) < 1:
         raise ConfigError("trainer.max_steps: give the number of steps")
-    options: dict[str, Any] = {
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "save_total_limit": 2,
-        "logging_steps": 1,
-        "seed": config.seed,
-        "beta": 0.01,
-        "generation_kwargs": _never_sampled(processor, vllm=config.trainer.get("use_vllm", False)),
-        **config.trainer,
-        "shuffle_dataset": False,  # the order is laid out by `order`
-    }
-    try:
-        with old_names():
-            return GRPOConfig(output_dir=str(config.out / "checkpoints"), **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"trainer: {error}") from error
+    if here:
+        make_arguments(GRPOConfig, config.out, settings)
+    return settings
 
 
-def known_options() -> set[str]:
-    """Return the names that `trainer` may hold."""
-    return {field.name for field in dataclasses.fields(GRPOConfig)}
+def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
+    settings = read_trainer(config)
+    never = _never_sampled(processor, vllm=settings.get("use_vllm", False))
+    settings["generation_kwargs"] = {**(settings.get("generation_kwargs") or {}), **never}
+    defaults: dict[str, Any] = {"logging_steps": 1, "seed": config.seed, "beta": 0.01}
+    return make_arguments(GRPOConfig, config.out, {**settings, "shuffle_dataset": False}, **defaults)
 
 
 def _never_sampled(processor: ProcessorMixin, *, vllm: bool) -> dict[str, Any]:

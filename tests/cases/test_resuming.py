@@ -1,0 +1,125 @@
+"""A run folder has one writer, one number of processes, any spelling of its path, and is resumed exactly at any step.
+
+Reported: EG-RL with several steps a generation went on with other rollouts, and two runs shared a folder (models.md F16;
+https://github.com/huggingface/trl/pull/3148).
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file
+
+from embedrl.config import load_recipe, write_run_config
+from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.errors import ConfigError, StoreError
+from embedrl.models.training import run_folder
+from embedrl.pipelines.eg_rl import train_reasoner
+from embedrl.pipelines.quickstart import live_recipe
+from embedrl.pipelines.train_embedder import train_embedder
+from embedrl.reasoner.local import LocalReasoner
+from embedrl.rl.config import Config, RewardConfig
+from embedrl.rl.train import train
+from tests.conftest import make_random_embedder, make_random_reasoner
+from tests.test_rl_train import Scorer, make_pairs
+
+
+class Run(BaseModel):
+    out: Path
+    start: str = "a"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    make_random_reasoner().save(folder)
+    return folder
+
+
+def steps(out: Path, model: Path, max_steps: int, **options: int) -> Scorer:
+    trainer = {"max_steps": max_steps, "per_device_train_batch_size": 8, "num_generations": 2, "max_completion_length": 4, **options}
+    trainer |= {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "bf16": False, "gradient_checkpointing": False}
+    trainer |= {"save_steps": 1, "use_cpu": True}
+    scorer = Scorer()
+    config = Config(out=out, family_size=2, rewards=RewardConfig(process_weight=0), trainer=trainer)
+    train(LocalReasoner.load(model), make_pairs(), scorer, config)
+    return scorer
+
+
+def weights(out: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(out / f"checkpoints/checkpoint-{step}/model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_iterations": 2},
+        {"steps_per_generation": 2},
+        {"num_iterations": 3, "gradient_accumulation_steps": 2},
+    ],
+    ids=str,
+)
+def test_eg_rl_goes_on_between_two_generations(options: dict[str, int], model: Path, tmp_path: Path) -> None:
+    whole = steps(tmp_path / "whole", model, 4, **options)
+    first = steps(tmp_path / "cut", model, 1, **options)
+    second = steps(tmp_path / "cut", model, 4, **options)
+    assert first.texts + second.texts == whole.texts
+    assert first.seen + second.seen == whole.seen
+    one, other = weights(tmp_path / "whole", 4), weights(tmp_path / "cut", 4)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_without_its_rollouts_is_not_whole(model: Path, tmp_path: Path) -> None:
+    """A kill between the two leaves one; the run goes on from the one before."""
+    whole = steps(tmp_path / "whole", model, 4, num_iterations=3)
+    steps(tmp_path / "cut", model, 2, num_iterations=3)
+    (tmp_path / "cut/checkpoints/checkpoint-2/rollouts-0.safetensors").unlink()
+    steps(tmp_path / "cut", model, 4, num_iterations=3)
+    one, other = weights(tmp_path / "whole", 4), weights(tmp_path / "cut", 4)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert len(whole.texts) == 16
+
+
+def test_another_number_of_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with run_folder(tmp_path, Run(out=tmp_path)):
+        assert json.loads((tmp_path / "config.json").read_text("utf-8"))["num_processes"] == 8
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="holds a run of 8 processes, and this is one of 4"), run_folder(tmp_path, Run(out=tmp_path)):
+        pass
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    recipe = live_recipe(tmp_path, "nano-sft", "nano", 1, seed=0)
+    with run_folder(tmp_path, Run(out=tmp_path)):
+        with pytest.raises(StoreError, match=r"run\.lock': another process is writing here"):
+            train_reasoner(recipe)
+        make_random_embedder().save(tmp_path / "start")
+        with pytest.raises(StoreError, match="another process is writing here"):
+            train_embedder(EmbedderRecipe(out=tmp_path, start_from=tmp_path / "start", num_batches=1, trainer={"use_cpu": True}))
+    with run_folder(tmp_path, Run(out=tmp_path)):
+        pass
+
+
+def test_a_run_is_the_same_by_another_spelling_and_in_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    write_run_config(Path("run"), Run(out=Path("run"), start="data"))
+    write_run_config(tmp_path / "run", Run(out=tmp_path / "run", start=str(tmp_path / "data")))
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    write_run_config(tmp_path / "moved", Run(out=tmp_path / "moved", start="./data/"))
+    with pytest.raises(ConfigError, match="start="):
+        write_run_config(tmp_path / "moved", Run(out=tmp_path / "moved", start="nano"))
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "r.toml").write_text('out = "~/run"\nnum_batches = 1\n[pairs.files]\na = "~/a.jsonl"\n', "utf-8")
+    recipe = load_recipe(tmp_path / "r.toml", ["start_from=~/model"], EmbedderRecipe)
+    assert recipe.pairs is not None
+    assert (recipe.out, recipe.start_from, recipe.pairs.files["a"]) == (tmp_path / "run", tmp_path / "model", tmp_path / "a.jsonl")
+    assert os.path.expanduser("~") == str(tmp_path)
