@@ -57,7 +57,7 @@ HOMES = {
         "integrations/*",
         "runtime/*",
     ),
-    "transformers": ("models/*", "reasoner/*", "embedder/*", "nano/*", "rl/train.py", "testing.py"),
+    "transformers": ("models/*", "reasoner/*", "embedder/*", "nano/*", "rl/train.py", "rl/rollout_buffer.py", "testing.py"),
 }
 """Where a library may be imported. `PIL.Image` may be named anywhere as a type."""
 
