@@ -55,7 +55,7 @@ def test_mmeb_rows(tmp_path: Path, name: str):
 
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path):
     picture(tmp_path / "images" / "a.png")
-    (tmp_path / "images" / "words.jpg").write_text("not a picture at all")
+    (tmp_path / "images" / "words.jpg").write_text("not an image at all")
     (tmp_path / "images" / "empty.jpg").touch()
     save_video(numbered_frames(2), tmp_path / "images" / "clip.mp4", fps=1)
     rows = [
@@ -92,7 +92,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path):
         "gone.png",
         "words.jpg",
         "0 bytes",
-        "a video, not a picture",
+        "a video, not an image",
         "query has neither",
         "target has neither",
         "qry",
@@ -219,7 +219,7 @@ def test_pairs_written_by_hand(tmp_path: Path):
     assert isinstance(pairs[0], AnnotatedPair) and isinstance(pairs[0].query_tcot, TCoT) and pairs[0].target_tcot is None
     assert pairs[1].query.content == (Video(path=clip, start_s=1, end_s=2), Text(text="when?")) and pairs[1].task == "mine"
     assert [(problem.row, problem.kind.value) for problem in problems] == [(3, "fields"), (4, "media"), (5, "fields")]
-    assert "query.picture" in problems[0].reason and "a video, not a picture" in problems[1].reason
+    assert "query.picture" in problems[0].reason and "a video, not an image" in problems[1].reason
 
 
 @pytest.mark.parametrize("is_apart", [False, True])

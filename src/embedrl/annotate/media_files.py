@@ -8,6 +8,7 @@ from embedrl.media.content import Frames, Image, Page, Part, Text, Video, conten
 from embedrl.media.decode import load_visual
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
+from embedrl.media.kinds import MEDIA
 from embedrl.media.video import save_video
 
 
@@ -34,8 +35,7 @@ def _filed_part(part: Part, folder: Path) -> Part:
         return part
     if part.path is not None:
         return part.model_copy(update={"path": part.path.absolute()})
-    suffix = {"image": ".png", "video": ".mp4", "page": ".pdf"}[part.kind]
-    path = folder.absolute() / f"{content_key((part,))[:32]}{suffix}"
+    path = folder.absolute() / f"{content_key((part,))[:32]}{MEDIA[part.kind].saved_as}"
     if not path.exists():
         try:
             _write(part, path)

@@ -7,34 +7,17 @@ import PIL.Image
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Content, Image, Page, Part, Text, Video
+from embedrl.media.kinds import MEDIA, MediaKind
 from embedrl.media.store import media_kind
 from embedrl.media.text import load_text
 
-DESCRIBE = {
-    "image": "Describe the picture.",
-    "video": "Describe the clip.",
-    "page": "Describe the page.",
-    "text": "Describe the text.",
-}
+DESCRIBE = {kind: f"Describe the {medium.word}." for kind, medium in MEDIA.items()}
 """For candidates, by kind of part."""
-FIND = {
-    "image": "Find the picture that fits the text.",
-    "video": "Find the clip that fits the text.",
-    "page": "Find the page that fits the text.",
-    "text": "Find the text that fits the text.",
-}
+FIND = {kind: f"Find the {medium.word} that fits the text." for kind, medium in MEDIA.items()}
 """For text queries, by what is wanted."""
-CAPTION = {
-    "image": "Find a caption for the picture.",
-    "video": "Find a caption for the clip.",
-    "page": "Find a caption for the page.",
-}
+CAPTION = {kind: f"Find a caption for the {medium.word}." for kind, medium in MEDIA.items() if kind != "text"}
 """For queries that are one visual part."""
-ANSWER = {
-    "image": "Answer the question about the picture.",
-    "video": "Answer the question about the clip.",
-    "page": "Answer the question about the page.",
-}
+ANSWER = {kind: f"Answer the question about the {medium.word}." for kind, medium in MEDIA.items() if kind != "text"}
 """For queries that are a question about a visual part, by its kind."""
 CHANGE = "Find the picture after this change."
 """For a picture or page with text."""
@@ -75,7 +58,7 @@ def _part(value: Piece) -> Part:
             return value
 
 
-def query(content: Input, instruction: str | None = None, *, looking_for: str = "image") -> Item:
+def query(content: Input, instruction: str | None = None, *, looking_for: MediaKind = "image") -> Item:
     """Make the Item of a query; `looking_for` is the kind of part that is searched: text, image, video or page.
 
     Without an `instruction` the standard one is used ("" is none at all). Raises ConfigError for an empty query.
@@ -99,12 +82,12 @@ def candidate(content: Input, instruction: str | None = None) -> Item:
     return Item(content=content, instruction=DESCRIBE[kind] if instruction is None else instruction, role=role)
 
 
-def kind_of(content: Content) -> str:
+def kind_of(content: Content) -> MediaKind:
     """Return the kind of the first visual part (image, video or page), or "text"."""
     return next((part.kind for part in content if not isinstance(part, Text)), "text")
 
 
-def _query_instruction(content: Content, looking_for: str) -> str:
+def _query_instruction(content: Content, looking_for: MediaKind) -> str:
     kind = kind_of(content)
     if kind == "text":
         return FIND[looking_for]

@@ -4,13 +4,15 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-Modality = Literal["image", "video", "page", "text"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
+from embedrl.media.kinds import MEDIA, MediaKind
+
+Modality = MediaKind
+MODALITIES: tuple[Modality, ...] = tuple(MEDIA)
 
 Vectors = Literal["plain", "tcot"]
 """Which of a row's two vectors is meant: that of the item alone, or that of the item with its T-CoT."""

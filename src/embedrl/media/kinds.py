@@ -1,7 +1,32 @@
-"""Kinds of files that are not read, and what to do with them; names that are not indexed."""
+"""Table of the kinds of media that are read; kinds of files that are not, and what to do with them; names that are not indexed."""
 
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+MediaKind = Literal["image", "video", "page", "text"]
+
+
+class Medium(NamedTuple):
+    """What the house knows of one kind of medium; its decoder is in `media.decoder`, its typed part in `media.content`."""
+
+    noun: str
+    """As messages call a file of it."""
+    word: str
+    """As instructions call it: "Describe the clip."."""
+    suffixes: tuple[str, ...]
+    """Names that promise it."""
+    saved_as: str
+    """Suffix of a file that is written of one in memory."""
+
+
+MEDIA: dict[MediaKind, Medium] = {
+    "image": Medium(
+        "an image", "picture", (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"), saved_as=".png"
+    ),
+    "video": Medium("a video", "clip", (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"), saved_as=".mp4"),
+    "page": Medium("a PDF", "page", (".pdf",), saved_as=".pdf"),
+    "text": Medium("a text", "text", (".txt", ".md", ".markdown", ".csv", ".tsv", ".log"), saved_as=".txt"),
+}
 
 SKIPPED_NAMES = (
     "@eaDir",

@@ -14,9 +14,8 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError
-from embedrl.media.kinds import NO_MEDIA, RAW, SKIPPED_NAMES, UNREAD, skipped_by, unread_kind
+from embedrl.media.kinds import MEDIA, NO_MEDIA, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
 
-MediaKind = Literal["image", "video", "page", "text"]
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF"]
 
 
@@ -109,12 +108,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 _HEAD_BYTES = 4096
-_SUFFIXES: dict[MediaKind, tuple[str, ...]] = {
-    "image": (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"),
-    "video": (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"),
-    "page": (".pdf",),
-    "text": (".txt", ".md", ".markdown", ".csv", ".tsv", ".log"),
-}
 _STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _HIGH = bytes(range(127, 256))
@@ -135,11 +128,10 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     if (unread := unread_kind(path.suffix, head)) and (kind is None or UNREAD[unread] is RAW):
         noun, remedy = UNREAD[unread]
         raise MediaError(f"{str(path)!r}: is {noun} of a kind that is not read ({unread}); convert it to {remedy}")
-    promised = next((name for name, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+    promised = next((name for name, medium in MEDIA.items() if path.suffix.lower() in medium.suffixes), None)
     if promised and kind != promised and kind in (None, "text"):
         found = "plain text" if kind == "text" else "no format we read"
-        noun = {"image": "an image", "video": "a video", "page": "a PDF", "text": "a text"}[promised]
-        raise MediaError(f"{str(path)!r}: is named like {noun}, but holds {found}; rename or convert it")
+        raise MediaError(f"{str(path)!r}: is named like {MEDIA[promised].noun}, but holds {found}; rename or convert it")
     return None if kind == "text" and path.suffix.lower() in _DATA_SUFFIXES else kind
 
 

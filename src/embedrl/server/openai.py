@@ -16,6 +16,7 @@ from embedrl.data import items as make
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.media.content import Content, Text
+from embedrl.media.kinds import MediaKind
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.budget import REQUEST_PIXELS
 from embedrl.server.openai_messages import (
@@ -270,7 +271,7 @@ def compatible_routes(service: Service) -> APIRouter:
     return router
 
 
-def _item(content: Content, instruction: str | None, *, query: bool, looking_for: str = "image") -> Item:
+def _item(content: Content, instruction: str | None, *, query: bool, looking_for: MediaKind = "image") -> Item:
     """Make an item of what was sent, as search or indexing would."""
     if all(isinstance(part, Text) and not part.text for part in content):
         raise Problem(400, "input: a text is empty", "empty_input")

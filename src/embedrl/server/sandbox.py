@@ -8,8 +8,9 @@ import PIL.Image
 from embedrl.errors import MediaError
 from embedrl.media.content import Frames, Image, Page, Video
 from embedrl.media.decode import Look, look
+from embedrl.media.kinds import MediaKind
 from embedrl.media.resize import Reduce
-from embedrl.media.store import Limits, MediaKind, container_format, media_kind, still_format
+from embedrl.media.store import Limits, container_format, media_kind, still_format
 from embedrl.media.text import load_text
 
 MAX_QUERY_PIXELS = 4_000_000

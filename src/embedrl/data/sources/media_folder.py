@@ -10,6 +10,7 @@ from typing import TypeVar
 from embedrl.errors import ConfigError, MediaError, unwritable
 from embedrl.media.content import FrameFiles, Frames, Image, Page, Part, Video
 from embedrl.media.decode import check, load_visual
+from embedrl.media.kinds import MEDIA
 from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
 
 NUM_FRAMES = 8
@@ -17,7 +18,6 @@ NUM_FRAMES = 8
 FRAME_INTERVAL_S = 1.0
 """Frames in files do not say when they were seen: they count as one a second."""
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_NOUNS = {"image": "a picture", "video": "a video", "page": "a PDF", "text": "a text", None: "nothing we read"}
 
 P = TypeVar("P", bound=Part)
 
@@ -43,7 +43,7 @@ class MediaFolder:
             path = self.root / part.path
             kind = media_kind(path, self.limits)
             if kind != part.kind:
-                raise MediaError(f"{str(path)!r}: holds {_NOUNS[kind]}, not {_NOUNS[part.kind]}")
+                raise MediaError(f"{str(path)!r}: holds {MEDIA[kind].noun if kind else 'nothing we read'}, not {MEDIA[part.kind].noun}")
             return part.model_copy(update={"path": path})
         return part
 
