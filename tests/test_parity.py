@@ -145,7 +145,8 @@ def test_an_engine_that_cannot_be_used_is_told(embedder: Embedder, engine: Engin
     (tmp_path / "config.json").write_text("{}")
     findings = compare_engines(embedder, tmp_path, probes()[:1])
     assert [found.cosine for found in findings] == [None, None]
-    assert "cannot be loaded by this engine" in findings[0].stage and "has no modules.json" in findings[1].stage
+    assert "cannot be loaded: ValueError" in findings[0].stage
+    assert "has no modules.json" in findings[1].stage
     built = embedder.build(probes()[0].item, None)
     for answer, message in (({"data": []}, "holds no embedding"), ({"data": [{"embedding": [0.0]}]}, "no vector of finite numbers")):
         engine.answer = answer
