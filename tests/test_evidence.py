@@ -1,6 +1,8 @@
 """Evidence is cut out, checked against its medium and drawn exactly as it is written."""
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedrl.data.evidence import Verification, crops, draw_boxes, iou, key_frames, mark_keywords, verified, verify
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, parse
 from embedrl.media.content import Frames, Image, Page, Part, Text, Video
@@ -156,3 +159,19 @@ def test_boxes_of_any_kind_can_be_drawn():
         assert draw_boxes(PIL.Image.new("RGB", size), evidence).size == size
     image = corner_image()
     assert draw_boxes(image, Evidence()).tobytes() == image.tobytes()
+
+
+def test_kinds_of_evidence_are_listed_by_hand_in_few_files():
+    """Another kind costs what names all kinds: the table, the answers of the server, the page; and whoever makes evidence of that kind."""
+    source = Path(__file__).parents[1] / "src" / "embedrl"
+    files = [path for suffix in ("py", "js", "html") for path in source.rglob(f"*.{suffix}")]
+    listing = {
+        path.relative_to(source).as_posix()
+        for path in files
+        if all(re.search(rf"\b{kind.name}\b", path.read_text("utf-8")) for kind in EVIDENCE_KINDS)
+    }
+    makers = {"testing.py", "world/annotator.py", "world/crowded/side.py"}
+    drawing = {"reports/cards.py", "server/page/card.js"}
+    assert listing - makers - drawing == {"data/evidence_kinds.py", "data/evidence.py", "server/schemas.py", "server/page/evidence.js"}
+    assert {kind.name for kind in EVIDENCE_KINDS} == set(Verification.model_fields)
+    assert {kind.name for kind in EVIDENCE_KINDS} == set(Evidence.model_fields) - {"box_images", "num_frames"}

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from embedrl.annotate.filter import SortedPair
-from embedrl.data.evidence import verified, verify
+from embedrl.data.evidence import about, verified, verify
 from embedrl.data.reasoning import RecordedTCoTs, ask, reason_missing
 from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item, Pair, Role
@@ -120,3 +120,32 @@ def test_vectors_are_kept_apart_by_what_key_frames_count(tmp_path: Path):
             for _ in range(2):
                 cached.embed([CLIP], [tcot])
     assert embedder.embedded[CLIP.key] == 3
+
+
+def test_a_second_image_can_be_pointed_at():
+    """Boxes name the image they are about; a box without a name is about the first, as ever."""
+    two = Item(content=(Image(pixels=corner_image(640, 480)), Image(pixels=PIL.Image.new("RGB", (64, 64), "lime"))), role=Role.QUERY_IMAGE)
+    text = '{"bbox_2d": [[60, 80, 320, 340]]} {"bbox_2d": [[0, 0, 500, 500]], "image": 2} {"image": 3, "bbox_2d": [[0, 0, 500, 500]]}'
+    tcot = parse(f"<thinking> {text} </thinking> <rethink> r </rethink> <answer> a </answer>")
+    assert isinstance(tcot, TCoT)
+    assert tcot.evidence.box_images == (1, 2, 3)
+    assert parse(render(tcot)) == tcot
+    verification = verify(tcot.evidence, two, None)
+    assert verification.boxes == (True, True, False)
+    assert verify(tcot.evidence, PICTURE, None).boxes == (True, False, False)
+    built = build(two, tcot, BUDGET, 16)
+    assert [image.getpixel((1, 1)) == (0, 255, 0) for image in built.images] == [False, True, False, True]
+    kept = verified(tcot.evidence, verification)
+    assert (kept.boxes, kept.box_images) == (((60, 80, 320, 340), (0, 0, 500, 500)), (1, 2))
+    assert about(tcot.evidence, 2) == Evidence(boxes=((0, 0, 500, 500),))
+    assert about(tcot.evidence, 1) == Evidence(boxes=((60, 80, 320, 340),))
+    assert Evidence(boxes=(GOOD, GOOD), box_images=(1, 1)) == Evidence(boxes=(GOOD, GOOD))
+    assert "box_images" not in Evidence(boxes=(GOOD,)).model_dump()
+    with pytest.raises(ValueError, match="one image for each box"):
+        Evidence(boxes=(GOOD,), box_images=(1, 2))
+
+
+def test_the_names_of_images_survive_the_text():
+    for images in ((1, 2), (2, 1), (2, 2), (3, 1, 3), (1, 1, 2, 2)):
+        tcot = pointing(boxes=(GOOD,) * len(images), box_images=images)
+        assert parse(render(tcot)) == tcot

@@ -2,22 +2,23 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import compress, pairwise
 
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
 from embedrl.data.crops import MAX_ASPECT, MIN_SIDE, box_holds, clamped, crop, iou, pixels
-from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence, Medium, Verification
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence, EvidenceKind, Medium, Verification
 from embedrl.data.plain_text import neutralise
 from embedrl.data.sample import Item
-from embedrl.media.content import Frames, Image, Page, Video
+from embedrl.media.content import Frames, Image, Page, Text, Video
 
 __all__ = [
     "Evidence",
     "Verification",
+    "about",
     "box_holds",
     "crops",
     "draw_boxes",
@@ -33,19 +34,32 @@ _HOLDS, _DOUBTFUL = (225, 60, 120), (140, 140, 140)
 
 def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verification:
     """Check evidence against an item. `num_frames` is how many frames its video shows (None: it has no video)."""
-    medium = Medium(
-        has_image=isinstance(item.visual, Image | Page),
-        num_frames=(num_frames or 0) if isinstance(item.visual, Video) else 0,
-        text=_folded(item.text),
-        fold=_folded,
+    visuals = [part for part in item.content if not isinstance(part, Text)]
+    shown, text = (num_frames or 0) if isinstance(item.visual, Video) else 0, _folded(item.text)
+
+    def medium(number: int) -> Medium:
+        has_image = 1 <= number <= len(visuals) and isinstance(visuals[number - 1], Image | Page)
+        return Medium(has_image=has_image, num_frames=shown, text=text, fold=_folded)
+
+    return Verification(
+        **{kind.name: tuple(kind.holds(piece, medium(number)) for piece, number in kind.located(evidence)) for kind in EVIDENCE_KINDS}
     )
-    return Verification(**{kind.name: tuple(kind.holds(piece, medium) for piece in kind.pieces(evidence)) for kind in EVIDENCE_KINDS})
 
 
 def verified(evidence: Evidence, verification: Verification) -> Evidence:
     """Keep only what holds."""
-    kept = {kind.name: tuple(piece for piece, ok in kind.checked(evidence, verification) if ok) for kind in EVIDENCE_KINDS}
-    return evidence.model_copy(update=kept)
+    return _only(evidence, lambda kind: [holds for _, holds in kind.checked(evidence, verification)])
+
+
+def about(evidence: Evidence, number: int) -> Evidence:
+    """Keep only what is about one visual part of an item, by its number from 1; that part is then the first."""
+    return _only(evidence, lambda kind: [part == number for _, part in kind.located(evidence)]).model_copy(update={"box_images": ()})
+
+
+def _only(evidence: Evidence, chosen: Callable[[EvidenceKind], Sequence[bool]]) -> Evidence:
+    kept = {kind.name: list(compress(kind.pieces(evidence), chosen(kind))) for kind in EVIDENCE_KINDS}
+    images = [image for kind in EVIDENCE_KINDS if kind.name == "boxes" for _, image in compress(kind.located(evidence), chosen(kind))]
+    return Evidence.model_validate({**kept, "box_images": images, "num_frames": evidence.num_frames})
 
 
 def _folded(text: str) -> str:

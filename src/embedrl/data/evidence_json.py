@@ -16,6 +16,9 @@ MAX_DEPTH = 32
 MAX_STRING = 400
 """Longer strings are read as strict JSON only."""
 
+IMAGE_KEY = "image"
+"""The key beside boxes that says which image of several they are about, from 1."""
+
 _START = re.compile(r"\{|\[(?=\s*\{)")
 _KEY_WRITTEN = re.compile(rf"""["'“”‘’]?(?:{KEY.pattern})["'“”‘’]?\s*[:=]""", re.IGNORECASE)
 _SPACE = re.compile(r"\s*")
@@ -42,6 +45,8 @@ class EvidenceText:
 
     pieces: dict[str, list[Any]] = field(default_factory=lambda: {kind.name: [] for kind in EVIDENCE_KINDS})
     """By the name of the kind, in the order written."""
+    box_images: list[int] = field(default_factory=list)
+    """For each box, the number of the visual part that it is about."""
     text: str = ""
     """The text around the evidence, and the labels that stood in it."""
     notes: Notes = field(default_factory=Notes)
@@ -94,22 +99,31 @@ def has_evidence(text: str) -> bool:
 
 def _collect(value: object, result: EvidenceText) -> bool:
     """Read every evidence key of a JSON value, however deep, in the order written; say whether there was one."""
-    waiting: list[Any] = [value]
+    waiting: list[tuple[Any, int]] = [(value, 1)]
     is_evidence = False
     while waiting:
-        value = waiting.pop()
+        value, image = waiting.pop()
         if isinstance(value, tuple):
             key, value = value
             if (match := KEY.fullmatch(key.strip())) and match.lastgroup:
                 [kind] = (kind for kind in EVIDENCE_KINDS if kind.name == match.lastgroup)
                 if key != kind.key:
                     result.notes.repaired.append(f"{kind.key}: written {key!r}")
-                result.pieces[kind.name] += kind.read_all(value, result.notes)
+                pieces = kind.read_all(value, result.notes)
+                result.pieces[kind.name] += pieces
+                if kind.name == "boxes":
+                    result.box_images += [image] * len(pieces)
                 is_evidence = True
                 continue
+        if isinstance(value, Object):
+            image = next((int(number) for key, number in value if key == IMAGE_KEY and _is_place(number)), image)
         if isinstance(value, list):
-            waiting += reversed(value)
+            waiting += ((part, image) for part in reversed(value))
     return is_evidence
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, Literal) and value.isascii() and value.isdigit() and len(value) < 4
 
 
 def _labels(value: object) -> list[str]:

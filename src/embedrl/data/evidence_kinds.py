@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import PIL.Image
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from embedrl.data.crops import Box, box_holds, crop, iou
 from embedrl.data.plain_text import plain
@@ -31,6 +31,8 @@ class Evidence(BaseModel):
 
     boxes: tuple[Box, ...] = ()
     """x1 y1 x2 y2, relative to the picture, 0..1000."""
+    box_images: tuple[int, ...] = Field(default=(), exclude_if=lambda images: not images)
+    """For each box, the number of the visual part that it is about, from 1; none: all are about the first."""
     key_frames: tuple[int, ...] = ()
     """1-based frame numbers."""
     keywords: tuple[str, ...] = ()
@@ -42,6 +44,13 @@ class Evidence(BaseModel):
     @classmethod
     def _clean(cls, keywords: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(clean for keyword in keywords if (clean := plain(keyword)))
+
+    @field_validator("box_images")
+    @classmethod
+    def _one_for_each_box(cls, images: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if images and len(images) != len(info.data.get("boxes", ())):
+            raise ValueError("give one image for each box, or none at all")
+        return images if set(images) - {1} else ()
 
     def __bool__(self) -> bool:
         return any(kind.pieces(self) for kind in EVIDENCE_KINDS)
@@ -69,7 +78,7 @@ class Medium(NamedTuple):
     """What evidence is checked against."""
 
     has_image: bool
-    """The first visual part is a still picture."""
+    """The visual part that the piece is about is a still picture."""
     num_frames: int
     """How many frames of its video were shown; 0 without one."""
     text: str
@@ -134,6 +143,12 @@ class EvidenceKind:
     def pieces(self, evidence: Evidence) -> tuple[Piece, ...]:
         """Return the pieces of this kind."""
         return getattr(evidence, self.name)
+
+    def located(self, evidence: Evidence) -> list[tuple[Piece, int]]:
+        """Return each piece with the number of the visual part that it is about, from 1."""
+        pieces = self.pieces(evidence)
+        images = evidence.box_images if self.name == "boxes" and evidence.box_images else (1,) * len(pieces)
+        return list(zip(pieces, images, strict=True))
 
     def checked(self, evidence: Evidence, verification: Verification | None) -> list[tuple[Piece, bool]]:
         """Return each piece with whether it holds; without a verification none does."""

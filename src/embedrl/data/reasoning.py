@@ -10,10 +10,11 @@ from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from embedrl import log
 from embedrl.data.protocols import Reasons, Refusal, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, counted_in, parse
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, counted_in, read
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 
 Outcome = TCoT | ParseFailure
@@ -169,11 +170,16 @@ def asks_again(reason: str, reasoner: Reasons) -> bool:
 
 
 def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
-    """Read what a model wrote. What was cut at the limit of tokens is TRUNCATED, unless it is a T-CoT all the same."""
-    outcome = parse(text, num_frames=num_frames)
-    if is_cut and isinstance(outcome, ParseFailure):
-        return ParseFailure(reason=FailureReason.TRUNCATED, text=outcome.text)
-    return outcome
+    """Read what a model wrote, and warn of evidence that was dropped.
+
+    What was cut at the limit of tokens is TRUNCATED, unless it is a T-CoT all the same.
+    """
+    reading = read(text)
+    if isinstance(reading.outcome, ParseFailure):
+        return ParseFailure(reason=FailureReason.TRUNCATED, text=reading.outcome.text) if is_cut else reading.outcome
+    if reading.dropped:
+        log.warn(f"a T-CoT points at something that cannot be read; the rest of it is used: {'; '.join(reading.dropped[:3])}")
+    return counted_in(reading.outcome, num_frames)
 
 
 def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:

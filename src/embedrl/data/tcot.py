@@ -12,12 +12,13 @@ Model output is untrusted. `parse` never raises: it returns a `TCoT`, or a `Pars
 import json
 from bisect import bisect_left
 from enum import StrEnum
+from itertools import groupby
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from embedrl.data.crops import Box
-from embedrl.data.evidence_json import has_evidence, read_evidence
+from embedrl.data.evidence_json import IMAGE_KEY, has_evidence, read_evidence
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence
 from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, neutralise, plain, special_tokens, well_formed
 
@@ -131,8 +132,13 @@ def render_parts(tcot: TCoT) -> tuple[str, str]:
 
 
 def render_evidence(evidence: Evidence) -> list[str]:
-    """Write each kind of evidence that is present as one JSON object."""
-    return [json.dumps({kind.key: pieces}, ensure_ascii=False) for kind in EVIDENCE_KINDS if (pieces := kind.pieces(evidence))]
+    """Write each kind of evidence that is present as one JSON object; boxes about other images than the first as objects of their own."""
+    written = []
+    for kind in EVIDENCE_KINDS:
+        for image, pieces in groupby(kind.located(evidence), key=lambda piece: piece[1]):
+            row = {kind.key: [piece for piece, _ in pieces]} | ({} if image == 1 else {IMAGE_KEY: image})
+            written.append(json.dumps(row, ensure_ascii=False))
+    return written
 
 
 def parse(text: str, *, num_frames: int | None = None) -> TCoT | ParseFailure:
@@ -173,12 +179,13 @@ def read(text: str) -> Reading:
         if between.pieces[kind.name]:
             notes.repaired.append(f"{kind.key}: behind </thinking>")
             found.pieces[kind.name] += between.pieces[kind.name]
+    found.box_images += between.box_images
     notes.repaired += between.notes.repaired
     notes.dropped += between.notes.dropped
     notes.dropped += [f"evidence {where}" for where, other in sections.elsewhere.items() if has_evidence(other)]
     if text != given:
         notes.repaired.append("half a character")
-    evidence = Evidence.model_validate(found.pieces)
+    evidence = Evidence.model_validate({**found.pieces, "box_images": found.box_images})
     outcome = TCoT(thinking=found.text, evidence=evidence, rethink=sections.rethink, answer=sections.answer)
     return Reading(outcome, tuple(notes.repaired), tuple(notes.dropped))
 

@@ -83,10 +83,13 @@ class DecodedItem:
         """Decode. Raises MediaError."""
         self.budget, self.factor = budget, factor
         decoded = [load_visual(part, num_frames=budget.num_frames) for part in item.content if not isinstance(part, Text)]
-        self._visual = item.visual
-        self._seen: dict[int, PIL.Image.Image | Frames] = {budget.num_frames: decoded[0]} if decoded else {}
-        """The first visual part, by how many frames of it are looked at."""
-        self._scaled: dict[tuple[int, str, Piece], PIL.Image.Image | None] = {}
+        self._visuals = [part for part in item.content if not isinstance(part, Text)]
+        self._seen: dict[tuple[int, int | None], PIL.Image.Image | Frames] = {
+            (number, None): visual for number, visual in enumerate(decoded, 1)
+        }
+        """The visual parts by their number, and by how many frames of them are looked at; None: as many as this model is shown."""
+        self._seen |= {(number, None): visual for number, visual in enumerate(decoded, 1)}
+        self._scaled: dict[tuple[int, int | None, str, Piece], PIL.Image.Image | None] = {}
         self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
             Frames(tuple(budget.fit(frame, "frame", factor) for frame in each.images), each.times_s)
             if isinstance(each, Frames)
@@ -95,25 +98,28 @@ class DecodedItem:
         )
 
     def evidence(self, tcot: TCoT) -> list[PIL.Image.Image]:
-        """Return what a T-CoT points at: crops of the first picture, or key frames of a video, each once; what does not hold is left out.
+        """Return what a T-CoT points at: crops of images, or key frames of a video, each once; what does not hold is left out.
 
         Key frames are those that the T-CoT's writer saw, however many frames this model is shown.
         """
-        pieces = dict.fromkeys((kind, piece) for kind in EVIDENCE_KINDS for piece in kind.pieces(tcot.evidence))
-        if self._visual is None or not pieces:
-            return []
-        num_frames = tcot.evidence.num_frames if isinstance(self._visual, Video) else None
-        num_frames = num_frames or self.budget.num_frames
-        if num_frames not in self._seen:
-            self._seen[num_frames] = load_visual(self._visual, num_frames=num_frames)
+        pieces = dict.fromkeys((kind, *piece) for kind in EVIDENCE_KINDS for piece in kind.located(tcot.evidence))
         shown = []
-        for kind, piece in pieces:
-            key = num_frames, kind.name, piece
+        for kind, piece, number in pieces:
+            if not 1 <= number <= len(self._visuals):
+                continue
+            counted = tcot.evidence.num_frames if isinstance(self._visuals[number - 1], Video) else None
+            num_frames = None if counted == self.budget.num_frames else counted
+            key = number, num_frames, kind.name, piece
             if key not in self._scaled:
-                picture = kind.picture(self._seen[num_frames], piece)
+                picture = kind.picture(self._look(number, num_frames), piece)
                 self._scaled[key] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
             shown.append(self._scaled[key])
         return [picture for picture in shown if picture is not None][:MAX_EVIDENCE_PICTURES]
+
+    def _look(self, number: int, num_frames: int | None) -> PIL.Image.Image | Frames:
+        if (number, num_frames) not in self._seen:
+            self._seen[number, num_frames] = load_visual(self._visuals[number - 1], num_frames=num_frames)
+        return self._seen[number, num_frames]
 
 
 def build(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
@@ -81,8 +82,7 @@ def measure_room(
 
 def fullness(tcot: TCoT) -> int:
     """Count pieces of evidence and different words of the answer: the control reward "fullness"."""
-    shown = tcot.evidence
-    return len({*shown.boxes}) + len({*shown.key_frames}) + len({*shown.keywords}) + len({*tcot.answer.split()})
+    return sum(len({*kind.pieces(tcot.evidence)}) for kind in EVIDENCE_KINDS) + len({*tcot.answer.split()})
 
 
 def room_rows(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import PIL.Image
 from markupsafe import Markup
 
-from embedrl.data.evidence import Verification, verify
+from embedrl.data.evidence import Verification, about, verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Box, Evidence, TCoT
@@ -95,15 +95,17 @@ def tcot_block(side: Side) -> Markup:
 
 
 def content(side: Side) -> Markup:
-    """Render the parts of an item in their order; only its first visual part carries evidence."""
+    """Render the parts of an item in their order, with the evidence that is about each."""
     evidence = side.tcot.evidence if side.tcot else Evidence()
+    visuals = [part for part in side.item.content if not isinstance(part, Text)]
     doubtful = {box for box, ok in zip(evidence.boxes, side.verification.boxes, strict=True) if not ok} if side.verification else set()
     parts: list[tuple[str, Any]] = []
     for part in side.item.content:
-        own = evidence if part is side.item.visual else Evidence()
         if isinstance(part, Text):
             parts.append(("text", part.text))
-        elif isinstance(seen := load_visual(part, num_frames=side.num_frames), Frames):
+            continue
+        own = about(evidence, next(number for number, visual in enumerate(visuals, 1) if visual is part))
+        if isinstance(seen := load_visual(part, num_frames=side.num_frames), Frames):
             frames = [
                 {**_image(image, "frame"), "time_s": time_s, "is_key": number in own.key_frames}
                 for number, (image, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1)
