@@ -61,7 +61,7 @@ HOMES = {
 }
 """Where a library may be imported. `PIL.Image` may be named anywhere as a type."""
 
-IN_PROCESS = ("image.load_image", "video.load_frames", "video.duration_s", "document.load_page", "document.page_text", "document.num_pages")
+IN_PROCESS = ("image.load_image", "video.load_frames", "video.read_video", "document.load_page", "document.page_text", "document.num_pages")
 """Decoding in the process that asks. Files may come from strangers, so it is for the child process alone: others ask `media.decode`."""
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -66,7 +66,7 @@ def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:
     visual = item.visual
     if visual is None:
         return Preview(text=item.text[:MAX_TEXT_CHARS])
-    want: tuple[Want, ...] = ("pixels", "duration") if isinstance(visual, Video) else ("pixels", "text")
+    want: tuple[Want, ...] = ("pixels",) if isinstance(visual, Video) else ("pixels", "text")
     seen = look(visual, *want, num_frames=num_frames, limits=limits, scale=Reduce(max_pixels=_PREVIEW_PIXELS))
     thumbnail = _thumbnail(seen.images[len(seen.images) // 2])
     if isinstance(visual, Video):

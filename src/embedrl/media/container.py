@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 _EBML_HEADER_BYTES = 64
 _MAX_BOXES = 100_000
+_NEEDED_BOXES = (b"moov", b"mdat", b"moof")
 
 
 def missing_bytes(file: BinaryIO, container: str) -> int:
@@ -19,7 +20,11 @@ def missing_bytes(file: BinaryIO, container: str) -> int:
 
 
 def _mov_end(file: BinaryIO, size: int) -> int:
-    """Step from box to box (ISO 14496-12, 4.2): 32-bit size and type; size 1 means a 64-bit size follows, 0 means to the end."""
+    """Step from box to box (ISO 14496-12, 4.2): 32-bit size and type; size 1 means a 64-bit size follows, 0 means to the end.
+
+    Cameras and programs put other things behind the boxes (ID3 tags, Insta360's trailer, …). So it is only the boxes with the frames
+    and their index that tell where the file has to end.
+    """
     position = 0
     for _ in range(_MAX_BOXES):
         if position >= size:
@@ -30,6 +35,8 @@ def _mov_end(file: BinaryIO, size: int) -> int:
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         if length == 0 or len(header) < 8:
+            break
+        if position + length > size and header[4:8] not in _NEEDED_BOXES:
             break
         position += max(length, 8)
     return position

@@ -14,7 +14,7 @@ from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.store import Limits, limits_in_force
 
-Want = Literal["pixels", "text", "num_pages", "duration"]
+Want = Literal["pixels", "text", "num_pages"]
 
 NUM_CHECKED_FRAMES = 8
 """Frames of a video that are decoded to see whether it can be used."""
@@ -33,7 +33,7 @@ class Look:
     num_pages: int | None = None
     """Of the document that a page is of."""
     duration_s: float | None = None
-    """Of a video file, from its first frame to the end of its last."""
+    """Of a video file whose pixels were wanted, from its first frame to the end of its last."""
 
     @property
     def visual(self) -> PIL.Image.Image | Frames:

@@ -96,15 +96,15 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
             if "pixels" in want:
                 images = (load_page(page, limits),)
         case "video":
-            from embedrl.media.video import duration_s, load_frames
+            from embedrl.media.video import load_frames, read_video
 
             files = FrameFiles(paths=tuple(paths), times_s=tuple(job["times_s"])) if job["times_s"] else None
             video = Video(path=None if files else paths[0], frame_files=files, start_s=job["start_s"], end_s=job["end_s"])
-            if "pixels" in want:
+            if files:
                 frames = load_frames(video, job["num_frames"], limits)
-                images, answer["times_s"] = frames.images, frames.times_s
-            if "duration" in want:
-                answer["duration_s"] = duration_s(paths[0], limits)
+            else:
+                frames, answer["duration_s"] = read_video(video, job["num_frames"], limits)
+            images, answer["times_s"] = frames.images, frames.times_s
     if not job["keep_pixels"]:
         return answer, []
     scale = read_scale(job["scale"])

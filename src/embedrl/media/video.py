@@ -7,6 +7,7 @@ it. FFmpeg is given an open file and the name of one demuxer, so a file cannot m
 
 import io
 import math
+import struct
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
@@ -23,6 +24,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from embedrl.errors import ConfigError, EmbedRLError, MediaError
+from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
 from embedrl.media.container import missing_bytes
 from embedrl.media.content import FrameFiles, Frames, Video
 from embedrl.media.image import load_image, to_rgb
@@ -31,6 +33,20 @@ from embedrl.media.store import DEFAULT, Limits, container_format, open_regular,
 
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
 _BUFFER_BYTES = 256 * 1024
+_COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
+_SMALL = 0.02
+_TURNS = {
+    (0, 0, 0, 0): None,
+    (1, 0, 0, 1): None,
+    (-1, 0, 0, 1): PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): PIL.Image.Transpose.ROTATE_180,
+    (0, 1, -1, 0): PIL.Image.Transpose.ROTATE_270,
+    (0, -1, 1, 0): PIL.Image.Transpose.ROTATE_90,
+    (0, 1, 1, 0): PIL.Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): PIL.Image.Transpose.TRANSVERSE,
+}
+"""What a display matrix asks for, by the signs of its a, b, c, d."""
 
 
 class _Index(NamedTuple):
@@ -64,6 +80,11 @@ def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) 
         return frames_in_memory(video, num_frames)
     if video.frame_files is not None:
         return _load_files(video, video.frame_files, num_frames, limits)
+    return read_video(video, num_frames, limits)[0]
+
+
+def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -> tuple[Frames, float]:
+    """Sample frames of a video file as `load_frames` does, and return them with the length of the file in seconds."""
     assert video.path is not None
     if num_frames is None:
         raise ConfigError(f"{str(video.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
@@ -77,7 +98,8 @@ def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) 
         except MediaError as error:
             raise MediaError(f"{str(video.path)!r}: {error}") from error
         found = _decode(opened, index, [index.ticks[i] for i in chosen])
-        return Frames(tuple(image for _, image in found), tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in found))
+        times_s = tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in found)
+        return Frames(tuple(image for _, image in found), times_s), end_s
 
 
 def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits: Limits) -> Frames:
@@ -87,13 +109,6 @@ def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits:
         if image.size != images[0].size:
             raise MediaError(f"{str(files.paths[index])!r}: has {image.size} pixels, while the first frame has {images[0].size}")
     return Frames(tuple(images), tuple(files.times_s[index] for index in chosen))
-
-
-def duration_s(path: Path, limits: Limits = DEFAULT) -> float:
-    """Return the length of a video in seconds, from its first frame to the end of its last."""
-    with _open(path, limits) as opened:
-        index = _read_index(opened)
-        return float((index.end - index.ticks[0]) * (opened.stream.time_base or 1))
 
 
 @contextmanager
@@ -113,15 +128,15 @@ def _open(path: Path, limits: Limits) -> Generator[_Opened]:
         except (av.error.FFmpegError, ValueError, MemoryError) as error:
             if isinstance(error, EmbedRLError):
                 raise
-            raise MediaError(f"{str(path)!r}: the video is damaged or cut short ({error})") from error
+            raise MediaError(f"{str(path)!r}: the video is damaged or cut short ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _video_stream(container: InputContainer, path: Path, limits: Limits) -> VideoStream:
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    streams = [stream for stream in container.streams.video if not stream.disposition & _COVERS]
     if not streams:
         others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise MediaError(f"{str(path)!r}: has no video, only {others}")
-    stream = streams[0]
+    stream = max(streams, key=_prominence)
     codec = stream.codec_context.name if stream.codec_context else "unknown"
     codec = "av1" if codec in ("libdav1d", "libaom-av1") else codec
     if codec not in CODECS:
@@ -130,6 +145,12 @@ def _video_stream(container: InputContainer, path: Path, limits: Limits) -> Vide
     stream.codec_context.thread_count = 1
     stream.thread_type = "NONE"
     return stream
+
+
+def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
+    """Rank a stream as players do: one that moves, then the default one, then the largest."""
+    context = stream.codec_context
+    return stream.frames != 1, bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
 
 
 def _require_size(path: Path, width: int, height: int, limits: Limits) -> None:
@@ -149,8 +170,8 @@ def _read_index(opened: _Opened) -> _Index:
         if packet.size == 0 or packet.is_discard:
             continue
         tick = packet.pts if is_timed and packet.pts is not None else packet.dts
-        if tick is None:
-            raise MediaError(f"{str(path)!r}: has frames without a time")
+        if tick is None:  # cut without encoding anew: what it shows came before the cut
+            continue
         ticks.append(tick)
         ends.append(tick + max(packet.duration or 0, 0))
         if packet.is_keyframe:
@@ -159,7 +180,7 @@ def _read_index(opened: _Opened) -> _Index:
             raise MediaError(f"{str(path)!r}: is longer than max_duration_s={limits.max_duration_s:g}")
     ticks = sorted(set(ticks))
     if not ticks:
-        raise MediaError(f"{str(path)!r}: the video has no frames")
+        raise MediaError(f"{str(path)!r}: the video has no frames, or none with a time")
     end = max(ends)
     if end <= ticks[-1]:
         end = round(end_of(ticks)) if len(ticks) > 1 else ticks[-1] + max(1, round(1 / base))
@@ -222,12 +243,34 @@ def _require_time(opened: _Opened) -> None:
 
 
 def _picture(frame: av.VideoFrame, stream: VideoStream) -> PIL.Image.Image:
-    """Return a frame as it is shown: square pixels, upright."""
-    image = frame.to_image()
+    """Return a frame as it is shown: square pixels, upright, mirrored if the file says so, in sRGB."""
+    if frame.color_trc in HDR_TRANSFERS:
+        image = tone_mapped(frame.to_ndarray(format="rgb48le"), frame.color_trc, frame.color_primaries)
+    else:
+        image = frame.to_image()
     shape = stream.sample_aspect_ratio
     if shape and shape != 1 and Fraction(1, 4) <= shape <= 4:
         image = image.resize((max(1, round(image.width * shape)), image.height), PIL.Image.Resampling.BICUBIC)
+    return _upright(image, frame)
+
+
+def _upright(image: PIL.Image.Image, frame: av.VideoFrame) -> PIL.Image.Image:
+    """Apply a frame's display matrix (ISO 14496-12, 6.2.2): x' = a x + c y, y' = b x + d y; whole turns and mirrorings without loss."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return image
+    a, b, _, c, d = struct.unpack("=5i", bytes(side_data)[:20])
+    small = _SMALL * max(map(abs, (a, b, c, d)))
+    signs = _sign(a, small), _sign(b, small), _sign(c, small), _sign(d, small)
+    if signs in _TURNS:
+        return image if (turn := _TURNS[signs]) is None else image.transpose(turn)
+    if a * d - b * c < 0:
+        image = image.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT)
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def _sign(value: int, small: float) -> int:
+    return (value > small) - (value < -small)
 
 
 def save_video(frames: Frames | Sequence[PIL.Image.Image], path: Path, fps: float) -> None:
