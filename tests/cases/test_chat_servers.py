@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from embedrl.cli.main import main
@@ -18,13 +19,15 @@ from embedrl.data.protocols import Refusal, Unanswered
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.content import Text
+from embedrl.media.content import Image, Text
 from embedrl.reasoner import chat_client
+from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt
 from embedrl.reasoner.remote import ChatFailure, ChatServer, RemoteReasoner, Reply
 from embedrl.reasoner.server_name import add_options, read_server_name
-from embedrl.runtime.names import load_reasoner
+from embedrl.runtime.names import load_reasoner, shipped
 from tests.chat_server import Answer, ScriptedServer, chat_server, completion
+from tests.served import served
 
 GOOD = TCoT(thinking="Two words.", rethink="Yes.", answer="a red card")
 DRAFT = render(TCoT(thinking="A draft.", rethink="No.", answer="DRAFT"))
@@ -289,3 +292,38 @@ def test_one_refusal_leaves_the_other_answers(server: ScriptedServer):
         assert first == GOOD
         assert isinstance(second, Refusal)
         assert second.about_item == about_item
+
+
+def test_a_reasoner_of_ours_behind_a_server_is_asked_as_it_was_trained(server: ScriptedServer, tmp_path: Path):
+    local = load_reasoner("nano")
+    folder = shipped("reasoner")["nano"]
+    server.otherwise = Answer(completion(TEXT))
+    remote = load_reasoner(f"{server.url}/v1#m?settings={folder}")
+    assert isinstance(remote, RemoteReasoner)
+    assert isinstance(local, LocalReasoner)
+    settings = local.settings
+    assert (remote.prompts, remote.budget, remote.max_new_tokens) == (settings.prompts, settings.budget, settings.max_new_tokens)
+    assert remote.factor == local.factor == 16
+    assert remote.fingerprint != load_reasoner(f"{server.url}/v1#m").fingerprint
+    assert load_reasoner(f"{server.url}/v1#m?settings={folder}&max_new_tokens=9").max_new_tokens == 9  # ty: ignore[unresolved-attribute]
+    for broken, said in (
+        (tmp_path, "embedrl.json cannot be read"),
+        (f"{server.url}/v1#m?settings=server", "does not say how 'm' is asked"),
+    ):
+        with pytest.raises((ConfigError, ModelError), match=said):
+            load_reasoner(broken if isinstance(broken, str) else f"{server.url}/v1#m?settings={broken}")
+    (tmp_path / "embedrl.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"vision_config": {}}')
+    with pytest.raises(ConfigError, match="does not say patch_size"):
+        load_reasoner(f"{server.url}/v1#m?settings={tmp_path}")
+
+
+def test_our_own_server_says_how_its_reasoner_is_asked_and_writes_the_same(tmp_path: Path):
+    local, image = load_reasoner("nano"), PIL.Image.new("RGB", (96, 96), (220, 30, 30))
+    asked = [item("a large red star left of a small blue ring"), Item(content=(Image(pixels=image),), role=Role.TARGET_IMAGE)]
+    (tmp_path / "a.txt").write_text("a red star")
+    with served(tmp_path, reasoner=local) as running:
+        remote = load_reasoner(f"{running.url}/v1#{running.service.libraries[0].label}?settings=server")
+        assert isinstance(remote, RemoteReasoner)
+        assert remote.prompts == "nano"
+        assert remote.reason(asked) == local.reason(asked)

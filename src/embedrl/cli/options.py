@@ -40,7 +40,8 @@ ServerOptions = Annotated[
     typer.Option(
         "--server-option",
         metavar="KEY=VALUE",
-        help="For a server: a setting of each request (top_k=5; temperature=null leaves it out), or num_retries, max_wait_s; repeatable.",
+        help="For a server: a setting of each request (top_k=5; temperature=null leaves it out), num_retries, max_wait_s, or "
+        "settings=DIR, the folder of a Reasoner of ours that it serves (settings=server: of embedrl serve); repeatable.",
     ),
 ]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="For a server: tokens of an answer, at most; 512 unless given.")]

@@ -127,6 +127,8 @@ class _Completion(BaseModel):
 
 class _Model(BaseModel):
     id: str
+    embedrl: dict[str, Any] | None = None
+    """How this project's Reasoner is asked, where our own server tells."""
 
 
 class Models(BaseModel):
@@ -200,13 +202,14 @@ def error_inside(content: bytes) -> tuple[int | None, str] | None:
     return status, short(str(text or error))
 
 
-def write_body(prompt: Prompt, settings: dict[str, Any]) -> bytes:
+def write_body(prompt: Prompt, settings: dict[str, Any], *, is_ours: bool = False) -> bytes:
     """Return the JSON of a request, pictures inside; text that UTF-8 cannot hold (lone surrogates) becomes question marks."""
     num_parts = sum(part["type"] == "image" for message in prompt.messages for part in message["content"])
     assert num_parts == len(prompt.images), f"{num_parts} image parts, {len(prompt.images)} images"
     images = iter(prompt.images)
     messages = [{"role": message["role"], "content": [_part(part, images) for part in message["content"]]} for message in prompt.messages]
-    return json.dumps(settings | {"messages": messages}, ensure_ascii=False).encode("utf-8", "replace")
+    quoted = {"quoted_text": prompt.text} if is_ours and prompt.text else {}  # what keywords quote, which our own server asks for
+    return json.dumps(settings | quoted | {"messages": messages}, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _part(part: dict[str, Any], images: Iterator[PIL.Image.Image]) -> dict[str, Any]:

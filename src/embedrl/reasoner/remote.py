@@ -7,7 +7,6 @@ and the others keep their answers. Only the transport is tried again, never a qu
 import asyncio
 import email.utils
 import hashlib
-import ipaddress
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -44,7 +44,8 @@ from embedrl.reasoner.chat_client import (
     write_body,
 )
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
-from embedrl.reasoner.server_name import read_server_name
+from embedrl.reasoner.served_settings import FROM_SERVER, ServedSettings, check_settings, read_settings
+from embedrl.reasoner.server_name import is_this_machine, read_server_name
 
 VERDICT_TOKENS = 8
 """Room for "yes", "no" or a number."""
@@ -95,6 +96,8 @@ class ChatServer:
             raise ConfigError(f"timeout_s={timeout_s}, backoff_s={backoff_s}, max_wait_s={max_wait_s}: give seconds, above 0 for timeout_s")
         self.max_in_flight, self.timeout_s, self.num_retries = max_in_flight, timeout_s, num_retries
         self.backoff_s, self.max_wait_s, self.extra = backoff_s, max_wait_s, dict(extra or {})
+        self.is_ours = False
+        """Whether it is known to be `embedrl serve`."""
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> "ChatServer":
@@ -105,7 +108,8 @@ class ChatServer:
         """
         name = read_server_name(url)
         client: dict[str, Any] = {"extra": name.extra, **name.client, **options}
-        client.pop("max_new_tokens", None)
+        for key in ("max_new_tokens", "settings"):
+            client.pop(key, None)
         server = cls(name.url, name.model, **client)
         server._client()
         if not name.model:
@@ -117,11 +121,22 @@ class ChatServer:
 
     def models(self) -> list[str]:
         """Return the names of the server's models. Raises ModelError if it does not tell."""
+        return [model.id for model in self._listed().data]
+
+    def settings(self) -> ServedSettings:
+        """Return how the model is to be asked, as our own server tells. Raises ModelError if it does not."""
+        told = next((model.embedrl for model in self._listed().data if model.id == self.model), None)
+        if told is None:
+            raise ModelError(f"{self.url}: does not say how {self.model!r} is asked; give settings=FOLDER, the Reasoner's own")
+        self.is_ours = True
+        return check_settings(told, f"{self.url}: the settings of {self.model!r}")
+
+    def _listed(self) -> Models:
         answer = self.fetch("/models")
         listed = answer if isinstance(answer, ChatFailure) else read(answer, Models)
         if isinstance(listed, ChatFailure):
             raise ModelError(f"{self.url} does not list its models ({listed.reason}: {listed.text})")
-        return [model.id for model in listed.data]
+        return listed
 
     def fetch(self, path: str, body: Mapping[str, Any] | None = None) -> bytes | ChatFailure:
         """Return the content of an answer, to a POST if there is a body, tried and bounded as that of a question is. Blocks."""
@@ -151,7 +166,7 @@ class ChatServer:
         slots = asyncio.Semaphore(self.max_in_flight)
 
         async def answer(index: int, prompt: Prompt) -> Reply | ChatFailure:
-            content = await self._request(client, slots, "POST", ENDPOINT, lambda: write_body(prompt, settings))
+            content = await self._request(client, slots, "POST", ENDPOINT, lambda: write_body(prompt, settings, is_ours=self.is_ours))
             outcome = content if isinstance(content, ChatFailure) else read_reply(content)
             if on_reply:
                 on_reply(index, outcome)
@@ -174,7 +189,7 @@ class ChatServer:
         limits = httpx.Limits(max_connections=self.max_in_flight, max_keepalive_connections=self.max_in_flight)
         timeout = httpx.Timeout(None, connect=_CONNECT_S)  # a whole request has timeout_s, however it is spread
         parsed = httpx.URL(self.root)
-        direct = _is_this_machine(parsed.host)
+        direct = is_this_machine(parsed.host)
         try:
             verify = httpx.create_ssl_context() if parsed.scheme == "https" else False
             return httpx.AsyncClient(
@@ -249,14 +264,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(lambda: asyncio.run(work)).result()
 
 
-def _is_this_machine(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
-
-
 def _root(url: str) -> str:
     """Return the URL that paths such as `/chat/completions` stand behind: with its version, which is `/v1` where none is named."""
     try:
@@ -314,9 +321,22 @@ class RemoteReasoner:
 
     @classmethod
     def from_url(cls, url: str, *, temperature: float = 0.0, **options: Any) -> "RemoteReasoner":
-        """Make one from `http://host:8000/v1#model?max_new_tokens=1024`, with options of `ChatServer`. Raises as `ChatServer.from_url`."""
-        limits = {key: value for key, value in read_server_name(url).client.items() if key == "max_new_tokens"}
-        return cls(ChatServer.from_url(url, **options), temperature=temperature, **limits)
+        """Make one from `http://host:8000/v1#model?max_new_tokens=1024`, with options of `ChatServer`. Raises as `ChatServer.from_url`.
+
+        A Reasoner that was trained here and is served by another engine is asked as its folder says (`settings=FOLDER`), one behind our
+        own server as that tells (`settings=server`); without, as a general model.
+        """
+        asked = read_server_name(url).client
+        server, source = ChatServer.from_url(url, **options), asked.get("settings")
+        settings = ServedSettings() if source is None else server.settings() if source == FROM_SERVER else read_settings(Path(source))
+        return cls(
+            server,
+            prompts=settings.prompts,
+            budget=settings.budget,
+            max_new_tokens=asked.get("max_new_tokens", settings.max_new_tokens),
+            temperature=temperature,
+            factor=settings.factor,
+        )
 
     @property
     def num_frames(self) -> int:

@@ -1,5 +1,6 @@
 """Names of models on servers: `http://host:8000/v1#model?timeout_s=60&top_k=5`. Options of the client and of requests follow the `?`."""
 
+import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ CLIENT_OPTIONS: Mapping[str, type] = {
     "num_retries": int,
     "max_in_flight": int,
     "max_wait_s": float,
+    "settings": str,
 }
 """Options that are about the client; all others go into each request."""
 
@@ -65,6 +67,15 @@ def split_option(option: str) -> tuple[str, str]:
     if not equals or not text or not all(part.strip() for part in key.split(".")):
         raise ConfigError(f"--server-option {option!r}: write key=value, as in top_k=5 or chat_template_kwargs.enable_thinking=false")
     return key, text
+
+
+def is_this_machine(host: str) -> bool:
+    """Say whether a host is this machine itself, which no proxy stands before."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def _set(table: dict[str, Any], key: str, text: str) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embedrl.data import items as make
+from embedrl.data.protocols import Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.media.content import Content, Text
@@ -76,6 +78,8 @@ class ChatRequest(_Shape):
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     n: Literal[1] = 1
     stream: bool = False
+    quoted_text: CleanText = ""
+    """Ours: the text that keywords of a T-CoT have to quote; empty: they are not held to any."""
 
 
 class RerankDocument(_Shape):
@@ -155,6 +159,8 @@ class Model(_Shape):
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = "embedrl"
+    embedrl: dict[str, Any] | None = None
+    """Of a Reasoner with loaded weights: the prompts, pixel budget, length of answers and pixels of a token that it was trained on."""
 
 
 class ModelList(_Shape):
@@ -203,10 +209,9 @@ def compatible_routes(service: Service) -> APIRouter:
     @router.get("/models")
     async def models() -> ModelList:
         """List the models."""
-        names = dict.fromkeys(
-            [*(library.label for library in service.libraries if library.reasoner), service.embedder_label],
-        )
-        return ModelList(data=[Model(id=name) for name in names])
+        asked = {library.label: _asked(library.reasoner.model) for library in service.libraries if library.reasoner}
+        names = dict.fromkeys([*asked, service.embedder_label])
+        return ModelList(data=[Model(id=name, embedrl=asked.get(name)) for name in names])
 
     @router.post("/embeddings")
     async def embeddings(asked: EmbeddingsRequest) -> Embeddings:
@@ -296,6 +301,19 @@ def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool) -> np.nd
     return library.embedder.embed(items, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes])
 
 
+def _asked(reasoner: Reasons) -> dict[str, Any] | None:
+    """Return how a Reasoner is asked, for clients that make its prompts themselves."""
+    settings = getattr(reasoner, "settings", None)
+    return (
+        None
+        if settings is None
+        else {
+            **settings.model_dump(mode="json", include={"prompts", "budget", "max_new_tokens"}),
+            "factor": getattr(reasoner, "factor", 32),
+        }
+    )
+
+
 def _encoded(vector: np.ndarray, encoding: str) -> list[float] | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode() if encoding == "base64" else vector.tolist()
 
@@ -306,7 +324,7 @@ def _chat(service: Service, library: ServedIndex, asked: ChatRequest) -> Complet
     model, limit = library.reasoner.model, asked.max_completion_tokens or asked.max_tokens
     finish: Literal["stop", "length"] = "stop"
     if isinstance(model, Writes):
-        chat = Chat(read_prompt(service, asked.messages), limit, asked.temperature)
+        chat = Chat(replace(read_prompt(service, asked.messages), text=asked.quoted_text), limit, asked.temperature)
         [text] = library.reasoner.worker.ask([chat])
         assert isinstance(text, str)
         num_written = model.num_tokens(text)
