@@ -23,8 +23,8 @@ from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import Config, EmbedderModule, info_nce, starting_embedder
 from embedrl.log import result, table
+from embedrl.models.names import shipped
 from embedrl.nano.data import EMBEDDER_BUDGET, WorldRows
-from embedrl.runtime.names import shipped
 
 PLAIN = "plain, all at once"
 BATCH = 64

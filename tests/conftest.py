@@ -19,7 +19,7 @@ def nano_processor() -> "Qwen3VLProcessor":
     """The shipped tokenizer and image processors."""
     from transformers import Qwen3VLProcessor
 
-    from embedrl.runtime.names import shipped
+    from embedrl.models.names import shipped
 
     return Qwen3VLProcessor.from_pretrained(shipped("embedder")["nano"], local_files_only=True)
 

@@ -22,7 +22,8 @@ from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ModelError
 from embedrl.media.content import Image, Text
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
-from embedrl.models.load import add_lora, load, load_adapter
+from embedrl.models.adapters import add_lora, load_adapter
+from embedrl.models.load import load
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from tests.checkpoints import write_embed_rl, write_instruct, write_qwen3_vl_embedding
 

@@ -34,11 +34,12 @@ from embedrl.index.row import place_id
 from embedrl.media.content import Content, FrameFiles, Frames, Image, Page, Text, Video, content_key
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits
+from embedrl.models.names import shipped
 from embedrl.nano.recipes import JudgeRecipe, ReasonerRecipe
 from embedrl.pipelines.benchmark import BenchmarkRun
 from embedrl.reasoner.prompts import SETS, prompt_hash
 from embedrl.rl.config import PRESETS, Ablation, Recipe
-from embedrl.runtime.names import load_embedder, load_reasoner, shipped
+from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.testing import FakeEmbedder, FakeJudge, FakeReasoner
 from tests.coloured_folder import make_folder
 from tests.served import served

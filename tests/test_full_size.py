@@ -13,7 +13,8 @@ from embedrl.config import Lora, load_recipe
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
-from embedrl.models.load import load, load_adapter
+from embedrl.models.adapters import load_adapter
+from embedrl.models.load import load
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.pipelines.train_embedder import embedder_rows, train_embedder
 from embedrl.reasoner.local import LocalReasoner

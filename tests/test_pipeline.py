@@ -5,11 +5,11 @@ from pathlib import Path
 from embedrl.annotate.filter import filter_pairs
 from embedrl.config import load_recipe
 from embedrl.embedder.recipe import EmbedderRecipe
+from embedrl.models.names import shipped
 from embedrl.pipelines.annotate import annotate_source
 from embedrl.pipelines.eg_rl import train_reasoner, training_pairs
 from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.rl.config import Recipe
-from embedrl.runtime.names import shipped
 from embedrl.world.write import make_world
 
 RECIPES = Path(__file__).parents[1] / "recipes/nano"

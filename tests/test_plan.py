@@ -18,10 +18,10 @@ from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
 from embedrl.models.footprint import Footprint, Load
+from embedrl.models.names import shipped
 from embedrl.pipelines.plan import plan_embedder, plan_reasoner
 from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.rl.config import Recipe
-from embedrl.runtime.names import shipped
 from tests.checkpoints import qwen3_vl_config, write_instruct
 from tests.conftest import nano_processor, tiny_config
 

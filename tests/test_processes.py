@@ -25,7 +25,7 @@ from embedrl.config import Lora, read_metrics
 from embedrl.data.pair_file_rows import PairFileRows, PairsConfig
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.train import Config, in_one_list, train
-from embedrl.models.load import add_lora
+from embedrl.models.adapters import add_lora
 from embedrl.pipelines.eg_rl import train_reasoner
 from embedrl.pipelines.quickstart import live_recipe
 from embedrl.rl.config import Recipe

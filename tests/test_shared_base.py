@@ -12,7 +12,8 @@ from embedrl.data.sample import Item
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ModelError
-from embedrl.models.load import AdapterView, load_shared
+from embedrl.models.adapters import AdapterView
+from embedrl.models.load import load_shared
 from embedrl.nano.data import REASONER_BUDGET
 from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.runtime.names import load_both

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from embedrl.config import Lora, Metrics
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ModelError
+from embedrl.models.names import shipped
 from embedrl.models.training import require_finite
 from embedrl.nano.build import build_judge
 from embedrl.nano.data import SFTExamples
@@ -21,7 +22,6 @@ from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.reasoner import train as sft
 from embedrl.rl.config import Config, RewardConfig
 from embedrl.rl.train import train
-from embedrl.runtime.names import shipped
 from tests.conftest import make_random_embedder, make_random_reasoner, tiny_config
 from tests.test_rl_train import Scorer, make_pairs
 

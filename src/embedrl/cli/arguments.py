@@ -27,8 +27,8 @@ def with_server_options(
     names: Sequence[str], options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None
 ) -> list[str]:
     """Return names of models; those of servers carry the options. Raises ConfigError for options where no name is a server's."""
+    from embedrl.models.names import is_server
     from embedrl.reasoner.server_name import add_options, split_option
-    from embedrl.runtime.names import is_server
 
     added = [split_option(option) for option in options or ()]
     added += [("max_new_tokens", str(max_new_tokens))] if max_new_tokens is not None else []

@@ -10,7 +10,7 @@ from embedrl import log
 from embedrl.config import library_versions
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.media.content import Image, Page, Video
-from embedrl.runtime.names import shipped
+from embedrl.models.names import shipped
 
 
 @dataclass(frozen=True)

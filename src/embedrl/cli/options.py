@@ -8,10 +8,12 @@ import typer
 ReasonerName = Annotated[
     str,
     typer.Option(
-        "--reasoner", help="Who writes T-CoTs: nano, nano-sft (before RL), a model folder, or a server's URL (http://host:8000/v1#model)."
+        "--reasoner",
+        help="Who writes T-CoTs: nano, nano-sft (before RL), a model folder, a hub id (owner/name@revision), or a server's URL "
+        "(http://host:8000/v1#model).",
     ),
 ]
-EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, or a model folder.")]
+EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, a model folder, or a hub id (owner/name@revision).")]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Top = Annotated[int, typer.Option(min=1, help="How many hits to show.")]

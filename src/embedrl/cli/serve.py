@@ -75,8 +75,8 @@ def serve_index(
 
 def _label(name: str) -> str:
     """Return how a model is called to clients: never by a path or an address."""
+    from embedrl.models.names import is_server
     from embedrl.reasoner.server_name import read_server_name
-    from embedrl.runtime.names import is_server
 
     if is_server(name):
         return read_server_name(name).model or "remote"

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from embedrl.embedder.export import write_serving_files
 from embedrl.embedder.inputs import DEFAULT_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
+from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens
-from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
+from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
 from embedrl.models.qwen3_vl_fast import hidden_states_at
+from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
+from embedrl.models.weights import save_bf16
 
 NUM_STREAMS = 2
 
@@ -64,8 +67,14 @@ class EmbedderSettings(VisualBudget):
 
     request: str = Field(default=REQUEST, min_length=1)
     """The line that ends the user turn: that of the training. A model of others may have learned another one."""
+    wraps_videos: bool = True
+    """Whether a video stands in one more pair of vision tokens, around those of its frames, as in the training."""
 
     _grid = model_validator(mode="before")(grid_as_saved)
+
+
+_FOREIGN = dict.fromkeys(("budget", "prompts"), "is the folder of a Reasoner: give it as the Reasoner (--reasoner), or give an Embedder's")
+"""Keys of a Reasoner's settings."""
 
 
 class Embedder:
@@ -89,12 +98,21 @@ class Embedder:
         self.dim: int = model.config.text_config.hidden_size
 
     @classmethod
-    def load(cls, folder: Path, *, device: str | None = None, dtype: str | torch.dtype | None = None) -> "Embedder":
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        attention: str = "sdpa",
+        fast: bool = True,
+    ) -> "Embedder":
         """Load a local folder (safetensors only): ours, Embed-RL's, Qwen3-VL-Embedding's, or a LoRA adapter of one of them.
 
-        Raises ModelError if it is not a model that this code knows.
+        `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
-        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype), folder)
+        read_settings(folder, EmbedderSettings, _FOREIGN)  # a folder of the other role is refused before its weights are read
+        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, fast=fast), folder)
 
     @classmethod
     def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path) -> "Embedder":
@@ -103,11 +121,17 @@ class Embedder:
             end = ending(processor, model.config)
         except ModelError as error:
             raise ModelError(f"{str(folder)!r}: {error}") from error
-        if not (folder / SETTINGS).is_file():
-            return cls(model, processor, PAPER_BUDGET if end == EMB else QWEN3_VL_EMBEDDING_BUDGET, name, layout=_layout(end, REQUEST))
-        settings = EmbedderSettings.model_validate_json((folder / SETTINGS).read_text("utf-8"))
-        budget = VisualBudget.model_validate(settings.model_dump(exclude={"request"}))
-        return cls(model, processor, budget, name, layout=_layout(end, settings.request))
+        settings = read_settings(folder, EmbedderSettings, _FOREIGN)
+        if settings is None:
+            budget = PAPER_BUDGET if end == EMB else QWEN3_VL_EMBEDDING_BUDGET
+            layout = PromptFormat(end, REQUEST if end == EMB else None, wraps_videos=False)
+        else:
+            budget = VisualBudget.model_validate(settings.model_dump(exclude={"request", "wraps_videos"}))
+            is_ours = end == EMB
+            layout = PromptFormat(end, settings.request if is_ours else None, wraps_videos=settings.wraps_videos and is_ours)
+        with loading(folder):
+            digest = _probe_digest(processor, budget, token_side(model.config), layout)
+        return cls(model, processor, budget, name + tokens_mark(folder, digest), layout=layout)
 
     def save(self, folder: Path) -> None:
         """Write weights (bf16, an adapter merged), processor, settings, and what other engines need to give the same vectors."""
@@ -115,14 +139,19 @@ class Embedder:
         config = {"emb_token_ids": [self.processor.tokenizer.convert_tokens_to_ids(EMB)]} if self.layout.end == EMB else {}
         save_bf16(self.model, folder, **config)
         self.save_settings(folder)
-        write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "")
+        write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "", wraps_videos=self.layout.wraps_videos)
 
     def save_settings(self, folder: Path) -> None:
         """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
         self.processor.save_pretrained(folder)
-        request = {"request": self.layout.request} if self.layout.request not in (None, REQUEST) else {}
-        settings = EmbedderSettings.model_validate({**self.budget.model_dump(), **request})
-        (folder / SETTINGS).write_text(settings.model_dump_json(indent=2, exclude=None if request else {"request"}) + "\n", "utf-8")
+        settings: dict[str, Any] = self.budget.model_dump()
+        if self.layout.request not in (None, REQUEST):
+            settings["request"] = self.layout.request
+        if self.layout.end == EMB and not self.layout.wraps_videos:
+            settings["wraps_videos"] = False
+        written = EmbedderSettings.model_validate(settings).model_dump_json(indent=2, exclude_unset=True)
+        (folder / SETTINGS).write_text(f"{written}\n", "utf-8")
+        save_tokens(folder, _probe_digest(self.processor, self.budget, self.factor, self.layout))
 
     def build(
         self, item: Item, tcot: TCoT | None, *, show_media: bool = True, show_evidence: bool = True, seen: DecodedItem | None = None
@@ -190,8 +219,11 @@ def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
     raise ModelError(f"this model gives no vectors: its tokenizer knows no {EMB}, and ends no text by itself; train an Embedder from it")
 
 
-def _layout(end: str, request: str) -> PromptFormat:
-    return PromptFormat(end, request if end == EMB else None)
+def _probe_digest(processor: ProcessorMixin, budget: VisualBudget, factor: int, layout: PromptFormat) -> str:
+    """Return the digest of the tokens that a text, an image and a video become."""
+    special = added_tokens(processor).pattern
+    inputs = [build(item, None, budget, factor, layout=layout, special=special) for item in probe_items()]
+    return tokens_digest([collate(processor, [built])["input_ids"][0].tolist() for built in inputs])
 
 
 def batches(lengths: Sequence[int], sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -8,17 +8,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from embedrl.embedder.inputs import VIDEO, WRAPPED_VIDEO
 from embedrl.media.resize import VisualBudget
 
 TEMPLATE = "chat_template.jinja"
 
 
-def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: str) -> None:
-    """Add `end` to the saved chat template's generation prompt, set its pixel limits, and write sentence-transformers' files."""
+def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: str, wraps_videos: bool = True) -> None:
+    """Add `end` to the saved chat template's generation prompt, set its pixel limits, and write sentence-transformers' files.
+
+    `wraps_videos=False` takes the pair of vision tokens around a video out of the template, for models that were trained without it.
+    """
     writes_end = f"{{%- if add_generation_prompt %}}{{{{- '{end}' }}}}{{%- endif %}}"
     template = (folder / TEMPLATE).read_text("utf-8")
+    if not wraps_videos:
+        template = template.replace(WRAPPED_VIDEO, VIDEO)
     if end and not template.endswith(writes_end):
-        (folder / TEMPLATE).write_text(template + writes_end, "utf-8")
+        template += writes_end
+    (folder / TEMPLATE).write_text(template, "utf-8")
 
     processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
     limits = {"image_processor": (budget.image, 1), "video_processor": (budget.frame, budget.num_frames)}

@@ -33,6 +33,9 @@ from embedrl.models.load import EMB
 REQUEST = "Summarise this in one word."
 DEFAULT_INSTRUCTION = "Represent the user's input."
 """What Qwen3-VL-Embedding is told where an item has no instruction."""
+VIDEO = "<|video_pad|>"
+WRAPPED_VIDEO = f"<|vision_start|>{VIDEO}<|vision_end|>"
+"""How chat templates write a video. Each pair of frames that the processor puts in its place has vision tokens of its own."""
 MAX_EVIDENCE_PICTURES = 8
 """More crops or key frames than this are not shown: a T-CoT cannot buy itself an endless input."""
 
@@ -45,6 +48,9 @@ class PromptFormat:
     """The token that ends the prompt; its state is the vector."""
     request: str | None = REQUEST
     """The line that ends the user turn. None: there is none, and the instruction is a system turn."""
+    wraps_videos: bool = True
+    """Whether a video stands in one more pair of vision tokens, around those of its frames. Published models were trained without it,
+    by transformers before 5.10; later versions write it, and the models that embedrl trains see it."""
 
 
 DEFAULT_FORMAT = PromptFormat()
@@ -60,6 +66,7 @@ class EmbedderInput:
     end: str = EMB
     own: tuple[str, ...] = ()
     """What of each text part is our own wording, and may hold added tokens."""
+    wraps_videos: bool = True
 
     @property
     def parts(self) -> list[dict[str, Any]]:
@@ -177,7 +184,7 @@ def build(
         instruction = _sentence(neutralise(item.instruction, special) or DEFAULT_INSTRUCTION)
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": instruction}]})
         own.insert(0, "")
-    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end, tuple(own))
+    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end, tuple(own), layout.wraps_videos)
 
 
 def _sealed(tcot: TCoT, special: re.Pattern[str]) -> TCoT:
@@ -198,6 +205,8 @@ def _sentence(text: str) -> str:
 def render_text(processor: ProcessorMixin, built: EmbedderInput) -> str:
     """Return the prompt text, with one placeholder for each picture and video. It ends with `<emb>`, if the layout has it."""
     text = processor.apply_chat_template(built.messages, add_generation_prompt=True)
+    if not built.wraps_videos:
+        text = text.replace(WRAPPED_VIDEO, VIDEO)
     return text if built.end != EMB else text.removesuffix(EMB) + EMB  # the template of a model that we saved writes it
 
 

@@ -5,8 +5,7 @@ the first stage that differs is named: everything behind it differs too.
 """
 
 import re
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from transformers import AutoModel, AutoProcessor
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput, collate, metadata
 from embedrl.errors import ModelError
+from embedrl.models.load import loading
 
 MIN_COSINE = 0.999
 """Below this two vectors are not the same one: arithmetic in bf16 stays above."""
@@ -92,9 +92,10 @@ def trace_plain(embedder: Embedder, folder: Path, inputs: Sequence[EmbedderInput
 
     Raises ModelError if transformers cannot load the folder by itself.
     """
-    with _loading(folder):
-        model = AutoModel.from_pretrained(folder, dtype=embedder.model.dtype, local_files_only=True).eval().to(embedder.model.device)
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    with loading(folder):
+        model = AutoModel.from_pretrained(folder, dtype=embedder.model.dtype, local_files_only=True, trust_remote_code=False)
+        model = model.eval().to(embedder.model.device)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     traces = []
     for built in inputs:
         videos = {"video_metadata": [metadata(video) for video in built.videos], "do_sample_frames": False} if built.videos else {}
@@ -121,9 +122,13 @@ def trace_sentence_transformers(
     """
     if not (folder / "modules.json").is_file():
         raise ModelError(f"{str(folder)!r} has no modules.json: save the model with embedrl first (Embedder.load(…).save(…))")
-    with _loading(folder):
+    with loading(folder):
         model = SentenceTransformer(
-            str(folder), device=str(embedder.model.device), local_files_only=True, model_kwargs={"dtype": embedder.model.dtype}
+            str(folder),
+            device=str(embedder.model.device),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": embedder.model.dtype},
         )
     traces = []
     for built in inputs:
@@ -166,11 +171,3 @@ def _trace(processor: Any, batch: Any, vector: np.ndarray, position: int) -> Tra
     grid = tuple(tuple(row) for name in _GRIDS if name in batch for row in batch[name].tolist())
     patches = [batch[name].float().cpu() for name in _PIXELS if name in batch]
     return Trace(vector, text, ids, grid, torch.cat(patches) if patches else None, position)
-
-
-@contextmanager
-def _loading(folder: Path) -> Generator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{str(folder)!r} cannot be loaded by this engine: {error}") from error

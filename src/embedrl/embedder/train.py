@@ -30,9 +30,12 @@ from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError, ModelError
 from embedrl.log import progress
 from embedrl.media.resize import VisualBudget
-from embedrl.models.load import EMB, add_lora, gather_shards, is_adapted, load, restore
+from embedrl.models.adapters import add_lora, is_adapted, restore
+from embedrl.models.hub import locate
+from embedrl.models.load import EMB, load
 from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, run_folder
+from embedrl.models.weights import gather_shards
 
 Resolve = Callable[[str], EmbedderInput]
 _IN_MODULE = "0.model."
@@ -230,7 +233,7 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
 
 def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
     """Load the model to start from, with what is to be trained unfrozen, or with an adapter on it. Raises ModelError."""
-    loaded = load(Qwen3VLModel, recipe.start_from, device="cpu", dtype=recipe.dtype, attention=recipe.attention)
+    loaded = load(Qwen3VLModel, locate(recipe.start_from), device="cpu", dtype=recipe.dtype, attention=recipe.attention)
     model: Any = loaded[0]
     processor = loaded[1]
     layout, num_tokens = learn_ending(processor, model.config)

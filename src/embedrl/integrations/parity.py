@@ -20,8 +20,9 @@ from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_plain, trace_sentence_transformers
 from embedrl.errors import ConfigError, EmbedRLError, ModelError
 from embedrl.media.content import Image, Text
+from embedrl.models.names import resolve
 from embedrl.reasoner.remote import ENDPOINT, ChatFailure, ChatFailureReason, ChatServer
-from embedrl.runtime.names import load_embedder, shipped
+from embedrl.runtime.names import load_embedder
 from embedrl.world.scenes import sample_scene
 from embedrl.world.tasks import draw_family
 
@@ -154,7 +155,7 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
     embedder = load_embedder(name)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"--embedder {name!r}: it is no model that other engines could load; give a folder")
-    findings = compare_engines(embedder, shipped("embedder").get(name, Path(name)), probes(), server)
+    findings = compare_engines(embedder, resolve(name, "embedder"), probes(), server)
     rows = [
         (found.engine, found.probe, _DASH if found.cosine is None else f"{found.cosine:.6f}", found.stage or "none") for found in findings
     ]

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from embedrl.config import Lora
-from embedrl.models.load import empty_model, lora_config
+from embedrl.models.adapters import lora_config
+from embedrl.models.load import empty_model
 
 FLOAT32 = 4
 HALF = 2

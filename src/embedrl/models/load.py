@@ -1,80 +1,166 @@
-"""Loading and saving Qwen3-VL weights for the Reasoner and the Embedder, and LoRA adapters."""
+"""Loading model folders for the Reasoner and the Embedder: all of a model, or one ModelError that says what is wrong with it."""
 
-import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from safetensors.torch import load_file, load_model
-from torch import nn
-from torch.distributed.tensor import DTensor
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PreTrainedConfig,
-    PreTrainedModel,
-    ProcessorMixin,
-    Qwen3VLForConditionalGeneration,
-    Qwen3VLModel,
-)
+from pydantic import BaseModel, ValidationError
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin, Qwen3VLModel
 from transformers.utils import logging as transformers_logging
 
-from embedrl.config import Lora
-from embedrl.errors import ModelError
+from embedrl.errors import EmbedRLError, ModelError
 from embedrl.media.content import folder_fingerprint
-from embedrl.models.qwen3_vl_fast import patch_forward
+from embedrl.models.adapters import ADAPTER, AdapterView, load_adapter, merge
+from embedrl.models.architectures import read_config, speed_up
+from embedrl.models.hub import label, locate
+from embedrl.models.template import check_template
+from embedrl.models.weights import check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
 
 SETTINGS = "embedrl.json"
 """File beside the weights that holds what embedrl itself must know of a model, such as its pixel budget."""
 EMB = "<emb>"
 """The token that ends an Embedder's prompt, and whose state is the vector."""
+S = TypeVar("S", bound=BaseModel)
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
-_ADAPTER = "adapter_config.json"
-_PEFT_PREFIX = "base_model.model."
+
+
+@contextmanager
+def loading(folder: Path) -> Generator[None]:
+    """The boundary around everything that reads a model folder: what goes wrong inside leaves as a ModelError that names the folder."""
+    try:
+        with _quietly():
+            yield
+    except EmbedRLError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError(f"{str(folder)!r} does not fit into memory: load it in bfloat16 or on another device") from error
+    except ImportError as error:
+        raise ModelError(f"{str(folder)!r} needs a package that is not installed: {_line(error)}") from error
+    except Exception as error:  # a foreign folder makes foreign libraries fail in every way there is
+        raise ModelError(f"{str(folder)!r} cannot be loaded: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """Leave transformers' bars and its report of unfit weights out, which end as a ModelError here; afterwards all is as it was."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def load(
-    auto: Any, folder: Path, *, device: str | None = None, dtype: str | torch.dtype | None = None, attention: str = "sdpa"
+    auto: Any,
+    folder: Path,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    attention: str = "sdpa",
+    fast: bool = True,
 ) -> tuple[PreTrainedModel, ProcessorMixin, str]:
     """Load a local model folder (safetensors only) with a transformers auto class; the folder of a LoRA adapter is merged with its base.
 
     Without `device` and `dtype`: on an accelerator if there is one, in the type that its files name, else in float32 on the CPU.
-    Returns the model, its processor and a name that changes with its files. Raises ModelError if the folder is no model.
+    `fast=False` leaves the forward passes as transformers has them. No code of the folder is run.
+    Returns the model, its processor and a name that changes with its files and its type. Raises ModelError unless all of it is there.
     """
-    base = base_folder(folder)
-    transformers_logging.disable_progress_bar()
+    with loading(folder):
+        base = base_folder(folder)
+        _, processor = load_parts(folder)
+        model = load_base(auto, base, device=device, dtype=dtype, attention=attention)
+        if base != folder:
+            model = merge(load_adapter(model, folder))
+        check_vocabulary(folder, model, processor)
+        return speed_up(model) if fast else model, processor, model_name(folder, base, model.dtype)
+
+
+def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.dtype | None, attention: str) -> PreTrainedModel:
+    """Load the full weights of a folder, without any adapter. Raises ModelError unless they are all there, and fit."""
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "auto")
-    name = f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}"
-    try:
-        model = auto.from_pretrained(base, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation=attention)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{str(folder)!r} cannot be loaded: {error}") from error
-    _, processor = load_parts(folder)
-    if base != folder:
-        load_adapter(model, folder).merge_and_unload()
-        name += f"-{folder_fingerprint(base, _MODEL_FILES)[:6]}"
-    num_tokens, num_rows = len(processor.tokenizer), model.get_input_embeddings().num_embeddings
-    if num_tokens > num_rows:
-        raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {num_rows} rows for them")
-    return patch_forward(model.to(device)), processor, name
+    config = read_config(base)
+    check_files(base)
+    model, info = auto.from_pretrained(
+        base,
+        config=config,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=attention,
+        ignore_mismatched_sizes=True,  # they are listed with all the rest
+        output_loading_info=True,
+    )
+    headless = model.base_model is model
+    refuse_unfit(base, model, info, headless=headless)
+    if headless:
+        keep_head_source(model, base, info)
+    model = model.to(device)
+    refuse_nonfinite(base, model)
+    return model
 
 
-def load_parts(folder: Path) -> tuple[Any, ProcessorMixin]:
+def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> None:
+    """Raise ModelError if a tokenizer has tokens that a model has no row for."""
+    num_tokens, rows = len(processor.tokenizer), num_rows(model)
+    if num_tokens > rows:
+        raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {rows} rows for them")
+
+
+def model_name(folder: Path, base: Path, dtype: torch.dtype) -> str:
+    """Return a name that changes with a model's files and the type of its numbers: float32 has no mark."""
+    name = f"{label(folder)}-{folder_fingerprint(folder, _MODEL_FILES)}"
+    name += f"-{folder_fingerprint(base, _MODEL_FILES)[:6]}" if base != folder else ""
+    return name + ("" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}")
+
+
+def load_parts(folder: Path) -> tuple[PreTrainedConfig, Any]:
     """Load a model folder's configuration and processor without its weights. Raises ModelError."""
-    base = base_folder(folder)
+    with loading(folder):
+        base = base_folder(folder)
+        config = read_config(base)
+        source = folder if (folder / "tokenizer_config.json").is_file() else base
+        processor = AutoProcessor.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+        for part in ("tokenizer", "image_processor", "video_processor"):
+            if getattr(processor, part, None) is None:
+                raise ModelError(f"{str(source)!r} has no {part.replace('_', ' ')}: its files beside the weights are not all there")
+        try:
+            check_template(processor.chat_template)
+        except ModelError as error:
+            raise ModelError(f"{str(source)!r}: {error}") from error
+        return config, processor
+
+
+def read_settings(folder: Path, kind: type[S], foreign: Mapping[str, str]) -> S | None:
+    """Read a folder's settings of embedrl; None if it has none. Raises ModelError if they are broken, or those of another role.
+
+    `foreign` says by which key another role's settings are known, and what to tell whoever gave that folder.
+    """
+    if not (path := folder / SETTINGS).is_file():
+        return None
+    table = read_json(path)
+    for key, remedy in foreign.items():
+        if key in table and key not in kind.model_fields:
+            raise ModelError(f"{str(folder)!r} {remedy}")
     try:
-        processor = AutoProcessor.from_pretrained(folder if (folder / "tokenizer_config.json").is_file() else base, local_files_only=True)
-        return AutoConfig.from_pretrained(base, local_files_only=True), processor
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{str(folder)!r} cannot be loaded: {error}") from error
+        return kind.model_validate(table)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, row['loc']))}: {row['msg']}" for row in error.errors()[:3])
+        raise ModelError(f"{str(path)!r}: {wrong}") from error
 
 
 def empty_model(config: Any) -> Qwen3VLModel:
@@ -84,93 +170,34 @@ def empty_model(config: Any) -> Qwen3VLModel:
 
 
 def base_folder(folder: Path) -> Path:
-    """Return the folder of the full weights: this one, or the base of a LoRA adapter. Raises ModelError if there is none."""
+    """Return the folder of the full weights: this one, or the base of a LoRA adapter, from the hub if it is not here. Raises ModelError."""
     if (folder / "config.json").is_file():
         return folder
-    if not (folder / _ADAPTER).is_file():
-        raise ModelError(f"{str(folder)!r} is not a model folder: config.json is missing")
-    named = json.loads((folder / _ADAPTER).read_text("utf-8")).get("base_model_name_or_path") or ""
+    if not (folder / ADAPTER).is_file():
+        inner = [name for name in ("model", "adapter") if any((folder / name / file).is_file() for file in ("config.json", ADAPTER))]
+        meant = f"; it may be a run's folder, whose model is {str(folder / inner[0])!r}" if inner else ""
+        raise ModelError(f"{str(folder)!r} is not a model folder: config.json is missing{meant}")
+    named = str(read_json(folder / ADAPTER).get("base_model_name_or_path") or "")
     places = [Path(named), folder / named, folder.parent / Path(named).name]
     for place in places if named else ():
         if (place / "config.json").is_file():
             return place
-    raise ModelError(
-        f"{str(folder)!r} is an adapter of {named!r}, which is no folder here: put that model beside it as {str(places[-1])!r}, "
-        f"or write its folder into base_model_name_or_path of {_ADAPTER}"
-    )
-
-
-def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *, onto: PeftModel | None = None) -> PeftModel:
-    """Put the LoRA adapter of a folder on a model's weights, unmerged; `onto` one that has adapters already, as one more.
-
-    The adapter may have been trained with a language model head around the model or without. Raises ModelError if not all of it fits.
-    """
     try:
-        config = PeftConfig.from_pretrained(str(folder))
-        weights = load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{str(folder)!r} cannot be loaded as a LoRA adapter: {error}") from error
-    plain = {key.removeprefix(_PEFT_PREFIX).removeprefix("model."): weight for key, weight in weights.items()}
-    if not isinstance(config, LoraConfig) or not any(".lora_A." in key for key in plain):
-        raise ModelError(f"{str(folder)!r} is an adapter of type {config.peft_type}: only LoRA is known")
-    config.target_modules = {key.split(".lora_")[0] for key in plain if ".lora_" in key}
-    config.exclude_modules = config.layers_to_transform = None
-    try:
-        if onto is None:
-            adapted = PeftModel(cast(PreTrainedModel, model.base_model), config, adapter_name=name)
-        else:
-            (adapted := onto).add_adapter(name, config)
-        found = set_peft_model_state_dict(adapted, {_PEFT_PREFIX + key: weight for key, weight in plain.items()}, adapter_name=name)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{str(folder)!r}: the adapter does not fit the model: {error}") from error
-    if found.unexpected_keys:
-        raise ModelError(f"{str(folder)!r}: the adapter has weights that the model has not, such as {found.unexpected_keys[0]!r}")
-    return adapted
-
-
-class AdapterView:
-    """A model as it is with one of its adapters, or with none. Several views share the weights, and one call runs at a time."""
-
-    def __init__(self, model: Any, adapted: PeftModel | None, adapter: str | None, lock: RLock) -> None:
-        self._model, self._adapted, self._adapter, self._lock = model, adapted, adapter, lock
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model."""
-        with self._switched():
-            return self._model(*args, **kwargs)
-
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate with the model."""
-        with self._switched():
-            return self._model.generate(*args, **kwargs)
-
-    def headless(self) -> "AdapterView":
-        """The same view of the model without its language model head."""
-        return AdapterView(self._model.base_model, self._adapted, self._adapter, self._lock)
-
-    def eval(self) -> "AdapterView":
-        """Put the shared model into evaluation mode."""
-        self._model.eval()
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    @contextmanager
-    def _switched(self) -> Generator[None]:
-        with self._lock:
-            if self._adapted is None:
-                yield
-            elif self._adapter is None:
-                with self._adapted.disable_adapter():
-                    yield
-            else:
-                self._adapted.set_adapter(self._adapter)
-                yield
+        return locate(named)
+    except ModelError as error:
+        raise ModelError(
+            f"{str(folder)!r} is an adapter of {named!r}, which is no folder here: put that model beside it as {str(places[-1])!r}, "
+            f"or write its folder into base_model_name_or_path of {ADAPTER} ({error})"
+        ) from error
 
 
 def load_shared(
-    folders: Sequence[Path], *, device: str | None = None, dtype: str | torch.dtype | None = None
+    folders: Sequence[Path],
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    attention: str = "sdpa",
+    fast: bool = True,
 ) -> list[tuple[Any, ProcessorMixin, str]]:
     """Load several LoRA adapters (or their base itself) on one copy of the base: what `load` returns of each, with the model as a view.
 
@@ -179,82 +206,23 @@ def load_shared(
     bases = [base_folder(folder) for folder in folders]
     if len({base.resolve() for base in bases}) > 1:
         raise ModelError(f"{' and '.join(repr(str(base)) for base in bases)} are different bases: only adapters of one base can share it")
-    model, _, base_name = load(AutoModelForImageTextToText, bases[0], device=device, dtype=dtype)
-    adapted: PeftModel | None = None
+    with loading(bases[0]):
+        model = load_base(AutoModelForImageTextToText, bases[0], device=device, dtype=dtype, attention=attention)
+        speed_up(model) if fast else None
+    adapted: Any = None
     lock = RLock()
     for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):
         if folder != base:
-            adapted = load_adapter(model, folder, f"adapter{number}", onto=adapted)
+            with loading(folder):
+                adapted = load_adapter(model, folder, f"adapter{number}", onto=adapted)
     model.to(device=model.device)  # new adapters lie where they were read
     shared = []
     for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):
-        is_base = folder == base
-        name = base_name if is_base else f"{folder.name}-{folder_fingerprint(folder, _MODEL_FILES)}-{base_name.rsplit('-', 1)[-1][:6]}"
-        shared.append((AdapterView(model, adapted, None if is_base else f"adapter{number}", lock), load_parts(folder)[1], name))
+        processor = load_parts(folder)[1]
+        check_vocabulary(folder, model, processor)
+        view = AdapterView(model, adapted, None if folder == base else f"adapter{number}", lock)
+        shared.append((view, processor, model_name(folder, base, model.dtype)))
     return shared
-
-
-def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
-    """Freeze a model's weights and put a new LoRA adapter on them, which changes nothing until it is trained."""
-    return get_peft_model(model, lora_config(model, lora))
-
-
-def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
-    """Return peft's settings: all linear layers of the language model and, if wanted, of the vision tower; never the head."""
-    parts = ("language_model", "visual") if lora.vision else ("language_model",)
-    targets = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "lm_head" not in name and any(part in name.split(".") for part in parts)
-    ]
-    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", target_modules=targets)
-
-
-def is_adapted(model: nn.Module) -> bool:
-    """Say whether a model carries adapters."""
-    return isinstance(model, PeftModel)
-
-
-def restore(model: Any, folder: Path) -> None:
-    """Read back, in place, what a checkpoint holds of a model: its weights, or its adapter."""
-    if is_adapted(model):
-        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
-    else:
-        load_model(model, folder / "model.safetensors")
-
-
-def gather_shards(model: nn.Module) -> None:
-    """Make weights that FSDP has sharded over the processes whole again, in place and in each process: to be saved, not trained on."""
-    whole: dict[int, nn.Parameter] = {}  # weights that several modules share stay one
-    for module in model.modules():
-        for name, weight in list(module.named_parameters(recurse=False)):
-            if isinstance(weight, DTensor):
-                if id(weight) not in whole:
-                    whole[id(weight)] = nn.Parameter(weight.full_tensor(), weight.requires_grad)
-                setattr(module, name, whole[id(weight)])
-
-
-def merge(model: Any) -> Any:
-    """Return the plain model with its adapter added to its weights; a plain model is returned as it is."""
-    return model.merge_and_unload() if is_adapted(model) else model
-
-
-def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
-    """Write weights as bf16 safetensors. The model in memory keeps its precision.
-
-    A model without a head is written in the layout of one with it, which is what other engines look for; so its weights' names are those
-    of the published models. `config` is added to config.json.
-    """
-    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    if isinstance(model, Qwen3VLModel):
-        state = {f"model.{name}": tensor for name, tensor in state.items()}
-        with torch.device("meta"):
-            model = Qwen3VLForConditionalGeneration(model.config)
-    model.save_pretrained(folder, state_dict=state)
-    if config:
-        saved = AutoConfig.from_pretrained(folder, local_files_only=True)
-        saved.update({**config, "architectures": [type(model).__name__]})
-        saved.save_pretrained(folder)
 
 
 def token_side(config: PreTrainedConfig) -> int:

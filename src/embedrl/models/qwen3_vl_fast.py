@@ -29,23 +29,29 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 )
 
 M = TypeVar("M", bound=PreTrainedModel)
+_OTHER_OUTPUTS = {"output_hidden_states": True, "output_attentions": True, "return_dict": False}
+"""Settings with which a tower returns other things than the states of its last layer."""
 _WANTED: ContextVar[Tensor | None] = ContextVar("wanted", default=None)
 """The place in each row whose last state is wanted (N,); empty if none is, but the cache; None if all are."""
 
 
 def patch_forward(model: M) -> M:
     """Let a model's vision layers, its vision tower and its last text layer take the shortcuts. With flash attention, fewer."""
-    num_seeing = len(model.config.vision_config.deepstack_visual_indexes)  # text layers that pictures are added after
     for module in model.modules():
         flash = "flash" in (getattr(getattr(module, "config", None), "_attn_implementation", None) or "")
         if isinstance(module, Qwen3VLVisionModel):
             vars(module)["forward"] = _DistinctPictures(module)
         elif isinstance(module, Qwen3VLVisionAttention) and not flash:
             vars(module)["forward"] = _GroupedAttention(module)
-        elif isinstance(module, Qwen3VLTextModel) and not flash and len(module.layers) > num_seeing:
+        elif isinstance(module, Qwen3VLTextModel) and not flash and len(module.layers) > _num_seeing(model):
             last: Any = module.layers[-1]
             vars(last)["forward"] = _WantedOnly(last)
     return model
+
+
+def _num_seeing(model: PreTrainedModel) -> int:
+    """Return how many text layers pictures are added after."""
+    return len(model.config.vision_config.deepstack_visual_indexes)
 
 
 def hidden_states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
@@ -135,7 +141,9 @@ class _DistinctPictures:
         self.tower, self.whole = tower, tower.forward
 
     def __call__(self, hidden_states: Tensor, grid_thw: Tensor, **rest: Any) -> Any:
-        if self.tower.training:
+        # whoever asks for every layer's states, or for a tuple, gets what transformers gives
+        asked = {name: rest.get(name, getattr(self.tower.config, name, None)) for name in _OTHER_OUTPUTS}
+        if self.tower.training or any(value == _OTHER_OUTPUTS[name] for name, value in asked.items()):
             return self.whole(hidden_states, grid_thw=grid_thw, **rest)
         size_I = grid_thw.prod(1)
         first_I = _first_equals(hidden_states, grid_thw, size_I)

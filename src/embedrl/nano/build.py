@@ -63,7 +63,7 @@ def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
     if not processor_folder.is_dir():
         info("training the tokenizer")
         build_processor(recipe.seed).save_pretrained(processor_folder)
-    processor = AutoProcessor.from_pretrained(processor_folder, local_files_only=True)
+    processor = AutoProcessor.from_pretrained(processor_folder, local_files_only=True, trust_remote_code=False)
     tokenizer = processor.tokenizer
     config = nano_config(len(tokenizer), {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL})
     torch.manual_seed(recipe.seed)

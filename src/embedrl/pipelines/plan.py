@@ -15,14 +15,15 @@ from embedrl.embedder.train import learn_ending
 from embedrl.embedder.train import read_trainer as embedder_settings
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.models.footprint import FLOAT32, Footprint, Load
-from embedrl.models.load import SETTINGS, base_folder, load_parts, token_side
+from embedrl.models.hub import locate
+from embedrl.models.load import base_folder, load_parts, token_side
+from embedrl.models.names import is_server, resolve
 from embedrl.pipelines.eg_rl import training_pairs
 from embedrl.pipelines.train_embedder import embedder_budget, embedder_rows
-from embedrl.reasoner.local import ReasonerSettings
+from embedrl.reasoner.local import read_reasoner_settings
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl.config import Recipe
 from embedrl.rl.train import read_trainer as reasoner_settings
-from embedrl.runtime.names import is_server, shipped
 
 NUM_SAMPLED = 64
 """Rows whose inputs are really built, to count their tokens."""
@@ -52,7 +53,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
         wrong.append(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
     _refuse(wrong)
     settings = embedder_settings(recipe, here=False)
-    config, processor = load_parts(recipe.start_from)
+    config, processor = load_parts(locate(recipe.start_from))
     layout, num_rows = learn_ending(processor, config)
     config.text_config.vocab_size = max(num_rows, config.text_config.vocab_size)
     rows, budget, factor = embedder_rows(recipe), embedder_budget(recipe), token_side(config)
@@ -105,13 +106,17 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
     if recipe.judge and recipe.rewards.process_weight and not is_server(recipe.judge):
         named["judge"] = ("reasoner", recipe.judge)
-    folders = {key: shipped(kind).get(name, Path(name)) for key, (kind, name) in named.items()}
+    folders: dict[str, Path] = {}
+    for key, (kind, name) in named.items():
+        try:
+            folders[key] = resolve(name, kind)
+        except EmbedRLError as error:
+            wrong.append(f"{key}: {error}")
     wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})
     _refuse(wrong)
     trainer = reasoner_settings(recipe, here=False)
     config, processor = load_parts(folders["start_from"])
-    path = folders["start_from"] / SETTINGS
-    settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
+    settings = read_reasoner_settings(folders["start_from"])
     pairs: list[Pair] = training_pairs(recipe)
     factor = token_side(config)
     items = [item for pair in pairs[: num_sampled // 2] for item in (pair.query, pair.target)]
@@ -205,7 +210,7 @@ def _missing(paths: dict[str, Path]) -> list[str]:
             wrong += [] if path.is_file() else [f"{key}={str(path)!r}: there is no such file"]
             continue
         try:
-            base_folder(path)
+            base_folder(locate(path))
         except EmbedRLError as error:
             wrong.append(f"{key}: {error}")
     return wrong

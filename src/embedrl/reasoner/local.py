@@ -7,7 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
@@ -17,10 +17,13 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
+from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
-from embedrl.models.load import EMB, SETTINGS, load, merge, save_bf16, token_side
+from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
+from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
+from embedrl.models.weights import save_bf16
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
-from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.prompts import SETS, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 
 
 class ReasonerSettings(BaseModel):
@@ -31,9 +34,26 @@ class ReasonerSettings(BaseModel):
     prompts: str = "full"
     """Prompt set: "full", or "nano" for the models trained on it."""
     budget: VisualBudget = PAPER_BUDGET
-    max_new_tokens: int = 512
+    max_new_tokens: int = Field(default=512, ge=1)
+
+    @field_validator("prompts")
+    @classmethod
+    def _known(cls, prompts: str) -> str:
+        if prompts not in SETS:
+            raise ConfigError(f"prompts={prompts!r}: choose from {', '.join(SETS)}")
+        return prompts
 
     _grid = field_validator("budget", mode="before")(grid_as_saved)
+
+
+_EMBEDDERS = "is the folder of an Embedder: give it as the Embedder (--embedder), or give a Reasoner's"
+
+
+def read_reasoner_settings(folder: Path) -> ReasonerSettings:
+    """Return a folder's settings, or the default ones. Raises ModelError if they are broken, or an Embedder's."""
+    if (folder / "modules.json").is_file():  # of sentence-transformers: it gives vectors
+        raise ModelError(f"{str(folder)!r} {_EMBEDDERS}")
+    return read_settings(folder, ReasonerSettings, dict.fromkeys(("image", "frame", "crop", "request"), _EMBEDDERS)) or ReasonerSettings()
 
 
 class LocalReasoner:
@@ -72,20 +92,25 @@ class LocalReasoner:
         dtype: str | torch.dtype | None = None,
         attention: str = "sdpa",
         temperature: float = 0.0,
+        fast: bool = True,
     ) -> "LocalReasoner":
         """Load a local folder (safetensors only): ours, Qwen3-VL's, or a LoRA adapter of one of them.
 
-        Raises ModelError if it is not a model that this code knows.
+        `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
-        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention)
+        read_reasoner_settings(folder)  # a folder of the other role is refused before its weights are read
+        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention, fast=fast)
         return cls.on(*loaded, folder, temperature=temperature)
 
     @classmethod
     def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path, *, temperature: float = 0.0) -> "LocalReasoner":
-        """Take weights that are loaded already, with the settings of a folder."""
-        path = folder / SETTINGS
-        settings = ReasonerSettings.model_validate_json(path.read_text("utf-8")) if path.is_file() else ReasonerSettings()
-        return cls(model, processor, settings, name, temperature=temperature)
+        """Take weights that are loaded already, with the settings of a folder. Raises ModelError."""
+        settings = read_reasoner_settings(folder)
+        with loading(folder):
+            if processor.tokenizer("")["input_ids"][-1:] == [processor.tokenizer.pad_token_id]:
+                raise ModelError(f"{str(folder)!r} {_EMBEDDERS}")
+            digest = _probe_digest(processor, settings, token_side(model.config))
+        return cls(model, processor, settings, name + tokens_mark(folder, digest), temperature=temperature)
 
     @property
     def special(self) -> re.Pattern[str]:
@@ -102,6 +127,7 @@ class LocalReasoner:
         """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
         self.processor.save_pretrained(folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
+        save_tokens(folder, _probe_digest(self.processor, self.settings, self.factor))
 
     @property
     def num_frames(self) -> int:
@@ -173,14 +199,7 @@ class LocalReasoner:
         return [(text, not has_end) for text, has_end in zip(texts, ended, strict=True)]
 
     def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        texts, bare = (
-            [self.processor.apply_chat_template(messages, add_generation_prompt=True) for messages in asked]
-            for asked in ([prompt.messages for prompt in prompts], [skeleton(prompt.messages, prompt.own) for prompt in prompts])
-        )
-        check_added_tokens(self.processor, texts, bare)
-        images = [image for prompt in prompts for image in prompt.images]
-        batch = self.processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt", do_resize=False)
-        return {name: value.to(self.model.device) for name, value in batch.items()}
+        return {name: value.to(self.model.device) for name, value in tokenize(self.processor, prompts).items()}
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Say of each (query, target) whether the two could belong to one pair."""
@@ -219,6 +238,24 @@ def forbidden_tokens(processor: ProcessorMixin) -> list[int]:
     tokenizer = processor.tokenizer
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special or token.content == EMB}
     return sorted(special - {tokenizer.eos_token_id})
+
+
+def _probe_digest(processor: ProcessorMixin, settings: ReasonerSettings, factor: int) -> str:
+    """Return the digest of the tokens that a text, an image and the frames of a video become."""
+    special = added_tokens(processor).pattern
+    prompts = [tcot_prompt(item, settings.prompts, settings.budget, factor, special=special) for item in probe_items()]
+    return tokens_digest([tokenize(processor, [prompt])["input_ids"][0].tolist() for prompt in prompts])
+
+
+def tokenize(processor: ProcessorMixin, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Return the model's inputs for a batch of prompts, padded on the left."""
+    texts, bare = (
+        [processor.apply_chat_template(messages, add_generation_prompt=True) for messages in asked]
+        for asked in ([prompt.messages for prompt in prompts], [skeleton(prompt.messages, prompt.own) for prompt in prompts])
+    )
+    check_added_tokens(processor, texts, bare)
+    images = [image for prompt in prompts for image in prompt.images]
+    return dict(processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt", do_resize=False))
 
 
 def _length(prompt: Prompt, factor: int) -> int:

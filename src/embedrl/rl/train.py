@@ -21,10 +21,11 @@ from trl import GRPOConfig, GRPOTrainer
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
-from embedrl.models.load import gather_shards, is_adapted, lora_config, merge
+from embedrl.models.adapters import is_adapted, lora_config, merge
 from embedrl.models.qwen3_vl_fast import patch_forward
 from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, require_finite
+from embedrl.models.weights import gather_shards
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.rl import rollout_buffer

@@ -7,7 +7,8 @@ from typing import Literal
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
-from embedrl.runtime.names import is_server, load_both, load_embedder, load_reasoner
+from embedrl.models.names import is_server
+from embedrl.runtime.names import load_both, load_embedder, load_reasoner
 
 EngineKind = Literal["local", "ray"]
 DEFAULT_WORKERS = 2

@@ -1,24 +1,27 @@
-"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge" (it judges), "fake" (for tests), a folder, or a
-server's URL (Reasoners)."""
-
-from pathlib import Path
+"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge" (it judges), "fake" (for tests), a folder, a hub
+id (`owner/name@revision`), or a server's URL (Reasoners)."""
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
+from embedrl.models.names import is_server, resolve, shipped
 
-_SHIPPED = {
-    "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge"},
-    "embedder": {"nano": "embedder"},
-}
+__all__ = ["is_server", "load_both", "load_embedder", "load_reasoner", "resolve", "shipped"]
 
 
 def load_reasoner(
-    name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa", concurrency: int | None = None
+    name: str,
+    *,
+    temperature: float = 0.0,
+    dtype: str | None = None,
+    attention: str = "sdpa",
+    fast: bool = True,
+    concurrency: int | None = None,
 ) -> Reasons:
     """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
 
-    Without `dtype`: as the files say on an accelerator, float32 on a CPU. A URL (`http://host:8000/v1#model`) stands for an
-    OpenAI-compatible server; without `#model` it is asked which one it has, and it gets up to `concurrency` requests at once.
+    Without `dtype`: as the files say on an accelerator, float32 on a CPU. `fast=False` runs transformers' own forward passes.
+    A URL (`http://host:8000/v1#model`) stands for an OpenAI-compatible server; without `#model` it is asked which one it has, and it
+    gets up to `concurrency` requests at once.
     """
     if is_server(name):
         from embedrl.reasoner.remote import RemoteReasoner
@@ -30,22 +33,22 @@ def load_reasoner(
         from embedrl.testing import FakeReasoner
 
         return FakeReasoner()
-    folder = _folder(name, "reasoner")
+    folder = resolve(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 
-    return LocalReasoner.load(folder, dtype=dtype, attention=attention, temperature=temperature)
+    return LocalReasoner.load(folder, dtype=dtype, attention=attention, fast=fast, temperature=temperature)
 
 
-def load_embedder(name: str) -> Embeds:
+def load_embedder(name: str, *, dtype: str | None = None, attention: str = "sdpa", fast: bool = True) -> Embeds:
     """Load an Embedder. Raises ConfigError for an unknown name, ModelError for a folder that is not a model."""
     if name == "fake":
         from embedrl.testing import FakeEmbedder
 
         return FakeEmbedder()
-    folder = _folder(name, "embedder")
+    folder = resolve(name, "embedder")
     from embedrl.embedder.embedder import Embedder
 
-    return Embedder.load(folder)
+    return Embedder.load(folder, dtype=dtype, attention=attention, fast=fast)
 
 
 def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:
@@ -55,8 +58,10 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
     """
     if reasoner is None:
         return None, load_embedder(embedder)
-    folders = [shipped(kind).get(name, Path(name)) for kind, name in (("reasoner", reasoner), ("embedder", embedder))]
-    if not any((folder / "adapter_config.json").is_file() for folder in folders) or not all(folder.is_dir() for folder in folders):
+    if is_server(reasoner) or "fake" in (reasoner, embedder):
+        return load_reasoner(reasoner), load_embedder(embedder)
+    folders = [resolve(reasoner, "reasoner"), resolve(embedder, "embedder")]
+    if not any((folder / "adapter_config.json").is_file() for folder in folders):
         return load_reasoner(reasoner), load_embedder(embedder)
     from embedrl.embedder.embedder import Embedder
     from embedrl.models.load import base_folder, load_shared
@@ -66,22 +71,3 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
         return load_reasoner(reasoner), load_embedder(embedder)
     first, second = load_shared(folders)
     return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
-
-
-def is_server(name: str) -> bool:
-    """Say whether a Reasoner's name is the URL of a server."""
-    return name.startswith(("http://", "https://"))
-
-
-def shipped(kind: str) -> dict[str, Path]:
-    """Return the models that come with the package: name -> folder. `kind` is "reasoner" or "embedder"."""
-    weights = Path(__file__).parents[1] / "nano" / "weights"
-    return {name: weights / folder for name, folder in _SHIPPED[kind].items()}
-
-
-def _folder(name: str, kind: str) -> Path:
-    if name in (known := shipped(kind)):
-        return known[name]
-    if (folder := Path(name)).is_dir():
-        return folder
-    raise ConfigError(f"{kind}={name!r}: not a folder, nor one of {', '.join([*known, 'fake'])}")

@@ -1,0 +1,178 @@
+"""LoRA adapters: onto a model from their files, new ones for training, and several on one copy of a base."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file, load_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from embedrl.config import Lora
+from embedrl.errors import ModelError
+from embedrl.models.weights import HEAD, list_some, num_rows, read_json, refuse_unfinished, tensor_shapes
+
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PEFT_PREFIX = "base_model.model."
+_BODY = "model."
+"""What the names of all weights but the head begin with in a model that has one."""
+_PICKLED = "adapter_model.bin"
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *, onto: PeftModel | None = None) -> PeftModel:
+    """Put the LoRA adapter of a folder on a model's weights, unmerged; `onto` one that has adapters already, as one more.
+
+    The adapter may have been trained with a language model head around the model or without, and may hold a head or an embedding of its
+    own: a model without a head leaves that out. Raises ModelError if not all of the rest fits.
+    """
+    kind = read_json(folder / ADAPTER).get("peft_type")
+    if kind != "LORA":
+        raise ModelError(f"{str(folder)!r} is an adapter of type {str(kind)[:80]!r}: only LoRA is known")
+    if not (folder / ADAPTER_WEIGHTS).exists() and (folder / _PICKLED).exists():
+        raise ModelError(f"{str(folder)!r}: {_PICKLED} is a pickle, which runs code when it is read: convert it to safetensors")
+    try:
+        tensor_shapes(folder / ADAPTER_WEIGHTS)
+    except ModelError as error:
+        refuse_unfinished(folder, [str(error)])
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{str(folder)!r} cannot be loaded as a LoRA adapter: {error}") from error
+    plain = {_plain(key): weight for key, weight in weights.items()}
+    if not isinstance(config, LoraConfig) or not any(".lora_A." in key for key in plain):
+        raise ModelError(f"{str(folder)!r}: {ADAPTER_WEIGHTS} holds no weights of LoRA")
+    if broken := sorted(key for key, weight in plain.items() if weight.is_floating_point() and not weight.isfinite().all()):
+        raise ModelError(f"{str(folder)!r}: {len(broken)} weights of the adapter hold NaN or infinite numbers: {list_some(broken)}")
+    has_head = model.base_model is not model
+    head = HEAD.split(".")[0]
+    plain = {(key if key.startswith(head) else f"{_BODY if has_head else ''}{key}"): weight for key, weight in plain.items()}
+    if not has_head:
+        plain = {key: weight for key, weight in plain.items() if not key.startswith(head)}
+    _match(config, plain, keeps_head=has_head)
+    _grow_embedding(model, plain)
+    if any(key.startswith(head) for key in plain):
+        _untie(model)
+    try:
+        if onto is None:
+            adapted = PeftModel(model, config, adapter_name=name)
+        else:
+            (adapted := onto).add_adapter(name, config)
+        result = set_peft_model_state_dict(adapted, {_PEFT_PREFIX + key: weight for key, weight in plain.items()}, adapter_name=name)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(f"{str(folder)!r}: the adapter does not fit the model: {error}") from error
+    if result.unexpected_keys:
+        raise ModelError(f"{str(folder)!r}: the adapter has weights that the model has not: {list_some(sorted(result.unexpected_keys))}")
+    if missing := sorted(key for key in result.missing_keys if ".lora_" in key and f".{name}" in key):
+        raise ModelError(f"{str(folder)!r}: {len(missing)} weights of the adapter are missing: {list_some(missing)}; download it again")
+    return adapted
+
+
+def _plain(key: str) -> str:
+    """Return a weight's name as it is inside the model without a head; names of the head stay."""
+    return key.removeprefix(_PEFT_PREFIX).removeprefix(_BODY)
+
+
+def _match(config: Any, weights: Mapping[str, Tensor], *, keeps_head: bool) -> None:
+    """Make an adapter's settings name just the modules that its file has weights for, whatever prefix they were written with."""
+    config.target_modules = {key.split(".lora_")[0] for key in weights if ".lora_" in key}
+    config.exclude_modules = config.layers_to_transform = None
+    ranks = {key.split(".lora_A")[0]: weight.shape[0] for key, weight in weights.items() if ".lora_A." in key}
+    config.rank_pattern = {module: rank for module, rank in ranks.items() if rank != config.r}
+    config.alpha_pattern = {_plain(pattern): alpha for pattern, alpha in (config.alpha_pattern or {}).items()}
+    saved = [module for module in config.modules_to_save or () if keeps_head or module != HEAD.split(".")[0]]
+    config.modules_to_save = saved or None
+    config.inference_mode = True
+
+
+def _grow_embedding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
+    """Add the rows that an adapter's own embedding has more than the base's, such as that of `<emb>`."""
+    rows = [len(weight) for key, weight in weights.items() if key.endswith("embed_tokens.weight") and "lora_" not in key]
+    if rows and rows[0] > num_rows(model):
+        model.resize_token_embeddings(rows[0], mean_resizing=False)
+
+
+def _untie(model: Any) -> None:
+    """Give a head that is the embedding itself weights of its own, which an adapter then changes alone."""
+    if model.lm_head.weight is model.get_input_embeddings().weight:
+        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone(), model.lm_head.weight.requires_grad)
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
+
+
+class AdapterView:
+    """A model as it is with one of its adapters, or with none. Several views share the weights, and one call runs at a time."""
+
+    def __init__(self, model: Any, adapted: PeftModel | None, adapter: str | None, lock: RLock) -> None:
+        self._model, self._adapted, self._adapter, self._lock = model, adapted, adapter, lock
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model."""
+        with self._switched():
+            return self._model(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate with the model."""
+        with self._switched():
+            return self._model.generate(*args, **kwargs)
+
+    def headless(self) -> "AdapterView":
+        """The same view of the model without its language model head."""
+        return AdapterView(self._model.base_model, self._adapted, self._adapter, self._lock)
+
+    def eval(self) -> "AdapterView":
+        """Put the shared model into evaluation mode."""
+        self._model.eval()
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    @contextmanager
+    def _switched(self) -> Generator[None]:
+        with self._lock:
+            if self._adapted is None:
+                yield
+            elif self._adapter is None:
+                with self._adapted.disable_adapter():
+                    yield
+            else:
+                self._adapted.set_adapter(self._adapter)
+                yield
+
+
+def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
+    """Freeze a model's weights and put a new LoRA adapter on them, which changes nothing until it is trained."""
+    return get_peft_model(model, lora_config(model, lora))
+
+
+def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
+    """Return peft's settings: all linear layers of the language model and, if wanted, of the vision tower; never the head."""
+    parts = ("language_model", "visual") if lora.vision else ("language_model",)
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "lm_head" not in name and any(part in name.split(".") for part in parts)
+    ]
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", target_modules=targets)
+
+
+def is_adapted(model: nn.Module) -> bool:
+    """Say whether a model carries adapters."""
+    return isinstance(model, PeftModel)
+
+
+def restore(model: Any, folder: Path) -> None:
+    """Read back, in place, what a checkpoint holds of a model: its weights, or its adapter."""
+    if is_adapted(model):
+        set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS))
+    else:
+        load_model(model, folder / "model.safetensors")
+
+
+def merge(model: Any) -> Any:
+    """Return the plain model with its adapter added to its weights; a plain model is returned as it is."""
+    return model.merge_and_unload() if is_adapted(model) else model

@@ -1,0 +1,80 @@
+"""Table of the model architectures that embedrl loads, and what config.json must say to be one of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+from embedrl.errors import ModelError
+from embedrl.models.qwen3_vl_fast import patch_forward
+from embedrl.models.weights import read_json
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What differs between one family of models and another."""
+
+    model_type: str
+    """As config.json names it."""
+    family: str
+    """As its authors and users call it."""
+    fast: Callable[[Any], Any] | None = None
+    """Puts faster forward passes with the same results on a loaded model; None: there are none."""
+
+
+_ROWS = (Architecture("qwen3_vl", "Qwen3-VL, Qwen3-VL-Embedding, Embed-RL", fast=patch_forward),)
+ARCHITECTURES = {row.model_type: row for row in _ROWS}
+"""All that is known, by the `model_type` of config.json."""
+
+_LIMITS = {
+    "num_hidden_layers": 1_000,
+    "depth": 1_000,
+    "hidden_size": 100_000,
+    "intermediate_size": 1_000_000,
+    "vocab_size": 10_000_000,
+    "num_attention_heads": 10_000,
+    "patch_size": 1_000,
+    "num_position_embeddings": 10_000_000,
+}
+"""No model has more; a folder of others that says so would fill the memory, or take hours to be built."""
+_UNREAD = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation", "_experts_implementation", "auto_map")
+"""Keys of config.json with which a folder would choose code to run: how attention is calculated is the caller's setting."""
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Read the config.json of a folder of full weights, without running or fetching any code that it names. Raises ModelError."""
+    table = read_json(folder / "config.json")
+    name = table.get("model_type")
+    if name not in ARCHITECTURES:
+        raise ModelError(f"{str(folder)!r} {_stranger(table)}; known are {known()}")
+    if not isinstance(table.get("vision_config"), dict) or not isinstance(table.get("text_config"), dict):
+        raise ModelError(f"{str(folder / 'config.json')!r} has no vision_config and text_config: download it again")
+    for part in (table, table["vision_config"], table["text_config"]):
+        for key in _UNREAD:
+            part.pop(key, None)
+        for key, limit in _LIMITS.items():
+            if key in part and not (type(part[key]) is int and 0 < part[key] <= limit):
+                raise ModelError(f"{str(folder / 'config.json')!r}: {key}={str(part[key])[:40]} is no number from 1 to {limit:,}")
+    return CONFIG_MAPPING[name].from_dict(table)
+
+
+def known() -> str:
+    """Return the architectures that are known, as a message lists them."""
+    return ", ".join(f"{row.model_type} ({row.family})" for row in ARCHITECTURES.values())
+
+
+def _stranger(table: dict[str, Any]) -> str:
+    name = str(table.get("model_type"))[:80]
+    if "model_type" not in table:
+        return "has a config.json without a model_type: it is no model of transformers"
+    code = ", and brings code of its own, which is never run" if "auto_map" in table else ""
+    blind = "" if "vision_config" in table or "vision_config_dict" in table else ", which reads text only"
+    return f"is a model of the architecture {name!r}{blind}{code}"
+
+
+def speed_up(model: Any) -> Any:
+    """Put the faster forward passes of its architecture on a model, if there are any, and return it."""
+    row = ARCHITECTURES.get(model.config.model_type)
+    return model if row is None or row.fast is None else row.fast(model)

@@ -1,0 +1,41 @@
+"""From the name of a model to where it is: one function for command line, recipes and Python."""
+
+from pathlib import Path
+
+from embedrl.errors import ConfigError, ModelError
+from embedrl.models.hub import is_hub_id, locate
+
+_SHIPPED: dict[str, dict[str, str]] = {
+    "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge"},
+    "embedder": {"nano": "embedder"},
+}
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Return the models that come with the package: name -> folder. `kind` is "reasoner" or "embedder"."""
+    weights = Path(__file__).parents[1] / "nano" / "weights"
+    return {name: weights / folder for name, folder in _SHIPPED[kind].items()}
+
+
+def is_server(name: str) -> bool:
+    """Say whether a model's name is the URL of a server."""
+    return name.startswith(("http://", "https://"))
+
+
+def resolve(name: str | Path, kind: str) -> Path:
+    """Return the folder of a model with weights, by any of its names.
+
+    That is a shipped name ("nano"), a folder, a folder of huggingface_hub's cache, or a hub id (`owner/name`, `owner/name@revision`), which
+    is downloaded if it is not there. Raises ConfigError for what is none of these, and ModelError for a model that cannot be had.
+    """
+    known = shipped(kind)
+    if str(name) in known:
+        return known[str(name)]
+    try:
+        return locate(name)
+    except ModelError as error:
+        if is_hub_id(str(name)):
+            raise
+        server = ", or the URL of a server" if kind == "reasoner" else ""
+        choices = f"{', '.join([*known, 'fake'])}, a hub id (owner/name, owner/name@revision){server}"
+        raise ConfigError(f"{kind}={str(name)!r}: not a folder, nor one of {choices}") from error

@@ -1,0 +1,210 @@
+"""Weight files of a model folder: what they must hold before anything is loaded, and writing them.
+
+A safetensors file begins with a table of its tensors, so a download that was cut off, a Git LFS pointer or a missing shard is found in
+a few reads, before any memory is taken.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, PreTrainedModel, Qwen3VLForConditionalGeneration, Qwen3VLModel
+
+from embedrl.errors import ModelError
+
+WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
+HEAD = "lm_head.weight"
+_LFS = b"version https://git-lfs.github.com/spec/"
+_MAX_HEADER_BYTES = 100_000_000
+"""The limit of the format."""
+_NUM_SHOWN = 5
+_UNUSABLE = {
+    ("*.bin", "*.pt", "*.pth", "*.ckpt"): "pickles, which run code when they are read: convert them to safetensors, or take another copy",
+    ("*.gguf",): "of llama.cpp: serve them there, and give the URL of the server as the Reasoner",
+}
+"""Weights in other formats, and what to do with them."""
+
+
+def list_some(problems: Sequence[str]) -> str:
+    """Return the first few of many problems, and the number of the others."""
+    others = len(problems) - _NUM_SHOWN
+    return "; ".join(problems[:_NUM_SHOWN]) + (f"; and {others} more" if others > 0 else "")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ModelError."""
+    try:
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{str(path)!r} cannot be read as JSON ({_flaw(path) or error}): download it again") from error
+    if not isinstance(table, dict):
+        raise ModelError(f"{str(path)!r} is no JSON object: download it again")
+    return table
+
+
+def _flaw(path: Path) -> str:
+    """Say what a file is that cannot be the one it is named for, or nothing."""
+    if not path.is_file():
+        return "is missing"
+    if not path.stat().st_size:
+        return "is empty"
+    with path.open("rb") as file:
+        return "is a Git LFS pointer" if file.read(len(_LFS)) == _LFS else ""
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every tensor of a safetensors file, which must be whole. Raises ModelError, without the folder."""
+    if flaw := _flaw(path):
+        raise ModelError(f"{path.name} {flaw}")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size, _MAX_HEADER_BYTES):
+            raise ModelError(f"{path.name} is no safetensors file, or cut off")
+        header = file.read(length)
+    try:
+        table = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in table.items()}
+        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path.name} is no safetensors file, or cut off") from error
+    if size != end:
+        raise ModelError(f"{path.name} holds {size:,} of {end:,} bytes")
+    return shapes
+
+
+def check_files(folder: Path) -> None:
+    """Check that all of a model's weight files are there and whole. Raises one ModelError that lists what is wrong."""
+    if (folder / WEIGHTS).exists() or (folder / WEIGHTS).is_symlink():
+        names: Mapping[str, list[str]] = {WEIGHTS: []}
+    elif (folder / SHARDS).exists():
+        names = _shards(folder)
+    else:
+        raise ModelError(f"{str(folder)!r} has no {WEIGHTS}{_other_weights(folder)}")
+    problems = []
+    for name, tensors in sorted(names.items()):
+        try:
+            held = tensor_shapes(folder / name)
+        except ModelError as error:
+            problems.append(str(error))
+            continue
+        if absent := sorted(set(tensors) - held.keys()):
+            problems.append(f"{name} lacks {list_some(absent)}")
+    refuse_unfinished(folder, problems)
+
+
+def refuse_unfinished(folder: Path, problems: Sequence[str]) -> None:
+    """Raise a ModelError that lists what is wrong with a folder's weight files, if anything is."""
+    if problems:
+        remedy = "download them again (with Git: `git lfs pull`)"
+        raise ModelError(f"{str(folder)!r}: {len(problems)} weight files are not whole: {list_some(problems)}; {remedy}")
+
+
+def _shards(folder: Path) -> dict[str, list[str]]:
+    """Return the names of the tensors that each shard holds by the folder's index."""
+    table = read_json(folder / SHARDS).get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
+        raise ModelError(f"{str(folder / SHARDS)!r} has no weight_map: download it again")
+    shards: dict[str, list[str]] = {}
+    for tensor, name in table.items():
+        if Path(name).name != name:
+            raise ModelError(f"{str(folder / SHARDS)!r} names {name!r}: shards lie beside their index")
+        shards.setdefault(name, []).append(tensor)
+    return shards
+
+
+def _other_weights(folder: Path) -> str:
+    for patterns, remedy in _UNUSABLE.items():
+        if others := sorted(path.name for pattern in patterns for path in folder.glob(pattern)):
+            return f"; its weights ({list_some(others)}) are {remedy}"
+    return f", nor {SHARDS}: download its weights"
+
+
+def refuse_unfit(folder: Path, model: PreTrainedModel, info: Mapping[str, Any], *, headless: bool) -> None:
+    """Raise one ModelError that lists every weight that is missing, left over or of another shape, by transformers' loading info."""
+    names: dict[str, list[str]] = {}
+    names["missing"] = sorted(info["missing_keys"])
+    names["unexpected"] = sorted(name for name in info["unexpected_keys"] if not (headless and name == HEAD))
+    names["misshapen"] = sorted(f"{name} ({_shape(held)}, not {_shape(wanted)})" for name, held, wanted in info["mismatched_keys"])
+    if names["missing"] == [HEAD] and not names["unexpected"]:
+        raise ModelError(f"{str(folder)!r} has no language model head ({HEAD}): it gives vectors and cannot write; it is no Reasoner")
+    problems = [f"{len(found)} {kind}: {list_some(found)}" for kind, found in names.items() if found]
+    problems += map(str, info.get("error_msgs") or ())
+    if problems:
+        raise ModelError(f"{str(folder)!r}: the weights do not fit a {type(model).__name__} of its config.json: {'. '.join(problems)}")
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+@torch.no_grad()
+def refuse_nonfinite(folder: Path, model: nn.Module) -> None:
+    """Raise a ModelError that lists the weights with NaN or infinite numbers, if there are any."""
+    wrong = []
+    for name, weight in model.named_parameters():
+        # a sum is quick and takes no memory; one that is not finite may still be of finite numbers
+        if weight.is_floating_point() and not math.isfinite(float(weight.sum())) and not bool(weight.isfinite().all()):
+            wrong.append(name)
+    if wrong:
+        raise ModelError(f"{str(folder)!r}: {len(wrong)} weights hold NaN or infinite numbers: {list_some(wrong)}; the model is broken")
+
+
+def num_rows(model: Any) -> int:
+    """Return how many tokens a model's embedding has a row for."""
+    return model.get_input_embeddings().num_embeddings
+
+
+def keep_head_source(model: PreTrainedModel, folder: Path, info: Mapping[str, Any]) -> None:
+    """Remember where the head of a model lies that was loaded without it, so that it can be written again."""
+    if HEAD in info["unexpected_keys"]:
+        vars(model)["head_source"] = folder
+
+
+def _read_head(folder: Path, rows: int) -> Tensor:
+    """Read a head; rows for tokens that were added since are zero. Raises ModelError."""
+    try:
+        shard = read_json(folder / SHARDS)["weight_map"][HEAD] if (folder / SHARDS).exists() else WEIGHTS
+        with safe_open(folder / shard, "pt") as file:
+            head = file.get_tensor(HEAD)
+    except (KeyError, OSError) as error:
+        raise ModelError(f"{str(folder)!r}: its language model head cannot be read any more, to be written again ({error})") from error
+    return torch.cat([head, head.new_zeros(max(0, rows - len(head)), head.shape[1])])
+
+
+def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
+    """Write weights as bf16 safetensors. The model in memory keeps its precision.
+
+    A model without a head is written in the layout of one with it, which is what other engines look for; so its weights' names are those
+    of the published models. A head that is not tied to the embedding is written as it was in the folder that the model was loaded from.
+    `config` is added to config.json.
+    """
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    if isinstance(model, Qwen3VLModel):
+        state = {f"model.{name}": tensor for name, tensor in state.items()}
+        if source := vars(model).get("head_source"):
+            state[HEAD] = _read_head(source, num_rows(model)).to(torch.bfloat16)
+        with torch.device("meta"):
+            model = Qwen3VLForConditionalGeneration(model.config)
+    model.save_pretrained(folder, state_dict=state)
+    if config:
+        saved = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        saved.update({**config, "architectures": [type(model).__name__]})
+        saved.save_pretrained(folder)
+
+
+def gather_shards(model: nn.Module) -> None:
+    """Make weights that FSDP has sharded over the processes whole again, in place and in each process: to be saved, not trained on."""
+    whole: dict[int, nn.Parameter] = {}  # weights that several modules share stay one
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if isinstance(weight, DTensor):
+                if id(weight) not in whole:
+                    whole[id(weight)] = nn.Parameter(weight.full_tensor(), weight.requires_grad)
+                setattr(module, name, whole[id(weight)])
