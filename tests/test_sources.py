@@ -163,12 +163,13 @@ def test_pages_come_as_bare_bytes_and_as_files_too(tmp_path: Path):
     assert pair.target.visual == Image(path=tmp_path / "media" / "p.png")
 
 
-def test_broken_pages_are_named_and_leave_nothing_behind(tmp_path: Path):
+def test_broken_pages_are_named_and_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("embedrl.media.store._in_force", Limits(max_pixels=10_000))
     big = io.BytesIO()
     PIL.Image.new("RGB", (300, 300)).save(big, "PNG")
     images = [encoded()[:50], b"no picture", big.getvalue(), None]
     rows = [{"query": "q", "answer": "a", "image": {"bytes": data, "path": None}, "image_filename": "p.png"} for data in images]
-    pairs, problems = read("vidore", write_parquet(tmp_path / "a.parquet", rows), tmp_path / "media", limits=Limits(max_pixels=10_000))
+    pairs, problems = read("vidore", write_parquet(tmp_path / "a.parquet", rows), tmp_path / "media")
     assert not pairs and not list((tmp_path / "media").iterdir())
     assert all(problem.reason.startswith("'p.png': ") for problem in problems[:3]) and "max_pixels=10000" in problems[2].reason
     assert [problem.kind for problem in problems] == [ProblemKind.MEDIA] * 3 + [ProblemKind.EMPTY]

@@ -5,14 +5,17 @@ model output are untrusted) do not reach the terminal. Where a stream is not a t
 tab-separated values, and a progress bar becomes a line now and then. NO_COLOR is respected.
 """
 
+import io
 import json
 import os
 import re
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload
 
+from rich.box import ASCII, HEAVY_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -53,8 +56,23 @@ def result(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Write a value to stdout as JSON. Raises ValueError for NaN and infinities: JSON has none."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, indent=2, ensure_ascii=not _encoding(_stdout).lower().startswith("utf"), allow_nan=False)
     _say(_stdout, _JSON_CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+
+
+def print_paths(paths: Iterable[Path]) -> None:
+    """Write paths to stdout, one a line; without a terminal, as the very bytes that name the files, for other programs."""
+    for path in paths:
+        buffer = None if _stdout.is_terminal else getattr(_stdout.file, "buffer", None)
+        if buffer is None:
+            _say(_stdout, os.fsencode(path).decode("utf-8", "replace"))
+        elif is_main_process():
+            try:
+                _stdout.file.flush()
+                buffer.write(os.fsencode(path) + b"\n")
+                buffer.flush()
+            except BrokenPipeError:
+                _stdout.on_broken_pipe()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -64,13 +82,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         for row in ([_clean(column) for column in columns], *cells):
             _say(_stdout, "\t".join(re.sub(r"[\t\n]+", " ", cell) for cell in row))
         return
-    drawn = Table(title=Text(_clean(title)), title_justify="left")
+    box = HEAVY_HEAD if _encoding(_stdout).lower().startswith("utf") else ASCII
+    drawn = Table(title=Text(_clean(title)), title_justify="left", box=box)
     for column in columns:
         drawn.add_column(Text(_clean(column)), overflow="fold")
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     if is_main_process():
-        _stdout.print(drawn)
+        _replaces(_stdout).print(drawn)
 
 
 def info(text: str) -> None:
@@ -126,7 +145,7 @@ def _bar(total: int | None, description: str) -> Generator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
     )
-    with Progress(*columns, console=_stderr) as shown:
+    with Progress(*columns, console=_replaces(_stderr)) as shown:
         yield _LiveBar(shown, total, _clean(description))
 
 
@@ -181,6 +200,7 @@ def _written(figures: dict[str, float | str]) -> str:
 def _say(console: Console, text: str, *, label: str = "", style: str = "", any_rank: bool = False) -> None:
     if not (any_rank or is_main_process()):
         return
+    _replaces(console)
     if console.is_terminal:
         console.print(Text.assemble((label, style), _clean(text)), soft_wrap=True)
         return
@@ -193,3 +213,14 @@ def _say(console: Console, text: str, *, label: str = "", style: str = "", any_r
 
 def _clean(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
+
+
+def _encoding(console: Console) -> str:
+    return getattr(console.file, "encoding", None) or "utf-8"
+
+
+def _replaces(console: Console) -> Console:
+    """Let the stream of a console write "?" where it has no character (Latin-1, ASCII), and not end in an error."""
+    if isinstance(console.file, io.TextIOWrapper) and console.file.errors in ("strict", "surrogateescape"):
+        console.file.reconfigure(errors="replace")
+    return console

@@ -18,7 +18,7 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.media.content import Frames, Page, Video
 from embedrl.media.decode import load_visual, page_text
-from embedrl.media.store import DEFAULT, Limits
+from embedrl.media.store import Limits
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (0, 0, 0),
@@ -50,7 +50,7 @@ class FakeReasoner:
         fail_keys: Collection[str] = (),
         num_frames: int = 8,
         sleep_s: float = 0.0,
-        limits: Limits = DEFAULT,
+        limits: Limits | None = None,
     ) -> None:
         self._name = name
         self.fail_keys = fail_keys
@@ -99,7 +99,7 @@ class FakeEmbedder:
     """Adds up a fixed random direction for each word and for each colour's share: cosine is the overlap of meanings."""
 
     def __init__(
-        self, name: str = "fake-embedder", *, dim: int = 64, num_frames: int = 8, picture_weight: float = 1.0, limits: Limits = DEFAULT
+        self, name: str = "fake-embedder", *, dim: int = 64, num_frames: int = 8, picture_weight: float = 1.0, limits: Limits | None = None
     ) -> None:
         self._name, self._dim = name, dim
         self.num_frames, self.limits = num_frames, limits
@@ -182,7 +182,7 @@ def _direction(word: str, dim: int) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def _pictures(item: Item, num_frames: int, limits: Limits) -> list[np.ndarray]:
+def _pictures(item: Item, num_frames: int, limits: Limits | None) -> list[np.ndarray]:
     """Decode an item's visual part to small pictures: for each pixel, the index of its colour, (32, 32)."""
     assert item.visual is not None
     visual = load_visual(item.visual, num_frames=num_frames, limits=limits)

@@ -7,7 +7,19 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import need_folder, with_server_options
-from embedrl.cli.options import EngineName, MaxNewTokens, RayAddress, ReasonerName, Seed, ServerOptions, ServerTimeout, Workers, commands
+from embedrl.cli.options import (
+    ConfigFile,
+    EngineName,
+    Limit,
+    MaxNewTokens,
+    RayAddress,
+    ReasonerName,
+    Seed,
+    ServerOptions,
+    ServerTimeout,
+    Workers,
+    commands,
+)
 
 app = commands()
 world_app = commands(help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120")
@@ -57,6 +69,8 @@ def annotate_pairs(
     engine: EngineName = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
 ) -> None:
     """Write a T-CoT for both sides of each pair of a data set; a killed run goes on where it stopped.
 
@@ -64,6 +78,11 @@ def annotate_pairs(
     Example: embedrl annotate lines library/pairs.jsonl --out runs/annotated
     """
     [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
+    from embedrl.cli.limits import limit_hint, set_limits
+    from embedrl.runtime.names import check_names
+
+    set_limits(config, limit)
+    check_names(reasoner, None)
     from embedrl.cli.listing import warn_of_failures
     from embedrl.pipelines import annotate as annotating
     from embedrl.runtime.engine import Engine
@@ -87,6 +106,8 @@ def annotate_pairs(
     log.result(f"{out}: {annotating.annotate_line(found)}")
     for example in found.examples:
         log.warn(example)
+    if hint := limit_hint(found.examples):
+        log.info(hint)
     warn_of_failures(found.tcots, "--retry malformed asks again")
     if found.malformed or found.failed or found.num_problems:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedrl.errors import ConfigError
+from embedrl.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from embedrl.index.filter import Filter
@@ -42,8 +42,22 @@ def with_server_options(
     return [add_options(name, added) if is_server(name) else name for name in names]
 
 
+def need_index(place: str, remedy: str = "") -> None:
+    """Raise StoreError if there is no index in a folder; `remedy` is what else would do. A place in object storage is not asked."""
+    from embedrl.index.location import find_home
+
+    if not (home := find_home(place)).is_begun:
+        raise StoreError(", ".join(filter(None, [str(home.missing()), remedy])))
+
+
+def decoded(text: str | None) -> str | None:
+    """Return a text argument as its bytes read in UTF-8, whatever the locale made of them."""
+    return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def query_content(text: str | None, image: Path | None, video: Path | None) -> "Content":
     """Build the query. Raises ConfigError if it is empty or names a file that is not there."""
+    text = decoded(text)
     if image and video:
         raise ConfigError("--image and --video: give one of them")
     if not (text and text.strip()) and not image and not video:
@@ -67,7 +81,7 @@ def search_filter(names: list[str] | None, under: Path | None, since: str | None
     if unknown := sorted(set(names or ()) - set(MODALITIES)):
         raise ConfigError(f"--modality {unknown[0]!r}: choose from {', '.join(MODALITIES)}")
     modality = tuple(name for name in MODALITIES if name in names) if names else None
-    wanted = tuple((words or "").split())
+    wanted = tuple((decoded(words) or "").split())
     if len(wanted) > MAX_WORDS:
         raise ConfigError(f"--words: {len(wanted)} words; give at most {MAX_WORDS}")
     since_s, until_s = (read_time(time, is_end=is_end, zone=None) if time else None for time, is_end in ((since, False), (until, True)))

@@ -9,9 +9,11 @@ from embedrl import log
 from embedrl.cli.arguments import with_server_options
 from embedrl.cli.options import (
     AsJson,
+    ConfigFile,
     Datasets,
     EmbedderName,
     EngineName,
+    Limit,
     MaxNewTokens,
     RayAddress,
     Seed,
@@ -56,6 +58,8 @@ def evaluate_on_benchmark(
     engine: EngineName = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
 ) -> None:
     """Measure retrieval on the world, or on the official files of a benchmark; there, a killed run goes on where it stopped.
 
@@ -69,6 +73,12 @@ def evaluate_on_benchmark(
     shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
     reasoners = with_server_options(reasoners, server_option, max_new_tokens, server_timeout)
+    from embedrl.cli.limits import set_limits
+    from embedrl.runtime.names import check_names
+
+    set_limits(config, limit)
+    for name in reasoners or [None]:
+        check_names(name, embedder)
     from embedrl.runtime.engine import Engine
 
     chosen = Engine(engine, workers, ray_address)
@@ -113,6 +123,8 @@ def doctor(
         str | None,
         typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM; not of embedrl serve."),
     ] = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
 ) -> None:
     """Check this installation, or a benchmark's files: what is missing, wrong counts, what does not open. Exits with 1 if so.
 
@@ -124,6 +136,9 @@ def doctor(
     Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
     Example: embedrl doctor parity --embedder runs/embedder/model
     """
+    from embedrl.cli.limits import set_limits
+
+    set_limits(config, limit)
     from embedrl.cli.doctor import run_checks
 
     if not run_checks(benchmark, data, dataset or (), embedder=embedder, server=server):

@@ -7,15 +7,18 @@ import typer
 from typer.core import TyperCommand
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, query_content, search_filter, weights, with_server_options
+from embedrl.cli.arguments import need_folder, need_index, query_content, search_filter, weights, with_server_options
 from embedrl.cli.options import (
     AsJson,
+    ConfigFile,
     EmbedderName,
     EngineName,
     IndexPlace,
+    Limit,
     MaxNewTokens,
     MinScore,
     Modalities,
+    PathsOnly,
     RayAddress,
     ReasonerName,
     ServerOptions,
@@ -97,6 +100,8 @@ def index_folder(
     retry: Annotated[
         bool, typer.Option("--retry", help="Try files again that could not be used, and ask again where the answer was no T-CoT.")
     ] = False,
+    limit: Limit = None,
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
@@ -113,6 +118,11 @@ def index_folder(
     need_folder(folder)
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: belongs to --table")
+    from embedrl.cli.limits import limit_hint, set_limits
+    from embedrl.runtime.names import check_names
+
+    limits = set_limits(config, limit).limits
+    check_names(reasoner if think else None, embedder)
     from embedrl.cli.listing import failure_line, warn_of_failures
     from embedrl.pipelines.index import index_by_name
     from embedrl.runtime.engine import Engine
@@ -127,6 +137,7 @@ def index_folder(
         shelf=shelf,
         policy={name: value for name, value in given.items() if value is not None},
         retry_failed=retry,
+        limits=limits,
     )
     if as_json:
         log.print_json(found.model_dump(mode="json"))
@@ -140,6 +151,10 @@ def index_folder(
                 log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     for failure in found.failures:
         log.warn(failure_line(failure))
+    if hint := limit_hint([failure.reason for failure in found.failures]):
+        log.info(hint)
+    if not found.num_files:
+        log.warn(f"{folder}: there are no files in it; put images, videos, PDFs or texts there, and run this again")
     warn_of_failures(found.tcots, "--retry asks again")
     if found.failures or found.tcots.is_failure:
         raise typer.Exit(1)
@@ -168,25 +183,41 @@ def search_index(
     since: Since = None,
     until: Until = None,
     words: Words = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
+    paths: PathsOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Search an indexed folder with words, a picture or a video, and show why something was found.
 
     \b
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
+    Example: embedrl search "a red star" --index library --paths | head -1
     """
     [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
-    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
-    from embedrl.cli.listing import show
+    content = query_content(text, image, video)
+    need_index(index)
+    from embedrl.cli.limits import set_limits
+    from embedrl.runtime.names import check_names, load_both
+
+    set_limits(config, limit)
+    check_names(reasoner if think else None, embedder)
+    filter = search_filter(modality, under, since, until, words)
+    from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.index import Index
     from embedrl.index.query import Query
     from embedrl.index.search import search
-    from embedrl.runtime.names import load_both
 
     query = Query(content, filter=filter, min_score=min_score, sort=sort, use_tcot=think, offset=skip, limit=top)
     Index.open(index)  # a missing index is said before a model is loaded
     reasons, embeds = load_both(reasoner if think else None, embedder)
-    show(search(Index.open(index, embedder=embeds), query, embeds, reasons), as_json=as_json)
+    opened = Index.open(index, embedder=embeds)
+    result = search(opened, query, embeds, reasons)
+    if paths:
+        warn_of_plain(result)
+        show_paths(opened, result.hits)
+    else:
+        show(result, as_json=as_json)
 
 
 @app.command("similar")
@@ -204,6 +235,7 @@ def similar_items(
     since: Since = None,
     until: Until = None,
     words: Words = None,
+    paths: PathsOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Recommend what is like some items of the index and unlike others, and say why. Needs no model.
@@ -211,8 +243,10 @@ def similar_items(
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
     """
-    filter, likes, dislikes = search_filter(modality, under, since, until, words), weights(liked), weights(unlike or [])
-    from embedrl.cli.listing import show_recommended
+    likes, dislikes = weights(liked), weights(unlike or [])
+    need_index(index)
+    filter = search_filter(modality, under, since, until, words)
+    from embedrl.cli.listing import show_paths, show_recommended
     from embedrl.index.index import Index
     from embedrl.index.recommend import Examples, recommend
 
@@ -226,4 +260,9 @@ def similar_items(
         offset=skip,
         limit=top,
     )
-    show_recommended(recommend(Index.open(index), examples), asked_for_tcots=think, as_json=as_json)
+    opened = Index.open(index)
+    result = recommend(opened, examples)
+    if paths:
+        show_paths(opened, [item.hit for item in result.items])
+    else:
+        show_recommended(result, asked_for_tcots=think, as_json=as_json)

@@ -8,6 +8,7 @@ from embedrl.data.reasoning import MEDIA, TCoTCounts
 from embedrl.data.tcot import FailureReason
 from embedrl.index.failures import Failure
 from embedrl.index.hit import Hit
+from embedrl.index.index import Index
 from embedrl.index.recommend import Recommendations
 from embedrl.index.search import SearchResult
 
@@ -35,12 +36,24 @@ def show(result: SearchResult, *, as_json: bool) -> None:
     if as_json:
         log.print_json(result.model_dump(mode="json"))
         return
-    if result.query_tcot_failure:
-        reason = result.query_tcot_error or result.query_tcot_failure
-        log.warn(f"the Reasoner wrote no T-CoT of the query ({reason}); items were compared as they are, without theirs")
+    warn_of_plain(result)
     if result.hits:
         log.table("Found, best first", HIT_COLUMNS, hit_rows(result.hits))
     else:
+        log.info("nothing was found")
+
+
+def warn_of_plain(result: SearchResult) -> None:
+    """Say so if the query has no T-CoT although one was asked for."""
+    if result.query_tcot_failure:
+        reason = result.query_tcot_error or result.query_tcot_failure
+        log.warn(f"the Reasoner wrote no T-CoT of the query ({reason}); items were compared as they are, without theirs")
+
+
+def show_paths(index: Index, hits: Sequence[Hit]) -> None:
+    """Print where the files of hits lie, best first; a document of which several pages were found is one file."""
+    log.print_paths(dict.fromkeys(index.locate(hit.path) for hit in hits))
+    if not hits:
         log.info("nothing was found")
 
 

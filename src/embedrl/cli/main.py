@@ -11,7 +11,7 @@ import embedrl
 from embedrl import log
 from embedrl.cli import annotate, evaluate, index, serve, train
 from embedrl.cli.options import Seed, commands
-from embedrl.errors import EmbedRLError
+from embedrl.errors import EmbedRLError, MediaError
 
 app = commands()
 
@@ -22,6 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(None if arguments is None else list(arguments), prog_name="embedrl")
     except EmbedRLError as error:
         log.error(str(error))
+        if isinstance(error, MediaError):
+            from embedrl.cli.limits import limit_hint
+
+            if hint := limit_hint([str(error)]):
+                log.info(hint)
         sys.exit(2)
 
 

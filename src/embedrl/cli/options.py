@@ -27,6 +27,16 @@ Since = Annotated[str | None, typer.Option(help="Find only files changed at this
 Until = Annotated[str | None, typer.Option(help="Find only files changed up to this date or time (ISO, of this time zone).")]
 Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
 Skip = Annotated[int, typer.Option(min=0, help="Leave out so many of the first hits: the next page.")]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        help="What one file may cost, such as max_pixels=200_000_000; may be repeated. An unknown name lists all.",
+    ),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file with a table [limits] (for serve, [upload_limits] too).")]
+PathsOnly = Annotated[bool, typer.Option("--paths", help="Print only the files' paths, one a line, best first.")]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark, or task of the world; may be repeated.")
 ]

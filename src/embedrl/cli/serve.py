@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from embedrl.cli.arguments import need_folder, with_server_options
-from embedrl.cli.options import EmbedderName, IndexFolder, MaxNewTokens, ReasonerName, ServerOptions, ServerTimeout, Think, commands
+from embedrl.cli.arguments import need_folder, need_index, with_server_options
+from embedrl.cli.options import (
+    ConfigFile,
+    EmbedderName,
+    IndexFolder,
+    Limit,
+    MaxNewTokens,
+    ReasonerName,
+    ServerOptions,
+    ServerTimeout,
+    Think,
+    commands,
+)
 
 app = commands()
 
@@ -31,6 +42,11 @@ def serve_index(
     ] = None,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
     max_in_flight: Annotated[int, typer.Option(min=1, help="Requests that may wait for the models at once.")] = 64,
+    limit: Limit = None,
+    upload_limit: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="The same for a file that a client sends; may be repeated.")
+    ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Serve an indexed folder: a page to search it, an API, and endpoints in OpenAI's shapes.
 
@@ -39,18 +55,27 @@ def serve_index(
     Example: embedrl serve --index library --before nano-sft
     """
     need_folder(index)
+    for folder in root or ():
+        need_folder(folder)
     names = [reasoner] if before is None else [reasoner, before]
     reasoner, *others = with_server_options(names, server_option, max_new_tokens, server_timeout)
     before = others[0] if others else None
     from pydantic import ValidationError
 
+    from embedrl.cli.limits import set_limits
     from embedrl.errors import ConfigError
-    from embedrl.runtime.names import load_embedder, load_reasoner
-    from embedrl.server.run import index_beside, make_service, serve
-    from embedrl.server.settings import MIB, Settings
+    from embedrl.runtime.names import check_names, load_embedder, load_reasoner
+    from embedrl.server.listener import bind
+    from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
     if before is not None and not think:
         raise ConfigError(f"--before {before}: there is nothing to compare with --no-think; leave out one of the two")
+    if not watch:
+        need_index(str(index), "or give --watch")
+    for name in (reasoner if think else None, before):
+        check_names(name, embedder)
+    chosen = set_limits(config, limit, upload_limit)
+    uploads = chosen.upload_limits
     try:
         settings = Settings(
             host=host,
@@ -60,9 +85,14 @@ def serve_index(
             watch=watch,
             max_upload_bytes=max_upload_mb * MIB,
             max_in_flight=max_in_flight,
+            limits=UPLOAD_LIMITS.model_copy(update={name: getattr(uploads, name) for name in uploads.model_fields_set}),
+            library_limits=chosen.limits,
         )
     except ValidationError as error:
         raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+    bound = bind(settings)  # a port that is taken is said before models are loaded
+    from embedrl.server.run import index_beside, make_service, serve
+
     embeds = load_embedder(embedder)
     first = (index, _label(reasoner), load_reasoner(reasoner) if think else None)
     indexes = {"main": first}
@@ -70,7 +100,7 @@ def serve_index(
     if before is not None:
         other = load_reasoner(before)
         indexes = {"after": first, "before": (index_beside(index, roots, other, embeds), _label(before), other)}
-    serve(make_service(settings, indexes, embeds, _label(embedder), roots=roots))
+    serve(make_service(settings, indexes, embeds, _label(embedder), roots=roots), bound)
 
 
 def _label(name: str) -> str:

@@ -8,7 +8,7 @@ from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Content, Image, Page, Part, Text, Video
 from embedrl.media.kinds import MEDIA, MediaKind
-from embedrl.media.store import media_kind
+from embedrl.media.store import limits_in_force, media_kind
 from embedrl.media.text import load_text
 
 DESCRIBE = {kind: f"Describe the {medium.word}." for kind, medium in MEDIA.items()}
@@ -44,7 +44,7 @@ def _part(value: Piece) -> Part:
         case PIL.Image.Image():
             return Image(pixels=value.convert("RGB"))
         case Path():
-            match media_kind(value):
+            match media_kind(value, limits_in_force()):
                 case "image":
                     return Image(path=value)
                 case "video":
@@ -52,7 +52,7 @@ def _part(value: Piece) -> Part:
                 case "page":
                     return Page(path=value)
                 case "text":
-                    return Text(text=load_text(value))
+                    return Text(text=load_text(value, limits_in_force()))
             raise MediaError(f"{str(value)!r}: is no image, video, PDF or text file that is read")
         case _:
             return value

@@ -7,18 +7,21 @@ against exact search after each build, and it probes more until the recall is go
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.records import WriterLock
-from embedrl.errors import ConfigError, StoreError
+from embedrl.errors import ConfigError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, ExactVectors, Neighbour, ranked
-from embedrl.index.lance import Table
 from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
 from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors
+
+if TYPE_CHECKING:
+    from embedrl.index.lance import Table
 
 
 class IndexStats(BaseModel):
@@ -51,7 +54,7 @@ class Index:
     def __init__(self, home: IndexLocation, embedder: Embeds | None, policy: Policy | None = None) -> None:
         self.home = home
         self._policy = policy
-        self.table = Table(home.uri, None if embedder is None else (embedder.fingerprint, embedder.dim))
+        self.table = _table(home.uri, None if embedder is None else (embedder.fingerprint, embedder.dim))
         self._searching: tuple[int, Searching, int] | None = None
         self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
         self._num_without_tcot: tuple[int, int] | None = None
@@ -64,9 +67,12 @@ class Index:
         An index that is not there is made by the first write, which needs an Embedder; with none, it is a StoreError. So is an
         index that was made by another Embedder. A `policy` replaces the one in the table for this Index, and in the table when it writes.
         """
-        index = cls(find_home(path), embedder, policy)
-        if not index.table.is_there() and embedder is None:
-            raise index._missing()
+        home = find_home(path)
+        if embedder is None and not home.is_begun:
+            raise home.missing()
+        index = cls(home, embedder, policy)
+        if embedder is None and not index.table.is_there():
+            raise home.missing()
         return index
 
     @property
@@ -220,7 +226,7 @@ class Index:
             return
         if self.table.is_there() or self.home.uri != str(self.directory):
             raise ConfigError(f"{str(self.base)!r}: its index lies at {self.home.uri!r}; `embedrl index move` moves it")
-        table = Table(wanted.uri, self.table.wanted)
+        table = _table(wanted.uri, self.table.wanted)
         if table.is_there():
             if not table.is_shared:
                 raise ConfigError(f"{wanted.uri!r}: this index belongs to one folder; give another place")
@@ -328,7 +334,8 @@ class Index:
                 self._exact[vectors] = (version, ExactVectors.first_of_each(self.table.scan_vectors(vectors), self.dim))
             return self._exact[vectors][1]
 
-    def _missing(self) -> StoreError:
-        if self.home.directory is None:
-            return StoreError(f"{self.home.uri!r}: there is no index here; make one with `embedrl index FOLDER --table {self.home.uri}`")
-        return StoreError(f"{str(self.base)!r}: there is no index here; make one with `embedrl index {self.base}`")
+
+def _table(uri: str, wanted: tuple[str, int] | None) -> "Table":
+    from embedrl.index.lance import Table  # its library takes longer to import than what a wrong argument should cost
+
+    return Table(uri, wanted)

@@ -38,6 +38,25 @@ class IndexLocation(BaseModel):
         """Whether the table lies in object storage."""
         return is_remote(self.uri)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there may be an index: the folder has one, or the table lies in object storage. Nothing is opened."""
+        return self.directory is None or self.directory.is_dir()
+
+    def missing(self) -> StoreError:
+        """Return the error that there is nothing to search here, with what to do."""
+        if self.directory is None:
+            return StoreError(f"{self.uri!r}: there is no index here; make one with `embedrl index FOLDER --table {self.uri}`")
+        folder = str(self.base)
+        if not self.base.is_dir():
+            return StoreError(f"{folder!r}: there is no such folder")
+        if not self.is_begun:
+            return StoreError(f"{folder!r}: there is no index here; make one with `embedrl index {folder}`")
+        return StoreError(
+            f"{folder!r}: was indexed, but held nothing that can be searched; add images, videos, PDFs or texts, and run "
+            f"`embedrl index {folder}` again"
+        )
+
     def stored(self, path: Path) -> Path:
         """Return an absolute path as the table holds it: relative to the folder if it lies in there, after the shelf's name."""
         return self.shelf / path.relative_to(self.base) if path.is_relative_to(self.base) else path

@@ -6,6 +6,7 @@ from pathlib import Path
 from embedrl import log
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
+from embedrl.media.store import Limits
 from embedrl.runtime.engine import LOCAL, Engine, start_models
 
 
@@ -20,6 +21,7 @@ def index_by_name(
     shelf: str | None = None,
     policy: Mapping[str, object] | None = None,
     retry_failed: bool = False,
+    limits: Limits | None = None,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
@@ -42,5 +44,6 @@ def index_by_name(
             batch_size=batch_size,
             max_in_flight=models.max_in_flight,
             retry_failed=retry_failed,
+            limits=limits,
             on_progress=bar.reach,
         )

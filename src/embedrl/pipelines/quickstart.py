@@ -22,7 +22,7 @@ from embedrl.index.reading import read_item
 from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
 from embedrl.index.search import search
-from embedrl.media.store import DEFAULT, walk, write_bytes
+from embedrl.media.store import limits_in_force, walk, write_bytes
 from embedrl.pipelines.eg_rl import train_reasoner
 from embedrl.pipelines.evaluate_world import SHIPPED, evaluate_systems
 from embedrl.reports.cards import Search, Side, checked_side
@@ -198,5 +198,5 @@ def _shown(index: Index, hit: Hit, right: Path | None, num_frames: int) -> Side:
     path = index.locate(hit.path)
     name = f"{hit.path}, page {hit.page}" if hit.page else str(hit.path)
     is_right = right in {index.locate(place).resolve() for place in (hit.path, *hit.other_paths)}
-    item = read_item(path, hit.modality, hit.page, DEFAULT)
+    item = read_item(path, hit.modality, hit.page, limits_in_force())
     return Side(item, hit.tcot, hit.verification, name=name, score=hit.score, is_right=is_right, num_frames=num_frames)

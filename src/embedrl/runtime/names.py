@@ -3,9 +3,10 @@ id (`owner/name@revision`), or a server's URL (Reasoners)."""
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
+from embedrl.models.hub import is_hub_id
 from embedrl.models.names import is_server, resolve, shipped
 
-__all__ = ["is_server", "load_both", "load_embedder", "load_reasoner", "resolve", "shipped"]
+__all__ = ["check_names", "is_server", "load_both", "load_embedder", "load_reasoner", "resolve", "shipped"]
 
 
 def load_reasoner(
@@ -71,3 +72,10 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
         return load_reasoner(reasoner), load_embedder(embedder)
     first, second = load_shared(folders)
     return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
+
+
+def check_names(reasoner: str | None, embedder: str | None) -> None:
+    """Raise ConfigError for names that are no model's. Nothing is loaded; a hub id is asked for only when its model is."""
+    for kind, name in (("reasoner", reasoner), ("embedder", embedder)):
+        if name is not None and name != "fake" and not (kind == "reasoner" and is_server(name)) and not is_hub_id(name):
+            resolve(name, kind)

@@ -26,6 +26,7 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words
 from embedrl.errors import ConfigError, EmbedRLError, MediaError, ModelError
 from embedrl.media.content import Image, Page, Part, Video, part_files
+from embedrl.media.store import Limits, limits_in_force, put_in_force
 from embedrl.runtime.names import load_embedder, load_reasoner
 
 INSTALL = "pip install 'embedrl[scale]'"
@@ -45,8 +46,9 @@ _OBJECT_STORE_BYTES = 512 * 2**20  # batches in transit; beyond, Ray uses the di
 class Worker:
     """What runs in a worker: one model, loaded when it is first needed. What goes wrong with an item is returned, not raised."""
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, limits: Limits) -> None:
         self.kind, self.name = kind, name
+        put_in_force(limits)
         self.model: Any = None
 
     def about(self) -> dict[str, Any] | EmbedRLError:
@@ -185,7 +187,7 @@ class _Pool:
 
         self.kind, self.name = kind, name
         actor: Any = ray.remote(Worker).options(max_restarts=MAX_RESTARTS, max_task_retries=0, **resources)
-        self.workers: list[Any] = [actor.remote(kind, name) for _ in range(num_workers)]
+        self.workers: list[Any] = [actor.remote(kind, name, limits_in_force()) for _ in range(num_workers)]
         self.num_alive = num_workers
         self.free: queue.Queue[Any] = queue.Queue()
         self.deaths_in_a_row = 0

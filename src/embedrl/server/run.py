@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.app import make_app
+from embedrl.server.listener import listen
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.settings import Settings
@@ -83,7 +83,7 @@ def make_service(
     if not first.base.is_dir():
         raise ConfigError(f"index {str(first.base)!r}: there is no such folder")
     if not len(first) and not settings.watch:
-        raise StoreError(f"{str(first.base)!r}: there is no index here; make one with `embedrl index {first.base}`, or give --watch")
+        raise StoreError(f"{first.home.missing()}, or give --watch")
     served = AllowedFolders((first.base, *roots))
     tcots = QueryTCoTs(first.directory / QUERY_TCOTS) if any(reasoner for _, _, reasoner in indexes.values()) else None
     libraries, workers = [], []
@@ -132,26 +132,10 @@ def make_server(service: Service) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(service: Service) -> None:
-    """Listen until the process is told to stop. Raises ConfigError if the port is taken."""
-    settings = service.settings
-    listener = listen(settings)
+def serve(service: Service, bound: socket.socket | None = None) -> None:
+    """Listen until the process is told to stop, on a socket that was bound before. Raises ConfigError if the port is taken."""
+    listener = listen(service.settings, bound)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log.info(f"http://{shown}:{port}/ serves {service.libraries[0].index.base.name}; stop with Ctrl+C")
     make_server(service).run(sockets=[listener])
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Open the port. Raises ConfigError if that cannot be done."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With its protocol named, asyncio sends each answer at once (TCP_NODELAY); without, an answer may wait 40 ms for the one before it.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"host={settings.host!r}, port={settings.port}: cannot listen there ({os.strerror(error.errno or 0)})") from error
-    return listener

@@ -9,6 +9,9 @@ from embedrl.media.store import Limits, limits_in_force
 
 MIN_TOKEN_CHARS = 16
 MIB = 1024**2
+UPLOAD_LIMITS = Limits(
+    max_bytes=1024 * MIB, max_pixels=50_000_000, max_frames=5_000, max_duration_s=3600, max_pages=500, decode_timeout_s=20
+)
 
 
 class Settings(BaseModel):
@@ -42,9 +45,7 @@ class Settings(BaseModel):
     """Open connections; more are refused (503)."""
     max_decoded_pixels: int = Field(default=256_000_000, ge=100_000_000)
     """Pixels of all requests that are held decoded at once, three bytes each."""
-    limits: Limits = Limits(
-        max_bytes=1024 * MIB, max_pixels=50_000_000, max_frames=5_000, max_duration_s=3600, max_pages=500, decode_timeout_s=20
-    )
+    limits: Limits = UPLOAD_LIMITS
     """What a file that a client sends may hold, and what decoding it may take."""
     library_limits: Limits = Field(default_factory=limits_in_force)
     """What a file of the indexed folders may hold: as `embedrl index` took it in, it is shown and kept."""

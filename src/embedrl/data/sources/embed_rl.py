@@ -21,7 +21,6 @@ from embedrl.data.sources.media_folder import NUM_FRAMES, MediaFolder
 from embedrl.data.sources.mmeb import MMEBRow, mmeb_pair
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, annotated, make_pairs, task_name
 from embedrl.data.sources.stream import read_json
-from embedrl.media.store import DEFAULT, Limits
 
 BLANK = "blank.jpg"
 """The picture that stands for none."""
@@ -63,13 +62,12 @@ def read_embed_rl(
     *,
     task: str | None = None,
     num_frames: int = NUM_FRAMES,
-    limits: Limits = DEFAULT,
 ) -> Iterator[Outcome]:
     """Read a published file, row by row; pairs are AnnotatedPairs. Media lie under `media_root` (default: the file's folder).
 
     `task` is the file's name, or what a row about a video says, unless given. Pairs of videos hold `num_frames` decoded frames.
     """
-    media = MediaFolder(media_root or path.parent, limits)
+    media = MediaFolder(media_root or path.parent)
 
     def make(raw: Any) -> Iterator[Pair | RowError]:
         if isinstance(raw, dict) and isinstance(raw.get("qry"), dict):

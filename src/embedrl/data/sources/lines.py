@@ -20,7 +20,6 @@ from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.row import Outcome, annotated, make_pairs, task_name
 from embedrl.data.sources.stream import read_json
 from embedrl.media.content import Content, Image, Page, Video
-from embedrl.media.store import DEFAULT, Limits
 
 
 class Side(BaseModel):
@@ -64,12 +63,12 @@ class WholeLine(BaseModel):
     num_frames: int | None = None
 
 
-def read_lines(path: Path, media_root: Path | None = None, *, task: str | None = None, limits: Limits = DEFAULT) -> Iterator[Outcome]:
+def read_lines(path: Path, media_root: Path | None = None, *, task: str | None = None) -> Iterator[Outcome]:
     """Read pairs, one a line; paths are relative to `media_root` (default: the file's folder).
 
     `task` is what the line says, or else the file's name, unless given.
     """
-    media = MediaFolder(media_root or path.parent, limits)
+    media = MediaFolder(media_root or path.parent)
 
     def make(raw: object) -> Iterator[Pair]:
         yield read_line(raw, media, task=task, default_task=task_name(path))

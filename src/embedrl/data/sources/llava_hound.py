@@ -17,7 +17,6 @@ from embedrl.data.sources.pair import make_pair, plain, side
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
 from embedrl.data.sources.stream import read_json
 from embedrl.media.content import Video
-from embedrl.media.store import DEFAULT, Limits
 
 Use = Literal["caption", "video", "qa"]
 """What is looked for: the caption of a clip, the clip of a caption, or the answer to a question about a clip."""
@@ -51,13 +50,12 @@ def read_llava_hound(
     use: Use = "caption",
     task: str | None = None,
     num_frames: int = NUM_FRAMES,
-    limits: Limits = DEFAULT,
 ) -> Iterator[Outcome]:
     """Read annotation lines; `media_root` (default: the file's folder) holds the frame folders, or train_300k and train_600k.
 
     Pairs hold `num_frames` decoded frames, so do not gather them: use them as they come.
     """
-    media = MediaFolder(media_root or path.parent, limits)
+    media = MediaFolder(media_root or path.parent)
 
     def make(raw: object) -> Iterator[Pair | RowError]:
         row = LLaVAHoundRow.model_validate(raw)

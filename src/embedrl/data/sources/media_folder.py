@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from embedrl.errors import ConfigError, MediaError, unwritable
 from embedrl.media.content import FrameFiles, Frames, Image, Page, Part, Video
 from embedrl.media.decode import check, load_visual
 from embedrl.media.kinds import MEDIA
-from embedrl.media.store import DEFAULT, Limits, media_kind, still_format, write_bytes
+from embedrl.media.store import Limits, limits_in_force, media_kind, still_format, write_bytes
 
 NUM_FRAMES = 8
 """Frames that are taken of a folder or a list of them."""
@@ -27,7 +27,7 @@ class MediaFolder:
     """A folder that names of media are relative to (an absolute name is kept), and the limits that they have to keep."""
 
     root: Path
-    limits: Limits = DEFAULT
+    limits: Limits = field(default_factory=limits_in_force)
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():

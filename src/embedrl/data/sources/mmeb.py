@@ -18,7 +18,6 @@ from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs,
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import MediaError
 from embedrl.media.content import Content
-from embedrl.media.store import DEFAULT, Limits
 
 
 class MMEBRow(BaseModel):
@@ -34,12 +33,12 @@ class MMEBRow(BaseModel):
     neg_image_path: str | None = None
 
 
-def read_mmeb(path: Path, media_root: Path | None = None, *, task: str | None = None, limits: Limits = DEFAULT) -> Iterator[Outcome]:
+def read_mmeb(path: Path, media_root: Path | None = None, *, task: str | None = None) -> Iterator[Outcome]:
     """Read MMEB-train rows of a .parquet file, or else of JSON. Pictures lie under `media_root` (default: the file's folder).
 
     `task` is the file's name (a shard's folder's) unless given.
     """
-    media, name = MediaFolder(media_root or path.parent, limits), task or task_name(path)
+    media, name = MediaFolder(media_root or path.parent), task or task_name(path)
     columns = tuple(MMEBRow.model_fields)
     required = tuple(column for column, field in MMEBRow.model_fields.items() if field.is_required())
     rows = read_parquet(path, required, columns) if path.suffix == ".parquet" else read_json(path)

@@ -18,7 +18,6 @@ from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
 from embedrl.errors import ConfigError
 from embedrl.media.content import Image
-from embedrl.media.store import DEFAULT, Limits
 
 
 class _Picture(BaseModel):
@@ -50,9 +49,9 @@ class ViDoReRow(VisRAGRow):
     image_filename: str | None = None
 
 
-def read_vidore(path: Path, media_root: Path | None = None, *, task: str = "vidore", limits: Limits = DEFAULT) -> Iterator[Outcome]:
+def read_vidore(path: Path, media_root: Path | None = None, *, task: str = "vidore") -> Iterator[Outcome]:
     """Read ViDoRe rows: the query is a page with a question, the target the answer."""
-    media = _writable(media_root, limits)
+    media = _writable(media_root)
 
     def make(raw: Any) -> Iterator[Pair]:
         row = ViDoReRow.model_validate(raw)
@@ -62,9 +61,9 @@ def read_vidore(path: Path, media_root: Path | None = None, *, task: str = "vido
     return make_pairs(path, read_parquet(path, ("query", "answer", "image"), ("image_filename",)), make)
 
 
-def read_visrag(path: Path, media_root: Path | None = None, *, task: str = "visrag", limits: Limits = DEFAULT) -> Iterator[Outcome]:
+def read_visrag(path: Path, media_root: Path | None = None, *, task: str = "visrag") -> Iterator[Outcome]:
     """Read VisRAG rows: the query is a question, the target the page."""
-    media = _writable(media_root, limits)
+    media = _writable(media_root)
 
     def make(raw: Any) -> Iterator[Pair]:
         row = VisRAGRow.model_validate(raw)
@@ -73,14 +72,14 @@ def read_visrag(path: Path, media_root: Path | None = None, *, task: str = "visr
     return make_pairs(path, read_parquet(path, ("query", "image")), make)
 
 
-def _writable(media_root: Path | None, limits: Limits) -> MediaFolder:
+def _writable(media_root: Path | None) -> MediaFolder:
     if media_root is None:
         raise ConfigError("media_root=None: give a folder; the pictures inside the rows are written there")
     try:
         media_root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"media_root={str(media_root)!r}: cannot be made ({error.strerror}); give another folder") from error
-    return MediaFolder(media_root, limits)
+    return MediaFolder(media_root)
 
 
 def _page(picture: _Picture, name: str | None, media: MediaFolder) -> Image:

@@ -1,0 +1,57 @@
+"""Limits of decoding, as a command line sets them: `--limit NAME=VALUE`, and tables of a `--config` file."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.cli.arguments import need_file
+from embedrl.config import load_recipe
+from embedrl.errors import ConfigError
+from embedrl.media.store import Limits, put_in_force
+
+OPTIONS = {"limits": "--limit", "upload_limits": "--upload-limit"}
+"""The option that sets what a table of the file sets."""
+
+
+class DecodingLimits(BaseModel):
+    """The tables of a `--config` file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    limits: Limits = Limits()
+    """For files of this machine's owner."""
+    upload_limits: Limits = Limits()
+    """For files that clients of `embedrl serve` send; what is not named stays as the server has it."""
+
+
+def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits: Sequence[str] | None = None) -> DecodingLimits:
+    """Read limits, later ones over earlier ones and options over the file, and put those for the owner's files in force.
+
+    Raises ConfigError naming what is wrong, with the names that there are.
+    """
+    if config is not None:
+        need_file(config, "--config")
+    pairs = [f"limits.{pair}" for pair in limits or ()] + [f"upload_limits.{pair}" for pair in upload_limits or ()]
+    try:
+        found = load_recipe(config, pairs, DecodingLimits)
+    except ConfigError as error:
+        raise ConfigError(_by_option(str(error), with_file=config is not None)) from error
+    put_in_force(found.limits)
+    return found
+
+
+def limit_hint(reasons: Sequence[str]) -> str:
+    """Say which option changes the limits that these messages name; empty if they name none."""
+    named = sorted({name for name in Limits.model_fields for reason in reasons if re.search(rf"\b{name}\b", reason)})
+    return f"limits can be changed: {', '.join(f'--limit {name}=…' for name in named)}, or [limits] of a --config file" if named else ""
+
+
+def _by_option(message: str, *, with_file: bool) -> str:
+    """Call tables by their options; a file has tables."""
+    for table, option in OPTIONS.items():
+        message = message.replace(f"override: {table}.", f"{option} ").replace(f"'{table}.", f"'{option} ")
+        if not with_file:
+            message = message.replace(f" {table}.", " ")
+    return message
