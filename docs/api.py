@@ -39,7 +39,7 @@ def page() -> str:
     package = loader.load("embedrl", try_relative_path=False)
     loader.resolve_aliases()
     parts = []
-    for name in sorted(set(embedrl.__all__) - {"__version__"}, key=str.lower):
+    for name in sorted(set(embedrl.__all__) - {"__version__"}, key=lambda name: (name.lower(), name)):
         module = embedrl.home_of(name).removeprefix("embedrl.")
         found = package[f"{module}.{name}"]
         parts.append(render_object_docs(found.final_target if found.is_alias else found, OPTIONS).strip())

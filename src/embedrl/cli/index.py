@@ -195,14 +195,13 @@ def search_index(
     Example: embedrl search "a red star" --index library --paths | head -1
     """
     [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
-    content = query_content(text, image, video)
+    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
     need_index(index)
     from embedrl.cli.limits import set_limits
     from embedrl.runtime.names import check_names, load_both
 
     set_limits(config, limit)
     check_names(reasoner if think else None, embedder)
-    filter = search_filter(modality, under, since, until, words)
     from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.index import Index
     from embedrl.index.query import Query
@@ -243,9 +242,8 @@ def similar_items(
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
     """
-    likes, dislikes = weights(liked), weights(unlike or [])
+    filter, likes, dislikes = search_filter(modality, under, since, until, words), weights(liked), weights(unlike or [])
     need_index(index)
-    filter = search_filter(modality, under, since, until, words)
     from embedrl.cli.listing import show_paths, show_recommended
     from embedrl.index.index import Index
     from embedrl.index.recommend import Examples, recommend
