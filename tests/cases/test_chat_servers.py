@@ -327,3 +327,9 @@ def test_our_own_server_says_how_its_reasoner_is_asked_and_writes_the_same(tmp_p
         assert isinstance(remote, RemoteReasoner)
         assert remote.prompts == "nano"
         assert remote.reason(asked) == local.reason(asked)
+        assert isinstance(local, LocalReasoner)
+        local.settings = local.settings.model_copy(update={"max_new_tokens": 3})
+        more = load_reasoner(f"{running.url}/v1#{running.service.libraries[0].label}?settings=server&max_new_tokens=99")
+        for reasoner in (local, more):
+            outcomes = reasoner.reason(asked)
+            assert [outcome.reason for outcome in outcomes if isinstance(outcome, ParseFailure)] == [FailureReason.TRUNCATED] * 2

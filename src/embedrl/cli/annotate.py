@@ -108,7 +108,7 @@ def annotate_pairs(
         log.warn(example)
     if hint := limit_hint(found.examples):
         log.info(hint)
-    warn_of_failures(found.tcots, "--retry malformed asks again")
+    warn_of_failures(found.tcots, "--retry malformed asks again", "--retry failed asks again")
     if found.malformed or found.failed or found.num_problems:
         raise typer.Exit(1)
 

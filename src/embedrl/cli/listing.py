@@ -18,16 +18,16 @@ HIT_COLUMNS = ("score", "modality", "key", "path", "answer", "evidence")
 _LENGTH = "its answer was cut off: raise --max-new-tokens, or max_new_tokens in the embedrl.json of a model folder"
 
 
-def warn_of_failures(counts: TCoTCounts, again: str = "", *, system: str = "") -> None:
-    """Print how many items have no T-CoT, a line for each reason; `again` says how to have those asked about again that got an answer."""
+def warn_of_failures(counts: TCoTCounts, answered: str = "", unanswered: str = "the next run asks again", *, system: str = "") -> None:
+    """Print how many items have no T-CoT, a line for each reason, and how to have those asked about again that got an answer or none."""
     for reason, count in sorted(counts.failed.items(), key=lambda row: (-row[1], row[0])):
         items = "1 item has" if count == 1 else f"{count:,} items have"
         if reason == FailureReason.TRUNCATED:
             remedy = _LENGTH
         elif reason in {known.value for known in FailureReason}:
-            remedy = "; ".join(filter(None, [f"the answer begins {counts.examples[reason][:60]!r}", again]))
+            remedy = "; ".join(filter(None, [f"the answer begins {counts.examples[reason][:60]!r}", answered]))
         else:
-            remedy = counts.examples[reason].removeprefix(f"{reason}: ") + ("" if reason == MEDIA else "; the next run asks again")
+            remedy = counts.examples[reason].removeprefix(f"{reason}: ") + ("" if reason == MEDIA else f"; {unanswered}")
         log.warn(f"{system}{': ' if system else ''}{items} no T-CoT ({reason}): {remedy}")
 
 

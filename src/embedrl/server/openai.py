@@ -322,13 +322,15 @@ def _chat(service: Service, library: ServedIndex, asked: ChatRequest) -> Complet
     """Answer a chat; a Reasoner that writes T-CoTs only writes one of the last user message."""
     assert library.reasoner is not None
     model, limit = library.reasoner.model, asked.max_completion_tokens or asked.max_tokens
+    own_limit = (_asked(model) or {}).get("max_new_tokens")
     finish: Literal["stop", "length"] = "stop"
     if isinstance(model, Writes):
         chat = Chat(replace(read_prompt(service, asked.messages), text=asked.quoted_text), limit, asked.temperature)
         [text] = library.reasoner.worker.ask([chat])
         assert isinstance(text, str)
         num_written = model.num_tokens(text)
-        finish = "length" if limit is not None and num_written >= limit else "stop"
+        limits = [tokens for tokens in (limit, own_limit) if tokens is not None]
+        finish = "length" if limits and num_written >= min(limits) else "stop"
     else:
         last = next((message for message in reversed(asked.messages) if message.role == "user"), None)
         item = make.query(read_content(service, [last] if last else []))
