@@ -95,8 +95,11 @@ def train_reasoner(
 ) -> None:
     """Train the Reasoner with EG-RL, rewarded by the frozen Embedder; a killed run goes on where it stopped.
 
+    With `method=rejection` the best rollout of each group is learned from by supervised training instead.
+
     \b
     Example: embedrl train reasoner recipes/nano/reasoner.toml rewards=paper out=runs/paper
+    Example: embedrl train reasoner recipes/nano/reasoner.toml method=rejection rejection.learning_rate=3e-4 out=runs/rejection
     """
     need_file(recipe, "recipe")
     from embedrl.config import load_recipe
@@ -107,6 +110,11 @@ def train_reasoner(
         from embedrl.pipelines.plan import plan_reasoner
 
         _show_plan(plan_reasoner(wanted, num_processes=processes, tflops=tflops))
+        return
+    if wanted.method == "rejection":
+        from embedrl.pipelines.rejection import train_by_rejection
+
+        log.result(str(train_by_rejection(wanted)))
         return
     from embedrl.pipelines import eg_rl as rl
 

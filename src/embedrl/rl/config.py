@@ -123,6 +123,10 @@ class Config(BaseModel):
 class Recipe(Config):
     """recipes/nano/reasoner.toml: which models, on which pairs."""
 
+    method: Literal["grpo", "rejection"] = "grpo"
+    """EG-RL, or rejection sampling: the same rollouts and rewards, and supervised training on the best of each group."""
+    rejection: dict[str, Any] = Field(default_factory=dict)
+    """Of rejection sampling: passed verbatim to transformers.TrainingArguments. `trainer` says how many rollouts there are."""
     start_from: str = "nano-sft"
     """The Reasoner to train: a name or a folder. It is also the reference of the KL term."""
     embedder: str = "nano"

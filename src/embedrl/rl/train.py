@@ -56,10 +56,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         )
     if config.lora is not None and config.trainable:
         raise ConfigError(f"trainable={list(config.trainable)}: an adapter is trained (lora); leave one of the two out")
-    for name, weight in reasoner.model.named_parameters():
-        weight.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
-    if not any(weight.requires_grad for weight in reasoner.model.parameters()):
-        raise ConfigError(f"trainable={list(config.trainable)}: no weight has such a name; see the model's named_parameters()")
+    freeze(reasoner.model, config.trainable)
     checkpoint = last_checkpoint(config.out / "checkpoints", also=partial(rollout_buffer.is_whole, arguments))
     if arguments.beta and config.lora is None:  # an adapter is switched off instead
         _keep_reference(reasoner.model, config.out / _REFERENCE, arguments, anew=checkpoint is None)
@@ -110,6 +107,14 @@ def _keep_reference(model: PreTrainedModel, folder: Path, arguments: GRPOConfig,
             model.save_pretrained(draft)
             draft.rename(folder)
     model.config._name_or_path = str(folder)
+
+
+def freeze(model: PreTrainedModel, trainable: Sequence[str]) -> None:
+    """Freeze all weights but those whose name holds one of these; with none, none. Raises ConfigError if nothing is left to train."""
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(not trainable or any(part in name for part in trainable))
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ConfigError(f"trainable={list(trainable)}: no weight has such a name; see the model's named_parameters()")
 
 
 _REFUSED = {

@@ -1,0 +1,124 @@
+"""Rejection sampling: the same rollouts and rewards as EG-RL, but the best of each group is learned from by supervised training.
+
+It costs what EG-RL's rollouts cost and a short supervised stage: the control that says what GRPO adds, and what many can afford.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from embedrl.config import write_run_config
+from embedrl.data.sample import Pair
+from embedrl.errors import ConfigError, unwritable
+from embedrl.evaluate.compare import text
+from embedrl.log import info, progress
+from embedrl.media.store import write_bytes
+from embedrl.pipelines.eg_rl import local_reasoner, make_scorer, training_pairs
+from embedrl.reasoner import train as supervised
+from embedrl.reasoner.local import LocalReasoner
+from embedrl.reasoner.prompts import prompt_hash, tcot_prompt
+from embedrl.rl.config import Recipe
+from embedrl.rl.rollouts import Rollout, Scorer
+from embedrl.rl.train import freeze, order
+
+CHOSEN = "chosen"
+"""Folder in a run folder: a file for each batch of rollouts, with the best of its groups."""
+
+
+class ChosenTCoTs(Dataset[supervised.SFTExample]):
+    """The best T-CoT of each group, as supervised examples; media are decoded when one is read."""
+
+    def __init__(self, reasoner: LocalReasoner, pairs: Sequence[Pair], rows: Sequence[tuple[int, bool, str]]) -> None:
+        self.reasoner, self.pairs, self.rows = reasoner, pairs, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> supervised.SFTExample:
+        place, is_query, written = self.rows[index]
+        item = self.pairs[place].query if is_query else self.pairs[place].target
+        settings = self.reasoner.settings
+        prompt = tcot_prompt(item, settings.prompts, settings.budget, self.reasoner.factor, special=self.reasoner.special)
+        return supervised.SFTExample(prompt, written)
+
+
+def train_by_rejection(recipe: Recipe) -> Path:
+    """Sample as many rollouts as the recipe's run of EG-RL would, learn from the best of each group; returns the model's folder.
+
+    A killed run goes on with the first batch of rollouts that is not written yet, or from the supervised stage's last checkpoint.
+    Raises ConfigError for batches that cannot be made, and in more than one process.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("method=rejection: samples in one process; start it without torchrun")
+    trainer = recipe.trainer
+    num_batches, batch_size, group_size = (
+        _option(trainer, name) for name in ("max_steps", "per_device_train_batch_size", "num_generations")
+    )
+    pairs_per_batch = batch_size // group_size // 2
+    if batch_size % (2 * group_size) or pairs_per_batch % recipe.family_size:
+        raise ConfigError(
+            f"trainer.per_device_train_batch_size={batch_size}: must hold both sides of whole families, "
+            f"2 x family_size={recipe.family_size} x num_generations={group_size} rollouts each"
+        )
+    reasoner = local_reasoner(
+        recipe.start_from, temperature=trainer.get("temperature", 1.0), dtype=recipe.dtype, attention=recipe.attention
+    )
+    reasoner.quotes = False  # as in EG-RL
+    write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
+    pairs = training_pairs(recipe)
+    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
+    chosen = order([pair.task for pair in pairs], pairs_per_batch, recipe.family_size, num_batches, recipe.seed)
+    rows: list[tuple[int, bool, str]] = []
+    with progress(num_batches, "rollouts") as bar:
+        for number in range(num_batches):
+            places = chosen[number * pairs_per_batch : (number + 1) * pairs_per_batch]
+            rows += _best_of_batch(recipe, reasoner, scorer, places, number, group_size)
+            bar.advance()
+    if not rows:
+        raise ConfigError(f"start_from={recipe.start_from!r}: none of its rollouts is a T-CoT; train it with supervision first")
+    info(f"{len(rows)} T-CoTs chosen, the best of {group_size} each")
+    options: dict[str, Any] = {"num_train_epochs": 1, "seed": recipe.seed, "use_cpu": not torch.cuda.is_available(), **recipe.rejection}
+    freeze(reasoner.model, recipe.trainable)
+    supervised.train(
+        reasoner.model, reasoner.processor, ChosenTCoTs(reasoner, pairs, rows), supervised.Config(out=recipe.out, trainer=options)
+    )
+    reasoner.model.eval()
+    reasoner.save(recipe.out / "model")
+    return recipe.out / "model"
+
+
+def _option(trainer: dict[str, Any], name: str) -> int:
+    if not isinstance(trainer.get(name), int) or trainer[name] < 1:
+        raise ConfigError(f"trainer.{name}: give a whole number of 1 or more")
+    return trainer[name]
+
+
+def _best_of_batch(
+    recipe: Recipe, reasoner: LocalReasoner, scorer: Scorer, places: Sequence[int], number: int, group_size: int
+) -> list[tuple[int, bool, str]]:
+    """Sample and score one batch, unless its file is there; keep the best valid T-CoT of each group."""
+    path = recipe.out / CHOSEN / f"{number:06}.json"
+    if path.is_file():
+        return [(place, is_query, written) for place, is_query, written, _ in json.loads(path.read_text("utf-8"))]
+    torch.manual_seed(1_000_003 * recipe.seed + number)
+    sides = [(place, is_query) for place in places for is_query in (True, False) for _ in range(group_size)]
+    items = [scorer.pairs[place].query if is_query else scorer.pairs[place].target for place, is_query in sides]
+    rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, reasoner.reason(items), strict=True)]
+    scores = scorer.score(rollouts, seed=str(number))
+    rewards = scores.total.masked_fill(torch.tensor([tcot is None for tcot in scores.tcots]), torch.nan)
+    best = []
+    for start in range(0, len(rollouts), group_size):
+        group = rewards[start : start + group_size]
+        if not group.isnan().all():
+            row = start + int(group.nan_to_num(-torch.inf).argmax())
+            best.append((*sides[row], rollouts[row].text, float(rewards[row])))
+    try:
+        write_bytes(path, json.dumps(best, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return [(place, is_query, written) for place, is_query, written, _ in best]
