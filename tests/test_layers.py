@@ -26,7 +26,7 @@ LAYERS = (
 HOMES = {
     "av": ("media/video.py",),
     "pypdfium2": ("media/document.py",),
-    "lancedb": ("index/lance.py",),
+    "lancedb": ("index/lance.py", "index/connection.py"),
     "pyarrow": ("index/lance.py", "data/sources/parquet.py"),
     "rich": ("log.py",),
     "typer": ("cli/*",),
@@ -34,6 +34,7 @@ HOMES = {
     "fastapi": ("server/*",),
     "starlette": ("server/*",),
     "uvicorn": ("server/*",),
+    "prometheus_client": ("server/metrics.py",),
     "httpx": ("reasoner/remote.py",),
     "matplotlib": ("reports/plots.py",),
     "jinja2": ("reports/templates.py", "models/template.py"),

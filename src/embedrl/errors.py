@@ -19,6 +19,8 @@ _REMEDIES = {
     errno.EROFS: "choose another place",
     errno.EACCES: "change its permissions, or choose another place",
 }
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a full disk."""
 
 
 class EmbedRLError(Exception):

@@ -1,20 +1,24 @@
 """Append-only key-value records that survive kill -9.
 
-One JSON line per record; the last line of a key wins. A batch is on the disk (fsync) when `put_many` returns. A line torn by a
-kill is cut off by the next writer and unseen by readers; a damaged line loses that record and no other. One process writes at
-a time, with any number of threads; any number read.
+One JSON line per record, with a checksum (CRC-32; lines of former versions have none); the last line of a key wins. A batch is on
+the disk (fsync) when `put_many` returns. A line torn by a kill is cut off by the next writer and unseen by readers; a damaged line
+loses that record and no other, and is counted and said. One process writes at a time, with any number of threads; any number read. A
+file that went away with its folder is made anew by the next write.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from embedrl import log
 from embedrl.data.sample import Item
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render
 from embedrl.errors import StoreError, unwritable
@@ -113,6 +117,7 @@ class Records:
             if self._fd is not None:
                 os.close(self._fd)
             self._fd, self._places, self._end, self._num_lines, self.num_damaged = fd, {}, 0, 0, 0
+        num_damaged = self.num_damaged
         try:
             with open(self._fd, "rb", closefd=False) as file:
                 file.seek(self._end)
@@ -122,6 +127,8 @@ class Records:
                     self._learn(line)
         except OSError as error:
             raise StoreError(f"{str(self.path)!r}: cannot be read ({error.strerror})") from error
+        if self.num_damaged > num_damaged:
+            log.warn(f"{str(self.path)!r}: {self.num_damaged} damaged lines are left out; what they held is made again")
 
     def compact(self) -> None:
         """Rewrite the file with the living records only. Readers that have it open keep the old one until they refresh."""
@@ -158,8 +165,7 @@ class Records:
         self._end += len(line)
         self._num_lines += 1
         try:
-            record = json.loads(line)
-            key, value = record["key"], record["value"]
+            key, value = _read_line(line)
         except (ValueError, KeyError, TypeError, RecursionError):
             self.num_damaged += 1
             return
@@ -176,8 +182,15 @@ class Records:
 
     def _append_alone(self, values: list[tuple[str, Any]]) -> None:
         self._take_lock()
-        lines = [json.dumps({"key": key, "value": value}, separators=(",", ":")).encode() + b"\n" for key, value in values]
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        lines = [_write_line(key, value) for key, value in values]
+        try:
+            fd = self._open_to_append()
+        except FileNotFoundError:  # the folder went away, with our lock and what we knew
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+            self._take_lock()
+            fd = self._open_to_append()
         try:
             _write_all(fd, b"".join(lines))
             os.fsync(fd)
@@ -188,6 +201,14 @@ class Records:
             os.close(fd)
         for line in lines:
             self._learn(line)
+
+    def _open_to_append(self) -> int:
+        """Open the file that we have read. Raises FileNotFoundError if there is none, or another in its place."""
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        if self._fd is None or not os.path.sameopenfile(fd, self._fd):
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        return fd
 
     def _take_lock(self) -> None:
         """Become the writer: take the lock, catch up with the last one, and cut off what it left half written."""
@@ -211,6 +232,22 @@ class Records:
                 raise
             raise unwritable(self.path, error) from error
         self._lock = lock
+
+
+def _write_line(key: str, value: Any) -> bytes:
+    body = json.dumps({"key": key, "value": value}, separators=(",", ":")).encode()
+    return b'%s,"crc":"%08x"}\n' % (body[:-1], zlib.crc32(body))
+
+
+def _read_line(line: bytes) -> tuple[str, Any]:
+    """Return key and value. Raises ValueError, KeyError or TypeError for a line that is not as it was written."""
+    record = json.loads(line)
+    key, value = record["key"], record["value"]
+    if not isinstance(key, str):
+        raise TypeError("a key is a text")
+    if "crc" in record and _write_line(key, value) != line:
+        raise ValueError("the line is not as it was written")
+    return key, value
 
 
 def _write_all(fd: int, data: bytes) -> None:

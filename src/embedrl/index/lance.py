@@ -1,4 +1,4 @@
-"""The table of an index: its columns, its commits, its indexes, in a folder or in object storage. The only file that knows LanceDB."""
+"""The table of an index: its columns, its commits, its indexes, in a folder or in object storage (LanceDB)."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import lancedb
 import numpy as np
@@ -17,25 +17,19 @@ from lancedb.query import BooleanQuery, FullTextOperator, LanceQueryBuilder, Lan
 
 from embedrl.errors import StoreError
 from embedrl.index.approximate import Kind
+from embedrl.index.connection import ALL_ROWS, ARRIVING, SCHEMA_VERSION, TABLE_NAME, Connection, is_foreign, short_message
 from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
 from embedrl.index.location import is_remote
 from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
 
-SCHEMA_VERSION = 1
-_TABLE = "items"
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
 _WORDS_OF = {"name": "simple", "text": "icu", "answer": "icu"}
 """Columns whose words can be asked for, and what cuts them: any character but a letter or digit, or the rules of the script."""
-_ALL = 2**31 - 1
-_TRIES = 5
-"""A commit that another writer came before is tried again so often; LanceDB itself has tried some times by then."""
-_AGAIN = "delete that folder and run `embedrl index` again"
 _SETTINGS = "embedrl.searching"
 _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
 """Of shortened vectors, so many times more are found than asked for, and compared whole."""
-_ARRIVING = "embedrl.arriving"
 _VECTORS = frozenset(VECTOR_COLUMNS.values())
 
 _TCOT_COLUMNS = ("reasoner", "tcot_failure")
@@ -43,58 +37,14 @@ _HAS_TCOT = "reasoner != '' AND tcot_failure IS NULL"
 """Two small columns that say it: to ask for the T-CoT itself would read all of them."""
 _COPY_COMMIT_ROWS = 4096
 
-T = TypeVar("T")
 
-
-class Table:
+class Table(Connection):
     """A table that may not be there yet. It sees what others write, and what a write has returned from, a kill cannot undo."""
-
-    def __init__(self, uri: str, wanted: tuple[str, int] | None) -> None:
-        """`wanted` is the name and the dimension of the Embedder whose vectors it holds, or None to take what is there."""
-        self.uri, self.wanted = uri, wanted
-        self._table: lancedb.table.Table | None = None
-        self._identity: tuple[str, int] | None = None
-
-    def is_there(self, *, arriving: bool = False) -> bool:
-        """Open the table if it exists. Raises StoreError if it is damaged or out of reach, or was not made for our Embedder.
-
-        So does one whose rows are still arriving from elsewhere, unless that is allowed.
-        """
-        if self._table is None and (is_remote(self.uri) or (Path(self.uri) / f"{_TABLE}.lance" / "_versions").is_dir()):
-            try:
-                self._table = self._database().open_table(_TABLE)
-                self._check(arriving)
-            except (ValueError, RuntimeError, OSError, KeyError) as error:
-                self._table = self._identity = None
-                if isinstance(error, StoreError):
-                    raise
-                if is_remote(self.uri):
-                    if "was not found" in str(error):
-                        return False
-                    raise StoreError(f"{self.uri!r}: cannot be reached or read ({_short(error)})") from error
-                raise StoreError(f"{self.uri!r}: cannot be opened ({_short(error)}); {_AGAIN}") from error
-        return self._table is not None
-
-    @property
-    def identity(self) -> tuple[str, int]:
-        """Name and dimension of the Embedder whose vectors these are."""
-        if self._table is None and not self.is_there():
-            assert self.wanted is not None, "a table that is not there has no identity"
-            return self.wanted
-        if self._identity is None:  # it never changes, and object storage is far
-            metadata = self._metadata()
-            self._identity = metadata["embedrl.embedder"], int(metadata["embedrl.dim"])
-        return self._identity
 
     @property
     def is_shared(self) -> bool:
         """Whether each path begins with the name of a folder's shelf, so that several folders may write."""
         return self.is_there() and self._metadata().get("embedrl.shared") == "yes"
-
-    @property
-    def version(self) -> int:
-        """Grows with every commit, of this or another process."""
-        return self._read(lambda table: table.version)
 
     def __len__(self) -> int:
         return self._read(lambda table: table.count_rows())
@@ -106,12 +56,6 @@ class Table:
             return self._read(lambda table: cast("dict[str, int]", table.stats()))["total_bytes"]  # a dict, whatever it is declared as
         files = (Path(folder) / name for folder, _, names in os.walk(self.uri) for name in names)
         return sum(file.lstat().st_size for file in files if file.exists())
-
-    @property
-    def arriving_from(self) -> str | None:
-        """Where the rows are being copied from; None if all are here."""
-        found = self._opened().schema.field("id").metadata or {}
-        return found[_ARRIVING.encode()].decode() if _ARRIVING.encode() in found else None
 
     def checksum(self) -> tuple[int, str]:
         """Return the number of rows, and a hash (SHA-256) of all that is in them; the order of the rows does not matter."""
@@ -216,11 +160,14 @@ class Table:
         assert self.wanted is not None, "only an index that was opened with an Embedder can be new"
         schema = _schema(*self.wanted, is_shared=is_shared)
         if arriving_from is not None:
-            schema = schema.set(0, schema.field("id").with_metadata({_ARRIVING: arriving_from}))
+            schema = schema.set(0, schema.field("id").with_metadata({ARRIVING: arriving_from}))
+        if self.folder:
+            self.folder.begin()
         try:
-            self._table = self._database().create_table(_TABLE, schema=schema, exist_ok=True)
+            self._table = self._database().create_table(TABLE_NAME, schema=schema, exist_ok=True)
+            self._opened_as = self.folder.identity if self.folder else None
         except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
+            raise self._unwritten(error) from error
         self.index_words()
 
     def upsert(self, rows: Sequence[Row]) -> None:
@@ -273,65 +220,41 @@ class Table:
 
     def arrived(self) -> None:
         """Note that all rows have arrived: from now on it is an index like any other."""
-        self._write(lambda table: table.update_field_metadata({"path": "id", "metadata": {_ARRIVING: None}}))
+        self._write(lambda table: table.update_field_metadata({"path": "id", "metadata": {ARRIVING: None}}))
 
     def drop(self) -> None:
         """Delete the table with all that is in it."""
         if self.is_there(arriving=True):
-            self._database().drop_table(_TABLE)
+            self._database().drop_table(TABLE_NAME)
             self._table = self._identity = None
-        if not is_remote(self.uri):
-            shutil.rmtree(Path(self.uri) / f"{_TABLE}.lance", ignore_errors=True)
+        if self.folder:
+            shutil.rmtree(self.folder.path, ignore_errors=True)
 
     # ---- inside
 
     def _scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield these columns of all rows, or all columns, in no order, as of one version."""
-        yield from self._read(lambda table: _columns(table, columns).limit(_ALL).to_batches())
+        batches = self._read(lambda table: _first_read(iter(_columns(table, columns).limit(ALL_ROWS).to_batches())))
+        while True:
+            try:
+                batch = next(batches, None)
+            except BaseException as error:
+                if not is_foreign(error):
+                    raise
+                raise StoreError(f"{self.uri!r}: cannot be read ({short_message(error)}); {self._remedy}") from error
+            if batch is None:
+                return
+            yield batch
 
-    def _select(self, condition: str, columns: Sequence[str] | None = None, *, limit: int = _ALL) -> pa.Table:
+    def _select(self, condition: str, columns: Sequence[str] | None = None, *, limit: int = ALL_ROWS) -> pa.Table:
         """Return these columns, or all, of the rows that fulfil a condition (SQL)."""
         return self._read(lambda table: _columns(table, columns).where(condition).limit(limit).to_arrow())
 
-    def _keys(self, condition: str, *, limit: int = _ALL) -> set[str]:
+    def _keys(self, condition: str, *, limit: int = ALL_ROWS) -> set[str]:
         return set(self._select(condition, ["key"], limit=limit)["key"].to_pylist())
 
     def _upsert(self, data: Callable[[lancedb.table.Table], pa.Table]) -> None:
         self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data(table)))
-
-    def _database(self) -> lancedb.DBConnection:
-        return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
-
-    def _opened(self) -> lancedb.table.Table:
-        if not self.is_there():
-            raise StoreError(f"{self.uri!r}: there is no index here")
-        assert self._table is not None
-        return self._table
-
-    def _read(self, ask: Callable[[lancedb.table.Table], T]) -> T:
-        """Ask the table; once more if a writer replaced files between the look at the version and the read."""
-        table = self._opened()
-        try:
-            return ask(table)
-        except (OSError, RuntimeError):
-            pass
-        try:
-            table.checkout_latest()
-            return ask(table)
-        except (OSError, RuntimeError) as error:
-            raise StoreError(f"{self.uri!r}: cannot be read ({_short(error)})") from error
-
-    def _write(self, commit: Callable[[lancedb.table.Table], object]) -> None:
-        """Commit; again if another writer's commit came before and the two do not go together."""
-        table = self._opened()
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                commit(table)
-                return
-            except (OSError, RuntimeError) as error:
-                if not tries_left or "conflict" not in str(error).lower():
-                    raise StoreError(f"{self.uri!r}: cannot be written ({_short(error)})") from error
-            table.checkout_latest()
 
     def _with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
         def anywhere(word: str) -> BooleanQuery:
@@ -339,25 +262,16 @@ class Table:
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
         columns = [*PLACE_COLUMNS, "_score"]
-        return self._read(lambda table: table.search(wanted, query_type="fts").limit(_ALL).select(columns).to_arrow()).to_batches()
+        return self._read(lambda table: table.search(wanted, query_type="fts").limit(ALL_ROWS).select(columns).to_arrow()).to_batches()
 
     def _indexed(self) -> set[str]:
         return {name for config in self._read(lambda table: table.list_indices()) for name in config.columns}
 
-    def _metadata(self) -> dict[str, str]:
-        assert self._table is not None
-        return {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
 
-    def _check(self, arriving: bool) -> None:
-        found, layout = self.identity, self._metadata()["embedrl.schema"]
-        if not arriving and (source := self.arriving_from) is not None:
-            raise StoreError(f"{self.uri!r}: is still being moved here from {source!r}; run that `embedrl index move` again to its end")
-        if int(layout) != SCHEMA_VERSION:
-            raise StoreError(f"{self.uri!r}: has layout {layout}, this version reads {SCHEMA_VERSION}; {_AGAIN}")
-        if self.wanted is not None and found != self.wanted:
-            (old, old_dim), (new, new_dim) = found, self.wanted
-            made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
-            raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {_AGAIN} with the new one")
+def _first_read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Read the first batch now: what is lazy fails where it can be asked for again."""
+    first = next(batches, None)
+    return batches if first is None else chain([first], batches)
 
 
 def _matrix(column: pa.Array, dim: int) -> np.ndarray:
@@ -392,9 +306,3 @@ def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:
     }  # fmt: skip
     metadata = {"embedrl.schema": str(SCHEMA_VERSION), "embedrl.embedder": embedder, "embedrl.dim": str(dim)}
     return pa.schema(list(fields.items()), metadata={**metadata, **({"embedrl.shared": "yes"} if is_shared else {})})
-
-
-def _short(error: Exception) -> str:
-    """Return the beginning of a message: object storage tells whole answers, with the places in its source."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]} …"

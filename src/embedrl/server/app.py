@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 
 import embedrl
 from embedrl import log
-from embedrl.errors import ConfigError, EmbedRLError, MediaError
+from embedrl.errors import NO_SPACE, ConfigError, EmbedRLError, MediaError, StoreError
 from embedrl.index.failures import list_failures
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import tagged
 from embedrl.server.item_routes import item_routes
+from embedrl.server.metrics import MEDIA_TYPE
 from embedrl.server.openai import compatible_routes
 from embedrl.server.problem import RESPONSES, Problem
 from embedrl.server.schemas import Failures, FailureShown, Login, ServedReasoner, Status, UploadLimits
@@ -65,7 +66,13 @@ def make_app(service: Service) -> FastAPI:
         responses=RESPONSES,
     )
     app.router.route_class = BoundedRoute
-    app.add_middleware(SecurityMiddleware, settings=service.settings, metrics=service.metrics, pixels=service.pixels)
+    app.add_middleware(
+        SecurityMiddleware,
+        settings=service.settings,
+        metrics=service.metrics,
+        pixels=service.pixels,
+        wrong_tokens=service.wrong_tokens,
+    )
     _add_errors(app, service)
     for router in (search_routes(service), item_routes(service), compatible_routes(service)):
         app.include_router(router)
@@ -85,12 +92,14 @@ def _add_status(app: FastAPI, service: Service) -> None:
         """Say that searches are answered."""
         if not service.is_ready:
             raise Problem(503, "starting", "starting", retry_after_s=1)
+        if not service.libraries[0].index.directory.is_dir():
+            raise Problem(503, "the index is gone: make it again with `embedrl index`", "no_index", retry_after_s=5)
         return Health(status="ready")
 
     @app.get("/metrics", tags=["status"], response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         """Return figures for Prometheus."""
-        return PlainTextResponse(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(service.metrics.text(), media_type=MEDIA_TYPE)
 
     @app.get("/api/status", tags=["status"])
     async def status() -> Status:
@@ -104,6 +113,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
         if token is None:
             return Response(status_code=204)
         if not hmac.compare_digest(given.token.encode("utf-8", "replace"), token.encode()):
+            await service.wrong_tokens.wait()
             raise Problem(401, "this is not the server's token", "wrong_token")
         response = Response(status_code=204)
         response.set_cookie(COOKIE, cookie_value(token), httponly=True, samesite="strict", path="/", max_age=30 * 86_400)
@@ -137,6 +147,7 @@ def _status(service: Service) -> Status:
             ),
         ),
         version=library.index.version,
+        uploads=service.librarian.is_writable,
         limits=UploadLimits(max_upload_bytes=service.settings.max_upload_bytes),
     )
 
@@ -180,6 +191,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         problem = Problem(error.status_code, str(error.detail))
         return JSONResponse(problem.body, problem.status, headers={**problem.headers, **(error.headers or {})})
 
+    @app.exception_handler(OSError)
+    async def unwritten(_: Request, error: OSError) -> JSONResponse:
+        if error.errno not in NO_SPACE:
+            raise error
+        return answer(Problem(507, "there is no space left where the server writes", "no_space"))
+
     @app.exception_handler(EmbedRLError)
     async def failed(request: Request, error: EmbedRLError) -> JSONResponse:
         message = service.roots.without_paths(str(error))
@@ -188,5 +205,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         if isinstance(error, MediaError):
             return answer(Problem(415, message, "bad_file"))
         log.error(f"{request.method} {request.url.path}: {error}")
+        if isinstance(error, StoreError) and error.errno in NO_SPACE:
+            return answer(Problem(507, "there is no space left where the server writes", "no_space"))
         kind: dict[str, Any] = {"code": "failed", "retry_after_s": 5}
         return answer(Problem(503, "a model or the index does not answer now; the server's log says why", **kind))

@@ -5,10 +5,10 @@ is acknowledged once its file and its row are on the disk, so a kill at any mome
 not is either not there, or found by the next start.
 """
 
-import errno
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from collections import deque
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from embedrl import log
 from embedrl.data.reasoning import UNREACHED
-from embedrl.errors import ModelError, StoreError
+from embedrl.errors import NO_SPACE, ModelError, StoreError, unwritable
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.media.content import file_sha256
@@ -93,6 +93,8 @@ class IndexWriter:
         self._jobs: deque[_Upload | _Removal] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.is_writable = True
+        """Whether there is a place for what is to be written."""
         self._state, self._done, self._total = "idle", 0, 0
         self._plain_due = self._thinks_due = True
         """What is to be done: at first, what a former run left."""
@@ -103,8 +105,23 @@ class IndexWriter:
     def start(self) -> None:
         """Finish what a killed server left, then go on in the thread."""
         shutil.rmtree(self.incoming, ignore_errors=True)
-        self.incoming.mkdir(parents=True)
+        try:
+            self.prepare()
+        except Problem as problem:
+            log.warn(f"uploads and changes are not taken in: {problem.message}")
+            self.is_writable = False
+            return
         self._thread.start()
+
+    def prepare(self) -> Path:
+        """Return the folder that uploads wait in, made anew if it went away. Raises Problem 503, 507."""
+        self._need_writable()
+        try:
+            self.incoming.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.incoming):
+                return self.incoming
+        except OSError as error:
+            raise self._refusal(unwritable(self.incoming, error)) from error
 
     def close(self) -> None:
         """Stop after the batch under way; what waits is refused."""
@@ -136,7 +153,12 @@ class IndexWriter:
         self._enqueue(removal)
         return removal.done
 
+    def _need_writable(self) -> None:
+        if not self.is_writable:
+            raise Problem(503, "this server takes no uploads: it cannot write where its index lies", "read_only")
+
     def _enqueue(self, job: _Upload | _Removal) -> None:
+        self._need_writable()
         with self._changed:
             if self._closed:
                 raise Problem(503, "the server is stopping")
@@ -274,7 +296,7 @@ class IndexWriter:
 
     def _refusal(self, error: Exception) -> Problem:
         """Say why nothing could be written."""
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
             return Problem(507, "there is no space left where the library lies", "no_space")
         if isinstance(error, StoreError):
             return Problem(503, self.roots.without_paths(str(error)), "index_busy", retry_after_s=2)
@@ -321,6 +343,7 @@ class IndexWriter:
         if not self.watching or started < self._next_look:
             return False
         snapshot = take_snapshot(self.roots.folders)
+        snapshot[self.incoming.parent] = (int(self.incoming.parent.is_dir()), 0, 0)  # an index that was deleted is made anew
         took_s = time.monotonic() - started
         self._next_look = started + max(0.9 * self.interval_s, 5 * took_s)  # a large folder is looked at less often
         changed, self._snapshot = snapshot != self._snapshot, snapshot

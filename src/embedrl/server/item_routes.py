@@ -153,7 +153,8 @@ def _thumbnail(service: Service, key: str) -> bytes:
 
 def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded]]:
     """Keep uploads aside and decode each in full. Raises Problem, with nothing kept, if one cannot be used."""
-    paths = [service.librarian.incoming / secrets.token_hex(16) for _ in files]
+    incoming = service.librarian.prepare()
+    paths = [incoming / secrets.token_hex(16) for _ in files]
     try:
         for path, upload in zip(paths, files, strict=True):
             with path.open("wb") as target:

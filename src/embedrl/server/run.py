@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedrl import log
@@ -17,6 +19,7 @@ from embedrl.index.ingest import ingest
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.app import make_app
 from embedrl.server.listener import listen
+from embedrl.server.problem import Problem
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.settings import Settings
@@ -29,11 +32,14 @@ class PatientProtocol(H11Protocol):
     """HTTP/1.1 that hangs up on a client who opens a connection and does not come to the point."""
 
     head_timeout_s: float
+    max_connections: int
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start waiting for the first request."""
+        """Start waiting for the first request; whoever comes when all connections are taken is told so."""
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self.app = _full
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +67,11 @@ class PatientProtocol(H11Protocol):
         self._timer = None
         if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
             self.transport.close()
+
+
+async def _full(scope: Scope, receive: Receive, send: Send) -> None:
+    problem = Problem(503, "too many connections are open: try again", "busy", retry_after_s=1)
+    await JSONResponse(problem.body, problem.status, headers={**problem.headers, "Connection": "close"})(scope, receive, send)
 
 
 def make_service(
@@ -115,14 +126,13 @@ def make_server(service: Service) -> uvicorn.Server:
         make_app(service),
         host=settings.host,
         port=settings.port,
-        http=type("Protocol", (PatientProtocol,), {"head_timeout_s": settings.head_timeout_s}),
+        http=type("Protocol", (PatientProtocol,), {"head_timeout_s": settings.head_timeout_s, "max_connections": settings.max_connections}),
         loop="asyncio",
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         date_header=True,
-        limit_concurrency=settings.max_connections,
         backlog=512,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,

@@ -20,6 +20,7 @@ from embedrl.server.settings import Settings
 
 COOKIE = "embedrl_token"
 OPEN_PATHS = ("/", "/health", "/ready", "/api/login")
+WRONG_TOKEN_S = 0.1
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -34,11 +35,23 @@ SECURITY_HEADERS = {
 }
 
 
+class WrongTokens:
+    """Answers wrong tokens one after the other, some time apart: guessing is slow, however many guess at once."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def wait(self) -> None:
+        """Wait for one's turn."""
+        async with self._turn:
+            await asyncio.sleep(WRONG_TOKEN_S)
+
+
 class SecurityMiddleware:
     """Refuses what must not get in, limits what does, and turns every failure into a `Problem`."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, pixels: PixelBudget) -> None:
-        self.app, self.settings, self.metrics, self.pixels = app, settings, metrics, pixels
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, pixels: PixelBudget, wrong_tokens: WrongTokens) -> None:
+        self.app, self.settings, self.metrics, self.pixels, self.wrong_tokens = app, settings, metrics, pixels, wrong_tokens
         self.num_held_bytes = 0
         """Bytes of requests that are being received or answered."""
 
@@ -59,6 +72,8 @@ class SecurityMiddleware:
                 if exchange.problem:
                     await exchange.refuse(exchange.problem)
             except Problem as problem:
+                if problem.code == "wrong_token" and _gives_token(Headers(scope=scope)):
+                    await self.wrong_tokens.wait()
                 await exchange.refuse(problem)
             except ClientDisconnect:
                 pass  # nobody is there to be answered
@@ -81,7 +96,7 @@ class SecurityMiddleware:
             )
         if scope["method"] not in SAFE_METHODS:
             origin = headers.get("origin")
-            if (origin is not None and urlsplit(origin).netloc != host) or headers.get("sec-fetch-site", "same-origin") == "cross-site":
+            if (origin is not None and _host_of(origin) != host) or headers.get("sec-fetch-site", "same-origin") == "cross-site":
                 raise Problem(403, "this request comes from the page of another site", "wrong_origin")
         path = scope["path"]
         if self.settings.token is not None and path not in OPEN_PATHS and not path.startswith("/page/") and not self._knows_token(headers):
@@ -162,6 +177,17 @@ class _Exchange:
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": problem.status, "headers": raw})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _gives_token(headers: Headers) -> bool:
+    return "authorization" in headers or bool(_cookie(headers))
 
 
 def cookie_value(token: str) -> str:

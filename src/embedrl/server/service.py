@@ -16,6 +16,7 @@ from embedrl.server.indexer import IndexWriter
 from embedrl.server.metrics import Metrics
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import MAX_QUERY_PIXELS, Decoded, decode
+from embedrl.server.security import WrongTokens
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.settings import Settings
 from embedrl.server.shared_models import EmbedderWorker, QueryTCoTs, ReasonerWorker
@@ -36,6 +37,7 @@ class Service:
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.metrics = Metrics()
+        self.wrong_tokens = WrongTokens()
         self.pixels = PixelBudget(settings.max_decoded_pixels)
         self.librarian = IndexWriter(
             libraries,

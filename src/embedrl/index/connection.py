@@ -1,0 +1,191 @@
+"""The connection to an index's LanceDB table: opening it, reads and commits that are tried again, and what a damaged one is told."""
+
+import errno
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import lancedb
+
+from embedrl.errors import NO_SPACE, StoreError
+from embedrl.index.durability import TableFolder
+from embedrl.index.location import is_remote
+
+SCHEMA_VERSION = 1
+TABLE_NAME = "items"
+ARRIVING = "embedrl.arriving"
+ALL_ROWS = 2**31 - 1
+_TRIES = 5
+"""A commit that another writer came before is tried again so often; LanceDB itself has tried some times by then."""
+
+T = TypeVar("T")
+
+
+class Connection:
+    """A table that may not be there yet, may be made anew by others, and may be damaged."""
+
+    def __init__(self, uri: str, wanted: tuple[str, int] | None) -> None:
+        """`wanted` is the name and the dimension of the Embedder whose vectors it holds, or None to take what is there."""
+        self.uri, self.wanted = uri, wanted
+        self._table: lancedb.table.Table | None = None
+        self._identity: tuple[str, int] | None = None
+        self.folder = None if is_remote(uri) else TableFolder(Path(uri) / f"{TABLE_NAME}.lance")
+        self._opened_as: tuple[int, ...] | None = None
+        self._versions_before = self._last_version = 0
+        """Versions of tables that were deleted since, so that this one's numbers go on from there."""
+
+    def is_there(self, *, arriving: bool = False) -> bool:
+        """Open the table if it exists. Raises StoreError if it is damaged or out of reach, or was not made for our Embedder.
+
+        So does one whose rows are still arriving from elsewhere, unless that is allowed.
+        """
+        now = self.folder.identity if self.folder else None
+        if self._table is not None and now != self._opened_as:  # deleted, and perhaps made anew
+            self._table = self._identity = None
+        if self._table is None and (self.folder is None or now is not None):
+            try:
+                self._table = self._database().open_table(TABLE_NAME)
+                self._opened_as = now
+                self._check(arriving)
+                if self._table.version <= self._last_version:
+                    self._versions_before += self._last_version
+            except BaseException as error:
+                self._table = self._identity = None
+                if isinstance(error, StoreError) or not is_foreign(error):
+                    raise
+                if self.folder is None:
+                    if "was not found" in str(error):
+                        return False
+                    raise StoreError(f"{self.uri!r}: cannot be reached or read ({short_message(error)})") from error
+                if self.folder.fall_back():
+                    return self.is_there(arriving=arriving)
+                raise StoreError(f"{self.uri!r}: cannot be opened ({short_message(error)}); {self._remedy}") from error
+        return self._table is not None
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Name and dimension of the Embedder whose vectors these are."""
+        if self._table is None and not self.is_there():
+            assert self.wanted is not None, "a table that is not there has no identity"
+            return self.wanted
+        if self._identity is None:  # it never changes, and object storage is far
+            metadata = self._metadata()
+            self._identity = metadata["embedrl.embedder"], int(metadata["embedrl.dim"])
+        return self._identity
+
+    @property
+    def version(self) -> int:
+        """Grows with every commit, of this or another process."""
+        self._last_version = self._read(lambda table: table.version)
+        return self._versions_before + self._last_version
+
+    @property
+    def arriving_from(self) -> str | None:
+        """Where the rows are being copied from; None if all are here."""
+        found = self._opened().schema.field("id").metadata or {}
+        return found[ARRIVING.encode()].decode() if ARRIVING.encode() in found else None
+
+    # ---- inside
+
+    def _database(self) -> lancedb.DBConnection:
+        return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
+
+    def _opened(self) -> lancedb.table.Table:
+        if not self.is_there():
+            raise StoreError(f"{self.uri!r}: there is no index here")
+        assert self._table is not None
+        return self._table
+
+    def _read(self, ask: Callable[[lancedb.table.Table], T]) -> T:
+        """Ask the table; once more if a writer replaced files between the look at the version and the read."""
+        table = self._opened()
+        try:
+            return ask(table)
+        except BaseException as error:
+            if not is_foreign(error):
+                raise
+        try:
+            table.checkout_latest()
+            return ask(table)
+        except BaseException as error:
+            if not is_foreign(error):
+                raise
+            if self._fall_back():
+                return self._read(ask)
+            raise StoreError(f"{self.uri!r}: cannot be read ({short_message(error)}); {self._remedy}") from error
+
+    def _fall_back(self) -> bool:
+        """Go back to the last version that can be read whole, if files of the newest are damaged; say whether that was done."""
+        if self.folder is None or self._table is None or not self.folder.damaged_files():
+            return False
+        newest = self._table.version
+        for version in sorted((found["version"] for found in self._table.list_versions() if found["version"] < newest), reverse=True):
+            try:
+                self._table.checkout(version)
+                for _ in self._table.search().limit(ALL_ROWS).to_batches():
+                    pass
+            except BaseException as error:
+                if not is_foreign(error):
+                    raise
+                continue
+            done = self.folder.set_aside_after(version)
+            self._table = self._identity = None
+            return done
+        self._table = None
+        return False
+
+    def _write(self, commit: Callable[[lancedb.table.Table], object]) -> None:
+        """Commit; again if another writer's commit came before and the two do not go together."""
+        table = self._opened()
+        if self.folder:
+            self.folder.begin()
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                commit(table)
+                if self.folder:
+                    self.folder.sync()
+                return
+            except BaseException as error:
+                if not is_foreign(error):
+                    raise
+                if not tries_left or "conflict" not in str(error).lower():
+                    raise self._unwritten(error) from error
+            table.checkout_latest()
+
+    def _unwritten(self, error: BaseException) -> StoreError:
+        full = "no space" in str(error).lower() or getattr(error, "errno", None) in NO_SPACE
+        found = StoreError(f"{self.uri!r}: cannot be written ({short_message(error)}){'; free some space and run again' if full else ''}")
+        found.errno = errno.ENOSPC if full else None
+        return found
+
+    @property
+    def _remedy(self) -> str:
+        table = f"{str(self.folder.path)!r} (no more: T-CoTs lie beside it)" if self.folder else "that table"
+        return f"delete {table} and run `embedrl index` again"
+
+    def _metadata(self) -> dict[str, str]:
+        assert self._table is not None
+        return {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
+
+    def _check(self, arriving: bool) -> None:
+        found, layout = self.identity, self._metadata()["embedrl.schema"]
+        if not arriving and (source := self.arriving_from) is not None:
+            raise StoreError(f"{self.uri!r}: is still being moved here from {source!r}; run that `embedrl index move` again to its end")
+        if int(layout) != SCHEMA_VERSION:
+            raise StoreError(f"{self.uri!r}: has layout {layout}, this version reads {SCHEMA_VERSION}; {self._remedy}")
+        if self.wanted is not None and found != self.wanted:
+            (old, old_dim), (new, new_dim) = found, self.wanted
+            made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
+            raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {self._remedy} with the new one")
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether an error comes from the library: a panic of its Rust code is no Exception."""
+    return isinstance(error, OSError | RuntimeError | ValueError | KeyError) or type(error).__name__ == "PanicException"
+
+
+def short_message(error: BaseException) -> str:
+    """Return the beginning of a message: object storage tells whole answers, with the places in its source."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]} …"
