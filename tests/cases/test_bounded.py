@@ -5,6 +5,9 @@ in 2.4 s (attack.md 13).
 """
 
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import httpx
 import pytest
 
 from embedrl.server.metrics import METHODS, Metrics
+from embedrl.server.scratch import scratch_folder, sweep
 from embedrl.server.security import WRONG_TOKEN_S
 from tests.coloured_folder import make_folder
 from tests.served import Served, served
@@ -105,3 +109,16 @@ def test_wrong_tokens_wait_for_each_other_and_right_ones_do_not(tmp_path: Path):
             thread.join()
         assert wrong == [401] * number
         assert time.monotonic() - started >= number * WRONG_TOKEN_S
+
+
+def test_folders_of_killed_servers_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    left, other = tmp_path / f"embedrl-upload-{int(process.stdout)}-abc", tmp_path / "embedrl-upload-x"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x")
+    with scratch_folder() as own:
+        sweep()
+        assert (own.is_dir(), left.exists(), other.exists()) == (True, False, True)
+    assert not own.exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from embedrl.errors import StoreError
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, make_folder
 from tests.served import Served, fill, served
@@ -29,6 +30,20 @@ def statuses(server: Served) -> dict[str, int]:
     }
 
 
+def make_anew(server: Served) -> None:
+    """Index the folder as another process does, once the server's own writer lets it."""
+
+    def done() -> bool:
+        try:
+            fill(server.folder, FakeReasoner(), FakeEmbedder())
+        except StoreError as error:
+            assert "another process" in str(error)
+            return False
+        return True
+
+    server.wait(done)
+
+
 def test_a_deleted_index_is_said_and_one_made_anew_is_served(tmp_path: Path):
     with served(make_folder(tmp_path / "media")) as server:
         server.search(text="red")
@@ -38,8 +53,9 @@ def test_a_deleted_index_is_said_and_one_made_anew_is_served(tmp_path: Path):
         assert found.pop("upload") in (201, 503)
         if not (server.folder / ".embedrl-index").is_dir():
             assert set(found.values()) == {503}
+        server.settle()
         shutil.rmtree(server.folder / ".embedrl-index", ignore_errors=True)
-        fill(server.folder, FakeReasoner(), FakeEmbedder())
+        make_anew(server)
         assert statuses(server) == {"ready": 200, "known": 200, "new": 200, "items": 200, "upload": 201}
         assert server.client.get("/api/items").json()["total"] == NUM_ITEMS + 1
 
@@ -54,7 +70,7 @@ def test_a_table_made_anew_with_the_same_number_of_versions_is_seen(tmp_path: Pa
         shutil.rmtree(folder / ".embedrl-index")
         (folder / "a.txt").unlink()
         (folder / "b.txt").write_text("a giraffe")
-        fill(folder, FakeReasoner(), FakeEmbedder())
+        make_anew(server)
         assert server.paths(text="a giraffe") == ["b.txt"]
         assert server.paths(words="zebra") == []
 

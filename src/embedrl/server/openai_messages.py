@@ -3,7 +3,6 @@
 import base64
 import binascii
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ from embedrl.reasoner.prompts import Prompt
 from embedrl.server.budget import REQUEST_PIXELS
 from embedrl.server.problem import Problem
 from embedrl.server.query import clean
+from embedrl.server.scratch import scratch_folder
 from embedrl.server.service import Service
 
 MAX_CHARS = 16_000
@@ -141,7 +141,7 @@ def read_media(service: Service, url: str, share: int) -> Image | Video:
         data = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(400, "url: what follows base64, is no base64", "bad_data_url") from error
-    with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)
         decoded = service.decode_file(path, num_frames=service.library().num_frames, share=share)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
 from embedrl.server.query import MAX_OFFSET, Asked, read_filter, read_query
 from embedrl.server.schemas import Listing, SearchAnswer
+from embedrl.server.scratch import scratch_folder
 from embedrl.server.served_index import KEY, ServedIndex
 from embedrl.server.service import Service
 
@@ -149,7 +149,7 @@ def search_routes(service: Service) -> APIRouter:
 def _with_file(service: Service, asked: Asked, library: ServedIndex) -> Query:
     """Decode the file of a search in a child process. Raises Problem 415."""
     assert asked.file is not None
-    with tempfile.TemporaryDirectory(prefix="embedrl-upload-") as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "file"
         with path.open("wb") as file:
             shutil.copyfileobj(asked.file.file, file)

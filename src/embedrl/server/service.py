@@ -16,6 +16,7 @@ from embedrl.server.indexer import IndexWriter
 from embedrl.server.metrics import Metrics
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import MAX_QUERY_PIXELS, Decoded, decode
+from embedrl.server.scratch import sweep
 from embedrl.server.security import WrongTokens
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.settings import Settings
@@ -60,6 +61,7 @@ class Service:
 
     def start(self) -> None:
         """Start indexing; from now on requests are answered."""
+        sweep()
         self.librarian.start()
         self.is_ready = True
 

@@ -1,0 +1,39 @@
+"""Folders for files on their way to a decoder. One that a killed server left is swept by the next start."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+_NAME = re.compile(r"embedrl-upload-(\d+)-\w+")
+
+
+@contextmanager
+def scratch_folder() -> Generator[Path]:
+    """Make a folder that is gone after the block; its name says whose it is."""
+    with tempfile.TemporaryDirectory(prefix=f"embedrl-upload-{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def sweep() -> None:
+    """Delete the folders of processes that are no more."""
+    for path in Path(tempfile.gettempdir()).glob("embedrl-upload-*"):
+        owner = _NAME.fullmatch(path.name)
+        try:
+            if owner and not path.is_symlink() and path.stat().st_uid == os.getuid() and not _is_running(int(owner.group(1))):
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
