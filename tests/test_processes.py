@@ -38,14 +38,15 @@ KINDS = ("all", "lora", "eg-rl")
 
 
 def write_pairs(folder: Path) -> None:
-    """Two data sets of texts and pictures."""
+    """Two data sets of texts and pictures: some targets are equal, and some pairs of one have a hard negative."""
     for name, words in (("stars", ["red", "blue", "green", "black"]), ("rings", ["navy", "gold", "gray", "white"])):
         for word in words:
             Image.new("RGB", (64, 64), word).save(folder / f"{word}.png")
         rows = [
             {
                 "query": {"text": f"{name} {word} {number}", "instruction": "Find it."},
-                "target": {"text": f"a {word} one of {name}, {number}", "image": f"{word}.png"},
+                "target": {"text": f"a {word} one of {name}, {number % 5}", "image": f"{word}.png"},
+                **({"negatives": [{"text": f"no {word} one, {number}"}]} if name == "stars" and number % 2 else {}),
             }
             for word in words
             for number in range(6)

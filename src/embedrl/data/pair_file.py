@@ -1,17 +1,17 @@
 """Random access to the pairs of a JSON Lines file.
 
-Only the places of the lines are held. Pairs that share a query or a target are one *group*, and a batch takes one pair of a
-group at most: two pairs with one target are no negatives of each other.
+Only the places of the lines are held, and which pairs have hard negatives.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from embedrl.data.sample import Pair
 from embedrl.data.sources.lines import read_line
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.data.sources.row import RowError
+from embedrl.data.sources.row import AnnotatedPair, RowError
+from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, MediaError
 
 
@@ -23,9 +23,17 @@ class PairFile:
         self.path = path
         self._media = MediaFolder(media_root or path.parent)
         self._places: list[tuple[int, int]] = []
+        self.has_tcot = bytearray()
+        """By pair: 1 if its target has a T-CoT."""
+        self.negatives: dict[int, tuple[str, ...]] = {}
+        """Keys of the hard negatives of each pair that has some."""
+        self._with_tcot: dict[str, int] = {}
         try:
-            self.groups = _groups((pair.query.key, pair.target.key) for pair in self._read_all())
-            """Numbers of the pairs of each group."""
+            for number, pair in enumerate(self._read_all()):
+                self.has_tcot.append(_target_tcot(pair) is not None)
+                if pair.negatives:
+                    self.negatives[number] = tuple(negative.key for negative in pair.negatives)
+            self._find_tcots({key for keys in self.negatives.values() for key in keys})
         except OSError as error:
             raise ConfigError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
 
@@ -38,6 +46,22 @@ class PairFile:
         with self.path.open("rb") as file:
             file.seek(start)
             return self._parse(file.read(length), number)
+
+    def tcot_of(self, key: str) -> TCoT | None:
+        """Return the T-CoT of a hard negative: that of an equal target of this file, if there is one."""
+        number = self._with_tcot.get(key)
+        return None if number is None else _target_tcot(self[number])
+
+    def knows_tcot(self, key: str) -> bool:
+        """Say whether a hard negative has a T-CoT."""
+        return key in self._with_tcot
+
+    def _find_tcots(self, wanted: set[str]) -> None:
+        """Find the targets with a T-CoT that are hard negatives elsewhere."""
+        if wanted:
+            for number in range(len(self)):
+                if self.has_tcot[number] and (key := self[number].target.key) in wanted:
+                    self._with_tcot.setdefault(key, number)
 
     def _read_all(self) -> Iterator[Pair]:
         """Yield all pairs and note where they stand."""
@@ -56,23 +80,6 @@ class PairFile:
             raise ConfigError(f"{str(self.path)!r}, pair {number + 1}: {error}") from error
 
 
-def _groups(keys: Iterable[tuple[str, str]]) -> Sequence[tuple[int, ...]]:
-    """Return the numbers of those that share a query or a target, directly or through others, in order."""
-    parents: list[int] = []
-    first: dict[tuple[str, str], int] = {}
-
-    def root(number: int) -> int:
-        while parents[number] != number:
-            parents[number] = parents[parents[number]]
-            number = parents[number]
-        return number
-
-    for number, (query, target) in enumerate(keys):
-        parents.append(number)
-        for name in (("query", query), ("target", target)):
-            other = root(first.setdefault(name, number))
-            parents[max(other, root(number))] = min(other, root(number))
-    found: dict[int, list[int]] = {}
-    for number in range(len(parents)):
-        found.setdefault(root(number), []).append(number)
-    return [tuple(members) for members in found.values()]
+def _target_tcot(pair: Pair) -> TCoT | None:
+    tcot = pair.target_tcot if isinstance(pair, AnnotatedPair) else None
+    return tcot if isinstance(tcot, TCoT) else None

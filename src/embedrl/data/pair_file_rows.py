@@ -1,8 +1,8 @@
 """Contrastive rows from annotated pair files: mixture batches with T-CoT and media dropout."""
 
 import random
-from functools import cached_property
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,10 +21,10 @@ class PairsConfig(BaseModel):
 
     files: dict[str, Path] = Field(min_length=1)
     """JSON Lines of pairs, by the name of the data set: contrastive.jsonl of `embedrl filter`, or lines of your own."""
-    weights: dict[str, float] = Field(default_factory=dict)
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """How often an epoch goes through a data set; 1 if it is not named."""
-    caps: dict[str, int] = Field(default_factory=dict)
-    """At most so many groups of pairs of a data set are used."""
+    caps: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """At most so many pairs of a data set are used."""
     videos: tuple[str, ...] = ()
     """Data sets of videos."""
     max_video_run: int = Field(default=1, ge=1)
@@ -33,6 +33,23 @@ class PairsConfig(BaseModel):
     """Share of the pairs that are shown without T-CoTs, so that both modes work."""
     media_dropout: float = Field(default=0.15, ge=0, le=1)
     """Share of the sides with a T-CoT whose media are left out, so that T-CoTs are read."""
+    negatives: int = Field(default=1, ge=0)
+    """At most so many hard negatives of a pair stand in its batch, drawn anew each time; 0: none. One has a T-CoT if it is a target with
+    one elsewhere in the file; one that has none is left out beside a target that is shown with its T-CoT, which would give it away."""
+
+
+class DatasetShare(NamedTuple):
+    """What a run takes of a data set."""
+
+    name: str
+    share: float
+    """Of all rows."""
+    num_pairs: int
+    """In the file."""
+    num_used: int
+    """After the cap."""
+    num_with_negatives: int
+    """Pairs of the file that have hard negatives."""
 
 
 class PairFileRows:
@@ -46,9 +63,10 @@ class PairFileRows:
         The run has `num_batches`, or as many as hold the rows of all files `num_epochs` times.
         """
         self.config, self.seed = config, seed
+        for setting, names in (("weights", config.weights), ("caps", config.caps), ("videos", config.videos)):
+            if unknown := sorted(set(names) - set(config.files)):
+                raise ConfigError(f"{setting}.{unknown[0]}: there is no such data set; choose from {', '.join(config.files)}")
         self.files = {name: PairFile(path) for name, path in config.files.items()}
-        if unknown := sorted(set(config.weights) - set(config.files)):
-            raise ConfigError(f"weights.{unknown[0]}: there is no such data set; choose from {', '.join(config.files)}")
         mixture = MixtureConfig(
             batch_size=batch_size,
             weights={name: config.weights.get(name, 1.0) for name in config.files},
@@ -57,33 +75,54 @@ class PairFileRows:
             max_video_run=config.max_video_run,
             seed=seed,
         )
-        sizes = {name: len(file.groups) for name, file in self.files.items()}
-        self.mixture = Mixture(mixture, sizes)
+        self.mixture = Mixture(mixture, {name: len(file) for name, file in self.files.items()})
         num_rows = sum(portion.num_rows for portion in self.mixture.portions().values())
         self.num_batches = num_batches or max(1, int((num_epochs or 1) * num_rows / batch_size))
 
-    def datasets(self) -> dict[str, list[tuple[str, str]]]:
-        """Return (query key, target key) rows of all batches, one after the other."""
-        return {"pairs": [(f"{name}/query", f"{name}/target") for name in self._names]}
+    def datasets(self, num_batches: int | None = None) -> dict[str, list[tuple[str, ...]]]:
+        """Return (query key, target key, negative keys …) rows of the batches, one after the other; of the first `num_batches` if given."""
+        number = self.num_batches if num_batches is None else min(num_batches, self.num_batches)
+        names = [f"{batch.dataset}/{row}/{batch.number}" for batch in map(self.mixture.batch, range(number)) for row in batch.rows]
+        return {"pairs": [(f"{name}/query", f"{name}/target", *self._negatives(name)) for name in names]}
+
+    def shares(self) -> list[DatasetShare]:
+        """Return what the run takes of each data set."""
+        portions = self.mixture.portions()
+        total = sum(portion.num_batches for portion in portions.values())
+        return [
+            DatasetShare(name, portion.num_batches / total, len(self.files[name]), portion.num_rows, len(self.files[name].negatives))
+            for name, portion in portions.items()
+        ]
 
     def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:
         """Return the item of a key, its T-CoT (or None) and whether its media are shown."""
         name, side = key.rsplit("/", 1)
-        dataset, number, _ = name.rsplit("/", 2)
-        pair = self.files[dataset][int(number)]
-        item = pair.query if side == "query" else pair.target
-        tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
-        if not isinstance(tcot, TCoT) or random.Random(f"tcot:{self.seed}:{name}").random() < self.config.tcot_dropout:
+        file, number = self._pair(name)
+        pair = file[number]
+        if side in ("query", "target"):
+            item = pair.query if side == "query" else pair.target
+            tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
+        else:
+            place = int(side.removeprefix("negative"))
+            item, tcot = pair.negatives[place], file.tcot_of(file.negatives[number][place])
+        if not isinstance(tcot, TCoT) or self._is_plain(name):
             return item, None, True
         return item, tcot, random.Random(f"media:{self.seed}:{key}").random() >= self.config.media_dropout
 
-    @cached_property
-    def _names(self) -> list[str]:
-        """Name every row by data set, pair and batch; of a group, each batch takes a pair drawn at random."""
-        names = []
-        for number in range(self.num_batches):
-            batch = self.mixture.batch(number)
-            rng = random.Random(f"pairs:{self.seed}:{number}")
-            groups = self.files[batch.dataset].groups
-            names += [f"{batch.dataset}/{rng.choice(groups[row])}/{number}" for row in batch.rows]
-        return names
+    def _pair(self, name: str) -> tuple[PairFile, int]:
+        dataset, number, _ = name.rsplit("/", 2)
+        return self.files[dataset], int(number)
+
+    def _is_plain(self, name: str) -> bool:
+        """Say whether a pair is shown without T-CoTs."""
+        return random.Random(f"tcot:{self.seed}:{name}").random() < self.config.tcot_dropout
+
+    def _negatives(self, name: str) -> list[str]:
+        """Return the keys of the hard negatives that stand beside a pair in one batch."""
+        file, number = self._pair(name)
+        if number not in file.negatives:
+            return []
+        reasoned = bool(file.has_tcot[number]) and not self._is_plain(name)
+        places = [place for place, key in enumerate(file.negatives[number]) if not reasoned or file.knows_tcot(key)]
+        drawn = random.Random(f"negatives:{self.seed}:{name}").sample(places, min(self.config.negatives, len(places)))
+        return [f"{name}/negative{place}" for place in drawn]

@@ -67,6 +67,8 @@ class EmbedderInput:
     own: tuple[str, ...] = ()
     """What of each text part is our own wording, and may hold added tokens."""
     wraps_videos: bool = True
+    item: Item | None = None
+    """What it was built from."""
 
     @property
     def parts(self) -> list[dict[str, Any]]:
@@ -184,7 +186,7 @@ def build(
         instruction = _sentence(neutralise(item.instruction, special) or DEFAULT_INSTRUCTION)
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": instruction}]})
         own.insert(0, "")
-    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end, tuple(own), layout.wraps_videos)
+    return EmbedderInput(messages, tuple(images), tuple(videos), layout.end, tuple(own), layout.wraps_videos, item)
 
 
 def _sealed(tcot: TCoT, special: re.Pattern[str]) -> TCoT:

@@ -1,13 +1,13 @@
 """Contrastive training of the Embedder, with sentence-transformers' trainer, gradient caching and samplers.
 
-Symmetric InfoNCE (paper, Eq. 3): temperature 0.02, every other row of the batch is a negative in both directions, each batch
-from one dataset. Rows are keys; `resolve` turns a key into an item and its T-CoT when the batch is built, so that
-T-CoT dropout and pictures cost no memory.
+Symmetric InfoNCE (paper, Eq. 3): temperature 0.02, the other rows of the batch are negatives in both directions unless their targets
+or queries are equal, hard negatives are more documents, each batch from one dataset. Rows are keys; `resolve` turns a key into an item
+and its T-CoT when the batch is built, so that T-CoT dropout and pictures cost no memory.
 """
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+from sentence_transformers.util.distributed import all_gather, all_gather_with_grad, get_rank
 from torch import Tensor, nn
 from transformers import AddedToken, ProcessorMixin, Qwen3VLModel, Trainer
 
@@ -26,6 +27,7 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, ending, pool
 from embedrl.embedder.inputs import DEFAULT_FORMAT, EmbedderInput, PromptFormat, collate
+from embedrl.embedder.loss import positives, symmetric_info_nce
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError, ModelError
 from embedrl.log import progress
@@ -38,6 +40,10 @@ from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old
 from embedrl.models.weights import gather_shards
 
 Resolve = Callable[[str], EmbedderInput]
+Row = Sequence[str]
+"""Keys of a query, its target and its hard negatives; an empty key is no item."""
+ITEM_IDS = "item_ids"
+"""Name of the features that tell which items are equal."""
 _IN_MODULE = "0.model."
 """What stands before the names of the weights in sentence-transformers' state."""
 
@@ -65,12 +71,15 @@ class EmbedderModule(InputModule):
         self.tokenizer = embedder.processor.tokenizer
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Build the batch of the items that the keys name."""
-        return collate(self.processor, [self.resolve(key) for key in inputs])
+        """Build the batch of the items that the keys name, with an `item_ids` that is equal for equal items; an empty key is no item."""
+        built = [self.resolve(key) for key in inputs if key]
+        if not built:
+            return {}
+        return {**collate(self.processor, built), ITEM_IDS: torch.tensor([_item_id(one) for one in built])}
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Add `sentence_embedding`: (N, dim), unit length."""
-        tensors = {name: value for name, value in features.items() if isinstance(value, Tensor)}
+        tensors = {name: value for name, value in features.items() if isinstance(value, Tensor) and name != ITEM_IDS}
         return {**features, "sentence_embedding": pool(self.model, tensors)}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
@@ -118,16 +127,72 @@ class InOrder(DefaultBatchSampler):
             yield list(range(start, min(start + self.batch_size, self.num_rows)))
 
 
-def info_nce(model: SentenceTransformer, config: Config) -> CachedMultipleNegativesRankingLoss:
+class InfoNCE(CachedMultipleNegativesRankingLoss):
+    """Gradient caching around `embedder.loss`: columns are queries, targets, and then hard negatives, of which a batch may have fewer."""
+
+    num_negatives: int = 0
+    """Columns of hard negatives, the same in each process."""
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Any = None) -> Tensor:
+        """Return the loss of a batch of columns; their items' ids take the labels' place."""
+        features = list(sentence_features)
+        ids: Any = item_ids(features)
+        return self.forward_cached(features, ids)
+
+    def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:
+        """Return the loss of vectors by column and mini-batch; `labels` are the ids of each column's items, None if all differ."""
+        query_nD, target_nD, *others = (torch.cat(column) for column in reps)
+        ids = labels or list(
+            torch.arange(sum(map(len, (query_nD, target_nD, *others)))).split([len(query_nD), len(target_nD), *map(len, others)])
+        )
+        query_ids, target_ids, *other_ids = (column.to(query_nD.device) for column in ids)
+        queries_ND, documents_MD, query_ids, target_ids, document_ids = self._gathered(
+            query_nD, target_nD, torch.cat([query_nD[:0], *others]), query_ids, target_ids, torch.cat([query_ids[:0], *other_ids])
+        )
+        positive_NM = positives(query_ids, target_ids, document_ids)
+        start = len(query_nD) * get_rank() if self.gather_across_devices else 0
+        loss = symmetric_info_nce(query_nD, target_nD, queries_ND, documents_MD, positive_NM, start=start, scale=self.scale)
+        if with_backward:
+            loss.backward()
+        return loss.detach() if with_backward else loss
+
+    def _gathered(
+        self, query_nD: Tensor, target_nD: Tensor, negative_kD: Tensor, query_ids: Tensor, target_ids: Tensor, negative_ids: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the queries and documents of all processes, with their ids; each process sends as many negatives, some of them empty."""
+        if not self.gather_across_devices:
+            documents = torch.cat([target_nD, negative_kD]), torch.cat([target_ids, negative_ids])
+            return query_nD, documents[0], query_ids, target_ids, documents[1]
+        room = len(query_nD) * self.num_negatives - len(negative_kD)
+        filled = torch.cat([negative_kD.new_ones(len(negative_kD)), negative_kD.new_zeros(room)])
+        negatives = all_gather_with_grad(nn.functional.pad(negative_kD, (0, 0, 0, room))) if self.num_negatives else negative_kD
+        kept = all_gather(filled).bool() if self.num_negatives else filled.bool()
+        ids = all_gather(nn.functional.pad(negative_ids, (0, room))) if self.num_negatives else negative_ids
+        targets, all_target_ids = all_gather_with_grad(target_nD), all_gather(target_ids)
+        documents = torch.cat([targets, negatives[kept]]), torch.cat([all_target_ids, ids[kept]])
+        return all_gather_with_grad(query_nD), documents[0], all_gather(query_ids), all_target_ids, documents[1]
+
+
+def item_ids(features: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+    """Return the ids of each column's items; equal items have equal ones."""
+    return [column[ITEM_IDS] for column in features]
+
+
+def _item_id(built: EmbedderInput) -> int:
+    assert built.item is not None, "embedder.inputs.build names it"
+    return int(built.item.key[:15], 16)
+
+
+def info_nce(model: SentenceTransformer, config: Config, *, num_negatives: int = 0) -> InfoNCE:
     """Return the symmetric InfoNCE loss with gradient caching: the mean of both directions (all vectors equal: log B)."""
-    return CachedMultipleNegativesRankingLoss(
+    loss = InfoNCE(
         model,
         scale=1 / config.temperature,
         mini_batch_size=config.mini_batch_size,
-        directions=("query_to_doc", "doc_to_query"),
-        partition_mode="per_direction",
         gather_across_devices=torch.distributed.is_initialized(),
     )
+    loss.num_negatives = num_negatives
+    return loss
 
 
 _REFUSED = {
@@ -148,7 +213,7 @@ def read_trainer(recipe: EmbedderRecipe, *, here: bool = True) -> dict[str, Any]
     return settings
 
 
-def in_one_list(rows: Mapping[str, Sequence[tuple[str, str]]], batch_size: int, seed: int) -> Mapping[str, Sequence[tuple[str, str]]]:
+def in_one_list(rows: Mapping[str, Sequence[Row]], batch_size: int, seed: int) -> Mapping[str, Sequence[Row]]:
     """Lay the batches of all data sets out in one list, shuffled whole.
 
     Processes take turns with their shares of it, so that together they hold a batch of one data set.
@@ -159,8 +224,22 @@ def in_one_list(rows: Mapping[str, Sequence[tuple[str, str]]], batch_size: int, 
     return {"pairs": [pair for batch in batches for pair in batch]}
 
 
-def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], resolve: Resolve, config: Config) -> Path:
-    """Train on (query key, target key) rows of each dataset, resume if there is a checkpoint, return the model's folder."""
+def columns(rows: Mapping[str, Sequence[Row]]) -> DatasetDict:
+    """Return rows as columns of sentence-transformers: query, target, negative_1, ...; a row that has fewer negatives has empty keys."""
+    num_negatives = max((len(row) for listed in rows.values() for row in listed), default=2) - 2
+    names = ["query", "target", *(f"negative_{number + 1}" for number in range(num_negatives))]
+    return DatasetDict(
+        {
+            dataset: Dataset.from_dict(
+                {name: [row[place] if place < len(row) else "" for row in listed] for place, name in enumerate(names)}
+            )
+            for dataset, listed in rows.items()
+        }
+    )
+
+
+def train(embedder: Embedder, rows: Mapping[str, Sequence[Row]], resolve: Resolve, config: Config) -> Path:
+    """Train on (query key, target key, negative keys …) rows of each dataset, resume from a checkpoint, return the model's folder."""
     keep_freed_memory()
     model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
     settings = read_settings(SentenceTransformerTrainingArguments, config.trainer)
@@ -168,16 +247,15 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[tuple[str, str]]], res
     arguments = make_arguments(SentenceTransformerTrainingArguments, config.out, settings, logging_steps=10, **order)
     if arguments.world_size > 1:
         rows = in_one_list(rows, arguments.per_device_train_batch_size * arguments.world_size, arguments.seed)
-    data = DatasetDict(
-        {name: Dataset.from_dict({"query": [q for q, _ in pairs], "target": [t for _, t in pairs]}) for name, pairs in rows.items()}
-    )
+    data = columns(rows)
+    num_negatives = len(next(iter(data.values())).column_names) - 2
     steps = sum(len(pairs) // (arguments.per_device_train_batch_size * arguments.world_size) for pairs in rows.values())
     with progress(steps, "embedder") as bar:
         trainer = _Trainer(
             model=model,
             args=arguments,
             train_dataset=data,
-            loss=info_nce(model, config),
+            loss=info_nce(model, config, num_negatives=num_negatives),
         )
         fit(trainer, config.out, bar, "embedder", checkpoint=last_checkpoint(config.out / "checkpoints"))
         gather_shards(embedder.model)
@@ -195,8 +273,8 @@ class ContrastiveRows(Protocol):
 
     num_batches: int
 
-    def datasets(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """Return (query key, target key) rows by data set, batch after batch."""
+    def datasets(self, num_batches: int | None = None) -> Mapping[str, Sequence[Row]]:
+        """Return (query key, target key, negative keys …) rows by data set, batch after batch; only the first `num_batches`, if given."""
         ...
 
     def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:

@@ -152,10 +152,10 @@ class WorldRows:
         self.tasks = choose_tasks(world, tasks)
         self.plain_share, self.annotated_share = plain_share, annotated_share
 
-    def datasets(self) -> dict[str, list[tuple[str, str]]]:
-        """Return (query key, target key) rows by task; each task's rows are whole batches."""
+    def datasets(self, num_batches: int | None = None) -> dict[str, list[tuple[str, str]]]:
+        """Return (query key, target key) rows by task, of the first `num_batches` if given; each task's rows are whole batches."""
         order = random.Random(f"embedder:{self.seed}")
-        names = order.choices(list(self.tasks), k=self.num_batches)
+        names = order.choices(list(self.tasks), k=self.num_batches if num_batches is None else min(num_batches, self.num_batches))
         rows: dict[str, list[tuple[str, str]]] = {}
         for name in self.tasks:
             family, found = 0, rows.setdefault(name, [])

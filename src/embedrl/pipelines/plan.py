@@ -1,17 +1,18 @@
 """`--plan`: check the paths and names of a recipe, and estimate tokens, memory, FLOPs and hours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import accumulate, chain, islice, zip_longest
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+from embedrl.data.pair_file_rows import PairFileRows
 from embedrl.data.sample import Pair
 from embedrl.embedder.inputs import build, collate
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.train import learn_ending
+from embedrl.embedder.train import ContrastiveRows, Row, learn_ending
 from embedrl.embedder.train import read_trainer as embedder_settings
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.models.footprint import FLOAT32, Footprint, Load
@@ -58,13 +59,15 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     config.text_config.vocab_size = max(num_rows, config.text_config.vocab_size)
     rows, budget, factor = embedder_rows(recipe), embedder_budget(recipe), token_side(config)
     num_batches = rows.num_batches
-    rows.num_batches = min(num_batches, ceil(num_sampled / recipe.batch_size))  # no more need be laid out
-    keys = [key for pair in islice(chain.from_iterable(rows.datasets().values()), num_sampled) for key in pair]
+    laid_out = rows.datasets(ceil(num_sampled / recipe.batch_size))
+    sampled = list(islice(chain.from_iterable(laid_out.values()), num_sampled))
+    columns = [[key for key in column if key] for column in zip_longest(*sampled)]  # queries, targets, hard negatives
     inputs = []
-    for key in keys:
+    for key in chain.from_iterable(columns):
         item, tcot, show_media = rows.resolve(key)
         inputs.append(build(item, tcot, budget, factor, show_media=show_media, layout=layout))
     tokens, patches = _count(processor, inputs)
+    items_a_row = len(inputs) / len(sampled)
     footprint = Footprint.of(
         config,
         dtype=recipe.dtype,
@@ -72,8 +75,14 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
         trains_vision=not recipe.freeze_vision,
         trainer=settings,
     )
-    mini, rows_held = min(recipe.mini_batch_size, len(keys)), 2 * recipe.batch_size // num_processes
-    most_patches = max(sum(patches[side::2][start : start + mini]) for side in (0, 1) for start in range(0, len(keys) // 2, mini))
+    mini = min(recipe.mini_batch_size, len(inputs))
+    items_held = items_a_row * recipe.batch_size / num_processes
+    starts = accumulate((len(column) for column in columns), initial=0)
+    most_patches = max(
+        sum(patches[begin : min(begin + mini, start + len(column))])
+        for start, column in zip(starts, columns, strict=False)
+        for begin in range(start, start + len(column), mini)
+    )
     held = Load(tokens=mini * max(tokens), longest=max(tokens), patches=most_patches)
     vision = config.vision_config
     patch_bytes = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * FLOAT32
@@ -82,22 +91,38 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     parts = {
         "weights": footprint.weight_bytes,
         "gradients and optimiser": footprint.state_bytes,
-        "pictures of a batch": round(batches_held * rows_held * sum(patches) / len(keys) * patch_bytes),
+        "pictures of a batch": round(batches_held * items_held * sum(patches) / len(inputs) * patch_bytes),
         f"activations of {mini} items": footprint.activation_bytes(held),
     }
-    flops = footprint.train_flops(mean, cached=True) / len(keys) * 2 * recipe.batch_size * num_batches
+    flops = footprint.train_flops(mean, cached=True) / len(inputs) * items_a_row * recipe.batch_size * num_batches
     counted = [
         ("batches of pairs", f"{num_batches:,} of {recipe.batch_size}"),
         ("tokens of an item, mean and longest", f"{mean.longest:,}, {max(tokens):,}"),
-        ("tokens of a batch", f"{round(sum(tokens) / len(keys) * 2 * recipe.batch_size):,}"),
+        ("tokens of a batch", f"{round(sum(tokens) / len(inputs) * items_a_row * recipe.batch_size):,}"),
+        *_shares(rows, sampled),
     ]
     assumptions = [
-        f"tokens are those of {len(keys)} items, the first of the run; each mini-batch is padded to the longest of them",
+        f"tokens are those of {len(inputs)} items, the first of the run; each mini-batch is padded to the longest of them",
         "memory is that of tensors, within a fifth where it was measured (small models on a CPU): an allocator's spare room comes on top",
         "attention keeps no matrix (sdpa, flash); AdamW keeps two states",
         "hours are without decoding of media and saving",
     ]
     return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
+
+
+def _shares(rows: ContrastiveRows, sampled: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the share of each data set in all rows, and how many hard negatives stand beside pairs."""
+    if not isinstance(rows, PairFileRows):
+        return []
+    with_negatives = sum(len(row) > 2 for row in sampled) / len(sampled)
+    shares = [
+        (
+            f"share of {share.name}",
+            f"{share.share:.1%}, from {share.num_used:,} of {share.num_pairs:,} pairs; {share.num_with_negatives:,} have hard negatives",
+        )
+        for share in rows.shares()
+    ]
+    return [*shares, ("rows with a hard negative beside them", f"{with_negatives:.1%} of the first {len(sampled)}")]
 
 
 def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
