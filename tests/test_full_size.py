@@ -123,3 +123,14 @@ def test_eg_rl_trains_an_adapter_and_leaves_a_plain_model(instruct: Path, tmp_pa
     assert all(torch.allclose(merged[name], after[f"model.{name}"], atol=1e-5) for name in merged)
     with pytest.raises(ConfigError, match="an adapter is trained"):
         train(reasoner, make_pairs(), Scorer(), config.model_copy(update={"trainable": ("norm",), "out": tmp_path / "no"}))
+
+
+def test_an_adapter_brings_the_row_that_its_base_has_no_room_for(tmp_path: Path) -> None:
+    """A base with a row for each of its tokens: `<emb>` gets a new one, without which the adapter alone was unusable (peft 1457)."""
+    text = {**json.loads((write_instruct(tmp_path / "spare") / "config.json").read_text("utf-8"))["text_config"], "vocab_size": 282}
+    base = write_instruct(tmp_path / "base", text_config=text)
+    train_embedder(recipe(tmp_path / "run", base, num_batches=1))
+    adapter, whole = (Embedder.load(tmp_path / "run" / name, dtype=torch.float32) for name in ("adapter", "model"))
+    items = make_items()
+    assert adapter.model.get_input_embeddings().num_embeddings == 283
+    assert np.abs(adapter.embed(items, [None] * 3) - whole.embed(items, [None] * 3)).max() < 2e-2

@@ -125,3 +125,15 @@ def mlp_rows(model: Qwen3VLModel) -> list[int]:
     for layer in (model.language_model.layers[0], model.language_model.layers[-1]):
         layer.mlp.register_forward_pre_hook(note)
     return seen
+
+
+@torch.no_grad()
+def test_a_tower_that_is_asked_for_more_answers_as_ever() -> None:
+    """States of every layer were those of distinct pictures alone, and a tuple was an AttributeError."""
+    plain, quick = models()
+    inputs = batch(repeats=2)
+    given = {"hidden_states": inputs["pixel_values"], "grid_thw": inputs["image_grid_thw"]}
+    states = [model.visual(**given, output_hidden_states=True).hidden_states for model in (plain, quick)]
+    assert [tensor.shape for tensor in states[0]] == [tensor.shape for tensor in states[1]]
+    tuples = [model.visual(**given, return_dict=False) for model in (plain, quick)]
+    assert (tuples[0][0] - tuples[1][0]).abs().max() < 1e-5

@@ -20,6 +20,7 @@ from embedrl.cli.options import (
     Workers,
     commands,
 )
+from embedrl.cli.placement import places_models
 
 app = commands()
 world_app = commands(help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120")
@@ -45,6 +46,7 @@ def world_make(
 
 
 @app.command("annotate")
+@places_models
 def annotate_pairs(
     source: Annotated[str, typer.Argument(help="The format: lines, folder, mmeb, llava-hound-caption, vidore, visrag, embed-rl, ...")],
     path: Annotated[Path, typer.Argument(help="The data file or folder.")],
@@ -114,6 +116,7 @@ def annotate_pairs(
 
 
 @app.command("filter")
+@places_models
 def filter_pairs_of(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was annotated into.")],
     judge: Annotated[str | None, typer.Option(help="Who says whether T-CoTs match: a Reasoner's name; without, nobody.")] = None,

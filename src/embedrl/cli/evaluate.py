@@ -23,12 +23,14 @@ from embedrl.cli.options import (
     Workers,
     commands,
 )
+from embedrl.cli.placement import places_models
 from embedrl.errors import ConfigError
 
 app = commands()
 
 
 @app.command("evaluate")
+@places_models
 def evaluate_on_benchmark(
     benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated as it is needed), MMEB-V2 or UVRB.")],
     data: Annotated[Path | None, typer.Option(help="The folder of the benchmark's files; the world needs none.")] = None,
@@ -112,6 +114,7 @@ def _end(report: dict[str, Any]) -> None:
 
 
 @app.command("doctor")
+@places_models
 def doctor(
     benchmark: Annotated[
         str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead; parity: at other engines.")

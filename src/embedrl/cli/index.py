@@ -33,6 +33,7 @@ from embedrl.cli.options import (
     Workers,
     commands,
 )
+from embedrl.cli.placement import places_models
 from embedrl.errors import ConfigError
 
 app = commands()
@@ -71,6 +72,7 @@ def move_index(
 
 
 @app.command("index", cls=_IndexOrMove)
+@places_models
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
     reasoner: ReasonerName = "nano",
@@ -161,6 +163,7 @@ def index_folder(
 
 
 @app.command("search")
+@places_models
 def search_index(
     text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
@@ -220,6 +223,7 @@ def search_index(
 
 
 @app.command("similar")
+@places_models
 def similar_items(
     liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
     unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,

@@ -18,11 +18,13 @@ from embedrl.cli.options import (
     Think,
     commands,
 )
+from embedrl.cli.placement import places_models
 
 app = commands()
 
 
 @app.command("serve")
+@places_models
 def serve_index(
     index: IndexFolder = Path(),
     reasoner: ReasonerName = "nano",

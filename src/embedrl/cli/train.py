@@ -20,6 +20,7 @@ from embedrl.cli.options import (
     Tflops,
     commands,
 )
+from embedrl.cli.placement import places_models
 
 if TYPE_CHECKING:
     from embedrl.pipelines.plan import Plan
@@ -181,6 +182,7 @@ def bench_ablation(
 
 
 @bench_app.command("controls")
+@places_models
 def bench_controls(
     reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
     embedder: EmbedderName = "nano",
@@ -210,6 +212,7 @@ def bench_controls(
 
 
 @bench_app.command("room")
+@places_models
 def bench_room(
     embedder: EmbedderName = "nano",
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
@@ -254,6 +257,7 @@ def bench_splits(
 
 
 @app.command("compare")
+@places_models
 def compare_reasoners(
     after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
     before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",

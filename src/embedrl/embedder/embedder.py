@@ -104,7 +104,7 @@ class Embedder:
         *,
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
-        attention: str = "sdpa",
+        attention: str | None = None,
         fast: bool = True,
     ) -> "Embedder":
         """Load a local folder (safetensors only): ours, Embed-RL's, Qwen3-VL-Embedding's, or a LoRA adapter of one of them.

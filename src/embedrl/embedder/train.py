@@ -32,7 +32,7 @@ from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError, ModelError
 from embedrl.log import progress
 from embedrl.media.resize import VisualBudget
-from embedrl.models.adapters import add_lora, is_adapted, restore
+from embedrl.models.adapters import add_lora, grow_embedding, is_adapted, restore, save_adapter
 from embedrl.models.hub import locate
 from embedrl.models.load import EMB, load
 from embedrl.models.trainer_settings import make_arguments, read_settings
@@ -261,7 +261,7 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[Row]], resolve: Resolv
         gather_shards(embedder.model)
         if trainer.is_world_process_zero():
             if is_adapted(embedder.model):
-                embedder.model.save_pretrained(config.out / "adapter")
+                save_adapter(embedder.model, config.out / "adapter")
                 embedder.save_settings(config.out / "adapter")
             embedder.save(config.out / "model")
         trainer.accelerator.wait_for_everyone()
@@ -316,7 +316,7 @@ def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
     processor = loaded[1]
     layout, num_tokens = learn_ending(processor, model.config)
     if num_tokens > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(num_tokens, mean_resizing=False)
+        grow_embedding(model, num_tokens)
     model.visual.requires_grad_(not recipe.freeze_vision)
     if recipe.lora is not None:
         torch.manual_seed(recipe.seed)

@@ -92,7 +92,19 @@ def _grow_embedding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> No
     """Add the rows that an adapter's own embedding has more than the base's, such as that of `<emb>`."""
     rows = [len(weight) for key, weight in weights.items() if key.endswith("embed_tokens.weight") and "lora_" not in key]
     if rows and rows[0] > num_rows(model):
-        model.resize_token_embeddings(rows[0], mean_resizing=False)
+        grow_embedding(model, rows[0])
+
+
+def grow_embedding(model: Any, rows: int) -> None:
+    """Give a model's embedding more rows, which its adapters are then saved with."""
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    vars(model)["has_grown"] = True
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write a model's adapter alone, with the embedding if that has more rows than its base's."""
+    grown = vars(model.get_base_model()).get("has_grown", False)
+    model.save_pretrained(folder, save_embedding_layers=grown)
 
 
 def _untie(model: Any) -> None:

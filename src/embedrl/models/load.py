@@ -1,6 +1,5 @@
 """Loading model folders for the Reasoner and the Embedder: all of a model, or one ModelError that says what is wrong with it."""
 
-import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from embedrl.media.content import folder_fingerprint
 from embedrl.models.adapters import ADAPTER, AdapterView, load_adapter, merge
 from embedrl.models.architectures import read_config, speed_up
 from embedrl.models.hub import label, locate
+from embedrl.models.placement import choose
 from embedrl.models.template import check_template
 from embedrl.models.weights import check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
 
@@ -69,7 +69,7 @@ def load(
     *,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
-    attention: str = "sdpa",
+    attention: str | None = None,
     fast: bool = True,
 ) -> tuple[PreTrainedModel, ProcessorMixin, str]:
     """Load a local model folder (safetensors only) with a transformers auto class; the folder of a LoRA adapter is merged with its base.
@@ -88,10 +88,9 @@ def load(
         return speed_up(model) if fast else model, processor, model_name(folder, base, model.dtype)
 
 
-def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.dtype | None, attention: str) -> PreTrainedModel:
+def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.dtype | None, attention: str | None) -> PreTrainedModel:
     """Load the full weights of a folder, without any adapter. Raises ModelError unless they are all there, and fit."""
-    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("float32" if device == "cpu" else "auto")
+    device, dtype, attention = choose(device, dtype, attention)
     config = read_config(base)
     check_files(base)
     model, info = auto.from_pretrained(
@@ -196,7 +195,7 @@ def load_shared(
     *,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
-    attention: str = "sdpa",
+    attention: str | None = None,
     fast: bool = True,
 ) -> list[tuple[Any, ProcessorMixin, str]]:
     """Load several LoRA adapters (or their base itself) on one copy of the base: what `load` returns of each, with the model as a view.

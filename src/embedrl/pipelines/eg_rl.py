@@ -67,7 +67,7 @@ def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Sc
     )
 
 
-def local_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str = "sdpa") -> LocalReasoner:
+def local_reasoner(name: str, *, temperature: float = 0.0, dtype: str | None = None, attention: str | None = None) -> LocalReasoner:
     """Load a Reasoner whose weights can be trained. Raises ConfigError for one that has none."""
     reasoner = load_reasoner(name, temperature=temperature, dtype=dtype, attention=attention)
     if not isinstance(reasoner, LocalReasoner):

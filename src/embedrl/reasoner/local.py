@@ -90,7 +90,7 @@ class LocalReasoner:
         *,
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
-        attention: str = "sdpa",
+        attention: str | None = None,
         temperature: float = 0.0,
         fast: bool = True,
     ) -> "LocalReasoner":

@@ -21,7 +21,7 @@ from trl import GRPOConfig, GRPOTrainer
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
-from embedrl.models.adapters import is_adapted, lora_config, merge
+from embedrl.models.adapters import is_adapted, lora_config, merge, save_adapter
 from embedrl.models.qwen3_vl_fast import patch_forward
 from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, require_finite
@@ -81,7 +81,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         reasoner.model = trainer.accelerator.unwrap_model(trainer.model)
         gather_shards(reasoner.model)
         if is_adapted(reasoner.model) and trainer.is_world_process_zero():
-            reasoner.model.save_pretrained(config.out / "adapter")
+            save_adapter(reasoner.model, config.out / "adapter")
             reasoner.save_settings(config.out / "adapter")
         if trainer.is_world_process_zero():
             shutil.rmtree(config.out / _REFERENCE, ignore_errors=True)

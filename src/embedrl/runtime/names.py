@@ -13,14 +13,16 @@ def load_reasoner(
     name: str,
     *,
     temperature: float = 0.0,
+    device: str | None = None,
     dtype: str | None = None,
-    attention: str = "sdpa",
+    attention: str | None = None,
     fast: bool = True,
     concurrency: int | None = None,
 ) -> Reasons:
     """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
 
-    Without `dtype`: as the files say on an accelerator, float32 on a CPU. `fast=False` runs transformers' own forward passes.
+    Without `device` and `dtype`: on the best accelerator that is there, as the files say; on a CPU in float32.
+    `fast=False` runs transformers' own forward passes.
     A URL (`http://host:8000/v1#model`) stands for an OpenAI-compatible server; without `#model` it is asked which one it has, and it
     gets up to `concurrency` requests at once.
     """
@@ -37,10 +39,12 @@ def load_reasoner(
     folder = resolve(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 
-    return LocalReasoner.load(folder, dtype=dtype, attention=attention, fast=fast, temperature=temperature)
+    return LocalReasoner.load(folder, device=device, dtype=dtype, attention=attention, fast=fast, temperature=temperature)
 
 
-def load_embedder(name: str, *, dtype: str | None = None, attention: str = "sdpa", fast: bool = True) -> Embeds:
+def load_embedder(
+    name: str, *, device: str | None = None, dtype: str | None = None, attention: str | None = None, fast: bool = True
+) -> Embeds:
     """Load an Embedder. Raises ConfigError for an unknown name, ModelError for a folder that is not a model."""
     if name == "fake":
         from embedrl.testing import FakeEmbedder
@@ -49,7 +53,7 @@ def load_embedder(name: str, *, dtype: str | None = None, attention: str = "sdpa
     folder = resolve(name, "embedder")
     from embedrl.embedder.embedder import Embedder
 
-    return Embedder.load(folder, dtype=dtype, attention=attention, fast=fast)
+    return Embedder.load(folder, device=device, dtype=dtype, attention=attention, fast=fast)
 
 
 def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:

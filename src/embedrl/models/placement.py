@@ -1,0 +1,76 @@
+"""Where models run, and in which type of numbers: as told, as set for a whole command, or chosen by what is there."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from embedrl.errors import ConfigError
+
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+"""How attention may be calculated. Kernels that transformers would fetch from a hub are code of others, and are not among them."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Settings of loading; what is None is chosen by what is there."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, xpu or mps."""
+    dtype: str | None = None
+    attention: str | None = None
+
+
+_default = Placement()
+
+
+@contextmanager
+def default_placement(placement: Placement) -> Generator[None]:
+    """Let every model that is loaded inside, in this process, be placed so, unless its caller says otherwise. Raises ConfigError."""
+    global _default
+    if placement.device is not None:
+        choose_device(placement.device)
+    before, _default = _default, placement
+    try:
+        yield
+    finally:
+        _default = before
+
+
+def accelerators() -> dict[str, int]:
+    """Return the kinds of accelerators that are there, the preferred first, and how many of each."""
+    counts = {"cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
+    counts["xpu"] = torch.xpu.device_count() if torch.xpu.is_available() else 0
+    counts["mps"] = int(torch.backends.mps.is_available())
+    return {kind: count for kind, count in counts.items() if count}
+
+
+def choose_device(name: str | None = None) -> str:
+    """Return a device of torch: the named one, or the best that is there (of several, that of this process). Raises ConfigError."""
+    there = accelerators()
+    if name is None:
+        kind = next(iter(there), "cpu")
+        return f"{kind}:{os.environ.get('LOCAL_RANK', '0')}" if kind in ("cuda", "xpu") else kind
+    kind, _, number = name.partition(":")
+    if name == "cpu" or (kind in there and (not number or (number.isdecimal() and int(number) < there[kind]))):
+        return name
+    known = ", ".join(["cpu", *(f"{kind} ({count})" for kind, count in there.items())])
+    raise ConfigError(f"device={name!r}: not on this machine, which has {known}")
+
+
+def choose(device: str | None, dtype: str | torch.dtype | None, attention: str | None) -> tuple[str, str | torch.dtype, str]:
+    """Return device, type and attention of a model: as given, else as set for the command, else by what is there. Raises ConfigError.
+
+    The type that its files name is used on an accelerator, and float32 on a CPU.
+    """
+    device = choose_device(device or _default.device)
+    dtype = dtype or _default.dtype or ("float32" if device == "cpu" else "auto")
+    if isinstance(dtype, str) and dtype not in (*DTYPES, "auto"):
+        raise ConfigError(f"dtype={dtype!r}: choose from {', '.join(DTYPES)}")
+    attention = attention or _default.attention or ATTENTIONS[0]
+    if attention not in ATTENTIONS:
+        raise ConfigError(f"attention={attention!r}: choose from {', '.join(ATTENTIONS)}")
+    return device, dtype, attention
