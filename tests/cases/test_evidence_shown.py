@@ -16,7 +16,7 @@ from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources.lines import read_lines
 from embedrl.data.sources.row import AnnotatedPair
-from embedrl.data.tcot import Box, Evidence, TCoT, counted_in, parse, render
+from embedrl.data.tcot import Box, Evidence, TCoT, parse, read, render, with_facts
 from embedrl.embedder.inputs import build
 from embedrl.evaluate.cache import Cache, CachedEmbedder
 from embedrl.media.content import Frames, Image, Video
@@ -34,6 +34,10 @@ CLIP = Item(content=(Video(frames=FRAMES),), role=Role.TARGET_VIDEO)
 
 def pointing(**evidence) -> TCoT:
     return TCoT(thinking="t", evidence=Evidence(**evidence), rethink="r", answer="a")
+
+
+def of_frames(tcot: TCoT, num_frames: int) -> TCoT:
+    return with_facts(tcot, num_frames=num_frames)
 
 
 def crops_shown(boxes: Sequence[Box]) -> int:
@@ -63,12 +67,12 @@ def frames_shown(tcot: TCoT, num_frames: int, item: Item = CLIP) -> list[int]:
 def test_a_key_frame_is_the_one_that_the_reasoner_saw(num_frames: int):
     """Frame 5 of 8 of a clip of 100 is its frame 56, whatever the Embedder samples; it was 6 of 64."""
     tcot = pointing(key_frames=(5, 5, 1, 9, 0))
-    assert frames_shown(counted_in(tcot, 8), num_frames) == [56, 6]
-    assert frames_shown(counted_in(tcot, 16), num_frames)[0] == 28
+    assert frames_shown(of_frames(tcot, 8), num_frames) == [56, 6]
+    assert frames_shown(of_frames(tcot, 16), num_frames)[0] == 28
     part = Item(content=(Video(frames=FRAMES, start_s=5.0, end_s=7.0),), role=Role.TARGET_VIDEO)
-    assert frames_shown(counted_in(tcot, 8), num_frames, part) == [61, 51]
+    assert frames_shown(of_frames(tcot, 8), num_frames, part) == [61, 51]
     if num_frames >= 5:
-        assert frames_shown(tcot, num_frames)[0] == frames_shown(counted_in(tcot, num_frames), num_frames)[0]
+        assert frames_shown(tcot, num_frames)[0] == frames_shown(of_frames(tcot, num_frames), num_frames)[0]
 
 
 def test_whoever_asks_learns_which_frames_are_counted(tmp_path: Path):
@@ -88,16 +92,16 @@ def test_whoever_asks_learns_which_frames_are_counted(tmp_path: Path):
 
 
 def test_it_is_kept_with_the_tcot_and_is_no_part_of_its_text():
-    plain, counted = pointing(key_frames=(2,)), counted_in(pointing(key_frames=(2,)), 16)
+    plain, counted = pointing(key_frames=(2,)), of_frames(pointing(key_frames=(2,)), 16)
     assert render(plain) == render(counted)
-    assert parse(render(plain), num_frames=16) == counted
-    assert counted_in(counted, 8) == counted, "the first word stands"
+    assert read(render(plain)).written(16) == counted
+    assert of_frames(counted, 8) == counted, "the first word stands"
     assert read_outcome(write_outcome(counted)) == counted
     assert write_outcome(plain) == {"tcot": render(plain)}
     assert "num_frames" not in plain.model_dump_json()
     assert TCoT.model_validate_json(counted.model_dump_json()) == counted
     assert verified(counted.evidence, verify(counted.evidence, CLIP, 16)) == counted.evidence
-    assert counted_in(pointing(boxes=(GOOD,)), 8) == pointing(boxes=(GOOD,))
+    assert of_frames(pointing(boxes=(GOOD,)), 8) == pointing(boxes=(GOOD,))
 
 
 def test_filtered_pairs_say_what_their_key_frames_count(tmp_path: Path):
@@ -108,7 +112,7 @@ def test_filtered_pairs_say_what_their_key_frames_count(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text(f"{row.model_dump_json()}\n", "utf-8")
     [found] = read_lines(tmp_path / "rows.jsonl")
     assert isinstance(found, AnnotatedPair)
-    assert found.query_tcot == counted_in(pointing(key_frames=(2,)), 16)
+    assert found.query_tcot == of_frames(pointing(key_frames=(2,)), 16)
     assert found.target_tcot == pointing(boxes=(GOOD,))
 
 
@@ -116,7 +120,7 @@ def test_vectors_are_kept_apart_by_what_key_frames_count(tmp_path: Path):
     embedder = FakeEmbedder()
     with Cache(tmp_path) as cache:
         cached = CachedEmbedder(embedder, cache)
-        for tcot in (pointing(key_frames=(2,)), counted_in(pointing(key_frames=(2,)), 8), counted_in(pointing(key_frames=(2,)), 16)):
+        for tcot in (pointing(key_frames=(2,)), of_frames(pointing(key_frames=(2,)), 8), of_frames(pointing(key_frames=(2,)), 16)):
             for _ in range(2):
                 cached.embed([CLIP], [tcot])
     assert embedder.embedded[CLIP.key] == 3

@@ -10,8 +10,13 @@ import string
 
 import pytest
 
+from embedrl.annotate.rules import ungrounded
+from embedrl.data.evidence import verified, verify
+from embedrl.data.reasoning import read_answer
 from embedrl.data.records import read_outcome, write_outcome
+from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, Reading, TCoT, parse, read, render
+from embedrl.media.content import Text
 
 BOX = '{"bbox_2d": [[60, 80, 320, 340]]}'
 GOOD = f"<thinking> A red star. {BOX} </thinking>\n<rethink> One. </rethink>\n<answer> a red star </answer>"
@@ -36,6 +41,8 @@ OPENED = [
     "<thoughts>{}</thoughts>",
     "[THINK]{}[/THINK]",
 ]
+OPENED += ["<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>", '<think lang="en">{}</think>']
+OPENED += ["<|begin_of_thought|>{}<|end_of_thought|>", "<|START_THINKING|>{}<|END_THINKING|>", "<analysis>{}</analysis>"]
 OPENED += ["<reasoning>{}</reasoning>", "<THINK>{}</ think >", "◁think▷{}◁/think▷", "<seed:think>{}</seed:think>"]
 UNOPENED = ["{}</think>", "{}</thought>", "{}[/THINK]", "{} I close it with </think>.\n</think>", "<think> one </think> two {} </think>"]
 
@@ -157,6 +164,9 @@ def test_evidence_in_any_order_and_depth_is_read(evidence: str, expected: Eviden
         ('{"bbox_2d": [[60, 80, 320, 340]]', ONE),
         ('{"evidence": [{"bbox_2d": [60, 80, 320, 340],},],}', ONE),
         ('{"BBox_2D": [60, 80, 320, 340]}', ONE),
+        ('{"bbox\\_2d": [60, 80, 320, 340]}', ONE),
+        ('{"bbox_2d": "60, 80, 320, 340"}', ONE),
+        ('{"bbox_2d": "[60 80 320 340]"}', ONE),
         ('{"key_frame": [3]}', FRAMES),
         ("{'bbox_2d': [60, 80, 320, 340]} and {\"bbox_2d\": [1, 2, 3, 4]}", TWO),
     ],
@@ -184,13 +194,17 @@ def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, e
         ('{"key_frames": ["third"]}', Evidence()),
         ('{"text_keywords": [{"a": "b"}, "coin"]}', WORDS),
         ('{"text_keywords": [false, "coin"]}', WORDS),
+        ('"bbox_2d": [60, 80, 320, 340]', Evidence()),
+        ("bbox_2d = [60, 80, 320, 340]", Evidence()),
+        ("{&quot;bbox_2d&quot;: [60, 80, 320, 340]}", Evidence()),
+        ('{"key_frames": [3]} and text_keywords: ["coin"]', FRAMES),
         *[(f'{{"bbox_2d": [[1, 2, 3, {"9" * count}]], "key_frames": [3]}}', FRAMES) for count in (10, 309, 310, 4300, 4301, 15000)],
         *[(f'{{"key_frames": [3, {"1" * count}]}}', FRAMES) for count in (10, 309, 4301, 15000)],
         *[(f"{{'bbox_2d': [1, 2, 3, {'9' * count}], 'key_frames': [3]}}", FRAMES) for count in (309, 4301)],
     ],
 )
 def test_a_piece_that_cannot_be_read_is_dropped_and_listed_and_nothing_else_is(evidence: str, expected: Evidence):
-    for text in (written(f"A star. {evidence} So."), written(evidence)):
+    for text in (written(f"A star. {evidence} So."), written(evidence)) if evidence[:2] != "{&" else (written(f"A star. {evidence} So."),):
         tcot, reading = read_tcot(text)
         assert tcot.evidence == expected
         assert tcot.answer == "a"
@@ -241,6 +255,27 @@ def test_half_a_character_is_replaced_once_and_for_all():
     assert read_tcot(written('{"text_keywords": ["\\ud83d\\ude00"]}'))[0].evidence.keywords == ("\U0001f600",)
     built = TCoT(thinking="\ud83d", rethink="\ud83d", answer="\ud83d", evidence=Evidence(keywords=("\ud83d",)))
     render(built).encode()
+
+
+def test_prose_is_not_evidence():
+    for thinking in ("Key frames: 3 and 5.", "keyframes: 3", "the bbox_2d says more than text_keywords do", "bbox_2d: none", "{x} {y}"):
+        tcot, reading = read_tcot(written(thinking))
+        assert (reading.repaired, reading.dropped) == ((), ())
+        assert tcot.evidence == Evidence()
+
+
+def test_what_was_dropped_is_known_wherever_the_tcot_goes():
+    """It holds no more than evidence that fails does: for the filter, the figures of an evaluation, the index and the reward."""
+    text = written('A star. {"text_keywords": ["a", {"b": 1}]}')
+    item = Item(content=(Text(text="a"),), role=Role.TARGET_TEXT)
+    tcot = read_answer(text, is_cut=False, num_frames=8)
+    assert isinstance(tcot, TCoT)
+    assert tcot.evidence.num_unread == 1
+    assert not verify(tcot.evidence, item, None).valid
+    assert verify(parse(render(tcot)).evidence, item, None).valid
+    assert read_outcome(write_outcome(tcot)) == tcot
+    assert ungrounded("target", item, tcot, 8) == "the target: 1 that cannot be read"
+    assert verified(tcot.evidence, verify(tcot.evidence, item, None)).num_unread == 0
 
 
 HOSTILE = (
@@ -351,15 +386,16 @@ def attack(num: int, seed: int) -> int:
     for number in range(num):
         text = mutated(rng)
         try:
-            outcome = read(text).outcome
+            reading = read(text)
+            outcome = reading.outcome
             if isinstance(outcome, TCoT):
                 num_tcots += 1
                 rendered = render(outcome)
                 rendered.encode()
                 again = read(rendered)
+                assert reading.dropped or not again.dropped, again.dropped
                 assert again.outcome == outcome, "it is not read back the same"
                 assert not again.repaired, again.repaired
-                assert not [line for line in again.dropped if not line.startswith("evidence in the ")], again.dropped
             else:
                 outcome.text.encode()
         except Exception as error:

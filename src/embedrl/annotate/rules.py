@@ -63,6 +63,7 @@ def ungrounded(name: str, item: Item, tcot: TCoT, num_frames: int) -> str | None
     if checked.valid:
         return None
     wrong = [f"{kind.noun} {piece!r}" for kind in EVIDENCE_KINDS for piece, holds in kind.checked(found, checked) if not holds]
+    wrong += [f"{checked.num_unread} that cannot be read"] if checked.num_unread else []
     return f"the {name}: {', '.join(wrong)}"
 
 

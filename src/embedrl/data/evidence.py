@@ -42,7 +42,8 @@ def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verificati
         return Medium(has_image=has_image, num_frames=shown, text=text, fold=_folded)
 
     return Verification(
-        **{kind.name: tuple(kind.holds(piece, medium(number)) for piece, number in kind.located(evidence)) for kind in EVIDENCE_KINDS}
+        num_unread=evidence.num_unread,
+        **{kind.name: tuple(kind.holds(piece, medium(number)) for piece, number in kind.located(evidence)) for kind in EVIDENCE_KINDS},
     )
 
 
@@ -59,7 +60,7 @@ def about(evidence: Evidence, number: int) -> Evidence:
 def _only(evidence: Evidence, chosen: Callable[[EvidenceKind], Sequence[bool]]) -> Evidence:
     kept = {kind.name: list(compress(kind.pieces(evidence), chosen(kind))) for kind in EVIDENCE_KINDS}
     images = [image for kind in EVIDENCE_KINDS if kind.name == "boxes" for _, image in compress(kind.located(evidence), chosen(kind))]
-    return Evidence.model_validate({**kept, "box_images": images, "num_frames": evidence.num_frames})
+    return Evidence.model_validate({**kept, "box_images": images, "num_frames": evidence.num_frames})  # what was not read does not hold
 
 
 def _folded(text: str) -> str:

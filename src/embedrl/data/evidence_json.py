@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedrl.data.evidence_kinds import EVIDENCE_KINDS, KEY, Literal, Notes
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, KEY, MAX_TOLD_CHARS, Literal, Notes
+from embedrl.data.plain_text import plain
 
 MAX_DEPTH = 32
 """Deeper JSON is not evidence."""
@@ -20,7 +21,9 @@ IMAGE_KEY = "image"
 """The key beside boxes that says which image of several they are about, from 1."""
 
 _START = re.compile(r"\{|\[(?=\s*\{)")
-_KEY_WRITTEN = re.compile(rf"""["'“”‘’]?(?:{KEY.pattern})["'“”‘’]?\s*[:=]""", re.IGNORECASE)
+_KEY_WRITTEN = re.compile(rf"(?:{KEY.pattern})(?:[^\w\s\[\]]|quot){{0,6}}\s*[:=]", re.IGNORECASE)
+_BARE = re.compile(rf"{_KEY_WRITTEN.pattern}\s*[\[{{(\"'“‘&]", re.IGNORECASE)
+"""Something like evidence, with or without braces around it."""
 _SPACE = re.compile(r"\s*")
 _COMMAS = re.compile(r"\s*,?\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -82,19 +85,24 @@ def read_evidence(text: str) -> EvidenceText:
             unread_from = len(parts)
     parts.append(text[position:])
     result.text = "".join(parts)
+    before, behind = "".join(parts[:unread_from]), "".join(parts[unread_from:]) if unread_from is not None else ""
+    unread = max(_unread(_KEY_WRITTEN, behind), _unread(_BARE, result.text), key=len)
+    for told in unread:
+        result.notes.drop("unreadable", told)
     if unread_from is not None:
-        unread = "".join(parts[unread_from:])
-        for match in _KEY_WRITTEN.finditer(unread):
-            result.notes.drop("unreadable", unread[match.start() :])
-        has_pieces = any(result.pieces.values())
-        result.is_lost = bool(result.notes.dropped) and not has_pieces and not "".join(parts[:unread_from]).strip()
+        result.is_lost = bool(result.notes.dropped) and not any(result.pieces.values()) and not before.strip()
     return result
+
+
+def _unread(pattern: re.Pattern[str], text: str) -> list[str]:
+    """Return what begins like evidence in a text out of which all that can be read was taken."""
+    text = plain(text)
+    return [text[match.start() : match.start() + 2 * MAX_TOLD_CHARS] for match in pattern.finditer(text)]
 
 
 def has_evidence(text: str) -> bool:
     """Say whether something like evidence stands in a text that should hold none."""
-    brace = text.find("{")
-    return brace >= 0 and _KEY_WRITTEN.search(text, brace) is not None
+    return bool(_unread(_BARE, text))
 
 
 def _collect(value: object, result: EvidenceText) -> bool:

@@ -22,6 +22,7 @@ Visual = PIL.Image.Image | Frames
 MIN_IOU = 0.5
 """A box meets a true one from this overlap on."""
 MAX_TOLD_CHARS = 60
+_FOUR_NUMBERS = re.compile(r"[\s\[(]*" + r"[\s,;]+".join([r"[-+]?\d{1,9}(?:\.\d{1,9})?"] * 4) + r"[\s\])]*")
 
 
 class Evidence(BaseModel):
@@ -39,6 +40,8 @@ class Evidence(BaseModel):
     """Words or phrases that stand in the text."""
     num_frames: int | None = Field(default=None, exclude_if=lambda num_frames: num_frames is None)
     """What key frames count: the frames of whoever was shown this many at most; None: of whoever looks them up. No part of the text."""
+    num_unread: int = Field(default=0, exclude_if=lambda num_unread: not num_unread)
+    """Pieces that were written and could not be read, so that they are not here. No part of the text."""
 
     @field_validator("keywords")
     @classmethod
@@ -67,11 +70,13 @@ class Verification(BaseModel):
     """The video has such a frame."""
     keywords: tuple[bool, ...] = ()
     """The words occur in the item's text, whatever the case and white space."""
+    num_unread: int = Field(default=0, exclude_if=lambda num_unread: not num_unread)
+    """Pieces that could not be read."""
 
     @property
     def valid(self) -> bool:
-        """Whether everything holds. True for a T-CoT that points at nothing."""
-        return all(holds for kind in EVIDENCE_KINDS for holds in getattr(self, kind.name))
+        """Whether everything holds, and could be read. True for a T-CoT that points at nothing."""
+        return not self.num_unread and all(holds for kind in EVIDENCE_KINDS for holds in getattr(self, kind.name))
 
 
 class Medium(NamedTuple):
@@ -176,6 +181,9 @@ class EvidenceKind:
 
 
 def _read_box(value: object, notes: Notes) -> Box:
+    if isinstance(value, str) and _FOUR_NUMBERS.fullmatch(value):
+        notes.repaired.append("a box in quotes")
+        value = [Literal(number) for number in re.findall(r"[-+.\w]+", value)]
     if not isinstance(value, list) or len(value) != 4:
         raise ValueError("expected four numbers")
     x1, y1, x2, y2 = (_whole(number, notes) for number in value)
@@ -235,7 +243,7 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="boxes",
         key="bbox_2d",
-        spelling=r"bbox[_ ]?2d",
+        spelling=r"bbox\\?_?2d",
         noun="box",
         listed=lambda values: not values or any(isinstance(piece, list) for piece in values),
         read=_read_box,
@@ -252,7 +260,7 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="key_frames",
         key="key_frames",
-        spelling=r"key[_ ]?frames?",
+        spelling=r"key\\?_?frames?",
         noun="frame",
         listed=lambda values: True,
         read=_whole,
@@ -266,7 +274,7 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="keywords",
         key="text_keywords",
-        spelling=r"text[_ ]?keywords?",
+        spelling=r"text\\?_?keywords?",
         noun="keyword",
         listed=lambda values: True,
         read=_read_keyword,

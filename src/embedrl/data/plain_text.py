@@ -9,7 +9,10 @@ SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_res
 TAG = re.compile(r"<(?P<close>/?)\s*(?P<name>thinking|rethink(?:ing)?|answer)\s*>", re.IGNORECASE)
 """Opens or closes a section of a T-CoT."""
 THOUGHT = re.compile(
-    r"<(?P<close>/?)\s*(?:seed:)?(?:think|thoughts?|reasoning)\s*>|\[(?P<close_bracket>/?)think\]|◁(?P<close_triangle>/?)think▷",
+    r"<(?P<close>/?)\s*(?:seed:)?(?:think|thoughts?|reason|reasoning|analysis|reflection|scratchpad)(?:\s[^<>]{0,80})?>"
+    r"|\[(?P<close_bracket>/?)think\]|◁(?P<close_triangle>/?)think▷"
+    r"|<\|(?:begin_of_thought|start_thinking|(?P<close_token>end_of_thought|end_thinking))\|>"
+    r"|<\|channel\|>\s*(?:analysis|(?P<close_channel>final))\s*<\|message\|>",
     re.IGNORECASE,
 )
 """Opens or closes what a model thinks before it answers, in the spellings of several families."""

@@ -14,7 +14,7 @@ from embedrl import log
 from embedrl.data.protocols import Reasons, Refusal, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, counted_in, read
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, read, with_facts
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 
 Outcome = TCoT | ParseFailure
@@ -155,7 +155,7 @@ def reason_missing(
 
 def _counted(answer: AnswerT, reasoner: Reasons) -> AnswerT | TCoT:
     """Say what key frames count: the frames that the Reasoner is shown."""
-    return counted_in(answer, getattr(reasoner, "num_frames", None)) if isinstance(answer, TCoT) else answer
+    return with_facts(answer, num_frames=getattr(reasoner, "num_frames", None)) if isinstance(answer, TCoT) else answer
 
 
 def asks_again(reason: str, reasoner: Reasons) -> bool:
@@ -179,7 +179,7 @@ def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
         return ParseFailure(reason=FailureReason.TRUNCATED, text=reading.outcome.text) if is_cut else reading.outcome
     if reading.dropped:
         log.warn(f"a T-CoT points at something that cannot be read; the rest of it is used: {'; '.join(reading.dropped[:3])}")
-    return counted_in(reading.outcome, num_frames)
+    return reading.written(num_frames)
 
 
 def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:

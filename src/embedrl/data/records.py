@@ -20,7 +20,7 @@ from typing import Any
 
 from embedrl import log
 from embedrl.data.sample import Item
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render, with_facts
 from embedrl.errors import StoreError, unwritable
 
 
@@ -270,16 +270,22 @@ def outcome_key(item: Item, reasoner: str) -> str:
     return hashlib.sha256(f"{item.key}\0{reasoner}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+_FACTS = ("num_frames", "num_unread")
+"""Of a T-CoT's evidence: what its text does not say."""
+
+
 def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, Any]:
     """Return what a Reasoner wrote as a record's value."""
     if isinstance(outcome, TCoT):
-        num_frames = outcome.evidence.num_frames
-        return {"tcot": render(outcome)} | ({} if num_frames is None else {"num_frames": num_frames})
+        facts = outcome.evidence.model_dump(include=set(_FACTS))
+        return {"tcot": render(outcome)} | facts
     return {"failure": outcome.reason.value, "text": outcome.text}
 
 
 def read_outcome(value: Mapping[str, Any]) -> TCoT | ParseFailure:
     """Read the value that `write_outcome` made."""
     if "tcot" in value:
-        return parse(value["tcot"], num_frames=value.get("num_frames"))
+        outcome = parse(value["tcot"])
+        facts = {name: value[name] for name in _FACTS if name in value}
+        return with_facts(outcome, **facts) if isinstance(outcome, TCoT) else outcome
     return ParseFailure(reason=FailureReason(value["failure"]), text=value["text"])

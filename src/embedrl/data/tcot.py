@@ -31,7 +31,6 @@ __all__ = [
     "Reading",
     "TCoT",
     "count_words",
-    "counted_in",
     "neutralise",
     "parse",
     "read",
@@ -39,6 +38,7 @@ __all__ = [
     "render_evidence",
     "render_parts",
     "special_tokens",
+    "with_facts",
 ]
 
 MAX_CHARS = 20_000
@@ -106,6 +106,12 @@ class Reading(NamedTuple):
     dropped: tuple[str, ...] = ()
     """Evidence that could not be read, or stands where none is looked for."""
 
+    def written(self, num_frames: int | None = None) -> TCoT | ParseFailure:
+        """Return the outcome with the facts of its writing: a T-CoT whose writer was shown so many frames at most (`with_facts`)."""
+        if isinstance(self.outcome, ParseFailure):
+            return self.outcome
+        return with_facts(self.outcome, num_frames=num_frames, num_unread=len(self.dropped))
+
 
 def count_words(text: str) -> int:
     """Count words between white space: the measure of length where no tokenizer is given."""
@@ -141,18 +147,22 @@ def render_evidence(evidence: Evidence) -> list[str]:
     return written
 
 
-def parse(text: str, *, num_frames: int | None = None) -> TCoT | ParseFailure:
-    """Read model output as a T-CoT; never raises. See `read`, and `Evidence.num_frames` for what its key frames count."""
-    outcome = read(text).outcome
-    return counted_in(outcome, num_frames) if isinstance(outcome, TCoT) else outcome
+def parse(text: str) -> TCoT | ParseFailure:
+    """Read model output as a T-CoT; never raises. See `read`."""
+    return read(text).outcome
 
 
-def counted_in(tcot: TCoT, num_frames: int | None) -> TCoT:
-    """Say how many frames its writer was shown at most, for a T-CoT with key frames that does not say so yet."""
-    evidence = tcot.evidence
-    if num_frames is None or not evidence.key_frames or evidence.num_frames is not None:
-        return tcot
-    return tcot.model_copy(update={"evidence": evidence.model_copy(update={"num_frames": num_frames})})
+def with_facts(tcot: TCoT, *, num_frames: int | None = None, num_unread: int = 0) -> TCoT:
+    """Say of a T-CoT what its text does not: how many frames its writer was shown at most, and how many pieces could not be read.
+
+    Without key frames there is nothing to count, and what is known already stands.
+    """
+    evidence, facts = tcot.evidence, {}
+    if num_frames is not None and evidence.key_frames and evidence.num_frames is None:
+        facts["num_frames"] = num_frames
+    if num_unread and not evidence.num_unread:
+        facts["num_unread"] = num_unread
+    return tcot.model_copy(update={"evidence": evidence.model_copy(update=facts)}) if facts else tcot
 
 
 def read(text: str) -> Reading:

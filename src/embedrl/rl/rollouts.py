@@ -17,7 +17,7 @@ from embedrl.data.evidence import verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.protocols import Judges
 from embedrl.data.sample import Item, Pair
-from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, counted_in, read
+from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, read
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
@@ -149,14 +149,15 @@ class Scorer:
         return pair.query if rollout.is_query else pair.target
 
     def _tcot(self, reading: Reading) -> TCoT | None:
-        return counted_in(reading.outcome, self.num_frames) if isinstance(reading.outcome, TCoT) else None
+        outcome = reading.written(self.num_frames)
+        return outcome if isinstance(outcome, TCoT) else None
 
     def _format(self, rollout: Rollout, reading: Reading, frames: dict[str, int | None]) -> float:
         """Return f, 0..1, of a completion. `frames` remembers how many a video has, so that it is decoded once."""
         if self.config.format == "tags":
             return float(has_tags(rollout.text))
         tcot = self._tcot(reading)
-        if tcot is None or reading.dropped:
+        if tcot is None:
             return 0.0
         item = self._item(rollout)
         if tcot.evidence.key_frames and item.key not in frames:

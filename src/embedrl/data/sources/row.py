@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.data.sample import Pair
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, read
 from embedrl.errors import ConfigError, MediaError
 
 
@@ -66,8 +66,8 @@ def annotated(pair: Pair, query_text: str | None, target_text: str | None, *, nu
         query=pair.query,
         target=pair.target,
         negatives=pair.negatives,
-        query_tcot=None if query_text is None else parse(query_text, num_frames=num_frames),
-        target_tcot=None if target_text is None else parse(target_text, num_frames=num_frames),
+        query_tcot=None if query_text is None else read(query_text).written(num_frames),
+        target_tcot=None if target_text is None else read(target_text).written(num_frames),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.data.sources.row import RowError
-from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render
+from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, read, render
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluate.benchmarks.queries import asks
 from embedrl.evaluate.benchmarks.source import Official, Source
@@ -150,7 +150,7 @@ class _Matched:
         return self
 
     def _choose(self, key: str, item: Item, found: Sequence[Written]) -> None:
-        outcomes = [parse(one.text, num_frames=NUM_FRAMES) for one in found]
+        outcomes = [read(one.text).written(NUM_FRAMES) for one in found]
         good = next((outcome for outcome in outcomes if isinstance(outcome, TCoT)), None)
         if good is None:
             reason = found[0].error or str(outcomes[0].reason if isinstance(outcomes[0], ParseFailure) else "")
