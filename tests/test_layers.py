@@ -26,6 +26,7 @@ LAYERS = (
 HOMES = {
     "av": ("media/video.py",),
     "pypdfium2": ("media/document.py",),
+    "charset_normalizer": ("media/text.py",),
     "lancedb": ("index/lance.py", "index/connection.py"),
     "pyarrow": ("index/lance.py", "data/sources/parquet.py"),
     "rich": ("log.py",),

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from embedrl.media.content import well_formed
+
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_response|think)>")
 """Added tokens of the Qwen3-VL family and ours: never allowed to reach a chat template from text."""
 
@@ -19,20 +21,12 @@ THOUGHT = re.compile(
 
 _LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
 """What the first character of a special token becomes; no normalisation makes it the same again."""
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def special_tokens(added: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern of a tokenizer's added tokens beside `SPECIAL_TOKEN`."""
     escaped = [re.escape(token) for token in sorted(added, key=len, reverse=True)]
     return re.compile("|".join([SPECIAL_TOKEN.pattern, *escaped]))
-
-
-def well_formed(text: str) -> str:
-    """Return the text as UTF-8 can hold it: halves of a character that belong together are joined, others become U+FFFD."""
-    if not _LONE_SURROGATE.search(text):
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def neutralise(text: str, special: re.Pattern[str] = SPECIAL_TOKEN) -> str:

@@ -20,12 +20,12 @@ from embedrl.index.approximate import Kind
 from embedrl.index.connection import ALL_ROWS, ARRIVING, SCHEMA_VERSION, TABLE_NAME, Connection, is_foreign, short_message
 from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
 from embedrl.index.location import is_remote
-from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row
+from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row, written_as
 
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
-_WORDS_OF = {"name": "simple", "text": "icu", "answer": "icu"}
-"""Columns whose words can be asked for, and what cuts them: any character but a letter or digit, or the rules of the script."""
+_WORDS_OF = {"name": "icu", "text": "icu", "answer": "icu"}
+"""Columns whose words can be asked for, and what cuts them: the rules of the script; of a name, only its letters and digits are there."""
 _SETTINGS = "embedrl.searching"
 _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
@@ -258,7 +258,9 @@ class Table(Connection):
 
     def _with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
         def anywhere(word: str) -> BooleanQuery:
-            return BooleanQuery([(Occur.SHOULD, MatchQuery(word, column, operator=FullTextOperator.AND)) for column in _WORDS_OF])
+            return BooleanQuery(
+                [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in _WORDS_OF]
+            )
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
         columns = [*PLACE_COLUMNS, "_score"]

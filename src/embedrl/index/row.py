@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,15 @@ PLACE_COLUMNS = ["id", "key", "path", "page", "num_places", "size", "mtime_ns", 
 _SAME_NAME = sorted(Row.model_fields.keys() - {"place", "plain", "tcot"})
 
 
+def written_as(text: str, column: str) -> str:
+    """Return a text as words are asked for in a column: composed (NFC); of a name, all but letters, their marks and digits are spaces."""
+    text = unicodedata.normalize("NFC", text)
+    if column != "name":
+        return text
+    parts = "".join(char if char.isalnum() or unicodedata.category(char).startswith("M") else " " for char in text)
+    return " ".join(parts.split()) or text
+
+
 def write_row(row: Row) -> dict[str, Any]:
     """Return a row as the columns of the table. Paths are bytes: a name need not be valid Unicode."""
     place = row.place
@@ -104,7 +114,9 @@ def write_row(row: Row) -> dict[str, Any]:
         **place.model_dump(include={"id", "key", "page", "num_places", "reasoner"}),
         **place.stamp.model_dump(),
         "path": os.fsencode(place.path),
-        "name": os.fsencode(place.path.name).decode("utf-8", "replace"),
+        "name": written_as(os.fsencode(place.path.name).decode("utf-8", "replace"), "name"),
+        "text": written_as(row.text, "text"),
+        "answer": written_as(row.answer, "answer"),
         VECTOR_COLUMNS["plain"]: row.plain,
         VECTOR_COLUMNS["tcot"]: row.tcot,
     }

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mteb.types import PromptType
 
 MODALITIES = ("text", "image", "video")
+BLANK = "(blank)"
+"""What is embedded in the place of a text that holds none: a task wants a vector for each row."""
 INSTALL = "pip install 'embedrl[mteb]'"
 
 _Vectors = np.ndarray | Tensor
@@ -112,10 +114,13 @@ class MTEBEncoder:
         **settings: Any,
     ) -> np.ndarray:
         """Return float32 (N, dim), unit length, of the rows of all batches. Raises ConfigError for a row with nothing that we read."""
-        vectors = [np.empty((0, self.embedder.dim), np.float32)]
+        vectors, num_blank = [np.empty((0, self.embedder.dim), np.float32)], 0
         for batch in inputs:
             items = [self._item(row, task_metadata, prompt_type) for row in _rows(batch)]
+            num_blank += sum(item.visual is None and item.text == BLANK for item in items)
             vectors.append(self.embedder.embed(items, self._reason(items)))
+        if num_blank:
+            log.warn(f"{task_metadata.name}: {num_blank:,} rows hold no text; {BLANK!r} is embedded in their place")
         if self.num_plain:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.tcots.failed.items())
             log.warn(f"{self.num_plain:,} of {self.num_reasoned:,} items have no T-CoT and are embedded plain ({reasons})")
@@ -182,7 +187,9 @@ def _content(row: Mapping[str, Any], num_frames: int) -> Content:
     if (clip := row.get("video")) is not None:
         parts.append(Video(frames=_frames(clip, num_frames)))
     text = row.get("text")
-    return (*parts, Text(text=text)) if isinstance(text, str) and text.strip() else tuple(parts)
+    if isinstance(text, str) and (text.strip() or not parts):
+        parts.append(Text(text=text if text.strip() else BLANK))
+    return tuple(parts)
 
 
 def _frames(clip: Any, num_frames: int) -> Frames:

@@ -5,6 +5,7 @@ have the same key wherever they lie, so results can be cached and joined by key 
 """
 
 import hashlib
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import PIL.Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from embedrl.errors import ConfigError, MediaError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,23 @@ class FrameFiles(_Part):
         return self
 
 
+def well_formed(text: str) -> str:
+    """Return the text as UTF-8 can hold it: halves of a character that belong together are joined, others become U+FFFD."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 class Text(_Part):
     """A piece of text."""
 
     kind: Literal["text"] = "text"
     text: str
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _writable(cls, text: object) -> object:
+        return well_formed(text) if isinstance(text, str) else text
 
 
 class Image(_Part):

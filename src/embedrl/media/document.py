@@ -3,20 +3,23 @@
 PDFium is not thread-safe, so one lock guards every call. Rendering is done in steps, so that a hostile page can be given up.
 """
 
+import ctypes
 import math
+import re
 import threading
 import time
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pypdfium2
 import pypdfium2.raw as pdfium
 
 from embedrl.errors import ConfigError, MediaError
-from embedrl.media.content import Page
+from embedrl.media.content import Page, well_formed
 from embedrl.media.image import to_rgb
 from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
 
@@ -24,8 +27,16 @@ MAX_SIDE = 1600
 """Longer side of a rendered page, in pixels: about 140 dpi for A4, where 8 point type can still be read."""
 MAX_DPI = 200
 """Small pages are rendered at no more than this."""
+THIN_DPI = 100
+"""Pages that are much longer than wide (receipts, whole web pages) are rendered at no less than this, as far as `max_kept_pixels` allow."""
+THIN_ASPECT = 4
 _POINTS_PER_INCH = 72
+_UNSEEN_NOTES = (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP)
+_FIELDS_WITH_TEXT = (pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX)
+_PASSWORD_FLAG = 1 << 13
+_MAX_NOTES = 10_000
 _PDFIUM = threading.RLock()
+_LINE_END_HYPHEN = re.compile("\ufffe\\n?(.?)")
 
 
 def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
@@ -35,7 +46,10 @@ def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
 
 
 def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) -> PIL.Image.Image:
-    """Render a page to RGB on white. A page that is nothing but one picture (a scan) is not enlarged beyond its own pixels."""
+    """Render a page to RGB on white, with its notes and what was filled into its form.
+
+    A page that is nothing but one picture (a scan) is not enlarged beyond its own pixels.
+    """
     if page.path is None:
         assert page.pixels is not None
         return to_rgb(page.pixels)
@@ -44,13 +58,15 @@ def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) ->
         if not (0 < width < math.inf and 0 < height < math.inf):
             raise MediaError(f"{_name(page)}: has no area ({width} x {height} points)")
         scale = min(max_side / max(width, height), MAX_DPI / _POINTS_PER_INCH, math.sqrt(limits.max_pixels / (width * height)))
+        if max(width, height) > THIN_ASPECT * min(width, height) and max_side == MAX_SIDE:
+            scale = max(scale, min(THIN_DPI / _POINTS_PER_INCH, math.sqrt(limits.max_kept_pixels / (width * height))))
         scale = min(scale, _own_scale(opened) or scale)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         return _render(opened, size, limits, _name(page))
 
 
 def page_text(page: Page, limits: Limits = DEFAULT) -> str:
-    """Return the text layer of a page, "" if it has none (a scan, or pixels in memory)."""
+    """Return the text layer of a page and of its form and notes, "" if it has none (a scan, or pixels in memory)."""
     if page.path is None:
         return ""
     with _page(page, limits) as opened:
@@ -62,7 +78,46 @@ def page_text(page: Page, limits: Limits = DEFAULT) -> str:
             text = textpage.get_text_range() if num_chars > 0 else ""
         finally:
             textpage.close()
-    return text.replace("\r\n", "\n").replace("\0", "").strip()
+        text = "\n".join([text, *_filled_in(opened)])
+    return well_formed(_LINE_END_HYPHEN.sub(_joined, text.replace("\r\n", "\n").replace("\0", ""))).strip()
+
+
+def _joined(match: re.Match[str]) -> str:
+    """Join a word that a line end divides: PDFium gives U+FFFE for the hyphen. Before a capital or a digit it belongs to the word."""
+    return match[1] if match[1].islower() else f"-{match[1]}"
+
+
+def _filled_in(page: pypdfium2.PdfPage) -> list[str]:
+    """Return what stands in the fields of a form and in notes on a page, in their order."""
+    texts = []
+    for note in _notes(page):
+        match pdfium.FPDFAnnot_GetSubtype(note):
+            case pdfium.FPDF_ANNOT_FREETEXT:
+                texts.append(_utf16(lambda buffer, size, note=note: pdfium.FPDFAnnot_GetStringValue(note, b"Contents", buffer, size)))
+            case pdfium.FPDF_ANNOT_WIDGET if page.formenv and pdfium.FPDFAnnot_GetFormFieldType(page.formenv, note) in _FIELDS_WITH_TEXT:
+                if not pdfium.FPDFAnnot_GetFormFieldFlags(page.formenv, note) & _PASSWORD_FLAG:
+                    texts.append(
+                        _utf16(lambda buffer, size, note=note: pdfium.FPDFAnnot_GetFormFieldValue(page.formenv, note, buffer, size))
+                    )
+    return [text for text in texts if text]
+
+
+def _notes(page: pypdfium2.PdfPage) -> Generator[Any]:
+    """Yield the annotations of a page."""
+    for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MAX_NOTES)):
+        if note := pdfium.FPDFPage_GetAnnot(page, number):
+            try:
+                yield note
+            finally:
+                pdfium.FPDFPage_CloseAnnot(note)
+
+
+def _utf16(read: Callable[[Any, int], int]) -> str:
+    """Read a string of PDFium, which is UTF-16 and ends with a zero."""
+    size = read(None, 0)
+    buffer = (ctypes.c_ushort * (size // 2 + 1))()
+    read(buffer, size)
+    return bytes(buffer)[: max(size - 2, 0)].decode("utf-16-le", "replace")
 
 
 @contextmanager
@@ -75,6 +130,7 @@ def _document(path: Path, limits: Limits) -> Generator[pypdfium2.PdfDocument]:
                 raise MediaError(f"{str(path)!r}: the PDF is encrypted; save a copy without a password") from error
             raise MediaError(f"{str(path)!r}: is not a PDF, or is damaged") from error
         try:
+            document.init_forms()
             if not 1 <= len(document) <= limits.max_pages:
                 raise MediaError(f"{str(path)!r}: has {len(document)} pages; from 1 to max_pages={limits.max_pages} are read")
             yield document
@@ -103,8 +159,8 @@ def _name(page: Page) -> str:
 
 
 def _own_scale(page: pypdfium2.PdfPage) -> float | None:
-    """Return pixels per point of the picture on a page that holds nothing else."""
-    if pdfium.FPDFPage_CountObjects(page) != 1:
+    """Return pixels per point of the picture on a page that holds nothing else, notes and fields of a form included."""
+    if pdfium.FPDFPage_CountObjects(page) != 1 or any(pdfium.FPDFAnnot_GetSubtype(note) not in _UNSEEN_NOTES for note in _notes(page)):
         return None
     only = next(iter(page.get_objects(max_depth=1)))
     if not isinstance(only, pypdfium2.PdfImage):
@@ -128,6 +184,8 @@ def _render(page: pypdfium2.PdfPage, size: tuple[int, int], limits: Limits, name
         raise MediaError(f"{name}: rendering took longer than decode_timeout_s={limits.decode_timeout_s:g}")
     if status != pdfium.FPDF_RENDER_DONE:
         raise MediaError(f"{name}: cannot be rendered")
+    if page.formenv:
+        pdfium.FPDF_FFLDraw(page.formenv, bitmap, page, 0, 0, *size, 0, pdfium.FPDF_ANNOT)
     return bitmap.to_pil().convert("RGB")
 
 

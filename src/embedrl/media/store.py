@@ -5,6 +5,7 @@ regular file within the limits; its kind comes from its first bytes.
 """
 
 import os
+import re
 import stat
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -110,7 +111,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 _HEAD_BYTES = 4096
 _STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
-_HIGH = bytes(range(127, 256))
+_WRITTEN = re.compile(
+    r"[\t\n\r\x20-\x7e\u00a0-\u024f\u0370-\u06ff\u0900-\u0e7f\u1e00-\u206f"
+    r"\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
+)
+"""Characters that texts are written in."""
 _DATA_SUFFIXES = (".json", ".jsonl")
 """Text that was written for programs."""
 _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
@@ -176,22 +181,28 @@ def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
 
 
 def looks_textual(data: bytes) -> bool:
-    """Say whether bytes read as text: a Unicode byte order mark, or next to no control characters."""
+    """Say whether bytes read as text of any encoding: a Unicode byte order mark, next to no control characters, or UTF-16."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
-    num_controls = len(data) - len(data.translate(None, _CONTROLS))
-    return b"\0" not in data and num_controls <= len(data) // 200 and _few_odd_bytes(data)
+    return _has_few_controls(data) or wide_encoding(data) is not None
 
 
-def _few_odd_bytes(data: bytes) -> bool:
-    # A multi-byte character may be cut at the end of what was read.
-    for end in (len(data), len(data) - 1, len(data) - 2, len(data) - 3):
+def _has_few_controls(data: bytes) -> bool:
+    return len(data) - len(data.translate(None, _CONTROLS)) <= len(data) / 200
+
+
+def wide_encoding(data: bytes) -> str | None:
+    """Name the UTF-16 that bytes without a byte order mark are; None if they are not."""
+    if b"\0" not in data or _has_few_controls(data):  # a line end or a space would have one, and other characters others
+        return None
+    for encoding in ("utf-16-le", "utf-16-be"):
         try:
-            data[: max(end, 0)].decode("utf-8")
-            return True
+            text = data[: _HEAD_BYTES & ~1][: len(data) & ~1].decode(encoding)
         except UnicodeDecodeError:
             continue
-    return len(data) - len(data.translate(None, _HIGH)) <= 0.3 * len(data)
+        if len(_WRITTEN.findall(text)) >= 0.99 * len(text) and any(char.isspace() or char.isalnum() for char in text):
+            return encoding
+    return None
 
 
 def walk(folder: Path, skip_names: tuple[str, ...] = (), skipped: Counter[str] | None = None) -> Iterator[tuple[Path, str | None]]:

@@ -1,10 +1,12 @@
-"""Text files: UTF-8 or UTF-16 with a byte order mark, plain UTF-8, or else Western European."""
+"""Text files of any encoding: told by a byte order mark, UTF-8 even if a byte of it is damaged, UTF-16, or an older one."""
 
 import codecs
+import re
 from pathlib import Path
 
 from embedrl.errors import MediaError
-from embedrl.media.store import DEFAULT, Limits, looks_textual, open_regular
+from embedrl.media.content import well_formed
+from embedrl.media.store import DEFAULT, Limits, looks_textual, open_regular, wide_encoding
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -13,13 +15,24 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ENCODINGS = (
+    *("cp1251", "koi8_r", "koi8_u", "iso8859_5", "cp866", "gb18030", "big5", "cp932", "euc_jp", "cp949"),
+    *("iso8859_2", "cp1250", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "iso8859_6"),
+)
+"""What is recognised by how its text reads; Thai comes after, since anything reads as Thai."""
+_SAMPLE_BYTES = 64 * 1024
+_MAX_DAMAGED = 1 / 200
+"""Characters that may be damaged in a text of a recognised encoding."""
+_MAX_WESTERN_SHARE = 0.3
+_INSIDE_WORD = re.compile(r"(?<=[^\W\d_])[¹²³±¶¼½¾¿¡»«¨´¸¯¬¦¤](?=[^\W\d_])")
+_FOREIGN_RUN = re.compile(r"[À-ÿ]{4,}")
 
 
 def load_text(path: Path, limits: Limits = DEFAULT) -> str:
     """Read a text file, with newlines as `\\n`. Raises MediaError if it is binary, blank, or longer than `max_text_chars`."""
     with open_regular(path, limits) as file:
         data = file.read(4 * limits.max_text_chars + 5)
-    text = _decode(data, path).replace("\r\n", "\n").replace("\r", "\n")
+    text = well_formed(_decode(data, path)).replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     if len(text) > limits.max_text_chars:
         raise MediaError(f"{str(path)!r}: is longer than max_text_chars={limits.max_text_chars}; split it")
     if not text.strip():
@@ -30,13 +43,60 @@ def load_text(path: Path, limits: Limits = DEFAULT) -> str:
 def _decode(data: bytes, path: Path) -> str:
     if not looks_textual(data):
         raise MediaError(f"{str(path)!r}: is binary, not text")
-    marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
-    for encoding in (marked,) if marked else ("utf-8", "cp1252", "latin-1"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if marked and sum(not (char.isprintable() or char.isspace()) for char in text) > len(text) / 200:
-            break
+    if encoding := next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None):
+        text = data.decode(encoding, "replace")
+        if sum(char == "\ufffd" or not (char.isprintable() or char.isspace()) for char in text) > len(text) / 200:
+            raise MediaError(f"{str(path)!r}: its byte order mark says {encoding}, but it does not read as that")
         return text
-    raise MediaError(f"{str(path)!r}: its byte order mark says {marked}, but it does not read as that")
+    if encoding := wide_encoding(data):
+        return data.decode(encoding, "replace")
+    if b"\x1b$" in data and (text := _decoded(data, "iso2022_jp")) is not None:
+        return text
+    text = data.decode("utf-8", "replace")
+    num_damaged = text.count("\ufffd") - data.count("\ufffd".encode())
+    num_wide = sum(char > "\x7f" for char in text) - num_damaged
+    if num_wide >= 2 * num_damaged:
+        return text
+    if (legacy := _decode_legacy(data)) is None:
+        raise MediaError(f"{str(path)!r}: its encoding is not recognised; save it as UTF-8")
+    return legacy
+
+
+def _decode_legacy(data: bytes) -> str | None:
+    """Decode a text of an encoding from before Unicode; None if it is none that is recognised."""
+    western = _decoded(data, "cp1252")
+    if western is not None and _reads_as_western(western):
+        return western
+    from charset_normalizer import from_bytes
+
+    sample = data[:_SAMPLE_BYTES]
+    if len(data) > len(sample):  # not in the middle of a character
+        sample = sample[: sample.rfind(b"\n") + 1] or sample
+    for encodings in (_ENCODINGS, ("cp874",)):
+        if (best := from_bytes(sample, cp_isolation=list(encodings)).best()) is not None:
+            encoding = best.encoding
+            if encoding in ("cp1250", "iso8859_2"):  # they differ in letters that one of them keeps where the other has controls
+                encoding = "cp1250" if re.search(b"[\x80-\x9f]", data) else "iso8859_2"
+            text = data.decode(encoding, "replace")
+            if text.count("\ufffd") <= max(len(text) * _MAX_DAMAGED, 1):
+                return text
+    western = western or data.decode("latin-1")
+    return western if _share_of_high(western) <= _MAX_WESTERN_SHARE else None
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _reads_as_western(text: str) -> bool:
+    """Say whether a text reads well as Western European: no symbols inside words, no words of accented letters alone."""
+    num_high = sum(char > "\x7f" for char in text)
+    num_odd = len(_INSIDE_WORD.findall(text)) + sum(len(run) for run in _FOREIGN_RUN.findall(text))
+    return _share_of_high(text) <= _MAX_WESTERN_SHARE and num_odd <= 0.04 * num_high
+
+
+def _share_of_high(text: str) -> float:
+    return sum(char > "\x7f" for char in text) / max(len(text), 1)
