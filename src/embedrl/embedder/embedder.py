@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,12 +12,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel, ProcessorMixin
 
+from embedrl import log
 from embedrl.concurrency import map_concurrently
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.export import write_serving_files
-from embedrl.embedder.inputs import DEFAULT_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate
+from embedrl.embedder.inputs import DEFAULT_FORMAT, EMBED_RL_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate, cut
 from embedrl.errors import ConfigError, ModelError
+from embedrl.media.content import Text
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens
@@ -55,22 +58,43 @@ _BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
 
 QWEN3_VL_EMBEDDING_BUDGET = VisualBudget(
     image=PixelRange(min_pixels=4096, max_pixels=1_843_200),
-    frame=PixelRange(min_pixels=4096, max_pixels=245_760),
+    frame=PixelRange(min_pixels=131_072, max_pixels=786_432),
     crop=PixelRange(min_pixels=4096, max_pixels=1_843_200),
     num_frames=64,
+    fps=1.0,
+    min_frames=4,
+    clip_pixels=7_864_320,
+    max_text_tokens=8192,
 )
-"""The limits in the README of Qwen3-VL-Embedding; a frame's is its 7,864,320 pixels a video, for pairs of frames, over 64 frames."""
+"""The limits of Qwen3-VL-Embedding's own script: a frame a second, 4 to 64 of them, 128 to 768 tokens each, and a limit on the clip."""
 
 
 class EmbedderSettings(VisualBudget):
-    """embedrl.json of an Embedder."""
+    """embedrl.json of an Embedder. Without an image budget it completes what its authors' code shows a published model."""
 
+    image: PixelRange = PAPER_BUDGET.image
+    frame: PixelRange = PAPER_BUDGET.frame
+    crop: PixelRange = PAPER_BUDGET.crop
     request: str = Field(default=REQUEST, min_length=1)
     """The line that ends the user turn: that of the training. A model of others may have learned another one."""
     wraps_videos: bool = True
     """Whether a video stands in one more pair of vision tokens, around those of its frames, as in the training."""
+    as_published: bool = False
+    """Whether the user turn is written as Embed-RL's code does (`embedder.inputs.EMBED_RL_FORMAT`)."""
 
     _grid = model_validator(mode="before")(grid_as_saved)
+
+    def complete(self, end: str) -> tuple[VisualBudget, PromptFormat]:
+        """Return the budget and the format of a model whose vector is the state at `end`."""
+        is_saved = "image" in self.model_fields_set
+        published = EMBED_RL_FORMAT if end == EMB else PromptFormat(end, None, wraps_videos=False)
+        layout = DEFAULT_FORMAT if is_saved and end == EMB else published
+        if end == EMB:
+            given = self.model_dump(include={"request", "wraps_videos", "as_published"} & self.model_fields_set)
+            layout = replace(layout, **given)
+        budget = PAPER_BUDGET if is_saved or end == EMB else QWEN3_VL_EMBEDDING_BUDGET
+        given = {name: getattr(self, name) for name in VisualBudget.model_fields if name in self.model_fields_set}
+        return budget.model_copy(update=given), layout
 
 
 _FOREIGN = dict.fromkeys(("budget", "prompts"), "is the folder of a Reasoner: give it as the Reasoner (--reasoner), or give an Embedder's")
@@ -94,7 +118,7 @@ class Embedder:
         self.fingerprint = f"{name}-{budget.fingerprint}"
         self.batch_tokens = batch_tokens or (_BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS)
         self.factor = token_side(model.config)
-        self._collating = threading.Lock()
+        self._collating, self._has_cut = threading.Lock(), False
         self.dim: int = model.config.text_config.hidden_size
 
     @classmethod
@@ -121,14 +145,7 @@ class Embedder:
             end = ending(processor, model.config)
         except ModelError as error:
             raise ModelError(f"{str(folder)!r}: {error}") from error
-        settings = read_settings(folder, EmbedderSettings, _FOREIGN)
-        if settings is None:
-            budget = PAPER_BUDGET if end == EMB else QWEN3_VL_EMBEDDING_BUDGET
-            layout = PromptFormat(end, REQUEST if end == EMB else None, wraps_videos=False)
-        else:
-            budget = VisualBudget.model_validate(settings.model_dump(exclude={"request", "wraps_videos"}))
-            is_ours = end == EMB
-            layout = PromptFormat(end, settings.request if is_ours else None, wraps_videos=settings.wraps_videos and is_ours)
+        budget, layout = (read_settings(folder, EmbedderSettings, _FOREIGN) or EmbedderSettings()).complete(end)
         with loading(folder):
             digest = _probe_digest(processor, budget, token_side(model.config), layout)
         return cls(model, processor, budget, name + tokens_mark(folder, digest), layout=layout)
@@ -149,6 +166,8 @@ class Embedder:
             settings["request"] = self.layout.request
         if self.layout.end == EMB and not self.layout.wraps_videos:
             settings["wraps_videos"] = False
+        if self.layout.as_published:
+            settings["as_published"] = True
         written = EmbedderSettings.model_validate(settings).model_dump_json(indent=2, exclude_unset=True)
         (folder / SETTINGS).write_text(f"{written}\n", "utf-8")
         save_tokens(folder, _probe_digest(self.processor, self.budget, self.factor, self.layout))
@@ -158,7 +177,7 @@ class Embedder:
     ) -> EmbedderInput:
         """Build one item's input within this model's pixel budget; see `embedder.inputs.build`."""
         return build(
-            item,
+            self._within_text_limit(item),
             tcot,
             self.budget,
             self.factor,
@@ -168,6 +187,19 @@ class Embedder:
             layout=self.layout,
             special=added_tokens(self.processor).pattern,
         )
+
+    def _within_text_limit(self, item: Item) -> Item:
+        limit = self.budget.max_text_tokens
+        if limit is None or len(item.text) <= limit:  # a token has at least one character
+            return item
+        text = cut(item.text, self.processor.tokenizer, limit)
+        if text == item.text:
+            return item
+        if not self._has_cut:
+            log.warn(f"text behind {limit:,} tokens of an item is not seen: all that this Embedder reads")
+        self._has_cut = True
+        visuals = tuple(part for part in item.content if not isinstance(part, Text))
+        return Item(content=(*visuals, Text(text=text)), instruction=item.instruction, role=item.role)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None], *, show_media: bool = True) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""

@@ -28,9 +28,12 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
     (folder / TEMPLATE).write_text(template, "utf-8")
 
     processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
-    limits = {"image_processor": (budget.image, 1), "video_processor": (budget.frame, budget.num_frames)}
-    for kind, (pixels, frames) in limits.items():
-        processor[kind]["size"] = {"shortest_edge": pixels.min_pixels, "longest_edge": pixels.max_pixels * frames}
+    clip_pixels = min(budget.frame.max_pixels * budget.num_frames, 2 * (budget.clip_pixels or budget.frame.max_pixels * budget.num_frames))
+    for kind, pixels, largest in (
+        ("image_processor", budget.image, budget.image.max_pixels),
+        ("video_processor", budget.frame, clip_pixels),
+    ):
+        processor[kind]["size"] = {"shortest_edge": pixels.min_pixels, "longest_edge": largest}
     _write(folder / "processor_config.json", processor)
 
     modules = ("transformer.Transformer", ""), ("pooling.Pooling", "1_Pooling"), ("normalize.Normalize", "2_Normalize")

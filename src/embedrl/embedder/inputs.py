@@ -10,7 +10,7 @@ a system turn, and the vector is read at the token that their tokenizer appends.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +24,8 @@ from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Piece
 from embedrl.data.sample import Item
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render_parts
 from embedrl.errors import ModelError
-from embedrl.media.content import Frames, Text, Video
-from embedrl.media.decode import load_visual
+from embedrl.media.content import Frames, Image, Page, Text, Video
+from embedrl.media.decode import load_visual, look
 from embedrl.media.resize import VisualBudget
 from embedrl.models.added_tokens import check_added_tokens, skeleton
 from embedrl.models.load import EMB
@@ -51,9 +51,13 @@ class PromptFormat:
     wraps_videos: bool = True
     """Whether a video stands in one more pair of vision tokens, around those of its frames. Published models were trained without it,
     by transformers before 5.10; later versions write it, and the models that embedrl trains see it."""
+    as_published: bool = False
+    """Write the user turn as Embed-RL's code does: text before a video, the request right behind the text, tags without spaces."""
 
 
 DEFAULT_FORMAT = PromptFormat()
+EMBED_RL_FORMAT = PromptFormat(request="Summarize the above content in one word:", wraps_videos=False, as_published=True)
+"""Embed-RL's released evaluation (`eval/mmeb_eval`): what its checkpoints were trained to be asked."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class DecodedItem:
     def __init__(self, item: Item, budget: VisualBudget, factor: int) -> None:
         """Decode. Raises MediaError."""
         self.budget, self.factor = budget, factor
-        decoded = [load_visual(part, num_frames=budget.num_frames) for part in item.content if not isinstance(part, Text)]
         self._visuals = [part for part in item.content if not isinstance(part, Text)]
+        decoded = [load_visual(part, num_frames=_num_frames(part, budget)) for part in self._visuals]
         self._seen: dict[tuple[int, int | None], PIL.Image.Image | Frames] = {
             (number, None): visual for number, visual in enumerate(decoded, 1)
         }
@@ -100,10 +104,10 @@ class DecodedItem:
         self._seen |= {(number, None): visual for number, visual in enumerate(decoded, 1)}
         self._scaled: dict[tuple[int, int | None, str, Piece], PIL.Image.Image | None] = {}
         self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
-            Frames(tuple(budget.fit(frame, "frame", factor) for frame in each.images), each.times_s)
-            if isinstance(each, Frames)
-            else budget.fit(each, "image", factor)
-            for each in decoded
+            Frames(tuple(budget.for_clip(len(visual.images)).fit(frame, "frame", factor) for frame in visual.images), visual.times_s)
+            if isinstance(visual, Frames)
+            else budget.fit(visual, "image", factor)
+            for visual in decoded
         )
 
     def evidence(self, tcot: TCoT) -> list[PIL.Image.Image]:
@@ -117,7 +121,7 @@ class DecodedItem:
             if not 1 <= number <= len(self._visuals):
                 continue
             counted = tcot.evidence.num_frames if isinstance(self._visuals[number - 1], Video) else None
-            num_frames = None if counted == self.budget.num_frames else counted
+            num_frames = None if counted == _num_frames(self._visuals[number - 1], self.budget) else counted
             key = number, num_frames, kind.name, piece
             if key not in self._scaled:
                 picture = kind.picture(self._look(number, num_frames), piece)
@@ -129,6 +133,22 @@ class DecodedItem:
         if (number, num_frames) not in self._seen:
             self._seen[number, num_frames] = load_visual(self._visuals[number - 1], num_frames=num_frames)
         return self._seen[number, num_frames]
+
+
+def _num_frames(part: Image | Page | Video, budget: VisualBudget) -> int:
+    """Return how many frames of a video are sampled; of a video file with a budget a second, that depends on its length."""
+    if not isinstance(part, Video) or part.path is None or budget.fps is None:
+        return budget.num_frames
+    end_s = look(part, "pixels", num_frames=1, keep_pixels=False).duration_s if part.end_s is None else part.end_s
+    assert end_s is not None, "a file has a length"
+    return budget.frames_of(end_s - part.start_s)
+
+
+def cut(text: str, tokenizer: Any, max_tokens: int) -> str:
+    """Return the beginning of a text that is at most so many tokens of a tokenizer."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in encoded["offset_mapping"]]
+    return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
 
 
 def build(
@@ -154,31 +174,40 @@ def build(
     videos: list[Frames] = []
     seen = (seen or DecodedItem(item, budget, factor)) if show_media else None
 
-    for visual in seen.own if seen else ():
-        if isinstance(visual, Frames):
-            parts.append({"type": "video"})
-            videos.append(visual)
-        else:
-            parts.append({"type": "image"})
-            images.append(visual)
     own: list[str] = []
 
     def say(text: str, ours: str = "") -> None:
         parts.append({"type": "text", "text": text})
         own.append(ours)
 
-    text = item.text[: budget.max_text_chars]
+    def show(visuals: Iterable[PIL.Image.Image | Frames]) -> None:
+        for visual in visuals:
+            if isinstance(visual, Frames):
+                parts.append({"type": "video"})
+                videos.append(visual)
+            else:
+                parts.append({"type": "image"})
+                images.append(visual)
+
+    visuals = seen.own if seen else ()
+    stills, clips = ([visual for visual in visuals if isinstance(visual, Frames) is moving] for moving in (False, True))
+    show(stills if layout.as_published else visuals)
+    text = item.text if budget.max_text_tokens else item.text[: budget.max_text_chars]
+    line_end = "" if layout.as_published else "\n"
     if layout.request is not None:
-        say(neutralise(" ".join(filter(None, [item.instruction, text])), special) + "\n")
+        say(neutralise(" ".join(filter(None, [item.instruction, text])), special) + line_end)
     elif text or not parts:
         say(neutralise(text, special))
+    show(clips if layout.as_published else ())
     if tcot is not None:
         head, tail = render_parts(_sealed(tcot, special))
+        if layout.as_published:
+            head, tail = f"{_tight(head)}\n", _tight(tail)
         say(head, "<thinking></thinking>")
         for picture in seen.evidence(tcot) if seen and show_evidence else ():
             parts.append({"type": "image"})
             images.append(picture)
-        say(f"{tail}\n", "<rethink></rethink><answer></answer>")
+        say(f"{tail}{line_end}", "<rethink></rethink><answer></answer>")
     messages = [{"role": "user", "content": parts}]
     if layout.request is not None:
         say(layout.request, layout.request)
@@ -187,6 +216,11 @@ def build(
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": instruction}]})
         own.insert(0, "")
     return EmbedderInput(messages, tuple(images), tuple(videos), layout.end, tuple(own), layout.wraps_videos, item)
+
+
+def _tight(rendered: str) -> str:
+    """Return a rendered part of a T-CoT without the spaces inside its tags."""
+    return re.sub(r" (</)|(\w>) ", r"\1\2", rendered)
 
 
 def _sealed(tcot: TCoT, special: re.Pattern[str]) -> TCoT:

@@ -38,22 +38,50 @@ class VisualBudget(BaseModel):
     frame: PixelRange
     crop: PixelRange
     num_frames: int = 8
-    """How many frames of a video are sampled."""
+    """How many frames of a video are sampled; with `fps`, at most."""
+    fps: float | None = Field(default=None, gt=0)
+    """Frames a second of a video file; None: `num_frames`, however long it is."""
+    min_frames: int = Field(default=1, ge=1)
+    """With `fps`, at least so many frames, as far as the video has them."""
+    clip_pixels: int | None = Field(default=None, ge=1)
+    """With it, all frames of a video share so many pixels, two frames counting as one: each then has fewer than `frame` allows."""
     max_text_chars: int = 2000
     """Longer text of an item is cut here."""
+    max_text_tokens: int | None = Field(default=None, ge=1)
+    """In place of `max_text_chars`: the limit in tokens of the model's own tokenizer."""
     grid: Grid = "processor"
     """"area" is how this project's models up to 0.1 were trained."""
 
     @property
     def fingerprint(self) -> str:
         """8 hex digits that change whenever the budget does: part of a model's name."""
-        excluded = {"grid"} if self.grid == "area" else set()  # as before there was a choice
+        excluded = {name for name in _LATER if getattr(self, name) == VisualBudget.model_fields[name].default}
+        if self.grid == "area":  # as before there was a choice
+            excluded.add("grid")
         return hashlib.sha256(self.model_dump_json(exclude=excluded).encode()).hexdigest()[:8]
+
+    def frames_of(self, duration_s: float) -> int:
+        """Return how many frames of a video file of this length are sampled: with `fps` an even number, as Qwen's tools choose it."""
+        if self.fps is None:
+            return self.num_frames
+        wanted = min(max(duration_s * self.fps, self.min_frames), self.num_frames)
+        return max(2 * int(wanted / 2), 1)
+
+    def for_clip(self, num_frames: int) -> "VisualBudget":
+        """Return the budget of a video of so many frames: its `frame` as far as `clip_pixels` allows."""
+        if self.clip_pixels is None:
+            return self
+        largest = max(min(self.frame.max_pixels, 2 * self.clip_pixels // num_frames), int(1.05 * self.frame.min_pixels))
+        return self.model_copy(update={"frame": PixelRange(min_pixels=self.frame.min_pixels, max_pixels=largest)})
 
     def fit(self, image: PIL.Image.Image, kind: Literal["image", "frame", "crop"], factor: int) -> PIL.Image.Image:
         """Scale an image to whole visual tokens of `factor` pixels a side within the range of its kind."""
         size = grid_size(image.size, getattr(self, kind), factor, self.grid)
         return image if image.size == size else image.resize(size, PIL.Image.Resampling.BICUBIC)
+
+
+_LATER = ("fps", "min_frames", "clip_pixels", "max_text_tokens")
+"""Settings that came later: a budget without them has the name that it had."""
 
 
 def grid_as_saved(settings: Any) -> Any:
