@@ -5,6 +5,7 @@ frames to show are chosen before anything is decoded. The second seeks to the ke
 it. FFmpeg is given an open file and the name of one demuxer, so a file cannot make it fetch another file or address.
 """
 
+import errno
 import io
 import math
 import struct
@@ -125,9 +126,11 @@ def _open(path: Path, limits: Limits) -> Generator[_Opened]:
         try:
             with av.open(file, "r", format=demuxer, buffer_size=_BUFFER_BYTES, metadata_errors="replace") as container:
                 yield _Opened(path, container, _video_stream(container, path, limits), limits, deadline)
-        except (av.error.FFmpegError, ValueError, MemoryError) as error:
+        except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, EmbedRLError):
                 raise
+            if getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN):  # no memory, or none for a thread: no fault of the file
+                raise MemoryError from error
             raise MediaError(f"{str(path)!r}: the video is damaged or cut short ({getattr(error, 'strerror', None) or error})") from error
 
 
@@ -245,9 +248,9 @@ def _require_time(opened: _Opened) -> None:
 def _picture(frame: av.VideoFrame, stream: VideoStream) -> PIL.Image.Image:
     """Return a frame as it is shown: square pixels, upright, mirrored if the file says so, in sRGB."""
     if frame.color_trc in HDR_TRANSFERS:
-        image = tone_mapped(frame.to_ndarray(format="rgb48le"), frame.color_trc, frame.color_primaries)
+        image = tone_mapped(frame.to_ndarray(format="rgb48le", threads=1), frame.color_trc, frame.color_primaries)
     else:
-        image = frame.to_image()
+        image = frame.to_image(threads=1)  # each thread would take memory of the child's, and one frame after the other is wanted
     shape = stream.sample_aspect_ratio
     if shape and shape != 1 and Fraction(1, 4) <= shape <= 4:
         image = image.resize((max(1, round(image.width * shape)), image.height), PIL.Image.Resampling.BICUBIC)
