@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,6 +206,23 @@ def test_a_file_that_changed_since_it_was_indexed_is_not_sent(tmp_path: Path):
         save_image(picture("pink", 64), server.folder / "green.png")
         answer = server.client.get(url)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_changed")
+
+
+def test_a_copied_library_is_shown_whole(tmp_path: Path):
+    """Copies have the same bytes under other dates (report of five users, finding 6e)."""
+    library = make_folder(tmp_path / "media")
+    fill(library, FakeReasoner(), FakeEmbedder())
+    shutil.copytree(library, tmp_path / "copy", copy_function=shutil.copyfile)
+    for path in (tmp_path / "copy").rglob("*.*"):
+        os.utime(path, (1_000, 1_000))
+    with served(tmp_path / "copy", index=False) as server:
+        server.settle()
+        for item in server.client.get("/api/items", params={"limit": 100}).json()["items"]:
+            for url in filter(None, (item["media"], item["picture"], item["overlay"])):
+                assert server.client.get(url).status_code == 200, item["path"]
+        changed = server.folder / "green.png"
+        changed.write_bytes(changed.read_bytes()[:-1] + b"\0")
+        assert server.client.get(f"/api/items/{server.key('green.png')}/media").status_code == 404
 
 
 def test_similar_items_come_with_their_reason(server: Served):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedrl.errors import StoreError, unwritable
-from embedrl.index.row import Place, Stamp, shown
+from embedrl.index.row import shown
 
 UPLOADS = "embedrl-uploads"
 """Folder under the first root that uploads are kept in."""
@@ -98,14 +98,6 @@ class AllowedFolders:
             os.close(file)
             return None
         return OpenFile(file, path.name, status, real)
-
-    def unchanged(self, path: Path, place: Place) -> OpenFile | None:
-        """Open the file of a place if it is the one that was indexed; else None. The caller closes it."""
-        file = self.open(path)
-        if file is None or Stamp(size=file.status.st_size, mtime_ns=file.status.st_mtime_ns) == place.stamp:
-            return file
-        file.close()
-        return None
 
     @contextmanager
     def open_uploads(self, *, create: bool = False) -> Generator[int]:

@@ -4,10 +4,13 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from embedrl.errors import MediaError
 from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key
 from embedrl.index.index import Index, IndexStats
-from embedrl.index.row import Place, Row
+from embedrl.index.reading import read_item
+from embedrl.index.row import Place, Row, Stamp
 from embedrl.media.resize import PAPER_BUDGET
+from embedrl.media.store import limits_in_force
 from embedrl.server.allowed_folders import AllowedFolders, OpenFile
 from embedrl.server.problem import Problem
 from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
@@ -79,9 +82,21 @@ class ServedIndex:
     def file(self, key: str) -> tuple[Place, OpenFile]:
         """Open the file of an item, if it is still the one that was indexed; the caller closes it. Raises Problem 404."""
         for place in self.places(key):
-            if file := self.roots.unchanged(self.index.locate(place.path), place):
-                return place, file
+            if file := self.roots.open(self.index.locate(place.path)):
+                if self._is_indexed(place, file):
+                    return place, file
+                file.close()
         raise Problem(404, "the file of this item is gone, or was changed and is not indexed anew yet", "file_changed")
+
+    def _is_indexed(self, place: Place, file: OpenFile) -> bool:
+        """Whether a file is the one that was indexed: untouched since, or with the same content under another date, as in a copy."""
+        stamp = Stamp(size=file.status.st_size, mtime_ns=file.status.st_mtime_ns)
+        if stamp == place.stamp or stamp.size != place.stamp.size:
+            return stamp == place.stamp
+        try:
+            return read_item(file.real, self.row(place.key).modality, place.page, limits_in_force()).key == place.key
+        except MediaError:
+            return False
 
     # ---- as it is sent
 
