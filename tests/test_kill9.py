@@ -11,7 +11,7 @@ DRIVER = """
 import os, random, signal, sys, time
 from pathlib import Path
 
-from embedrl.index import Index, ingest, search
+from embedrl.index import Index, Query, ingest, search
 from embedrl.media.content import Text
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
@@ -46,7 +46,7 @@ def check_opens() -> None:
     ids = [place.id for place in index.places()]
     assert len(ids) == len(set(ids)), "a place is there twice"
     if ids:
-        assert search(index, FakeEmbedder(), content=(Text(text="red"),), think=False, top=3).hits
+        assert search(index, Query((Text(text="red"),), use_tcot=False, limit=3), FakeEmbedder()).hits
 
 
 def check_whole() -> None:
@@ -69,7 +69,7 @@ def read_until(stop: Path) -> None:
     index = Index.open(FOLDER, embedder=embedder)
     sizes = [0]
     while not stop.exists() or len(sizes) < 3:
-        hits = search(index, embedder, content=(Text(text="blue"),), think=False, top=5).hits
+        hits = search(index, Query((Text(text="blue"),), use_tcot=False, limit=5), embedder).hits
         sizes.append(len(index))
         time.sleep(0.01)
         assert all(hit.score >= other.score for hit, other in zip(hits, hits[1:], strict=False))

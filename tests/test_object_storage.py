@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from embedrl.cli.main import main
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index import Index, ingest, search
+from embedrl.index import Index, Query, ingest, search
 from embedrl.index.approximate import Policy, read_searching
 from embedrl.index.lance import Table
 from embedrl.index.location import IndexLocation
@@ -61,7 +61,7 @@ def index_folder(folder: Path, table: str | None = None, shelf: str | None = Non
 
 def hits(place: str | Path, text: str = "a red picture") -> list[tuple[str, float, str]]:
     index = Index.open(place, embedder=EMBEDDER)
-    found = search(index, EMBEDDER, FakeReasoner(), content=(Text(text=text),), top=5).hits
+    found = search(index, Query((Text(text=text),), limit=5), EMBEDDER, FakeReasoner()).hits
     return [(hit.key, hit.score, str(hit.path)) for hit in found]
 
 
@@ -127,7 +127,7 @@ def test_a_move_that_stopped_half_way_is_finished_by_the_next(bucket: str, tmp_p
     index = Index.open(folder, embedder=FakeEmbedder(dim=16))
     for start in (0, 100, 200):
         index.upsert(make_rows(vectors[start : start + 100], start))
-    before, write, written = index.table.checksum(), Table.upsert, []
+    before, write, written = index.table.checksum(), Table.upsert_batches, []
 
     def write_once(table: Table, rows: list) -> None:
         if written:
@@ -135,8 +135,8 @@ def test_a_move_that_stopped_half_way_is_finished_by_the_next(bucket: str, tmp_p
         written.append(write(table, rows))
 
     with monkeypatch.context() as patched:
-        patched.setattr("embedrl.index.move.COMMIT_ROWS", 100)
-        patched.setattr(Table, "upsert", write_once)
+        patched.setattr("embedrl.index.lance.COPY_COMMIT_ROWS", 100)
+        patched.setattr(Table, "upsert_batches", write_once)
         with pytest.raises(StoreError, match="out of reach"):
             move(str(folder), bucket)
     assert Index.open(folder).table.checksum() == before, "the folder still has its table"
@@ -187,8 +187,8 @@ def test_a_server_finds_what_lies_in_object_storage(bucket: str, tmp_path: Path)
 def test_a_copy_that_differs_costs_nothing(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "media"
     before = filled(folder, unit_vectors(30)).table.checksum()
-    write = Table.upsert
-    monkeypatch.setattr(Table, "upsert", lambda table, rows: write(table, [rows[0].slice(1), *rows[1:]]))
+    write = Table.upsert_batches
+    monkeypatch.setattr(Table, "upsert_batches", lambda table, rows: write(table, [rows[0].slice(1), *rows[1:]]))
     with pytest.raises(StoreError, match=r"the copy \(29 rows\) differs from the source \(30\); nothing was deleted"):
         move(str(folder), bucket)
     assert Index.open(folder).table.checksum() == before

@@ -72,8 +72,6 @@ def serve_index(
 
     if before is not None and not think:
         raise ConfigError(f"--before {before}: there is nothing to compare with --no-think; leave out one of the two")
-    if not watch:
-        need_index(str(index), "or give --watch")
     for name in (reasoner if think else None, before):
         check_names(name, embedder)
     chosen = set_limits(config, limit, upload_limit)
@@ -92,6 +90,8 @@ def serve_index(
         )
     except ValidationError as error:
         raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+    if not watch:
+        need_index(str(index), "or give --watch")
     bound = bind(settings)  # a port that is taken is said before models are loaded
     from embedrl.server.run import index_beside, make_service, serve
 

@@ -35,7 +35,7 @@ _VECTORS = frozenset(VECTOR_COLUMNS.values())
 _TCOT_COLUMNS = ("reasoner", "tcot_failure")
 _HAS_TCOT = "reasoner != '' AND tcot_failure IS NULL"
 """Two small columns that say it: to ask for the T-CoT itself would read all of them."""
-_COPY_COMMIT_ROWS = 4096
+COPY_COMMIT_ROWS = 4096
 
 
 class Table(Connection):
@@ -172,8 +172,11 @@ class Table(Connection):
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows in one commit: one whose id is there is replaced."""
-        records = [write_row(row) for row in rows]
-        self._upsert(lambda table: pa.Table.from_pylist(records, schema=table.schema))
+        self._merge(pa.Table.from_pylist([write_row(row) for row in rows], schema=self._opened().schema))
+
+    def upsert_batches(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write rows as another table holds them, in one commit."""
+        self._merge(pa.Table.from_batches(batches).cast(self._opened().schema))
 
     def copy_from(self, source: "Table", on_progress: Callable[[int, int], None]) -> None:
         """Copy all rows of another table, in portions of one commit each; those that are here are replaced."""
@@ -183,8 +186,8 @@ class Table(Connection):
         for batch in chain(source._scan(), [None]):
             held += [] if batch is None else [batch]
             num_held = sum(part.num_rows for part in held)
-            if held and (batch is None or num_held >= _COPY_COMMIT_ROWS):
-                self._upsert(lambda table, held=held: pa.Table.from_batches(held).cast(table.schema))
+            if held and (batch is None or num_held >= COPY_COMMIT_ROWS):
+                self.upsert_batches(held)
                 done, held = done + num_held, []
                 on_progress(done, total)
 
@@ -253,8 +256,8 @@ class Table(Connection):
     def _keys(self, condition: str, *, limit: int = ALL_ROWS) -> set[str]:
         return set(self._select(condition, ["key"], limit=limit)["key"].to_pylist())
 
-    def _upsert(self, data: Callable[[lancedb.table.Table], pa.Table]) -> None:
-        self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data(table)))
+    def _merge(self, data: pa.Table) -> None:
+        self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data))
 
     def _with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
         def anywhere(word: str) -> BooleanQuery:

@@ -50,6 +50,10 @@ class IndexLocation(BaseModel):
         folder = str(self.base)
         if not self.base.is_dir():
             return StoreError(f"{folder!r}: there is no such folder")
+        if self.is_remote:
+            return StoreError(
+                f"{folder!r}: there is no index here: its table should lie at {self.uri!r}; make it with `embedrl index {folder}`"
+            )
         if not self.is_begun:
             return StoreError(f"{folder!r}: there is no index here; make one with `embedrl index {folder}`")
         return StoreError(
