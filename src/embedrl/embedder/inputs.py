@@ -36,6 +36,8 @@ DEFAULT_INSTRUCTION = "Represent the user's input."
 VIDEO = "<|video_pad|>"
 WRAPPED_VIDEO = f"<|vision_start|>{VIDEO}<|vision_end|>"
 """How chat templates write a video. Each pair of frames that the processor puts in its place has vision tokens of its own."""
+FRAME_SECONDS = "second_per_grid_ts"
+"""Input of models that place frames by time in their positions (Qwen2.5-VL), not by text: seconds from a pair of frames to the next."""
 MAX_EVIDENCE_PICTURES = 8
 """More crops or key frames than this are not shown: a T-CoT cannot buy itself an endless input."""
 
@@ -271,12 +273,20 @@ def collate(processor: ProcessorMixin, inputs: Sequence[EmbedderInput]) -> dict[
             **({"video_metadata": [metadata(video) for video in videos], "do_sample_frames": False} if videos else {}),
         )
     )
+    if FRAME_SECONDS in batch:
+        batch[FRAME_SECONDS] = torch.tensor([_pair_seconds(video) for video in videos])
     batch["num_images_per_sample"] = torch.tensor([len(built.images) for built in inputs])
     batch["num_videos_per_sample"] = torch.tensor([len(built.videos) for built in inputs])
     last = batch["input_ids"].gather(1, batch["attention_mask"].sum(1, keepdim=True) - 1)
     if (last != processor.tokenizer.convert_tokens_to_ids(end)).any():
         raise ModelError(f"an input does not end with {end}: the tokenizer must know it as one token")
     return batch
+
+
+def _pair_seconds(video: Frames) -> float:
+    """Return the mean time from one pair of frames to the next, in seconds."""
+    times = video.times_s
+    return 2 * (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 and times[-1] > times[0] else 1.0
 
 
 def metadata(video: Frames) -> VideoMetadata:

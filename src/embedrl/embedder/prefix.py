@@ -16,7 +16,8 @@ from torch import Tensor
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, batches, encode_concurrently
-from embedrl.embedder.inputs import DecodedItem, EmbedderInput
+from embedrl.embedder.inputs import FRAME_SECONDS, DecodedItem, EmbedderInput
+from embedrl.models.architectures import shares_prefix
 from embedrl.models.qwen3_vl_fast import hidden_states_at, prefill
 
 
@@ -33,9 +34,8 @@ def embed_groups(
     filled = [number for number, group in enumerate(built) if group]
     lengths, sizes = [max(embedder.lengths(built[number])) for number in filled], [len(built[number]) for number in filled]
     grouped = [[filled[place] for place in places] for places in batches(lengths, sizes, embedder.batch_tokens)[::-1]]
-    found_each = encode_concurrently(
-        lambda batch: encode_groups(embedder, [built[number] for number in batch]), grouped, embedder.model.device
-    )
+    encode = encode_groups if shares_prefix(embedder.model) else _encode_members
+    found_each = encode_concurrently(lambda batch: encode(embedder, [built[number] for number in batch]), grouped, embedder.model.device)
     for batch, states in zip(grouped, found_each, strict=True):
         found = states.float().cpu().numpy()
         starts = accumulate((len(built[number]) for number in batch), initial=0)
@@ -61,7 +61,12 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
     cut_G = _cut(batch, sizes_G.tolist(), _visual_tokens(batch, model.config.vision_config.spatial_merge_size, row_I, in_prefix_I))
     cut_N = cut_G[owner_N]
     positions_3NL, _ = model.get_rope_index(
-        ids_NL, batch["mm_token_type_ids"], batch.get("image_grid_thw"), batch.get("video_grid_thw"), attention_mask=mask_NL
+        ids_NL,
+        batch["mm_token_type_ids"],
+        batch.get("image_grid_thw"),
+        batch.get("video_grid_thw"),
+        attention_mask=mask_NL,
+        **({FRAME_SECONDS: batch[FRAME_SECONDS]} if FRAME_SECONDS in batch else {}),
     )
 
     is_first_N = torch.zeros(len(ids_NL), dtype=torch.bool, device=device).index_fill(0, first_G, True)
@@ -92,6 +97,11 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
         **_pictures(batch, "image_grid_thw", "pixel_values", ~in_prefix_I),
     )
     return torch.nn.functional.normalize(vectors_ND.float(), dim=-1)
+
+
+def _encode_members(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]]) -> Tensor:
+    """Return what `encode_groups` does, for a model whose members cannot share a prefix: each is encoded whole."""
+    return embedder.encode([member for group in groups for member in group])
 
 
 def _own_pictures(built: EmbedderInput) -> int:

@@ -21,7 +21,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from sentence_transformers.util.distributed import all_gather, all_gather_with_grad, get_rank
 from torch import Tensor, nn
-from transformers import AddedToken, ProcessorMixin, Qwen3VLModel, Trainer
+from transformers import AddedToken, AutoModel, ProcessorMixin, Trainer
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
@@ -311,7 +311,7 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
 
 def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
     """Load the model to start from, with what is to be trained unfrozen, or with an adapter on it. Raises ModelError."""
-    loaded = load(Qwen3VLModel, locate(recipe.start_from), device="cpu", dtype=recipe.dtype, attention=recipe.attention)
+    loaded = load(AutoModel, locate(recipe.start_from), device="cpu", dtype=recipe.dtype, attention=recipe.attention)
     model: Any = loaded[0]
     processor = loaded[1]
     layout, num_tokens = learn_ending(processor, model.config)

@@ -22,9 +22,17 @@ class Architecture:
     """As its authors and users call it."""
     fast: Callable[[Any], Any] | None = None
     """Puts faster forward passes with the same results on a loaded model; None: there are none."""
+    shares_prefix: bool = True
+    """Whether a group of T-CoTs can go on from the cache of what they share. A recurrent state has no place to go on from."""
 
 
-_ROWS = (Architecture("qwen3_vl", "Qwen3-VL, Qwen3-VL-Embedding, Embed-RL", fast=patch_forward),)
+_ROWS = (
+    Architecture("qwen3_vl", "Qwen3-VL, Qwen3-VL-Embedding, Embed-RL", fast=patch_forward),
+    Architecture("qwen3_vl_moe", "Qwen3-VL with experts"),
+    Architecture("qwen3_5", "Qwen3.5", shares_prefix=False),
+    Architecture("qwen2_5_vl", "Qwen2.5-VL"),
+    Architecture("qwen2_vl", "Qwen2-VL"),
+)
 ARCHITECTURES = {row.model_type: row for row in _ROWS}
 """All that is known, by the `model_type` of config.json."""
 
@@ -49,6 +57,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     name = table.get("model_type")
     if name not in ARCHITECTURES:
         raise ModelError(f"{str(folder)!r} {_stranger(table)}; known are {known()}")
+    if name not in CONFIG_MAPPING:
+        raise ModelError(f"{str(folder)!r} is a model of the architecture {name!r}, which needs a later version of transformers")
     if not isinstance(table.get("vision_config"), dict) or not isinstance(table.get("text_config"), dict):
         raise ModelError(f"{str(folder / 'config.json')!r} has no vision_config and text_config: download it again")
     for part in (table, table["vision_config"], table["text_config"]):
@@ -72,6 +82,12 @@ def _stranger(table: dict[str, Any]) -> str:
     code = ", and brings code of its own, which is never run" if "auto_map" in table else ""
     blind = "" if "vision_config" in table or "vision_config_dict" in table else ", which reads text only"
     return f"is a model of the architecture {name!r}{blind}{code}"
+
+
+def shares_prefix(model: Any) -> bool:
+    """Say whether the T-CoTs of one item can share the cache of its media and text."""
+    row = ARCHITECTURES.get(model.config.model_type)
+    return row is not None and row.shares_prefix
 
 
 def speed_up(model: Any) -> Any:

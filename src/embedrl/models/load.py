@@ -114,7 +114,14 @@ def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.d
 
 
 def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> None:
-    """Raise ModelError if a tokenizer has tokens that a model has no row for."""
+    """Raise ModelError if a tokenizer has tokens that a model has no row for, or other ids for images and videos than the model."""
+    for name in ("image_token", "video_token"):
+        token, wanted = getattr(processor, name, None), getattr(model.config, f"{name}_id", None)
+        if token is not None and wanted is not None and (found := processor.tokenizer.convert_tokens_to_ids(token)) != wanted:
+            raise ModelError(
+                f"{str(folder)!r}: {token} is token {found} of the tokenizer, and {name}_id={wanted} in config.json: "
+                "the files of its processor are those of another model"
+            )
     num_tokens, rows = len(processor.tokenizer), num_rows(model)
     if num_tokens > rows:
         raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {rows} rows for them")
@@ -163,7 +170,11 @@ def read_settings(folder: Path, kind: type[S], foreign: Mapping[str, str]) -> S 
 
 
 def empty_model(config: Any) -> Qwen3VLModel:
-    """Make a model's layers without memory for their weights: to count them."""
+    """Make a model's layers without memory for their weights: to count them. Raises ModelError for another architecture."""
+    if config.model_type != "qwen3_vl":
+        raise ModelError(
+            f"what a run needs is counted for the architecture qwen3_vl only, not for {config.model_type!r}: train without --plan"
+        )
     with torch.device("meta"):
         return Qwen3VLModel(config)
 

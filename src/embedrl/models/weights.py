@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, PreTrainedModel, Qwen3VLForConditionalGeneration, Qwen3VLModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from embedrl.errors import ModelError
 
@@ -186,12 +186,12 @@ def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
     `config` is added to config.json.
     """
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-    if isinstance(model, Qwen3VLModel):
+    if model.base_model is model:
         state = {f"model.{name}": tensor for name, tensor in state.items()}
         if source := vars(model).get("head_source"):
             state[HEAD] = _read_head(source, num_rows(model)).to(torch.bfloat16)
         with torch.device("meta"):
-            model = Qwen3VLForConditionalGeneration(model.config)
+            model = AutoModelForImageTextToText.from_config(model.config)
     model.save_pretrained(folder, state_dict=state)
     if config:
         saved = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
