@@ -17,12 +17,15 @@ from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources.lines import read_lines
 from embedrl.data.sources.row import AnnotatedPair
 from embedrl.data.tcot import Box, Evidence, TCoT, parse, read, render, with_facts
-from embedrl.embedder.inputs import build
+from embedrl.embedder.inputs import build, collate
 from embedrl.evaluate.cache import Cache, CachedEmbedder
-from embedrl.media.content import Frames, Image, Video
+from embedrl.media.content import Frames, Image, Text, Video
 from embedrl.media.resize import PixelRange, VisualBudget
+from embedrl.media.video import save_video
+from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.odd_media import corner_image
+from tests.conftest import nano_processor
+from tests.odd_media import corner_image, frame_number, numbered_frames
 
 BUDGET = VisualBudget(**dict.fromkeys(("image", "frame", "crop"), PixelRange(min_pixels=1, max_pixels=10**6)))
 PICTURE = Item(content=(Image(pixels=corner_image(640, 480)),), role=Role.TARGET_IMAGE)
@@ -73,6 +76,14 @@ def test_a_key_frame_is_the_one_that_the_reasoner_saw(num_frames: int):
     assert frames_shown(of_frames(tcot, 8), num_frames, part) == [61, 51]
     if num_frames >= 5:
         assert frames_shown(tcot, num_frames)[0] == frames_shown(of_frames(tcot, num_frames), num_frames)[0]
+
+
+def test_a_key_frame_of_a_file_is_looked_up_in_the_file(tmp_path: Path):
+    save_video(numbered_frames(24), tmp_path / "clip.mp4", fps=8)
+    clip = Item(content=(Video(path=tmp_path / "clip.mp4"),), role=Role.TARGET_VIDEO)
+    for sampled in (3, 4, 24):
+        built = build(clip, of_frames(pointing(key_frames=(3,), keywords=("x",)), 4), BUDGET.model_copy(update={"num_frames": sampled}), 16)
+        assert [frame_number(image) for image in built.images] == [15]
 
 
 def test_whoever_asks_learns_which_frames_are_counted(tmp_path: Path):
@@ -153,3 +164,13 @@ def test_the_names_of_images_survive_the_text():
     for images in ((1, 2), (2, 1), (2, 2), (3, 1, 3), (1, 1, 2, 2)):
         tcot = pointing(boxes=(GOOD,) * len(images), box_images=images)
         assert parse(render(tcot)) == tcot
+
+
+@pytest.mark.parametrize("text", ["a star \ud83d", "\udcff", "\ud83d\ude00"])
+def test_half_a_character_of_an_item_reaches_no_tokenizer(text: str):
+    """Kept as it is in its item and in the item's key, and replaced where prompts are made (openai/tiktoken#82)."""
+    item = Item(content=(Text(text=text),), instruction=text, role=Role.TARGET_TEXT)
+    batch = collate(nano_processor(), [build(item, pointing(keywords=(text,)), BUDGET, 16)])
+    assert batch["input_ids"].shape[0] == 1
+    prompt = tcot_prompt(item, "nano", BUDGET, 16)
+    nano_processor().apply_chat_template(prompt.messages, tokenize=False).encode()

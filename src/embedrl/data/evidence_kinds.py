@@ -138,8 +138,8 @@ class EvidenceKind:
     """A piece in words."""
     refer: Callable[[Piece, int], str]
     """A piece in words, by its place among its kind, from 1, to readers who see it drawn."""
-    picture: Callable[[Visual, Piece], PIL.Image.Image | None]
-    """What the Embedder is shown of a piece; None if it does not hold, or is not seen."""
+    picture: Callable[[Visual, Piece], PIL.Image.Image | None] | None
+    """What the Embedder is shown of a piece, None where it does not hold; or nothing is to be seen of this kind."""
     meets: Callable[[Piece, Piece], bool]
     """Whether a piece is a given true one."""
     figures: dict[str, EvidenceFigure]
@@ -282,7 +282,7 @@ EVIDENCE_KINDS = (
         tell=lambda keyword: f'"{keyword}"',
         meets=lambda keyword, other: keyword == other,
         refer=lambda keyword, number: f"the word {keyword!r}",
-        picture=lambda visual, keyword: None,
+        picture=None,
         figures={"keyword_precision": EvidenceFigure("keywords right", _share(_same_words))},
     ),
 )

@@ -103,7 +103,6 @@ class DecodedItem:
             (number, None): visual for number, visual in enumerate(decoded, 1)
         }
         """The visual parts by their number, and by how many frames of them are looked at; None: as many as this model is shown."""
-        self._seen |= {(number, None): visual for number, visual in enumerate(decoded, 1)}
         self._scaled: dict[tuple[int, int | None, str, Piece], PIL.Image.Image | None] = {}
         self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
             Frames(tuple(budget.for_clip(len(visual.images)).fit(frame, "frame", factor) for frame in visual.images), visual.times_s)
@@ -120,7 +119,7 @@ class DecodedItem:
         pieces = dict.fromkeys((kind, *piece) for kind in EVIDENCE_KINDS for piece in kind.located(tcot.evidence))
         shown = []
         for kind, piece, number in pieces:
-            if not 1 <= number <= len(self._visuals):
+            if kind.picture is None or not 1 <= number <= len(self._visuals):
                 continue
             counted = tcot.evidence.num_frames if isinstance(self._visuals[number - 1], Video) else None
             num_frames = None if counted == _num_frames(self._visuals[number - 1], self.budget) else counted
