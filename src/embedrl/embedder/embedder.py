@@ -231,6 +231,11 @@ class Embedder:
             batch = collate(self.processor, inputs)
         return {name: value.to(self.model.device) for name, value in batch.items()}
 
+    def num_tokens(self, text: str) -> int:
+        """Count the tokens of a text."""
+        with self._collating:
+            return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
         """Return the number of tokens of each input without the few of the chat form."""
         texts = ["".join(part.get("text", "") for part in one.parts) for one in built]

@@ -1,6 +1,7 @@
 """A Reasoner and Judge on loaded weights, through transformers' `generate`."""
 
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,7 @@ class LocalReasoner:
         self.is_deterministic = not temperature
         """Whether the same item gets the same answer again."""
         self.factor = token_side(model.config)
+        self._collating = threading.Lock()
         limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
         self.fingerprint = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
         self.quotes = True
@@ -175,7 +177,8 @@ class LocalReasoner:
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text as this model writes it."""
-        return len(self.processor.tokenizer(text)["input_ids"])
+        with self._collating:  # a tokenizer is not for several threads
+            return len(self.processor.tokenizer(text)["input_ids"])
 
     @torch.inference_mode()
     def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float) -> list[tuple[str, bool]]:
@@ -199,7 +202,9 @@ class LocalReasoner:
         return [(text, not has_end) for text, has_end in zip(texts, ended, strict=True)]
 
     def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-        return {name: value.to(self.model.device) for name, value in tokenize(self.processor, prompts).items()}
+        with self._collating:
+            batch = tokenize(self.processor, prompts)
+        return {name: value.to(self.model.device) for name, value in batch.items()}
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Say of each (query, target) whether the two could belong to one pair."""

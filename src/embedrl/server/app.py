@@ -20,6 +20,7 @@ from embedrl.index.failures import list_failures
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import tagged
 from embedrl.server.item_routes import item_routes
+from embedrl.server.malformed import say_malformed
 from embedrl.server.metrics import MEDIA_TYPE
 from embedrl.server.openai import compatible_routes
 from embedrl.server.problem import RESPONSES, Problem
@@ -181,10 +182,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"] if step not in ("body", "query", "path"))
-        message = f"{place}: {first['msg']}" if place else str(first["msg"])
-        return answer(Problem(422, message.encode("utf-8", "replace").decode(), "malformed"))
+        return answer(Problem(422, say_malformed(error).encode("utf-8", "replace").decode(), "malformed"))
 
     @app.exception_handler(HTTPException)
     async def wrong(_: Request, error: HTTPException) -> JSONResponse:

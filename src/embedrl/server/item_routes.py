@@ -22,7 +22,7 @@ from embedrl.server.file_response import FileResponse, tagged
 from embedrl.server.problem import Problem
 from embedrl.server.query import clean
 from embedrl.server.sandbox import Decoded
-from embedrl.server.schemas import ItemShown, Removed, Uploaded
+from embedrl.server.schemas import Added, ItemShown, Refused, Removed, Uploaded
 from embedrl.server.served_index import KEY
 from embedrl.server.service import Service
 
@@ -101,23 +101,27 @@ def item_routes(service: Service) -> APIRouter:
         file: Annotated[list[UploadFile], File(description="Images, videos, PDFs, texts.", max_length=MAX_FILES)],
         replaces: Annotated[str | None, Form(pattern=KEY, description="Key of an uploaded item that goes.")] = None,
     ) -> Uploaded:
-        """Take files in. They are on the disk and searchable when this returns; their T-CoTs follow."""
+        """Take files in: those that can be used are on the disk and searchable when this returns, the others are named. T-CoTs follow."""
         if replaces and len(file) != 1:
             raise Problem(422, "replaces: give one file in the place of one item", "bad_replaces")
-        checked = await service.work(lambda: _take(service, file))
-        waiting = []
-        for path, name, decoded in checked:
+
+        async def take_in(path: Path, name: str, decoded: Decoded | Problem) -> Added | Problem:
+            if isinstance(decoded, Problem):
+                return decoded
             try:
-                waiting.append(service.librarian.add(path, name, decoded, replaces))
-            except Problem:
-                for left, _, _ in checked[len(waiting) :]:
-                    left.unlink(missing_ok=True)
-                raise
-        done = await asyncio.gather(*map(asyncio.wrap_future, waiting), return_exceptions=True)
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
-        return Uploaded(items=tuple(result for result in done if not isinstance(result, BaseException)))
+                return await asyncio.wrap_future(service.librarian.add(path, name, decoded, replaces))
+            except Problem as problem:
+                path.unlink(missing_ok=True)
+                return problem
+
+        checked = await service.work(lambda: _take(service, file))
+        results = await asyncio.gather(*(take_in(*each) for each in checked))
+        items = tuple(result for result in results if isinstance(result, Added))
+        problems = [(name, result) for (_, name, _), result in zip(checked, results, strict=True) if isinstance(result, Problem)]
+        if not items:
+            (_, first), said = problems[0], "; ".join(f"{name}: {problem.message}" for name, problem in problems)
+            raise Problem(first.status, said, first.code, retry_after_s=first.retry_after_s)
+        return Uploaded(items=items, refused=tuple(Refused(name=name, reason=problem.message) for name, problem in problems))
 
     @router.delete("/{key}")
     async def delete(key: Key) -> Removed:
@@ -151,20 +155,24 @@ def _thumbnail(service: Service, key: str) -> bytes:
     return small
 
 
-def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded]]:
-    """Keep uploads aside and decode each in full. Raises Problem, with nothing kept, if one cannot be used."""
+def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded | Problem]]:
+    """Keep uploads aside and decode each in full; what cannot be used is not kept, and comes with its Problem."""
     incoming = service.librarian.prepare()
-    paths = [incoming / secrets.token_hex(16) for _ in files]
+    taken = [(incoming / secrets.token_hex(16), clean(upload.filename) or "file") for upload in files]
+
+    def look(path: Path) -> Decoded | Problem:
+        try:
+            return service.decode_file(path, num_frames=service.library().num_frames, keep=False)
+        except Problem as problem:
+            path.unlink(missing_ok=True)
+            return problem
+
     try:
-        for path, upload in zip(paths, files, strict=True):
+        for (path, _), upload in zip(taken, files, strict=True):
             with path.open("wb") as target:
                 shutil.copyfileobj(upload.file, target)
-        names = [clean(upload.filename) or "file" for upload in files]
-        return [
-            (path, name, service.decode_file(path, num_frames=service.library().num_frames, keep=False))
-            for path, name in zip(paths, names, strict=True)
-        ]
+        return [(path, name, look(path)) for path, name in taken]
     except BaseException:
-        for path in paths:
+        for path, _ in taken:
             path.unlink(missing_ok=True)
         raise

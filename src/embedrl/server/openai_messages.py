@@ -2,13 +2,15 @@
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import PIL.Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from embedrl.data.tcot import SPECIAL_TOKEN
 from embedrl.media.content import Content, Image, Text, Video
@@ -25,7 +27,8 @@ MAX_CHARS = 16_000
 MAX_IMAGES = 32
 MAX_MESSAGES = 64
 MAX_PARTS = 64
-_DATA_URL = re.compile(r"data:(?:image|video)/[\w.+-]{1,40};base64,", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:(?:image|video)/[\w.+-]{1,40}(?:;[\w.+-]{1,40}=[^;,]{0,80})*;base64,", re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 CleanText = Annotated[str, BeforeValidator(lambda text: clean(text) if isinstance(text, str) else text), Field(max_length=MAX_CHARS)]
 
@@ -68,13 +71,29 @@ Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 class Message(_Shape):
     """One turn."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: CleanText | Annotated[list[Part], Field(max_length=MAX_PARTS)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: CleanText | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None = None
+    """Null only beside tool calls."""
+    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=MAX_PARTS)] | None = None
+    """What an assistant called in an earlier turn; shown as text."""
+
+    @model_validator(mode="after")
+    def _something(self) -> "Message":
+        if self.content is None and not self.tool_calls:
+            raise ValueError("give content")
+        return self
 
     @property
     def parts(self) -> Sequence[TextPart | ImagePart | VideoPart]:
-        """The content as parts."""
-        return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+        """The content as parts, with tool calls as text."""
+        content = [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content or []
+        calls = [call.get("function", call) for call in self.tool_calls or ()]
+        return [*content, *(TextPart(type="text", text=json.dumps(call, ensure_ascii=False)[:MAX_CHARS]) for call in calls)]
+
+    @property
+    def turn(self) -> str:
+        """The role in a chat template, which need not know all of OpenAI's."""
+        return {"developer": "system", "tool": "user"}.get(self.role, self.role)
 
 
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -128,17 +147,18 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
                         raise Problem(400, "video_url: show the frames of a video as image_url parts", "no_video")
                     content.append({"type": "image"})
                     images.append(seen.pixels)
-        turns.append({"role": "system" if message.role == "developer" else message.role, "content": content})
+        turns.append({"role": message.turn, "content": content})
     return Prompt(seal(turns, SPECIAL_TOKEN), tuple(images))
 
 
 def read_media(service: Service, url: str, share: int) -> Image | Video:
     """Decode the picture or clip inside a data URL, in a child process; `share`: pixels that it may have. Raises Problem."""
-    head = _DATA_URL.match(url[:80])
+    head = _DATA_URL.match(url[:400])
     if head is None:
         raise Problem(400, "url: give data:image/…;base64,… or data:video/…;base64,…; this server fetches nothing", "no_fetching")
     try:
-        data = base64.b64decode(url[head.end() :], validate=True)
+        packed = "".join(unquote(url[head.end() :]).split()).encode("ascii").translate(_URL_SAFE).rstrip(b"=")
+        data = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise Problem(400, "url: what follows base64, is no base64", "bad_data_url") from error
     with scratch_folder() as folder:

@@ -166,10 +166,19 @@ class Added(_Answer):
     """`added`, or `known` if its content was there before."""
 
 
+class Refused(_Answer):
+    """A file that was not taken in."""
+
+    name: str
+    reason: str
+
+
 class Uploaded(_Answer):
-    """What became of an upload. Its files are on the disk, and searchable."""
+    """What became of an upload. The files of its items are on the disk, and searchable."""
 
     items: tuple[Added, ...]
+    refused: tuple[Refused, ...] = ()
+    """Files that cannot be used, beside others that were taken in."""
 
 
 class Removed(_Answer):

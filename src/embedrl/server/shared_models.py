@@ -17,7 +17,7 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import Answer, Outcome, ask, reason_missing, require_all
 from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT, render
+from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.errors import MediaError, ModelError, StoreError
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.batching import Worker
@@ -172,6 +172,10 @@ class SharedEmbedder:
     def dim(self) -> int:
         """Length of a vector."""
         return self._embedder.dim
+
+    def num_tokens(self, text: str) -> int:
+        """Count the tokens of a text, or its words where the model counts none."""
+        return getattr(self._embedder, "num_tokens", count_words)(text)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""

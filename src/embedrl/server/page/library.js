@@ -88,7 +88,8 @@ async function add(files) {
   button.disabled = true;
   button.textContent = `Adding ${count(files.length, "file")} …`;
   try {
-    const { items } = await postForm("/api/items", form);
+    const { items, refused } = await postForm("/api/items", form);
+    if (refused.length) say(problem, refused.map(({ name, reason }) => `${name}: ${reason}`).join("; "));
     const known = items.filter((item) => item.state === "known").length;
     byId("summary").textContent = `${count(items.length - known, "file")} added${known ? `, ${known} known already` : ""}.`;
     await look();

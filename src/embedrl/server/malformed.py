@@ -1,0 +1,47 @@
+"""What a client is told of a request that does not fit: the field as it was sent, and the reason, never an object of this program."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+
+_SOURCES = ("body", "query", "path", "header", "cookie")
+_WRONG_TYPE = re.compile(r"_type$|^missing$|^extra_forbidden$|^union_tag")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+MAX_CHARS = 300
+
+
+def say_malformed(error: RequestValidationError) -> str:
+    """Name the field and the reason. Of several, a limit that is broken says more than that another type would have done."""
+    errors = [(_place(found["loc"], error.body), found) for found in error.errors()]
+    place, found = max(errors, key=lambda each: (not _WRONG_TYPE.search(each[1]["type"]), len(each[0])))
+    same = [each for other, each in errors if other == place and _WRONG_TYPE.search(each["type"])]
+    reasons = dict.fromkeys(_reason(each) for each in (same if _WRONG_TYPE.search(found["type"]) else [found]))
+    reason = " or ".join(reasons)[:MAX_CHARS]
+    return f"{'.'.join(place)}: {reason}" if place else reason
+
+
+def _reason(found: Mapping[str, Any]) -> str:
+    if found["type"] == "too_long" and isinstance(found["input"], str):
+        return f"give at most {found['ctx']['max_length']} characters"
+    return str(found["msg"]).removeprefix("Value error, ")
+
+
+def _place(location: Sequence[str | int], body: Any) -> tuple[str, ...]:
+    """Return the steps of a location that are the client's: what pydantic adds for unions and validators is left out."""
+    source, *steps = location if location and location[0] in _SOURCES else (None, *location)
+    if source != "body" or not isinstance(body, Mapping | list):
+        return tuple(str(step) for step in steps if isinstance(step, int) or _NAME.fullmatch(step))
+    found: list[str] = []
+    here: Any = body
+    for number, step in enumerate(steps):
+        if isinstance(step, int):
+            found.append(str(step))
+            here = here[step] if isinstance(here, list) and step < len(here) else None
+        elif isinstance(here, Mapping) and step in here:
+            found.append(step[:64])
+            here = here[step]
+        elif isinstance(here, Mapping) and number == len(steps) - 1 and _NAME.fullmatch(step):
+            found.append(step)  # what is missing
+    return tuple(found)

@@ -1,0 +1,225 @@
+"""Shapes of OpenAI's API, and of the usual rerank: what is asked and what is answered."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from embedrl.server.openai_messages import CleanText, Messages
+from embedrl.server.problem import Problem
+
+MAX_INPUTS = 2_048
+MAX_DOCUMENTS = 256
+MAX_TOKENS = 4_096
+
+
+def _no_tokens(value: Any) -> Any:
+    """Refuse token arrays: their numbers are those of another model's tokenizer."""
+    if isinstance(value, list) and any(isinstance(each, int) or (isinstance(each, list) and each) for each in value[:MAX_INPUTS]):
+        raise ValueError("token arrays are not read, send texts; LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)")
+    return value
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class EmbeddingsRequest(_Shape):
+    """What to embed: `input`, or chat `messages` that make one item."""
+
+    model: str | None = None
+    input: Annotated[
+        CleanText | Annotated[list[CleanText], Field(min_length=1, max_length=MAX_INPUTS)] | None, BeforeValidator(_no_tokens)
+    ] = None
+    messages: Messages | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+    input_type: Literal["query", "document"] = "document"
+    """Whether this looks for something, or is to be found. Not in OpenAI's API."""
+    instruction: Annotated[CleanText, Field(max_length=2000)] | None = None
+    """Replaces the standard instruction. Not in OpenAI's API."""
+    think: bool = False
+    """Let the Reasoner write a T-CoT first, which the vector then holds. Not in OpenAI's API."""
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "EmbeddingsRequest":
+        if (self.input is None) == (self.messages is None):
+            raise ValueError("give either input or messages")
+        return self
+
+
+class StreamOptions(_Shape):
+    """What a stream tells beside the answer."""
+
+    include_usage: bool = False
+    """Whether a last piece tells how much was read and written."""
+
+
+class ChatRequest(_Shape):
+    """A chat with the Reasoner. What would change the answer and is not supported is refused, never ignored."""
+
+    model: str | None = None
+    messages: Messages
+    max_tokens: int | None = Field(default=None, ge=1)
+    """An upper bound; the Reasoner's own limit holds as well."""
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    n: int | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    """The answer ends before the first of these."""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    seed: int | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+    quoted_text: CleanText = ""
+    """Ours: the text that keywords of a T-CoT have to quote; empty: they are not held to any."""
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens may be written at most."""
+        asked = self.max_completion_tokens or self.max_tokens
+        return None if asked is None else min(asked, MAX_TOKENS)
+
+    @property
+    def stops(self) -> list[str]:
+        """What ends the answer."""
+        return [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop or ()) if text]
+
+    def check(self) -> None:
+        """Raise Problem 400 for what this server cannot do."""
+        wants_tools = bool(self.tools or self.functions) and "none" not in (self.tool_choice, self.function_call)
+        kind = (self.response_format or {}).get("type", "text")
+        for name, refused, instead in (
+            ("n", self.n not in (None, 1), "leave it out, or give 1"),
+            ("tools" if self.tools else "functions", wants_tools, 'leave them out, or give tool_choice="none"'),
+            ("tool_choice", self.tool_choice not in (None, "none", "auto"), "leave it out"),
+            ("function_call", self.function_call not in (None, "none", "auto"), "leave it out"),
+            ("response_format", kind != "text", 'leave it out, or give {"type": "text"}'),
+            ("logprobs", bool(self.logprobs or self.top_logprobs), "leave it out"),
+            ("logit_bias", bool(self.logit_bias), "leave it out"),
+            ("top_p", self.top_p not in (None, 1), "leave it out, or give 1"),
+            ("presence_penalty", bool(self.presence_penalty), "leave it out, or give 0"),
+            ("frequency_penalty", bool(self.frequency_penalty), "leave it out, or give 0"),
+            ("seed", self.seed is not None and bool(self.temperature), "leave it out, or give temperature=0"),
+        ):
+            if refused:
+                raise Problem(400, f"{name}: this server cannot do that; {instead}", "unsupported")
+
+
+class RerankDocument(_Shape):
+    """A candidate: words, a picture, or both."""
+
+    text: CleanText | None = None
+    image: str | None = None
+    """`data:image/png;base64,…`"""
+
+    @model_validator(mode="after")
+    def _something(self) -> "RerankDocument":
+        if not self.text and not self.image:
+            raise ValueError("give text, an image, or both")
+        return self
+
+
+class RerankRequest(_Shape):
+    """A query, and candidates to sort."""
+
+    model: str | None = None
+    query: CleanText | RerankDocument
+    documents: Annotated[list[CleanText | RerankDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
+    top_n: int | None = Field(default=None, ge=1)
+    return_documents: bool = False
+    think: bool = False
+    """Let the Reasoner see query and candidates first."""
+
+
+class Embedding(_Shape):
+    """One vector."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+    """Unit length; in base64, little-endian float32."""
+
+
+class Usage(_Shape):
+    """Tokens of the texts, or words where a model counts none; pictures are not counted."""
+
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+    completion_tokens: int | None = None
+
+
+class Embeddings(_Shape):
+    """The vectors, in the order of the inputs."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage = Usage()
+
+
+class Ranked(_Shape):
+    """A candidate with its score."""
+
+    index: int
+    relevance_score: float
+    """Cosine to the query, -1..1."""
+    document: dict[str, Any] | None = None
+
+
+class Rerank(_Shape):
+    """The candidates, best first."""
+
+    id: str
+    model: str
+    results: list[Ranked]
+    usage: Usage = Usage()
+
+
+class Model(_Shape):
+    """A model of this server."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "embedrl"
+    embedrl: dict[str, Any] | None = None
+    """Of a Reasoner with loaded weights: the prompts, pixel budget, length of answers and pixels of a token that it was trained on."""
+
+
+class ModelList(_Shape):
+    """The models of this server."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class _Reply(_Shape):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class _Choice(_Shape):
+    index: Literal[0] = 0
+    message: _Reply
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(_Shape):
+    """What the Reasoner wrote."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: Usage
