@@ -13,7 +13,7 @@ from embedrl.cli.limits import limit_hint, set_limits
 from embedrl.cli.main import app
 from embedrl.errors import ConfigError
 from embedrl.media.store import Limits, limits_in_force, put_in_force
-from embedrl.server.settings import UPLOAD_LIMITS, Settings
+from embedrl.server.settings import UPLOAD_LIMITS, Capacity, Settings
 from tests.test_cli import Ran
 
 FAKES = ("--reasoner", "fake", "--embedder", "fake")
@@ -63,7 +63,7 @@ def test_a_limit_of_the_command_line_holds_and_the_message_names_it(run: Ran, fo
 
 def test_a_limit_of_a_file_holds_and_an_option_replaces_it(run: Ran, folder: Path, tmp_path: Path):
     file = tmp_path / "embedrl.toml"
-    file.write_text("[limits]\nmax_pixels = 1000\n\n[upload_limits]\nmax_pages = 3\n")
+    file.write_text("[limits]\nmax_pixels = 1000\n\n[upload_limits]\nmax_pages = 3\n\n[server]\nmax_connections = 9\n")
     assert run("index", folder, *FAKES, "--config", file)[0] == 1
     assert limits_in_force() == Limits(max_pixels=1000)
     assert run("index", folder, *FAKES, "--config", file, "--limit", "max_pixels=5000")[0] == 0
@@ -75,6 +75,17 @@ def test_limits_hold_for_whatever_names_none(tmp_path: Path):
     assert limits_in_force() == Limits(max_text_chars=7, allow_tiff=True, decode_timeout_s=1.5)
     set_limits(None, None)
     assert limits_in_force() == Limits()
+
+
+def test_every_setting_of_the_server_can_be_set(tmp_path: Path):
+    options = {"host", "port", "token", "allow_hosts", "watch", "max_upload_bytes", "max_in_flight", "limits", "library_limits"}
+    assert Settings.model_fields.keys() == Capacity.model_fields.keys() | options
+    file = tmp_path / "embedrl.toml"
+    file.write_text("[server]\nmax_connections = 9\nbody_timeout_s = 4\n")
+    assert set_limits(file, None).server == Capacity(max_connections=9, body_timeout_s=4)
+    file.write_text("[server]\nmax_connection = 9\n")
+    with pytest.raises(ConfigError, match=r"did you mean server\.max_connections"):
+        set_limits(file, None)
 
 
 def test_uploads_have_limits_of_their_own():

@@ -10,12 +10,13 @@ from embedrl.cli.arguments import need_file
 from embedrl.config import load_recipe
 from embedrl.errors import ConfigError
 from embedrl.media.store import Limits, put_in_force
+from embedrl.server.settings import Capacity
 
 OPTIONS = {"limits": "--limit", "upload_limits": "--upload-limit"}
 """The option that sets what a table of the file sets."""
 
 
-class DecodingLimits(BaseModel):
+class ConfigTables(BaseModel):
     """The tables of a `--config` file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -24,9 +25,11 @@ class DecodingLimits(BaseModel):
     """For files of this machine's owner."""
     upload_limits: Limits = Limits()
     """For files that clients of `embedrl serve` send; what is not named stays as the server has it."""
+    server: Capacity = Capacity()
+    """Of `embedrl serve`."""
 
 
-def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits: Sequence[str] | None = None) -> DecodingLimits:
+def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits: Sequence[str] | None = None) -> ConfigTables:
     """Read limits, later ones over earlier ones and options over the file, and put those for the owner's files in force.
 
     Raises ConfigError naming what is wrong, with the names that there are.
@@ -35,7 +38,7 @@ def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits:
         need_file(config, "--config")
     pairs = [f"limits.{pair}" for pair in limits or ()] + [f"upload_limits.{pair}" for pair in upload_limits or ()]
     try:
-        found = load_recipe(config, pairs, DecodingLimits)
+        found = load_recipe(config, pairs, ConfigTables)
     except ConfigError as error:
         raise ConfigError(_by_option(str(error), with_file=config is not None)) from error
     put_in_force(found.limits)

@@ -35,7 +35,9 @@ Limit = Annotated[
         help="What one file may cost, such as max_pixels=200_000_000; may be repeated. An unknown name lists all.",
     ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file with a table [limits] (for serve, [upload_limits] too).")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file with a table [limits] (for serve, [upload_limits] and [server] too).")
+]
 PathsOnly = Annotated[bool, typer.Option("--paths", help="Print only the files' paths, one a line, best first.")]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark, or task of the world; may be repeated.")

@@ -78,6 +78,7 @@ def serve_index(
     uploads = chosen.upload_limits
     try:
         settings = Settings(
+            **chosen.server.model_dump(),
             host=host,
             port=port,
             token=token,

@@ -14,10 +14,29 @@ UPLOAD_LIMITS = Limits(
 )
 
 
-class Settings(BaseModel):
-    """Where the server listens, who may ask, and its limits."""
+class Capacity(BaseModel):
+    """What requests may cost together: the table [server] of a `--config` file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    watch_interval_s: float = Field(default=0.4, gt=0)
+    """How long to wait between two looks at a folder that is watched."""
+    max_held_bytes: int = Field(default=512 * MIB, ge=1024)
+    """Size of all requests that are held at once."""
+    head_timeout_s: float = Field(default=10.0, gt=0)
+    """How long a client may take to send the head of a request."""
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """How long a client may take to send a request."""
+    max_batch: int = Field(default=32, ge=1)
+    """Queries that are reasoned about or embedded together."""
+    max_connections: int = Field(default=256, ge=2)
+    """Open connections; more are refused (503)."""
+    max_decoded_pixels: int = Field(default=256_000_000, ge=100_000_000)
+    """Pixels of all requests that are held decoded at once, three bytes each."""
+
+
+class Settings(Capacity):
+    """Where the server listens, who may ask, and its limits."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
@@ -28,23 +47,10 @@ class Settings(BaseModel):
     """Names, beside addresses, under which clients may ask."""
     watch: bool = False
     """Look at the folder again and again, and index what changed."""
-    watch_interval_s: float = Field(default=0.4, gt=0)
     max_upload_bytes: int = Field(default=64 * MIB, ge=1024)
     """Size of a whole request."""
-    max_held_bytes: int = Field(default=512 * MIB, ge=1024)
-    """Size of all requests that are held at once."""
-    head_timeout_s: float = Field(default=10.0, gt=0)
-    """How long a client may take to send the head of a request."""
-    body_timeout_s: float = Field(default=30.0, gt=0)
-    """How long a client may take to send a request."""
     max_in_flight: int = Field(default=64, ge=1)
     """Requests that wait for the models at once; more are told to come back (429)."""
-    max_batch: int = Field(default=32, ge=1)
-    """Queries that are reasoned about or embedded together."""
-    max_connections: int = Field(default=256, ge=2)
-    """Open connections; more are refused (503)."""
-    max_decoded_pixels: int = Field(default=256_000_000, ge=100_000_000)
-    """Pixels of all requests that are held decoded at once, three bytes each."""
     limits: Limits = UPLOAD_LIMITS
     """What a file that a client sends may hold, and what decoding it may take."""
     library_limits: Limits = Field(default_factory=limits_in_force)
