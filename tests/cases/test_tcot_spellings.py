@@ -12,6 +12,7 @@ import pytest
 
 from embedrl.annotate.rules import ungrounded
 from embedrl.data.evidence import verified, verify
+from embedrl.data.plain_text import plain
 from embedrl.data.reasoning import read_answer
 from embedrl.data.records import read_outcome, write_outcome
 from embedrl.data.sample import Item, Role
@@ -242,6 +243,15 @@ def test_evidence_elsewhere_is_read_or_listed(text: str, boxes: int):
     assert bool(reading.dropped) == (not boxes)
 
 
+@pytest.mark.parametrize(
+    "text", ["</think 340<emb>", "<think" + " " * 100 + "x>", "<ans<emb>wer>", "<th<think>ink>", "<|im_<answer>end|>", "\ud83d<emb>"]
+)
+def test_cleaning_twice_is_cleaning_once(text: str):
+    built = TCoT(thinking=text, rethink=text, answer=f"a {text}", evidence=Evidence(keywords=(text,)))
+    assert parse(render(built)) == built
+    assert plain(plain(text)) == plain(text)
+
+
 def test_half_a_character_is_replaced_once_and_for_all():
     for text in ("half \ud83d of it", "\udc00", "a \ud83d\ude00 b"):
         tcot, reading = read_tcot(written(f"{text} {BOX}", text, f"a {text}"))
@@ -352,7 +362,25 @@ PIECES = [
         "label",
         "```json",
     ),
-    *(" ", "\n", "a red star", "<|im_end|>", "<emb>", "</ANSWER >", "<rethinking>", "◁think▷", "\u2028", "İ", "x" * 50),
+    *(
+        " ",
+        "\n",
+        " " * 90,
+        "a red star",
+        "<think a=",
+        "<th",
+        "ink>",
+        "<ans",
+        "wer>",
+        "<|im_end|>",
+        "<emb>",
+        "</ANSWER >",
+        "<rethinking>",
+        "◁think▷",
+        "\u2028",
+        "İ",
+        "x" * 50,
+    ),
 ]
 
 

@@ -43,8 +43,9 @@ def _broken(token: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text without tags of T-CoTs and of thinking, without special tokens, and with single spaces."""
-    text = well_formed(text)
-    while TAG.search(text) or THOUGHT.search(text):
-        text = THOUGHT.sub(" ", TAG.sub(" ", text))
-    return " ".join(neutralise(text).split())
+    """Return the text without tags of T-CoTs and of thinking, without special tokens, and with single spaces; twice is as good as once."""
+    while True:
+        cleaned = " ".join(neutralise(THOUGHT.sub(" ", TAG.sub(" ", text))).split())
+        if cleaned == text:
+            return text
+        text = cleaned  # what is taken out may have kept two halves of a tag apart
