@@ -45,7 +45,9 @@ def make_rows(vectors: np.ndarray, first: int = 0) -> list[Row]:
 
 
 def filled(folder: Path, vectors: np.ndarray, policy: Policy | None = None) -> Index:
-    index = Index.open(folder, embedder=FakeEmbedder(dim=vectors.shape[1]), policy=policy)
+    index = Index.open(folder, embedder=FakeEmbedder(dim=vectors.shape[1]))
+    if policy is not None:
+        index.change_policy(**policy.model_dump())
     index.upsert(make_rows(vectors))
     index.finish()
     return index
@@ -129,7 +131,8 @@ def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
         assert found[0].score == pytest.approx(float((vectors @ query).max()), abs=1e-5)
     assert hits / total >= 0.98
     query = vectors[7]
-    exact = Index.open(tmp_path, policy=Policy(exact_below=10**9))
+    exact = Index.open(tmp_path)
+    exact.change_policy(exact_below=10**9)
     options = {"modality": ["page"], "exclude_keys": [make_rows(vectors[7:8], 7)[0].place.key], "min_score": 0.2}
     keys = [[neighbour.key for neighbour in kind.nearest(query, "plain", 10, Candidates(**options))] for kind in (index, exact)]
     assert keys[0] == keys[1] and len(keys[0]) == 10
@@ -167,7 +170,9 @@ def test_the_policy_is_kept_in_the_table(tmp_path: Path):
     filled(tmp_path, vectors)
     assert Index.open(tmp_path).stats().search == "exact", "far below what is exact unless told otherwise"
     policy = Policy(exact_below=1000, kind="ivf-sq", recall=0.95, growth=1.5)
-    Index.open(tmp_path, policy=policy).finish()
+    again = Index.open(tmp_path)
+    again.change_policy(**policy.model_dump())
+    again.finish()
     opened = Index.open(tmp_path)
     assert read_searching(opened.table.settings, "here").policy == policy
     stats = opened.stats()

@@ -9,7 +9,6 @@ import pytest
 
 from embedrl.errors import ConfigError
 from embedrl.index import Examples, Filter, Hit, Index, Query, Recommended, ingest, recommend, search
-from embedrl.index.approximate import Policy
 from embedrl.index.exact import Candidates, Neighbour
 from embedrl.index.filter import read_time
 from embedrl.index.recommend import MAX_PHRASES, _diverse, shared_phrases
@@ -121,7 +120,8 @@ def test_sorted_and_paged(index: Index):
 
 
 def test_a_filtered_search_is_exact_above_the_threshold_too(index: Index):
-    large = Index.open(index.directory, embedder=EMBEDDER, policy=Policy(exact_below=1))
+    large = Index.open(index.directory, embedder=EMBEDDER)
+    large.change_policy(exact_below=1)
     large.finish()
     assert large.stats().search == "approximate"
     vector = index.rows([keys(index)["green.png"]])[0].tcot

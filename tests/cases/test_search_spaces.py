@@ -16,7 +16,6 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ModelError
 from embedrl.index import Examples, Filter, Index, Query, SearchResult, ingest, recommend, search
-from embedrl.index.approximate import Policy
 from embedrl.index.search import QueryVectors, rank
 from embedrl.media.content import Content, Image, Text
 from embedrl.media.image import save_image
@@ -139,7 +138,8 @@ def test_pages_of_a_merged_ranking_fit_together(index: Index, embedder: Shifted)
 
 def test_an_approximate_index_merges_as_an_exact_one_does(index: Index, embedder: Shifted):
     exact = search(index, Query(content("a cat"), limit=12), embedder, FakeReasoner())
-    large = Index.open(index.directory, embedder=embedder, policy=Policy(exact_below=1))
+    large = Index.open(index.directory, embedder=embedder)
+    large.change_policy(exact_below=1)
     large.finish()
     assert large.stats().search == "approximate"
     assert search(large, Query(content("a cat"), limit=12), embedder, FakeReasoner()).hits == exact.hits

@@ -61,16 +61,16 @@ class Index:
         self._loading = threading.Lock()
 
     @classmethod
-    def open(cls, path: str | Path, *, embedder: Embeds | None = None, policy: Policy | None = None) -> "Index":
+    def open(cls, path: str | Path, *, embedder: Embeds | None = None) -> "Index":
         """Open the index of a folder, or a table in object storage (`s3://bucket/name`) to read it without its folder.
 
         An index that is not there is made by the first write, which needs an Embedder; with none, it is a StoreError. So is an
-        index that was made by another Embedder. A `policy` replaces the one in the table for this Index, and in the table when it writes.
+        index that was made by another Embedder.
         """
         home = find_home(path)
         if embedder is None and not home.is_begun:
             raise home.missing()
-        index = cls(home, embedder, policy)
+        index = cls(home, embedder)
         if embedder is None and not index.table.is_there():
             raise home.missing()
         return index
