@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from embedrl.config import Lora, read_metrics
-from embedrl.models.load import add_lora
+from embedrl.models.adapters import add_lora
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.rl.config import Config, RewardConfig
 from embedrl.rl.train import train

@@ -16,7 +16,7 @@ from embedrl.config import Lora
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.train import Config, EmbedderModule, info_nce, item_ids
-from embedrl.models.load import add_lora
+from embedrl.models.adapters import add_lora
 from embedrl.models.qwen3_vl_fast import hidden_states_at, patch_forward
 from embedrl.models.training import old_names
 from embedrl.nano.data import EMBEDDER_BUDGET, WorldRows
