@@ -145,8 +145,11 @@ def test_evaluate_world_writes_a_report(run: Ran, tmp_path: Path):
     code, out, _ = run("evaluate", "world", *FAKES, "--num-queries", 1, "--pool-size", 2, "--out", tmp_path)
     assert code == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert list(report["systems"]) == ["plain", "fake", "ceiling"] and (tmp_path / "report.html").is_file()
-    assert [line.split("\t")[0] for line in out.splitlines()] == ["system", "plain", "fake", "ceiling"]
+    assert list(report["systems"]) == ["plain", "fake", "ceiling"]
+    assert (tmp_path / "report.html").is_file()
+    heads = [line.split("\t")[0] for line in out.splitlines()]
+    assert heads[:4] == ["system", "plain", "fake", "ceiling"]
+    assert heads[4:] == ["task", *report["systems"]["plain"]["tasks"]], "and then task by task"
 
 
 @pytest.mark.parametrize(
