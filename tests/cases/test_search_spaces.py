@@ -6,6 +6,7 @@ a T-CoT far to one side, as a trained Embedder does: whoever compares the two ki
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,3 +236,22 @@ def test_over_http_too(tmp_path: Path):
         assert answer["think"] is False
         assert answer["query"] == {"tcot": None, "failure": "missing_thinking", "evidence": None}
         assert [hit["key"] for hit in answer["hits"]] == [hit["key"] for hit in server.search(text="a cat", think=False, limit=50)["hits"]]
+
+
+def test_rerank_compares_all_as_they_are_if_one_has_no_tcot(tmp_path: Path):
+    documents = ["a cat and coffee", "a dog", "an owl", "the cat"]
+    mute = items.candidate(content(documents[1])).key
+    with served(make_library(tmp_path / "library"), reasoner=FakeReasoner(fail_keys={mute}), embedder=Shifted(3.0)) as server:
+
+        def rerank(think: bool, documents: list[str]) -> dict[str, Any]:
+            answer = server.client.post("/v1/rerank", json={"query": "a cat", "documents": documents, "think": think})
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        plain, reasoned = rerank(False, documents), rerank(True, documents)
+        assert reasoned["think"] is False
+        assert reasoned["results"] == plain["results"]
+        assert rerank(True, [documents[0], *documents[2:]])["think"] is True
+        asked = {"input": documents[:2], "think": True}
+        vectors = server.client.post("/v1/embeddings", json=asked).json()["data"]
+        assert [vector["tcot_failure"] for vector in vectors] == [None, "missing_thinking"]

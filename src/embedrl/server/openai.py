@@ -17,7 +17,7 @@ from embedrl.concurrency import split
 from embedrl.data import items as make
 from embedrl.data.protocols import Reasons
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT, count_words, render
+from embedrl.data.tcot import ParseFailure, TCoT, count_words, render
 from embedrl.media.content import Content, Text
 from embedrl.media.kinds import MediaKind
 from embedrl.server.bodies import BoundedRoute
@@ -100,8 +100,11 @@ def compatible_routes(service: Service) -> APIRouter:
             )
             query = asked.input_type == "query"
             items = [_item(content, asked.instruction, f"input.{place}", query=query) for place, content in enumerate(contents)]
-            vectors = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
-            data = [Embedding(index=index, embedding=_encoded(vector, asked.encoding_format)) for index, vector in enumerate(vectors)]
+            vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
+            data = [
+                Embedding(index=index, embedding=_encoded(vector, asked.encoding_format), tcot_failure=failure)
+                for index, (vector, failure) in enumerate(zip(vectors, failures, strict=True))
+            ]
             return Embeddings(data=data, model=service.embedder_label, usage=_read(library, items))
 
         return await service.work(work)
@@ -133,7 +136,10 @@ def compatible_routes(service: Service) -> APIRouter:
             documents = [_item(content, None, f"documents.{place}", query=False) for place, content in enumerate(contents)]
             wanted = make.kind_of(documents[0].content)
             items = [_item(_content(service, asked.query, share), None, "query", query=True, looking_for=wanted), *documents]
-            vectors = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
+            vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
+            think = asked.think and not any(failures)
+            if asked.think and not think:  # vectors with T-CoTs and without are never compared
+                vectors, _ = _embed(library, items, think=False, at_once=service.settings.max_batch)
             scores = np.round((vectors[1:] @ vectors[0]).astype(np.float64), 6)
             order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: asked.top_n]
             results = [
@@ -145,7 +151,7 @@ def compatible_routes(service: Service) -> APIRouter:
                 for index in order
             ]
             usage = _read(library, items)
-            return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=service.embedder_label, results=results, usage=usage)
+            return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=service.embedder_label, results=results, think=think, usage=usage)
 
         return await service.work(work)
 
@@ -171,15 +177,19 @@ def _sent(given: str | RerankDocument) -> dict[str, Any]:
     return {"text": given} if isinstance(given, str) else given.model_dump(exclude_none=True)
 
 
-def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, at_once: int) -> np.ndarray:
-    """Embed items; of many, so many at once: other requests have their turn in between."""
+def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, at_once: int) -> tuple[np.ndarray, list[str | None]]:
+    """Embed items, and say of each why its vector holds no T-CoT although one was asked for; None where all is well.
+
+    Of many, so many at once: other requests have their turn in between.
+    """
     if think and library.reasoner is None:
         raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
-    vectors = []
+    vectors, failures = [], []
     for batch in split(list(items), at_once):
         outcomes = library.reasoner.reason(batch) if think and library.reasoner else [None] * len(batch)
         vectors.append(library.embedder.embed(batch, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]))
-    return np.concatenate(vectors)
+        failures += [outcome.reason.value if isinstance(outcome, ParseFailure) else None for outcome in outcomes]
+    return np.concatenate(vectors), failures
 
 
 def _read(library: ServedIndex, items: Sequence[Item]) -> Usage:

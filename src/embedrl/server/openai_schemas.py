@@ -148,6 +148,8 @@ class Embedding(_Shape):
     index: int
     embedding: list[float] | str
     """Unit length; in base64, little-endian float32."""
+    tcot_failure: str | None = None
+    """Why it holds no T-CoT although `think` asked for one. Not in OpenAI's API."""
 
 
 class Usage(_Shape):
@@ -182,6 +184,8 @@ class Rerank(_Shape):
     id: str
     model: str
     results: list[Ranked]
+    think: bool = False
+    """Whether T-CoTs were compared. If one item got none, all are compared as they are."""
     usage: Usage = Usage()
 
 
