@@ -103,3 +103,11 @@ class Judges(Protocol):
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
         """Name the 0-based index of the candidate that fits each anchor best; None where the judge failed."""
         ...
+
+
+@runtime_checkable
+class ExplainsFailure(Protocol):
+    """A judge that knows why it failed last."""
+
+    last_failure: str
+    """In the words of the server or model; empty if it never did."""

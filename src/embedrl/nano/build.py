@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration, TrainingArguments
+from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VLForConditionalGeneration
 
 from embedrl.config import METRICS, Metrics
 from embedrl.log import info
 from embedrl.models.load import SETTINGS, load
 from embedrl.models.qwen3_vl_fast import patch_forward
-from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import run_folder
 from embedrl.nano.data import REASONER_BUDGET, SFTExamples
 from embedrl.nano.judge import train_judge
@@ -33,8 +32,7 @@ _REFUSED = {"per_device_train_batch_size": "set batch_size", **dict.fromkeys(("m
 
 def build_reasoner(recipe: ReasonerRecipe) -> Path:
     """Train the nano Reasoner before RL. Returns its folder."""
-    settings = read_settings(TrainingArguments, recipe.trainer, refused=_REFUSED)
-    make_arguments(TrainingArguments, recipe.out, settings)
+    settings = reasoner_train.read_trainer(recipe.trainer, recipe.out, refused=_REFUSED)
     with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}):
         torch.manual_seed(recipe.seed)
         model, processor = (

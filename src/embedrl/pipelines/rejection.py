@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from embedrl.config import write_run_config
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError, unwritable
 from embedrl.evaluate.compare import text
 from embedrl.log import info, progress
 from embedrl.media.store import write_bytes
+from embedrl.models.training import run_folder
 from embedrl.pipelines.eg_rl import local_reasoner, make_scorer, training_pairs
 from embedrl.reasoner import train as supervised
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import prompt_hash, tcot_prompt
 from embedrl.rl.config import Recipe
 from embedrl.rl.rollouts import Rollout, Scorer
-from embedrl.rl.train import freeze, order
+from embedrl.rl.train import freeze, order, read_trainer
 
 CHOSEN = "chosen"
 """Folder in a run folder: a file for each batch of rollouts, with the best of its groups."""
@@ -55,7 +55,8 @@ def train_by_rejection(recipe: Recipe) -> Path:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("method=rejection: samples in one process; start it without torchrun")
-    trainer = recipe.trainer
+    trainer = read_trainer(recipe)
+    settings = supervised.read_trainer(recipe.rejection, recipe.out)
     num_batches, batch_size, group_size = (
         _option(trainer, name) for name in ("max_steps", "per_device_train_batch_size", "num_generations")
     )
@@ -69,26 +70,31 @@ def train_by_rejection(recipe: Recipe) -> Path:
         recipe.start_from, temperature=trainer.get("temperature", 1.0), dtype=recipe.dtype, attention=recipe.attention
     )
     reasoner.quotes = False  # as in EG-RL
-    write_run_config(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)})
-    pairs = training_pairs(recipe)
-    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
-    chosen = order([pair.task for pair in pairs], pairs_per_batch, recipe.family_size, num_batches, recipe.seed)
-    rows: list[tuple[int, bool, str]] = []
-    with progress(num_batches, "rollouts") as bar:
-        for number in range(num_batches):
-            places = chosen[number * pairs_per_batch : (number + 1) * pairs_per_batch]
-            rows += _best_of_batch(recipe, reasoner, scorer, places, number, group_size)
-            bar.advance()
-    if not rows:
-        raise ConfigError(f"start_from={recipe.start_from!r}: none of its rollouts is a T-CoT; train it with supervision first")
-    info(f"{len(rows)} T-CoTs chosen, the best of {group_size} each")
-    options: dict[str, Any] = {"num_train_epochs": 1, "seed": recipe.seed, "use_cpu": not torch.cuda.is_available(), **recipe.rejection}
-    freeze(reasoner.model, recipe.trainable)
-    supervised.train(
-        reasoner.model, reasoner.processor, ChosenTCoTs(reasoner, pairs, rows), supervised.Config(out=recipe.out, trainer=options)
-    )
-    reasoner.model.eval()
-    reasoner.save(recipe.out / "model")
+    with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
+        pairs = training_pairs(recipe)
+        scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
+        chosen = order([pair.task for pair in pairs], pairs_per_batch, recipe.family_size, num_batches, recipe.seed)
+        rows: list[tuple[int, bool, str]] = []
+        with progress(num_batches, "rollouts") as bar:
+            for number in range(num_batches):
+                places = chosen[number * pairs_per_batch : (number + 1) * pairs_per_batch]
+                rows += _best_of_batch(recipe, reasoner, scorer, places, number, group_size)
+                bar.advance()
+        if not rows:
+            raise ConfigError(f"start_from={recipe.start_from!r}: none of its rollouts is a T-CoT; train it with supervision first")
+        info(f"{len(rows)} T-CoTs chosen, the best of {group_size} each")
+        options: dict[str, Any] = {
+            "num_train_epochs": 1,
+            "seed": recipe.seed,
+            "use_cpu": not torch.cuda.is_available(),
+            **settings,
+        }
+        freeze(reasoner.model, recipe.trainable)
+        supervised.train(
+            reasoner.model, reasoner.processor, ChosenTCoTs(reasoner, pairs, rows), supervised.Config(out=recipe.out, trainer=options)
+        )
+        reasoner.model.eval()
+        reasoner.save(recipe.out / "model")
     return recipe.out / "model"
 
 
@@ -110,6 +116,7 @@ def _best_of_batch(
     items = [scorer.pairs[place].query if is_query else scorer.pairs[place].target for place, is_query in sides]
     rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, reasoner.reason(items), strict=True)]
     scores = scorer.score(rollouts, seed=str(number))
+    scorer.require_judge(scores, number)
     rewards = scores.total.masked_fill(torch.tensor([tcot is None for tcot in scores.tcots]), torch.nan)
     best = []
     for start in range(0, len(rollouts), group_size):

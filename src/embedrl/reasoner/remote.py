@@ -316,6 +316,8 @@ class RemoteReasoner:
         limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
         limits_hash = hashlib.sha256(limits.encode()).hexdigest()[:8]
         self.fingerprint = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
+        self.last_failure = ""
+        """Why a verdict failed last, in the server's words."""
         self.num_written = 0
         """Tokens of all answers so far, as the server counts them; words, if it does not."""
 
@@ -365,7 +367,11 @@ class RemoteReasoner:
             if len(candidates) < 2:
                 raise ConfigError(f"{len(candidates)} candidates: this judge picks one of 2 or more")
         verdicts = self._judge([pick_prompt(anchor, candidates, self.prompts) for anchor, candidates in questions])
-        return [_picked(verdict, len(candidates)) for verdict, (_, candidates) in zip(verdicts, questions, strict=True)]
+        picked = [_picked(verdict, len(candidates)) for verdict, (_, candidates) in zip(verdicts, questions, strict=True)]
+        unread = [verdict for verdict, place in zip(verdicts, picked, strict=True) if verdict and place is None]
+        if unread:
+            self.last_failure = f"the verdict is no number of a candidate: {short(unread[-1])!r}"
+        return picked
 
     def _judge(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return greedy short answers; what failed or was cut is empty. A model that thinks first is asked again, with room for it."""
@@ -373,6 +379,9 @@ class RemoteReasoner:
         cut = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, ChatFailure) and outcome.is_cut]
         again = self.server.complete([prompts[row] for row in cut], max_tokens=self.max_new_tokens)
         verdicts = dict(enumerate(outcomes)) | dict(zip(cut, again, strict=True))
+        failures = [verdict for verdict in verdicts.values() if isinstance(verdict, ChatFailure)]
+        if failures:
+            self.last_failure = f"{self.server.model!r} at {self.server.url}: {failures[-1].reason}: {failures[-1].text}"
         return [verdict.text if isinstance(verdict, Reply) and verdict.finish_reason != LENGTH else "" for verdict in verdicts.values()]
 
 

@@ -3,7 +3,7 @@
 Left out on purpose: packing and prompt masking by template tricks. A batch is padded, and the loss covers the answer only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,13 @@ class SFTCollator:
             stop = int(batch["attention_mask"][row].sum())
             labels[row, stop - len(answer) : stop] = torch.tensor(answer)
         return {**batch, "labels": labels}
+
+
+def read_trainer(settings: Mapping[str, Any], out: Path, *, refused: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return trainer settings, typed; `refused` says of some what to set instead. Raises ConfigError; needs no model."""
+    typed = read_settings(TrainingArguments, settings, refused=refused)
+    make_arguments(TrainingArguments, out, typed)
+    return typed
 
 
 def train(model: PreTrainedModel, processor: ProcessorMixin, examples: Dataset[SFTExample], config: Config) -> None:

@@ -44,6 +44,10 @@ class RewardConfig(BaseModel):
     """The judge is shown at most so many rollouts of the anchor's pair, drawn at random; or all G (the paper)."""
     num_others: int = Field(default=4, ge=1)
     """And of at most so many other pairs one each: those whose best rollout is most similar to the anchor."""
+    hard_negatives: bool = True
+    """The hard negatives of a batch's pairs, as they are without T-CoTs, are negatives of its queries too. (In the paper: none.)"""
+    max_void_share: float = Field(default=0.5, ge=0, le=1)
+    """A judge that fails for more than this share of a batch's groups ends the run, which goes on from its last checkpoint."""
     judge_order: Literal["shuffled", "own_first"] = "shuffled"
     """In which order the judge is shown them; the released code puts the right answers first, so that naming the first always pays."""
 
@@ -84,6 +88,7 @@ class RewardConfig(BaseModel):
 _PAPER = {
     **{"format_weight": 0.05, "outcome_weight": 0.2, "process_weight": 0.8},
     **{"negative_weight": 1.0, "partners": "all", "outcome_value": "product", "process_value": "one", "num_own": "all", "repair_cost": 0.0},
+    "hard_negatives": False,
 }
 _RELEASE = {
     **_PAPER,

@@ -143,6 +143,8 @@ class RewardBatch:
     """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
     right: Tensor
     """The judge's verdict: 1, 0, or NaN where it failed; 0 without a judge."""
+    hard_similarity: Tensor | None = None
+    """(N, M) cosines with the batch's hard negatives, -inf where one is no negative of the row; None if there are none."""
 
     @cached_property
     def positive(self) -> Tensor:
@@ -152,12 +154,12 @@ class RewardBatch:
     @cached_property
     def accuracy(self) -> Tensor:
         """a = Acc_m."""
-        return accuracy(self.similarity, self.rows.positive_mask, self.rows.negative_mask)
+        return accuracy(*_with_hard_negatives(self.hard_similarity, self.similarity, self.rows.positive_mask, self.rows.negative_mask))
 
     @cached_property
     def margin(self) -> Tensor:
         """g, with the temperature, weights and partners of the configuration."""
-        return _configured_margin(self, self.similarity, self.rows.positive_mask, self.rows.negative_mask)
+        return _configured_margin(self, self.similarity, self.rows.positive_mask, self.rows.negative_mask, hard=self.hard_similarity)
 
     @cached_property
     def rewards(self) -> dict[str, Tensor]:
@@ -211,13 +213,25 @@ def random_embedder_reward(batch: RewardBatch) -> Tensor:
     return _configured_margin(batch, vectors @ vectors.T, batch.rows.positive_mask, batch.rows.negative_mask)
 
 
-def _configured_margin(batch: RewardBatch, similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
+def _with_hard_negatives(
+    hard: Tensor | None, similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (similarity, positive_mask, negative_mask) with the hard negatives (N, M) as columns behind the rollouts' (N, N + M)."""
+    if hard is None:
+        return similarity, positive_mask, negative_mask
+    is_negative = hard.isfinite()
+    filled = hard.masked_fill(~is_negative, 0.0)
+    masks = torch.cat([positive_mask, torch.zeros_like(is_negative)], 1), torch.cat([negative_mask, is_negative], 1)
+    return torch.cat([similarity, filled], 1), *masks
+
+
+def _configured_margin(
+    batch: RewardBatch, similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor, *, hard: Tensor | None = None
+) -> Tensor:
     """Return the margin as the configuration computes it, of another similarity or of other partners."""
     chosen = most_informative(positive_mask, batch.informativeness) if batch.config.partners == "fullest" else positive_mask
     return margin(
-        similarity,
-        chosen,
-        negative_mask,
+        *_with_hard_negatives(hard, similarity, chosen, negative_mask),
         temperature=batch.config.negative_temperature,
         weighted=batch.config.weighted_negatives,
         negative_weight=batch.config.negative_weight,

@@ -4,7 +4,7 @@ Every rank computes the rewards of the whole batch from gathered vectors and ret
 N processes give what one gives. A completion that is no T-CoT is embedded plain, which is what retrieval would do with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from embedrl.data.evidence import verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
-from embedrl.data.protocols import Judges
+from embedrl.data.protocols import ExplainsFailure, Judges
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, read
+from embedrl.errors import ModelError
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
@@ -39,7 +40,7 @@ class Rollout:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores(RewardBatch):
     """The rewards of a batch, over the rollouts of all ranks, and which of them are this rank's."""
 
@@ -79,7 +80,10 @@ class Scorer:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float | None]:
-        """Reward this rank's completions: what TRL's GRPOTrainer calls. A void group gets None."""
+        """Reward this rank's completions: what TRL's GRPOTrainer calls. A void group gets None.
+
+        Raises ModelError if too many are void.
+        """
         rollouts = [Rollout(*row) for row in zip(pair, is_query, [completion[0]["content"] for completion in completions], strict=True)]
         step = trainer_state.global_step
         scores = self.score(rollouts, seed=str(step))
@@ -88,6 +92,7 @@ class Scorer:
         if self.control_every and step % self.control_every == 0:
             for name, value in self.controls(rollouts).items():
                 log_metric(name, value)
+        self.require_judge(scores, step)
         return [None if value != value else value for value in scores.total[scores.local].tolist()]
 
     def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
@@ -101,8 +106,9 @@ class Scorer:
         everyone, start = _gather(list(zip(rollouts, tcots, formats, counts, vectors, strict=True)))
         all_rollouts, all_tcots, all_formats, all_counts, all_vectors = zip(*everyone, strict=True)
         rows = self._rows(all_rollouts)
-        similarity = torch.from_numpy(np.stack(all_vectors)).double()
-        similarity = similarity @ similarity.T
+        vectors_ND = torch.from_numpy(np.stack(all_vectors)).double()
+        similarity = vectors_ND @ vectors_ND.T
+        hard, _ = _gather(self._hard_negatives(rollouts))
         informativeness = torch.tensor(
             [_fullness(tcot) if tcot and format > 0 else -1 for tcot, format in zip(all_tcots, all_formats, strict=True)]
         )
@@ -115,6 +121,7 @@ class Scorer:
             format=torch.tensor(all_formats, dtype=torch.double),
             informativeness=informativeness,
             right=self._ask(similarity, rows, all_tcots, informativeness, here, seed),
+            hard_similarity=self._hard_similarity(all_rollouts, vectors_ND, dict(hard)),
             num_repaired=torch.tensor([num_repaired for num_repaired, _ in all_counts]),
             num_dropped=torch.tensor([num_dropped for _, num_dropped in all_counts]),
             local=here,
@@ -134,6 +141,39 @@ class Scorer:
             found[f"control/{name}_positive"] = rewards.positive(similarity, rows.positive_mask).mean().item()
             found[f"control/{name}_accuracy"] = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask).mean().item()
         return found
+
+    def _hard_negatives(self, rollouts: Sequence[Rollout]) -> list[tuple[str, np.ndarray]]:
+        """Return the keys and plain vectors of the hard negatives of these rollouts' pairs."""
+        pairs = {rollout.pair: self.pairs[rollout.pair] for rollout in rollouts} if self.config.hard_negatives else {}
+        items = {item.key: item for pair in pairs.values() for item in pair.negatives}
+        vectors = self.encode(list(items.values()), [[None]] * len(items)) if items else []
+        return [(key, found[0]) for key, found in zip(items, vectors, strict=True)]
+
+    def _hard_similarity(self, rollouts: Sequence[Rollout], vectors_ND: Tensor, hard: Mapping[str, np.ndarray]) -> Tensor | None:
+        """Return the cosines with hard negatives (N, M): -inf for targets' rollouts, and for a negative that answers an equal query."""
+        if not hard:
+            return None
+        answers: dict[str, set[str]] = {}
+        for pair in (self.pairs[rollout.pair] for rollout in rollouts):
+            answers.setdefault(pair.query.key, set()).add(pair.target.key)
+        is_negative = [
+            [rollout.is_query and key not in answers[self.pairs[rollout.pair].query.key] for key in hard] for rollout in rollouts
+        ]
+        similarity = vectors_ND @ torch.from_numpy(np.stack(list(hard.values()))).double().T
+        return similarity.masked_fill(~torch.tensor(is_negative), -torch.inf)
+
+    def require_judge(self, scores: Scores, step: int) -> None:
+        """Raise ModelError, in the judge's words, if it failed for more of the batch's groups than `max_void_share`."""
+        group, num_groups = scores.rows.group, len(scores.rows.group.unique())
+        num_void = len(group[scores.total.isnan()].unique())
+        if num_void <= self.config.max_void_share * num_groups:
+            return
+        words, _ = _gather([self.judge.last_failure if isinstance(self.judge, ExplainsFailure) else ""])
+        said = next(filter(None, words), "it gave no reason")
+        raise ModelError(
+            f"step {step + 1}: the judge failed for {num_void} of {num_groups} groups, more than rewards.max_void_share="
+            f"{self.config.max_void_share:g} allows ({said}); see to the judge and start the run again: it goes on from its last checkpoint"
+        )
 
     def _rows(self, rollouts: Sequence[Rollout]) -> RolloutIds:
         pairs = [self.pairs[rollout.pair] for rollout in rollouts]
