@@ -55,7 +55,7 @@ def train_by_rejection(recipe: Recipe) -> Path:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("method=rejection: samples in one process; start it without torchrun")
-    trainer = read_trainer(recipe)
+    trainer = read_trainer(recipe, here=False)
     settings = supervised.read_trainer(recipe.rejection, recipe.out)
     num_batches, batch_size, group_size = (
         _option(trainer, name) for name in ("max_steps", "per_device_train_batch_size", "num_generations")
