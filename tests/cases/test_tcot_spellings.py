@@ -168,6 +168,16 @@ def test_evidence_in_any_order_and_depth_is_read(evidence: str, expected: Eviden
         ('{"bbox\\_2d": [60, 80, 320, 340]}', ONE),
         ('{"bbox_2d": "60, 80, 320, 340"}', ONE),
         ('{"bbox_2d": "[60 80 320 340]"}', ONE),
+        ('{"bbox_2d": [[[60, 80, 320, 340], [1, 2, 3, 4]]]}', TWO),
+        ('{"bbox_2d": [[60, 80], [320, 340]]}', ONE),
+        ('{"bbox_2d": {"x1": 60, "y1": 80, "x2": 320, "y2": 340}}', ONE),
+        ('{"bbox_2d": [[60, 80, 320, 340], null]}', ONE),
+        ('{"bbox_2d" [[60, 80, 320, 340]]}', ONE),
+        ("{bbox_2d [60, 80, 320, 340]}", ONE),
+        ('{"bbox_2d"：[[60，80，320，340]]}', ONE),
+        ('{"bbox_2d": [[60; 80; 320; 340]]}', ONE),
+        ('{"bbox_2d": [[060, 80., +320, 340]]}', ONE),
+        ('{"key_frames": [[3]]}', FRAMES),
         ('{"key_frame": [3]}', FRAMES),
         ("{'bbox_2d': [60, 80, 320, 340]} and {\"bbox_2d\": [1, 2, 3, 4]}", TWO),
     ],
@@ -191,7 +201,7 @@ def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, e
         ('{"bbox_2d": [1, 2, 3, 1e999]}', Evidence()),
         ('{"bbox_2d": [1, 2, 3, -Infinity]}', Evidence()),
         ('{"key_frames": [true, 3]}', FRAMES),
-        ('{"key_frames": [[3]]}', Evidence()),
+        ('{"key_frames": [[3, 4], [5]]}', Evidence()),
         ('{"key_frames": ["third"]}', Evidence()),
         ('{"text_keywords": [{"a": "b"}, "coin"]}', WORDS),
         ('{"text_keywords": [false, "coin"]}', WORDS),
@@ -209,7 +219,7 @@ def test_a_piece_that_cannot_be_read_is_dropped_and_listed_and_nothing_else_is(e
         tcot, reading = read_tcot(text)
         assert tcot.evidence == expected
         assert tcot.answer == "a"
-        assert len(reading.dropped) == 1
+        assert len(reading.dropped) == evidence.count("], [5") + 1
         assert len(reading.dropped[0]) < 100
 
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedrl.data.evidence_kinds import EVIDENCE_KINDS, KEY, MAX_TOLD_CHARS, Literal, Notes
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, KEY, MAX_TOLD_CHARS, Literal, Notes, Object
 from embedrl.data.plain_text import plain
 
 MAX_DEPTH = 32
@@ -21,25 +21,23 @@ IMAGE_KEY = "image"
 """The key beside boxes that says which image of several they are about, from 1."""
 
 _START = re.compile(r"\{|\[(?=\s*\{)")
-_KEY_WRITTEN = re.compile(rf"(?:{KEY.pattern})(?:[^\w\s\[\]]|quot){{0,6}}\s*[:=]", re.IGNORECASE)
-_BARE = re.compile(rf"{_KEY_WRITTEN.pattern}\s*[\[{{(\"'“‘&]", re.IGNORECASE)
+_NAMED = rf"(?:{KEY.pattern})(?:[^\w\s\[\]]|quot){{0,6}}\s*"
+_KEY_WRITTEN = re.compile(rf"{_NAMED}[:=：\[]", re.IGNORECASE)
+_BARE = re.compile(rf"{_NAMED}[:=：]\s*[\[{{(\"'“‘&]", re.IGNORECASE)
 """Something like evidence, with or without braces around it."""
 _SPACE = re.compile(r"\s*")
-_COMMAS = re.compile(r"\s*,?\s*")
+_COMMAS = re.compile(r"\s*[,;，、]?\s*")
+_COLON = re.compile(r"\s*[:=：]?\s*")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _WORDS = {"null": None, "none": None, "true": True, "false": False}
 _QUOTES = {
-    **dict.fromkeys('"“”„', re.compile(r'((?:\\.|[^\\])*?)["“”„](?=\s*[,:\]})]|\s*$)', re.DOTALL)),
-    **dict.fromkeys("'‘’‚", re.compile(r"((?:\\.|[^\\])*?)['‘’‚](?=\s*[,:\]})]|\s*$)", re.DOTALL)),
+    **dict.fromkeys('"“”„', re.compile(r'((?:\\.|[^\\])*?)["“”„](?=\s*[,:;，、：=\[\]})]|\s*$)', re.DOTALL)),
+    **dict.fromkeys("'‘’‚", re.compile(r"((?:\\.|[^\\])*?)['‘’‚](?=\s*[,:;，、：=\[\]})]|\s*$)", re.DOTALL)),
 }
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _CLOSERS = {"[": "]", "(": ")"}
-
-
-class Object(list):
-    """A JSON object as a list of (key, value): keys may be doubled."""
 
 
 @dataclass
@@ -207,10 +205,7 @@ def _object(text: str, position: int, depth: int) -> tuple[Object, int]:
         end = position
         try:
             key, position = _string(text, position) if text[position : position + 1] in _QUOTES else _bare_key(text, position)
-            position = _end_of(_SPACE, text, position)
-            if text[position : position + 1] not in (":", "="):
-                raise ValueError("no colon")
-            value, position = _value(text, _end_of(_SPACE, text, position + 1), depth + 1)
+            value, position = _value(text, _end_of(_COLON, text, position), depth + 1)
         except ValueError:
             if pairs and depth == 0:  # what is behind the last whole pair is text again
                 return pairs, end
@@ -229,8 +224,9 @@ def _bare_key(text: str, position: int) -> tuple[str, int]:
 
 def _string(text: str, position: int) -> tuple[str, int]:
     """Read a string in quotes of any kind; a quote inside it ends it only where something of JSON follows."""
-    match = _QUOTES[text[position]].match(text, position + 1, position + 1 + MAX_STRING)
-    if match is None:
+    limit = position + 1 + MAX_STRING
+    match = _QUOTES[text[position]].match(text, position + 1, limit)
+    if match is None or match.end() == limit < len(text):
         raise ValueError("no end of a string")
     return _ESCAPE.sub(_unescaped, match.group(1)), match.end()
 

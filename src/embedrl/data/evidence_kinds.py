@@ -91,6 +91,10 @@ class Medium(NamedTuple):
     fold: Callable[[str], str]
 
 
+class Object(list):
+    """A JSON object as a list of (key, value): keys may be doubled."""
+
+
 class Literal(str):
     """A number as it is written in JSON, whatever its length."""
 
@@ -104,7 +108,7 @@ class Notes:
 
     def drop(self, key: str, value: object) -> None:
         """List a piece that cannot be read."""
-        told = str(value)
+        told = str(dict(value) if isinstance(value, Object) else value)
         self.dropped.append(f"{key}: {told if len(told) <= MAX_TOLD_CHARS else told[:MAX_TOLD_CHARS] + '…'}")
 
 
@@ -129,8 +133,8 @@ class EvidenceKind:
     """A regular expression of the ways in which models write the key."""
     noun: str
     """What people call a piece."""
-    listed: Callable[[list[Any]], bool]
-    """Whether a value is a list of pieces, and not one of them."""
+    split: Callable[[list[Any], Notes], list[Any]]
+    """The pieces of a list, as values."""
     read: Callable[[object, Notes], Piece]
     """One piece from its JSON value. Raises ValueError."""
     holds: Callable[[Piece, Medium], bool]
@@ -163,16 +167,17 @@ class EvidenceKind:
 
     def read_all(self, value: object, notes: Notes) -> list[Piece]:
         """Read a JSON value as pieces of this kind: what is clear is read as meant, what is not is dropped, and both are noted."""
-        if value is None:
-            notes.repaired.append(f"{self.key}: null")
-            return []
-        if not isinstance(value, list):
-            notes.repaired.append(f"{self.key}: not a list")
-            values: list[object] = [value]
+        if isinstance(value, list) and not isinstance(value, Object):
+            values = self.split(value, notes)
         else:
-            values = list(value) if self.listed(value) else [value]
+            values = [value]
+            if value is not None:
+                notes.repaired.append(f"{self.key}: not a list")
         pieces = []
         for piece in values:
+            if piece is None:
+                notes.repaired.append(f"{self.key}: null")
+                continue
             try:
                 pieces.append(self.read(piece, notes))
             except ValueError:
@@ -180,7 +185,38 @@ class EvidenceKind:
         return pieces
 
 
+def _split(values: list[Any], notes: Notes, depth: int = 1) -> list[Any]:
+    """Return a list of values, out of needless lists around it."""
+    while len(values) == 1 and _depth(values) > depth:
+        notes.repaired.append("a list in a list")
+        values = values[0]
+    return values
+
+
+def _depth(value: object) -> int:
+    depth = 0
+    while isinstance(value, list) and not isinstance(value, Object):
+        depth, value = depth + 1, value[0] if value else None
+    return depth
+
+
+def _split_boxes(values: list[Any], notes: Notes) -> list[Any]:
+    values = _split(values, notes, depth=2)
+    if not any(isinstance(piece, list) for piece in values):
+        return [values] if values else []  # one box, flat
+    if len(values) == 2 and all(isinstance(corner, list) and len(corner) == 2 and _depth(corner) == 1 for corner in values):
+        notes.repaired.append("a box as two corners")
+        return [[*values[0], *values[1]]]
+    return values
+
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+
+
 def _read_box(value: object, notes: Notes) -> Box:
+    if isinstance(value, Object) and sorted(key for key, _ in value) == sorted(_CORNERS):
+        notes.repaired.append("a box with named corners")
+        value = [dict(value)[name] for name in _CORNERS]
     if isinstance(value, str) and _FOUR_NUMBERS.fullmatch(value):
         notes.repaired.append("a box in quotes")
         value = [Literal(number) for number in re.findall(r"[-+.\w]+", value)]
@@ -245,7 +281,7 @@ EVIDENCE_KINDS = (
         key="bbox_2d",
         spelling=r"bbox\\?_?2d",
         noun="box",
-        listed=lambda values: not values or any(isinstance(piece, list) for piece in values),
+        split=_split_boxes,
         read=_read_box,
         holds=lambda box, medium: medium.has_image and box_holds(box),
         tell=lambda box: f"box {' '.join(map(str, box))}",
@@ -262,7 +298,7 @@ EVIDENCE_KINDS = (
         key="key_frames",
         spelling=r"key\\?_?frames?",
         noun="frame",
-        listed=lambda values: True,
+        split=_split,
         read=_whole,
         holds=lambda number, medium: 1 <= number <= medium.num_frames,
         tell=lambda number: f"frame {number}",
@@ -276,7 +312,7 @@ EVIDENCE_KINDS = (
         key="text_keywords",
         spelling=r"text\\?_?keywords?",
         noun="keyword",
-        listed=lambda values: True,
+        split=_split,
         read=_read_keyword,
         holds=lambda keyword, medium: bool(medium.fold(keyword)) and medium.fold(keyword) in medium.text,
         tell=lambda keyword: f'"{keyword}"',
