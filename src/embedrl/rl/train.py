@@ -133,7 +133,7 @@ def read_trainer(config: Config, *, here: bool = True) -> dict[str, Any]:
     """
     settings = read_settings(GRPOConfig, config.trainer, refused=_REFUSED)
     if settings.get("max_steps", 0) < 1:
-        raise ConfigError("trainer.max_steps: give the number of steps")
+        raise ConfigError("trainer.max_steps: give a whole number of 1 or more, the number of steps")
     if here:
         make_arguments(GRPOConfig, config.out, settings)
     return settings
