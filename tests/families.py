@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.checkpoints import NUM_BYTES, NUM_ROWS, SPECIAL, write_instruct
+from tests.checkpoints import CHAT_TEMPLATE, NUM_BYTES, NUM_ROWS, SPECIAL, write_instruct
 
 IDS = {token: NUM_BYTES + number for number, token in enumerate(SPECIAL)}
 TOKENS = {
@@ -81,4 +81,36 @@ def write_family(folder: Path, model_type: str, *, seed: int = 0, added: tuple[s
     (folder / "preprocessor_config.json").write_text(json.dumps(images), "utf-8")
     videos = {"video_processor_type": "Qwen2VLVideoProcessor", "min_pixels": 3136, "max_pixels": 602112, **shape}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(videos), "utf-8")
+    return folder
+
+
+def write_llava(folder: Path, *, seed: int = 0) -> Path:
+    """Write a tiny LLaVA: a processor that scales images itself, and a chat template of its own."""
+    import torch
+    import transformers
+
+    write_instruct(folder)
+    for pattern in ("*.safetensors*", "generation_config.json", "*preprocessor_config.json", "chat_template.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+    }
+    torch.manual_seed(seed)
+    config = transformers.LlavaConfig(
+        text_config={"model_type": "llama", **TEXT},
+        vision_config={"model_type": "clip_vision_model", **vision, "image_size": 56, "patch_size": 14},
+        image_token_id=IDS["<|image_pad|>"],
+    )
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    scaler = transformers.CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    template = CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<|image_pad|>")
+    kind = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1, "image_token": "<|image_pad|>"}
+    transformers.LlavaProcessor(scaler, tokenizer, chat_template=template, **kind).save_pretrained(folder)
     return folder

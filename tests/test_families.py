@@ -23,7 +23,7 @@ from embedrl.reasoner.local import LocalReasoner
 from embedrl.runtime.names import load_both, load_reasoner
 from tests.cases.test_tokenisation import video
 from tests.checkpoints import write_embed_rl
-from tests.families import FAMILIES, write_family
+from tests.families import FAMILIES, write_family, write_llava
 from tests.test_checkpoints import BOX, SMALL, make_items, write_adapter
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -102,6 +102,18 @@ def test_the_time_of_frames_is_the_true_one(tmp_path: Path) -> None:
     embedder = Embedder.load(write_base(tmp_path / "base", "qwen2_5_vl"), dtype=torch.float32)
     batch = embedder.collate([embedder.build(video(), None)])
     assert batch["second_per_grid_ts"].tolist() == [1.0], "two frames, half a second apart, are a pair"
+
+
+def test_other_models_of_images_and_text_are_reasoners(tmp_path: Path) -> None:
+    """Through their own chat template and their own processor's scaling; they are no Embedders."""
+    folder = write_llava(tmp_path / "llava")
+    reasoner = load_reasoner(str(folder))
+    assert isinstance(reasoner, LocalReasoner)
+    reasoner.settings = reasoner.settings.model_copy(update={"max_new_tokens": 4})
+    items = [*make_items(), video()]
+    assert [outcome.text for outcome in reasoner.reason(items)] == [reasoner.reason([item])[0].text for item in items]
+    with pytest.raises(ModelError, match=r"architecture 'llava' is known as a Reasoner only; Embedders are of qwen3_vl, "):
+        Embedder.load(folder)
 
 
 def test_a_processor_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -198,6 +198,13 @@ BROKEN: dict[str, tuple[Change, str]] = {
         ),
         r"counts in a loop inside another",
     ),
+    "a chat template that doubles a text": (
+        edit(
+            "chat_template.json",
+            chat_template="{% set n = namespace(s='a') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
+        ),
+        r"doubles a text",
+    ),
     "a chat template as long as a book": (edit("chat_template.json", chat_template="a" * 300_000), r"300,000 characters; 200,000 at most"),
 }
 

@@ -23,7 +23,8 @@ from embedrl.media.content import Text
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens
-from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
+from embedrl.models.architectures import ARCHITECTURES, architecture
+from embedrl.models.load import EMB, SETTINGS, load, load_config, loading, read_settings, token_side
 from embedrl.models.qwen3_vl_fast import hidden_states_at
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
 from embedrl.models.weights import save_bf16
@@ -136,6 +137,7 @@ class Embedder:
         `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
         read_settings(folder, EmbedderSettings, _FOREIGN)  # a folder of the other role is refused before its weights are read
+        require_embedder(load_config(folder))
         return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, fast=fast), folder)
 
     @classmethod
@@ -246,6 +248,7 @@ class Embedder:
 def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
     """Return the token whose state is a model's vector. Raises ModelError if it has none, or its files contradict each other."""
     tokenizer = processor.tokenizer
+    require_embedder(config)
     if (found := tokenizer.convert_tokens_to_ids(EMB)) not in (None, tokenizer.unk_token_id):
         named = getattr(config, "emb_token_ids", None) or [found]
         if named[0] != found:
@@ -254,6 +257,13 @@ def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
     if appended := tokenizer("")["input_ids"]:
         return tokenizer.convert_ids_to_tokens(appended[-1])
     raise ModelError(f"this model gives no vectors: its tokenizer knows no {EMB}, and ends no text by itself; train an Embedder from it")
+
+
+def require_embedder(config: PretrainedConfig) -> None:
+    """Raise ModelError for an architecture that is known as a Reasoner only."""
+    row = architecture(config.model_type)
+    if row is not None and not row.embeds:
+        raise ModelError(f"the architecture {config.model_type!r} is known as a Reasoner only; Embedders are of {', '.join(ARCHITECTURES)}")
 
 
 def _probe_digest(processor: ProcessorMixin, budget: VisualBudget, factor: int, layout: PromptFormat) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from embedrl.errors import ModelError
 from embedrl.models.qwen3_vl_fast import patch_forward
@@ -24,6 +25,10 @@ class Architecture:
     """Puts faster forward passes with the same results on a loaded model; None: there are none."""
     shares_prefix: bool = True
     """Whether a group of T-CoTs can go on from the cache of what they share. A recurrent state has no place to go on from."""
+    embeds: bool = True
+    """Whether it can be an Embedder."""
+    takes_grids: bool = True
+    """Whether its processor takes images that are scaled to whole visual tokens already; if not, it scales them itself."""
 
 
 _ROWS = (
@@ -34,7 +39,17 @@ _ROWS = (
     Architecture("qwen2_vl", "Qwen2-VL"),
 )
 ARCHITECTURES = {row.model_type: row for row in _ROWS}
-"""All that is known, by the `model_type` of config.json."""
+"""What is known and tried, by the `model_type` of config.json."""
+
+
+def architecture(model_type: str) -> Architecture | None:
+    """Return what is known of an architecture. One that transformers asks with images and a chat template can be a Reasoner."""
+    if model_type in ARCHITECTURES:
+        return ARCHITECTURES[model_type]
+    if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return None
+    return Architecture(model_type, model_type, shares_prefix=False, embeds=False, takes_grids=False)
+
 
 _LIMITS = {
     "num_hidden_layers": 1_000,
@@ -55,7 +70,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """Read the config.json of a folder of full weights, without running or fetching any code that it names. Raises ModelError."""
     table = read_json(folder / "config.json")
     name = table.get("model_type")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or architecture(name) is None:
         raise ModelError(f"{str(folder)!r} {_stranger(table)}; known are {known()}")
     if name not in CONFIG_MAPPING:
         raise ModelError(f"{str(folder)!r} is a model of the architecture {name!r}, which needs a later version of transformers")
@@ -72,7 +87,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 def known() -> str:
     """Return the architectures that are known, as a message lists them."""
-    return ", ".join(f"{row.model_type} ({row.family})" for row in ARCHITECTURES.values())
+    rows = ", ".join(f"{row.model_type} ({row.family})" for row in ARCHITECTURES.values())
+    return f"{rows}, and as Reasoners the image-text-to-text models of transformers"
 
 
 def _stranger(table: dict[str, Any]) -> str:
@@ -84,9 +100,15 @@ def _stranger(table: dict[str, Any]) -> str:
     return f"is a model of the architecture {name!r}{blind}{code}"
 
 
+def takes_grids(config: Any) -> bool:
+    """Say whether a model's processor takes images that are scaled to whole visual tokens already."""
+    row = architecture(config.model_type)
+    return row is not None and row.takes_grids
+
+
 def shares_prefix(model: Any) -> bool:
     """Say whether the T-CoTs of one item can share the cache of its media and text."""
-    row = ARCHITECTURES.get(model.config.model_type)
+    row = architecture(model.config.model_type)
     return row is not None and row.shares_prefix
 
 

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from embedrl import log
-from embedrl.errors import ModelError
+from embedrl.errors import ModelError, unwritable
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -29,7 +29,8 @@ _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "adapter_model.safetensors")
 _CACHED = "models--"
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""Errors of the cache's disk, not of the network."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -108,9 +109,9 @@ def _explain(name: str, error: Exception) -> str:
     hub = constants.ENDPOINT
     kept = "run again to go on with it: what was downloaded is kept"
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    cause = next((each for each in _causes(error) if isinstance(each, OSError) and each.errno in _FULL), None)
+    cause = next((each for each in _causes(error) if isinstance(each, OSError) and each.errno in _OF_THE_DISK), None)
     if cause is not None:
-        reason = f"the disk of {constants.HF_HUB_CACHE!r} is full; free some space, or set HF_HOME to a folder on another disk, and {kept}"
+        reason = f"{unwritable(Path(constants.HF_HUB_CACHE), cause)}; HF_HOME names another folder, and what was downloaded is kept"
     elif isinstance(error, GatedRepoError):
         reason = f"it is gated: accept its terms at {hub}/{repository}, then {_LOG_IN} (huggingface_hub's token is used)"
     elif isinstance(error, RevisionNotFoundError):
@@ -123,8 +124,6 @@ def _explain(name: str, error: Exception) -> str:
         reason = "it is no folder here, its download is not finished, and downloads are off (HF_HUB_OFFLINE=1)"
     elif status is not None and status >= 500:
         reason = f"{hub} answers with status {status}; try again later"
-    elif isinstance(error, PermissionError):
-        reason = f"{constants.HF_HUB_CACHE!r} cannot be written: change its permissions, or set HF_HOME to another folder"
     elif isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         reason = f"a file that {hub} lists is not there: {_line(error)}"
     elif _is_cut(error):

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from embedrl.errors import EmbedRLError, ModelError
 from embedrl.media.content import folder_fingerprint
 from embedrl.models.adapters import ADAPTER, AdapterView, load_adapter, merge
-from embedrl.models.architectures import read_config, speed_up
+from embedrl.models.architectures import read_config, speed_up, takes_grids
 from embedrl.models.hub import label, locate
 from embedrl.models.placement import choose
 from embedrl.models.template import check_template
@@ -134,6 +134,12 @@ def model_name(folder: Path, base: Path, dtype: torch.dtype) -> str:
     return name + ("" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}")
 
 
+def load_config(folder: Path) -> PreTrainedConfig:
+    """Load a model folder's configuration alone. Raises ModelError."""
+    with loading(folder):
+        return read_config(base_folder(folder))
+
+
 def load_parts(folder: Path) -> tuple[PreTrainedConfig, Any]:
     """Load a model folder's configuration and processor without its weights. Raises ModelError."""
     with loading(folder):
@@ -141,7 +147,7 @@ def load_parts(folder: Path) -> tuple[PreTrainedConfig, Any]:
         config = read_config(base)
         source = folder if (folder / "tokenizer_config.json").is_file() else base
         processor = AutoProcessor.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-        for part in ("tokenizer", "image_processor", "video_processor"):
+        for part in ("tokenizer", "image_processor", "video_processor")[: 3 if takes_grids(config) else 2]:
             if getattr(processor, part, None) is None:
                 raise ModelError(f"{str(source)!r} has no {part.replace('_', ' ')}: its files beside the weights are not all there")
         try:
@@ -236,6 +242,8 @@ def load_shared(
 
 
 def token_side(config: PreTrainedConfig) -> int:
-    """Return the pixels a side of one visual token: patch size times merge size."""
+    """Return the pixels a side of one visual token: patch size times merge size; 1 if the processor scales images itself."""
+    if not takes_grids(config):
+        return 1
     vision = config.vision_config
     return vision.patch_size * vision.spatial_merge_size

@@ -4,6 +4,7 @@ transformers runs a template in jinja's sandbox, which keeps it from code and fi
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError, nodes
@@ -50,6 +51,10 @@ def _excesses(tree: nodes.Template) -> Iterator[str]:
     for product in tree.find_all((nodes.Mul, nodes.Pow)):
         if isinstance(product, nodes.Pow) or not any(_is_number(side) for side in (product.left, product.right)):
             yield "multiplies what is no number"
+    for joined in tree.find_all((nodes.Concat, nodes.Add)):
+        sides = joined.nodes if isinstance(joined, nodes.Concat) else [joined.left, joined.right]
+        if any(side == other for side, other in pairwise(sides) if not isinstance(side, nodes.Const)):
+            yield "doubles a text"
     for loop in tree.find_all(nodes.For):
         if _counts(loop) and any(_counts(inner) for inner in loop.find_all(nodes.For)):
             yield "counts in a loop inside another"

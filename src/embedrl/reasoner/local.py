@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import torch
@@ -20,6 +21,7 @@ from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
+from embedrl.models.architectures import takes_grids
 from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
 from embedrl.models.weights import save_bf16
@@ -109,9 +111,11 @@ class LocalReasoner:
         """Take weights that are loaded already, with the settings of a folder. Raises ModelError."""
         settings = read_reasoner_settings(folder)
         with loading(folder):
+            if processor.tokenizer.pad_token is None:
+                processor.tokenizer.pad_token = processor.tokenizer.eos_token
             if processor.tokenizer("")["input_ids"][-1:] == [processor.tokenizer.pad_token_id]:
                 raise ModelError(f"{str(folder)!r} {_EMBEDDERS}")
-            digest = _probe_digest(processor, settings, token_side(model.config))
+            digest = _probe_digest(processor, settings, token_side(model.config), takes_grids(model.config))
         return cls(model, processor, settings, name + tokens_mark(folder, digest), temperature=temperature)
 
     @property
@@ -129,7 +133,13 @@ class LocalReasoner:
         """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
         self.processor.save_pretrained(folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
-        save_tokens(folder, _probe_digest(self.processor, self.settings, self.factor))
+        save_tokens(folder, _probe_digest(self.processor, self.settings, self.factor, takes_grids(self.model.config)))
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end an answer: the tokenizer's, and for other families than ours those that the model names besides."""
+        named = [] if takes_grids(self.model.config) else self.model.generation_config.eos_token_id or []
+        return sorted({self.processor.tokenizer.eos_token_id, *([named] if isinstance(named, int) else named)})
 
     @property
     def num_frames(self) -> int:
@@ -191,19 +201,19 @@ class LocalReasoner:
             **sampling,
             max_new_tokens=max_new_tokens,
             logits_processor=LogitsProcessorList(held),
-            suppress_tokens=forbidden_tokens(self.processor),
-            eos_token_id=tokenizer.eos_token_id,
+            suppress_tokens=sorted(set(forbidden_tokens(self.processor)) - set(self.ends)),
+            eos_token_id=self.ends,
             pad_token_id=tokenizer.pad_token_id,
         )
         written = ids[:, batch["input_ids"].shape[1] :]
         self.num_written += int((written != tokenizer.pad_token_id).sum())
-        ended = (written == tokenizer.eos_token_id).any(dim=1).tolist()
+        ended = torch.isin(written, torch.tensor(self.ends, device=written.device)).any(dim=1).tolist()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         return [(text, not has_end) for text, has_end in zip(texts, ended, strict=True)]
 
     def _collate(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         with self._collating:
-            batch = tokenize(self.processor, prompts)
+            batch = tokenize(self.processor, prompts, takes_grids=takes_grids(self.model.config))
         return {name: value.to(self.model.device) for name, value in batch.items()}
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
@@ -245,22 +255,26 @@ def forbidden_tokens(processor: ProcessorMixin) -> list[int]:
     return sorted(special - {tokenizer.eos_token_id})
 
 
-def _probe_digest(processor: ProcessorMixin, settings: ReasonerSettings, factor: int) -> str:
+def _probe_digest(processor: ProcessorMixin, settings: ReasonerSettings, factor: int, grids: bool) -> str:
     """Return the digest of the tokens that a text, an image and the frames of a video become."""
     special = added_tokens(processor).pattern
     prompts = [tcot_prompt(item, settings.prompts, settings.budget, factor, special=special) for item in probe_items()]
-    return tokens_digest([tokenize(processor, [prompt])["input_ids"][0].tolist() for prompt in prompts])
+    return tokens_digest([tokenize(processor, [prompt], takes_grids=grids)["input_ids"][0].tolist() for prompt in prompts])
 
 
-def tokenize(processor: ProcessorMixin, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-    """Return the model's inputs for a batch of prompts, padded on the left."""
+def tokenize(processor: ProcessorMixin, prompts: Sequence[Prompt], *, takes_grids: bool = True) -> dict[str, Tensor]:
+    """Return the model's inputs for a batch of prompts, padded on the left. Unless it `takes_grids`, the processor scales images itself."""
     texts, bare = (
         [processor.apply_chat_template(messages, add_generation_prompt=True) for messages in asked]
         for asked in ([prompt.messages for prompt in prompts], [skeleton(prompt.messages, prompt.own) for prompt in prompts])
     )
     check_added_tokens(processor, texts, bare)
+    options: dict[str, Any] = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+    if not takes_grids:
+        images: list[Any] = [list(prompt.images) for prompt in prompts]
+        return dict(processor(text=texts, images=images if any(images) else None, **options))
     images = [image for prompt in prompts for image in prompt.images]
-    return dict(processor(text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt", do_resize=False))
+    return dict(processor(text=texts, images=images or None, do_resize=False, **options))
 
 
 def _length(prompt: Prompt, factor: int) -> int:
