@@ -184,7 +184,8 @@ def test_text_that_is_no_unicode_passes(tmp_path: Path):
     folder = annotated_folder(tmp_path, pairs, {"mute": ParseFailure(reason=FailureReason.EMPTY, text="\udc81")})
     filter_pairs(folder, Judge(), rl_share=1)
     (kept,) = SOURCES["lines"](folder / "contrastive.jsonl")
-    assert kept.query.text == "q\udc80" and kept.query_tcot == tcot("q\udc80 thing")
+    assert kept.query.text == "q\ufffd"
+    assert kept.query_tcot == tcot("q\ufffd thing")
     assert rows(folder / "rl.jsonl")[0]["query_tcot"] == "\ufffd", "a T-CoT that is none, too, can be written as UTF-8"
 
 
