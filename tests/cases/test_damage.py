@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from embedrl.cli.main import main
 from embedrl.data.records import Records
 from embedrl.errors import StoreError
 from embedrl.index import Index, ingest
+from embedrl.index.checksums import CHECKSUMS, check_index, note_rows
 from embedrl.index.index import IndexStats
 from embedrl.testing import FakeEmbedder, FakeReasoner
 
@@ -173,3 +175,43 @@ def test_no_flip_in_a_table_ends_in_a_traceback(tmp_path: Path, seed: int):
         Index.open(folder).stats()
     except StoreError as error:
         assert "embedrl index" in str(error) or "cannot be written" in str(error)
+
+
+# ---- doctor index
+
+
+def test_doctor_index_finds_what_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = library(tmp_path / "library")
+    fill(folder, FakeReasoner())
+    assert check_index(folder).is_whole
+    assert check_index(folder).num_rows == 6
+    assert check_index(folder).num_unnoted == 0
+    (folder / "3.txt").write_text("another letter")
+    (folder / "4.txt").unlink()
+    fill(folder, FakeReasoner())
+    assert check_index(folder).is_whole
+    for path in (folder / TABLE / "data").iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"letter about elephant 2", b"letter about elephanx 2"))
+    journal_path = folder / ".embedrl-index" / "tcots.jsonl"
+    journal_path.write_bytes(journal_path.read_bytes().replace(b"picture", b"pixture").replace(b"There is", b"Where is", 1))
+    found = check_index(folder)
+    assert found.damaged_rows == ("2.txt",)
+    assert found.damaged_lines["tcots.jsonl"] == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "index", str(folder)])
+    said = capsys.readouterr()
+    assert caught.value.code == 1
+    assert "2.txt" in said.out + said.err
+    assert "T-CoTs lie beside it" in said.out + said.err
+
+
+def test_a_kill_between_the_checksum_and_the_commit_is_no_damage(tmp_path: Path):
+    folder = library(tmp_path / "library", 2)
+    fill(folder, FakeReasoner())
+    index = Index.open(folder, embedder=FakeEmbedder())
+    rows = list(index.table.scan_rows())
+    with Records(folder / ".embedrl-index" / CHECKSUMS) as checksums:
+        note_rows(checksums, [row.model_copy(update={"text": "never committed"}) for row in rows])
+    assert check_index(folder).is_whole

@@ -46,6 +46,10 @@ def run_checks(
         return examine_parity(embedder or "nano", server)
     if embedder or server:
         raise ConfigError("--embedder and --server belong to `embedrl doctor parity`")
+    if benchmark == "index":
+        if data is None:
+            raise ConfigError("doctor index: give the folder that was indexed too")
+        return _check_index(data)
     if benchmark is not None:
         from embedrl.pipelines.inspect_files import examine_benchmark
 
@@ -56,6 +60,28 @@ def run_checks(
     rows = [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
     log.table("embedrl doctor", ["check", "state", "detail"], rows)
     return all(check.ok for check in checks)
+
+
+def _check_index(folder: Path) -> bool:
+    """Read a whole index against its checksums, and say what is damaged and what mends it."""
+    from embedrl.index.checksums import check_index
+
+    found = check_index(folder)
+    unnoted = f", {found.num_unnoted} without a checksum" if found.num_unnoted else ""
+    rows = [
+        ("rows", found.error is None and not found.damaged_rows, found.error or f"{found.num_rows} read{unnoted}"),
+        *((f"row of {place}", False, "is not as it was written") for place in found.damaged_rows),
+        ("files of the table", not found.damaged_files, ", ".join(found.damaged_files) or "all end as they were written"),
+        *((name, not number, f"{number} damaged lines" if number else "whole") for name, number in found.damaged_lines.items()),
+    ]
+    log.table(
+        f"embedrl doctor index {folder}", ["what", "state", "detail"], [(name, "ok" if ok else "FAILED", why) for name, ok, why in rows]
+    )
+    if found.damaged_rows or found.damaged_files or found.error:
+        log.info("delete items.lance in the index and run `embedrl index` again: T-CoTs lie beside it and are kept")
+    if any(found.damaged_lines.values()):
+        log.info("damaged lines are left out: the next `embedrl index` makes what they held again")
+    return found.is_whole
 
 
 def _attempt(name: str, work: Callable[[Path], str], folder: Path) -> Check:

@@ -117,9 +117,12 @@ def _end(report: dict[str, Any]) -> None:
 @places_models
 def doctor(
     benchmark: Annotated[
-        str | None, typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead; parity: at other engines.")
+        str | None,
+        typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead; index: at an index; parity: at other engines."),
     ] = None,
-    data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files.")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files, or the one that was indexed.")
+    ] = None,
     dataset: Datasets = None,
     embedder: Annotated[str | None, typer.Option(help="Of parity: nano, or the folder of a saved model.")] = None,
     server: Annotated[
@@ -137,6 +140,7 @@ def doctor(
     \b
     Example: embedrl doctor
     Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
+    Example: embedrl doctor index library
     Example: embedrl doctor parity --embedder runs/embedder/model
     """
     from embedrl.cli.limits import set_limits

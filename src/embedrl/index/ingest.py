@@ -18,6 +18,7 @@ from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work
+from embedrl.index.checksums import CHECKSUMS, note_rows
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
 from embedrl.index.marks import MAX_DEATHS, Marks
@@ -109,15 +110,17 @@ def ingest(
         )
     lock = index.writing()
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
+    checksums = Records(index.directory / CHECKSUMS)
     try:
         limits, marks = limits or limits_in_force(), Marks(index.directory)
         batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, retry_failed)
-        return _Run(folder, index, batches, batch_size, max_in_flight, failures, roots).run(
+        return _Run(folder, index, batches, batch_size, max_in_flight, failures, checksums, roots).run(
             retry_failed, on_progress or (lambda done, total: None)
         )
     finally:
         failures.close()
         tcots.close()
+        checksums.close()
         lock.release()
 
 
@@ -132,11 +135,12 @@ class _Run:
         batch_size: int,
         max_in_flight: int,
         failure_records: Records,
+        checksums: Records,
         roots: Sequence[Path],
     ) -> None:
         self.folder, self.index, self.batches, self.batch_size, self.max_in_flight = folder, index, batches, batch_size, max_in_flight
         self.num_queued = num_queued(batch_size, max_in_flight)
-        self.failure_records = failure_records
+        self.failure_records, self.checksums = failure_records, checksums
         self.roots = [Path(os.path.realpath(root)) for root in roots]
         self.known: dict[Path, list[Place]] = {}
         """Places of this folder that were in the index when the run began."""
@@ -332,6 +336,7 @@ class _Run:
     def _commit(self) -> None:
         with self.batches.timed("write"):
             if self.uncommitted:
+                note_rows(self.checksums, self.uncommitted)
                 self.index.upsert(self.uncommitted)
                 self.counts["commits"] += 1
                 if self.counts["commits"] in {COMPACT_AFTER * 2**doubling for doubling in range(32)}:
@@ -355,6 +360,9 @@ class _Run:
         with self.batches.timed("write"):
             if stale:
                 self.index.remove(stale)
+                self.checksums.drop_many(stale)
+            if self.checksums.num_stale > max(100, len(self.checksums)):
+                self.checksums.compact()
             self.failure_records.drop_many(mended)
             if self.failure_records.num_stale > 100:
                 self.failure_records.compact()

@@ -77,6 +77,11 @@ class Table(Connection):
         """Return all rows of the items with these keys, in no order."""
         return [read_row(record) for record in self._select(_is_among("key", keys)).to_pylist()] if keys else []
 
+    def scan_rows(self) -> Iterator[Row]:
+        """Yield all rows, in no order, as of one version."""
+        for batch in self._scan():
+            yield from map(read_row, batch.to_pylist())
+
     def places_of(self, keys: Collection[str]) -> list[Place]:
         """Return all places of the items with these keys, in no order."""
         return [read_place(record) for record in self._select(_is_among("key", keys), PLACE_COLUMNS).to_pylist()] if keys else []

@@ -1,0 +1,82 @@
+"""Checksums of rows, kept beside the table, and the check of an index: journals, files, rows.
+
+LanceDB notices no flipped bit in a vector or a text. A row is noted before it is committed, with what was noted before: a kill in
+between leaves a row that fits one of the two.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embedrl.data.records import Records
+from embedrl.errors import StoreError
+from embedrl.index.index import Index
+from embedrl.index.row import Row, shown, write_row
+
+CHECKSUMS = "checksums.jsonl"
+
+
+def row_checksum(row: Row) -> str:
+    """Return a hash (SHA-256, 32 hex digits) of all that is in a row."""
+    found = hashlib.sha256()
+    for name, value in sorted(write_row(row).items()):
+        plain = np.asarray(value, dtype="<f4").tobytes() if isinstance(value, np.ndarray) else value
+        found.update(f"{name}={plain!r};".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()[:32]
+
+
+def note_rows(checksums: Records, rows: Sequence[Row]) -> None:
+    """Note rows that are about to be committed."""
+    noted = {row.place.id: checksums.get(row.place.id) or [] for row in rows}
+    checksums.put_many({row.place.id: [row_checksum(row), *noted[row.place.id][:1]] for row in rows})
+
+
+@dataclass(frozen=True)
+class IndexCheck:
+    """What a check of an index found."""
+
+    num_rows: int
+    num_unnoted: int
+    """Rows without a checksum: of a former version, or moved here from elsewhere."""
+    damaged_rows: tuple[str, ...]
+    """Places whose row is not as it was written."""
+    damaged_lines: dict[str, int]
+    """Damaged lines of each journal."""
+    damaged_files: tuple[str, ...]
+    """Files of the table that do not end as they were written."""
+    error: str | None
+    """Why the table cannot be read to its end."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is damaged."""
+        return not (self.damaged_rows or any(self.damaged_lines.values()) or self.damaged_files or self.error)
+
+
+def check_index(folder: Path) -> IndexCheck:
+    """Read everything that an index keeps, and compare it with its checksums. Raises StoreError if there is no index."""
+    index = Index.open(folder)
+    damaged_lines, num_rows, num_unnoted = {}, 0, 0
+    for path in sorted(index.directory.glob("*.jsonl")):
+        with Records(path) as records:
+            damaged_lines[path.name] = records.num_damaged
+    damaged: Counter[str] = Counter()
+    error = None
+    with Records(index.directory / CHECKSUMS) as checksums:
+        try:
+            for row in index.table.scan_rows():
+                num_rows += 1
+                noted = checksums.get(row.place.id)
+                num_unnoted += noted is None
+                if noted is not None and row_checksum(row) not in noted:
+                    damaged[shown(row.place.path)] += 1
+        except StoreError as caught:
+            error = str(caught)
+        except (ValueError, TypeError) as caught:  # a row that no longer has the shape of one
+            error = f"a row cannot be read ({caught})"
+    files = index.table.folder.damaged_files() if index.table.folder else []
+    return IndexCheck(num_rows, num_unnoted, tuple(sorted(damaged)), damaged_lines, tuple(path.name for path in files), error)
