@@ -35,6 +35,13 @@ def note_rows(checksums: Records, rows: Sequence[Row]) -> None:
     checksums.put_many({row.place.id: [row_checksum(row), *noted[row.place.id][:1]] for row in rows})
 
 
+def forget_rows(checksums: Records, ids: Sequence[str]) -> None:
+    """Forget rows that were removed; compact the file when half of it is stale."""
+    checksums.drop_many(ids)
+    if checksums.num_stale > max(100, len(checksums)):
+        checksums.compact()
+
+
 @dataclass(frozen=True)
 class IndexCheck:
     """What a check of an index found."""

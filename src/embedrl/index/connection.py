@@ -32,6 +32,7 @@ class Connection:
         self._identity: tuple[str, int] | None = None
         self.folder = None if is_remote(uri) else TableFolder(Path(uri) / f"{TABLE_NAME}.lance")
         self._opened_as: tuple[int, ...] | None = None
+        self._admits_arriving = False
         self._versions_before = self._last_version = 0
         """Versions of tables that were deleted since, so that this one's numbers go on from there."""
 
@@ -40,6 +41,7 @@ class Connection:
 
         So does one whose rows are still arriving from elsewhere, unless that is allowed.
         """
+        arriving = arriving or self._admits_arriving  # whoever opened it so goes on with it
         now = self.folder.identity if self.folder else None
         if self._table is not None and now != self._opened_as:  # deleted, and perhaps made anew
             self._table = self._identity = None
@@ -48,6 +50,7 @@ class Connection:
                 self._table = self._database().open_table(TABLE_NAME)
                 self._opened_as = now
                 self._check(arriving)
+                self._admits_arriving = arriving
                 if self._table.version <= self._last_version:
                     self._versions_before += self._last_version
             except BaseException as error:

@@ -18,9 +18,10 @@ from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work
-from embedrl.index.checksums import CHECKSUMS, note_rows
+from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
+from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.reading import page_numbers, read_item
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
@@ -212,7 +213,7 @@ class _Run:
             self._fail(stored, None, f"{str(path)!r}: {reason}", None)
             return
         known, stamp = self.known.get(stored, []), None
-        if self._leads_out(path):
+        if leads_out(path, self.roots):
             self.kept.update(place.id for place in known)  # what was taken in before stays as it is
             if not known:
                 self._fail(stored, None, f"{str(path)!r}: leads out of the folders that are served", None)
@@ -321,7 +322,7 @@ class _Run:
             place = row.place
             path = self.index.locate(place.path)
             try:
-                changed = _stamp(path) != place.stamp or self._leads_out(path)
+                changed = _stamp(path) != place.stamp or leads_out(path, self.roots)
             except MediaError:
                 changed = True
             if changed:
@@ -360,9 +361,7 @@ class _Run:
         with self.batches.timed("write"):
             if stale:
                 self.index.remove(stale)
-                self.checksums.drop_many(stale)
-            if self.checksums.num_stale > max(100, len(self.checksums)):
-                self.checksums.compact()
+            forget_rows(self.checksums, stale)
             self.failure_records.drop_many(mended)
             if self.failure_records.num_stale > 100:
                 self.failure_records.compact()
@@ -374,15 +373,6 @@ class _Run:
     def _is_fresh(self, place: Place) -> bool:
         reasoner = self.batches.reasoner
         return reasoner is None or (place.reasoner == reasoner.fingerprint and place.key not in self.unsettled)
-
-    def _leads_out(self, path: Path) -> bool:
-        if not self.roots:
-            return False
-        try:
-            real = Path(os.path.realpath(path))
-        except OSError:  # a link that went away while it was followed
-            return True
-        return not any(real.is_relative_to(root) for root in self.roots)
 
     def _is_inside(self, stored: Path) -> bool:
         return self.index.locate(stored).is_relative_to(self.folder)

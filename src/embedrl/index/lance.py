@@ -166,6 +166,7 @@ class Table(Connection):
         schema = _schema(*self.wanted, is_shared=is_shared)
         if arriving_from is not None:
             schema = schema.set(0, schema.field("id").with_metadata({ARRIVING: arriving_from}))
+        self._admits_arriving = arriving_from is not None
         if self.folder:
             self.folder.begin()
         try:

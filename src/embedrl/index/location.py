@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -113,3 +114,14 @@ def save_location(home: IndexLocation) -> None:
         os.replace(fresh, pointer)
     except OSError as error:
         raise unwritable(pointer, error) from error
+
+
+def leads_out(path: Path, roots: Sequence[Path]) -> bool:
+    """Say whether a path, links resolved, lies under none of some folders (whose links are resolved); with none, nothing is asked."""
+    if not roots:
+        return False
+    try:
+        real = Path(os.path.realpath(path))
+    except OSError:  # a link that went away while it was followed
+        return True
+    return not any(real.is_relative_to(root) for root in roots)
