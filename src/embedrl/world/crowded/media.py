@@ -24,9 +24,14 @@ def object_fact(thing: Thing, grid: int | None) -> Fact:
     return Fact((("colour", thing.colour), ("shape", thing.shape)), box=None if grid is None else thing.box(grid))
 
 
+def place_word(cell: int, grid: int) -> str:
+    """Name a cell in one word ("top-left"): facts of all aspects are two words, so that none tells more than another."""
+    return PLACES[grid][cell].replace(" ", "-")
+
+
 def place_fact(thing: Thing, grid: int, *, boxed: bool = True) -> Fact:
     """Say where a shape stands."""
-    return Fact((("place", PLACES[grid][thing.cell]), ("shape", thing.shape)), box=thing.box(grid) if boxed else None)
+    return Fact((("place", place_word(thing.cell, grid)), ("shape", thing.shape)), box=thing.box(grid) if boxed else None)
 
 
 def scene_facts(scene: scenes.Scene) -> Facts:
@@ -56,14 +61,16 @@ def sample_scene(
     objects: Sequence[tuple[str, str]] | None = None,
     places: Sequence[tuple[str, int]] | None = None,
 ) -> scenes.Scene:
-    """Draw five things of five shapes; (colour, shape) or (shape, cell) may be asked for, and the rest is drawn."""
+    """Draw five things of five shapes and five colours; (colour, shape) or (shape, cell) may be asked for, and the rest is drawn."""
     shapes = [shape for _, shape in objects] if objects else [shape for shape, _ in places] if places else rng.sample(SHAPES, NUM_THINGS)
     cells = [cell for _, cell in places] if places else rng.sample(range(scenes.GRID**2), len(shapes))
     things = []
+    free = list(COLOURS)
     for index, (shape, cell) in enumerate(zip(shapes, cells, strict=True)):
-        colours = [objects[index][0]] if objects else list(COLOURS)
+        colours = [objects[index][0]] if objects else [colour for colour in free if may_show(colour, shape, split)]
         options = [(colour, size) for colour in colours for size in SIZES if allowed(Thing(shape, colour, size, cell), split)]
         colour, size = rng.choice(options)
+        free = [other for other in free if other != colour]
         things.append(Thing(shape, colour, size, cell, rng.uniform(-0.09, 0.09), rng.uniform(-0.09, 0.09)))
     return scenes.Scene(tuple(things), rng.choice(list(BACKGROUNDS)))
 
@@ -123,7 +130,10 @@ def sample_clip(
     objects: Sequence[tuple[str, str]] | None = None,
     events: Sequence[tuple[str, str]] | None = None,
 ) -> CrowdedClip:
-    """Draw a clip of four shapes, of which one at most moves; (colour, shape) of all things or (shape, what happens) may be asked for."""
+    """Draw a clip of four shapes and colours, of which one at most moves.
+
+    (colour, shape) of all things or (shape, what happens) may be asked for.
+    """
     for _ in range(MAX_TRIES):
         cells = rng.sample(range(clips.GRID**2), 4)
         shapes = _shapes(rng, objects, events)
@@ -144,7 +154,8 @@ def sample_clip(
             by.append(thing)
         if objects and 2 + len(by) != len(objects):
             continue
-        if all(allowed(thing, split) for thing in by):
+        distinct = {thing.colour for thing in (*(event.thing for event in made), *by)}
+        if all(allowed(thing, split) for thing in by) and len(distinct) == 2 + len(by):
             return CrowdedClip((made[0], made[1]), tuple(by), rng.choice(list(BACKGROUNDS)))
     raise AssertionError(f"no clip of {split} holds {objects or events}")
 

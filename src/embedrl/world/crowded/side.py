@@ -43,6 +43,8 @@ class CrowdedSide:
     """What the task and its instruction turn on: the ground-truth T-CoT names these."""
     signature: str
     """Two sides with one signature mean the same for their task."""
+    aspects: tuple[str, ...] = ()
+    """Of which aspect each fact is: "objects", "places", …; "asked" in a typed query."""
     asks: frozenset[str] = frozenset()
     """Statements that a candidate must hold to answer a partial description; none: its own target answers it alone."""
     holds: frozenset[str] = frozenset()
