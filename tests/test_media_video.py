@@ -1,5 +1,8 @@
 """Frames come with the times at which they are truly shown, whatever the container, the frame rate or the span."""
 
+import os
+import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -193,3 +196,11 @@ def test_frames_in_files_are_decoded_when_they_are_looked_at(tmp_path: Path):
         load_frames(video, 8)
     with pytest.raises(ValueError, match="2 frames with 1 times"):
         FrameFiles(paths=paths[:2], times_s=(0.0,))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads of libraries are counted where Linux lists them")
+def test_decoding_leaves_no_threads_behind(good):
+    before = threading.active_count(), len(os.listdir("/proc/self/task"))
+    for _ in range(4):
+        load_frames(Video(path=good["clip.mp4"]), 8)
+    assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before

@@ -11,6 +11,7 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def main() -> None:
             _write(answers, picture.tobytes())
 
 
+@lru_cache(maxsize=8)
+def _limits(written: str) -> Limits:
+    return Limits.model_validate_json(written)
+
+
 def _write(file: Any, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -58,7 +64,7 @@ def _write(file: Any, data: bytes) -> None:
 
 def _work(job: dict[str, Any]) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
     """Do a job within its limits."""
-    limits = Limits.model_validate(job["limits"])
+    limits = _limits(json.dumps(job["limits"]))
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     allowed = _size_bytes() + job["memory_bytes"]
     soft = allowed if hard == resource.RLIM_INFINITY else min(allowed, hard)

@@ -6,6 +6,7 @@ taken over by what it decoded. A process that forks starts a pool of its own.
 """
 
 import atexit
+import fcntl
 import json
 import os
 import select
@@ -34,6 +35,7 @@ MAX_BREAKS = 2
 """A file that broke so many decoders is not decoded again until it changes: not its other pages either."""
 _START_TIMEOUT_S = 120.0
 _MAX_HEAD_BYTES = 1024**2
+_PIPE_BYTES = 1024**2
 _BYTES_PER_CHAR = 12
 """Of JSON: a character outside the basic plane is two escapes of six."""
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embedrl.media.decoder import main; main()"
@@ -160,6 +162,9 @@ class _Child:
         paths = json.dumps([os.path.abspath(path) for path in sys.path if path])
         command = [sys.executable, "-I", "-c", _BOOT, paths]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, start_new_session=True)
+        if hasattr(fcntl, "F_SETPIPE_SZ") and self._process.stdout is not None:  # pictures then take few turns of the two processes
+            with suppress(OSError):
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
             self._read(1, time.monotonic() + _START_TIMEOUT_S)
         except (_Death, TimeoutError) as error:

@@ -52,6 +52,8 @@ def _decode(data: bytes, path: Path) -> str:
         return data.decode(encoding, "replace")
     if b"\x1b$" in data and (text := _decoded(data, "iso2022_jp")) is not None:
         return text
+    if (text := _decoded(data, "utf-8")) is not None:
+        return text
     text = data.decode("utf-8", "replace")
     num_damaged = text.count("\ufffd") - data.count("\ufffd".encode())
     num_wide = sum(char > "\x7f" for char in text) - num_damaged
