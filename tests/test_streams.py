@@ -68,3 +68,18 @@ def test_vectors_are_the_same_and_repeat_to_the_last_bit(random_embedder: Embedd
     assert np.array_equal(once, again)
     torch.set_num_threads(1)
     assert np.abs(once - random_embedder.embed(items, [None] * len(items))).max() < 1e-5
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_threads_to_come_are_given_what_they_always_were() -> None:
+    """The number of threads of a stream was that of every thread that first used torch meanwhile, for good."""
+    given: list[int] = []
+
+    def encode(number: int) -> torch.Tensor:
+        newcomer = threading.Thread(target=lambda: given.append(torch.get_num_threads()))
+        newcomer.start()
+        newcomer.join()
+        return torch.tensor([number, torch.get_num_threads()])
+
+    assert {int(row[1]) for row in encode_concurrently(encode, range(6), CPU)} == {2}
+    assert set(given) == {4}

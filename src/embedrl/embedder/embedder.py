@@ -35,23 +35,34 @@ A = TypeVar("A")
 
 
 def encode_concurrently(encode: Callable[[A], Tensor], batches: Sequence[A], device: torch.device) -> Iterator[Tensor]:
-    """Yield what `encode` makes of each batch, in order. One batch, one thread or an accelerator: one after the other, here.
-
-    A thread that first uses torch while this runs is given as few threads as a stream.
-    """
+    """Yield what `encode` makes of each batch, in order. One batch, one thread or an accelerator: one after the other, here."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads < NUM_STREAMS or len(batches) < NUM_STREAMS:
         yield from map(encode, batches)
         return
 
     def call(batch: A) -> Tensor:
-        torch.set_num_threads(threads // NUM_STREAMS)  # of this thread
+        _use_threads(threads // NUM_STREAMS, others=threads)
         return encode(batch)
 
-    try:
-        yield from map_concurrently(call, batches, NUM_STREAMS)
-    finally:
-        torch.set_num_threads(threads)
+    yield from map_concurrently(call, batches, NUM_STREAMS)
+
+
+_counting = threading.Lock()
+
+
+def _use_threads(number: int, *, others: int) -> None:
+    """Let torch use so many threads in this thread alone.
+
+    torch sets the number of the calling thread and that of threads to come in one; another thread sets the latter back to `others`.
+    """
+    if torch.get_num_threads() == number:
+        return
+    with _counting:
+        torch.set_num_threads(number)
+        back = threading.Thread(target=torch.set_num_threads, args=(others,))
+        back.start()
+        back.join()
 
 
 _BATCH_TOKENS, _BATCH_TOKENS_CPU = 8192, 2048
