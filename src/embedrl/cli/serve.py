@@ -66,7 +66,7 @@ def serve_index(
 
     from embedrl.cli.limits import set_limits
     from embedrl.errors import ConfigError
-    from embedrl.runtime.names import check_names, load_embedder, load_reasoner
+    from embedrl.runtime.names import check_names, load_both, load_reasoner
     from embedrl.server.listener import bind
     from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
@@ -96,8 +96,8 @@ def serve_index(
     bound = bind(settings)  # a port that is taken is said before models are loaded
     from embedrl.server.run import index_beside, make_service, serve
 
-    embeds = load_embedder(embedder)
-    first = (index, _label(reasoner), load_reasoner(reasoner) if think else None)
+    reasons, embeds = load_both(reasoner if think else None, embedder)  # two adapters share their base
+    first = (index, _label(reasoner), reasons)
     indexes = {"main": first}
     roots = tuple(root or ())
     if before is not None:
