@@ -18,7 +18,7 @@ from embedrl.index import Index, ingest
 from embedrl.index.marks import MARK_AFTER_S, Marks
 from embedrl.index.row import Stamp
 from embedrl.media import decode, sandbox
-from embedrl.media.content import Image, Page
+from embedrl.media.content import Frames, Image, Page, Video
 from embedrl.media.image import load_image, save_image
 from embedrl.media.sandbox import Pool, pool
 from embedrl.media.store import Limits
@@ -26,6 +26,7 @@ from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.bombs import MIB, bomb_pdf, many_scans
 from tests.coloured_folder import picture
 from tests.forking import finish, fork
+from tests.odd_media import encode, frame_number, numbered_frames
 from tests.served import served
 
 SMALL = Limits(decode_memory_bytes=160 * MIB, decode_timeout_s=30)
@@ -103,6 +104,16 @@ def test_strips_join_to_the_picture_that_the_whole_gives(tmp_path: Path):
     PIL.Image.fromarray(noise).save(path, compress_level=1)
     small = load_image(path, Limits(max_kept_pixels=1501 * 1500))
     assert small.tobytes() == load_image(path).reduce(2).tobytes()
+
+
+def test_large_frames_are_scaled_as_they_are_decoded(tmp_path: Path):
+    path = tmp_path / "large.avi"
+    encode(path, numbered_frames(4, (4000, 3000)), "mjpeg", pixel_format="yuvj420p")
+    limits = Limits(decode_memory_bytes=256 * MIB, max_kept_pixels=1_000_000)
+    frames = decode.load_visual(Video(path=path), num_frames=4, limits=limits)
+    assert isinstance(frames, Frames)
+    assert [image.size for image in frames.images] == [(1000, 750)] * 4
+    assert [frame_number(image) for image in frames.images] == list(range(4))
 
 
 def test_what_needs_more_than_its_share_is_decoded_alone_and_what_needs_more_than_all_is_refused(tmp_path: Path):

@@ -83,11 +83,11 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
         width, height = image.size
         if width * height > limits.max_pixels:
             raise MediaError(f"declares {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
-        shrink = _shrink(width * height, limits.max_kept_pixels)
+        shrink = shrink_factor(width * height, limits.max_kept_pixels)
         if shrink > 1:
             image.draft(None, (math.ceil(width / shrink), math.ceil(height / shrink)))
         image.load()
-        rgb = _to_small_rgb(image, _shrink(image.width * image.height, limits.max_kept_pixels))
+        rgb = _to_small_rgb(image, shrink_factor(image.width * image.height, limits.max_kept_pixels))
         turn = _turn(image)
     rgb = rgb if turn is None else rgb.transpose(turn)
     rgb.info = {}  # metadata (EXIF above all) no longer fits the pixels
@@ -137,7 +137,7 @@ def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
             return None
 
 
-def _shrink(pixels: int, kept: int) -> int:
+def shrink_factor(pixels: int, kept: int) -> int:
     """Return the smallest power of two to divide both sides by."""
     return 2 ** max(0, math.ceil(math.log2(pixels / kept) / 2)) if pixels > kept else 1
 

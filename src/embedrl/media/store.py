@@ -30,7 +30,7 @@ class Limits(BaseModel):
     max_pixels: int = Field(default=250_000_000, ge=1)
     """Width times height of a still, of a frame or of a rendered page, as the file declares it."""
     max_kept_pixels: int = Field(default=16_000_000, ge=1)
-    """A larger still is scaled down by 2, 4, 8, … while it is loaded, until it has at most so many pixels."""
+    """A larger still or frame is scaled down by 2, 4, 8, … while it is loaded, until it has at most so many pixels."""
     max_frames: int = Field(default=200_000, ge=1)
     """Frames that are decoded to sample one video (most of them are only stepped over)."""
     max_duration_s: float = Field(default=24 * 3600.0, gt=0)

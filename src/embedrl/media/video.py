@@ -6,6 +6,7 @@ it. FFmpeg is given an open file and the name of one demuxer, so a file cannot m
 """
 
 import errno
+import gc
 import io
 import math
 import struct
@@ -15,7 +16,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -28,7 +29,7 @@ from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
 from embedrl.media.container import missing_bytes
 from embedrl.media.content import FrameFiles, Frames, Video
-from embedrl.media.image import load_image, to_rgb
+from embedrl.media.image import load_image, shrink_factor, to_rgb
 from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
 
@@ -223,7 +224,7 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
         if frame is None or frame.is_corrupt:
             at_s = float((tick - index.ticks[0]) * (stream.time_base or 1))
             raise MediaError(f"{str(path)!r}: the frame at {at_s:.3f} s cannot be decoded; the video is damaged or cut short")
-        found.append((int(position), _picture(frame, stream)))
+        found.append((int(position), _picture(frame, stream, limits.max_kept_pixels)))
     return found
 
 
@@ -245,12 +246,17 @@ def _require_time(opened: _Opened) -> None:
         raise MediaError(f"{str(opened.path)!r}: decoding took longer than decode_timeout_s={opened.limits.decode_timeout_s:g}")
 
 
-def _picture(frame: av.VideoFrame, stream: VideoStream) -> PIL.Image.Image:
+def _picture(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:
     """Return a frame as it is shown: square pixels, upright, mirrored if the file says so, in sRGB."""
+    shrink = shrink_factor(frame.width * frame.height, max_kept_pixels)
+    size: dict[str, Any] = {}
+    if shrink > 1:
+        gc.collect()  # PyAV's frames lie in reference cycles: those before would keep their memory
+        size = {"width": math.ceil(frame.width / shrink), "height": math.ceil(frame.height / shrink), "interpolation": "AREA"}
     if frame.color_trc in HDR_TRANSFERS:
-        image = tone_mapped(frame.to_ndarray(format="rgb48le", threads=1), frame.color_trc, frame.color_primaries)
+        image = tone_mapped(frame.to_ndarray(format="rgb48le", threads=1, **size), frame.color_trc, frame.color_primaries)
     else:
-        image = frame.to_image(threads=1)  # each thread would take memory of the child's, and one frame after the other is wanted
+        image = frame.to_image(threads=1, **size)  # each thread would take memory of the child's, and one frame after the other is wanted
     shape = stream.sample_aspect_ratio
     if shape and shape != 1 and Fraction(1, 4) <= shape <= 4:
         image = image.resize((max(1, round(image.width * shape)), image.height), PIL.Image.Resampling.BICUBIC)
