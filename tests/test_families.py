@@ -122,8 +122,17 @@ def test_a_processor_of_another_model_is_refused(tmp_path: Path) -> None:
     for file in shipped("reasoner")["nano"].iterdir():
         if file.suffix in (".json", ".jinja") and file.name not in ("config.json", "embedrl.json", "generation_config.json"):
             shutil.copy(file, folder / file.name)
-    with pytest.raises(ModelError, match=r"tokens and the model|of the tokenizer, and image_token_id=\d+ in config.json"):
+    with pytest.raises(ModelError, match=r"the files of its processor are those of another model"):
         load_reasoner(str(folder))
+
+
+def test_a_processor_that_cuts_other_patches_is_refused(tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "model", "qwen2_5_vl")
+    shutil.copy(write_base(tmp_path / "other", "qwen3_vl") / "preprocessor_config.json", folder)
+    with pytest.raises(
+        ModelError, match=r"patch_size=16 of its image processor, and patch_size=14 in config.json: the files of its processor"
+    ):
+        LocalReasoner.load(folder)
 
 
 def test_what_a_run_needs_is_counted_for_one_family(tmp_path: Path) -> None:

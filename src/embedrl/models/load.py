@@ -150,11 +150,24 @@ def load_parts(folder: Path) -> tuple[PreTrainedConfig, Any]:
         for part in ("tokenizer", "image_processor", "video_processor")[: 3 if takes_grids(config) else 2]:
             if getattr(processor, part, None) is None:
                 raise ModelError(f"{str(source)!r} has no {part.replace('_', ' ')}: its files beside the weights are not all there")
+        if takes_grids(config):
+            _refuse_other_patches(source, config, processor)
         try:
             check_template(processor.chat_template)
         except ModelError as error:
             raise ModelError(f"{str(source)!r}: {error}") from error
         return config, processor
+
+
+def _refuse_other_patches(folder: Path, config: PreTrainedConfig, processor: Any) -> None:
+    """Raise ModelError if images are cut into other patches than the model was made for."""
+    for name, key in (("patch_size", "patch_size"), ("merge_size", "spatial_merge_size")):
+        cut, wanted = getattr(processor.image_processor, name, None), getattr(config.vision_config, key, None)
+        if cut is not None and wanted is not None and cut != wanted:
+            raise ModelError(
+                f"{str(folder)!r}: {name}={cut} of its image processor, and {key}={wanted} in config.json: "
+                "the files of its processor are those of another model"
+            )
 
 
 def read_settings(folder: Path, kind: type[S], foreign: Mapping[str, str]) -> S | None:
