@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embedrl.evaluate.ranking import BLOCK_CANDIDATES, BLOCK_QUERIES, Ranking, rank
+from embedrl.evaluation.ranking import BLOCK_CANDIDATES, BLOCK_QUERIES, Ranking, rank
 from embedrl.log import result, table
 
 DIM = 512

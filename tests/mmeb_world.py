@@ -12,11 +12,11 @@ from typing import Any
 
 from embedrl.data.sample import Item
 from embedrl.errors import StoreError
-from embedrl.evaluate.benchmarks.questions import lettered
-from embedrl.evaluate.benchmarks.source import Layout, Official, Source
-from embedrl.evaluate.benchmarks.video import LABELS
-from embedrl.evaluate.tables import Benchmark, Dataset
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.questions import lettered
+from embedrl.evaluation.benchmarks.source import Layout, Official, Source
+from embedrl.evaluation.benchmarks.video import LABELS
+from embedrl.evaluation.tables import Benchmark, Dataset
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import FrameFiles, Image, Page, Part, Text, Video, content_key
 from embedrl.media.decode import load_visual
 from embedrl.media.image import save_image

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from embedrl.evaluate.benchmarks.source import Layout, Official, Source
-from embedrl.evaluate.tables import Benchmark, Dataset
-from embedrl.evaluate.task import Modality
+from embedrl.evaluation.benchmarks.source import Layout, Official, Source
+from embedrl.evaluation.tables import Benchmark, Dataset
+from embedrl.evaluation.task import Modality
 from tests.source_files import frame_folder, picture, write_parquet
 
 ROWS = "rows/set"

@@ -10,9 +10,9 @@ import pytest
 from embedrl.cli.main import main
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.reading import read_tasks
-from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
-from embedrl.evaluate.evaluate import evaluate
+from embedrl.evaluation.benchmarks.reading import read_tasks
+from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluation.evaluate import evaluate
 from embedrl.media.content import Text
 from embedrl.pipelines.benchmark import BenchmarkRun, evaluate_files
 from embedrl.pipelines.inspect_files import inspect

@@ -14,7 +14,7 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 
 from embedrl.pipelines.benchmark import BenchmarkRun, evaluate_files
-from embedrl.evaluate.benchmarks.reading import read_tasks
+from embedrl.evaluation.benchmarks.reading import read_tasks
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
 from tests.forking import finish, fork
 from tests.official_files import official, uvrb

@@ -11,9 +11,9 @@ from embedrl.cli.main import main
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.errors import ConfigError
-from embedrl.evaluate.compare import case_row, compare, difference, extremes
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.task import RetrievalTask, from_pairs
+from embedrl.evaluation.compare import case_row, compare, difference, extremes
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.task import RetrievalTask, from_pairs
 from embedrl.media.content import Image, Text
 from embedrl.pipelines.compare import case_card, case_rows
 from embedrl.testing import FakeEmbedder

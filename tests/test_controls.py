@@ -3,7 +3,7 @@
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.controls import COLUMNS, control_row, count_leaks, exchanged, measure_controls, table_rows
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from embedrl.data.tcot import TCoT, parse, render
 from embedrl.errors import ConfigError
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.world import world_tasks
 from embedrl.nano.data import SFTExamples, WorldRows
 from embedrl.pipelines.room import TfIdf, measure_room, room_rows
 from embedrl.pipelines.splits import count_shared

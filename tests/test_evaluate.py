@@ -9,10 +9,10 @@ import pytest
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.errors import ConfigError, ModelError
-from embedrl.evaluate.bootstrap import figure, mean_over_tasks, replicates
-from embedrl.evaluate.evaluate import FIGURES, evaluate
-from embedrl.evaluate.grounding import compare
-from embedrl.evaluate.task import RetrievalTask, from_pairs
+from embedrl.evaluation.bootstrap import figure, mean_over_tasks, replicates
+from embedrl.evaluation.evaluate import FIGURES, evaluate
+from embedrl.evaluation.grounding import compare
+from embedrl.evaluation.task import RetrievalTask, from_pairs
 from embedrl.media.content import Image, Text
 
 WORDS = ("red", "blue", "green", "star", "ring", "heart")

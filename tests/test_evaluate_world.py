@@ -3,7 +3,7 @@
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.world import SHARED_POOLS, world_tasks
+from embedrl.evaluation.world import SHARED_POOLS, world_tasks
 from embedrl.world.tasks import TASKS
 
 

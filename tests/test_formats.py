@@ -27,7 +27,7 @@ from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.sources.lines import Line, WholeLine
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT, parse, render
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.index.failures import limits_hash
 from embedrl.index.location import INDEX_NAME, IndexLocation, find_home, save_location
 from embedrl.index.row import place_id

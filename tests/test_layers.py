@@ -16,7 +16,7 @@ LAYERS = (
     ("data",),
     ("models",),
     ("annotate", "index", "reasoner", "embedder", "world", "testing"),
-    ("server", "evaluate", "rl", "nano", "runtime"),
+    ("server", "evaluation", "rl", "nano", "runtime"),
     ("reports", "integrations"),
     ("pipelines",),
     ("cli",),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.metrics import METRIC_NAMES, mmeb_compat_grades, score_ranking
-from embedrl.evaluate.ranking import Ranking, rank
+from embedrl.evaluation.metrics import METRIC_NAMES, mmeb_compat_grades, score_ranking
+from embedrl.evaluation.ranking import Ranking, rank
 
 LOG2_3 = math.log2(3)
 
@@ -165,7 +165,7 @@ def test_blocks_find_what_sorting_everything_finds(num_distinct: int):
 
 
 GRADES = """
-from embedrl.evaluate.metrics import misplace_grades, score_ranking
+from embedrl.evaluation.metrics import misplace_grades, score_ranking
 relevant = {"gold": 3.0, "b": 2.0, "c": 2.0, "d": 2.0, "e": 2.0}
 correct, compat = (score_ranking(["gold", "b", "c", "d", "e"], grades) for grades in (relevant, misplace_grades(relevant)))
 print(*(round(values[name], 3) for values in (correct, compat) for name in ("ndcg_linear@1", "ndcg_linear@5", "hit@1", "map@5")))

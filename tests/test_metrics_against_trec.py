@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from embedrl.evaluate.metrics import CUTOFFS, score_ranking
+from embedrl.evaluation.metrics import CUTOFFS, score_ranking
 
 MEASURES = {"success", "P", "recall", "map_cut", "ndcg_cut", "recip_rank", "set_F"}
 

@@ -7,14 +7,14 @@ import pytest
 
 from embedrl.data.sample import Role
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.mmeb_v2 import MMEB_V2, MMEB_V2_FILES
-from embedrl.evaluate.benchmarks.pages import picture_name
-from embedrl.evaluate.benchmarks.reading import choose, read_pool, read_tasks, with_instructions
-from embedrl.evaluate.benchmarks.rows import row_files, rows_folder
-from embedrl.evaluate.benchmarks.source import Official
-from embedrl.evaluate.benchmarks.uvrb import UVRB, UVRB_FILES
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.mmeb_v2 import MMEB_V2, MMEB_V2_FILES
+from embedrl.evaluation.benchmarks.pages import picture_name
+from embedrl.evaluation.benchmarks.reading import choose, read_pool, read_tasks, with_instructions
+from embedrl.evaluation.benchmarks.rows import row_files, rows_folder
+from embedrl.evaluation.benchmarks.source import Official
+from embedrl.evaluation.benchmarks.uvrb import UVRB, UVRB_FILES
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import Image, Video
 from tests.official_files import ROWS, frames, image_row, images, lines, official, pages, uvrb
 from tests.source_files import encoded, picture, write_parquet

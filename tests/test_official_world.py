@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from embedrl.errors import StoreError
-from embedrl.evaluate.benchmarks.reading import read_tasks
-from embedrl.evaluate.benchmarks.source import Official
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.task import RetrievalTask
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.benchmarks.reading import read_tasks
+from embedrl.evaluation.benchmarks.source import Official
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.task import RetrievalTask
+from embedrl.evaluation.world import world_tasks
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.mmeb_world import LAYOUTS, write_world
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedrl.evaluate.benchmarks.mmeb_v2 import MMEB_V2
-from embedrl.evaluate.benchmarks.uvrb import UVRB
-from embedrl.evaluate.bootstrap import Figure
-from embedrl.evaluate.metrics import CUTOFFS, METRICS, mmeb_compat_grades, score_ranking
-from embedrl.evaluate.paired import pair_systems
-from embedrl.evaluate.tables import COUNTS, Dataset, read_result
+from embedrl.evaluation.benchmarks.mmeb_v2 import MMEB_V2
+from embedrl.evaluation.benchmarks.uvrb import UVRB
+from embedrl.evaluation.bootstrap import Figure
+from embedrl.evaluation.metrics import CUTOFFS, METRICS, mmeb_compat_grades, score_ranking
+from embedrl.evaluation.paired import pair_systems
+from embedrl.evaluation.tables import COUNTS, Dataset, read_result
 from embedrl.reports.score_charts import Series, axes, dataset_bars, differences, radar
 from embedrl.reports.score_tables import difference_tables, pair_notes, report_tables, tables_html, tables_json
 from tests.official_files import lines

@@ -9,8 +9,8 @@ import PIL.Image
 from embedrl.data.evidence import Verification
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
-from embedrl.evaluate.evaluate import FIGURES, SystemResult, TaskResult
-from embedrl.evaluate.report import Report, make_report
+from embedrl.evaluation.evaluate import FIGURES, SystemResult, TaskResult
+from embedrl.evaluation.report import Report, make_report
 from embedrl.media.content import Frames, Image, Page, Text, Video
 from embedrl.reports.cards import Search, Side, search_card
 from embedrl.reports.html import render_html

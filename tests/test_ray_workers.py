@@ -18,9 +18,9 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.sources import SOURCES
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, MediaError
-from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.world import world_tasks
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.index.row import Row

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.evaluate.evaluate import FIGURES, SystemResult, TaskResult, join_seeds
-from embedrl.evaluate.report import make_report, write_report
-from embedrl.evaluate.task import Modality
+from embedrl.evaluation.evaluate import FIGURES, SystemResult, TaskResult, join_seeds
+from embedrl.evaluation.report import make_report, write_report
+from embedrl.evaluation.task import Modality
 
 
 def task(name: str, modality: Modality, hits: list[float], **figures: list[float]) -> TaskResult:

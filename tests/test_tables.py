@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.evaluate.benchmarks.mmeb_v2 import MMEB_V2
-from embedrl.evaluate.benchmarks.uvrb import ABILITIES, UVRB
-from embedrl.evaluate.metrics import METRIC_NAMES
-from embedrl.evaluate.tables import COUNTS, STATUSES, Benchmark, Dataset, Result, aggregate, published, read_result, write_leaderboard
+from embedrl.evaluation.benchmarks.mmeb_v2 import MMEB_V2
+from embedrl.evaluation.benchmarks.uvrb import ABILITIES, UVRB
+from embedrl.evaluation.metrics import METRIC_NAMES
+from embedrl.evaluation.tables import COUNTS, STATUSES, Benchmark, Dataset, Result, aggregate, published, read_result, write_leaderboard
 from embedrl.reports.score_tables import console_rows, report_tables, tables_html, tables_json, write_tables
 
 TABLE_1 = {

@@ -9,11 +9,11 @@ import pytest
 
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.published_tcots import Coverage, DatasetTCoTs, import_tcots
-from embedrl.evaluate.benchmarks.reading import read_tasks
-from embedrl.evaluate.benchmarks.source import Official
-from embedrl.evaluate.tables import Benchmark, Dataset
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.published_tcots import Coverage, DatasetTCoTs, import_tcots
+from embedrl.evaluation.benchmarks.reading import read_tasks
+from embedrl.evaluation.benchmarks.source import Official
+from embedrl.evaluation.tables import Benchmark, Dataset
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.pipelines.benchmark import BenchmarkRun, evaluate_files
 from embedrl.testing import FakeEmbedder
 from tests.official_files import ROWS, frames, image_row, images, lines, official, pages

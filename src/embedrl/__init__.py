@@ -12,6 +12,7 @@ _HOMES = {
     "embedrl.data.items": ("candidate", "query"),
     "embedrl.data.sample": ("Item", "Pair"),
     "embedrl.data.tcot": ("Evidence", "TCoT"),
+    "embedrl.evaluation.evaluate": ("evaluate",),
     "embedrl.index": ("Examples", "Filter", "Index", "Query", "ingest", "recommend", "search"),
     "embedrl.media.content": ("Image", "Page", "Text", "Video"),
     "embedrl.runtime.names": ("load_embedder", "load_reasoner"),

@@ -18,7 +18,7 @@ from embedrl.data.sources.lines import read_lines
 from embedrl.data.sources.row import AnnotatedPair
 from embedrl.data.tcot import Box, Evidence, TCoT, parse, read, render, with_facts
 from embedrl.embedder.inputs import build, collate
-from embedrl.evaluate.cache import Cache, CachedEmbedder
+from embedrl.evaluation.cache import Cache, CachedEmbedder
 from embedrl.media.content import Frames, Image, Text, Video
 from embedrl.media.resize import PixelRange, VisualBudget
 from embedrl.media.video import save_video

@@ -13,9 +13,9 @@ import pytest
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT
 from embedrl.errors import ConfigError
-from embedrl.evaluate.compare import compare
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.compare import compare
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.index import Index, ingest, search
 from embedrl.index.query import Query
 from embedrl.media.content import FrameFiles, Frames, Text, Video

@@ -20,9 +20,9 @@ from embedrl.data.records import Records
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, render
 from embedrl.errors import ModelError
-from embedrl.evaluate.cache import Cache, CachedReasoner
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.cache import Cache, CachedReasoner
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.index import Index, IngestReport, ingest
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner

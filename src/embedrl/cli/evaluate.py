@@ -104,7 +104,7 @@ def evaluate_on_benchmark(
 def _end(report: dict[str, Any]) -> None:
     """Print what was embedded without a T-CoT; exit with 1 if some items got no answer, for then the figures are not the Reasoner's."""
     from embedrl.cli.listing import warn_of_failures
-    from embedrl.evaluate.report import tcot_counts
+    from embedrl.evaluation.report import tcot_counts
 
     systems = tcot_counts(report)
     for system, counts in systems.items():

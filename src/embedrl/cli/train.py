@@ -156,7 +156,7 @@ def bench_reward_fidelity(
     columns = ["reward", "r and its 95 % interval", "best of its group", "groups", "families"]
     log.table("Correlation with the true quality, inside groups", columns, rows)
     if out is not None:
-        from embedrl.evaluate.report import write_report
+        from embedrl.evaluation.report import write_report
 
         rewards = [{name: None if value != value else value for name, value in row._asdict().items()} for row in found]
         write_report({"seed": seed, "rewards": rewards}, out)
@@ -207,7 +207,7 @@ def bench_controls(
     found = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
     log.table("Controls, with 95 % intervals", COLUMNS, table_rows(found))
     if out is not None:
-        from embedrl.evaluate.report import write_report
+        from embedrl.evaluation.report import write_report
 
         write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in found]}, out)
 
@@ -235,7 +235,7 @@ def bench_room(
     size = report["groups"]["overall"]
     log.table(f"{size['num_queries']} queries of {size['num_families']} families, seed {seed}", *room_rows(report))
     if out is not None:
-        from embedrl.evaluate.report import write_report
+        from embedrl.evaluation.report import write_report
 
         write_report(report, out)
 
@@ -264,7 +264,7 @@ def bench_selection(
     found = learn_selection(wanted, reward or ["outcome"], num_steps=num_steps, seed=seed)
     log.table(f"What is told, and what of it matters; seed {seed}", COLUMNS, table_rows(found))
     if out is not None:
-        from embedrl.evaluate.report import write_report
+        from embedrl.evaluation.report import write_report
 
         write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in found]}, out)
 

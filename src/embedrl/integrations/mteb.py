@@ -29,7 +29,7 @@ from embedrl.data.sources.media_folder import FRAME_INTERVAL_S, NUM_FRAMES, even
 from embedrl.data.sources.pair import plain
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, MediaError
-from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.media.content import Content, Frames, Image, Text, Video
 from embedrl.runtime.names import load_both
 

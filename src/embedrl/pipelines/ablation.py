@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from embedrl import log
 from embedrl.config import load_recipe
 from embedrl.errors import ConfigError
-from embedrl.evaluate.evaluate import SystemResult, evaluate
-from embedrl.evaluate.report import make_report, write_report
-from embedrl.evaluate.task import MODALITIES, RetrievalTask
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.evaluate import SystemResult, evaluate
+from embedrl.evaluation.report import make_report, write_report
+from embedrl.evaluation.task import MODALITIES, RetrievalTask
+from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.eg_rl import local_reasoner, train_reasoner
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 from embedrl.runtime.names import load_embedder

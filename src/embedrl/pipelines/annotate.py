@@ -10,7 +10,7 @@ from embedrl.annotate.rules import LEAK_WORDS
 from embedrl.data.protocols import Judges
 from embedrl.data.sources import SOURCES, Outcome
 from embedrl.errors import ConfigError
-from embedrl.evaluate.report import write_report
+from embedrl.evaluation.report import write_report
 from embedrl.reports.html import render_page, write_html
 from embedrl.reports.templates import fragment
 from embedrl.runtime.engine import LOCAL, Engine, start_models

@@ -12,16 +12,16 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.data.tcot import count_words
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.published_tcots import ImportedTCoTs, import_tcots
-from embedrl.evaluate.benchmarks.reading import read_tasks, with_instructions
-from embedrl.evaluate.benchmarks.register import OFFICIAL
-from embedrl.evaluate.benchmarks.source import Official
-from embedrl.evaluate.cache import Cache, CachedEmbedder, CachedReasoner
-from embedrl.evaluate.evaluate import SystemResult, evaluate, join
-from embedrl.evaluate.predictions import score, write_predictions
-from embedrl.evaluate.report import Report, make_report, write_report
-from embedrl.evaluate.tables import Result, write_leaderboard
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.published_tcots import ImportedTCoTs, import_tcots
+from embedrl.evaluation.benchmarks.reading import read_tasks, with_instructions
+from embedrl.evaluation.benchmarks.register import OFFICIAL
+from embedrl.evaluation.benchmarks.source import Official
+from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
+from embedrl.evaluation.evaluate import SystemResult, evaluate, join
+from embedrl.evaluation.predictions import score, write_predictions
+from embedrl.evaluation.report import Report, make_report, write_report
+from embedrl.evaluation.tables import Result, write_leaderboard
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.pipelines.evaluate_world import figure_text
 from embedrl.reports.coverage import coverage_json, tell_coverage
 from embedrl.reports.html import render_html, write_html

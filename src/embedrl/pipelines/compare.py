@@ -8,10 +8,10 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from embedrl.data.tcot import TCoT
-from embedrl.evaluate.compare import Case, Change, case_row, compare, extremes
-from embedrl.evaluate.evaluate import evaluate
-from embedrl.evaluate.report import write_report
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.compare import Case, Change, case_row, compare, extremes
+from embedrl.evaluation.evaluate import evaluate
+from embedrl.evaluation.report import write_report
+from embedrl.evaluation.world import world_tasks
 from embedrl.reports.cards import checked_side, content, tcot_block
 from embedrl.reports.charts import number
 from embedrl.reports.html import render_page, write_html

@@ -12,11 +12,11 @@ from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError
-from embedrl.evaluate.bootstrap import Figure, figure, mean_over_tasks, replicates
-from embedrl.evaluate.evaluate import SystemResult, best_target, evaluate
-from embedrl.evaluate.report import figure_row
-from embedrl.evaluate.task import RetrievalTask
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.bootstrap import Figure, figure, mean_over_tasks, replicates
+from embedrl.evaluation.evaluate import SystemResult, best_target, evaluate
+from embedrl.evaluation.report import figure_row
+from embedrl.evaluation.task import RetrievalTask
+from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.annotate import load_judge
 from embedrl.runtime.names import load_embedder, load_reasoner
 

@@ -10,10 +10,10 @@ import torch
 from embedrl import log
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.tcot import count_words
-from embedrl.evaluate.evaluate import SystemResult, evaluate, join_seeds
-from embedrl.evaluate.report import Report, make_report, write_report
-from embedrl.evaluate.task import MODALITIES, RetrievalTask
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.evaluate import SystemResult, evaluate, join_seeds
+from embedrl.evaluation.report import Report, make_report, write_report
+from embedrl.evaluation.task import MODALITIES, RetrievalTask
+from embedrl.evaluation.world import world_tasks
 from embedrl.reports.html import render_html, write_html
 from embedrl.runtime.engine import LOCAL, Engine, start_models
 from embedrl.world.claims import claims, selected

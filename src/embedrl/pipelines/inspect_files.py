@@ -6,10 +6,10 @@ from pathlib import Path
 
 from embedrl import log
 from embedrl.errors import MediaError
-from embedrl.evaluate.benchmarks.inspection import Inspection, Problem
-from embedrl.evaluate.benchmarks.pool import Pool
-from embedrl.evaluate.benchmarks.reading import choose, read_pool
-from embedrl.evaluate.benchmarks.source import Official
+from embedrl.evaluation.benchmarks.inspection import Inspection, Problem
+from embedrl.evaluation.benchmarks.pool import Pool
+from embedrl.evaluation.benchmarks.reading import choose, read_pool
+from embedrl.evaluation.benchmarks.source import Official
 from embedrl.media.content import content_key
 from embedrl.media.decode import check
 from embedrl.pipelines.benchmark import find_benchmark

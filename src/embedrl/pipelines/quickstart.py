@@ -11,8 +11,8 @@ from embedrl.config import METRICS, read_metrics
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.errors import unwritable
-from embedrl.evaluate.report import Report, make_report, write_report
-from embedrl.evaluate.world import world_tasks
+from embedrl.evaluation.report import Report, make_report, write_report
+from embedrl.evaluation.world import world_tasks
 from embedrl.index.filter import Filter
 from embedrl.index.hit import Hit
 from embedrl.index.index import Index

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError, unwritable
-from embedrl.evaluate.compare import text
+from embedrl.evaluation.compare import text
 from embedrl.log import info, progress
 from embedrl.media.store import write_bytes
 from embedrl.models.training import run_folder

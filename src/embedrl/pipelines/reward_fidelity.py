@@ -8,7 +8,7 @@ import torch
 
 from embedrl import log
 from embedrl.errors import ConfigError
-from embedrl.evaluate.compare import text
+from embedrl.evaluation.compare import text
 from embedrl.pipelines.annotate import load_judge
 from embedrl.pipelines.eg_rl import local_reasoner, make_scorer
 from embedrl.rl.config import Recipe

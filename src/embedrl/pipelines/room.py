@@ -15,9 +15,9 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError
-from embedrl.evaluate.evaluate import SystemResult, evaluate
-from embedrl.evaluate.report import Report, make_report
-from embedrl.evaluate.world import draw_tasks
+from embedrl.evaluation.evaluate import SystemResult, evaluate
+from embedrl.evaluation.report import Report, make_report
+from embedrl.evaluation.world import draw_tasks
 from embedrl.pipelines.controls import WithoutMedia
 from embedrl.runtime.names import load_embedder
 from embedrl.world.claims import claims, selected

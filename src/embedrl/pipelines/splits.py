@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from embedrl.evaluate.world import draw_tasks
+from embedrl.evaluation.world import draw_tasks
 from embedrl.nano.data import SFTExamples, WorldRows
 from embedrl.world.tasks import AnySide, choose_tasks, make_families
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from embedrl.evaluate.grounding import FIGURES
+from embedrl.evaluation.grounding import FIGURES
 from embedrl.reports.templates import fragment
 
 SYSTEM_LABELS = {

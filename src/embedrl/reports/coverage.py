@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embedrl import log
-from embedrl.evaluate.benchmarks.published_tcots import LISTS, ImportedTCoTs
+from embedrl.evaluation.benchmarks.published_tcots import LISTS, ImportedTCoTs
 
 MAX_LINES = 3
 """Names of one kind that are told of a dataset's side; the run folder's file has them all."""

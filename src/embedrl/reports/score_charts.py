@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from embedrl.evaluate.bootstrap import Figure
-from embedrl.evaluate.tables import Benchmark
+from embedrl.evaluation.bootstrap import Figure
+from embedrl.evaluation.tables import Benchmark
 from embedrl.reports.charts import number
 from embedrl.reports.templates import fragment
 

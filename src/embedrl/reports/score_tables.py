@@ -8,11 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.register import BENCHMARKS
-from embedrl.evaluate.paired import Paired, pair_systems
-from embedrl.evaluate.predictions import PREDICTION_SUFFIX
-from embedrl.evaluate.report import figure_row, write_report
-from embedrl.evaluate.tables import Benchmark, Columns, Result, aggregate, published, read_result
+from embedrl.evaluation.benchmarks.register import BENCHMARKS
+from embedrl.evaluation.paired import Paired, pair_systems
+from embedrl.evaluation.predictions import PREDICTION_SUFFIX
+from embedrl.evaluation.report import figure_row, write_report
+from embedrl.evaluation.tables import Benchmark, Columns, Result, aggregate, published, read_result
 from embedrl.reports import score_charts
 from embedrl.reports.html import render_page, write_html
 from embedrl.reports.templates import fragment

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.metrics import DEPTH
+from embedrl.evaluation.metrics import DEPTH
 
 BLOCK_QUERIES = 256
 BLOCK_CANDIDATES = 8192

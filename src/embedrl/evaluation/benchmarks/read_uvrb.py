@@ -13,10 +13,10 @@ from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import plain, side
 from embedrl.data.sources.stream import read_json
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.pool import Name, Pool
-from embedrl.evaluate.benchmarks.queries import FrameFolders, some
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.pool import Name, Pool
+from embedrl.evaluation.benchmarks.queries import FrameFolders, some
+from embedrl.evaluation.benchmarks.source import Source
 
 
 def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:

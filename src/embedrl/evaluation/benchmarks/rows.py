@@ -10,9 +10,9 @@ from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import RowError
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.card import card_files
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.card import card_files
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.source import Source
 
 SUFFIXES = ("parquet", "jsonl", "json")
 _PIECE = re.compile(r"-(\d+)-of-(\d+)$")

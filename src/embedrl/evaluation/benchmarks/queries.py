@@ -11,8 +11,8 @@ from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import plain, side
 from embedrl.data.sources.row import ProblemKind, RowError
-from embedrl.evaluate.benchmarks.questions import QUESTIONS
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.questions import QUESTIONS
+from embedrl.evaluation.benchmarks.source import Source
 from embedrl.media.content import Content, Image, Video
 
 QUERY = "query"

@@ -8,8 +8,8 @@ from typing import Any
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError
-from embedrl.evaluate.evaluate import Outcome, SystemResult, best_target
-from embedrl.evaluate.task import Modality, RetrievalTask
+from embedrl.evaluation.evaluate import Outcome, SystemResult, best_target
+from embedrl.evaluation.task import Modality, RetrievalTask
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from embedrl.data.sources.row import RowError
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import ConfigError
-from embedrl.evaluate.task import Modality
+from embedrl.evaluation.task import Modality
 
 FILES: dict[Modality, tuple[str, str]] = {
     "image": ("Image/{}.json", "Image/{}_corpus_cot.json"),

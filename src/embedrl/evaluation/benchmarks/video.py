@@ -5,12 +5,12 @@ from pathlib import Path, PurePosixPath
 
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import side
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.pool import Pool
-from embedrl.evaluate.benchmarks.queries import FrameFolders, asks
-from embedrl.evaluate.benchmarks.questions import QUESTIONS
-from embedrl.evaluate.benchmarks.rows import read_rows, rows_folder
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.pool import Pool
+from embedrl.evaluation.benchmarks.queries import FrameFolders, asks
+from embedrl.evaluation.benchmarks.questions import QUESTIONS
+from embedrl.evaluation.benchmarks.rows import read_rows, rows_folder
+from embedrl.evaluation.benchmarks.source import Source
 from embedrl.media.content import Content
 
 LABELS = "labels.txt"

@@ -14,11 +14,11 @@ from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.errors import MediaError, ModelError
-from embedrl.evaluate.grounding import FIGURES as EVIDENCE_FIGURES
-from embedrl.evaluate.grounding import compare
-from embedrl.evaluate.metrics import METRIC_NAMES, Mode, mmeb_compat_grades, score_ranking
-from embedrl.evaluate.ranking import Ranking, rank
-from embedrl.evaluate.task import Modality, RetrievalTask
+from embedrl.evaluation.grounding import FIGURES as EVIDENCE_FIGURES
+from embedrl.evaluation.grounding import compare
+from embedrl.evaluation.metrics import METRIC_NAMES, Mode, mmeb_compat_grades, score_ranking
+from embedrl.evaluation.ranking import Ranking, rank
+from embedrl.evaluation.task import Modality, RetrievalTask
 from embedrl.log import progress
 from embedrl.media.decode import count_frames
 from embedrl.world.claims import told

@@ -8,15 +8,15 @@ from pathlib import Path
 from embedrl import log
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.errors import ConfigError
-from embedrl.evaluate.benchmarks.image import read_images
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.moments import read_moments, read_momentseeker
-from embedrl.evaluate.benchmarks.pages import read_pages
-from embedrl.evaluate.benchmarks.pool import Pool
-from embedrl.evaluate.benchmarks.read_uvrb import read_uvrb
-from embedrl.evaluate.benchmarks.source import Official, Source
-from embedrl.evaluate.benchmarks.video import read_labels, read_questions, read_text_to_video, read_texts
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.image import read_images
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.moments import read_moments, read_momentseeker
+from embedrl.evaluation.benchmarks.pages import read_pages
+from embedrl.evaluation.benchmarks.pool import Pool
+from embedrl.evaluation.benchmarks.read_uvrb import read_uvrb
+from embedrl.evaluation.benchmarks.source import Official, Source
+from embedrl.evaluation.benchmarks.video import read_labels, read_questions, read_text_to_video, read_texts
+from embedrl.evaluation.task import RetrievalTask
 
 
 def choose(official: Official, names: Sequence[str] = ()) -> list[Source]:

@@ -9,11 +9,11 @@ import math
 from pathlib import Path
 
 from embedrl.errors import unwritable
-from embedrl.evaluate.evaluate import TaskResult
-from embedrl.evaluate.metrics import METRIC_NAMES
-from embedrl.evaluate.report import write_report
-from embedrl.evaluate.tables import SCORE_SUFFIX
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.evaluate import TaskResult
+from embedrl.evaluation.metrics import METRIC_NAMES
+from embedrl.evaluation.report import write_report
+from embedrl.evaluation.tables import SCORE_SUFFIX
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.store import write_bytes
 
 PREDICTION_SUFFIX = "_pred.jsonl"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.evaluate.metrics import METRIC_NAMES
-from embedrl.evaluate.report import write_report
-from embedrl.evaluate.task import MODALITIES, Modality
+from embedrl.evaluation.metrics import METRIC_NAMES
+from embedrl.evaluation.report import write_report
+from embedrl.evaluation.task import MODALITIES, Modality
 
 Scores = Mapping[str, float]
 """Metrics of one dataset, each in 0..1, and the counts `num_pred` and `num_data`."""
@@ -154,7 +154,7 @@ def aggregate(result: Result) -> Columns:
 
 def published(benchmark: Benchmark) -> list[Result]:
     """Return what papers and their repositories report, taken to be measured on all queries."""
-    table = json.loads((files("embedrl.evaluate") / "published.json").read_text(encoding="utf-8"))
+    table = json.loads((files("embedrl.evaluation") / "published.json").read_text(encoding="utf-8"))
     return [
         Result(
             name=row["name"],

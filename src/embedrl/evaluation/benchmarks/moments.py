@@ -3,11 +3,11 @@
 from pathlib import Path, PurePosixPath
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.pool import Pool
-from embedrl.evaluate.benchmarks.queries import QUERY, FrameFolders, asks, clip_folder
-from embedrl.evaluate.benchmarks.rows import read_rows
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.pool import Pool
+from embedrl.evaluation.benchmarks.queries import QUERY, FrameFolders, asks, clip_folder
+from embedrl.evaluation.benchmarks.rows import read_rows
+from embedrl.evaluation.benchmarks.source import Source
 
 POSITIVE = "positive"
 

@@ -8,8 +8,8 @@ the others are worded here, since the benchmark keeps its own in code.
 from typing import Any
 
 from embedrl.data.items import DESCRIBE, FIND
-from embedrl.evaluate.benchmarks.source import Layout, Official, Source
-from embedrl.evaluate.tables import Benchmark, Dataset, by_group
+from embedrl.evaluation.benchmarks.source import Layout, Official, Source
+from embedrl.evaluation.tables import Benchmark, Dataset, by_group
 
 _NUM_IMAGE_QUERIES = 1000
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from embedrl.data.sources.stream import read_json
-from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
-from embedrl.evaluate.metrics import Mode, mmeb_compat_grades, score_one
-from embedrl.evaluate.predictions import PREDICTION_SUFFIX
-from embedrl.evaluate.tables import Dataset, Result
+from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.metrics import Mode, mmeb_compat_grades, score_one
+from embedrl.evaluation.predictions import PREDICTION_SUFFIX
+from embedrl.evaluation.tables import Dataset, Result
 
 _EXACT = 1e-6
 """By how much predictions and score file may differ: both come from one ranking."""

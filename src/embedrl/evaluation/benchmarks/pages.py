@@ -10,11 +10,11 @@ from pathlib import Path, PurePath
 
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.errors import StoreError
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.pool import Name, Pool
-from embedrl.evaluate.benchmarks.queries import asks
-from embedrl.evaluate.benchmarks.rows import read_rows
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.pool import Name, Pool
+from embedrl.evaluation.benchmarks.queries import asks
+from embedrl.evaluation.benchmarks.rows import read_rows
+from embedrl.evaluation.benchmarks.source import Source
 from embedrl.media.content import Content
 from embedrl.media.store import write_bytes
 

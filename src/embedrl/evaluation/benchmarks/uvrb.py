@@ -1,8 +1,8 @@
 """UVRB: table of its datasets, their files, instructions and metrics."""
 
 from embedrl.data.items import DESCRIBE
-from embedrl.evaluate.benchmarks.source import Official, Source
-from embedrl.evaluate.tables import Benchmark, Dataset, by_group
+from embedrl.evaluation.benchmarks.source import Official, Source
+from embedrl.evaluation.tables import Benchmark, Dataset, by_group
 
 
 def _row(name: str, groups: str, metric: str, num_queries: int) -> Dataset:

@@ -17,11 +17,11 @@ from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.data.sources.row import RowError
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, read, render
 from embedrl.errors import ConfigError, MediaError
-from embedrl.evaluate.benchmarks.queries import asks
-from embedrl.evaluate.benchmarks.source import Official, Source
-from embedrl.evaluate.benchmarks.tcot_files import FILES, Entry, Written, read_candidates, read_queries
-from embedrl.evaluate.evaluate import Outcome
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.queries import asks
+from embedrl.evaluation.benchmarks.source import Official, Source
+from embedrl.evaluation.benchmarks.tcot_files import FILES, Entry, Written, read_candidates, read_queries
+from embedrl.evaluation.evaluate import Outcome
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import Image, Video
 
 _LETTER = re.compile(r"^\([A-Z]\) ")

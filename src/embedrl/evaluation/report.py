@@ -16,9 +16,9 @@ import numpy as np
 
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.errors import ConfigError, unwritable
-from embedrl.evaluate.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
-from embedrl.evaluate.evaluate import BOUNDS, FIGURES, SystemResult, TaskResult
-from embedrl.evaluate.task import MODALITIES
+from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.evaluate import BOUNDS, FIGURES, SystemResult, TaskResult
+from embedrl.evaluation.task import MODALITIES
 from embedrl.media.store import write_bytes
 
 Report = dict[str, Any]

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from embedrl.errors import ConfigError
-from embedrl.evaluate.task import MODALITIES, RetrievalTask, by_medium
+from embedrl.evaluation.task import MODALITIES, RetrievalTask, by_medium
 from embedrl.world.crowded.side import CrowdedSide
 from embedrl.world.tasks import AnySide, WorldPair, answers, choose_tasks, make_pairs
 

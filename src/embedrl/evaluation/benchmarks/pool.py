@@ -13,10 +13,10 @@ from embedrl.data.sample import Item
 from embedrl.data.sources.pair import plain
 from embedrl.data.sources.row import RowError
 from embedrl.errors import ConfigError, MediaError
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.queries import some
-from embedrl.evaluate.benchmarks.source import Source
-from embedrl.evaluate.task import RetrievalTask
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.queries import some
+from embedrl.evaluation.benchmarks.source import Source
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import Content
 
 Name = str | int

@@ -7,11 +7,11 @@ A row: {"qry_inst": "<|image_1|>\\nDecide the scene.\\n", "qry_text": "", "qry_i
 from pathlib import Path
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.evaluate.benchmarks.inspection import Inspection
-from embedrl.evaluate.benchmarks.pool import Pool
-from embedrl.evaluate.benchmarks.queries import asks, shown
-from embedrl.evaluate.benchmarks.rows import read_rows
-from embedrl.evaluate.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.pool import Pool
+from embedrl.evaluation.benchmarks.queries import asks, shown
+from embedrl.evaluation.benchmarks.rows import read_rows
+from embedrl.evaluation.benchmarks.source import Source
 
 
 def read_images(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from embedrl.evaluate.tables import Benchmark
-from embedrl.evaluate.task import Modality
+from embedrl.evaluation.tables import Benchmark
+from embedrl.evaluation.task import Modality
 
 Layout = Literal[
     "image_text",
