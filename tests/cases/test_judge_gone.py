@@ -99,6 +99,7 @@ class Gone(LengthScorer):
         return super().reward(completions, pair, is_query, trainer_state, log_metric)
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_when_the_judge_is_back(tmp_path: Path) -> None:
     make_random_reasoner().save(tmp_path / "model")
 

@@ -54,7 +54,16 @@ STARTS: dict[str, Callable[[Path], LocalReasoner]] = {
 }
 
 
-@pytest.mark.parametrize(("start", "lora"), [*((start, None) for start in STARTS), ("adapter", Lora(rank=2, alpha=4))])
+@pytest.mark.parametrize(
+    ("start", "lora"),
+    [
+        ("plain", None),
+        ("adapter", None),
+        pytest.param("merged", None, marks=pytest.mark.slow),
+        pytest.param("never saved", None, marks=pytest.mark.slow),
+        ("adapter", Lora(rank=2, alpha=4)),
+    ],
+)
 def test_the_kl_before_any_update_is_zero(start: str, lora: Lora | None, folders: Path, tmp_path: Path) -> None:
     assert first_kl(STARTS[start](folders), tmp_path, lora=lora) == pytest.approx(0, abs=1e-6)
 

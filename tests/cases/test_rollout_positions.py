@@ -74,8 +74,11 @@ class Passes:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda folder: instruct(folder, write_instruct), lambda folder: instruct(folder, write_embed_rl), nano],
-    ids=["instruct", "embed-rl", "nano"],
+    [
+        pytest.param(lambda folder: instruct(folder, write_instruct), id="instruct"),
+        pytest.param(lambda folder: instruct(folder, write_embed_rl), id="embed-rl", marks=pytest.mark.slow),
+        pytest.param(nano, id="nano"),
+    ],
 )
 def test_log_probabilities_as_trained_are_those_as_sampled(make: Callable[[Path], LocalReasoner], tmp_path: Path) -> None:
     reasoner = make(tmp_path)
