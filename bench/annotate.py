@@ -103,9 +103,11 @@ def compare(folder: Path, num_pairs: int) -> dict[str, int]:
         assert whole == killed, f"{name} differs"
         assert len(set(whole)) == len(whole), f"{name} has a line twice"
         counts[name] = len(whole)
-    assert counts["pairs.jsonl"] == num_pairs and counts["tcots.jsonl"] == 2 * num_pairs, counts
+    assert counts["pairs.jsonl"] == num_pairs, counts
+    assert counts["tcots.jsonl"] == 2 * num_pairs, counts
     assert counts["contrastive.jsonl"] + counts["rl.jsonl"] + counts["rejected.jsonl"] == num_pairs, counts
-    assert counts["rl.jsonl"] and counts["rejected.jsonl"], counts
+    assert counts["rl.jsonl"], counts
+    assert counts["rejected.jsonl"], counts
     return counts
 
 

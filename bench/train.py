@@ -90,7 +90,8 @@ def peak_bytes(run: Callable[[], object]) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler tells when it starts and stops
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
-    assert recorded.profiler is not None and recorded.profiler.kineto_results is not None
+    assert recorded.profiler is not None
+    assert recorded.profiler.kineto_results is not None
     events = sorted((event.start_ns(), event.nbytes()) for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]")
     return max(accumulate(size for _, size in events))
 

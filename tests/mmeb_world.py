@@ -194,7 +194,8 @@ class _Writer:
 
     def _frames(self, item: Item, under: str = "", name: str = "") -> str:
         """Write the frames of an item and return the name of its video."""
-        assert isinstance(item.visual, Video) and item.visual.frames is not None
+        assert isinstance(item.visual, Video)
+        assert item.visual.frames is not None
         key = content_key((item.visual,))
         name = name or key[:16]
         paths = []

@@ -45,9 +45,11 @@ def test_rows_are_trained_evaluated_and_then_left_alone(tmp_path: Path):
     wanted = small(tmp_path, AblationRow(name="Format only", overrides=(*short, "rewards.outcome_weight=0", "rewards.process_weight=0")))
     [result] = ablate(wanted)
     folder = tmp_path / "format-only-0"
-    assert (folder / "model" / "model.safetensors").is_file() and result.report == json.loads((folder / "ablation.json").read_text())
+    assert (folder / "model" / "model.safetensors").is_file()
+    assert result.report == json.loads((folder / "ablation.json").read_text())
     [row] = table_rows([result])
-    assert len(row) == len(COLUMNS) and row[:2] == ["Format only", "0"]
+    assert len(row) == len(COLUMNS)
+    assert row[:2] == ["Format only", "0"]
     (folder / "model" / "model.safetensors").unlink()
     assert ablate(wanted) == [result], "neither trained nor evaluated again"
     assert json.loads((tmp_path / "ablation.json").read_text())["rows"][0]["name"] == "Format only"

@@ -62,13 +62,17 @@ def test_both_sides_are_reasoned_about_once(tmp_path: Path):
     twice = [*text_pairs(5), *text_pairs(5), Pair(task="other", query=item("question 0", Role.QUERY_TEXT_TO_IMAGE), target=item("new"))]
     report = annotate(twice, reasoner, tmp_path, batch_size=4)
     assert (report.num_pairs, report.made, report.known, report.left) == (11, 11, 0, 0)
-    assert set(reasoner.reasoned.values()) == {1} and len(keys(tmp_path, State.TCOT)) == 11
+    assert set(reasoner.reasoned.values()) == {1}
+    assert len(keys(tmp_path, State.TCOT)) == 11
     store = Annotations(tmp_path)
     pairs = dict(store.read_pairs())
-    assert list(pairs.values()) == [*text_pairs(5), twice[-1]] and all(key == pair.key for key, pair in pairs.items())
+    assert list(pairs.values()) == [*text_pairs(5), twice[-1]]
+    assert all(key == pair.key for key, pair in pairs.items())
     assert store.outcome(twice[0].query, reasoner.fingerprint) == FakeReasoner().reason([twice[0].query])[0]
     first = json.loads((tmp_path / "tcots.jsonl").read_text().splitlines()[0])["value"]
-    assert first["saw_answer"] is False and first["reasoner"] == reasoner.fingerprint and first["item"] == twice[0].query.key
+    assert first["saw_answer"] is False
+    assert first["reasoner"] == reasoner.fingerprint
+    assert first["item"] == twice[0].query.key
 
 
 def test_a_pair_that_stands_there_twice_is_kept_once_and_counted(tmp_path: Path):
@@ -87,7 +91,8 @@ def test_a_second_run_does_nothing_and_another_name_does_all(tmp_path: Path):
     more = annotate(text_pairs(8), again, tmp_path)
     assert (more.made, more.known) == (4, 12)
     other = FakeReasoner("another")
-    assert annotate(text_pairs(8), other, tmp_path).made == 16 and other.reasoned.total() == 16
+    assert annotate(text_pairs(8), other, tmp_path).made == 16
+    assert other.reasoned.total() == 16
     assert len(dict(Annotations(tmp_path).read_pairs())) == 8
 
 
@@ -122,7 +127,8 @@ def test_malformed_answers_are_kept_apart_and_retried_alone(tmp_path: Path):
     report = annotate([*text_pairs(6), *text_pairs(6)], mended, tmp_path, retry="malformed")
     assert (report.made, report.known, report.left, mended.reasoned) == (1, 7, 4, {bad.key: 1})
     assert "4 items are not annotated yet" in annotate_line(report)
-    assert keys(tmp_path, State.MALFORMED) == [] and len(keys(tmp_path, State.TCOT)) == 8
+    assert keys(tmp_path, State.MALFORMED) == []
+    assert len(keys(tmp_path, State.TCOT)) == 8
     assert len(Annotations(tmp_path).pairs) == 4
 
 
@@ -130,14 +136,16 @@ def test_malformed_answers_are_kept_apart_and_retried_alone(tmp_path: Path):
 def test_one_item_that_fails_costs_no_other(tmp_path: Path, error: type[Exception]):
     reasoner = Stubborn("answer 2", error=error)
     report = annotate(text_pairs(5), reasoner, tmp_path, batch_size=10)
-    assert (report.made, report.failed) == (9, 1) and reasoner.sizes == [10] + [1] * 10
+    assert (report.made, report.failed) == (9, 1)
+    assert reasoner.sizes == [10] + [1] * 10
     assert report.examples[0].endswith("will not speak of 'answer 2'")
     store = Annotations(tmp_path)
     failed = list(text_pairs(5))[2].target
     assert store.outcome(failed, reasoner.fingerprint) == "will not speak of 'answer 2'"
     assert store.is_unreadable(failed, reasoner.fingerprint) == (error is MediaError)
     mended = FakeReasoner()
-    assert annotate(text_pairs(5), mended, tmp_path, retry="failed").made == 1 and mended.reasoned == {failed.key: 1}
+    assert annotate(text_pairs(5), mended, tmp_path, retry="failed").made == 1
+    assert mended.reasoned == {failed.key: 1}
     assert keys(tmp_path, State.FAILED) == []
 
 
@@ -145,7 +153,8 @@ def test_a_model_that_is_gone_marks_nothing_as_failed(tmp_path: Path):
     reasoner = Stubborn(*(f"{side} {number}" for number in range(4, 100) for side in ("question", "answer")))
     with pytest.raises(ModelError, match=r"5 items in a row, the last time with: will not speak of 'question 6'"):
         annotate(text_pairs(20), reasoner, tmp_path, batch_size=3, give_up_after=5)
-    assert len(keys(tmp_path, State.TCOT)) == 8 and keys(tmp_path, State.FAILED) == []
+    assert len(keys(tmp_path, State.TCOT)) == 8
+    assert keys(tmp_path, State.FAILED) == []
     assert annotate(text_pairs(20), FakeReasoner(), tmp_path).made == 32
 
 
@@ -164,7 +173,9 @@ def test_a_bad_file_is_named_and_nothing_else_is_lost(tmp_path: Path):
     # "missing" gives no pair: without its bytes it has no key. It is looked for again in each run.
     assert (report.num_pairs, report.made, report.failed, report.num_problems) == (4, 5, 1, 2)
     told = "\n".join(report.examples)
-    assert "green.png" in told and "missing.png" in told and "row 7: no query" in told
+    assert "green.png" in told
+    assert "missing.png" in told
+    assert "row 7: no query" in told
     assert len(Annotations(tmp_path / "out").problems) == 2
     save_image(picture("purple"), tmp_path / "missing.png")
     assert annotate(pairs, FakeReasoner(), tmp_path / "out").made == 2
@@ -172,14 +183,19 @@ def test_a_bad_file_is_named_and_nothing_else_is_lost(tmp_path: Path):
 
 def test_a_budget_stops_and_the_next_run_goes_on(tmp_path: Path):
     first = annotate(text_pairs(20), FakeReasoner(), tmp_path, batch_size=4, budget=Budget(max_tokens=1))
-    assert (first.made, first.left, first.stopped_by) == (4, 36, "max_tokens") and first.num_tokens > 4
-    assert "36 items are left" in annotate_line(first) and len(Annotations(tmp_path).pairs) == 2
+    assert (first.made, first.left, first.stopped_by) == (4, 36, "max_tokens")
+    assert first.num_tokens > 4
+    assert "36 items are left" in annotate_line(first)
+    assert len(Annotations(tmp_path).pairs) == 2
     slow = FakeReasoner(sleep_s=0.01)
     second = annotate(text_pairs(20), slow, tmp_path, batch_size=4, budget=Budget(max_seconds=0.05))
-    assert second.stopped_by == "max_seconds" and 0 < second.made < 36 and second.made + second.left == 36
+    assert second.stopped_by == "max_seconds"
+    assert 0 < second.made < 36
+    assert second.made + second.left == 36
     last = annotate(text_pairs(20), FakeReasoner(), tmp_path, batch_size=4, budget=Budget(max_tokens=10**6))
     assert (last.made, last.left, last.stopped_by) == (second.left, 0, "")
-    assert len(keys(tmp_path, State.TCOT)) == 40 and len(Annotations(tmp_path).pairs) == 20
+    assert len(keys(tmp_path, State.TCOT)) == 40
+    assert len(Annotations(tmp_path).pairs) == 20
     spent = annotate(text_pairs(1, start=50), FakeReasoner(), tmp_path, budget=Budget(max_tokens=1))
     assert (spent.left, spent.stopped_by) == (0, ""), "it was used up by the last batch there was"
 
@@ -205,7 +221,9 @@ def test_media_in_memory_become_files_once(tmp_path: Path):
     stored = [pair for _, pair in Annotations(tmp_path).read_pairs()]
     assert [pair.target.content[0].kind for pair in stored] == ["image", "page", "video"]
     answer = Annotations(tmp_path).outcome(stored[2].target, "fake-reasoner")
-    assert isinstance(answer, TCoT) and "blue clip" in answer.answer and answer.evidence.key_frames == (2,)
+    assert isinstance(answer, TCoT)
+    assert "blue clip" in answer.answer
+    assert answer.evidence.key_frames == (2,)
     assert annotate(pairs, FakeReasoner(), tmp_path).known == 6
 
 
@@ -216,7 +234,8 @@ def test_relative_and_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     save_image(picture("blue"), odd)
     pairs = [Pair(task="t", query=item("q"), target=item((Image(path=path),), Role.TARGET_IMAGE)) for path in (Path("red.png"), odd)]
     report = annotate(pairs, FakeReasoner(), Path("out"))
-    assert (report.made, report.num_problems) == (2, 1) and "is not UTF-8; rename it" in report.examples[0]
+    assert (report.made, report.num_problems) == (2, 1)
+    assert "is not UTF-8; rename it" in report.examples[0]
     monkeypatch.chdir("/")
     ((_, pair),) = Annotations(tmp_path / "out").read_pairs()
     assert pair.target.key == item((Image(path=tmp_path / "red.png"),), Role.TARGET_IMAGE).key
@@ -225,7 +244,9 @@ def test_relative_and_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_progress_counts_every_pair(tmp_path: Path):
     seen = []
     annotate(text_pairs(21), FakeReasoner(), tmp_path, batch_size=4, on_progress=lambda num, counts: seen.append((num, counts["made"])))
-    assert sum(num for num, _ in seen) == 21 and seen[-1][1] == 42 and len(seen) >= 10
+    assert sum(num for num, _ in seen) == 21
+    assert seen[-1][1] == 42
+    assert len(seen) >= 10
 
 
 def test_wrong_options_and_a_wrong_reasoner(tmp_path: Path):
@@ -253,10 +274,12 @@ def test_a_stated_share_of_the_queries_is_shown_the_answer(tmp_path: Path):
     annotate(pairs, Telling(), tmp_path, answer_share=0.3)
     store = Annotations(tmp_path)
     shown = [pair for pair in pairs if store.saw_answer(pair.query, "fake-reasoner")]
-    assert 40 < len(shown) < 80 and not any(store.saw_answer(pair.target, "fake-reasoner") for pair in pairs)
+    assert 40 < len(shown) < 80
+    assert not any(store.saw_answer(pair.target, "fake-reasoner") for pair in pairs)
     for pair in pairs:
         written = store.outcome(pair.query, "fake-reasoner")
-        assert isinstance(written, TCoT) and (pair.target.text in written.thinking) == (pair in shown)
+        assert isinstance(written, TCoT)
+        assert (pair.target.text in written.thinking) == (pair in shown)
     with pytest.raises(ConfigError, match=r"answer_share.: 0\.3"):
         annotate(pairs, Telling(), tmp_path)
     with pytest.raises(ConfigError, match="answer_share=2"):
@@ -267,8 +290,10 @@ def test_a_source_by_name(tmp_path: Path):
     rows = tmp_path / "pairs.jsonl"
     rows.write_text('{"query": {"text": "a mug"}, "target": {"text": "a red mug"}}\n{"query": 1}\n', "utf-8")
     report = annotate_source("lines", rows, tmp_path / "out", "fake", task="shop")
-    assert isinstance(report, AnnotateReport) and (report.made, report.num_problems) == (2, 1)
-    assert num_rows(rows) == 2 and num_rows(tmp_path) is None
+    assert isinstance(report, AnnotateReport)
+    assert (report.made, report.num_problems) == (2, 1)
+    assert num_rows(rows) == 2
+    assert num_rows(tmp_path) is None
     assert [pair.task for _, pair in Annotations(tmp_path / "out").read_pairs()] == ["shop"]
     with pytest.raises(ConfigError, match="choose from mmeb"):
         annotate_source("nothing", rows, tmp_path / "out", "fake")
@@ -309,7 +334,8 @@ def start_worker(folder: Path, count: int) -> subprocess.Popen[str]:
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "PYTHONWARNINGS": "ignore"}
     worker = subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(count)], env=environment, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
     return worker
 
 

@@ -61,9 +61,12 @@ def test_instruct_is_a_reasoner_and_no_embedder(folders: Path) -> None:
     reasoner = LocalReasoner.load(folders / "Qwen3-VL-2B-Instruct")
     reasoner.settings = reasoner.settings.model_copy(update={"budget": SMALL, "max_new_tokens": 6})
     texts = reasoner.processor.tokenizer.convert_ids_to_tokens(forbidden_tokens(reasoner.processor))
-    assert {"<|endoftext|>", "<|image_pad|>", "<|im_start|>"} <= set(texts) and "<|im_end|>" not in texts and "<think>" not in texts
+    assert {"<|endoftext|>", "<|image_pad|>", "<|im_start|>"} <= set(texts)
+    assert "<|im_end|>" not in texts
+    assert "<think>" not in texts
     assert all(isinstance(found, ParseFailure) for found in reasoner.reason(make_items())), "random weights write nonsense, to its end"
-    assert reasoner.factor == 32 and reasoner.settings.prompts == "full"
+    assert reasoner.factor == 32
+    assert reasoner.settings.prompts == "full"
     with pytest.raises(ModelError, match="knows no <emb>"):
         Embedder.load(folders / "Qwen3-VL-2B-Instruct")
 
@@ -105,7 +108,8 @@ def test_the_request_of_another_training_is_a_setting(folders: Path, tmp_path: P
     assert text.endswith("\nOne word, please:<|im_end|>\n<|im_start|>assistant\n<emb>")
     embedder.save(tmp_path / "again")
     again = Embedder.load(tmp_path / "again")
-    assert again.layout == embedder.layout and again.budget == SMALL
+    assert again.layout == embedder.layout
+    assert again.budget == SMALL
 
 
 def test_qwen3_vl_embedding_is_asked_in_its_own_words(folders: Path) -> None:
@@ -165,7 +169,8 @@ def test_what_we_save_is_a_sentence_transformers_model(folders: Path, name: str,
         messages.append([*built.messages[:-1], {"role": "user", "content": parts}])
     vectors = np.concatenate([theirs.encode([message]) for message in messages])
     ours = saved.embed(items, tcots)
-    assert np.abs(vectors - ours).max() < 1e-5 and np.abs(ours - embedder.embed(items, tcots)).max() < 2e-2
+    assert np.abs(vectors - ours).max() < 1e-5
+    assert np.abs(ours - embedder.embed(items, tcots)).max() < 2e-2
     assert theirs.get_embedding_dimension() == 64
 
 
@@ -173,10 +178,12 @@ def test_what_we_save_is_a_plain_model_for_any_engine_that_pools_the_last_token(
     """As an engine does it: names of weights as published, the template with a generation prompt, the last state."""
     Embedder.load(folders / "Embed-RL-2B").save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text("utf-8"))
-    assert config["architectures"] == ["Qwen3VLForConditionalGeneration"] and config["emb_token_ids"] == [282]
+    assert config["architectures"] == ["Qwen3VLForConditionalGeneration"]
+    assert config["emb_token_ids"] == [282]
     published = {name for part in (folders / "Embed-RL-2B").glob("*.safetensors") for name in load_file(part)}
     saved = load_file(tmp_path / "model.safetensors")
-    assert saved.keys() == published and {weight.dtype for weight in saved.values()} == {torch.bfloat16}
+    assert saved.keys() == published
+    assert {weight.dtype for weight in saved.values()} == {torch.bfloat16}
     model, processor = (
         AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).eval(),
         AutoProcessor.from_pretrained(tmp_path),
@@ -225,7 +232,8 @@ def test_an_adapter_is_merged_whatever_it_was_trained_on(folders: Path, auto, tm
     assert np.abs(embedder.embed(items, [None] * 3) - plain.embed(items, [None] * 3)).max() > 1e-3
     reasoner, _, name = load(AutoModelForImageTextToText, tmp_path / "adapter", dtype=torch.float32)
     assert all(torch.allclose(weight, merged[key], atol=1e-6) for key, weight in reasoner.base_model.state_dict().items())
-    assert name.startswith("adapter-") and name != Embedder.load(base).fingerprint
+    assert name.startswith("adapter-")
+    assert name != Embedder.load(base).fingerprint
 
 
 def test_the_base_of_an_adapter_is_found_by_its_published_name(folders: Path, tmp_path: Path) -> None:
@@ -256,7 +264,8 @@ def test_a_new_adapter_changes_nothing_and_spares_the_head(folders: Path) -> Non
     for vision in (False, True):
         adapted = add_lora(embedder.model, Lora(rank=4, alpha=8, vision=vision))
         trained = {name.split(".lora_")[0] for name, weight in adapted.named_parameters() if weight.requires_grad}
-        assert any("visual" in name for name in trained) == vision and not any("lm_head" in name for name in trained)
+        assert any("visual" in name for name in trained) == vision
+        assert not any("lm_head" in name for name in trained)
         assert sum("language_model" in name for name in trained) == 3 * 7, "every linear layer of every block"
         embedder.model = adapted
         assert np.abs(embedder.embed(items, [None] * 3) - before).max() < 1e-6

@@ -82,7 +82,8 @@ def test_search_shows_score_modality_path_answer_and_evidence(run: Ran, library:
     assert header.split("\t") == ["score", "modality", "key", "path", "answer", "evidence"]
     score, modality, key, path, answer, evidence = first.split("\t")
     assert (modality, path, answer, evidence) == ("image", "sunset.png", "a red picture", "box 0 0 1000 1000")
-    assert 0 < float(score) <= 1 and len(key) == 12
+    assert 0 < float(score) <= 1
+    assert len(key) == 12
 
 
 def test_search_by_picture_and_as_json(run: Ran, library: Path):
@@ -90,15 +91,18 @@ def test_search_by_picture_and_as_json(run: Ran, library: Path):
         "search", "--image", library / "sea.jpg", "--index", library, "--embedder", "fake", "--no-think", "--top", 1, "--json"
     )
     found = json.loads(out)
-    assert code == 0 and [hit["path"] for hit in found["hits"]] == ["sea.jpg"]
+    assert code == 0
+    assert [hit["path"] for hit in found["hits"]] == ["sea.jpg"]
     assert found["hits"][0]["tcot"]["answer"] == "a blue picture"
 
 
 def test_search_can_be_narrowed(run: Ran, library: Path):
     code, out, _ = run("search", "something red", "--index", library, *FAKES, "--modality", "text", "--json")
-    assert code == 0 and {hit["modality"] for hit in json.loads(out)["hits"]} == {"text"}
+    assert code == 0
+    assert {hit["modality"] for hit in json.loads(out)["hits"]} == {"text"}
     code, out, err = run("search", "something red", "--index", library, *FAKES, "--min-score", 1)
-    assert (code, out) == (0, "") and "nothing was found" in err
+    assert (code, out) == (0, "")
+    assert "nothing was found" in err
 
 
 def test_search_filters_sorts_and_pages(run: Ran, library: Path):
@@ -108,37 +112,52 @@ def test_search_filters_sorts_and_pages(run: Ran, library: Path):
         return [hit["path"] for hit in json.loads(out)["hits"]]
 
     everything = paths()
-    assert paths("--skip", 1, "--top", 1) == everything[1:2] and paths("--sort", "name") == sorted(everything)
-    assert paths("--under", "*.txt") == ["note.txt"] and paths("--under", "nowhere") == [] and paths("--under", ".") == everything
-    assert paths("--since", "2000-01-01") == everything and paths("--until", "2000-01-01") == []
+    assert paths("--skip", 1, "--top", 1) == everything[1:2]
+    assert paths("--sort", "name") == sorted(everything)
+    assert paths("--under", "*.txt") == ["note.txt"]
+    assert paths("--under", "nowhere") == []
+    assert paths("--under", ".") == everything
+    assert paths("--since", "2000-01-01") == everything
+    assert paths("--until", "2000-01-01") == []
     assert paths("--words", "NOTE txt") == ["note.txt"]
 
 
 def test_similar_takes_the_key_that_search_shows_and_needs_no_model(run: Ran, library: Path):
     key = run("search", "red", "--index", library, *FAKES, "--top", 1)[1].splitlines()[1].split("\t")[2]
     code, out, _ = run("similar", key, "--index", library, "--json")
-    assert code == 0 and {hit["path"] for hit in json.loads(out)["hits"]} == {"sea.jpg", "note.txt"}
+    assert code == 0
+    assert {hit["path"] for hit in json.loads(out)["hits"]} == {"sea.jpg", "note.txt"}
     other = next(hit for hit in json.loads(out)["hits"] if hit["path"] == "note.txt")
     assert other["reason"]["key"].startswith(key)
     code, out, _ = run("similar", f"{key}=2", "--unlike", f"{other['key'][:12]}=0.5", "--diversity", 0.5, "--index", library)
-    assert code == 0 and out.splitlines()[0].endswith("\treason") and "sea.jpg" in out.splitlines()[1] and len(out.splitlines()) == 2
+    assert code == 0
+    assert out.splitlines()[0].endswith("\treason")
+    assert "sea.jpg" in out.splitlines()[1]
+    assert len(out.splitlines()) == 2
 
 
 def test_index_lists_what_failed_and_exits_with_1(run: Ran, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     (tmp_path / "fine.txt").write_text("a fine text")
     code, out, err = run("index", tmp_path, "--embedder", "fake", "--no-think")
-    assert code == 1 and "1 new" in out and "1 failed" in out
-    assert "broken.png" in err and "fine.txt" not in err
+    assert code == 1
+    assert "1 new" in out
+    assert "1 failed" in out
+    assert "broken.png" in err
+    assert "fine.txt" not in err
     code, out, _ = run("index", tmp_path, "--embedder", "fake", "--no-think", "--json")
-    assert code == 1 and [failure["path"] for failure in json.loads(out)["failures"]] == ["broken.png"]
+    assert code == 1
+    assert [failure["path"] for failure in json.loads(out)["failures"]] == ["broken.png"]
 
 
 def test_world_make_writes_files_once(run: Ran, tmp_path: Path):
     code, out, _ = run("world", "make", tmp_path / "world", "--pairs", 2, "--seed", 5)
-    assert code == 0 and "2 pairs" in out and (tmp_path / "world" / "pairs.jsonl").is_file()
+    assert code == 0
+    assert "2 pairs" in out
+    assert (tmp_path / "world" / "pairs.jsonl").is_file()
     code, _, err = run("world", "make", tmp_path / "world", "--pairs", 2)
-    assert code == 2 and "choose an empty folder" in err
+    assert code == 2
+    assert "choose an empty folder" in err
 
 
 def test_evaluate_world_writes_a_report(run: Ran, tmp_path: Path):
@@ -182,24 +201,28 @@ def test_wrong_usage_exits_with_2_and_a_clear_line(
     monkeypatch.chdir(tmp_path)
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
-    assert message in err and "Traceback" not in err
+    assert message in err
+    assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_modalities_and_recipes_name_what_is_allowed(run: Ran, library: Path, tmp_path: Path):
     code, _, err = run("search", "x", "--index", library, "--embedder", "fake", "--no-think", "--modality", "cat")
-    assert code == 2 and "choose from image, video, page, text" in err
+    assert code == 2
+    assert "choose from image, video, page, text" in err
     recipe = tmp_path / "embedder.toml"
     recipe.write_text('out = "o"\n')
     code, _, err = run("train", "embedder", recipe, "sead=1")
-    assert code == 2 and "did you mean seed?" in err
+    assert code == 2
+    assert "did you mean seed?" in err
 
 
 def test_doctor_checks_the_media_libraries(run: Ran):
     _, out, _ = run("doctor")
     rows = {line.split("\t")[0]: line.split("\t")[1] for line in out.splitlines()}
     assert {rows[name] for name in ("images", "videos", "documents", "python")} == {"ok"}
-    assert "torch" in rows and "embedder nano" in rows
+    assert "torch" in rows
+    assert "embedder nano" in rows
 
 
 def test_version(run: Ran):

@@ -54,16 +54,25 @@ def test_gains_come_first_and_losses_are_shown_worst_first():
     after = evaluate([task], FakeEmbedder(), name="after", reasoner=Says("red", "red thing", "blue"))
     cases = compare([task], before, after)
     assert [case.query.item.text for case in cases] == ["number 0", "number 2", "number 1"]
-    assert cases[0].gain > 0 == cases[1].gain > cases[2].gain and cases[0].cosine[1] == after.tasks[0].rankings[0].positive
-    assert cases[0].rank[1] == 1 and cases[2].rank[0] == 1 < cases[2].rank[1]
-    assert cases[0].query.dropped == ("idle words",) and cases[0].query.added == ("red",) and cases[0].target.dropped == ()
+    assert cases[0].gain > 0 == cases[1].gain > cases[2].gain
+    assert cases[0].cosine[1] == after.tasks[0].rankings[0].positive
+    assert cases[0].rank[1] == 1
+    assert cases[2].rank[0] == 1 < cases[2].rank[1]
+    assert cases[0].query.dropped == ("idle words",)
+    assert cases[0].query.added == ("red",)
+    assert cases[0].target.dropped == ()
     gains, losses = extremes(cases)
-    assert [len(gains), len(losses)] == [1, 1] and extremes([], 3) == ([], [])
+    assert [len(gains), len(losses)] == [1, 1]
+    assert extremes([], 3) == ([], [])
     row = case_row(cases[0])
-    assert json.loads(json.dumps(row))["query"]["after"].endswith("<answer> red </answer>") and row["rank"]["after"] == 1
+    assert json.loads(json.dumps(row))["query"]["after"].endswith("<answer> red </answer>")
+    assert row["rank"]["after"] == 1
     assert case_rows(gains)[0][-2:] == ["idle words", "red"]
     page = case_card(cases[0])
-    assert "<del>idle words</del>" in page and "<ins>red</ins>" in page and page.count("<img") == 2 and "<rect" in page
+    assert "<del>idle words</del>" in page
+    assert "<ins>red</ins>" in page
+    assert page.count("<img") == 2
+    assert "<rect" in page
 
 
 def test_output_that_is_no_tcot_is_compared_too():
@@ -72,7 +81,8 @@ def test_output_that_is_no_tcot_is_compared_too():
         evaluate([task], FakeEmbedder(), name=str(n), reasoner=Says(*said)) for n, said in enumerate((("", "b", "c"), ("red", "b", "c")))
     ]
     first = compare([task], *systems)[0]
-    assert case_row(first)["query"]["before"] == "" and first.query.added == ("Look. red",)
+    assert case_row(first)["query"]["before"] == ""
+    assert first.query.added == ("Look. red",)
     assert "No T-CoT" in case_card(first)
 
 
@@ -101,5 +111,6 @@ def test_the_command_writes_table_json_and_page(tmp_path: Path, capsys: pytest.C
         main(["compare", "--before", "fake", "--after", "fake", *options])
     assert not exit.value.code
     record = json.loads((tmp_path / "compare.json").read_text("utf-8"))
-    assert len(record["cases"]) == 15 and np.isfinite([case["cosine"]["before"] for case in record["cases"]]).all()
+    assert len(record["cases"]) == 15
+    assert np.isfinite([case["cosine"]["before"] for case in record["cases"]]).all()
     assert "Largest gains" in (tmp_path / "compare.html").read_text("utf-8")

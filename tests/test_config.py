@@ -83,7 +83,8 @@ def test_errors_in_the_file_name_the_file(recipe: Path, tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
         load_recipe(recipe, [], Recipe)
     assert str(caught.value).count(str(recipe)) == 2
-    assert "out is required" in str(caught.value) and "seed='x'" in str(caught.value)
+    assert "out is required" in str(caught.value)
+    assert "seed='x'" in str(caught.value)
     recipe.write_text("seed = = 1")
     with pytest.raises(ConfigError, match=r"small.toml.*not a TOML file.*line 1"):
         load_recipe(recipe, [], Recipe)
@@ -94,8 +95,10 @@ def test_errors_in_the_file_name_the_file(recipe: Path, tmp_path: Path):
 def test_config_json_holds_the_resolved_config_and_versions(tmp_path: Path):
     path = write_run_config(tmp_path / "run", Recipe(out=Path("runs/a")), prompt_hashes={"nano": "abc"})
     found = json.loads(path.read_text())
-    assert found["config"]["out"] == "runs/a" and found["config"]["vision"]["steps"] == 10
-    assert found["prompt_hashes"] == {"nano": "abc"} and found["versions"] == library_versions()
+    assert found["config"]["out"] == "runs/a"
+    assert found["config"]["vision"]["steps"] == 10
+    assert found["prompt_hashes"] == {"nano": "abc"}
+    assert found["versions"] == library_versions()
     assert {"python", "torch", "pydantic"} <= found["versions"].keys()
     assert [file.name for file in path.parent.iterdir()] == ["config.json"]
     (tmp_path / "file").write_text("")
@@ -121,7 +124,8 @@ def test_metrics_are_appended_and_a_resumed_run_writes_each_step_once(tmp_path: 
     resumed.write(30, {"sft/loss": 0.5})
     rows = lines(path)
     assert [row["step"] for row in rows] == [10, 20, 30]
-    assert rows[0]["sft/loss"] == 0.1 and rows[1]["sft/loss"] is None
+    assert rows[0]["sft/loss"] == 0.1
+    assert rows[1]["sft/loss"] is None
     assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
 
 

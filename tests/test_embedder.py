@@ -70,7 +70,8 @@ def _tcots(sides: list[Side]) -> list[TCoT | None]:
 def test_batch_order_and_padding_do_not_change_a_vector(random_embedder: Embedder, mixed_sides: list[Side]) -> None:
     items, tcots = [side.item for side in mixed_sides], _tcots(mixed_sides)
     together = random_embedder.embed(items, tcots)
-    assert together.shape == (len(items), random_embedder.dim) and together.dtype == np.float32
+    assert together.shape == (len(items), random_embedder.dim)
+    assert together.dtype == np.float32
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     order = list(range(len(items)))
     random.Random(0).shuffle(order)
@@ -128,7 +129,8 @@ def test_gradient_caching_changes_memory_not_the_gradient(random_embedder: Embed
             ).backward()
             gradients.append(torch.cat([weight.grad.flatten() for weight in random_embedder.model.parameters() if weight.grad is not None]))
         whole, cached = gradients
-        assert whole.norm() > 0 and (whole - cached).norm() < 1e-4 * whole.norm()
+        assert whole.norm() > 0
+        assert (whole - cached).norm() < 1e-4 * whole.norm()
 
 
 def test_all_equal_vectors_cost_log_of_the_batch(random_embedder: Embedder) -> None:
@@ -187,8 +189,10 @@ def test_pairs_have_no_tcots_the_annotators_or_true_ones_in_their_shares() -> No
         remarked = [tcot is not None and tcot.rethink[2:] != "seen, evidence fits." for tcot in tcots]
         return sum(tcot is None for tcot in tcots) / len(tcots), sum(remarked) / len(tcots)
 
-    assert kinds(plain_share=1.0, annotated_share=0.0) == (1, 0) and kinds(plain_share=0.0, annotated_share=0.0) == (0, 0)
+    assert kinds(plain_share=1.0, annotated_share=0.0) == (1, 0)
+    assert kinds(plain_share=0.0, annotated_share=0.0) == (0, 0)
     plain, remarked = kinds(plain_share=0.4, annotated_share=0.6)
-    assert 0.2 < plain < 0.6 and 0.2 < remarked < 0.6
+    assert 0.2 < plain < 0.6
+    assert 0.2 < remarked < 0.6
     with pytest.raises(ValueError, match="together at most 1"):
         EmbedderRecipe(out=Path(), start_from=Path(), num_batches=1, plain_share=0.6, annotated_share=0.6)

@@ -102,13 +102,16 @@ def test_a_task_that_cannot_be_scored_is_refused():
 def test_plain_evaluation_against_cosines_worked_out_by_hand():
     result = evaluate([from_pairs("t", "image", pairs())], WordEmbedder())
     figures = result.tasks[0].figures
-    assert result.name == "plain" and set(figures) == set(FIGURES)
-    assert figures["hit@1"][0] == 1 and figures["mrr@10"][0] == 1
+    assert result.name == "plain"
+    assert set(figures) == set(FIGURES)
+    assert figures["hit@1"][0] == 1
+    assert figures["mrr@10"][0] == 1
     assert figures["positive_cosine"][0] == pytest.approx(1, abs=1e-3)
     assert figures["margin"][0] == pytest.approx(0.5, abs=1e-3), "red star against blue star: one word of two"
     assert figures["positive_cosine"][1] == pytest.approx(2**-0.5, abs=1e-3)
     assert figures["margin"][1] == pytest.approx(0, abs=1e-6), "blue ring and red ring tie"
-    assert np.isnan(figures["tcot_valid"]).all() and not result.tcots
+    assert np.isnan(figures["tcot_valid"]).all()
+    assert not result.tcots
 
 
 def test_tcots_change_what_is_found_and_are_measured_on_both_sides():
@@ -123,7 +126,8 @@ def test_tcots_change_what_is_found_and_are_measured_on_both_sides():
     assert found["tcot_valid"].tolist() == [0, 0.5], "no T-CoT on either side; a keyword that is not in the text on one side"
     assert found["tcot_tokens"][0] == 2, "output that is not a T-CoT has a length too"
     assert found["evidence/keyword_precision"][1] == pytest.approx(0.5)
-    assert found["claims/precision"][1] == 0.5 and found["claims/recall"][1] == 0.25
+    assert found["claims/precision"][1] == 0.5
+    assert found["claims/recall"][1] == 0.25
     assert np.isnan(found["evidence/box_iou50"]).all()
 
 
@@ -194,7 +198,8 @@ def test_replicates_start_with_the_figures_as_measured_and_skip_what_is_not_defi
 def test_an_interval_has_the_width_that_theory_gives():
     hits = np.array([1.0] * 60 + [0.0] * 40)[:, None]
     found = figure(replicates(hits, task="t"), bounds=(0.0, 1.0))
-    assert found is not None and found.value == 0.6
+    assert found is not None
+    assert found.value == 0.6
     width = 2 * 1.96 * (0.6 * 0.4 / 100) ** 0.5
     assert found.high - found.low == pytest.approx(width, rel=0.1)
 

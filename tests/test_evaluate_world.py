@@ -12,7 +12,8 @@ def test_every_task_has_its_queries_its_pool_and_all_truths():
     assert [task.name for task in tasks] == list(TASKS)
     assert {task.modality for task in tasks} == {"image", "video", "visdoc"}
     for task in tasks:
-        assert len(task.queries) == 2 and len(task.candidates) >= 12
+        assert len(task.queries) == 2
+        assert len(task.candidates) >= 12
         assert task.truths.keys() == task.items.keys()
         answers = [task.truths[item.key].answer for item in task.candidates]
         assert len(set(answers)) == len(answers), "two candidates that mean the same would both be right"

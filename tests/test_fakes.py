@@ -20,17 +20,23 @@ def answer(text: str) -> TCoT:
 
 
 def test_fakes_play_their_roles():
-    assert isinstance(FakeReasoner(), Reasons) and isinstance(FakeEmbedder(), Embeds) and isinstance(FakeJudge(), Judges)
+    assert isinstance(FakeReasoner(), Reasons)
+    assert isinstance(FakeEmbedder(), Embeds)
+    assert isinstance(FakeJudge(), Judges)
 
 
 def test_the_reasoner_says_what_is_there():
     reasoner = FakeReasoner(fail_keys=[TEXT.key])
     text, red, clip = reasoner.reason([TEXT, RED, CLIP])
-    assert isinstance(text, ParseFailure) and isinstance(red, TCoT) and isinstance(clip, TCoT)
+    assert isinstance(text, ParseFailure)
+    assert isinstance(red, TCoT)
+    assert isinstance(clip, TCoT)
     assert (red.answer, clip.answer) == ("a red picture", "a blue clip")
-    assert red.evidence.boxes == ((250, 250, 750, 750),) and clip.evidence.key_frames == (2,)
+    assert red.evidence.boxes == ((250, 250, 750, 750),)
+    assert clip.evidence.key_frames == (2,)
     assert all(parse(render(tcot)) == tcot for tcot in (red, clip))
-    assert FakeReasoner().reason([TEXT])[0] == FakeReasoner().reason([TEXT])[0] and reasoner.reasoned[RED.key] == 1
+    assert FakeReasoner().reason([TEXT])[0] == FakeReasoner().reason([TEXT])[0]
+    assert reasoner.reasoned[RED.key] == 1
 
 
 def test_vectors_mean_something_and_never_change():
@@ -39,9 +45,12 @@ def test_vectors_mean_something_and_never_change():
     plain, tcot, query, other = embedder.embed(
         [RED, RED, TEXT.model_copy(update={"content": (Text(text="something red"),)}), TEXT], [None, thought, None, None]
     )
-    assert plain.dtype == np.float32 and np.allclose(np.linalg.norm([plain, tcot, query, other], axis=1), 1)
-    assert tcot @ query > plain @ query > 0 and tcot @ query > tcot @ other
-    assert (FakeEmbedder().embed([RED], [None])[0] == plain).all() and embedder.embed([], []).shape == (0, 64)
+    assert plain.dtype == np.float32
+    assert np.allclose(np.linalg.norm([plain, tcot, query, other], axis=1), 1)
+    assert tcot @ query > plain @ query > 0
+    assert tcot @ query > tcot @ other
+    assert (FakeEmbedder().embed([RED], [None])[0] == plain).all()
+    assert embedder.embed([], []).shape == (0, 64)
 
 
 def test_the_judge_compares_words():

@@ -30,7 +30,8 @@ def test_attributes_count_what_is_unsaid(answer: str, counts: tuple[int, int, in
 
 
 def test_quality_is_the_f1_of_attributes_and_evidence():
-    assert quality(TRUTH, TRUTH) == 1 and quality(None, TRUTH) == 0
+    assert quality(TRUTH, TRUTH) == 1
+    assert quality(None, TRUTH) == 0
     assert quality(says("red star, blue ring", boxes=((0, 0, 290, 290),)), TRUTH) == pytest.approx(2 * 5 / (5 + 10))
     assert quality(says("red star, blue ring", boxes=((0, 0, 10, 10),)), TRUTH) == pytest.approx(2 * 4 / (5 + 10))
 
@@ -42,9 +43,12 @@ def test_correlation_is_inside_groups():
     void = np.where(np.arange(12) < 4, np.nan, true)
     rewards = {"same": true + between, "between": between, "wrong": -true, "void": void}
     found = {row.name: row for row in fidelity(rewards, true, groups)}
-    assert found["same"].value == pytest.approx(1) and found["same"].num_groups == 2
-    assert np.isnan(found["between"].value) and found["between"].num_groups == 0
-    assert found["wrong"].value == pytest.approx(-1) and found["void"].num_groups == 1
+    assert found["same"].value == pytest.approx(1)
+    assert found["same"].num_groups == 2
+    assert np.isnan(found["between"].value)
+    assert found["between"].num_groups == 0
+    assert found["wrong"].value == pytest.approx(-1)
+    assert found["void"].num_groups == 1
 
 
 def test_groups_of_one_family_are_no_independent_evidence():

@@ -139,7 +139,9 @@ def test_each_rule_by_hand(tmp_path: Path):
     }
     kept = [line["pair"]["query"]["content"][-1]["text"] for line in rows(folder / "contrastive.jsonl")]
     assert sorted(kept) == sorted(["fine", "about box in", "about frame in", f"told: {LONG}"])
-    assert report.kept == {"words": 2, "seen": 2} and report.rejected["seen"] == {Reason.UNGROUNDED: 2} and report.waiting == 0
+    assert report.kept == {"words": 2, "seen": 2}
+    assert report.rejected["seen"] == {Reason.UNGROUNDED: 2}
+    assert report.waiting == 0
     told = [detail for counts in report.examples.values() for shown in counts.values() for detail in shown]
     for words in (
         "the query: truncated",
@@ -173,10 +175,12 @@ def test_lines_hold_pairs_and_tcots(tmp_path: Path):
     folder = annotated_folder(tmp_path, pairs, {"mute": ParseFailure(reason=FailureReason.TRUNCATED, text="<thinking> I")})
     filter_pairs(folder, rl_share=1)
     (kept,) = SOURCES["lines"](folder / "contrastive.jsonl")
-    assert kept.query_tcot == tcot("about a red square thing") and kept.target_tcot == tcot("a red square thing")
+    assert kept.query_tcot == tcot("about a red square thing")
+    assert kept.target_tcot == tcot("a red square thing")
     assert kept.key == pairs[0].key
     (rejected,) = SOURCES["lines"](folder / "rl.jsonl")
-    assert isinstance(rejected.query_tcot, ParseFailure) and rejected.target_tcot == tcot("good thing")
+    assert isinstance(rejected.query_tcot, ParseFailure)
+    assert rejected.target_tcot == tcot("good thing")
 
 
 def test_text_that_is_no_unicode_passes(tmp_path: Path):
@@ -229,19 +233,24 @@ def test_shares_are_exact_spread_and_the_same_each_time(tmp_path: Path):
     filter_pairs(folder, rl_share=0.25)
     assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == before
     both = rows(folder / "rl.jsonl") + rows(folder / "rejected.jsonl")
-    assert len(both) == 102 and filter_pairs(folder, rl_share=0).num_rl == 0 and filter_pairs(folder, rl_share=1).num_rl == 102
+    assert len(both) == 102
+    assert filter_pairs(folder, rl_share=0).num_rl == 0
+    assert filter_pairs(folder, rl_share=1).num_rl == 102
 
 
 def test_a_judge_that_fails_is_no_verdict_and_is_asked_again(tmp_path: Path):
     folder = annotated_folder(tmp_path, [text_pair(f"q {number}", f"t {number}") for number in range(10)])
     judge = Judge({"q 3 thing": ModelError("the server is gone"), "q 4 thing": None, "q 5 thing": False})
     report = filter_pairs(folder, judge, batch_size=4)
-    assert report.rejected == {"words": {Reason.NO_MATCH: 1, Reason.JUDGE_FAILED: 2}} and report.kept == {"words": 7}
+    assert report.rejected == {"words": {Reason.NO_MATCH: 1, Reason.JUDGE_FAILED: 2}}
+    assert report.kept == {"words": 7}
     assert any("the judge: the server is gone" in told for told in report.examples["words"][Reason.JUDGE_FAILED])
     mended = Judge({"q 3 thing": True, "q 4 thing": False})
     report = filter_pairs(folder, mended, batch_size=4)
     assert mended.asked == {"q 3 thing": 1, "q 4 thing": 1}, "the other verdicts are known"
-    assert report.rejected == {"words": {Reason.NO_MATCH: 2}} and report.kept == {"words": 8} and report.judge == "judge"
+    assert report.rejected == {"words": {Reason.NO_MATCH: 2}}
+    assert report.kept == {"words": 8}
+    assert report.judge == "judge"
 
     class Short(Judge):
         def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
@@ -251,7 +260,8 @@ def test_a_judge_that_fails_is_no_verdict_and_is_asked_again(tmp_path: Path):
     short._name = "short"
     with pytest.raises(ModelError, match="1 verdicts for 10 pairs"):
         filter_pairs(folder, short)
-    assert len(rows(folder / "contrastive.jsonl")) == 8 and not list(folder.glob("*.new")), "the old files stay"
+    assert len(rows(folder / "contrastive.jsonl")) == 8, "the old files stay"
+    assert not list(folder.glob("*.new")), "the old files stay"
 
 
 def test_a_file_that_is_gone_since(tmp_path: Path):
@@ -259,10 +269,13 @@ def test_a_file_that_is_gone_since(tmp_path: Path):
     folder = annotated_folder(tmp_path, [media_pair("seen", "red", Image(path=tmp_path / "red.png")), text_pair("q", "t")])
     (tmp_path / "red.png").unlink()
     report = filter_pairs(folder, rl_share=1)
-    assert report.rejected == {"seen": {Reason.UNREADABLE: 1}} and report.num_rl == 0 and report.kept == {"words": 1}
+    assert report.rejected == {"seen": {Reason.UNREADABLE: 1}}
+    assert report.num_rl == 0
+    assert report.kept == {"words": 1}
     assert "red.png" in report.examples["seen"][Reason.UNREADABLE][0]
     (line,) = rows(folder / "rejected.jsonl")
-    assert line["query_tcot"] is None and "red.png" in line["detail"]
+    assert line["query_tcot"] is None
+    assert "red.png" in line["detail"]
 
 
 def test_several_reasoners_and_what_is_not_annotated_yet(tmp_path: Path):
@@ -273,7 +286,8 @@ def test_several_reasoners_and_what_is_not_annotated_yet(tmp_path: Path):
     with pytest.raises(ConfigError, match="reasoner='else'"):
         filter_pairs(folder, reasoner="else")
     report = filter_pairs(folder, reasoner="fake-reasoner")
-    assert (report.kept, report.waiting) == ({"words": 1}, 1) and "1 are not annotated yet" in filter_line(report, folder)
+    assert (report.kept, report.waiting) == ({"words": 1}, 1)
+    assert "1 are not annotated yet" in filter_line(report, folder)
     assert filter_pairs(folder, reasoner="script").kept == {"words": 2}
 
 
@@ -300,8 +314,10 @@ def test_wrong_options(tmp_path: Path):
     with pytest.raises(StoreError, match="another process"):
         filter_pairs(folder)
     lock.release()
-    assert filter_annotated(folder, "fake").judge == "fake-judge" and filter_annotated(folder, None).kept == {"words": 1}
+    assert filter_annotated(folder, "fake").judge == "fake-judge"
+    assert filter_annotated(folder, None).kept == {"words": 1}
     page = (folder / "filter.html").read_text("utf-8")
-    assert "<td>words</td>" in page and json.loads((folder / "filter.json").read_text())["kept"] == {"words": 1}
+    assert "<td>words</td>" in page
+    assert json.loads((folder / "filter.json").read_text())["kept"] == {"words": 1}
     with pytest.raises(ConfigError, match="not a folder"):
         filter_annotated(folder, "nobody")

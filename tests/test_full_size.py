@@ -48,7 +48,8 @@ def test_an_instruct_model_becomes_an_embedder_by_its_adapter(instruct: Path, tr
     config = json.loads((trained / "model/config.json").read_text("utf-8"))
     assert config["emb_token_ids"] == [282]
     weights = load_file(trained / "adapter/adapter_model.safetensors")
-    assert all(".lora_" in name for name in weights) and any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+    assert all(".lora_" in name for name in weights)
+    assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
     assert sum("visual" in name for name in weights) > 0
     base, after = (
         {name: weight for part in folder.glob("*.safetensors") for name, weight in load_file(part).items()}
@@ -56,7 +57,9 @@ def test_an_instruct_model_becomes_an_embedder_by_its_adapter(instruct: Path, tr
     )
     changed = {name for name in base if not torch.equal(base[name], after[name])}
     adapted = {name.removeprefix("base_model.").replace("lora_A.", "") for name in weights if "lora_A" in name}
-    assert changed <= adapted and len(changed) > 20 and not any("embed_tokens" in name or "norm" in name for name in changed)
+    assert changed <= adapted
+    assert len(changed) > 20
+    assert not any("embed_tokens" in name or "norm" in name for name in changed)
 
 
 def test_the_adapter_alone_and_the_merged_model_give_the_same_vectors(trained: Path, instruct: Path) -> None:
@@ -79,7 +82,8 @@ def test_a_resumed_adapter_run_equals_an_uninterrupted_one(instruct: Path, tmp_p
     (tmp_path / "cut/2").mkdir()
     (tmp_path / "cut/1/checkpoints").rename(tmp_path / "cut/2/checkpoints")
     resumed = weights("cut", 2)
-    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert any(not torch.equal(whole[name], half[name]) for name in whole)
 
 
@@ -87,7 +91,8 @@ def test_an_embedder_with_its_own_ending_keeps_it(tmp_path: Path) -> None:
     start = write_qwen3_vl_embedding(tmp_path / "Qwen3-VL-Embedding-2B")
     folder = train_embedder(recipe(tmp_path / "run", start, num_batches=1, lora=None, freeze_vision=True))
     embedder = Embedder.load(folder)
-    assert embedder.layout.end == "<|endoftext|>" and embedder.layout.request is None
+    assert embedder.layout.end == "<|endoftext|>"
+    assert embedder.layout.request is None
     assert np.isfinite(embedder.embed(make_items(), [None] * 3)).all()
 
 
@@ -117,7 +122,8 @@ def test_eg_rl_trains_an_adapter_and_leaves_a_plain_model(instruct: Path, tmp_pa
     after = reasoner.model.state_dict()
     assert after.keys() == before.keys(), "the adapter is merged"
     changed = {name for name in after if not torch.equal(after[name], before[name])}
-    assert changed and all("language_model.layers" in name and "proj" in name for name in changed)
+    assert changed
+    assert all("language_model.layers" in name and "proj" in name for name in changed)
     model, _, _ = load(AutoModel, instruct, dtype="float32")
     merged = load_adapter(model, tmp_path / "adapter").merge_and_unload().state_dict()
     assert all(torch.allclose(merged[name], after[f"model.{name}"], atol=1e-5) for name in merged)

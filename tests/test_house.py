@@ -82,7 +82,8 @@ def test_the_forbidden_patterns_match_what_they_are_meant_for():
         "code from a model folder": "trust_remote" + "_code=True",
         "unfinished work": "# TO" + "DO: later",
     }
-    assert all(re.search(FORBIDDEN[what], example) for what, example in examples.items()) and examples.keys() == FORBIDDEN.keys()
+    assert all(re.search(FORBIDDEN[what], example) for what, example in examples.items())
+    assert examples.keys() == FORBIDDEN.keys()
 
 
 def test_the_lock_covers_every_dependency_with_versions_and_hashes_only():
@@ -91,8 +92,10 @@ def test_the_lock_covers_every_dependency_with_versions_and_hashes_only():
     for block in re.split(r"\n(?=\S)", lock.strip()):
         requirement, *hashes = [line.strip().removesuffix("\\").strip() for line in block.splitlines()]
         parsed = Requirement(requirement)
-        assert re.fullmatch(r"==[\w.+!]+", str(parsed.specifier)) and parsed.url is None, requirement
-        assert hashes and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in hashes), requirement
+        assert re.fullmatch(r"==[\w.+!]+", str(parsed.specifier)), requirement
+        assert parsed.url is None, requirement
+        assert hashes, requirement
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line) for line in hashes), requirement
         pins[canonicalize_name(parsed.name)] = str(parsed.specifier).removeprefix("==")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):

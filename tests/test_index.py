@@ -69,7 +69,8 @@ def test_exact_search_is_brute_force(tmp_path: Path):
     for query in unit_vectors(20, seed=1):
         assert [found.key for found in index.nearest(query, "plain", 7)] == brute_force(vectors, query, 7)
         assert [found.key for found in index.nearest(query, "tcot", 7)] == brute_force(vectors[:, ::-1], query, 7)
-    assert index.stats().recall == 1.0 and index.stats().search == "exact"
+    assert index.stats().recall == 1.0
+    assert index.stats().search == "exact"
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path):
@@ -82,9 +83,11 @@ def test_rows_come_back_as_they_were(tmp_path: Path):
     assert sorted(index.places(), key=lambda place: place.key) == [row.place for row in rows]
     assert index.thumbnail(rows[0].place.key) == b"jpeg"
     index.upsert([rows[0].model_copy(update={"answer": "new"})])
-    assert len(index) == 3 and index.rows([rows[0].place.key])[0].answer == "new"
+    assert len(index) == 3
+    assert index.rows([rows[0].place.key])[0].answer == "new"
     index.remove([rows[0].place.id, "0" * 32])
-    assert len(index) == 2 and index.rows([rows[0].place.key]) == []
+    assert len(index) == 2
+    assert index.rows([rows[0].place.key]) == []
 
 
 def test_equal_vectors_are_ordered_by_key(tmp_path: Path):
@@ -115,14 +118,16 @@ def test_writes_of_another_handle_are_seen(tmp_path: Path):
     assert reader.nearest(vectors[15], "plain", 1)[0].key == make_rows(vectors[15:16], 15)[0].place.key
     writer.remove([make_rows(vectors[15:16], 15)[0].place.id])
     writer.finish()
-    assert len(reader) == 19 and reader.nearest(vectors[15], "plain", 1)[0].score < 1
+    assert len(reader) == 19
+    assert reader.nearest(vectors[15], "plain", 1)[0].score < 1
 
 
 def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
     vectors = unit_vectors(6000)
     index = filled(tmp_path, vectors, policy=Policy(exact_below=5000))
     stats = index.stats()
-    assert stats.search == "approximate" and 0.99 <= stats.recall <= 1.0
+    assert stats.search == "approximate"
+    assert 0.99 <= stats.recall <= 1.0
     hits = total = 0
     for query in unit_vectors(30, seed=1):
         found, true = index.nearest(query, "plain", 10), brute_force(vectors, query, 10)
@@ -135,7 +140,8 @@ def test_an_approximate_index_is_measured_and_as_good_as_exact(tmp_path: Path):
     exact.change_policy(exact_below=10**9)
     options = {"modality": ["page"], "exclude_keys": [make_rows(vectors[7:8], 7)[0].place.key], "min_score": 0.2}
     keys = [[neighbour.key for neighbour in kind.nearest(query, "plain", 10, Candidates(**options))] for kind in (index, exact)]
-    assert keys[0] == keys[1] and len(keys[0]) == 10
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 10
 
 
 def test_new_rows_join_the_approximate_index_and_growth_rebuilds_it(tmp_path: Path):
@@ -176,7 +182,8 @@ def test_the_policy_is_kept_in_the_table(tmp_path: Path):
     opened = Index.open(tmp_path)
     assert read_searching(opened.table.settings, "here").policy == policy
     stats = opened.stats()
-    assert stats.search == "approximate" and stats.recall >= 0.95
+    assert stats.search == "approximate"
+    assert stats.recall >= 0.95
     hits = 0
     for query in unit_vectors(20, seed=5):
         found = opened.nearest(query, "plain", 10)
@@ -200,12 +207,16 @@ def test_recall_is_what_it_says():
     assert measure_recall(lambda query: -np.sort(-(vectors @ query))[1:10], queries, best) == pytest.approx(0.9)
     assert measure_recall(lambda query: np.zeros(0), queries, best) == 0.0
     known = Approximate(kind="ivf-flat", num_rows_built=100, num_rows=120, num_partitions=16, num_probes=8, recall=0.99)
-    assert known.serves(Policy(), 199) and not known.serves(Policy(), 200) and not known.serves(Policy(kind="ivf-sq"), 120)
-    assert known.is_measured(Policy(), 120) and not known.is_measured(Policy(), 121)
+    assert known.serves(Policy(), 199)
+    assert not known.serves(Policy(), 200)
+    assert not known.serves(Policy(kind="ivf-sq"), 120)
+    assert known.is_measured(Policy(), 120)
+    assert not known.is_measured(Policy(), 121)
     assert not known.is_measured(Policy(recall=1), 120), "it may find more"
     assert known.model_copy(update={"num_probes": 16}).is_measured(Policy(recall=1), 120), "it has looked into everything"
     searching = Searching(policy=Policy(exact_below=100), approximate={"plain": known})
-    assert searching.good("plain", 120) == known and searching.good("plain", 99) is searching.good("tcot", 120) is None
+    assert searching.good("plain", 120) == known
+    assert searching.good("plain", 99) is searching.good("tcot", 120) is None
     assert (num_partitions(1000), num_partitions(204_800)) == (16, 100)
 
 
@@ -234,7 +245,9 @@ def test_an_index_that_is_not_there(tmp_path: Path):
     with pytest.raises(StoreError, match="make one with `embedrl index"):
         Index.open(tmp_path)
     index = Index.open(tmp_path, embedder=FakeEmbedder(dim=DIM))
-    assert len(index) == 0 and list(index.places()) == [] and list(tmp_path.iterdir()) == [], "looking makes nothing"
+    assert len(index) == 0, "looking makes nothing"
+    assert list(index.places()) == [], "looking makes nothing"
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
     with pytest.raises(StoreError, match="there is no index here"):
         index.nearest(unit_vectors(1)[0], "plain", 3)
 
@@ -267,4 +280,5 @@ def test_many_commits_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
         index.upsert(make_rows(vectors[number : number + 4], number))
     before = sum(1 for _ in index.directory.rglob("*"))
     index.finish()
-    assert sum(1 for _ in index.directory.rglob("*")) < before / 4 and len(index) == 200
+    assert sum(1 for _ in index.directory.rglob("*")) < before / 4
+    assert len(index) == 200

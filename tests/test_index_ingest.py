@@ -78,10 +78,14 @@ def test_every_file_and_page_becomes_a_row(filled: Collection):
     red, clip, page, note = rows["red.png"], rows["deep/clip.mp4"], rows["pages.pdf#2"], rows["note.md"]
     assert (red.modality, clip.modality, page.modality, note.modality) == ("image", "video", "page", "text")
     assert red.place.key == rows["deep/er/red again.png"].place.key == read_item(filled.folder / "red.png", "image", None, Limits()).key
-    assert red.answer == "a red picture" and red.tcot_text and render(parse(red.tcot_text)) == red.tcot_text
+    assert red.answer == "a red picture"
+    assert red.tcot_text
+    assert render(parse(red.tcot_text)) == red.tcot_text
     assert (clip.start_s, clip.end_s, len(clip.frame_times_s)) == (0.0, pytest.approx(4.0), 8)
-    assert clip.answer == "a purple clip" and '"key_frames":[true]' in (clip.verification or "")
-    assert note.text == "a letter about an elephant" and not note.thumbnail
+    assert clip.answer == "a purple clip"
+    assert '"key_frames":[true]' in (clip.verification or "")
+    assert note.text == "a letter about an elephant"
+    assert not note.thumbnail
     assert all(row.thumbnail.startswith(b"\xff\xd8") for row in (red, clip, page))
     assert abs(red.plain @ red.tcot) < 0.999
 
@@ -98,7 +102,8 @@ def test_a_changed_file_is_done_again_and_a_deleted_one_leaves(filled: Collectio
     save_image(picture("purple", 64), filled.folder / "green.png")
     (filled.folder / "pages.pdf").unlink()
     assert counts(filled.ingest()) == {"unchanged": NUM_PLACES - 3, "added": 1, "removed": 2}
-    assert filled.num_reasoned == 1 and filled.rows["green.png"].answer == "a purple picture"
+    assert filled.num_reasoned == 1
+    assert filled.rows["green.png"].answer == "a purple picture"
     assert not {"pages.pdf#1", "pages.pdf#2"} & filled.rows.keys()
 
 
@@ -138,7 +143,8 @@ def test_an_index_may_lie_elsewhere_and_hold_several_folders(filled: Collection,
     make_folder(tmp_path / "second")
     first = ingest(filled.folder, index, filled.reasoner, filled.embedder)
     second = ingest(tmp_path / "second", index, filled.reasoner, filled.embedder)
-    assert counts(first) == NEW and counts(second) == {"reused": NUM_PLACES}
+    assert counts(first) == NEW
+    assert counts(second) == {"reused": NUM_PLACES}
     shutil.rmtree(filled.folder / "deep")
     assert counts(ingest(filled.folder, index, filled.reasoner, filled.embedder)) == {"unchanged": NUM_PLACES - 2, "removed": 2}
     assert len(index) == 2 * NUM_PLACES - 2, "a run over one folder leaves the others alone"
@@ -153,9 +159,8 @@ def test_bad_files_are_listed_with_their_reasons_and_cost_nothing_else(filled: C
     assert [name for name, (_, words) in bad.items() if words not in failed[name]] == []
     assert list_failures(filled.index) == list(report.failures)
     again = filled.ingest()
-    assert again.failures == report.failures and counts(again) == {"unchanged": NUM_PLACES}, (
-        "what failed is not tried again, but told again"
-    )
+    assert again.failures == report.failures, "what failed is not tried again, but told again"
+    assert counts(again) == {"unchanged": NUM_PLACES}, "what failed is not tried again, but told again"
 
 
 def test_a_failed_file_is_tried_again_when_it_changed_or_limits_did(filled: Collection):
@@ -172,7 +177,8 @@ def test_a_failed_file_is_tried_again_when_it_changed_or_limits_did(filled: Coll
 def test_a_file_that_becomes_bad_leaves_the_index(filled: Collection):
     (filled.folder / "pages.pdf").write_bytes(b"%PDF-1.7 and no more")
     report = filled.ingest()
-    assert [failure.path.name for failure in report.failures] == ["pages.pdf"] and report.removed == 2
+    assert [failure.path.name for failure in report.failures] == ["pages.pdf"]
+    assert report.removed == 2
 
 
 def test_names_that_are_no_unicode(filled: Collection):
@@ -180,7 +186,8 @@ def test_names_that_are_no_unicode(filled: Collection):
     save_image(picture("orange", 64), path)
     (path.parent / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"no picture")
     report = filled.ingest()
-    assert report.added == 1 and counts(filled.ingest()) == {"unchanged": NUM_PLACES + 1}
+    assert report.added == 1
+    assert counts(filled.ingest()) == {"unchanged": NUM_PLACES + 1}
     row = filled.rows[path.name]
     assert filled.index.locate(row.place.path) == path
     assert [failure.path for failure in list_failures(filled.index)] == [Path(os.fsdecode(b"bad\xff.jpg"))]
@@ -194,18 +201,23 @@ def test_output_that_is_no_tcot_leaves_the_plain_vector(empty: Collection):
     row = empty.rows["red.png"]
     assert (report.without_tcot, report.failures, row.tcot_text, row.tcot_failure) == (1, (), None, "missing_thinking")
     assert row.tcot.tolist() == row.plain.tolist()
-    assert counts(empty.ingest()) == {"unchanged": NUM_PLACES} and empty.num_reasoned == 0
+    assert counts(empty.ingest()) == {"unchanged": NUM_PLACES}
+    assert empty.num_reasoned == 0
 
 
 def test_thinking_can_follow_later_and_another_reasoner_is_asked_anew(empty: Collection):
-    assert counts(empty.ingest(think=False)) == NEW and empty.num_reasoned == 0
+    assert counts(empty.ingest(think=False)) == NEW
+    assert empty.num_reasoned == 0
     assert empty.rows["red.png"].tcot_text is None
-    assert counts(empty.ingest()) == NEW and empty.num_reasoned == NUM_ITEMS
+    assert counts(empty.ingest()) == NEW
+    assert empty.num_reasoned == NUM_ITEMS
     assert counts(empty.ingest(think=False)) == {"unchanged": NUM_PLACES}, "what was thought is kept"
     first, empty.reasoner = empty.reasoner, FakeReasoner("another")
-    assert counts(empty.ingest()) == NEW and empty.num_reasoned == NUM_ITEMS
+    assert counts(empty.ingest()) == NEW
+    assert empty.num_reasoned == NUM_ITEMS
     empty.reasoner = first
-    assert counts(empty.ingest()) == NEW and empty.num_reasoned == 0, "its T-CoTs were kept"
+    assert counts(empty.ingest()) == NEW, "its T-CoTs were kept"
+    assert empty.num_reasoned == 0, "its T-CoTs were kept"
 
 
 def test_as_many_frames_are_looked_at_as_the_reasoner_sees(empty: Collection):
@@ -222,7 +234,9 @@ def test_the_order_and_the_result_do_not_depend_on_the_batch(filled: Collection,
     ingest(
         filled.folder, index, filled.reasoner, filled.embedder, batch_size=100, on_progress=lambda done, total: seen.append((done, total))
     )
-    assert seen[0] == (0, 9) and seen[-1] == (9, 9) and seen == sorted(seen)
+    assert seen[0] == (0, 9)
+    assert seen[-1] == (9, 9)
+    assert seen == sorted(seen)
     other = {row.place.key: row for row in index.rows({place.key for place in index.places()})}
     assert len(other) == NUM_ITEMS
     for row in filled.rows.values():
@@ -237,7 +251,8 @@ def test_a_vector_that_is_none_stops_the_run(empty: Collection):
     empty.embedder.picture_weight = 1.0
     assert len(empty.rows) < NUM_PLACES
     empty.ingest()
-    assert len(empty.rows) == NUM_PLACES and empty.num_reasoned < NUM_ITEMS
+    assert len(empty.rows) == NUM_PLACES
+    assert empty.num_reasoned < NUM_ITEMS
 
 
 def test_wrong_use_is_refused(filled: Collection, tmp_path: Path):

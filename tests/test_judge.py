@@ -24,9 +24,12 @@ def test_candidates_are_own_ones_and_the_hardest_others_shuffled():
     listings = list_candidates(SIMILARITY, ROWS, TCOTS, config, "0")
     own_places = set()
     for row, listing in enumerate(listings):
-        assert listing is not None and listing.anchor == row and len(listing.candidates) == 6
+        assert listing is not None
+        assert listing.anchor == row
+        assert len(listing.candidates) == 6
         positive_mask = [bool(ROWS.positive_mask[row, column]) for column in listing.candidates]
-        assert sum(positive_mask) == 2 and all(ROWS.positive_mask[row, c] or ROWS.negative_mask[row, c] for c in listing.candidates)
+        assert sum(positive_mask) == 2
+        assert all(ROWS.positive_mask[row, c] or ROWS.negative_mask[row, c] for c in listing.candidates)
         own_places.update(place for place, is_own in enumerate(positive_mask) if is_own)
         others = [column for column in listing.candidates if not ROWS.positive_mask[row, column]]
         assert len({int(ROWS.pair[column]) for column in others}) == 4, "one rollout of each other pair"
@@ -46,8 +49,10 @@ def test_with_fullness_only_those_are_shown_that_tell_most_of_their_item():
     told = {number: max(informativeness[row].item() for row in range(42) if group[row] == number) for number in group}
     listings = list_candidates(SIMILARITY, ROWS, TCOTS, RewardConfig(num_own=2, num_others=4), "0", informativeness=informativeness)
     for listing in listings:
-        assert listing is not None and all(informativeness[row] == told[group[row]] for row in listing.candidates)
-        assert sum(bool(ROWS.positive_mask[listing.anchor, row]) for row in listing.candidates) == 1 and len(listing.candidates) == 5
+        assert listing is not None
+        assert all(informativeness[row] == told[group[row]] for row in listing.candidates)
+        assert sum(bool(ROWS.positive_mask[listing.anchor, row]) for row in listing.candidates) == 1
+        assert len(listing.candidates) == 5
 
 
 def test_a_right_choice_is_one_a_wrong_one_zero_a_failure_nan():
@@ -56,14 +61,18 @@ def test_a_right_choice_is_one_a_wrong_one_zero_a_failure_nan():
     tcots[7] = tcot("xyzzy")
     listings = list_candidates(SIMILARITY, ROWS, tcots, RewardConfig(num_own=2, num_others=6), "0")
     right = ask(FakeJudge(), listings, tcots, ROWS.positive_mask)
-    assert right[0] == 0 and right[7].isnan() and right[1] == 1 and (right[12:] == 1).all()
+    assert right[0] == 0
+    assert right[7].isnan()
+    assert right[1] == 1
+    assert (right[12:] == 1).all()
 
 
 def test_without_a_tcot_nothing_is_asked():
     tcots: list[TCoT | None] = [*TCOTS]
     tcots[0] = None
     listings = list_candidates(SIMILARITY, ROWS, tcots, RewardConfig(), "0")
-    assert listings[0] is None and not any(listing and 0 in listing.candidates for listing in listings)
+    assert listings[0] is None
+    assert not any(listing and 0 in listing.candidates for listing in listings)
     assert ask(FakeJudge(), listings, tcots, ROWS.positive_mask)[0] == 0
     assert list_candidates(SIMILARITY, ROWS, [None] * 42, RewardConfig(), "0") == [None] * 42
     alone = make_rows(1, 2)

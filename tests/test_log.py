@@ -45,8 +45,11 @@ def test_text_is_as_safe_on_a_terminal(terminal: Callable[[], str]):
     with log.progress(1, EVIL) as bar:
         bar.advance(note=EVIL)
     shown = terminal()
-    assert "[red]x[/red] :smile:" in shown and "\x1b[31m\x9b" not in shown and "\u202e" not in shown
-    assert "note=[red]x[/red]" in shown and "1/1" in shown
+    assert "[red]x[/red] :smile:" in shown
+    assert "\x1b[31m\x9b" not in shown
+    assert "\u202e" not in shown
+    assert "note=[red]x[/red]" in shown
+    assert "1/1" in shown
 
 
 def test_a_table_without_a_terminal_is_tab_separated(capsys: pytest.CaptureFixture[str]):
@@ -59,7 +62,8 @@ def test_json_is_json_whatever_the_text(capsys: pytest.CaptureFixture[str]):
     log.print_json(value)
     out = capsys.readouterr().out
     assert json.loads(out) == value
-    assert "é" in out and not any(bad in out for bad in ("\x1b", "\x9b", "\u202e"))
+    assert "é" in out
+    assert not any(bad in out for bad in ("\x1b", "\x9b", "\u202e"))
     with pytest.raises(ValueError, match="JSON"):
         log.print_json({"score": float("nan")})
 
@@ -72,7 +76,8 @@ def test_progress_without_a_terminal_is_a_line_at_the_end(capsys: pytest.Capture
     with log.progress(None, "read") as bar:
         bar.advance(5)
     out, err = capsys.readouterr()
-    assert out == "" and err == "embed: 3/3 in 0 s loss=0.1235 rate=fast\nreason: 2/2 in 0 s\nread: 5 in 0 s\n"
+    assert out == ""
+    assert err == "embed: 3/3 in 0 s loss=0.1235 rate=fast\nreason: 2/2 in 0 s\nread: 5 in 0 s\n"
 
 
 def test_long_work_reports_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
@@ -93,7 +98,8 @@ def test_progress_on_a_terminal_can_be_nested(terminal: Callable[[], str]):
     for _ in log.progress([1, 2], "outer"):
         with log.progress(None, "inner") as bar:
             bar.reach(1, 4)
-    assert "outer" in terminal() and "1/4" in terminal()
+    assert "outer" in terminal()
+    assert "1/4" in terminal()
 
 
 def test_only_rank_0_speaks_but_for_errors(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
@@ -115,4 +121,5 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch):
     screen = io.StringIO()
     monkeypatch.setattr(log, "_stderr", Console(file=screen, force_terminal=True, color_system="standard"))
     log.warn("careful")
-    assert "\x1b[3" not in screen.getvalue() and "careful" in screen.getvalue()
+    assert "\x1b[3" not in screen.getvalue()
+    assert "careful" in screen.getvalue()

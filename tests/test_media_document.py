@@ -32,7 +32,8 @@ def test_a_text_page_is_rendered_and_read(good):
     assert page_text(page) == "Revenue grew by 12 percent"
     image = load_page(page)
     assert image.width == pytest.approx(2 * image.height, abs=2)
-    assert min(image.convert("L").tobytes()) < 60 and image.getpixel((0, 0)) == (255, 255, 255)
+    assert min(image.convert("L").tobytes()) < 60
+    assert image.getpixel((0, 0)) == (255, 255, 255)
     small = load_page(page, max_side=100)
     assert small.size == (100, 50)
 
@@ -46,7 +47,8 @@ def test_pixels_in_memory_pass_through():
     image = corner_image()
     assert load_page(Page(pixels=image)) is image
     converted = load_visual(Page(pixels=image.convert("L")))
-    assert isinstance(converted, PIL.Image.Image) and converted.mode == "RGB"
+    assert isinstance(converted, PIL.Image.Image)
+    assert converted.mode == "RGB"
 
 
 def test_a_missing_page_names_the_number_of_pages(good):

@@ -125,7 +125,8 @@ def test_rotation_and_odd_sizes(good):
     assert turned.size == (48, 64)
     for corner, colour in (((8, 56), RED), ((40, 8), BLUE)):  # a quarter turn counter-clockwise
         shown = turned.getpixel(corner)
-        assert isinstance(shown, tuple) and all(abs(a - b) < 30 for a, b in zip(shown, colour, strict=True))
+        assert isinstance(shown, tuple)
+        assert all(abs(a - b) < 30 for a, b in zip(shown, colour, strict=True))
     assert load_frames(Video(path=good["odd_size.mp4"]), 1).images[0].size == (64, 48)
 
 
@@ -187,7 +188,9 @@ def test_frames_in_files_are_decoded_when_they_are_looked_at(tmp_path: Path):
     frames = load_frames(video, 8)
     assert frames.times_s == (0.0, 1.0, 2.0, 3.0)
     assert [image.getpixel((0, 0)) for image in frames.images] == [image.getpixel((0, 0)) for image in pictures]
-    assert load_frames(video, 2).times_s == (1.0, 3.0) and count_frames(video) == 4 and count_frames(video, num_frames=2) == 2
+    assert load_frames(video, 2).times_s == (1.0, 3.0)
+    assert count_frames(video) == 4
+    assert count_frames(video, num_frames=2) == 2
     key = content_key((video,))
     assert key != content_key((Video(frame_files=FrameFiles(paths=paths[:2], times_s=(0.0, 1.0))),))
     pictures[0].resize((9, 9)).save(paths[3])

@@ -17,7 +17,8 @@ LOG2_3 = math.log2(3)
 
 def test_every_query_gets_the_24_values_of_mmeb():
     values = score_ranking(["a"], {"a": 1.0})
-    assert tuple(values) == METRIC_NAMES and len(values) == 24
+    assert tuple(values) == METRIC_NAMES
+    assert len(values) == 24
 
 
 def test_one_relevant_candidate_at_rank_two():
@@ -93,9 +94,11 @@ def test_local_candidates_are_the_only_ones_ranked():
 
 def test_rank_without_positives_or_negatives():
     (no_positive,) = rank(unit((1, 0)), unit((1, 0)), ["a"], [{}])
-    assert no_positive.rank == 0 and math.isnan(no_positive.positive)
+    assert no_positive.rank == 0
+    assert math.isnan(no_positive.positive)
     (no_negative,) = rank(unit((1, 0)), unit((1, 0)), ["a"], [{"a": 1.0}])
-    assert no_negative.rank == 1 and math.isnan(no_negative.negative)
+    assert no_negative.rank == 1
+    assert math.isnan(no_negative.negative)
 
 
 def test_blocks_and_order_of_candidates_do_not_change_a_ranking():
@@ -178,7 +181,8 @@ def test_a_perfect_ranking_is_perfect_for_every_hash_seed_and_the_benchmarks_own
         environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
         done = subprocess.run([sys.executable, "-c", GRADES], env=environment, capture_output=True, text=True, check=True)
         correct, compat = done.stdout.split()[:4], done.stdout.split()[4:]
-        assert correct == ["1.0"] * 4 and compat[2:] == ["1.0"] * 2
+        assert correct == ["1.0"] * 4
+        assert compat[2:] == ["1.0"] * 2
         said.add(compat[0])
     assert said == {"0.667", "1.0"}
 

@@ -36,7 +36,8 @@ def test_pairs_are_read_by_number(tmp_path: Path):
 def test_a_batch_is_of_one_file_and_holds_no_pair_twice(tmp_path: Path):
     rows = mixed(tmp_path)
     [keys] = rows.datasets().values()
-    assert len(keys) == 12 * 4 and keys == mixed(tmp_path).datasets()["pairs"], "a function of settings and seed"
+    assert len(keys) == 12 * 4, "a function of settings and seed"
+    assert keys == mixed(tmp_path).datasets()["pairs"], "a function of settings and seed"
     shown: dict[str, set[str]] = {"a": set(), "b": set()}
     for start in range(0, len(keys), 4):
         batch = keys[start : start + 4]

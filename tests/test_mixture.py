@@ -52,20 +52,24 @@ def test_batches_keep_every_promise(made):
     config, sizes = made
     mixture, batches = drawn(config, sizes)
     assert [batch.number for batch in batches] == list(range(len(batches)))
-    assert [batch.epoch for batch in batches] == sorted(batch.epoch for batch in batches) and batches[-1].epoch == 2
+    assert [batch.epoch for batch in batches] == sorted(batch.epoch for batch in batches)
+    assert batches[-1].epoch == 2
     for batch in batches:
-        assert len(set(batch.rows)) == config.batch_size and set(batch.rows) <= set(range(sizes[batch.dataset]))
+        assert len(set(batch.rows)) == config.batch_size
+        assert set(batch.rows) <= set(range(sizes[batch.dataset]))
     for is_video, run in groupby(batch.dataset in config.videos for batch in batches):
         assert not is_video or len(list(run)) <= config.max_video_run, "also where epochs meet"
     for name, portion in mixture.portions().items():
         num_rows = min(sizes[name], config.caps.get(name, 60))
-        assert portion.num_rows == num_rows and portion.num_capped == sizes[name] - num_rows
+        assert portion.num_rows == num_rows
+        assert portion.num_capped == sizes[name] - num_rows
         assert portion.num_dropped == num_rows % config.batch_size
         assert len({row for batch in batches if batch.dataset == name for row in batch.rows}) <= num_rows
         passes = config.weights[name] * (num_rows // config.batch_size)
         for epoch in range(3):
             found = sum(batch.dataset == name for batch in batches if batch.epoch == epoch)
-            assert abs(found - passes) < 1 and abs(portion.num_batches - passes) < 1e-9
+            assert abs(found - passes) < 1
+            assert abs(portion.num_batches - passes) < 1e-9
         assert abs(sum(batch.dataset == name for batch in batches) - 3 * passes) < 1, "roundings do not add up"
 
 
@@ -100,7 +104,8 @@ def test_half_a_weight_spreads_one_pass_over_two_epochs():
 def test_a_cap_keeps_the_same_rows_in_every_epoch():
     _, batches = drawn(MixtureConfig(batch_size=2, weights={"a": 1}, caps={"a": 6}), {"a": 1000}, num_epochs=9)
     kept = {row for batch in batches for row in batch.rows}
-    assert len(kept) == 6 and kept != set(range(6)), "drawn, not cut off"
+    assert len(kept) == 6, "drawn, not cut off"
+    assert kept != set(range(6)), "drawn, not cut off"
 
 
 def test_seeds_and_epochs_change_the_order():
@@ -108,7 +113,8 @@ def test_seeds_and_epochs_change_the_order():
     _, others = drawn(CONFIG.model_copy(update={"seed": 4}), SIZES)
     assert [batch.dataset for batch in batches] != [batch.dataset for batch in others]
     first, second = ([batch.dataset for batch in batches if batch.epoch == epoch] for epoch in (0, 2))
-    assert first != second and (Counter(first) - Counter(second)).total() <= 1
+    assert first != second
+    assert (Counter(first) - Counter(second)).total() <= 1
 
 
 def test_the_order_stays_the_same_between_releases():

@@ -73,7 +73,8 @@ def test_a_task_of_texts():
     encoder = MTEBEncoder(embedder, FakeReasoner())
     texts = {"title": ["" for _ in BRIGHT], "text": [f"a {name} thing" for name in BRIGHT]}
     assert score(encoder, task(texts, "t2t", prompt="Find it.")) == 1.0
-    assert encoder.num_reasoned == 2 * len(BRIGHT) and encoder.num_plain == 0
+    assert encoder.num_reasoned == 2 * len(BRIGHT)
+    assert encoder.num_plain == 0
     assert {(item.role, item.instruction) for item in embedder.items} == {
         (Role.QUERY_TEXT_TO_IMAGE, "Find it."),
         (Role.TARGET_TEXT, "Describe the text."),
@@ -111,12 +112,18 @@ def test_videos_are_sampled_evenly_and_keep_their_times():
     tensor = torch.arange(9, dtype=torch.uint8)[:, None, None, None].expand(9, 3, 8, 8)
     metadata = task({"text": ["a"]}, "t2t").metadata
     vectors = encoder.encode([{"video": [Decoded(), tensor], "text": ["", "a clip"]}], task_metadata=metadata)
-    assert vectors.shape == (2, encoder.embedder.dim) and vectors.dtype == np.float32
+    assert vectors.shape == (2, encoder.embedder.dim)
+    assert vectors.dtype == np.float32
     one, other = (item.visual for item in embedder.items)
-    assert isinstance(one, Video) and isinstance(other, Video) and one.frames and other.frames
-    assert one.frames.times_s == (0.0, 1.0, 2.0, 3.0, 4.0) and other.frames.times_s == (0.0, 2.0, 4.0, 6.0, 8.0)
+    assert isinstance(one, Video)
+    assert isinstance(other, Video)
+    assert one.frames
+    assert other.frames
+    assert one.frames.times_s == (0.0, 1.0, 2.0, 3.0, 4.0)
+    assert other.frames.times_s == (0.0, 2.0, 4.0, 6.0, 8.0)
     assert [image.getpixel((0, 0)) for image in one.frames.images] == [(place, place, place) for place in (0, 4, 8, 12, 16)]
-    assert embedder.items[0].role == Role.TARGET_VIDEO and embedder.items[1].text == "a clip"
+    assert embedder.items[0].role == Role.TARGET_VIDEO
+    assert embedder.items[1].text == "a clip"
 
 
 def test_what_has_no_tcot_is_embedded_plain_and_counted(capsys: pytest.CaptureFixture[str]):
@@ -128,7 +135,8 @@ def test_what_has_no_tcot_is_embedded_plain_and_counted(capsys: pytest.CaptureFi
     vectors = encoder.encode([{"image": [red, blue]}], task_metadata=metadata)
     assert "1 of 2 items have no T-CoT and are embedded plain" in capsys.readouterr().err
     cosines = plain.similarity(vectors, plain.encode([{"image": [red, blue]}], task_metadata=metadata))
-    assert cosines[0, 0] == pytest.approx(1) and cosines[1, 1] < 0.99
+    assert cosines[0, 0] == pytest.approx(1)
+    assert cosines[1, 1] < 0.99
     assert plain.similarity_pairwise(vectors, torch.from_numpy(vectors)) == pytest.approx([1, 1])
     with pytest.raises(ConfigError, match="a row with nothing; we read text, image, video"):
         encoder.encode([{"audio": [None]}], task_metadata=metadata)
@@ -139,9 +147,11 @@ def test_models_are_named_and_kept(tmp_path: Path):
     first, second = (
         MTEBEncoder.named("fake", "fake", cache=tmp_path).encode([{"text": ["red"]}], task_metadata=metadata) for _ in range(2)
     )
-    assert (first == second).all() and len((tmp_path / "vectors.jsonl").read_text().splitlines()) == 1
+    assert (first == second).all()
+    assert len((tmp_path / "vectors.jsonl").read_text().splitlines()) == 1
     meta = MTEBEncoder.named("fake", "fake").mteb_model_meta
-    assert meta.name == "embedrl/fake-embedder--fake-reasoner" and meta.embed_dim == 64
+    assert meta.name == "embedrl/fake-embedder--fake-reasoner"
+    assert meta.embed_dim == 64
 
 
 def test_without_mteb_the_command_is_named(monkeypatch: pytest.MonkeyPatch):

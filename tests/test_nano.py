@@ -19,7 +19,8 @@ def test_tokens_under_a_thing_say_what_it_is() -> None:
     labels = label_grid((Thing("star", "blue", "large", 4),), 3, 6, 6)
     assert labels.shape == (6, 6, len(HEADS))
     shown = labels[..., INDEX["shape"]] > 0
-    assert shown[2:4, 2:4].all() and shown.sum() == 4
+    assert shown[2:4, 2:4].all()
+    assert shown.sum() == 4
     assert set(labels[shown][:, INDEX["colour"]]) == {1 + list(COLOURS).index("blue")}
     assert set(labels[shown][:, INDEX["shape"]]) == {1 + SHAPES.index("star")}
     assert (labels[..., INDEX["word"]] == 0).all()
@@ -46,7 +47,9 @@ def test_answers_come_first_then_what_the_annotator_writes() -> None:
     assert {bool(examples[index].prompt.images) for index in range(40)} == {True, False}, "pictures are read, and texts"
     tcots = [text for text in texts[40:] if "<thinking>" in text]
     remarked = [any(remark in text for remark in REMARKS) for text in tcots]
-    assert len(tcots) >= 50 and any(remarked) and not all(remarked)
+    assert len(tcots) >= 50
+    assert any(remarked)
+    assert not all(remarked)
     assert set(texts[40:]) - set(tcots) <= {"yes", "no", "1", "2", "3", "4", "5", "6"}
 
 
@@ -66,7 +69,8 @@ def test_what_happens_in_a_clip_is_read_with_its_frame() -> None:
     assert len(clips) > 20
     for answer in clips:
         frames = [int(told.rsplit(" ", 1)[1]) for told in answer.split(", ")]
-        assert frames == sorted(frames) and set(frames) <= {2, 3, 6, 7}
+        assert frames == sorted(frames)
+        assert set(frames) <= {2, 3, 6, 7}
 
 
 def test_heads_point_along_the_words_and_only_the_angle_counts() -> None:
@@ -74,12 +78,14 @@ def test_heads_point_along_the_words_and_only_the_angle_counts() -> None:
     embeddings = torch.randn(len(tokenizer), 192, generator=torch.Generator().manual_seed(0))
     heads = directions(embeddings, tokenizer)
     star = embeddings[tokenizer(" star")["input_ids"][0]]
-    assert torch.allclose(heads["shape"][SHAPES.index("star")], star / star.norm()) and len(heads["row"]) == 8
+    assert torch.allclose(heads["shape"][SHAPES.index("star")], star / star.norm())
+    assert len(heads["row"]) == 8
     looker = VisionProbe(tiny_config().vision_config, heads)
     seen = torch.stack([7 * star, 0.1 * star])
     looker.tower.forward = lambda *_, **__: SimpleNamespace(pooler_output=seen)  # ty: ignore
     scores = looker(None, None)["shape"]
-    assert scores.argmax(1).tolist() == [1 + SHAPES.index("star")] * 2 and torch.allclose(scores[0], scores[1])
+    assert scores.argmax(1).tolist() == [1 + SHAPES.index("star")] * 2
+    assert torch.allclose(scores[0], scores[1])
 
 
 def test_an_example_depends_on_seed_and_index_only() -> None:

@@ -17,7 +17,8 @@ def test_a_question_has_one_right_answer_that_its_rivals_do_not_give_away() -> N
     places, middle = set(), 0
     for _ in range(60):
         (anchor, shown), place = draw_question(rng, "train", num_rivals=4, hard_share=1.0, whole=True)
-        assert len(shown) == 5 and len({tcot.answer for tcot in shown}) == 5
+        assert len(shown) == 5
+        assert len({tcot.answer for tcot in shown}) == 5
         places.add(place)
 
         def words_apart(number: int, shown=shown) -> int:
@@ -36,7 +37,8 @@ def test_whole_tcots_have_no_remarks_and_the_annotators_do() -> None:
         questions = [draw_question(rng, "train", num_rivals=2, hard_share=0.5, whole=whole)[0] for _ in range(20)]
         return sum(any(remark in anchor.thinking for remark in REMARKS) for anchor, _ in questions)
 
-    assert remarked(whole=True) == 0 and remarked(whole=False) > 10
+    assert remarked(whole=True) == 0
+    assert remarked(whole=False) > 10
 
 
 def test_verdicts_stand_at_the_end_of_each_line_and_of_the_question() -> None:
@@ -49,7 +51,8 @@ def test_verdicts_stand_at_the_end_of_each_line_and_of_the_question() -> None:
         due = torch.nonzero(batch.answers[row] != -100).flatten().tolist()
         said = [tokenizer.decode([batch.answers[row, at]]) for at in due]
         words = [*("yes" if number == place else "no" for number in range(len(shown))), str(place + 1)]
-        assert len(said) == len(words) and all(word.startswith(start) for word, start in zip(words, said, strict=True))
+        assert len(said) == len(words)
+        assert all(word.startswith(start) for word, start in zip(words, said, strict=True))
         assert due[-1] == batch.last[row] == batch.mask[row].sum() - 1
         for at, tcot in zip(due, shown, strict=False):
             assert tokenizer.decode(batch.ids[row, : at + 1]).endswith(f": {tcot.answer}")
@@ -67,7 +70,8 @@ def test_a_judge_learns(tmp_path: Path) -> None:
     before, tower = loss(), judge.model.model.visual.patch_embed.proj.weight.detach().clone()
     recipe = JudgeRecipe(out=tmp_path, start_from=Path(), num_batches=6, batch_size=4, warmup=1)
     train_judge(judge.model, judge.processor, recipe, Metrics(tmp_path / METRICS))
-    assert loss() < before - 0.5 and torch.equal(tower, judge.model.model.visual.patch_embed.proj.weight)
+    assert loss() < before - 0.5
+    assert torch.equal(tower, judge.model.model.visual.patch_embed.proj.weight)
     assert {"judge/loss", "judge/lines", "judge/words", "judge/right"} <= set(read_metrics(tmp_path / METRICS)[0])
     (anchor, shown), _ = draw_question(rng, "test", num_rivals=3, hard_share=0.0, whole=True)
     assert judge.pick([(anchor, shown)])[0] in range(4)

@@ -69,14 +69,17 @@ def test_a_folder_is_searched_where_only_its_table_is_known(bucket: str, tmp_pat
     folder = make_folder(tmp_path / "media")
     local = index_folder(make_folder(tmp_path / "local" / "media"))
     far = index_folder(folder, bucket)
-    assert len(far) == len(local) == NUM_PLACES and not (folder / ".embedrl-index" / "items.lance").exists()
+    assert len(far) == len(local) == NUM_PLACES
+    assert not (folder / ".embedrl-index" / "items.lance").exists()
     assert hits(bucket) == hits(folder) == [(key, score, f"media/{path}") for key, score, path in hits(tmp_path / "local" / "media")]
     assert far.locate(Path("media/red.png")) == folder / "red.png"
     assert ingest(folder, Index.open(folder, embedder=EMBEDDER), FakeReasoner(), EMBEDDER).added == 0, "the folder knows where its table is"
     (folder / "red.png").unlink()
     assert ingest(folder, Index.open(folder, embedder=EMBEDDER), FakeReasoner(), EMBEDDER).removed == 1
     stats = Index.open(bucket).stats()
-    assert stats.num_places == NUM_PLACES - 1 and stats.search == "exact" and stats.size_bytes > 1000
+    assert stats.num_places == NUM_PLACES - 1
+    assert stats.search == "exact"
+    assert stats.size_bytes > 1000
     with pytest.raises(ConfigError, match="needs the folder"):
         Index.open(bucket, embedder=EMBEDDER).writing()
 
@@ -96,7 +99,8 @@ def test_folders_share_a_table_and_forget_only_their_own(bucket: str, tmp_path: 
         Index.open(two, embedder=EMBEDDER).create_at(f"{bucket}-2")
     with pytest.raises(ConfigError, match="stays in object storage"):
         move(str(two), str(two))
-    assert not Index.open(one).locate(Path("other/red.png")).exists() and Index.open(two).locate(Path("other/red.png")) == two / "red.png"
+    assert not Index.open(one).locate(Path("other/red.png")).exists()
+    assert Index.open(two).locate(Path("other/red.png")) == two / "red.png"
 
 
 def test_a_move_there_and_back_keeps_every_row(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -106,7 +110,8 @@ def test_a_move_there_and_back_keeps_every_row(bucket: str, tmp_path: Path, caps
         main(["index", "move", str(folder), bucket, "--json"])
     assert stopped.value.code == 0
     moved = json.loads(capsys.readouterr().out)
-    assert (moved["num_rows"], moved["checksum"]) == before and moved["target"] == bucket
+    assert (moved["num_rows"], moved["checksum"]) == before
+    assert moved["target"] == bucket
     assert not (folder / ".embedrl-index" / "items.lance").exists()
     assert hits(folder) == hits(bucket) == found
     other = make_folder(tmp_path / "other")
@@ -117,7 +122,8 @@ def test_a_move_there_and_back_keeps_every_row(bucket: str, tmp_path: Path, caps
         move(str(folder), str(folder))
     move(f"{bucket}-2", bucket)
     assert move(str(folder), str(folder)).num_rows == before[0]
-    assert Index.open(folder).table.checksum() == before and hits(folder) == found
+    assert Index.open(folder).table.checksum() == before
+    assert hits(folder) == found
     with pytest.raises(StoreError, match="no index here"):
         Index.open(bucket)
 
@@ -160,7 +166,8 @@ def test_a_move_that_was_killed_just_before_its_end_is_finished_too(bucket: str,
     assert Index.open(folder).home.uri == str(folder / ".embedrl-index"), "the folder still has its table"
     assert move(str(folder), bucket).checksum == before[1]
     moved = Index.open(folder)
-    assert moved.home.uri == bucket and read_searching(moved.table.settings, "here").policy == policy, "the policy moves along"
+    assert moved.home.uri == bucket, "the policy moves along"
+    assert read_searching(moved.table.settings, "here").policy == policy, "the policy moves along"
     with pytest.raises(ConfigError, match="already"):
         move(str(folder), bucket)
 
@@ -227,7 +234,8 @@ def test_writers_at_once_lose_nothing(bucket: str):
         writer.start()
     for writer in writers:
         writer.join()
-    assert not failed and len(Index.open(bucket)) == 200
+    assert not failed
+    assert len(Index.open(bucket)) == 200
 
 
 WRITER = """
@@ -273,5 +281,8 @@ def test_ten_thousand_items_and_five_kills(bucket: str):
         stop.set()
         reader.join()
     index = Index.open(bucket)
-    assert kills == 5 and len(index) == 10_000 and len({place.id for place in index.places()}) == 10_000
-    assert sizes == sorted(sizes) and all(size % 1000 == 0 for size in sizes), "a reader saw part of a commit"
+    assert kills == 5
+    assert len(index) == 10_000
+    assert len({place.id for place in index.places()}) == 10_000
+    assert sizes == sorted(sizes), "a reader saw part of a commit"
+    assert all(size % 1000 == 0 for size in sizes), "a reader saw part of a commit"

@@ -37,7 +37,8 @@ def pools(task: RetrievalTask) -> list[list[str | int]]:
 def shown(task: RetrievalTask, query: int = 0) -> list[str]:
     """Name the frames of a query's video."""
     visual = task.queries[query].visual
-    assert isinstance(visual, Video) and visual.frame_files is not None
+    assert isinstance(visual, Video)
+    assert visual.frame_files is not None
     return [f"{path.parent.name}/{path.stem}" for path in visual.frame_files.paths]
 
 
@@ -63,9 +64,11 @@ def test_every_dataset_of_both_benchmarks_has_its_files():
 def test_image_rows_with_texts_to_choose_from(tmp_path: Path):
     images(tmp_path, image_row(), image_row(qry_img_path="b.png", tgt_text=["dog", "cat", "owl"], tgt_img_path=["", "", ""]))
     task = read(official("image_text", modality="image"), tmp_path)
-    assert labels(task) == [{"cat": 1.0}, {"dog": 1.0}] and pools(task) == [["cat", "dog"], ["dog", "cat", "owl"]]
+    assert labels(task) == [{"cat": 1.0}, {"dog": 1.0}]
+    assert pools(task) == [["cat", "dog"], ["dog", "cat", "owl"]]
     assert [item.text for item in task.candidates] == ["cat", "dog", "owl"]
-    assert task.queries[0].instruction == "Name it." and task.queries[0].role == Role.QUERY_IMAGE
+    assert task.queries[0].instruction == "Name it."
+    assert task.queries[0].role == Role.QUERY_IMAGE
     assert task.candidates[0].role == Role.TARGET_TEXT
 
 
@@ -73,8 +76,10 @@ def test_image_rows_with_pictures_to_choose_from(tmp_path: Path):
     row = image_row(qry_img_path="", qry_text="a cat", tgt_inst="<|image_1|>\nLook.", tgt_text=["", ""], tgt_img_path=["b.png", "a.png"])
     images(tmp_path, row, row)
     task = read(official("image_path", modality="image"), tmp_path)
-    assert labels(task) == [{"b.png": 1.0}] * 2 and task.queries[0].role == Role.QUERY_TEXT_TO_IMAGE
-    assert task.candidates[0].instruction == "Look." and isinstance(task.candidates[0].visual, Image)
+    assert labels(task) == [{"b.png": 1.0}] * 2
+    assert task.queries[0].role == Role.QUERY_TEXT_TO_IMAGE
+    assert task.candidates[0].instruction == "Look."
+    assert isinstance(task.candidates[0].visual, Image)
     captioned = image_row(tgt_text=['the "left" cat', "a dog"], tgt_img_path=["b.png", "b.png"])
     images(tmp_path, captioned, captioned)
     assert [len(read(official(name, modality="image"), tmp_path).candidates) for name in ("image_path", "image_both")] == [1, 2]
@@ -85,7 +90,8 @@ def test_equal_pictures_under_two_names_stay_two_candidates(tmp_path: Path):
     picture(tmp_path / "media" / "c.png", 90)
     task = read(official("image_path", modality="image"), tmp_path)
     one, other = task.candidates
-    assert one.key == other.key and task.candidate_ids == (one.key, f"{one.key}#2")
+    assert one.key == other.key
+    assert task.candidate_ids == (one.key, f"{one.key}#2")
     assert list(task.names.values()) == ["c.png", "b.png"]
 
 
@@ -106,8 +112,11 @@ def test_videos_and_their_labels(tmp_path: Path):
     refuses(benchmark, tmp_path, r"set: its rows are of 2 of 3 classes; write the names of all into '.*labels\.txt', one a line")
     (tmp_path / ROWS / "labels.txt").write_text("fly\nrun\nswim\n")
     task = read(benchmark, tmp_path)
-    assert labels(task) == [{"run": 1.0}, {"swim": 1.0}] and len(task.candidates) == 3 and task.local is None
-    assert shown(task, 1) == ["v2/c01_1", "v2/c01_2", "v2/c01_3"] and task.queries[0].instruction == "Find it."
+    assert labels(task) == [{"run": 1.0}, {"swim": 1.0}]
+    assert len(task.candidates) == 3
+    assert task.local is None
+    assert shown(task, 1) == ["v2/c01_1", "v2/c01_2", "v2/c01_3"]
+    assert task.queries[0].instruction == "Find it."
 
 
 def test_videos_and_texts_to_choose_from(tmp_path: Path):
@@ -115,7 +124,8 @@ def test_videos_and_texts_to_choose_from(tmp_path: Path):
     row = {"video_id": "v1", "pos_text": "lift a cup", "neg_text": ["drop a cup", "lift a cup"]}
     lines(tmp_path / ROWS / "test.jsonl", [row] * 3)
     task = read(official("video_texts", max_rows=2), tmp_path)
-    assert labels(task) == [{"lift a cup": 1.0}] * 2 and pools(task)[0] == row["neg_text"]
+    assert labels(task) == [{"lift a cup": 1.0}] * 2
+    assert pools(task)[0] == row["neg_text"]
     lines(tmp_path / ROWS / "test.jsonl", [row, {**row, "neg_text": ["drop a cup"]}])
     refuses(official("video_texts"), tmp_path, "set, row 2: the right candidate 'lift a cup' is not in its list")
 
@@ -137,9 +147,11 @@ def test_questions_about_videos(tmp_path: Path, layout: Any):
     path = lines(home / "test.jsonl", [{"question": "Which one?", **row}] * 2)
     benchmark = official(layout, config="part" if layout == "mvbench" else "")
     task = read(benchmark, tmp_path)
-    assert labels(task) == [{name: 1.0}] * 2 and name in pools(task)[0]
+    assert labels(task) == [{name: 1.0}] * 2
+    assert name in pools(task)[0]
     assert next(item.text for item, key in zip(task.candidates, task.candidate_ids, strict=True) if task.names[key] == name) == text
-    assert task.queries[0].text.startswith("Which one?\n") and shown(task)[0] == f"{Path(folder).name}/c01_1"
+    assert task.queries[0].text.startswith("Which one?\n")
+    assert shown(task)[0] == f"{Path(folder).name}/c01_1"
     lines(path, [{"question": "Which one?", **row, "answer": "9"}] * 2)
     refuses(benchmark, tmp_path, "set, row 1: its answer '9' does not name an option")
 
@@ -149,16 +161,20 @@ def test_captions_that_look_for_a_video(tmp_path: Path, caption: Any):
     frames(tmp_path, "v1", "v2")
     lines(tmp_path / ROWS / "test.jsonl", [{"video": f"clips/{name}.mp4", "caption": caption} for name in ("v1", "v2")])
     task = read(official("text_video", columns=("video", "caption")), tmp_path)
-    assert labels(task) == [{"v1": 1.0}, {"v2": 1.0}] and task.queries[0].text == "it runs"
-    assert task.queries[0].role == Role.QUERY_TEXT_TO_VIDEO and len(task.candidates) == 2
+    assert labels(task) == [{"v1": 1.0}, {"v2": 1.0}]
+    assert task.queries[0].text == "it runs"
+    assert task.queries[0].role == Role.QUERY_TEXT_TO_VIDEO
+    assert len(task.candidates) == 2
 
 
 def test_moments_of_a_video(tmp_path: Path):
     frames(tmp_path, "v1/query", "v1/positive_0", "v1/negative_clip_0", "v1/negative_clip_1")
     lines(tmp_path / ROWS / "test.jsonl", [{"query": "she laughs", "video_path": "long/v1.mp4"}] * 2)
     task = read(official("moments"), tmp_path)
-    assert labels(task) == [{"v1/positive_0": 1.0}] * 2 and len(pools(task)[0]) == 3
-    assert task.queries[0].role == Role.QUERY_VIDEO and shown(task)[0] == "query/c01_1"
+    assert labels(task) == [{"v1/positive_0": 1.0}] * 2
+    assert len(pools(task)[0]) == 3
+    assert task.queries[0].role == Role.QUERY_VIDEO
+    assert shown(task)[0] == "query/c01_1"
     lines(tmp_path / ROWS / "test.jsonl", [{"query": "she laughs", "video_path": "long/v2.mp4"}] * 2)
     refuses(official("moments"), tmp_path, "set, row 1: .*v2.* lacks `query` or `positive…`; unpack the frames again")
 
@@ -170,13 +186,15 @@ def test_moments_with_pictures_and_clips_as_queries(tmp_path: Path):
     lines(tmp_path / ROWS / "test.jsonl", [{"query": "x", "input_frames": name, **clips} for name in ("", "p.jpg", "q/7.mp4")])
     task = read(official("momentseeker", 3), tmp_path)
     assert [item.role for item in task.queries] == [Role.QUERY_TEXT_TO_VIDEO, Role.QUERY_IMAGE, Role.QUERY_VIDEO]
-    assert labels(task)[0] == {"video_frames/a_0": 1.0} and len(task.candidates) == 2
+    assert labels(task)[0] == {"video_frames/a_0": 1.0}
+    assert len(task.candidates) == 2
 
 
 def test_pages_with_grades(tmp_path: Path):
     pages(tmp_path)
     task = read(official("pages", modality="visdoc"), tmp_path)
-    assert labels(task) == [{18: 3.0, 17: 2.0}, {19: 1.0}] and list(task.names.values()) == [17, 18, 19]
+    assert labels(task) == [{18: 3.0, 17: 2.0}, {19: 1.0}]
+    assert list(task.names.values()) == [17, 18, 19]
     english = read(official("pages", 1, "visdoc", language="english"), tmp_path)
     assert [item.text for item in english.queries] == ["who signed?"]
 
@@ -193,9 +211,12 @@ def test_a_page_without_a_file_is_taken_from_its_row(tmp_path: Path):
 
 
 def test_names_of_pages():
-    assert picture_name(17) == "17.png" and picture_name("17") == "17.png"
+    assert picture_name(17) == "17.png"
+    assert picture_name("17") == "17.png"
     name = picture_name(f"{'long' * 20}.jpeg")
-    assert name.startswith("long" * 12 + "lo_") and name.endswith(".jpeg") and len(name) == 50 + 1 + 8 + 5
+    assert name.startswith("long" * 12 + "lo_")
+    assert name.endswith(".jpeg")
+    assert len(name) == 50 + 1 + 8 + 5
 
 
 def test_uvrb(tmp_path: Path):

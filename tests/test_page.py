@@ -129,7 +129,8 @@ def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: 
     )
     ask(page, "something red")
     said = page.evaluate("window.said")
-    assert any("without reasoning" in words for words in said) and "with reasoning," in said[-1], said
+    assert any("without reasoning" in words for words in said), said
+    assert "with reasoning," in said[-1], said
     answer = library[0].search(text="something red", limit=24)
     assert names(page) == [hit["name"] for hit in answer["hits"]]
     assert page.locator(".card .score").first.inner_text() == f"{answer['hits'][0]['score']:.2f}"
@@ -234,7 +235,8 @@ def test_a_video_opens_at_its_key_frame(page: Page, library: ServedIndex):
     path, _ = a_truth(library, "videos", lambda truth: max(truth.evidence.key_frames, default=0) > 2)
     hit = library[0].client.get(f"/api/items/{library[0].key(path)}").json()
     frame = max(hit["evidence"]["key_frames"], key=lambda frame: frame["number"])
-    assert frame["verified"] and frame["time_s"] > 0
+    assert frame["verified"]
+    assert frame["time_s"] > 0
     page.get_by_text("Videos", exact=True).click()
     shown = card(page, path, library)
     shown.get_by_role("button", name=f"Key frame {frame['number']},").click()
@@ -396,7 +398,8 @@ def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: ServedIn
     expect(dialog.locator("rect.box.verified")).to_have_count(1)
     expect(dialog.locator(".frame.unverified")).to_contain_text("not verified")
     page.wait_for_load_state("networkidle")
-    assert page.locator('img[src="x"], script:not([src]), h3 b').count() == 0 and "attacked" not in page.title()
+    assert page.locator('img[src="x"], script:not([src]), h3 b').count() == 0
+    assert "attacked" not in page.title()
 
 
 def test_files_can_be_added_found_and_removed(browser: Browser, library: ServedIndex):

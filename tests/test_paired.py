@@ -48,7 +48,9 @@ def test_two_systems_are_compared_query_by_query(tmp_path: Path):
     tcot = write_system(tmp_path / "tcot", MOMENTS, {row.name: half(row, 0.75) for row in MOMENTS})
     (table,) = report_tables([plain, tcot])
     (pair,) = table.pairs
-    assert list(pair.datasets) == [row.name for row in MOMENTS] and list(pair.columns) == ["V-MRET"] and not pair.refused
+    assert list(pair.datasets) == [row.name for row in MOMENTS]
+    assert list(pair.columns) == ["V-MRET"]
+    assert not pair.refused
     for row in MOMENTS:
         gained = sum(half(row, 0.75)) - sum(half(row, 0.5))
         share, found = gained / row.num_queries, pair.datasets[row.name]
@@ -57,12 +59,19 @@ def test_two_systems_are_compared_query_by_query(tmp_path: Path):
         assert found.high - found.low == pytest.approx(2 * 1.96 * (share * (1 - share) / row.num_queries) ** 0.5, rel=0.15)
     assert pair.columns["V-MRET"].value == pytest.approx(np.mean([one.value for one in pair.datasets.values()]))
     (title, heads, rows), *others = difference_tables(table)
-    assert title == "tcot minus plain, in points" and not others and len(heads) == 2
-    assert rows[0][0] == "V-MRET" and rows[0][1].startswith("+25.0 (+")
+    assert title == "tcot minus plain, in points"
+    assert not others
+    assert len(heads) == 2
+    assert rows[0][0] == "V-MRET"
+    assert rows[0][1].startswith("+25.0 (+")
     mine = tables_json([table])["MMEB-V2"][1]["differences"]["plain"]
-    assert list(mine["columns"]) == ["V-MRET"] and mine["not_compared"] == {} and len(mine["datasets"]) == 3
+    assert list(mine["columns"]) == ["V-MRET"]
+    assert mine["not_compared"] == {}
+    assert len(mine["datasets"]) == 3
     page = "".join(tables_html([table]))
-    assert "tcot minus plain" in page and page.count('class="difference better"') == 4 and "<script" not in page
+    assert "tcot minus plain" in page
+    assert page.count('class="difference better"') == 4
+    assert "<script" not in page
 
 
 def test_pairs_whose_queries_differ_are_refused(tmp_path: Path):
@@ -76,7 +85,8 @@ def test_pairs_whose_queries_differ_are_refused(tmp_path: Path):
     path.write_text(path.read_text().replace('["a", "b"]', '["b", "a"]', 1))
     (table,) = report_tables([one, two])
     (pair,) = table.pairs
-    assert not pair.datasets and not pair.columns
+    assert not pair.datasets
+    assert not pair.columns
     assert pair.refused[first.name] == "the queries differ: other labels or grades in line 1 of the predictions"
     assert pair.refused[second.name] == f"no predictions of two ({second.name}_pred.jsonl)"
     assert pair.refused[third.name] == "the predictions of one do not give its score; evaluate it again"
@@ -107,13 +117,21 @@ def test_charts_show_what_there_is_and_nothing_else():
     columns = {column: 0.4 + place / 100 for place, column in enumerate(MMEB_V2.columns)}
     own, other = Series("<mine>", "own0", columns), Series("paper", "other0", {"I-CLS": 0.6})
     names = axes(MMEB_V2, [own, other])
-    assert len(names) == 12 and not {"image", "video", "visdoc", "all"} & set(names)
+    assert len(names) == 12
+    assert not {"image", "video", "visdoc", "all"} & set(names)
     drawn = radar(names, [own, other])
-    assert drawn.count("<polygon") == 4 + 1 and "&lt;mine&gt;" in drawn and "paper" not in drawn
+    assert drawn.count("<polygon") == 4 + 1
+    assert "&lt;mine&gt;" in drawn
+    assert "paper" not in drawn
     assert axes(UVRB, []) == ["CMP", "VIS", "CG", "LC", "S", "T", "PR"]
-    assert axes(MMEB_V2, [own, Series("part", "own1", {"I-CLS": 0.5})]) == ["I-CLS"] and radar(["I-CLS"], [own]) == ""
+    assert axes(MMEB_V2, [own, Series("part", "own1", {"I-CLS": 0.5})]) == ["I-CLS"]
+    assert radar(["I-CLS"], [own]) == ""
     bars = dataset_bars(MMEB_V2, [Series("mine", "own0", {"GQA": 0.25}), Series("paper", "other0", full)])
-    assert bars.count('class="dataset"') == 1 and 'width="25.00%"' in bars and 'x1="50.00%"' in bars
+    assert bars.count('class="dataset"') == 1
+    assert 'width="25.00%"' in bars
+    assert 'x1="50.00%"' in bars
     drawn = differences({"up": Figure(0.02, 0.01, 0.03), "down": Figure(-0.02, -0.03, -0.01), "none": Figure(0.0, -0.01, 0.01)})
     assert [look in drawn for look in ("difference better", "difference worse", "difference open")] == [True] * 3
-    assert "+2.0 (+1.0 to +3.0)" in drawn and "\u22122.0 (\u22123.0 to \u22121.0)" in drawn and differences({}) == ""
+    assert "+2.0 (+1.0 to +3.0)" in drawn
+    assert "\u22122.0 (\u22123.0 to \u22121.0)" in drawn
+    assert differences({}) == ""

@@ -50,7 +50,8 @@ class Engine(ThreadingHTTPServer):
                 data = part["image_url"]["url"].removeprefix("data:image/png;base64,")
                 images.append(PIL.Image.open(io.BytesIO(base64.b64decode(data))))
             parts.append({"type": "image"} if part["type"] == "image_url" else part)
-        assert asked["model"] == "mine" and asked["add_generation_prompt"] is True
+        assert asked["model"] == "mine"
+        assert asked["add_generation_prompt"] is True
         own = tuple(part["text"] for part in parts if part["type"] == "text")  # it trusts its client
         built = EmbedderInput([{"role": "user", "content": parts}], tuple(images), (), own=own)
         return (3 * self.embedder.encode([built])[0]).tolist()
@@ -90,10 +91,13 @@ def test_every_engine_gives_our_vectors(embedder: Embedder, engine: Engine):
     given = probes()
     assert sum(len(embedder.build(probe.item, probe.tcot).images) for probe in given) >= 1 + 5 + 1 + 1
     findings = compare_engines(embedder, FOLDER, given, engine.url)
-    assert len(findings) == 3 * len(given) and all(found.is_same for found in findings)
+    assert len(findings) == 3 * len(given)
+    assert all(found.is_same for found in findings)
     for found in findings:
         if found.cosine is None:
-            assert found.engine == "server" and "video" in found.probe and "no times of frames" in found.stage
+            assert found.engine == "server"
+            assert "video" in found.probe
+            assert "no times of frames" in found.stage
         else:
             assert found.cosine == pytest.approx(1, abs=1e-5)
 
@@ -104,7 +108,9 @@ def test_frames_without_their_times_are_found_in_the_text(embedder: Embedder):
     [ours] = trace_ours(embedder, inputs)
     [theirs] = trace_sentence_transformers(embedder, FOLDER, inputs, with_times=False)
     found = Comparison(ours, theirs)
-    assert found.stage == "text" and "seconds>" in str(ours.text) and found.cosine < 1 - 1e-5
+    assert found.stage == "text"
+    assert "seconds>" in str(ours.text)
+    assert found.cosine < 1 - 1e-5
 
 
 def test_the_first_stage_that_differs_is_named():
@@ -123,9 +129,8 @@ def test_the_first_stage_that_differs_is_named():
     for stage, change in changes.items():
         assert Comparison(ours, replace(ours, **change)).stage == stage
     assert Comparison(ours, Trace(np.array([0, 1], np.float32))).stage == "vector", "a server shows nothing else"
-    assert (
-        Comparison(ours, Trace(np.ones(3, np.float32))).stage == "vector" and Comparison(ours, replace(ours, pixels=None)).stage == "pixels"
-    )
+    assert Comparison(ours, Trace(np.ones(3, np.float32))).stage == "vector"
+    assert Comparison(ours, replace(ours, pixels=None)).stage == "pixels"
 
 
 @pytest.mark.parametrize(("write", "stages"), [(write_embed_rl, {"text"}), (write_qwen3_vl_embedding, {"", "pixel grid", "text"})])
@@ -166,5 +171,7 @@ def test_doctor_parity_prints_a_table(capsys: pytest.CaptureFixture[str]):
         assert int(ended.value.code or 0) == code
         if code == 0:
             rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-            assert rows[0] == ["engine", "item", "cosine", "first stage that differs"] and len(rows) == 11
-            assert {row[3] for row in rows[1:]} == {"none"} and {row[0] for row in rows[1:]} == {"transformers", "sentence-transformers"}
+            assert rows[0] == ["engine", "item", "cosine", "first stage that differs"]
+            assert len(rows) == 11
+            assert {row[3] for row in rows[1:]} == {"none"}
+            assert {row[0] for row in rows[1:]} == {"transformers", "sentence-transformers"}

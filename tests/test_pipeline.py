@@ -20,7 +20,8 @@ def test_from_raw_pairs_to_trained_models(tmp_path: Path):
     folder = tmp_path / "annotated"
     assert annotate_source("lines", tmp_path / "library/pairs.jsonl", folder, "fake").num_pairs == 45
     report = filter_pairs(folder, rl_share=1)
-    assert sum(report.kept.values()) + report.num_rl == 45 and report.waiting == 0
+    assert sum(report.kept.values()) + report.num_rl == 45
+    assert report.waiting == 0
 
     start = f'start_from="{shipped("embedder")["nano"]}"'
     files = [f'pairs.files.{name}="{folder / name}.jsonl"' for name in ("contrastive", "rl") if (folder / f"{name}.jsonl").stat().st_size]

@@ -65,7 +65,8 @@ def test_crops_that_all_members_share_stay_out_of_the_prefix(random_embedder: Em
     group = [TCoT(**same, evidence=Evidence(boxes=((x, 0, x + 500, 500),))) for x in (0, 500)]
     plain = random_embedder.embed([ITEMS["image"]] * 2, group)
     shared = embed_groups(random_embedder, [ITEMS["image"]], [group])[0]
-    assert (plain * shared).sum(1).min() >= 0.99999 and plain[0] @ plain[1] < 0.99999
+    assert (plain * shared).sum(1).min() >= 0.99999
+    assert plain[0] @ plain[1] < 0.99999
 
 
 def test_equal_tcots_are_encoded_once_and_no_tcots_give_no_vectors(random_embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,4 +75,6 @@ def test_equal_tcots_are_encoded_once_and_no_tcots_give_no_vectors(random_embedd
     build = random_embedder.build
     monkeypatch.setattr(random_embedder, "build", lambda *args, **kwargs: built.append(args) or build(*args, **kwargs))
     vectors = embed_groups(random_embedder, [ITEMS["image"], ITEMS["text"]], [[first, second, first], []])
-    assert len(built) == 2 and (vectors[0][0] == vectors[0][2]).all() and vectors[1].shape == (0, random_embedder.dim)
+    assert len(built) == 2
+    assert (vectors[0][0] == vectors[0][2]).all()
+    assert vectors[1].shape == (0, random_embedder.dim)

@@ -179,7 +179,8 @@ def test_processes_together_hold_batches_of_one_data_set() -> None:
     rows = {name: [(f"{name}/{number}/query", f"{name}/{number}/target") for number in range(9)] for name in "ab"}
     listed = in_one_list(rows, 4, seed=0)["pairs"]
     batches = [listed[start : start + 4] for start in range(0, len(listed), 4)]
-    assert len(batches) == 4 and all(len({query[0] for query, _ in batch}) == 1 for batch in batches)
+    assert len(batches) == 4
+    assert all(len({query[0] for query, _ in batch}) == 1 for batch in batches)
     assert sorted(listed) == sorted(pair for pairs in rows.values() for pair in pairs[:8])
     assert in_one_list({"a": rows["a"]}, 3, seed=0) == {"pairs": rows["a"]}
 
@@ -203,13 +204,15 @@ def driven(folder: Path, name: str) -> Path:
 @pytest.mark.parametrize("num_processes", [2, 4])
 def test_several_processes_train_as_one(folder: Path, num_processes: int) -> None:
     one, several = folder / "run1", folder / f"run{num_processes}"
-    assert len(losses(one)) == STEPS and losses(several) == pytest.approx(losses(one), abs=1e-5)
+    assert len(losses(one)) == STEPS
+    assert losses(several) == pytest.approx(losses(one), abs=1e-5)
     assert steps_seen(several, num_processes) == steps_seen(one, 1)
     first, second = load_file(one / "model/model.safetensors"), load_file(several / "model/model.safetensors")
     gaps = [(first[name].float() - second[name].float()).abs().max().item() for name in first]
     start_weights = make_random_embedder().model.state_dict()
     moved = max((first[f"model.{name}"].float() - weight.bfloat16().float()).abs().max().item() for name, weight in start_weights.items())
-    assert moved > 2e-4 and max(gaps) < 4e-3, "weights are saved in bf16: they may differ in its last digit"
+    assert moved > 2e-4, "weights are saved in bf16: they may differ in its last digit"
+    assert max(gaps) < 4e-3, "weights are saved in bf16: they may differ in its last digit"
 
 
 @pytest.mark.slow
@@ -218,11 +221,13 @@ def test_sharded_weights_train_as_whole_ones_and_resume_exactly(sharded: Path, k
     one, whole, resumed = (sharded / f"{name}-{kind}" for name in ("one", "whole", "resumed"))
     if kind != "eg-rl":
         assert losses(whole) == pytest.approx(losses(one), abs=1e-5)
-    assert len(losses(whole)) == STEPS and losses(resumed) == losses(whole)[SAVED:]
+    assert len(losses(whole)) == STEPS
+    assert losses(resumed) == losses(whole)[SAVED:]
     files = ["model/model.safetensors", *(["adapter/adapter_model.safetensors"] if kind == "lora" else [])]
     for file in files:
         first, second = load_file(whole / file), load_file(resumed / file)
-        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
     saved = load_file(whole / f"checkpoints/checkpoint-{SAVED}" / Path(files[-1]).name)
     final = load_file(whole / files[-1])
     assert any(not torch.equal(saved[name].bfloat16(), final[next(n for n in final if n.endswith(name))].bfloat16()) for name in saved)

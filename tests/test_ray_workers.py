@@ -75,7 +75,8 @@ def test_annotate_gives_the_same_tcots(cluster: Cluster, tmp_path: Path):
     def outcomes(reasoner: Any, name: str, max_in_flight: int) -> dict[str, Any]:
         pairs = SOURCES["lines"](tmp_path / "library" / "pairs.jsonl", None)
         report = annotate(pairs, reasoner, tmp_path / name, batch_size=2, max_in_flight=max_in_flight)
-        assert report.num_pairs == 6 and report.failed == report.left == 0
+        assert report.num_pairs == 6
+        assert report.failed == report.left == 0
         store = Annotations(tmp_path / name)
         found = {key: records.get(key) for records in store.outcomes.values() for key in records}
         assert len(store.pairs) == 6
@@ -87,7 +88,8 @@ def test_annotate_gives_the_same_tcots(cluster: Cluster, tmp_path: Path):
         found = outcomes(killing, "ray", LANES)
         assert killing.was_killed()
         assert killing.model.num_tokens("a small red star") == load_reasoner("nano").num_tokens("a small red star")
-    assert found == outcomes(load_reasoner("nano"), "local", 1) and len(found) > 6
+    assert found == outcomes(load_reasoner("nano"), "local", 1)
+    assert len(found) > 6
 
 
 @pytest.mark.slow
@@ -104,10 +106,13 @@ def test_index_gives_the_same_rows(cluster: Cluster, tmp_path: Path):
         found = rows(started.reasoner("fake"), killing, "ray", LANES)
         assert killing.was_killed()
     local = rows(load_reasoner("fake"), load_embedder("nano"), "local", 1)
-    assert found.keys() == local.keys() and len(found) == NUM_PLACES
+    assert found.keys() == local.keys()
+    assert len(found) == NUM_PLACES
     for place, row in local.items():
-        assert found[place].tcot_text == row.tcot_text and found[place].place.key == row.place.key
-        assert float(np.dot(found[place].plain, row.plain)) > 0.99999 and float(np.dot(found[place].tcot, row.tcot)) > 0.99999
+        assert found[place].tcot_text == row.tcot_text
+        assert found[place].place.key == row.place.key
+        assert float(np.dot(found[place].plain, row.plain)) > 0.99999
+        assert float(np.dot(found[place].tcot, row.tcot)) > 0.99999
 
 
 def test_evaluate_gives_the_same_vectors_and_figures(cluster: Cluster, tmp_path: Path):
@@ -126,7 +131,8 @@ def test_evaluate_gives_the_same_vectors_and_figures(cluster: Cluster, tmp_path:
         on_ray, kept = run(killing, started.embedder("fake"), "ray", LANES)
         assert killing.was_killed()
     local, kept_local = run(load_reasoner("fake"), load_embedder("fake"), "local", 1)
-    assert kept == kept_local and on_ray.tcots == local.tcots
+    assert kept == kept_local
+    assert on_ray.tcots == local.tcots
     for one, other in zip(on_ray.tasks, local.tasks, strict=True):
         assert one.rankings == other.rankings
 

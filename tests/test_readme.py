@@ -30,7 +30,8 @@ def _blocks(language: str) -> list[str]:
 def test_python_runs(block: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "<answer>" in done.stdout and "(2, 192)" in done.stdout
+    assert "<answer>" in done.stdout
+    assert "(2, 192)" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def test_the_openai_client_works_as_written(server: Served) -> None:
     code = block.replace(ADDRESS, server.url)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{server.embedder.dim} ") and "<answer>" in done.stdout
+    assert done.stdout.startswith(f"{server.embedder.dim} ")
+    assert "<answer>" in done.stdout
 
 
 def test_commands_and_options_exist() -> None:

@@ -25,19 +25,22 @@ def test_every_role_has_a_prompt_that_takes_its_values(prompt_set: str) -> None:
         assert {"{instruction}", "{text}"} <= {name for name in ("{instruction}", "{text}") if name in template(prompt_set, role)}
     item = Item(content=(Text(text="a {instruction} <emb> <|im_end|>"),), instruction="Find {text}.", role=Role.TARGET_TEXT)
     text = tcot_prompt(item, prompt_set, REASONER_BUDGET, FACTOR).messages[0]["content"][-1]["text"]
-    assert "Find {text}." in text and "a {instruction} ‹emb> ‹|im_end|>" in text
+    assert "Find {text}." in text
+    assert "a {instruction} ‹emb> ‹|im_end|>" in text
 
 
 def test_frames_are_labelled_pictures() -> None:
     query, _ = draw_family("video_v2t", "test", random.Random(0), num_variants=0)[0]
     prompt = tcot_prompt(query.item, "nano", REASONER_BUDGET, FACTOR)
-    assert len(prompt.images) == 8 and {image.size for image in prompt.images} == {(64, 64)}
+    assert len(prompt.images) == 8
+    assert {image.size for image in prompt.images} == {(64, 64)}
     labels = [part["text"] for part in prompt.messages[0]["content"] if part["type"] == "text"]
     assert labels[:2] == ["Frame 1 (0.0 s)", "Frame 2 (0.5 s)"]
 
 
 def test_prompt_hash_names_the_wording() -> None:
-    assert prompt_hash("nano") != prompt_hash("full") and len(prompt_hash("nano")) == 12
+    assert prompt_hash("nano") != prompt_hash("full")
+    assert len(prompt_hash("nano")) == 12
     with pytest.raises(ConfigError, match="prompts='mine'"):
         template("mine", "query_image")
 
@@ -45,7 +48,8 @@ def test_prompt_hash_names_the_wording() -> None:
 def test_only_the_end_of_turn_may_be_sampled(random_reasoner: LocalReasoner, mixed_sides: list[Side]) -> None:
     tokenizer = random_reasoner.processor.tokenizer
     banned = set(tokenizer.convert_ids_to_tokens(forbidden_tokens(random_reasoner.processor)))
-    assert {"<|image_pad|>", "<|video_pad|>", "<emb>", "<|im_start|>"} <= banned and "<|im_end|>" not in banned
+    assert {"<|image_pad|>", "<|video_pad|>", "<emb>", "<|im_start|>"} <= banned
+    assert "<|im_end|>" not in banned
     results = random_reasoner.reason([side.item for side in mixed_sides[:6]])
     assert all(isinstance(result, ParseFailure) for result in results), "random weights do not write T-CoTs"
     assert not any(token in result.text for result in results for token in banned)
@@ -62,12 +66,14 @@ def test_batching_does_not_change_greedy_answers(mixed_sides: list[Side]) -> Non
 def test_a_judge_picks_one_of_the_candidates(random_reasoner: LocalReasoner) -> None:
     tcots = [TCoT(thinking="", rethink="", answer=f"a {colour} star") for colour in ("red", "blue", "green")]
     together = random_reasoner.pick([(anchor, tcots) for anchor in tcots])
-    assert together == [random_reasoner.pick([(anchor, tcots)])[0] for anchor in tcots] and set(together) <= {0, 1, 2}
+    assert together == [random_reasoner.pick([(anchor, tcots)])[0] for anchor in tcots]
+    assert set(together) <= {0, 1, 2}
     assert random_reasoner.match([(tcots[0], tcots[1])])[0] in (True, False)
     with pytest.raises(ConfigError, match="1 candidates"):
         random_reasoner.pick([(tcots[0], tcots[:1])])
     prompt = pick_prompt(tcots[0], tcots, "nano").messages[0]["content"][0]["text"]
-    assert "2: a blue star" in prompt and "a red star" in match_prompt(tcots[0], tcots[1], "full").messages[0]["content"][0]["text"]
+    assert "2: a blue star" in prompt
+    assert "a red star" in match_prompt(tcots[0], tcots[1], "full").messages[0]["content"][0]["text"]
 
 
 def test_only_answers_are_learnt() -> None:

@@ -58,7 +58,8 @@ def test_filters_by_place(index: Index):
 def test_filters_by_date_of_the_file(index: Index):
     before, after = names(index, until_s=1003), names(index, since_s=1003)
     assert before == ["blue.png", "deep/clip.mp4", "deep/er/red again.png"]  # in the order in which they were dated
-    assert sorted({*before, *after}) == sorted(set(names(index))) and set(before) & set(after) == {"deep/er/red again.png"}  # red.png
+    assert sorted({*before, *after}) == sorted(set(names(index)))
+    assert set(before) & set(after) == {"deep/er/red again.png"}  # red.png
     assert names(index, path="deep", since_s=1001, until_s=1002) == ["deep/clip.mp4"]
     with pytest.raises(ValueError, match="earlier"):
         Filter(since_s=2, until_s=1)
@@ -92,11 +93,13 @@ def test_words_are_found_at_once_after_a_compaction_and_in_scripts_without_blank
         index.compact()
     (tmp_path / "a.txt").write_text("fourth", "utf-8")
     ingest(tmp_path, index, None, EMBEDDER, think=False)
-    assert found("大学") == [] and found("fourth") == ["a.txt"]
+    assert found("大学") == []
+    assert found("fourth") == ["a.txt"]
 
 
 def test_dates_are_read_as_utc_and_an_end_includes_its_day():
-    assert read_time("1970-01-02") == read_time("1970-01-02T00:00") == 86_400 and read_time("1970-01-02", is_end=True) == 2 * 86_400
+    assert read_time("1970-01-02") == read_time("1970-01-02T00:00") == 86_400
+    assert read_time("1970-01-02", is_end=True) == 2 * 86_400
     assert read_time("1970-01-01T02:00+02:00") == 0
     assert read_time("9999-12-31", is_end=True) == read_time("9999-12-31T23:59:59.999999")
     for wrong in ("yesterday", "", "2024-13-01", "9999-12-31T25:00"):
@@ -111,7 +114,8 @@ def test_sorted_and_paged(index: Index):
     everything = found(limit=20)
     assert [hit.key for offset in (0, 4, 8) for hit in found(limit=4, offset=offset)] == [hit.key for hit in everything]
     names = [str(hit.path) for hit in found(limit=20, sort="name")]
-    assert names == sorted(names, key=str.casefold) and found(limit=2, offset=3, sort="name") == found(limit=20, sort="name")[3:5]
+    assert names == sorted(names, key=str.casefold)
+    assert found(limit=2, offset=3, sort="name") == found(limit=20, sort="name")[3:5]
     newest = found(limit=20, sort="newest")
     assert [hit.modified_s for hit in newest] == sorted((hit.modified_s for hit in everything), reverse=True)
     assert [hit.modified_s for hit in found(limit=20, sort="oldest")] == sorted(hit.modified_s for hit in everything)
@@ -127,7 +131,8 @@ def test_a_filtered_search_is_exact_above_the_threshold_too(index: Index):
     vector = index.rows([keys(index)["green.png"]])[0].tcot
     only = {keys(index)[name] for name in ("blue.png", "yellow.png", "note.md")}
     found = large.nearest(vector, "tcot", 5, Candidates(only_keys=only))
-    assert found == index.nearest(vector, "tcot", 5, Candidates(only_keys=only)) and {neighbour.key for neighbour in found} == only
+    assert found == index.nearest(vector, "tcot", 5, Candidates(only_keys=only))
+    assert {neighbour.key for neighbour in found} == only
     among = Candidates(only_keys=only, exclude_keys=[keys(index)["blue.png"]], modality=["text"])
     assert large.nearest(vector, "tcot", 5, among) == found[2:]
 
@@ -135,7 +140,8 @@ def test_a_filtered_search_is_exact_above_the_threshold_too(index: Index):
 def test_likes_attract_and_dislikes_repel(index: Index):
     known = keys(index)
     [first, *_] = recommended(index, {known["blue.png"]: 1.0}, filter=Filter(modality=("image",)))
-    assert first.reason.key == known["blue.png"] and first.reason.shared == ("picture",)
+    assert first.reason.key == known["blue.png"]
+    assert first.reason.shared == ("picture",)
     assert first.reason.say("blue.png") == "like blue.png: both show picture"
     both = recommended(index, {known["note.md"]: 1.0, known["red.png"]: 1.0}, limit=9)
     assert {known["note.md"], known["red.png"]}.isdisjoint(found.hit.key for found in both)
@@ -153,7 +159,8 @@ def test_weights_say_how_much(index: Index):
     def first(weight: float) -> str:
         return str(recommended(index, {known["deep/clip.mp4"]: 1.0, known["note.md"]: weight}, limit=1, diversity=0)[0].hit.path)
 
-    assert (first(0.01), first(100.0)) == (first(0.02), first(50.0)) and first(0.01) != first(100.0)
+    assert (first(0.01), first(100.0)) == (first(0.02), first(50.0))
+    assert first(0.01) != first(100.0)
 
 
 def test_filtered_and_paged_recommendations_fit_together(index: Index):

@@ -22,7 +22,10 @@ def test_later_writes_win_and_a_new_reader_sees_them(path: Path):
         records.put("a", {"n": 2})
         assert (records.get("a"), records.get("b"), records.get("c")) == ({"n": 2}, "line\nbreak \u2603 \udc80", None)
     with Records(path) as again:
-        assert list(again.keys()) == ["a", "b"] and "a" in again and "c" not in again and len(again) == 2
+        assert list(again.keys()) == ["a", "b"]
+        assert "a" in again
+        assert "c" not in again
+        assert len(again) == 2
         assert (again.get("a"), again.get("b")) == ({"n": 2}, "line\nbreak \u2603 \udc80")
 
 
@@ -40,7 +43,8 @@ def test_a_torn_last_line_costs_only_itself(path: Path, kept: int):
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"key":"c","value":{"text":"lost"}}'[:kept])
     reader = Records(path)
-    assert list(reader.keys()) == ["a", "b"] and reader.num_damaged == 0
+    assert list(reader.keys()) == ["a", "b"]
+    assert reader.num_damaged == 0
     with Records(path) as records:
         records.put("d", 4)
     assert list(Records(path).keys()) == ["a", "b", "d"]
@@ -54,7 +58,8 @@ def test_a_damaged_line_costs_only_itself(path: Path, garbage: bytes):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + garbage + b"\n" + lines[1])
     records = Records(path)
-    assert [records.get(key) for key in records] == [1, 2] and records.num_damaged == 1
+    assert [records.get(key) for key in records] == [1, 2]
+    assert records.num_damaged == 1
 
 
 def test_one_writer_many_readers(path: Path):

@@ -104,8 +104,10 @@ def test_every_prompt_ends_as_an_answer_or_as_a_named_failure_in_order(server: S
     assert [bool(outcome) for outcome in outcomes] == [isinstance(outcome, Reply) for outcome in outcomes]
     assert by_text["always 500"].text == "500: oops (tried 3 times)"
     assert by_text["404"].text == '404: {"error": {"message": "no such model"}}'
-    assert "choices" in by_text["other shape"].text and "choices.0.message.content" in by_text["number"].text
-    assert "'length'" in by_text["null"].text and "<html>" in by_text["no json"].text
+    assert "choices" in by_text["other shape"].text
+    assert "choices.0.message.content" in by_text["number"].text
+    assert "'length'" in by_text["null"].text
+    assert "<html>" in by_text["no json"].text
 
 
 def test_an_unreachable_server_fails_every_prompt_and_no_prompts_need_no_server() -> None:
@@ -117,7 +119,8 @@ def test_an_unreachable_server_fails_every_prompt_and_no_prompts_need_no_server(
 
 def test_a_request_that_takes_too_long_is_sent_again(server: ScriptedServer) -> None:
     server.script("slow once", Answer(stuck=True), Answer())
-    assert seen(ask(client_of(server, timeout_s=1, num_retries=9), "slow once")) == ["slow once"] and server.tries["slow once"] > 1
+    assert seen(ask(client_of(server, timeout_s=1, num_retries=9), "slow once")) == ["slow once"]
+    assert server.tries["slow once"] > 1
     server.script("always slow", Answer(stuck=True))
     (outcome,) = ask(client_of(server, timeout_s=0.05), "always slow")
     assert outcome == ChatFailure(ChatFailureReason.TRANSPORT, "no answer within timeout_s=0.05 (tried 3 times)")
@@ -129,7 +132,8 @@ def test_requests_run_side_by_side_up_to_the_limit(server: ScriptedServer) -> No
     assert seen(ask(client_of(server, max_in_flight=3), *texts)) == texts
     assert server.most_in_flight == 3
     server.otherwise, server.most_in_flight = Answer(slow_s=0.02), 0
-    assert seen(ask(client_of(server, max_in_flight=1), *texts)) == texts and server.most_in_flight == 1
+    assert seen(ask(client_of(server, max_in_flight=1), *texts)) == texts
+    assert server.most_in_flight == 1
 
 
 def test_a_waiting_request_leaves_its_place_to_others(server: ScriptedServer) -> None:
@@ -143,13 +147,15 @@ def test_a_wait_that_the_server_asks_for_is_kept_or_the_request_given_up(server:
     server.script("an hour", Answer(b"", status=429, headers={"Retry-After": "3600"}), Answer())
     server.script("nonsense", Answer(b"", status=429, headers={"Retry-After": "soon"}), Answer())
     outcomes = ask(client_of(server), "an hour", "nonsense")
-    assert seen(outcomes) == ["transport", "nonsense"] and "asks to wait 3600 s" in outcomes[0].text
+    assert seen(outcomes) == ["transport", "nonsense"]
+    assert "asks to wait 3600 s" in outcomes[0].text
     assert server.tries == {"an hour": 1, "nonsense": 2}
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert _asked_wait_s("2.5") == 2.5 and 3000 < _asked_wait_s(format_datetime(later, usegmt=True)) < 3700
+    assert _asked_wait_s("2.5") == 2.5
+    assert 3000 < _asked_wait_s(format_datetime(later, usegmt=True)) < 3700
     for odd in (
         "",
         "-3",
@@ -208,7 +214,8 @@ def test_answers_are_handed_over_as_they_arrive(server: ScriptedServer) -> None:
     outcomes = client_of(server, max_in_flight=1).complete(
         prompts, max_tokens=5, on_reply=lambda index, outcome: arrived.append((index, outcome))
     )
-    assert sorted(arrived, key=lambda pair: pair[0]) == list(enumerate(outcomes)) and arrived[-1][0] == 0
+    assert sorted(arrived, key=lambda pair: pair[0]) == list(enumerate(outcomes))
+    assert arrived[-1][0] == 0
 
     def full_disk(index: int, outcome: Reply | ChatFailure) -> None:
         raise OSError("disk full")
@@ -275,15 +282,15 @@ def query(text: str, *, colour: str = "red") -> Item:
 
 def test_a_reasoner_writes_tcots_and_says_what_was_none(server: ScriptedServer) -> None:
     reasoner = reasoner_of(server, temperature=0.7)
-    assert isinstance(reasoner, Reasons) and isinstance(reasoner, Judges)
+    assert isinstance(reasoner, Reasons)
+    assert isinstance(reasoner, Judges)
     server.otherwise = Answer(completion(render(TCOT)))
     clip = Video(frames=Frames((picture("red"), picture("blue")), (0.0, 0.5)))
     items = [query("a"), query("<|im_end|><|image_pad|>b<emb>"), Item(content=(clip,), instruction="", role=Role.TARGET_VIDEO)]
     assert reasoner.reason(items) == [TCOT] * 3
     by_text = {"".join(part.get("text", "") for part in body["messages"][0]["content"]): body for body in server.asked}
-    assert not any(re.search(r"<\|\w+\|>|<emb>", text) for text in by_text) and any(
-        "‹|im_end|>‹|image_pad|>b‹emb>" in text for text in by_text
-    )
+    assert not any(re.search(r"<\|\w+\|>|<emb>", text) for text in by_text)
+    assert any("‹|im_end|>‹|image_pad|>b‹emb>" in text for text in by_text)
     film = next(body["messages"][0]["content"] for text, body in by_text.items() if "Frame 1 (0.0 s)" in text)
     assert [part["type"] for part in film[:4]] == ["text", "image_url", "text", "image_url"]
     assert all(side % 32 == 0 for image in sent_images(film) for side in image.size)
@@ -309,7 +316,8 @@ def test_no_path_leaves_the_machine(server: ScriptedServer, tmp_path: Any) -> No
     path = tmp_path / "private-name.png"
     picture("red").save(path)
     reasoner_of(server).reason([Item(content=(Image(path=path),), instruction="", role=Role.QUERY_IMAGE)])
-    assert "private-name" not in repr(server.asked) and str(tmp_path) not in repr(server.asked)
+    assert "private-name" not in repr(server.asked)
+    assert str(tmp_path) not in repr(server.asked)
 
 
 def test_the_name_changes_with_what_changes_the_output(server: ScriptedServer) -> None:
@@ -322,7 +330,8 @@ def test_the_name_changes_with_what_changes_the_output(server: ScriptedServer) -
         RemoteReasoner(client_of(server, extra={"top_k": 5})).fingerprint,
         RemoteReasoner(ChatServer(server.url, "model-b")).fingerprint,
     ]
-    assert len(set(names)) == len(names) and all(name.startswith("model-") for name in names)
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("model-") for name in names)
     assert RemoteReasoner(ChatServer("http://elsewhere:1", "model-a", max_in_flight=1)).fingerprint == names[3]
     with pytest.raises(ConfigError, match="temperature=-1"):
         reasoner_of(server, temperature=-1.0)
@@ -397,9 +406,13 @@ def test_a_judge_picks_a_number_within_range_and_nothing_else(server: ScriptedSe
 
 def test_a_url_names_the_model_or_the_server_does(server: ScriptedServer) -> None:
     named = load_reasoner(f"{server.url}/v1#org%2Fmodel b", temperature=0.5)
-    assert isinstance(named, RemoteReasoner) and named.fingerprint.startswith("org/model b-") and "-t0.5-" in named.fingerprint
+    assert isinstance(named, RemoteReasoner)
+    assert named.fingerprint.startswith("org/model b-")
+    assert "-t0.5-" in named.fingerprint
     only = load_reasoner(f"{server.url}/v1/")
-    assert isinstance(only, RemoteReasoner) and only.server.model == "org/model-a" and only.server.url == server.url
+    assert isinstance(only, RemoteReasoner)
+    assert only.server.model == "org/model-a"
+    assert only.server.url == server.url
     server.models = {"data": [{"id": "one"}, {"id": "two"}]}
     with pytest.raises(ConfigError, match="one, two"):
         load_reasoner(server.url)

@@ -35,7 +35,8 @@ def test_the_report_has_the_shape_that_its_readers_rely_on():
     assert (report["num_queries"], report["num_candidates"], report["seed"], report["seconds"]) == (8, 900, 3, 4.6)
     for group in report["systems"]["before_rl"]["overall"], report["differences"]["before_rl-plain"]["video"]:
         row = group["hit@1"]
-        assert set(row) == {"value", "ci95"} and row["ci95"][0] <= row["value"] <= row["ci95"][1]
+        assert set(row) == {"value", "ci95"}
+        assert row["ci95"][0] <= row["value"] <= row["ci95"][1]
 
 
 def test_groups_are_unweighted_means_of_tasks():
@@ -86,7 +87,8 @@ def test_queries_of_several_seeds_are_put_together():
 
 def test_the_same_seed_gives_the_same_report():
     first, again, other = (make_report(systems(), seed=seed, seconds=1) for seed in (0, 0, 1))
-    assert first == again and first != other
+    assert first == again
+    assert first != other
 
 
 def test_systems_that_cannot_be_compared_are_refused():

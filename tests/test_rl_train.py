@@ -23,7 +23,8 @@ def test_batches_are_of_one_task_with_whole_families_and_each_pass_is_shuffled_a
         assert len({TASKS[place] for place in batch}) == 1
         assert all(batch[i] % 2 == 0 and batch[i + 1] == batch[i] + 1 for i in (0, 2))
     assert sorted(place for batch in batches[:5] for place in batch) == list(range(20)), "one pass shows every pair once"
-    assert batches[:5] != batches[5:10] and order(TASKS[:20], 4, 2, 15, seed=0) == chosen != order(TASKS[:20], 4, 2, 15, seed=1)
+    assert batches[:5] != batches[5:10]
+    assert order(TASKS[:20], 4, 2, 15, seed=0) == chosen != order(TASKS[:20], 4, 2, 15, seed=1)
     assert order(TASKS[:20], 4, 2, 5, seed=0) == chosen[:20], "a longer run begins like a shorter one"
 
 
@@ -108,7 +109,8 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path, random_model: Path):
     whole = run(tmp_path / "whole", random_model, 4)
     assert whole.seen[::2][:4] == whole.seen[1::2][:4], "the rollouts of a prompt stand together"
-    assert len(whole.seen) == 4 * 8 and {is_query for _, is_query in whole.seen} == {True, False}
+    assert len(whole.seen) == 4 * 8
+    assert {is_query for _, is_query in whole.seen} == {True, False}
     assert not any("<|" in text or "<emb>" in text for text in whole.texts), "special tokens are never sampled"
     first = run(tmp_path / "cut", random_model, 2)
     for number, state in ((3, None), (4, "{")):  # of a run that was killed as it wrote them
@@ -118,13 +120,17 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: P
         if state:
             (torn / "trainer_state.json").write_text(state)
     second = run(tmp_path / "cut", random_model, 4)
-    assert first.seen + second.seen == whole.seen and first.texts + second.texts == whole.texts
+    assert first.seen + second.seen == whole.seen
+    assert first.texts + second.texts == whole.texts
     one, other = (load_file(tmp_path / name / "checkpoints" / "checkpoint-4" / "model.safetensors") for name in ("whole", "cut"))
     start = load_file(tmp_path / "whole" / "checkpoints" / "checkpoint-2" / "model.safetensors")
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
     assert any(not torch.equal(one[name], start[name]) for name in one), "it trains"
     metrics = (tmp_path / "whole" / "metrics.jsonl").read_text("utf-8")
-    assert "rl/kl" in metrics and "rl/reward/length" in metrics and "rl/frac_reward_zero_std" in metrics
+    assert "rl/kl" in metrics
+    assert "rl/reward/length" in metrics
+    assert "rl/frac_reward_zero_std" in metrics
 
 
 def test_only_the_named_weights_are_trained(tmp_path: Path, random_model: Path):
@@ -132,7 +138,8 @@ def test_only_the_named_weights_are_trained(tmp_path: Path, random_model: Path):
     before = load_file(random_model / "model.safetensors")
     after = load_file(tmp_path / "checkpoints" / "checkpoint-2" / "model.safetensors")
     changed = {name for name in after if not torch.equal(after[name].bfloat16(), before[name].bfloat16())}
-    assert changed and all("language_model.layers.1.mlp" in name for name in changed)
+    assert changed
+    assert all("language_model.layers.1.mlp" in name for name in changed)
     with pytest.raises(ConfigError, match=r"trainable=\['nothing'\]"):
         run(tmp_path / "none", random_model, 2, trainable=("nothing",))
 

@@ -57,7 +57,9 @@ def make_rollouts() -> list[Rollout]:
 def test_the_better_rollout_of_each_group_gets_the_higher_reward():
     scores = make_scorer().score(make_rollouts(), seed="0")
     total = scores.total.view(-1, 2)
-    assert (total[:, 0] > total[:, 1]).all() and (scores.format == 1).all() and scores.local == slice(0, 12)
+    assert (total[:, 0] > total[:, 1]).all()
+    assert (scores.format == 1).all()
+    assert scores.local == slice(0, 12)
     assert (scores.margin.view(-1, 2)[:, 0] > scores.margin.view(-1, 2)[:, 1]).all()
 
 
@@ -80,7 +82,10 @@ def test_how_much_a_tcot_tells():
     rollouts[5] = Rollout(1, True, "nonsense")
     rollouts[6] = Rollout(1, False, says("green", boxes=(box, other)))
     found = make_scorer().score(rollouts, seed="0").informativeness.tolist()
-    assert found[1] > found[0] > found[8] and found[3] > found[2] and found[4] == found[5] == -1 and found[6] > found[3]
+    assert found[1] > found[0] > found[8]
+    assert found[3] > found[2]
+    assert found[4] == found[5] == -1
+    assert found[6] > found[3]
 
 
 def test_evidence_must_hold_for_the_format_reward():
@@ -114,8 +119,10 @@ def test_a_judge_that_fails_voids_the_group_and_trl_is_told_none():
         trainer_state=SimpleNamespace(global_step=0),
         log_metric=logged.__setitem__,
     )
-    assert rewards[:2] == [None, None] and None not in rewards[2:]
-    assert logged["reward/void"] == pytest.approx(2 / 12) and logged["reward/group_spread"] > 0
+    assert rewards[:2] == [None, None]
+    assert None not in rewards[2:]
+    assert logged["reward/void"] == pytest.approx(2 / 12)
+    assert logged["reward/group_spread"] > 0
 
 
 def test_without_their_tcots_and_with_those_of_others_items_are_further_apart():
@@ -123,7 +130,8 @@ def test_without_their_tcots_and_with_those_of_others_items_are_further_apart():
     right = make_scorer().score(
         [Rollout(pair, is_query, says(name)) for pair, name in enumerate(COLOURS) for is_query in (True, False)], seed="0"
     )
-    assert found["control/shuffled_positive"] < right.positive.mean() and found["control/dropped_positive"] < right.positive.mean()
+    assert found["control/shuffled_positive"] < right.positive.mean()
+    assert found["control/dropped_positive"] < right.positive.mean()
     assert found["control/shuffled_accuracy"] < right.accuracy.mean()
 
 
@@ -132,7 +140,8 @@ def test_several_processes_give_the_rewards_of_one(tmp_path: Path, cuts: tuple[i
     alone = make_scorer().score(make_rollouts(), seed="5")
     torch.multiprocessing.spawn(partial(_score_a_part, cuts=cuts, folder=tmp_path, path=list(sys.path)), nprocs=len(cuts) + 1)
     parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(len(cuts) + 1)]
-    assert np.array_equal(np.concatenate(parts), alone.total.numpy(), equal_nan=True) and len(parts[0]) == cuts[0]
+    assert np.array_equal(np.concatenate(parts), alone.total.numpy(), equal_nan=True)
+    assert len(parts[0]) == cuts[0]
 
 
 def _score_a_part(rank: int, cuts: tuple[int, ...], folder: Path, path: list[str]) -> None:
@@ -154,7 +163,8 @@ def test_a_broken_spelling_never_earns_more_than_an_honest_one():
         for row, thought in zip((2, 3), thoughts, strict=True):  # of a picture
             rollouts[row] = Rollout(0, False, f"<thinking> look. {thought} </thinking> <rethink> r </rethink> <answer> red </answer>")
         scores = make_scorer(**config).score(rollouts, seed="0")
-        assert scores.tcots[2] is not None and scores.tcots[3] is not None, "it is embedded with the rest"
+        assert scores.tcots[2] is not None, "it is embedded with the rest"
+        assert scores.tcots[3] is not None, "it is embedded with the rest"
         return scores.format[2:4].tolist()
 
     spellings = ("{…}", '{"label": "star", …,}', '{"evidence": {…}}', '[{…, "label": "x"}]', "{‘label’: ‘x’, …}")

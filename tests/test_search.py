@@ -48,7 +48,8 @@ def test_a_picture_finds_its_like(index: Index, tmp_path: Path):
 def test_thinking_uses_the_tcots_of_both_sides(index: Index):
     thought = search_text(index, "blue")
     plain = search_text(index, "blue", use_tcot=False)
-    assert thought.query_tcot is not None and plain.query_tcot is None
+    assert thought.query_tcot is not None
+    assert plain.query_tcot is None
     assert str(thought.hits[0].path) == "blue.png"
     assert thought.hits[0].score > 2 * max(hit.score for hit in plain.hits if hit.key == thought.hits[0].key)
 
@@ -64,18 +65,27 @@ def test_a_query_without_a_tcot_is_still_searched(index: Index):
 
 def test_a_hit_shows_its_evidence(index: Index):
     clip = search_text(index, "purple", filter=Filter(modality=("video",))).hits[0]
-    assert clip.tcot and clip.verification and clip.tcot.evidence.key_frames == (3,)
-    assert clip.verification.key_frames == (True,) and (clip.start_s, clip.end_s) == (0.0, pytest.approx(4.0))
+    assert clip.tcot
+    assert clip.verification
+    assert clip.tcot.evidence.key_frames == (3,)
+    assert clip.verification.key_frames == (True,)
+    assert (clip.start_s, clip.end_s) == (0.0, pytest.approx(4.0))
     assert clip.key_frame_times_s == (pytest.approx(1.0),)
     page = search_text(index, "pink page", filter=Filter(modality=("page",))).hits[0]
     assert (str(page.path), page.page, page.modality) == ("pages.pdf", 1, "page")
     red = search_text(index, "red picture").hits[0]
     assert (str(red.path), red.other_paths, red.answer) == ("deep/er/red again.png", (Path("red.png"),), "a red picture")
-    assert red.tcot and red.tcot.evidence.boxes == ((250, 250, 750, 750),)
-    assert index.thumbnail(red.key).startswith(b"\xff\xd8") and index.locate(red.path).is_file()
+    assert red.tcot
+    assert red.tcot.evidence.boxes == ((250, 250, 750, 750),)
+    assert index.thumbnail(red.key).startswith(b"\xff\xd8")
+    assert index.locate(red.path).is_file()
     note = search_text(index, "elephant").hits[0]
-    assert note.tcot and note.tcot.evidence.keywords == ("letter", "about", "elephant") and note.excerpt == "a letter about an elephant"
-    assert note.verification and note.verification.valid and len(note.verification.keywords) == 3
+    assert note.tcot
+    assert note.tcot.evidence.keywords == ("letter", "about", "elephant")
+    assert note.excerpt == "a letter about an elephant"
+    assert note.verification
+    assert note.verification.valid
+    assert len(note.verification.keywords) == 3
 
 
 def test_results_are_json(index: Index):

@@ -54,10 +54,13 @@ def test_a_search_over_http_finds_what_a_search_in_python_finds(server: Served, 
     query = Query((Text(text="a red picture"),), use_tcot=think, limit=5)
     expected = search(index, query, embedder, FakeReasoner() if think else None)
     assert [(hit["key"], hit["score"]) for hit in answer["hits"]] == [(hit.key, hit.score) for hit in expected.hits]
-    assert answer["think"] is think and answer["reasoner"] == "main" and answer["more"] is True
+    assert answer["think"] is think
+    assert answer["reasoner"] == "main"
+    assert answer["more"] is True
     assert (answer["query"]["tcot"] is not None) is think
     best = answer["hits"][0]
-    assert best["path"] == "deep/er/red again.png" and best["other_paths"] == ["red.png"]
+    assert best["path"] == "deep/er/red again.png"
+    assert best["other_paths"] == ["red.png"]
 
 
 def test_a_hit_shows_its_evidence_piece_by_piece(server: Served):
@@ -68,14 +71,19 @@ def test_a_hit_shows_its_evidence_piece_by_piece(server: Served):
     assert green["tcot"] == {"thinking": "There is a green picture.", "rethink": "That is all there is.", "answer": "a green picture"}
     clip = hits["deep/clip.mp4"]
     [frame] = clip["evidence"]["key_frames"]
-    assert (frame["number"], frame["time_s"], frame["verified"]) == (3, 1.0, True) and clip["duration_s"] == pytest.approx(4.0)
+    assert (frame["number"], frame["time_s"], frame["verified"]) == (3, 1.0, True)
+    assert clip["duration_s"] == pytest.approx(4.0)
     shown = PIL.Image.open(io.BytesIO(server.client.get(frame["image"]).content))
     assert np.abs(np.asarray(shown)[24, 24].astype(int) - (140, 40, 170)).max() < 30, "the third frame is purple"
     page = hits["pages.pdf"]
-    assert page["modality"] == "page" and page["num_pages"] == 2 and page["page"] in (1, 2)
+    assert page["modality"] == "page"
+    assert page["num_pages"] == 2
+    assert page["page"] in (1, 2)
     note = hits["note.md"]
-    assert note["thumbnail"] is None and {word["text"] for word in note["evidence"]["keywords"]} >= {"letter", "elephant"}
-    assert all(word["verified"] for word in note["evidence"]["keywords"]) and note["excerpt"] == "a letter about an elephant"
+    assert note["thumbnail"] is None
+    assert {word["text"] for word in note["evidence"]["keywords"]} >= {"letter", "elephant"}
+    assert all(word["verified"] for word in note["evidence"]["keywords"])
+    assert note["excerpt"] == "a letter about an elephant"
 
 
 def test_search_with_a_picture_a_clip_and_a_picture_with_text(server: Served, tmp_path: Path):
@@ -95,13 +103,15 @@ def test_filters_sorting_and_paging(server: Served):
     assert server.paths(text="red", since="2999-01-01") == [] == server.paths(text="red", until="1999-12-31")
     scores = [hit["score"] for hit in server.search(text="red", limit=100)["hits"]]
     kept = [hit["score"] for hit in server.search(text="red", limit=100, min_score=scores[2])["hits"]]
-    assert kept == [score for score in scores if score >= scores[2]] and len(kept) < len(scores)
+    assert kept == [score for score in scores if score >= scores[2]]
+    assert len(kept) < len(scores)
     whole = server.paths(text="red", limit=100)
     pages = [server.search(text="red", offset=offset, limit=4) for offset in range(0, NUM_ITEMS, 4)]
     assert [hit["path"] for page in pages for hit in page["hits"]] == whole
     assert [page["more"] for page in pages] == [*[True] * (len(pages) - 1), False]
     names = server.paths(text="red", sort="name", limit=100)
-    assert names == sorted(names, key=str.casefold) and set(names) == set(whole)
+    assert names == sorted(names, key=str.casefold)
+    assert set(names) == set(whole)
     times = [hit["modified_s"] for hit in server.search(text="red", sort="newest", limit=100)["hits"]]
     assert times == sorted(times, reverse=True)
 
@@ -111,7 +121,8 @@ def test_two_reasoners_are_served_side_by_side_over_the_same_files(tmp_path: Pat
     after, before = FakeReasoner("after-rl"), FakeReasoner("before-rl", num_frames=4)
     fill(folder, after, embedder)
     beside = index_beside(folder, (), before, embedder)
-    assert beside == index_beside(folder, (), before, embedder) and len(Index.open(beside, embedder=embedder)) == NUM_PLACES
+    assert beside == index_beside(folder, (), before, embedder)
+    assert len(Index.open(beside, embedder=embedder)) == NUM_PLACES
     indexes = {"after": (folder, "rl", after), "before": (beside, "sft", before)}
     service = make_service(Settings(port=0), indexes, embedder, "nano")
     with running(service) as url:
@@ -121,7 +132,8 @@ def test_two_reasoners_are_served_side_by_side_over_the_same_files(tmp_path: Pat
             assert server.search(text="red")["reasoner"] == "after"
             for name in indexes:
                 answer = server.search(text="red", reasoner=name)
-                assert answer["reasoner"] == name and answer["hits"][0]["path"] == "deep/er/red again.png"
+                assert answer["reasoner"] == name
+                assert answer["hits"][0]["path"] == "deep/er/red again.png"
                 assert client.get(answer["hits"][0]["overlay"]).status_code == 200
                 assert set(server.paths(text="red", under="deep", reasoner=name)) == {"deep/clip.mp4", "deep/er/red again.png"}
                 liked, other = client.get("/api/items", params={"under": "deep", "reasoner": name}).json()["items"]
@@ -133,19 +145,25 @@ def test_two_reasoners_are_served_side_by_side_over_the_same_files(tmp_path: Pat
 
 def test_the_listing_shows_everything_without_a_query(server: Served):
     listed = server.client.get("/api/items", params={"limit": 3, "sort": "name"}).json()
-    assert listed["total"] == NUM_ITEMS and listed["more"] and len(listed["items"]) == 3
+    assert listed["total"] == NUM_ITEMS
+    assert listed["more"]
+    assert len(listed["items"]) == 3
     images = server.client.get("/api/items", params={"modality": "image", "limit": 100}).json()
-    assert {item["modality"] for item in images["items"]} == {"image"} and images["total"] == 4
+    assert {item["modality"] for item in images["items"]} == {"image"}
+    assert images["total"] == 4
 
 
 def test_a_stream_gives_the_plain_result_first_and_then_what_reasoning_changed(server: Served):
     with served(server.folder, index=False, reasoner=FakeReasoner(sleep_s=1.5)) as slow:
         answer = slow.client.post("/api/search/stream", data={"text": "the invoice of the green grocer", "limit": 4})
-    assert answer.headers["content-type"].startswith("text/event-stream") and ": waiting" in answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert ": waiting" in answer.text
     found = events(answer)
     assert [name for name, _ in found] == ["plain", "reasoned", "done"]
     (_, plain), (_, reasoned), _ = found
-    assert (plain["think"], reasoned["think"]) == (False, True) and plain["query"]["tcot"] is None and reasoned["query"]["tcot"]
+    assert (plain["think"], reasoned["think"]) == (False, True)
+    assert plain["query"]["tcot"] is None
+    assert reasoned["query"]["tcot"]
     before, now = ([hit["key"] for hit in answer["hits"]] for answer in (plain, reasoned))
     for key in {*before, *now}:
         ranks = tuple(order.index(key) + 1 if key in order else None for order in (before, now))
@@ -173,9 +191,11 @@ def test_one_item_with_its_text_its_file_and_its_pictures(server: Served):
     get = server.client.get
     note = server.key("note.md")
     item = get(f"/api/items/{note}").json()
-    assert item["text"] == "a letter about an elephant" and item["name"] == "note.md"
+    assert item["text"] == "a letter about an elephant"
+    assert item["name"] == "note.md"
     media = get(item["media"])
-    assert media.headers["content-type"] == "text/plain; charset=utf-8" and media.text.strip() == "a letter about an elephant"
+    assert media.headers["content-type"] == "text/plain; charset=utf-8"
+    assert media.text.strip() == "a letter about an elephant"
     assert get(f"/api/items/{note}/thumbnail").status_code == get(f"/api/items/{note}/picture").status_code == 404
     red = get(f"/api/items/{server.key('red.png')}").json()
     for name, size in (("thumbnail", (48, 48)), ("picture", (48, 48)), ("overlay", (48, 48))):
@@ -195,7 +215,8 @@ def test_a_video_is_sent_in_ranges(server: Served):
     whole = (server.folder / "deep" / "clip.mp4").read_bytes()
     url = f"/api/items/{server.key('deep/clip.mp4')}/media"
     part = server.client.get(url, headers={"Range": "bytes=10-19"})
-    assert (part.status_code, part.content) == (206, whole[10:20]) and part.headers["content-range"] == f"bytes 10-19/{len(whole)}"
+    assert (part.status_code, part.content) == (206, whole[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(whole)}"
     assert part.headers["content-type"] == "video/mp4"
     assert server.client.get(url, headers={"Range": f"bytes={len(whole)}-"}).status_code == 416
 
@@ -228,10 +249,11 @@ def test_a_copied_library_is_shown_whole(tmp_path: Path):
 def test_similar_items_come_with_their_reason(server: Served):
     red = server.key("red.png")
     answer = server.client.post("/api/similar", json={"liked": [red], "limit": 3}).json()
-    assert len(answer["hits"]) == 3 and red not in {hit["key"] for hit in answer["hits"]}
-    assert (
-        answer["hits"][0]["modality"] == "image" and "picture" in answer["hits"][0]["shared"] and "picture" in answer["hits"][0]["reason"]
-    )
+    assert len(answer["hits"]) == 3
+    assert red not in {hit["key"] for hit in answer["hits"]}
+    assert answer["hits"][0]["modality"] == "image"
+    assert "picture" in answer["hits"][0]["shared"]
+    assert "picture" in answer["hits"][0]["reason"]
     blue = server.key("blue.png")
     weighed = server.client.post(
         "/api/similar", json={"liked": {red: 1.0}, "disliked": {blue: 0.5}, "diversity": 0.5, "modality": ["image"]}
@@ -250,14 +272,18 @@ def test_status_health_and_metrics(server: Served):
         NUM_PLACES,
         {"image": 5, "video": 1, "page": 2, "text": 2},
     )
-    assert status["reasoners"] == [{"id": "main", "name": "the-reasoner"}] and status["title"] == "media"
-    assert status["indexing"]["state"] == "idle" and status["failures"]["count"] == 0
-    assert server.client.get("/health").json() == {"status": "ok"} and server.client.get("/ready").json() == {"status": "ready"}
+    assert status["reasoners"] == [{"id": "main", "name": "the-reasoner"}]
+    assert status["title"] == "media"
+    assert status["indexing"]["state"] == "idle"
+    assert status["failures"]["count"] == 0
+    assert server.client.get("/health").json() == {"status": "ok"}
+    assert server.client.get("/ready").json() == {"status": "ready"}
     server.search(text="red")
     metrics = server.client.get("/metrics")
     lines = dict(line.rsplit(" ", 1) for line in metrics.text.splitlines() if not line.startswith("#"))
     assert float(lines['embedrl_requests_total{method="POST",route="/api/search",status="200"}']) >= 1
-    assert lines["embedrl_items"] == str(NUM_ITEMS) and float(lines["embedrl_model_batches_total"]) >= 1
+    assert lines["embedrl_items"] == str(NUM_ITEMS)
+    assert float(lines["embedrl_model_batches_total"]) >= 1
 
 
 def test_a_server_without_a_reasoner_searches_plainly(tmp_path: Path):

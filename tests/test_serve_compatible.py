@@ -96,7 +96,9 @@ def test_wrong_requests_are_said_in_its_own_errors(client: openai.OpenAI):
 def test_a_chat_with_the_reasoner_whole_and_streamed(client: openai.OpenAI):
     ask = {"model": "nano-sft", "messages": [{"role": "user", "content": "<|im_end|> what is a red star?"}], "max_tokens": 1}
     whole = client.chat.completions.create(**ask)
-    assert whole.choices[0].message.content and whole.choices[0].finish_reason == "length" and whole.usage.completion_tokens == 1
+    assert whole.choices[0].message.content
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.usage.completion_tokens == 1
     pieces = list(client.chat.completions.create(**ask, stream=True))
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == whole.choices[0].message.content
     assert pieces[-1].choices[0].finish_reason == "length"
@@ -110,7 +112,8 @@ def test_our_remote_reasoner_writes_what_the_local_one_writes(server: Served):
     images = [items.candidate((Image(path=path),)) for path in pictures(server)]
     assert remote.reason(images) == local.reason(images)
     tcots = [tcot for tcot in local.reason(images) if isinstance(tcot, TCoT)]
-    assert len(tcots) >= 2 and remote.match([(tcots[0], tcots[1])])[0] in (True, False, None)
+    assert len(tcots) >= 2
+    assert remote.match([(tcots[0], tcots[1])])[0] in (True, False, None)
 
 
 def test_rerank_sorts_texts_and_pictures(server: Served):
@@ -118,7 +121,8 @@ def test_rerank_sorts_texts_and_pictures(server: Served):
     asked = {"model": "nano", "query": "a red star", "documents": texts, "top_n": 2, "return_documents": True}
     answer = server.client.post("/v1/rerank", json=asked).json()
     scores = [each["relevance_score"] for each in answer["results"]]
-    assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+    assert len(scores) == 2
+    assert scores == sorted(scores, reverse=True)
     assert all(each["document"]["text"] == texts[each["index"]] for each in answer["results"])
     query = items.query((Text(text="a red star"),), looking_for="text")
     cosines = server.embedder.embed([query, *(items.candidate((Text(text=text),)) for text in texts)], [None] * 4)
@@ -134,7 +138,8 @@ def test_a_search_that_thinks_with_the_nano_models(server: Served, tmp_path: Pat
     path = pictures(server)[0]
     answer = server.search(file=("x.png", path.read_bytes()), limit=3)
     assert answer["query"]["tcot"] or answer["query"]["failure"]
-    assert len(answer["hits"]) == 3 and answer["seconds"]["reason"] > answer["seconds"]["search"] > 0
+    assert len(answer["hits"]) == 3
+    assert answer["seconds"]["reason"] > answer["seconds"]["search"] > 0
     big = tmp_path / "big.png"
     save_image(PIL.Image.open(path).convert("RGB").resize((500, 300)), big)
     message = {

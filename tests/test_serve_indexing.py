@@ -40,14 +40,17 @@ def server(tmp_path: Path):
 
 def test_an_upload_is_found_at_once_reasoned_about_soon_and_can_be_deleted(server: Served, tmp_path: Path):
     [added] = upload(server, ("../../etc/pa<b>ss.png", png("orange")))
-    assert added["state"] == "added" and added["path"].startswith("embedrl-uploads/pa_b_ss-") and added["path"].endswith(".png")
+    assert added["state"] == "added"
+    assert added["path"].startswith("embedrl-uploads/pa_b_ss-")
+    assert added["path"].endswith(".png")
     [key] = added["keys"]
     assert server.paths(text="orange", think=False, limit=1, modality="image") == [added["path"]]
     assert server.client.get(f"/api/items/{key}").json()["uploaded"] is True
     server.wait(lambda: server.client.get(f"/api/items/{key}").json()["tcot"] is not None)
     assert server.client.get(f"/api/items/{key}").json()["tcot"]["answer"] == "a orange picture"
     assert server.client.delete(f"/api/items/{key}").json() == {"removed": [key]}
-    assert server.client.get(f"/api/items/{key}").status_code == 404 and not list((server.folder / "embedrl-uploads").iterdir())
+    assert server.client.get(f"/api/items/{key}").status_code == 404
+    assert not list((server.folder / "embedrl-uploads").iterdir())
     assert server.client.delete(f"/api/items/{key}").status_code == 404
 
 
@@ -55,12 +58,14 @@ def test_names_of_uploads_are_made_harmless(server: Served):
     names = ["🟥" * 200 + ".png", "...", "con/../..\\x.exe", "a\0b.txt", ".hidden.png", " "]
     added = upload(server, *((name, png("pink", 40 + number)) for number, name in enumerate(names)))
     assert all(Path(each["path"]).parent.name == "embedrl-uploads" for each in added)
-    assert len({each["path"] for each in added}) == len(names) and not any(each["name"].startswith(".") for each in added)
+    assert len({each["path"] for each in added}) == len(names)
+    assert not any(each["name"].startswith(".") for each in added)
 
 
 def test_what_was_not_uploaded_stays(server: Served):
     answer = server.client.delete(f"/api/items/{server.key('green.png')}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_uploaded") and (server.folder / "green.png").is_file()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_uploaded")
+    assert (server.folder / "green.png").is_file()
 
 
 def test_uploads_of_every_kind_of_known_content_and_in_place_of_another(server: Served, tmp_path: Path):
@@ -69,11 +74,15 @@ def test_uploads_of_every_kind_of_known_content_and_in_place_of_another(server: 
     document, text, known = upload(
         server, ("two.pdf", (tmp_path / "two.pdf").read_bytes()), ("letter.md", b"a zebra writes"), ("again.mp4", clip)
     )
-    assert len(document["keys"]) == 2 and document["path"].endswith(".pdf") and text["path"].endswith(".md")
-    assert known["state"] == "known" and known["keys"] == [server.key("deep/clip.mp4")]
+    assert len(document["keys"]) == 2
+    assert document["path"].endswith(".pdf")
+    assert text["path"].endswith(".md")
+    assert known["state"] == "known"
+    assert known["keys"] == [server.key("deep/clip.mp4")]
     assert server.paths(words="zebra") == [text["path"]]
     [fresh] = upload(server, ("letter.md", b"a giraffe writes"), replaces=text["keys"][0])
-    assert server.paths(words="zebra") == [] and server.paths(words="giraffe") == [fresh["path"]]
+    assert server.paths(words="zebra") == []
+    assert server.paths(words="giraffe") == [fresh["path"]]
     assert set(server.client.delete(f"/api/items/{document['keys'][0]}").json()["removed"]) == set(document["keys"])
     assert server.client.delete(f"/api/items/{known['keys'][0]}").json() == {"removed": []}, "the same content still lies elsewhere"
     assert server.client.get(f"/api/items/{known['keys'][0]}").json()["uploaded"] is False
@@ -83,7 +92,8 @@ def test_a_watched_folder_is_followed(tmp_path: Path):
     folder = tmp_path / "media"
     folder.mkdir()
     with served(folder, index=False, watch=True, watch_interval_s=0.1) as server:
-        assert server.paths(text="red") == [] and server.client.get("/api/items").json()["total"] == 0
+        assert server.paths(text="red") == []
+        assert server.client.get("/api/items").json()["total"] == 0
         save_image(picture("red"), folder / "red.png")
         server.wait(lambda: server.paths(text="red", think=False) == ["red.png"])
         save_image(picture("blue", 64), folder / "red.png")
@@ -119,7 +129,8 @@ def test_searches_go_on_while_files_come_and_go(server: Served):
         stop.set()
         for thread in threads:
             thread.join()
-    assert wrong == [] and counted[0] > 3
+    assert wrong == []
+    assert counted[0] > 3
 
 
 def test_questions_that_come_together_are_answered_together(tmp_path: Path):
@@ -140,7 +151,8 @@ def test_questions_that_come_together_are_answered_together(tmp_path: Path):
         for thread in threads:
             thread.join()
         num_batches, num_values = reasoner.worker.num_batches - before[0], reasoner.worker.num_values - before[1]
-        assert num_values == 12 and num_batches < 12
+        assert num_values == 12
+        assert num_batches < 12
 
 
 SERVER = """

@@ -43,7 +43,8 @@ def test_two_adapters_on_one_base_equal_two_models(folders: Path) -> None:
     alone = LocalReasoner.load(folders / "reasoner", device="cpu"), Embedder.load(folders / "embedder", device="cpu")
     texts, vectors = write(alone[0], items), alone[1].embed(items, [None, BOX, None])
     reasoner, embedder = load_both(str(folders / "reasoner"), str(folders / "embedder"))
-    assert isinstance(reasoner, LocalReasoner) and isinstance(embedder, Embedder)
+    assert isinstance(reasoner, LocalReasoner)
+    assert isinstance(embedder, Embedder)
     for _ in range(2):
         assert np.abs(embedder.embed(items, [None, BOX, None]) - vectors).max() < 1e-5
         assert write(reasoner, items) == texts
@@ -54,7 +55,8 @@ def test_two_adapters_on_one_base_equal_two_models(folders: Path) -> None:
 
 def test_the_base_is_held_once(folders: Path) -> None:
     reasoner, embedder = load_both(str(folders / "reasoner"), str(folders / "embedder"))
-    assert isinstance(reasoner, LocalReasoner) and isinstance(embedder, Embedder)
+    assert isinstance(reasoner, LocalReasoner)
+    assert isinstance(embedder, Embedder)
     held = {weight.data_ptr(): weight.nbytes for one in (reasoner, embedder) for weight in one.model.parameters()}
     apart = [
         sum(weight.nbytes for weight in one.model.parameters())
@@ -69,7 +71,8 @@ def test_the_base_itself_may_be_one_of_the_two(folders: Path) -> None:
     plain = Embedder.load(folders / "base", device="cpu")
     plain.budget = SMALL
     reasoner, embedder = load_both(str(folders / "reasoner"), str(folders / "base"))
-    assert isinstance(reasoner, LocalReasoner) and isinstance(embedder, Embedder)
+    assert isinstance(reasoner, LocalReasoner)
+    assert isinstance(embedder, Embedder)
     embedder.budget = SMALL
     write(reasoner, items)
     assert np.abs(embedder.embed(items, [None] * 3) - plain.embed(items, [None] * 3)).max() < 1e-5
@@ -78,21 +81,25 @@ def test_the_base_itself_may_be_one_of_the_two(folders: Path) -> None:
 def test_threads_do_not_mix_the_adapters(folders: Path) -> None:
     items = make_items()
     reasoner, embedder = load_both(str(folders / "reasoner"), str(folders / "embedder"))
-    assert isinstance(reasoner, LocalReasoner) and isinstance(embedder, Embedder)
+    assert isinstance(reasoner, LocalReasoner)
+    assert isinstance(embedder, Embedder)
     texts, vectors = write(reasoner, items), embedder.embed(items, [None] * 3)
     found: list[list[str]] = []
     worker = threading.Thread(target=lambda: found.extend(write(reasoner, items) for _ in range(3)))
     worker.start()
     gaps = [np.abs(embedder.embed(items, [None] * 3) - vectors).max() for _ in range(6)]
     worker.join()
-    assert found == [texts] * 3 and max(gaps) < 1e-5
+    assert found == [texts] * 3
+    assert max(gaps) < 1e-5
 
 
 def test_models_without_a_common_base_are_loaded_apart(folders: Path, tmp_path: Path) -> None:
     other = write_instruct(tmp_path / "other", seed=5)
     reasoner, embedder = load_both(str(other), str(folders / "embedder"))
-    assert isinstance(reasoner, LocalReasoner) and isinstance(embedder, Embedder)
-    assert not isinstance(reasoner.model, AdapterView) and not isinstance(embedder.model, AdapterView)
+    assert isinstance(reasoner, LocalReasoner)
+    assert isinstance(embedder, Embedder)
+    assert not isinstance(reasoner.model, AdapterView)
+    assert not isinstance(embedder.model, AdapterView)
     with pytest.raises(ModelError, match="are different bases"):
         load_shared([other, folders / "embedder"])
     assert torch.equal(embedder.model.get_input_embeddings().weight, Embedder.load(folders / "base").model.get_input_embeddings().weight)

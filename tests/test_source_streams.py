@@ -44,13 +44,16 @@ def test_a_stream_reads_little_ahead(indent: int | None):
         assert row == rows[number]
         seen += len(json.dumps(row, indent=indent))
         assert file.num_read <= seen + (number + 1) * 30 + longest + 1000, "a row and two chunks, besides the indentation"
-    assert number == 1999 and file.num_read == len(file.text)
+    assert number == 1999
+    assert file.num_read == len(file.text)
 
 
 def test_a_broken_row_is_known_without_reading_on():
     file = Recorded('[\n  {"a": 1},\n  {"b": oh},\n' + '  {"c": 3},\n' * 1000 + '  {"d": 4}\n]')
     rows = stream_rows(file, chunk_chars=64)
-    assert next(rows) == {"a": 1} and isinstance(next(rows), RowError) and file.num_read <= 128
+    assert next(rows) == {"a": 1}
+    assert isinstance(next(rows), RowError)
+    assert file.num_read <= 128
 
 
 def test_a_text_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch):
@@ -101,7 +104,8 @@ def test_a_broken_row_costs_only_itself(text: str, found: list[Any], chunk_chars
 def test_a_bottomless_row_costs_only_itself():
     text = '{"a": 1}\n{"b": ' + "[" * 100_000 + '\n{"c": 3}'
     first, second, third = show(stream_rows(io.StringIO(text)))
-    assert (first, third) == ({"a": 1}, {"c": 3}) and "recursion" in second
+    assert (first, third) == ({"a": 1}, {"c": 3})
+    assert "recursion" in second
 
 
 def test_what_is_no_utf8_costs_its_row(tmp_path: Path):
@@ -109,7 +113,8 @@ def test_what_is_no_utf8_costs_its_row(tmp_path: Path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join([lines[0], lines[1].replace(b"two", b"\xff"), lines[2]]))
     pairs, problems = read("mmeb", tmp_path / "a.jsonl")
     assert [(problem.row, problem.reason) for problem in problems[:1]] == [(2, "is not UTF-8")]
-    assert pairs[0].query.text == "one" and len(pairs) + len(problems) == 3
+    assert pairs[0].query.text == "one"
+    assert len(pairs) + len(problems) == 3
 
 
 # ---- Parquet
@@ -134,6 +139,5 @@ def test_a_text_that_is_no_utf8_costs_its_row(tmp_path: Path):
     table = pa.table({"qry": texts, "pos_text": pa.array(["a", "b", "c"])})
     pq.write_table(table, tmp_path / "a.parquet")
     pairs, problems = read("mmeb", tmp_path / "a.parquet")
-    assert [pair.query.text for pair in pairs] == ["one", "three"] and [(problem.row, str(problem)[-9:]) for problem in problems] == [
-        (2, "not UTF-8")
-    ]
+    assert [pair.query.text for pair in pairs] == ["one", "three"]
+    assert [(problem.row, str(problem)[-9:]) for problem in problems] == [(2, "not UTF-8")]

@@ -39,11 +39,14 @@ def test_mmeb_rows(tmp_path: Path, name: str):
         case _:
             write_lines(path, rows)
     pairs, problems = read("mmeb", path, tmp_path)
-    assert problems == [] and [pair.task for pair in pairs] == ["OK-VQA"] * 3
+    assert problems == []
+    assert [pair.task for pair in pairs] == ["OK-VQA"] * 3
     assert pairs[0].query.content == (Image(path=a), Text(text="What is on the table?"))
-    assert pairs[0].target.content == (Text(text="a kettle"),) and pairs[0].negatives[0].content == (Text(text="a cup"),)
+    assert pairs[0].target.content == (Text(text="a kettle"),)
+    assert pairs[0].negatives[0].content == (Text(text="a cup"),)
     assert pairs[1].target.content == (Image(path=b), Text(text="The picture."))
-    assert pairs[2].target.content == (Image(path=b),) and pairs[2].negatives[0].content == (Image(path=c),)
+    assert pairs[2].target.content == (Image(path=b),)
+    assert pairs[2].negatives[0].content == (Image(path=c),)
     assert [(pair.query.role, pair.target.role) for pair in pairs] == [
         (Role.QUERY_IMAGE, Role.TARGET_TEXT),
         (Role.QUERY_TEXT_TO_IMAGE, Role.TARGET_IMAGE),
@@ -74,7 +77,8 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path):
         mmeb_row(),
     ]
     pairs, problems = read("mmeb", write_json(tmp_path / "set.json", rows))
-    assert len(pairs) == 3 and len({pair.key for pair in pairs}) == 1, "the row with the broken negative is kept, without it"
+    assert len(pairs) == 3, "the row with the broken negative is kept, without it"
+    assert len({pair.key for pair in pairs}) == 1, "the row with the broken negative is kept, without it"
     assert [(problem.row, problem.kind.value, problem.num_rows) for problem in problems] == [
         (2, "media", 1),
         (3, "media", 1),
@@ -137,7 +141,8 @@ def test_pages_inside_rows_are_written_once(tmp_path: Path):
     path, media = write_parquet(tmp_path / "data" / "train-00000-of-00001.parquet", rows), tmp_path / "pages" / "deep"
     pairs, problems = read("vidore", path, media)
     (page,) = media.iterdir()
-    assert not problems and [pair.query.content[0] for pair in pairs] == [Image(path=page)] * 2
+    assert not problems
+    assert [pair.query.content[0] for pair in pairs] == [Image(path=page)] * 2
     assert [(pair.query.text, pair.target.text, pair.query.role) for pair in pairs] == [
         ("Which year?", "2019", Role.QUERY_IMAGE),
         ("Which month?", "May", Role.QUERY_IMAGE),
@@ -147,7 +152,8 @@ def test_pages_inside_rows_are_written_once(tmp_path: Path):
     assert [pair.key for pair in read("vidore", path, media)[0]] == [pair.key for pair in pairs]
     assert page.stat().st_mtime_ns == written
     (first, _), _ = read("visrag", path, media)
-    assert first.query.instruction == FIND["page"] and first.target.instruction == DESCRIBE["page"]
+    assert first.query.instruction == FIND["page"]
+    assert first.target.instruction == DESCRIBE["page"]
     assert (first.query.role, first.target.role) == (Role.QUERY_TEXT_TO_IMAGE, Role.TARGET_IMAGE)
     with pytest.raises(ConfigError, match="media_root=None: give a folder"):
         read("visrag", path)
@@ -170,8 +176,10 @@ def test_broken_pages_are_named_and_leave_nothing_behind(tmp_path: Path, monkeyp
     images = [encoded()[:50], b"no picture", big.getvalue(), None]
     rows = [{"query": "q", "answer": "a", "image": {"bytes": data, "path": None}, "image_filename": "p.png"} for data in images]
     pairs, problems = read("vidore", write_parquet(tmp_path / "a.parquet", rows), tmp_path / "media")
-    assert not pairs and not list((tmp_path / "media").iterdir())
-    assert all(problem.reason.startswith("'p.png': ") for problem in problems[:3]) and "max_pixels=10000" in problems[2].reason
+    assert not pairs
+    assert not list((tmp_path / "media").iterdir())
+    assert all(problem.reason.startswith("'p.png': ") for problem in problems[:3])
+    assert "max_pixels=10000" in problems[2].reason
     assert [problem.kind for problem in problems] == [ProblemKind.MEDIA] * 3 + [ProblemKind.EMPTY]
 
 
@@ -191,10 +199,14 @@ def test_a_world_is_read_back(tmp_path: Path):
     make_world(tmp_path, 15, seed=1)
     pairs, problems = read("lines", tmp_path / "pairs.jsonl")
     wanted = [written.pair for written in read_world(tmp_path)]
-    assert not problems and pairs == wanted and [pair.key for pair in pairs] == [pair.key for pair in wanted]
+    assert not problems
+    assert pairs == wanted
+    assert [pair.key for pair in pairs] == [pair.key for pair in wanted]
     next(tmp_path.glob("videos/*.mp4")).unlink()
     pairs, problems = read("lines", tmp_path / "pairs.jsonl")
-    assert len(pairs) + len(problems) == 15 and problems and all(".mp4" in problem.reason for problem in problems)
+    assert len(pairs) + len(problems) == 15
+    assert problems
+    assert all(".mp4" in problem.reason for problem in problems)
 
 
 def test_pairs_written_by_hand(tmp_path: Path):
@@ -215,12 +227,17 @@ def test_pairs_written_by_hand(tmp_path: Path):
         {"pair": {"task": "x"}},
     ]
     pairs, problems = read("lines", write_lines(tmp_path / "mine.jsonl", rows))
-    assert pairs[0].target.content == (Image(path=mug),) and pairs[0].negatives[0].role == Role.TARGET_TEXT
+    assert pairs[0].target.content == (Image(path=mug),)
+    assert pairs[0].negatives[0].role == Role.TARGET_TEXT
     assert (pairs[0].task, pairs[0].query.instruction) == ("shop", FIND["image"])
-    assert isinstance(pairs[0], AnnotatedPair) and isinstance(pairs[0].query_tcot, TCoT) and pairs[0].target_tcot is None
-    assert pairs[1].query.content == (Video(path=clip, start_s=1, end_s=2), Text(text="when?")) and pairs[1].task == "mine"
+    assert isinstance(pairs[0], AnnotatedPair)
+    assert isinstance(pairs[0].query_tcot, TCoT)
+    assert pairs[0].target_tcot is None
+    assert pairs[1].query.content == (Video(path=clip, start_s=1, end_s=2), Text(text="when?"))
+    assert pairs[1].task == "mine"
     assert [(problem.row, problem.kind.value) for problem in problems] == [(3, "fields"), (4, "media"), (5, "fields")]
-    assert "query.picture" in problems[0].reason and "a video, not an image" in problems[1].reason
+    assert "query.picture" in problems[0].reason
+    assert "a video, not an image" in problems[1].reason
 
 
 @pytest.mark.parametrize("is_apart", [False, True])

@@ -33,13 +33,17 @@ def test_llava_hound_is_read_in_three_ways(tmp_path: Path):
         ("qa", (Video, Text), (Text,), "Answer the question about the clip."),
     ):
         (pair,), problems = read(f"llava-hound-{use}", path, tmp_path / "frames")
-        assert not problems and pair.query.instruction == instruction and use in pair.task
-        assert tuple(map(type, pair.query.content)) == query and tuple(map(type, pair.target.content)) == target
+        assert not problems
+        assert pair.query.instruction == instruction
+        assert use in pair.task
+        assert tuple(map(type, pair.query.content)) == query
+        assert tuple(map(type, pair.target.content)) == target
         video = next(part for part in (*pair.query.content, *pair.target.content) if isinstance(part, Video))
         frames = load_visual(video)
         assert [frame_number(image) for image in frames.images] == [0, 2, 4, 6, 8, 10, 12, 14]
         assert frames.times_s == (0, 2, 4, 6, 8, 10, 12, 14)
-    assert pair.query.role == Role.QUERY_VIDEO and pair.query.text == "What does the cook add last?"
+    assert pair.query.role == Role.QUERY_VIDEO
+    assert pair.query.text == "What does the cook add last?"
 
 
 def test_broken_llava_hound_rows_are_named(tmp_path: Path):
@@ -62,14 +66,18 @@ def test_broken_llava_hound_rows_are_named(tmp_path: Path):
     rows += [{"video": "v_ab"}, hound_row("")]
     pairs, problems = read("llava-hound-qa", write_lines(tmp_path / "sft.jsonl", rows))
     told = ["gone", "c01_2.png", "c01_3.png", "no frames", "2 turns", "target has neither", "question is empty", "conversations", "video"]
-    assert not pairs and all(words in problem.reason for words, problem in zip(told, problems, strict=True))
+    assert not pairs
+    assert all(words in problem.reason for words, problem in zip(told, problems, strict=True))
     with pytest.raises(ConfigError, match="num_frames=0: give at least 1"):
         read("llava-hound-qa", write_lines(tmp_path / "one.jsonl", [hound_row()]), num_frames=0)
 
 
 def test_frames_are_chosen_evenly_with_both_ends():
-    assert evenly(3, 8) == [0, 1, 2] and evenly(8, 8) == list(range(8)) and evenly(5, 1) == [0]
-    assert evenly(22, 8) == [0, 3, 6, 9, 12, 15, 18, 21] and evenly(10, 4) == [0, 3, 6, 9]
+    assert evenly(3, 8) == [0, 1, 2]
+    assert evenly(8, 8) == list(range(8))
+    assert evenly(5, 1) == [0]
+    assert evenly(22, 8) == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert evenly(10, 4) == [0, 3, 6, 9]
 
 
 def test_two_questions_on_one_picture_stay_apart(tmp_path: Path):
@@ -77,7 +85,9 @@ def test_two_questions_on_one_picture_stay_apart(tmp_path: Path):
     other = GOOD.replace("a green bus", "a red sign")
     rows = [tcot_row(), tcot_row(other, None, qry="<|image_1|>\nWhat is behind it?\n", pos_text="a sign")]
     pairs, problems = read("embed-rl", write_json(tmp_path / "OK-VQA.json", rows))
-    assert not problems and pairs[0].query.key != pairs[1].query.key and pairs[0].key != pairs[1].key
+    assert not problems
+    assert pairs[0].query.key != pairs[1].query.key
+    assert pairs[0].key != pairs[1].key
     assert [pair.query_tcot.answer for pair in pairs] == ["a green bus", "a red sign"]
 
 
@@ -106,9 +116,11 @@ def test_embed_rl_tcots_are_read_or_reported_but_never_lost(tmp_path: Path):
     report = SourceReport()
     outcomes = list(report.watch(SOURCES["embed-rl"](write_json(tmp_path / "A-OKVQA.json", rows))))
     pairs = [outcome for outcome in outcomes if isinstance(outcome, AnnotatedPair)]
-    assert len(pairs) == 10 and all(isinstance(pair.target_tcot, TCoT) for pair in pairs)
+    assert len(pairs) == 10
+    assert all(isinstance(pair.target_tcot, TCoT) for pair in pairs)
     first = pairs[0].query_tcot
-    assert isinstance(first, TCoT) and first.evidence.boxes == ((1, 2, 3, 4),)
+    assert isinstance(first, TCoT)
+    assert first.evidence.boxes == ((1, 2, 3, 4),)
     assert [type(pair.query_tcot) for pair in pairs[:4]] == [TCoT] * 4
     failures = [pair.query_tcot for pair in pairs[4:8]]
     assert all(isinstance(failure, ParseFailure) and failure.text == tcot for failure, tcot in zip(failures, tcots[4:8], strict=True))

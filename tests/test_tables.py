@@ -66,7 +66,8 @@ def test_mmeb_v2_has_78_datasets():
     totals = {name: sum(row.num_queries for row in MMEB_V2.datasets if row.modality == name) for name in ("image", "video", "visdoc")}
     assert totals == {"image": 36_000, "video": 34_940, "visdoc": 12_590}
     assert [len(MMEB_V2.members(column)) for column in ("image", "video", "visdoc", "all")] == [36, 18, 24, 78]
-    assert len(MMEB_V2.columns) == 16 and Counter(row.in_distribution for row in MMEB_V2.datasets) == {True: 20, False: 16, None: 42}
+    assert len(MMEB_V2.columns) == 16
+    assert Counter(row.in_distribution for row in MMEB_V2.datasets) == {True: 20, False: 16, None: 42}
 
 
 def test_uvrb_has_16_datasets():
@@ -74,7 +75,9 @@ def test_uvrb_has_16_datasets():
     sizes = {column: len(UVRB.members(column)) for column in UVRB.columns}
     assert sizes == dict(zip(UVRB.columns, (12, 2, 2, 3, 7, 2, 2, 2, 3, 16, 16), strict=True))
     assert UVRB.columns["ability mean"] == ABILITIES
-    assert UVRB.find("CRB_G") is UVRB.find("CRB-G") is not None and UVRB.find("MSRVTT_I2V") is not None and UVRB.find("") is None
+    assert UVRB.find("CRB_G") is UVRB.find("CRB-G") is not None
+    assert UVRB.find("MSRVTT_I2V") is not None
+    assert UVRB.find("") is None
 
 
 @pytest.mark.parametrize("name", TABLE_1)
@@ -82,7 +85,8 @@ def test_the_published_scores_give_table_1(name: str):
     result = by_name(MMEB_V2)[name]
     computed, printed = TABLE_1[name]
     found = aggregate(result)
-    assert not found.missing and list(found.values) == list(MMEB_V2.columns)
+    assert not found.missing
+    assert list(found.values) == list(MMEB_V2.columns)
     assert [100 * value for value in found.values.values()] == pytest.approx(computed, abs=6e-4)
     assert [result.printed[column] for column in MMEB_V2.columns] == printed
     shown = [f"{100 * value + 1e-9:.1f}" for value in found.values.values()]
@@ -92,8 +96,11 @@ def test_the_published_scores_give_table_1(name: str):
 
 def test_a_misprint_is_reported_with_its_column():
     notes = aggregate(by_name(MMEB_V2)["Embed-RL-4B"]).notes
-    assert "prints 70.1" in notes["image"] and "mean of 71.2" in notes["image"] and "misprint" in notes["image"]
-    assert "wrong pages" in notes["VD-OOD"] and set(notes) == {"image", "VD-OOD"}
+    assert "prints 70.1" in notes["image"]
+    assert "mean of 71.2" in notes["image"]
+    assert "misprint" in notes["image"]
+    assert "wrong pages" in notes["VD-OOD"]
+    assert set(notes) == {"image", "VD-OOD"}
     assert set(aggregate(by_name(MMEB_V2)["Embed-RL-2B"]).notes) == {"VD-OOD"}
 
 
@@ -119,7 +126,8 @@ def test_a_source_without_scores_shows_what_it_prints(name: str):
     found = aggregate(by_name(UVRB)[name])
     mean = sum(found.values[column] for column in ABILITIES) / len(ABILITIES)
     assert mean == pytest.approx(found.values["ability mean"], abs=6e-4)
-    assert {"S", "T", "PR"} <= set(found.missing) and not found.notes
+    assert {"S", "T", "PR"} <= set(found.missing)
+    assert not found.notes
 
 
 def test_a_mean_over_missing_datasets_is_refused(tmp_path: Path):
@@ -164,21 +172,24 @@ def test_a_leaderboard_file_has_the_shape_of_the_benchmark(tmp_path: Path):
     (folder / "visdoc" / "ViDoRe_esg_reports_v2_score.json").write_text(json.dumps(scores(0.5, 57)))
     write_leaderboard(read_result(folder, [MMEB_V2]), tmp_path / "run.json")
     table = json.loads((tmp_path / "run.json").read_text())
-    assert table["metadata"] == {"model_name": "run"} and list(table["metrics"]) == ["image", "video", "visdoc"]
+    assert table["metadata"] == {"model_name": "run"}
+    assert list(table["metrics"]) == ["image", "video", "visdoc"]
     assert [len(rows) for rows in table["metrics"].values()] == [36, 18, 25]
     assert len(table["metrics"]["video"]["K700"]) == 26
-    assert {"ViDoSeek-page-fixed", "MMLongBench-page-fixed"} < set(table["metrics"]["visdoc"]) and "ViDoSeek-page" not in table["metrics"][
-        "visdoc"
-    ]
+    assert {"ViDoSeek-page-fixed", "MMLongBench-page-fixed"} < set(table["metrics"]["visdoc"])
+    assert "ViDoSeek-page" not in table["metrics"]["visdoc"]
 
 
 def test_an_old_name_of_a_corrected_dataset_is_remarked(tmp_path: Path):
     path = leaderboard(tmp_path, visdoc={"ViDoSeek-page": scores(0.2, 1142), "MMLongBench-page-fixed": scores(0.4, 838)})
     result = read_result(path, [MMEB_V2, UVRB])
-    assert set(result.scores) == {"ViDoSeek-page", "MMLongBench-page"} and set(result.remarks) == {"ViDoSeek-page"}
+    assert set(result.scores) == {"ViDoSeek-page", "MMLongBench-page"}
+    assert set(result.remarks) == {"ViDoSeek-page"}
     both = {"ViDoSeek-page": STATUSES[0], "ViDoSeek-page-fixed": scores(0.8, 1142)}
     result = read_result(leaderboard(tmp_path, visdoc=both), [MMEB_V2, UVRB])
-    assert result.scores["ViDoSeek-page"]["hit@1"] == 0.8 and not result.absent and not result.remarks
+    assert result.scores["ViDoSeek-page"]["hit@1"] == 0.8
+    assert not result.absent
+    assert not result.remarks
 
 
 BAD_SCORES = {
@@ -262,18 +273,25 @@ def test_own_results_stand_beside_the_published_ones(tmp_path: Path):
     heads, rows, footnotes = console_rows(table)
     assert heads == ["column", "mine", "part", "Embed-RL-2B, published", "Embed-RL-4B, published"]
     cells = {row[0]: row[1:] for row in rows}
-    assert list(cells) == list(MMEB_V2.columns) and cells["all"][0] == "38.5" and cells["I-CLS"] == ["4.5", "4.5", "62.8", "63.7"]
-    assert cells["I-QA"][1] == "– [1]" and footnotes[0] == "[1] no mean without GQA (1 of 10 datasets)"
-    assert cells["image"][3].startswith("71.2 [") and any("prints 70.1" in note for note in footnotes)
-    assert cells["V-CLS"][1] == cells["VD-VR"][1] and sum("no dataset of this column" in note for note in footnotes) == 1
+    assert list(cells) == list(MMEB_V2.columns)
+    assert cells["all"][0] == "38.5"
+    assert cells["I-CLS"] == ["4.5", "4.5", "62.8", "63.7"]
+    assert cells["I-QA"][1] == "– [1]"
+    assert footnotes[0] == "[1] no mean without GQA (1 of 10 datasets)"
+    assert cells["image"][3].startswith("71.2 [")
+    assert any("prints 70.1" in note for note in footnotes)
+    assert cells["V-CLS"][1] == cells["VD-VR"][1]
+    assert sum("no dataset of this column" in note for note in footnotes) == 1
     assert footnotes[-1].endswith("and 35 more (43 of 78 datasets)")
 
 
 def test_results_of_one_name_and_of_two_benchmarks(tmp_path: Path):
     paths = [write_folder(tmp_path / "a" / "run"), write_folder(tmp_path / "b" / "run"), write_folder(tmp_path / "c" / "run", UVRB)]
     mmeb, uvrb = report_tables([*paths, paths[0]])
-    assert mmeb.labels[:2] == (f"run ({paths[0]})", f"run ({paths[1]})") and mmeb.num_own == 2
-    assert uvrb.labels[:2] == ("run", "Embed-RL-2B, published") and uvrb.num_own == 1
+    assert mmeb.labels[:2] == (f"run ({paths[0]})", f"run ({paths[1]})")
+    assert mmeb.num_own == 2
+    assert uvrb.labels[:2] == ("run", "Embed-RL-2B, published")
+    assert uvrb.num_own == 1
     assert any(note.endswith("its source does not print it") for note in console_rows(uvrb)[2])
 
 
@@ -284,11 +302,17 @@ def test_the_report_is_written_as_json_and_html(tmp_path: Path):
     found = json.loads((tmp_path / "out" / "tables.json").read_text())
     assert found == json.loads(json.dumps(tables_json(tables)))
     mine, _, large = found["MMEB-V2"]
-    assert (
-        mine["own"] and mine["missing"]["image"] == ["GQA"] and mine["not_counted"] == {"GQA": "no score"} and len(mine["datasets"]) == 77
-    )
-    assert not large["own"] and "arXiv 2602.13823" in large["source"] and large["columns"]["all"] == pytest.approx(0.68083, abs=1e-5)
+    assert mine["own"]
+    assert mine["missing"]["image"] == ["GQA"]
+    assert mine["not_counted"] == {"GQA": "no score"}
+    assert len(mine["datasets"]) == 77
+    assert not large["own"]
+    assert "arXiv 2602.13823" in large["source"]
+    assert large["columns"]["all"] == pytest.approx(0.68083, abs=1e-5)
     page = (tmp_path / "out" / "tables.html").read_text()
-    assert "<b>mine" not in page and "&lt;b&gt;mine was evaluated on 77 of the 78 datasets" in page
+    assert "<b>mine" not in page
+    assert "&lt;b&gt;mine was evaluated on 77 of the 78 datasets" in page
     assert "whole reaches <b>7.5 %</b> over the 16 datasets of UVRB" in page
-    assert len(tables_html(tables)) == 2 and "no mean without GQA (1 of 10 datasets)" in page and "aria-label=" in page
+    assert len(tables_html(tables)) == 2
+    assert "no mean without GQA (1 of 10 datasets)" in page
+    assert "aria-label=" in page

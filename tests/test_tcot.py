@@ -106,7 +106,8 @@ def test_what_models_write_in_passing_is_tolerated():
     assert read('{"key_frames": [2, 1], "text_keywords": ["a } b"]}') == Evidence(key_frames=[2, 1], keywords=["a } b"])
     assert read('{"other": 1} {x}') == Evidence()
     shouted = parse("Sure! <Thinking>t</ thinking ><RETHINKING>r</rethinking><answer>a</answer> bye")
-    assert isinstance(shouted, TCoT) and (shouted.thinking, shouted.rethink, shouted.answer) == ("t", "r", "a")
+    assert isinstance(shouted, TCoT)
+    assert (shouted.thinking, shouted.rethink, shouted.answer) == ("t", "r", "a")
 
 
 @steady

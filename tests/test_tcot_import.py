@@ -54,13 +54,16 @@ def test_two_questions_on_one_picture_keep_their_own(tmp_path: Path):
     assert answers(found, task.queries) == ["red", "two", "(truncated)", "(empty)", "b"]
     assert answers(found, task.candidates) == ["a cat", "(empty)"], "a part of a name is no name"
     queries, candidates = found.coverage["queries"], found.coverage["candidates"]
-    assert (queries.num_items, queries.num_found, len(queries.ambiguous)) == (5, 3, 4) and queries.missing == []
-    assert "media/a.png 'what colour?'" in queries.ambiguous[0] and "Image/set.json, row 6 could be taken for it" in queries.ambiguous[0]
+    assert (queries.num_items, queries.num_found, len(queries.ambiguous)) == (5, 3, 4)
+    assert queries.missing == []
+    assert "media/a.png 'what colour?'" in queries.ambiguous[0]
+    assert "Image/set.json, row 6 could be taken for it" in queries.ambiguous[0]
     assert [line.split(": ", 1)[1] for line in queries.malformed[1:]] == [
         "truncated (Image/set.json, row 3)",
         "timeout (Image/set.json, row 2)",
     ]
-    assert "row 7: it is no JSON object" in queries.malformed[0] and queries.strangers == ["Image/set.json, row 6"]
+    assert "row 7: it is no JSON object" in queries.malformed[0]
+    assert queries.strangers == ["Image/set.json, row 6"]
     assert candidates == Coverage(2, 1, missing=["'dog'"], strangers=["Image/set_corpus_cot.json, text 'catalogue'"])
 
 
@@ -73,7 +76,9 @@ def test_captions_that_share_a_picture_are_left_undecided(tmp_path: Path):
     task, found = match(official("image_both", 1, "image"), tmp_path)
     assert answers(found, task.candidates) == ["(empty)", "(empty)", "a"]
     coverage = found.coverage["candidates"]
-    assert len(coverage.undecided) == 2 and "image 'b.png' is one for 2" in coverage.undecided[0] and coverage.missing == []
+    assert len(coverage.undecided) == 2
+    assert "image 'b.png' is one for 2" in coverage.undecided[0]
+    assert coverage.missing == []
     assert found.coverage["queries"].missing == ["media/a.png"]
 
 
@@ -89,7 +94,9 @@ def test_questions_about_one_video_keep_their_own(tmp_path: Path):
     task, found = match(official("nextqa", 3), tmp_path)
     assert answers(found, task.queries) == ["0", "1", "2"]
     ambiguous = found.coverage["queries"].ambiguous
-    assert len(ambiguous) == 2 and "2 T-CoTs are its own" in ambiguous[0] and "row 4 could be taken for it; it has" in ambiguous[1]
+    assert len(ambiguous) == 2
+    assert "2 T-CoTs are its own" in ambiguous[0]
+    assert "row 4 could be taken for it; it has" in ambiguous[1]
     assert answers(found, task.candidates[:2]) == ["(empty)", "blue"]
     assert found.coverage["candidates"].malformed == ["Video/set_corpus_cot.json, row 2: it has no corpus_content"]
 
@@ -104,7 +111,8 @@ def test_rows_of_mvbench_that_name_no_part_are_found_by_their_video(tmp_path: Pa
     corpus = [{"corpus_content": "red", "corpus_cot": tcot("red")}]
     write_json(tmp_path / "tcots/Video/set_corpus_cot.json", corpus)
     task, found = match(official("mvbench", config="part other"), tmp_path)
-    assert answers(found, task.queries) == ["v", "w"] and answers(found, task.candidates) == ["red", "(empty)"]
+    assert answers(found, task.queries) == ["v", "w"]
+    assert answers(found, task.candidates) == ["red", "(empty)"]
 
 
 def test_clips_are_found_by_the_end_of_their_path(tmp_path: Path):
@@ -116,7 +124,8 @@ def test_clips_are_found_by_the_end_of_their_path(tmp_path: Path):
     write_json(tmp_path / "tcots/Video/set_corpus_cot.json", [{"corpus_content": clip, "corpus_cot": tcot(clip[-12:])} for clip in clips])
     task, found = match(official("moments"), tmp_path)
     # The frames of the two videos are the same, so the queries are one item, and so are all clips.
-    assert len({item.key for item in task.candidates}) == 1 and found.coverage["candidates"].num_found == 1
+    assert len({item.key for item in task.candidates}) == 1
+    assert found.coverage["candidates"].num_found == 1
     assert "4 T-CoTs are its own" in found.coverage["candidates"].ambiguous[0]
     assert found.coverage["candidates"].strangers == ["Video/set_corpus_cot.json, row 5"]
     assert answers(found, task.queries) == ["videos/x.mp4"] * 2
@@ -129,9 +138,11 @@ def test_pages_are_found_by_their_id_and_queries_by_their_words(tmp_path: Path):
     corpus = [{"corpus-id": 17, "image_path": "x/17.png", "corpus_cot": tcot("17")}, {"corpus-id": "18", "corpus_cot": tcot("18")}]
     write_json(tmp_path / "tcots/VisDo/set_corpus.json", [*corpus, {"corpus-id": 1, "corpus_cot": tcot("1")}])
     task, found = match(official("pages", modality="visdoc"), tmp_path)
-    assert answers(found, task.queries) == ["who", "(empty)"] and answers(found, task.candidates) == ["17", "18", "(empty)"]
+    assert answers(found, task.queries) == ["who", "(empty)"]
+    assert answers(found, task.candidates) == ["17", "18", "(empty)"]
     coverage = found.coverage["queries"]
-    assert coverage.missing == ["'qui?'"] and "'qui?': VisDo/set_query.json, row 2 could be taken for it" in coverage.ambiguous[0]
+    assert coverage.missing == ["'qui?'"]
+    assert "'qui?': VisDo/set_query.json, row 2 could be taken for it" in coverage.ambiguous[0]
 
 
 def test_an_evaluation_takes_them_in_the_place_of_a_reasoner(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -150,15 +161,18 @@ def test_an_evaluation_takes_them_in_the_place_of_a_reasoner(tmp_path: Path, cap
     assert f"{NAME}, queries: 'page 51 is {BRIGHT[2]}': no T-CoT" in said.err
     report = json.loads((out / "report.json").read_text())
     name = report["settings"]["reasoner"]
-    assert name.startswith("T-CoTs of mine, ") and list(report["systems"]) == ["tcot"]
+    assert name.startswith("T-CoTs of mine, ")
+    assert list(report["systems"]) == ["tcot"]
     kept = json.loads((out / "tcots.json").read_text())
-    assert kept["name"] == name and kept["datasets"][NAME]["queries"]["missing"] == [f"'page 51 is {BRIGHT[2]}'"]
+    assert kept["name"] == name
+    assert kept["datasets"][NAME]["queries"]["missing"] == [f"'page 51 is {BRIGHT[2]}'"]
     assert report["systems"]["tcot"]["overall"]["tcot_valid"]["value"] == pytest.approx(1 - 0.5 / 52, abs=1e-4)
     num_tcots = len((out / "cache" / "tcots.jsonl").read_text().splitlines())
     assert run(*words, "--embedder", "fake") == 0
     assert num_tcots == len((out / "cache" / "tcots.jsonl").read_text().splitlines()) == 59
     write_json(folder / "VisDo" / f"{NAME}_corpus.json", [{**corpus[0], "corpus_cot": tcot("else")}, *corpus[1:]])
-    assert run(*words, "--embedder", "fake") == 2 and "holds a run with other settings (reasoner=" in capsys.readouterr().err
+    assert run(*words, "--embedder", "fake") == 2
+    assert "holds a run with other settings (reasoner=" in capsys.readouterr().err
     assert run(*words[:-1], tmp_path / "other", "--embedder", "fake", "--cache", out / "cache") == 0
     assert len((out / "cache" / "tcots.jsonl").read_text().splitlines()) == 2 * num_tcots, "a changed T-CoT is another key"
 

@@ -27,7 +27,8 @@ def test_truth_is_a_valid_tcot_with_evidence_that_holds(task: str) -> None:
         for side in (pair.query, pair.target, *pair.negatives):
             assert parse(render(side.truth)) == side.truth
             checked = verify(side.truth.evidence, side.item, NUM_FRAMES)
-            assert checked.valid and side.truth.evidence, (task, side.truth)
+            assert checked.valid, (task, side.truth)
+            assert side.truth.evidence, (task, side.truth)
             right, made, true = claims(side.truth, side.truth)
             assert right == made == true > 0
 
@@ -53,7 +54,8 @@ def test_splits_show_their_own_combinations() -> None:
             drawn = [thing for each in scenes for thing in each.things]
             drawn += [thing for each in clips for frame in range(1, NUM_FRAMES + 1) for thing in each.things(frame)]
             assert all(allowed(thing, split) for thing in drawn)
-            assert scenes[0] != scenes[1] and clips[0] != clips[1]
+            assert scenes[0] != scenes[1]
+            assert clips[0] != clips[1]
     held = [any(not allowed(thing, "train") for thing in sample_scene(random.Random(seed), "test").things) for seed in range(300)]
     assert 0.4 < sum(held) / len(held) < 0.8
 
@@ -66,11 +68,13 @@ def test_the_annotator_keeps_its_stated_rates() -> None:
     sized = sum("large" in tcot.answer or "small" in tcot.answer for tcot in written) / len(written)
     assert abs(sized - (1 - hasty * habits.forgets_size)) < 0.06
     remarked = [(tcot.thinking.count("."), tcot.rethink.count(".")) for tcot in written]
-    assert set(remarked) == {(1, 1), (2, 2)} and abs(remarked.count((2, 2)) / len(written) - hasty * habits.remarks) < 0.06
+    assert set(remarked) == {(1, 1), (2, 2)}
+    assert abs(remarked.count((2, 2)) / len(written) - hasty * habits.remarks) < 0.06
     whole = sum(len(tcot.evidence.boxes) == len(side.seen.facts) for tcot, side in zip(written, sides, strict=True)) / len(written)
     assert abs(whole - (1 - hasty * habits.stops_half_way)) < 0.06
     right, made, true = map(sum, zip(*(claims(tcot, side.truth) for tcot, side in zip(written, sides, strict=True)), strict=True))
-    assert 0.97 < right / made < 1 and abs(right / true - (1 - hasty * habits.stops_half_way * 0.4)) < 0.06
+    assert 0.97 < right / made < 1
+    assert abs(right / true - (1 - hasty * habits.stops_half_way * 0.4)) < 0.06
 
 
 def test_a_careful_annotator_writes_the_truth_and_a_hasty_one_half_of_it() -> None:
@@ -79,10 +83,12 @@ def test_a_careful_annotator_writes_the_truth_and_a_hasty_one_half_of_it() -> No
         assert side.annotated(random.Random(0), Habits(careful=1)) == side.truth
         hasty = side.annotated(random.Random(0), Habits(0, 1, 1, 1, 1, 0, mistake=0))
         count = (len(side.seen.facts) + 1) // 2
-        assert hasty.evidence.boxes == side.truth.evidence.boxes[:count] and count < len(side.seen.facts)
+        assert hasty.evidence.boxes == side.truth.evidence.boxes[:count]
+        assert count < len(side.seen.facts)
         assert hasty.answer == ", ".join(f"{fact.get('colour')} {fact.get('shape')}" for fact in side.wanted.facts[:count])
         mistaken = side.annotated(random.Random(0), Habits(0, 0, 0, 0, 0, 0, mistake=1))
-        assert mistaken.evidence == side.truth.evidence and mistaken.answer != side.truth.answer
+        assert mistaken.evidence == side.truth.evidence
+        assert mistaken.answer != side.truth.answer
 
 
 def test_claims_are_checked_by_hand() -> None:
@@ -97,7 +103,8 @@ def test_claims_are_checked_by_hand() -> None:
 def test_true_boxes_cover_the_things() -> None:
     pair = make_pairs("test", 3, ["image_t2i"], 1)[0]
     for fact, box in zip(pair.target.seen.facts, pair.target.truth.evidence.boxes, strict=True):
-        assert fact.box is not None and iou(fact.box, box) > 0.7
+        assert fact.box is not None
+        assert iou(fact.box, box) > 0.7
 
 
 def test_two_runs_write_the_same_bytes_and_read_back(tmp_path: Path) -> None:
@@ -111,9 +118,11 @@ def test_two_runs_write_the_same_bytes_and_read_back(tmp_path: Path) -> None:
         }
         for name in "ab"
     ]
-    assert digests[0] == digests[1] and len(digests[0]) == num_files + 1
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == num_files + 1
     pairs = read_world(tmp_path / "a")
-    assert len(pairs) == 15 and {pair.pair.task for pair in pairs} == set(TASKS)
+    assert len(pairs) == 15
+    assert {pair.pair.task for pair in pairs} == set(TASKS)
     assert all(part.path.is_file() for pair in pairs for part in pair.pair.target.content if part.kind != "text")
 
 

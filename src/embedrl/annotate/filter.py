@@ -175,7 +175,8 @@ class _Run:
             elif found := self._broken_rule(pair, (query, target)):
                 yield self._row(key, pair, (query, target), *found)
             elif self.judge:
-                assert isinstance(query, TCoT) and isinstance(target, TCoT)
+                assert isinstance(query, TCoT)
+                assert isinstance(target, TCoT)
                 for_judge.append((key, pair, query, target))
                 if len(for_judge) >= self.batch_size:
                     yield from self._judged(for_judge, self.judge)
@@ -191,7 +192,8 @@ class _Run:
         if detail := malformed(sides):
             return Reason.MALFORMED, detail
         query, target = sides
-        assert isinstance(query, TCoT) and isinstance(target, TCoT)
+        assert isinstance(query, TCoT)
+        assert isinstance(target, TCoT)
         try:
             for name, item, tcot in (("query", pair.query, query), ("target", pair.target, target)):
                 if detail := ungrounded(name, item, tcot, self.num_frames):

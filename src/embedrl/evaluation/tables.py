@@ -66,7 +66,8 @@ class Benchmark:
         assert len(set(known)) == len(known), f"{self.name}: two datasets share a name"
         assert all(row.metric in METRIC_NAMES for row in self.datasets), f"{self.name}: unknown metric"
         for column, parts in self.columns.items():
-            assert parts and set(parts) <= set(known), f"{self.name}: {column} names what is not there"
+            assert parts, f"{self.name}: {column} names what is not there"
+            assert set(parts) <= set(known), f"{self.name}: {column} names what is not there"
             known.append(column)
 
     def find(self, name: str) -> Dataset | None:

@@ -45,7 +45,9 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
     keep_freed_memory()
     arguments = _arguments(config, reasoner.processor)
     rollouts, group_size = arguments.generation_batch_size, arguments.num_generations
-    assert rollouts and group_size and arguments.steps_per_generation, "GRPOConfig resolves them"
+    assert rollouts, "GRPOConfig resolves them"
+    assert group_size, "GRPOConfig resolves them"
+    assert arguments.steps_per_generation, "GRPOConfig resolves them"
     batches_a_step = arguments.gradient_accumulation_steps / (arguments.steps_per_generation * arguments.num_iterations)
     num_batches = math.ceil(arguments.max_steps * batches_a_step)
     pairs_per_batch = rollouts // group_size // 2
