@@ -46,7 +46,7 @@ def write_pairs(folder: Path) -> None:
             {
                 "query": {"text": f"{name} {word} {number}", "instruction": "Find it."},
                 "target": {"text": f"a {word} one of {name}, {number % 5}", "image": f"{word}.png"},
-                **({"negatives": [{"text": f"no {word} one, {number}"}]} if name == "stars" and number % 2 else {}),
+                **({"negatives": [{"text": f"no {word} one, {number}", "image": f"{word}.png"}]} if name == "stars" and number % 2 else {}),
             }
             for word in words
             for number in range(6)

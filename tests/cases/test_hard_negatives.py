@@ -19,7 +19,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.embedder.train import Config, EmbedderModule, columns, info_nce, item_ids
+from embedrl.embedder.train import FILLER, Config, EmbedderModule, columns, fill, info_nce, item_ids
 from embedrl.pipelines.plan import plan_embedder
 from embedrl.pipelines.train_embedder import train_embedder
 from tests.checkpoints import write_instruct
@@ -78,6 +78,23 @@ def test_rows_without_negatives_have_empty_keys_and_no_vector(tmp_path: Path, ra
     assert module.preprocess(["", ""]) == {}
     plain = PairFileRows(PairsConfig(files={"m": write(tmp_path / "q.jsonl", [line(0), line(1)])}), seed=0, batch_size=2, num_epochs=1)
     assert columns(plain.datasets())["pairs"].column_names == ["query", "target"]
+
+
+def test_processes_run_as_many_passes_as_each_other(random_embedder: Embedder, tmp_path: Path) -> None:
+    """Weights that are sharded are gathered in each pass, so rows without a negative embed a filler, which counts for nothing."""
+    rows = [("q1", "t1", "n1"), ("q2", "t2"), ("q3", "t3"), ("q4", "t4")]
+    assert fill(rows, 2) == [("q1", "t1", "n1"), ("q2", "t2", f"{FILLER}t2"), ("q3", "t3"), ("q4", "t4")]
+    read = PairFileRows(
+        PairsConfig(files={"m": write(tmp_path / "p.jsonl", [line(0, "a blue mug"), line(1)])}), seed=0, batch_size=2, num_batches=1
+    )
+    module = EmbedderModule(random_embedder, resolver(random_embedder, read))
+    model, values = SentenceTransformer(modules=[module], device="cpu"), []
+    for listed in (read.datasets()["pairs"], fill(read.datasets()["pairs"], 2)):
+        table = columns({"pairs": listed})["pairs"]
+        features = [module.preprocess(list(table[column])) for column in table.column_names]
+        values.append(info_nce(model, Config(out=tmp_path, temperature=1.0), num_negatives=1)(features, None).item())
+        assert len(features[2]["input_ids"]) == len(values)
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
 
 
 def resolver(embedder: Embedder, rows: PairFileRows) -> Any:

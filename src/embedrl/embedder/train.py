@@ -42,6 +42,8 @@ from embedrl.models.weights import gather_shards
 Resolve = Callable[[str], EmbedderInput]
 Row = Sequence[str]
 """Keys of a query, its target and its hard negatives; an empty key is no item."""
+FILLER = "filler:"
+"""Before a key: the item is embedded and counts for nothing."""
 ITEM_IDS = "item_ids"
 """Name of the features that tell which items are equal."""
 _IN_MODULE = "0.model."
@@ -72,10 +74,12 @@ class EmbedderModule(InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Build the batch of the items that the keys name, with an `item_ids` that is equal for equal items; an empty key is no item."""
-        built = [self.resolve(key) for key in inputs if key]
-        if not built:
+        keys = [key for key in inputs if key]
+        if not keys:
             return {}
-        return {**collate(self.processor, built), ITEM_IDS: torch.tensor([_item_id(one) for one in built])}
+        built = [self.resolve(key.removeprefix(FILLER)) for key in keys]
+        ids = [-1 if key.startswith(FILLER) else _item_id(one) for key, one in zip(keys, built, strict=True)]
+        return {**collate(self.processor, built), ITEM_IDS: torch.tensor(ids)}
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Add `sentence_embedding`: (N, dim), unit length."""
@@ -161,13 +165,15 @@ class InfoNCE(CachedMultipleNegativesRankingLoss):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the queries and documents of all processes, with their ids; each process sends as many negatives, some of them empty."""
         if not self.gather_across_devices:
-            documents = torch.cat([target_nD, negative_kD]), torch.cat([target_ids, negative_ids])
+            kept = negative_ids >= 0
+            documents = torch.cat([target_nD, negative_kD[kept]]), torch.cat([target_ids, negative_ids[kept]])
             return query_nD, documents[0], query_ids, target_ids, documents[1]
         room = len(query_nD) * self.num_negatives - len(negative_kD)
-        filled = torch.cat([negative_kD.new_ones(len(negative_kD)), negative_kD.new_zeros(room)])
-        negatives = all_gather_with_grad(nn.functional.pad(negative_kD, (0, 0, 0, room))) if self.num_negatives else negative_kD
-        kept = all_gather(filled).bool() if self.num_negatives else filled.bool()
-        ids = all_gather(nn.functional.pad(negative_ids, (0, room))) if self.num_negatives else negative_ids
+        negatives, ids = negative_kD, negative_ids
+        if self.num_negatives:
+            negatives = all_gather_with_grad(nn.functional.pad(negative_kD, (0, 0, 0, room)))
+            ids = all_gather(nn.functional.pad(negative_ids, (0, room), value=-1))
+        kept = ids >= 0
         targets, all_target_ids = all_gather_with_grad(target_nD), all_gather(target_ids)
         documents = torch.cat([targets, negatives[kept]]), torch.cat([all_target_ids, ids[kept]])
         return all_gather_with_grad(query_nD), documents[0], all_gather(query_ids), all_target_ids, documents[1]
@@ -224,6 +230,16 @@ def in_one_list(rows: Mapping[str, Sequence[Row]], batch_size: int, seed: int) -
     return {"pairs": [pair for batch in batches for pair in batch]}
 
 
+def fill(rows: Sequence[Row], batch_size: int) -> list[Row]:
+    """Give each row of a batch as many negatives as any of its rows has: processes that share weights run as many passes as each other."""
+    filled: list[Row] = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        width = max(map(len, batch))
+        filled += [(*row, *[f"{FILLER}{row[1]}"] * (width - len(row))) for row in batch]
+    return filled
+
+
 def columns(rows: Mapping[str, Sequence[Row]]) -> DatasetDict:
     """Return rows as columns of sentence-transformers: query, target, negative_1, ...; a row that has fewer negatives has empty keys."""
     num_negatives = max((len(row) for listed in rows.values() for row in listed), default=2) - 2
@@ -246,7 +262,8 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[Row]], resolve: Resolv
     order: dict[str, Any] = {"batch_sampler": InOrder, "multi_dataset_batch_sampler": "proportional", "dataloader_drop_last": True}
     arguments = make_arguments(SentenceTransformerTrainingArguments, config.out, settings, logging_steps=10, **order)
     if arguments.world_size > 1:
-        rows = in_one_list(rows, arguments.per_device_train_batch_size * arguments.world_size, arguments.seed)
+        together = arguments.per_device_train_batch_size * arguments.world_size
+        rows = {name: fill(listed, together) for name, listed in in_one_list(rows, together, arguments.seed).items()}
     data = columns(rows)
     num_negatives = len(next(iter(data.values())).column_names) - 2
     steps = sum(len(pairs) // (arguments.per_device_train_batch_size * arguments.world_size) for pairs in rows.values())
