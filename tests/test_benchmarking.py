@@ -83,10 +83,11 @@ def test_evaluate_writes_what_report_reads(tmp_path: Path, capsys: pytest.Captur
 def test_wrong_files_and_settings_are_said_before_a_model_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     data = small_benchmark(tmp_path / "mmeb")
     for words, message in (
-        (("evaluate", "MMEB-V2", "--embedder", "nowhere"), "--data: give the folder of MMEB-V2's files"),
+        (("evaluate", "MMEB-V2", "--embedder", "nowhere"), "embedder='nowhere': not a folder"),
+        (("evaluate", "MMEB-V2", "--embedder", "fake"), "--data: give the folder of MMEB-V2's files"),
         (("evaluate", "MMEB-V3", "--data", data), "benchmark 'MMEB-V3': choose from MMEB-V2, UVRB"),
         (("evaluate", "MMEB-V2", "--data", data, "--dataset", "GQB"), "dataset 'GQB': MMEB-V2 has"),
-        (("evaluate", "MMEB-V2", "--data", data, "--dataset", "GQA", "--embedder", "nowhere"), "GQA: the folder"),
+        (("evaluate", "MMEB-V2", "--data", data, "--dataset", "GQA", "--embedder", "fake"), "GQA: the folder"),
     ):
         assert run(*words, "--out", tmp_path / "out") == 2
         assert message in capsys.readouterr().err
