@@ -168,9 +168,9 @@ def test_blocks_find_what_sorting_everything_finds(num_distinct: int):
 
 
 GRADES = """
-from embedrl.evaluation.metrics import misplace_grades, score_ranking
+from embedrl.evaluation.metrics import mmeb_compat_grades, score_ranking
 relevant = {"gold": 3.0, "b": 2.0, "c": 2.0, "d": 2.0, "e": 2.0}
-correct, compat = (score_ranking(["gold", "b", "c", "d", "e"], grades) for grades in (relevant, misplace_grades(relevant)))
+correct, compat = (score_ranking(["gold", "b", "c", "d", "e"], grades) for grades in (relevant, mmeb_compat_grades(relevant)))
 print(*(round(values[name], 3) for values in (correct, compat) for name in ("ndcg_linear@1", "ndcg_linear@5", "hit@1", "map@5")))
 """
 
