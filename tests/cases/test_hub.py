@@ -170,6 +170,7 @@ def test_a_full_disk_is_named(hub: Hub, tmp_path: Path) -> None:
     assert "HF_HOME names another folder, and what was downloaded is kept" in run.stdout
 
 
+@pytest.mark.slow
 def test_an_adapter_finds_its_base_on_the_hub(hub: Hub, made: Path, tmp_path: Path) -> None:
     adapter = shutil.copytree(made / "adapter", tmp_path / "adapter")
     script = "import sys; from pathlib import Path; from embedrl.models.load import base_folder; print(base_folder(Path(sys.argv[1])))"
@@ -180,6 +181,7 @@ def test_an_adapter_finds_its_base_on_the_hub(hub: Hub, made: Path, tmp_path: Pa
     assert run.stdout.strip().endswith(commit_of(made / "first"))
 
 
+@pytest.mark.slow
 def test_a_folder_is_indexed_and_searched_by_hub_id(hub: Hub, made: Path, tmp_path: Path) -> None:
     """With the command line: the first run downloads, the second works offline, another revision is another Embedder."""
     library = tmp_path / "library"

@@ -68,6 +68,7 @@ def test_the_kl_before_any_update_is_zero(start: str, lora: Lora | None, folders
     assert first_kl(STARTS[start](folders), tmp_path, lora=lora) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_reference_of_its_start(folders: Path, tmp_path: Path) -> None:
     first_kl(STARTS["adapter"](folders), tmp_path / "whole", steps=2, learning_rate=1e-2)
     first_kl(STARTS["adapter"](folders), tmp_path / "cut", steps=1, learning_rate=1e-2)

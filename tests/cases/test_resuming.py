@@ -54,6 +54,7 @@ def weights(out: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(out / f"checkpoints/checkpoint-{step}/model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -73,6 +74,7 @@ def test_eg_rl_goes_on_between_two_generations(options: dict[str, int], model: P
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_rollouts_is_not_whole(model: Path, tmp_path: Path) -> None:
     """A kill between the two leaves one; the run goes on from the one before."""
     whole = steps(tmp_path / "whole", model, 4, num_iterations=3)

@@ -77,7 +77,7 @@ class Passes:
     [
         pytest.param(lambda folder: instruct(folder, write_instruct), id="instruct"),
         pytest.param(lambda folder: instruct(folder, write_embed_rl), id="embed-rl", marks=pytest.mark.slow),
-        pytest.param(nano, id="nano"),
+        pytest.param(nano, id="nano", marks=pytest.mark.slow),
     ],
 )
 def test_log_probabilities_as_trained_are_those_as_sampled(make: Callable[[Path], LocalReasoner], tmp_path: Path) -> None:
