@@ -34,6 +34,7 @@ def test_short_targets_are_seen():
     assert count_leaks(tasks, other)[1:3] == (0, 3), "the answers of other queries hold wrong candidates"
 
 
+@pytest.mark.slow
 def test_controls_of_the_nano_reasoner():
     [control] = measure_controls(["nano-sft"], "nano", "nano-sft", num_queries=2, pool_size=4)
     assert control.hits.value > control.shuffled.value

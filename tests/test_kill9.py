@@ -5,6 +5,8 @@ The children are forked from one fresh process that has the imports done, so tha
 
 from pathlib import Path
 
+import pytest
+
 from tests.forking import drive
 
 DRIVER = """
@@ -132,6 +134,7 @@ FOLDER.mkdir()
 """
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path):
     said = drive(DRIVER, str(tmp_path), "kills", "0")
     assert int(said.split()[0]) >= 10, f"most kills came too late to matter: {said}"
