@@ -98,7 +98,8 @@ class DecodedItem:
         """Decode. Raises MediaError."""
         self.budget, self.factor = budget, factor
         self._visuals = [part for part in item.content if not isinstance(part, Text)]
-        decoded = [load_visual(part, num_frames=_num_frames(part, budget)) for part in self._visuals]
+        self._num_frames = [_num_frames(part, budget) for part in self._visuals]
+        decoded = [load_visual(part, num_frames=count) for part, count in zip(self._visuals, self._num_frames, strict=True)]
         self._seen: dict[tuple[int, int | None], PIL.Image.Image | Frames] = {
             (number, None): visual for number, visual in enumerate(decoded, 1)
         }
@@ -122,7 +123,7 @@ class DecodedItem:
             if kind.picture is None or not 1 <= number <= len(self._visuals):
                 continue
             counted = tcot.evidence.num_frames if isinstance(self._visuals[number - 1], Video) else None
-            num_frames = None if counted == _num_frames(self._visuals[number - 1], self.budget) else counted
+            num_frames = None if counted == self._num_frames[number - 1] else counted
             key = number, num_frames, kind.name, piece
             if key not in self._scaled:
                 picture = kind.picture(self._look(number, num_frames), piece)
