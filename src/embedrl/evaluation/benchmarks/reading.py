@@ -1,7 +1,7 @@
 """Read benchmark files as retrieval tasks."""
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from embedrl.evaluation.benchmarks.moments import read_moments, read_momentseeke
 from embedrl.evaluation.benchmarks.pages import read_pages
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.read_uvrb import read_uvrb
-from embedrl.evaluation.benchmarks.source import Official, Source
+from embedrl.evaluation.benchmarks.source import Layout, Official, Source
 from embedrl.evaluation.benchmarks.video import read_labels, read_questions, read_text_to_video, read_texts
 from embedrl.evaluation.task import RetrievalTask
 
@@ -58,24 +58,20 @@ def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: in
     if source.layout not in ("pages", "uvrb") and not media.is_dir():
         inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its pictures or frames there")
         return Pool(source, inspection)
-    match source.layout:
-        case "image_text" | "image_path" | "image_both":
-            return read_images(source, data, inspection, num_frames)
-        case "video_label":
-            return read_labels(source, data, inspection, num_frames)
-        case "video_texts":
-            return read_texts(source, data, inspection, num_frames)
-        case "text_video":
-            return read_text_to_video(source, data, inspection, num_frames)
-        case "moments":
-            return read_moments(source, data, inspection, num_frames)
-        case "momentseeker":
-            return read_momentseeker(source, data, inspection, num_frames)
-        case "pages":
-            return read_pages(source, data, inspection, num_frames)
-        case "uvrb":
-            return read_uvrb(source, data, inspection, num_frames)
-    return read_questions(source, data, inspection, num_frames)
+    return _READERS.get(source.layout, read_questions)(source, data, inspection, num_frames)
+
+
+_READERS: dict[Layout, Callable[[Source, Path, Inspection, int], Pool]] = {
+    **dict.fromkeys(("image_text", "image_path", "image_both"), read_images),
+    "video_label": read_labels,
+    "video_texts": read_texts,
+    "text_video": read_text_to_video,
+    "moments": read_moments,
+    "momentseeker": read_momentseeker,
+    "pages": read_pages,
+    "uvrb": read_uvrb,
+}
+"""By layout; those that are not here are of questions."""
 
 
 def read_tasks(official: Official, data: Path, names: Sequence[str] = (), *, num_frames: int = NUM_FRAMES) -> Iterator[RetrievalTask]:
