@@ -16,9 +16,6 @@ SHARED_POOLS = (
 )
 """Tasks with one kind of target: each ranks the targets of all. A task that is not listed ranks its own."""
 
-TEST_SEEDS = (101, 102, 103)
-"""Seeds of the held-out split that no decision was made by. Seed 0 was looked at all along, which makes it a validation set."""
-
 _SEED_STEP = 1_000_003
 _MIN_NEW = 0.5
 """A pair that is drawn must bring as many new candidates on average: otherwise the world has no more to give."""
