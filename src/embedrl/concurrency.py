@@ -14,16 +14,19 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def map_concurrently(call: Callable[[A], B], batches: Iterable[A], max_in_flight: int) -> Iterator[B]:
+def map_concurrently(
+    call: Callable[[A], B], batches: Iterable[A], max_in_flight: int, *, initializer: Callable[[], None] | None = None
+) -> Iterator[B]:
     """Yield the result of each batch, in order, with up to `max_in_flight` calls under way; one lane is this thread, and no other.
 
-    An error is raised when its batch's turn comes; then no other call is started, and those under way are waited for.
+    Each thread calls `initializer` before its first batch. An error is raised when its batch's turn comes; then no other call is
+    started, and those under way are waited for.
     """
     if max_in_flight == 1:
         yield from map(call, batches)
         return
     waiting: deque[Future[B]] = deque()
-    with ThreadPoolExecutor(max_in_flight) as pool:
+    with ThreadPoolExecutor(max_in_flight, initializer=initializer) as pool:
         try:
             for batch in batches:
                 waiting.append(pool.submit(call, batch))

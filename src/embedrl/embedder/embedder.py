@@ -41,11 +41,13 @@ def encode_concurrently(encode: Callable[[A], Tensor], batches: Sequence[A], dev
         yield from map(encode, batches)
         return
 
-    def call(batch: A) -> Tensor:
-        _use_threads(threads // NUM_STREAMS, others=threads)
-        return encode(batch)
+    all_set = threading.Barrier(NUM_STREAMS)
 
-    yield from map_concurrently(call, batches, NUM_STREAMS)
+    def start_stream() -> None:
+        _use_threads(threads // NUM_STREAMS, others=threads)
+        all_set.wait()  # no batch starts while a thread that it starts could be given the number of a stream
+
+    yield from map_concurrently(encode, batches, NUM_STREAMS, initializer=start_stream)
 
 
 _counting = threading.Lock()
@@ -56,9 +58,9 @@ def _use_threads(number: int, *, others: int) -> None:
 
     torch sets the number of the calling thread and that of threads to come in one; another thread sets the latter back to `others`.
     """
-    if torch.get_num_threads() == number:
-        return
     with _counting:
+        if torch.get_num_threads() == number:
+            return
         torch.set_num_threads(number)
         back = threading.Thread(target=torch.set_num_threads, args=(others,))
         back.start()
