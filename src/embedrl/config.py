@@ -57,16 +57,16 @@ def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> 
     changed after that: "rewards=paper", "rewards.format=tags". Raises ConfigError naming every key that is wrong.
     """
     table = _read(path) if path else {}
-    given = {}
+    overridden = {}
     for override in overrides:
         key, value = _split(override)
         _set(table, key, value, model)
-        given[key] = override
+        overridden[key] = override
     table = _at_home(table)
 
     def place(key: str) -> str:
         """Name where a key was set: an override, or the file."""
-        if any(key == name or key.startswith(f"{name}.") for name in given):
+        if any(key == name or key.startswith(f"{name}.") for name in overridden):
             return "override"
         return str(path) if path else "overrides"
 
@@ -76,13 +76,13 @@ def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> 
         return model.model_validate(table)
     except ValidationError as error:
         lines = []
-        for found in error.errors(include_url=False):
-            key = ".".join(str(part) for part in found["loc"])
-            if found["type"] == "missing":
+        for problem in error.errors(include_url=False):
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "missing":
                 lines.append(f"{place(key)}: {key} is required: add it to the recipe, or give {key}=...")
             else:
-                value = f"{key}={found['input']!r}: " if key else ""
-                lines.append(f"{place(key)}: {value}{found['msg'].removeprefix('Value error, ')}")
+                value = f"{key}={problem['input']!r}: " if key else ""
+                lines.append(f"{place(key)}: {value}{problem['msg'].removeprefix('Value error, ')}")
         raise ConfigError("\n".join(lines)) from error
 
 
@@ -165,8 +165,8 @@ def _fields(schema: Any) -> dict[str, Any] | None:
 
 def _schemas(annotation: Any) -> list[Any]:
     """Return the models in an annotation (`Model`, `Model | None`), unless it is a union of several: those are pydantic's."""
-    found = [part for part in (annotation, *get_args(annotation)) if _fields(part) is not None]
-    return found if len(found) == 1 else []
+    models = [part for part in (annotation, *get_args(annotation)) if _fields(part) is not None]
+    return models if len(models) == 1 else []
 
 
 def _allowed(fields: Mapping[str, Any], prefix: str) -> list[str]:
@@ -201,10 +201,10 @@ def git_revision() -> str | None:
     try:
         subprocess.run(["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True, timeout=10)
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        found = subprocess.run(command, cwd=here.parent, check=True, capture_output=True, text=True, timeout=10)
+        described = subprocess.run(command, cwd=here.parent, check=True, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return described.stdout.strip() or None
 
 
 def write_run_config(
@@ -250,8 +250,8 @@ def _same(before: Any, now: Any) -> bool:
     if isinstance(before, dict) and isinstance(now, dict):
         return before.keys() == now.keys() and all(_same(before[key], now[key]) for key in before)
     if isinstance(before, str) and isinstance(now, str) and before != now:
-        one, other = Path(before).expanduser(), Path(now).expanduser()
-        return one.exists() and other.exists() and one.samefile(other)
+        first, second = Path(before).expanduser(), Path(now).expanduser()
+        return first.exists() and second.exists() and first.samefile(second)
     return before == now
 
 

@@ -46,6 +46,6 @@ class StoreError(EmbedRLError, OSError):
 def unwritable(path: Path, error: OSError) -> StoreError:
     """Say that a file or folder cannot be written, why, and what to do. What was written before is whole: all writers see to that."""
     remedy = _REMEDIES.get(error.errno or 0)
-    found = StoreError(f"{str(path)!r}: cannot be written ({error.strerror})" + (f"; {remedy} and run again" if remedy else ""))
-    found.errno = error.errno
-    return found
+    failure = StoreError(f"{str(path)!r}: cannot be written ({error.strerror})" + (f"; {remedy} and run again" if remedy else ""))
+    failure.errno = error.errno
+    return failure

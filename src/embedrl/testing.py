@@ -171,8 +171,8 @@ def _words(text: str) -> list[str]:
 
 
 def _overlap(first: str, second: str) -> float:
-    one, other = set(_words(first)), set(_words(second))
-    return len(one & other) / len(one | other) if one | other else 0.0
+    first_words, second_words = set(_words(first)), set(_words(second))
+    return len(first_words & second_words) / len(first_words | second_words) if first_words | second_words else 0.0
 
 
 @lru_cache(maxsize=4096)

@@ -172,8 +172,8 @@ class _Run:
                 continue
             if query is None or target is None:
                 self.waiting += 1
-            elif found := self._broken_rule(pair, (query, target)):
-                yield self._row(key, pair, (query, target), *found)
+            elif broken := self._broken_rule(pair, (query, target)):
+                yield self._row(key, pair, (query, target), *broken)
             elif self.judge:
                 assert isinstance(query, TCoT)
                 assert isinstance(target, TCoT)
@@ -253,7 +253,7 @@ def _match(judge: Judges, asked: Sequence[tuple[TCoT, TCoT]]) -> list[bool | str
     try:
         verdicts: list[bool | str | None] = list(judge.match(asked))
     except ModelError as error:
-        return [str(error)] if len(asked) == 1 else [verdict for one in asked for verdict in _match(judge, [one])]
+        return [str(error)] if len(asked) == 1 else [verdict for pair in asked for verdict in _match(judge, [pair])]
     if len(verdicts) != len(asked):
         raise ModelError(f"the judge {judge.fingerprint!r} returned {len(verdicts)} verdicts for {len(asked)} pairs")
     return verdicts

@@ -55,14 +55,14 @@ def malformed(sides: Sides) -> str | None:
 
 def ungrounded(name: str, item: Item, tcot: TCoT, num_frames: int) -> str | None:
     """Tell what evidence of a side does not hold; None if all does. Raises MediaError for a medium that cannot be read."""
-    found = tcot.evidence
-    if found.keywords and isinstance(item.visual, Page):
+    evidence = tcot.evidence
+    if evidence.keywords and isinstance(item.visual, Page):
         item = item.model_copy(update={"content": (*item.content, Text(text=page_text(item.visual)))})
-    shown = count_frames(item.visual, num_frames=num_frames) if found.key_frames else None
-    checked = verify(found, item, shown)
+    shown = count_frames(item.visual, num_frames=num_frames) if evidence.key_frames else None
+    checked = verify(evidence, item, shown)
     if checked.valid:
         return None
-    wrong = [f"{kind.noun} {piece!r}" for kind in EVIDENCE_KINDS for piece, holds in kind.checked(found, checked) if not holds]
+    wrong = [f"{kind.noun} {piece!r}" for kind in EVIDENCE_KINDS for piece, holds in kind.checked(evidence, checked) if not holds]
     wrong += [f"{checked.num_unread} that cannot be read"] if checked.num_unread else []
     return f"the {name}: {', '.join(wrong)}"
 

@@ -85,8 +85,8 @@ def read_evidence(text: str) -> EvidenceText:
     result.text = "".join(parts)
     before, behind = "".join(parts[:unread_from]), "".join(parts[unread_from:]) if unread_from is not None else ""
     unread = max(_unread(_KEY_WRITTEN, behind), _unread(_BARE, result.text), key=len)
-    for told in unread:
-        result.notes.drop("unreadable", told)
+    for piece in unread:
+        result.notes.drop("unreadable", piece)
     if unread_from is not None:
         result.is_lost = bool(result.notes.dropped) and not any(result.pieces.values()) and not before.strip()
     return result

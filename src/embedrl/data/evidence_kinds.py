@@ -108,8 +108,8 @@ class Notes:
 
     def drop(self, key: str, value: object) -> None:
         """List a piece that cannot be read."""
-        told = str(dict(value) if isinstance(value, Object) else value)
-        self.dropped.append(f"{key}: {told if len(told) <= MAX_TOLD_CHARS else told[:MAX_TOLD_CHARS] + '…'}")
+        text = str(dict(value) if isinstance(value, Object) else value)
+        self.dropped.append(f"{key}: {text if len(text) <= MAX_TOLD_CHARS else text[:MAX_TOLD_CHARS] + '…'}")
 
 
 class EvidenceFigure(NamedTuple):
@@ -270,8 +270,8 @@ def _frame_picture(visual: Visual, number: int) -> PIL.Image.Image | None:
     return visual.images[number - 1] if isinstance(visual, Frames) and 1 <= number <= len(visual.images) else None
 
 
-def _f1(given: Sequence[Piece], truth: Sequence[Piece]) -> float | None:
-    numbers, true_numbers = set(given), set(truth)
+def _f1(pieces: Sequence[Piece], truth: Sequence[Piece]) -> float | None:
+    numbers, true_numbers = set(pieces), set(truth)
     return 2 * len(numbers & true_numbers) / (len(numbers) + len(true_numbers)) if numbers or true_numbers else None
 
 

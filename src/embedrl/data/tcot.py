@@ -171,7 +171,7 @@ def read(text: str) -> Reading:
     The last complete T-CoT counts, and only if it does not stand in a block of thinking that precedes the answer (`<think>`, `[THINK]`, …).
     Inner sections may be unclosed. Evidence in the thinking is read wherever it stands in it; a piece that cannot be read is dropped.
     """
-    given, text = text, well_formed(text)
+    original, text = text, well_formed(text)
     if not text.strip():
         return Reading(ParseFailure(reason=FailureReason.EMPTY, text=text))
     if len(text) > MAX_CHARS:
@@ -180,23 +180,23 @@ def read(text: str) -> Reading:
     sections = tags.last_complete()
     if sections is None:
         return Reading(ParseFailure(reason=tags.reason(), text=text))
-    found = read_evidence(sections.thinking)
-    if found.is_lost:
-        return Reading(ParseFailure(reason=FailureReason.BAD_EVIDENCE, text=text), dropped=tuple(found.notes.dropped))
+    section = read_evidence(sections.thinking)
+    if section.is_lost:
+        return Reading(ParseFailure(reason=FailureReason.BAD_EVIDENCE, text=text), dropped=tuple(section.notes.dropped))
     between = read_evidence(sections.between)
-    notes = found.notes
+    notes = section.notes
     for kind in EVIDENCE_KINDS:
         if between.pieces[kind.name]:
             notes.repaired.append(f"{kind.key}: behind </thinking>")
-            found.pieces[kind.name] += between.pieces[kind.name]
-    found.box_images += between.box_images
+            section.pieces[kind.name] += between.pieces[kind.name]
+    section.box_images += between.box_images
     notes.repaired += between.notes.repaired
     notes.dropped += between.notes.dropped
     notes.dropped += [f"evidence {where}" for where, other in sections.elsewhere.items() if has_evidence(other)]
-    if text != given:
+    if text != original:
         notes.repaired.append("half a character")
-    evidence = Evidence.model_validate({**found.pieces, "box_images": found.box_images})
-    outcome = TCoT(thinking=found.text, evidence=evidence, rethink=sections.rethink, answer=sections.answer)
+    evidence = Evidence.model_validate({**section.pieces, "box_images": section.box_images})
+    outcome = TCoT(thinking=section.text, evidence=evidence, rethink=sections.rethink, answer=sections.answer)
     return Reading(outcome, tuple(notes.repaired), tuple(notes.dropped))
 
 

@@ -92,8 +92,8 @@ class CachedEmbedder:
             made = dict(zip(missing, vectors.astype("<f4"), strict=True))
             good = {key: vector for key, vector in made.items() if np.isfinite(vector).all()}
             self.records.put_many({key: base64.b64encode(vector.tobytes()).decode() for key, vector in good.items()})
-        found = [made[key] if key in made else np.frombuffer(base64.b64decode(self.records.get(key)), "<f4") for key in keys]
-        return np.stack(found).astype(np.float32) if found else np.empty((0, self.dim), np.float32)
+        vectors_in_order = [made[key] if key in made else np.frombuffer(base64.b64decode(self.records.get(key)), "<f4") for key in keys]
+        return np.stack(vectors_in_order).astype(np.float32) if vectors_in_order else np.empty((0, self.dim), np.float32)
 
     def _key(self, item: Item, tcot: TCoT | None) -> str:
         parts = [self.fingerprint, item.key, render(tcot) if tcot else ""]

@@ -52,11 +52,11 @@ def compare(tasks: Sequence[RetrievalTask], before: SystemResult, after: SystemR
     Raises ConfigError if the systems were not evaluated on these tasks.
     """
     cases = []
-    for task, one, other in zip(tasks, before.tasks, after.tasks, strict=True):
-        if not task.name == one.name == other.name or one.query_keys != other.query_keys:
+    for task, first, second in zip(tasks, before.tasks, after.tasks, strict=True):
+        if not task.name == first.name == second.name or first.query_keys != second.query_keys:
             raise ConfigError(f"task {task.name!r}: {before.name!r} and {after.name!r} were evaluated on other queries")
         items = task.items
-        for query, relevant, *rankings in zip(task.queries, task.relevant, one.rankings, other.rankings, strict=True):
+        for query, relevant, *rankings in zip(task.queries, task.relevant, first.rankings, second.rankings, strict=True):
             if not relevant:
                 continue
             target = items[best_target(relevant)]
@@ -117,8 +117,8 @@ def difference(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def _change(item: Item, before: SystemResult, after: SystemResult) -> Change:
-    one, other = before.tcots.get(item.key), after.tcots.get(item.key)
-    return Change(item, one, other, *difference(_said(one), _said(other)), (before.num_frames, after.num_frames))
+    earlier, later = before.tcots.get(item.key), after.tcots.get(item.key)
+    return Change(item, earlier, later, *difference(_said(earlier), _said(later)), (before.num_frames, after.num_frames))
 
 
 def _said(outcome: Outcome | None) -> str:

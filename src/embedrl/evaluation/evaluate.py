@@ -129,7 +129,7 @@ def evaluate(
         key_of = dict(zip(ids, candidates, strict=True))
         rows = []
         for query, relevant, ranking in zip(queries, task.relevant, rankings, strict=True):
-            row = score_ranking([found for found, _ in ranking.top], _grades(relevant, task, mode))
+            row = score_ranking([key for key, _ in ranking.top], _grades(relevant, task, mode))
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
             rows.append(row | _mean([score(key) for key in sides]) if answers else row)
@@ -156,21 +156,21 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
 def join_seeds(parts: Sequence[SystemResult]) -> SystemResult:
     """Put the results of one system on the same tasks, drawn with several seeds, together: a task's queries are those of all."""
     tasks = []
-    for found in zip(*(part.tasks for part in parts), strict=True):
-        figures = {name: np.concatenate([task.figures[name] for task in found]) for name in FIGURES}
-        families = tuple(f"{seed}:{name}" for seed, task in enumerate(found) for name in (task.families or task.query_keys))
-        keys = tuple(key for task in found for key in task.query_keys)
-        rankings = tuple(ranking for task in found for ranking in task.rankings)
-        smallest = min(task.num_candidates for task in found)
-        tasks.append(TaskResult(found[0].name, found[0].modality, smallest, keys, rankings, figures, families))
+    for results in zip(*(part.tasks for part in parts), strict=True):
+        figures = {name: np.concatenate([task.figures[name] for task in results]) for name in FIGURES}
+        families = tuple(f"{seed}:{name}" for seed, task in enumerate(results) for name in (task.families or task.query_keys))
+        keys = tuple(key for task in results for key in task.query_keys)
+        rankings = tuple(ranking for task in results for ranking in task.rankings)
+        smallest = min(task.num_candidates for task in results)
+        tasks.append(TaskResult(results[0].name, results[0].modality, smallest, keys, rankings, figures, families))
     return dataclasses.replace(join(parts), tasks=tuple(tasks))
 
 
 def _reason(
-    items: Mapping[str, Item], reasoner: Reasons | None, given: Mapping[str, TCoT], name: str, batch_size: int, max_in_flight: int
+    items: Mapping[str, Item], reasoner: Reasons | None, tcots: Mapping[str, TCoT], name: str, batch_size: int, max_in_flight: int
 ) -> dict[str, Answer]:
     """Return what came of each item, a Reasoner's refusals included."""
-    answers: dict[str, Answer] = {key: given[key] for key in items if key in given}
+    answers: dict[str, Answer] = {key: tcots[key] for key in items if key in tcots}
     if reasoner is None:
         return answers
     missing = sorted((item for key, item in items.items() if key not in answers), key=lambda item: item.role)
@@ -200,16 +200,18 @@ def _embed(
         return embedder.embed([items[row] for row in batch], [tcots[row] for row in batch])
 
     with progress(len(batches), f"{name}: embed") as bar:
-        for batch, found in zip(batches, map_concurrently(embed, batches, max_in_flight), strict=True):
-            if found.shape == (len(batch), embedder.dim) and not np.isfinite(found).all():
-                item = items[batch[int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])]]
+        for batch, batch_vectors in zip(batches, map_concurrently(embed, batches, max_in_flight), strict=True):
+            if batch_vectors.shape == (len(batch), embedder.dim) and not np.isfinite(batch_vectors).all():
+                item = items[batch[int(np.flatnonzero(~np.isfinite(batch_vectors).all(axis=1))[0])]]
                 raise ModelError(
                     f"Embedder {embedder.fingerprint!r}: the vector of the item {item.key[:12]} ({item.text[:60]!r}) holds NaN or infinity"
                 )
-            if found.shape != (len(batch), embedder.dim) or not np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3):
+            if batch_vectors.shape != (len(batch), embedder.dim) or not np.allclose(np.linalg.norm(batch_vectors, axis=1), 1, atol=1e-3):
                 expected = f"{len(batch)} unit vectors of {embedder.dim} numbers"
-                raise ModelError(f"Embedder {embedder.fingerprint!r} must return {expected}; got shape {found.shape}, or other lengths")
-            vectors[batch] = found
+                raise ModelError(
+                    f"Embedder {embedder.fingerprint!r} must return {expected}; got shape {batch_vectors.shape}, or other lengths"
+                )
+            vectors[batch] = batch_vectors
             bar.advance()
     return vectors
 
@@ -247,8 +249,8 @@ def _score_tcot(
     if truth is None:
         return figures
     tcot = _tcot(outcome)
-    found = compare(tcot.evidence if tcot else Evidence(), truth.evidence)
-    figures |= {f"evidence/{key}": value for key, value in found.items()}
+    scores = compare(tcot.evidence if tcot else Evidence(), truth.evidence)
+    figures |= {f"evidence/{key}": value for key, value in scores.items()}
     if claims is not None and tcot is not None:
         num_right, num_named, num_true = claims(tcot, truth)
         figures |= {"claims/precision": num_right / num_named} if num_named else {}

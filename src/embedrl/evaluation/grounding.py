@@ -6,7 +6,7 @@ FIGURES = {name: figure for kind in EVIDENCE_KINDS for name, figure in kind.figu
 """Every figure of evidence, by name; what each is, is said in `EVIDENCE_KINDS`."""
 
 
-def compare(given: Evidence, truth: Evidence) -> dict[str, float]:
+def compare(predicted: Evidence, truth: Evidence) -> dict[str, float]:
     """Score each kind of evidence that one side has, each in 0..1; a figure that is not defined is absent.
 
     - `box_iou50`: share of the given boxes that meet a true box with IoU >= 0.5; absent if no box is given
@@ -15,6 +15,6 @@ def compare(given: Evidence, truth: Evidence) -> dict[str, float]:
     - `keyword_precision`: share of the given keywords that are true ones, letter case ignored; absent if none is given
     """
     scores = {
-        name: figure.score(kind.pieces(given), kind.pieces(truth)) for kind in EVIDENCE_KINDS for name, figure in kind.figures.items()
+        name: figure.score(kind.pieces(predicted), kind.pieces(truth)) for kind in EVIDENCE_KINDS for name, figure in kind.figures.items()
     }
     return {name: score for name, score in scores.items() if score is not None}

@@ -58,11 +58,11 @@ def pair_systems(systems: Sequence[tuple[Path, Result]], *, seed: int = 0, num_r
         tables: dict[str, Replicates] = {}
         refused: dict[str, str] = {}
         for name in scored[later].keys() & scored[earlier].keys():
-            found = _differences(scored[later][name], scored[earlier][name])
-            if isinstance(found, str):
-                refused[name] = found
+            differences = _differences(scored[later][name], scored[earlier][name])
+            if isinstance(differences, str):
+                refused[name] = differences
             else:
-                tables[name] = replicates(found[:, None], task=name, seed=seed, num_resamples=num_resamples)
+                tables[name] = replicates(differences[:, None], task=name, seed=seed, num_resamples=num_resamples)
         datasets = {row.name: tables[row.name] for row in benchmark.datasets if row.name in tables}
         for column, parts in benchmark.columns.items():
             if all(part in tables for part in parts):
@@ -73,7 +73,7 @@ def pair_systems(systems: Sequence[tuple[Path, Result]], *, seed: int = 0, num_r
 
 
 def _figures(tables: Mapping[str, Replicates]) -> dict[str, Figure]:
-    return {name: found for name, table in tables.items() if (found := figure(table, bounds=(-1.0, 1.0)))}
+    return {name: interval for name, table in tables.items() if (interval := figure(table, bounds=(-1.0, 1.0)))}
 
 
 def _differences(later: _Scored | str, earlier: _Scored | str) -> np.ndarray | str:
@@ -81,8 +81,8 @@ def _differences(later: _Scored | str, earlier: _Scored | str) -> np.ndarray | s
         return later if isinstance(later, str) else str(earlier)
     if len(later.asked) != len(earlier.asked):
         return f"the queries differ: {len(later.asked):,} and {len(earlier.asked):,}"
-    for number, (one, other) in enumerate(zip(later.asked, earlier.asked, strict=True), 1):
-        if one != other:
+    for number, (mine, theirs) in enumerate(zip(later.asked, earlier.asked, strict=True), 1):
+        if mine != theirs:
             return f"the queries differ: other labels or grades in line {number:,} of the predictions"
     if later.mode != earlier.mode:
         return f"grades were handed out in two ways ({later.mode}, {earlier.mode}); evaluate both alike"

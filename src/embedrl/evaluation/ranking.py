@@ -75,8 +75,8 @@ def rank(
     order[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
     labels = [np.array([place[key] for key in row], dtype=np.int64) for row in relevant]
     scorer = _Scorer(np.asarray(query_QD, np.float32), np.asarray(candidate_CD, np.float32), order)
-    found = scorer.rank_all(labels, block_size) if chosen is None else scorer.rank_chosen(labels, chosen)
-    return [_named(ranking, keys) for ranking in found]
+    ranked = scorer.rank_all(labels, block_size) if chosen is None else scorer.rank_chosen(labels, chosen)
+    return [_named(ranking, keys) for ranking in ranked]
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class _Ranked:
     negative: float
 
 
-def _named(found: _Ranked, keys: Sequence[str]) -> Ranking:
-    top = tuple((keys[row], score) for row, score in zip(found.top, found.scores, strict=True))
-    return Ranking(top, found.rank, found.positive, found.negative)
+def _named(ranked: _Ranked, keys: Sequence[str]) -> Ranking:
+    top = tuple((keys[row], score) for row, score in zip(ranked.top, ranked.scores, strict=True))
+    return Ranking(top, ranked.rank, ranked.positive, ranked.negative)
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,9 @@ class _Search:
         best_Q = self._best_Q[part]
         is_deep = best_Q < lowest_Q
         self._count_deep(scores_QB, np.flatnonzero(is_deep), first, start)
-        found = np.flatnonzero(scores_QB >= np.maximum(lowest_Q - _SLACK, _NEVER / 2).astype(np.float32)[:, None])
-        if found.size:
-            places, columns = np.divmod(found, scores_QB.shape[1])
+        candidates = np.flatnonzero(scores_QB >= np.maximum(lowest_Q - _SLACK, _NEVER / 2).astype(np.float32)[:, None])
+        if candidates.size:
+            places, columns = np.divmod(candidates, scores_QB.shape[1])
             queries, rows = places + first, columns + start
             scores = self.scorer.score(queries, rows)
             self._count(queries[~is_deep[places]], rows[~is_deep[places]], scores[~is_deep[places]])

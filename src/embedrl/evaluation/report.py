@@ -124,17 +124,17 @@ def _figures(table: Replicates, *, differ: bool = False) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for number, name in enumerate(FIGURES):
         bounds = BOUNDS.get(name)
-        found = figure(table, number, bounds=(-1.0, 1.0) if differ and bounds else bounds)
-        if found is None:
+        interval = figure(table, number, bounds=(-1.0, 1.0) if differ and bounds else bounds)
+        if interval is None:
             continue
         *outer, last = name.split("/")
         place = nested
         for part in outer:
             place = place.setdefault(part, {})
-        place[last] = figure_row(found)
+        place[last] = figure_row(interval)
     return nested
 
 
-def figure_row(found: Figure) -> dict[str, Any]:
+def figure_row(interval: Figure) -> dict[str, Any]:
     """Return a figure as it stands in JSON."""
-    return {"value": round(found.value, 6), "ci95": [round(found.low, 6), round(found.high, 6)]}
+    return {"value": round(interval.value, 6), "ci95": [round(interval.low, 6), round(interval.high, 6)]}

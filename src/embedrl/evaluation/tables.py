@@ -137,20 +137,20 @@ def aggregate(result: Result) -> Columns:
         values = {column: result.printed[column] / 100 for column in columns if column in result.printed}
         return Columns(values, {column: result.benchmark.members(column) for column in columns if column not in values}, {})
     short = result.shortfalls()
-    found = {row.name: result.scores[row.name][row.metric] for row in result.benchmark.datasets if row.name not in short}
+    means = {row.name: result.scores[row.name][row.metric] for row in result.benchmark.datasets if row.name not in short}
     missing, notes = {}, {}
     for column, parts in columns.items():
         if lacking := tuple(name for name in result.benchmark.members(column) if name in short):
             missing[column] = lacking
             continue
-        found[column] = math.fsum(found[part] for part in parts) / len(parts)
-        printed, computed = result.printed.get(column), 100 * found[column]
+        means[column] = math.fsum(means[part] for part in parts) / len(parts)
+        printed, computed = result.printed.get(column), 100 * means[column]
         remarks = [result.remarks[column]] if column in result.remarks else []
         if printed is not None and abs(printed - computed) > _ROUNDING + 1e-9:
             remarks.insert(0, f"its source prints {printed:.1f}, but the scores reported there have a mean of {computed:.1f}")
         if remarks:
             notes[column] = "; ".join(remarks)
-    return Columns({column: found[column] for column in columns if column in found}, missing, notes)
+    return Columns({column: means[column] for column in columns if column in means}, missing, notes)
 
 
 def published(benchmark: Benchmark) -> list[Result]:
@@ -241,13 +241,13 @@ def write_leaderboard(result: Result, path: Path) -> None:
 
 
 def _folder(path: Path) -> tuple[str, dict[str, Any], list[_Entry]]:
-    found = sorted(file for pattern in (f"*{SCORE_SUFFIX}", f"*/*{SCORE_SUFFIX}") for file in path.glob(pattern))
-    if not found:
+    files = sorted(file for pattern in (f"*{SCORE_SUFFIX}", f"*/*{SCORE_SUFFIX}") for file in path.glob(pattern))
+    if not files:
         raise ConfigError(
             f"{str(path)!r}: no *{SCORE_SUFFIX} in it or in its folders; give the folder of an evaluation, or a leaderboard file"
         )
     entries = []
-    for file in found:
+    for file in files:
         modality = file.parent.name if file.parent != path and file.parent.name in MODALITIES else ""
         entries.append(_Entry(file, modality, file.name.removesuffix(SCORE_SUFFIX), _load(file)))
     return path.resolve().name, {}, entries

@@ -109,18 +109,18 @@ def _targets(pairs: Iterable[WorldPair]) -> Iterator[AnySide]:
 
 def _by_meaning(sides: Iterable[AnySide]) -> dict[str, AnySide]:
     """Keep the first of all sides that mean the same: no query could tell them apart."""
-    found: dict[str, AnySide] = {}
+    first_sides: dict[str, AnySide] = {}
     for side in sides:
-        found.setdefault(side.meaning, side)
-    return found
+        first_sides.setdefault(side.meaning, side)
+    return first_sides
 
 
 def _queries(pairs: Iterable[WorldPair], count: int) -> list[WorldPair]:
     """Return the first pairs whose queries differ and whose targets differ in meaning."""
-    found: dict[str, WorldPair] = {}
+    chosen: dict[str, WorldPair] = {}
     seen: set[str] = set()
     for pair in pairs:
-        if len(found) < count and pair.query.item.key not in seen and pair.target.meaning not in found:
+        if len(chosen) < count and pair.query.item.key not in seen and pair.target.meaning not in chosen:
             seen.add(pair.query.item.key)
-            found[pair.target.meaning] = pair
-    return list(found.values())
+            chosen[pair.target.meaning] = pair
+    return list(chosen.values())

@@ -135,8 +135,8 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
         raise MediaError(f"{str(path)!r}: is {noun} of a kind that is not read ({unread}); convert it to {remedy}")
     promised = next((name for name, medium in MEDIA.items() if path.suffix.lower() in medium.suffixes), None)
     if promised and kind != promised and kind in (None, "text"):
-        found = "plain text" if kind == "text" else "no format we read"
-        raise MediaError(f"{str(path)!r}: is named like {MEDIA[promised].noun}, but holds {found}; rename or convert it")
+        content = "plain text" if kind == "text" else "no format we read"
+        raise MediaError(f"{str(path)!r}: is named like {MEDIA[promised].noun}, but holds {content}; rename or convert it")
     return None if kind == "text" and path.suffix.lower() in _DATA_SUFFIXES else kind
 
 

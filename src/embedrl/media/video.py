@@ -99,9 +99,9 @@ def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -
             chosen = sample(times, end_s, video.start_s, video.end_s, num_frames)
         except MediaError as error:
             raise MediaError(f"{str(video.path)!r}: {error}") from error
-        found = _decode(opened, index, [index.ticks[i] for i in chosen])
-        times_s = tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in found)
-        return Frames(tuple(image for _, image in found), times_s), end_s
+        decoded = _decode(opened, index, [index.ticks[i] for i in chosen])
+        times_s = tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in decoded)
+        return Frames(tuple(image for _, image in decoded), times_s), end_s
 
 
 def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits: Limits) -> Frames:
@@ -199,10 +199,10 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
     A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once.
     """
     path, _, stream, limits, _ = opened
-    found: list[tuple[int, PIL.Image.Image]] = []
+    decoded: list[tuple[int, PIL.Image.Image]] = []
     position, num_decoded, frames = -math.inf, 0, _frames(opened, index, index.ticks[0])
     for tick in wanted:
-        if found and found[-1][0] >= tick:
+        if decoded and decoded[-1][0] >= tick:
             continue
         key = index.key_ticks[max(bisect_right(index.key_ticks, tick) - 1, 0)] if index.key_ticks else index.ticks[0]
         restarts = [key, index.ticks[0]] if key > max(position, index.ticks[0]) else [index.ticks[0]]
@@ -224,8 +224,8 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
         if frame is None or frame.is_corrupt:
             at_s = float((tick - index.ticks[0]) * (stream.time_base or 1))
             raise MediaError(f"{str(path)!r}: the frame at {at_s:.3f} s cannot be decoded; the video is damaged or cut short")
-        found.append((int(position), _picture(frame, stream, limits.max_kept_pixels)))
-    return found
+        decoded.append((int(position), _picture(frame, stream, limits.max_kept_pixels)))
+    return decoded
 
 
 def _frames(opened: _Opened, index: _Index, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:

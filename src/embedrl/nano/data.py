@@ -158,7 +158,7 @@ class WorldRows:
         names = order.choices(list(self.tasks), k=self.num_batches if num_batches is None else min(num_batches, self.num_batches))
         rows: dict[str, list[tuple[str, str]]] = {}
         for name in self.tasks:
-            family, found = 0, rows.setdefault(name, [])
+            family, task_rows = 0, rows.setdefault(name, [])
             for _ in range(names.count(name)):
                 batch: dict[str, tuple[str, str]] = {}
                 members: list[tuple[AnySide, AnySide]] = []
@@ -170,8 +170,8 @@ class WorldRows:
                             batch[target.signature] = f"{key}/query", f"{key}/target"
                             members.append((query, target))
                     family += 1
-                found.extend(batch.values())
-        return {name: found for name, found in rows.items() if found}
+                task_rows.extend(batch.values())
+        return {name: task_rows for name, task_rows in rows.items() if task_rows}
 
     def sides(self) -> Iterator[tuple[AnySide, AnySide]]:
         """Yield the pairs of all rows."""

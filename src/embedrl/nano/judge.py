@@ -86,15 +86,17 @@ def collate(processor: ProcessorMixin, questions: list[tuple[Question, int]]) ->
             lines.append(at)
         texts.append(text)
         ends.append(lines)
-    found = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt", return_offsets_mapping=True, add_special_tokens=False)
-    answers = torch.full_like(found["input_ids"], -100)
-    last = found["attention_mask"].sum(1) - 1
+    encoded = tokenizer(
+        texts, padding=True, padding_side="right", return_tensors="pt", return_offsets_mapping=True, add_special_tokens=False
+    )
+    answers = torch.full_like(encoded["input_ids"], -100)
+    last = encoded["attention_mask"].sum(1) - 1
     for row, ((_, place), lines) in enumerate(zip(questions, ends, strict=True)):
-        token_at = {stop: token for token, (start, stop) in enumerate(found["offset_mapping"][row].tolist()) if start < stop}
+        token_at = {stop: token for token, (start, stop) in enumerate(encoded["offset_mapping"][row].tolist()) if start < stop}
         for number, end in enumerate(lines):
             answers[row, token_at[end]] = yes if number == place else no
         answers[row, last[row]] = tokenizer(str(place + 1), add_special_tokens=False)["input_ids"][0]
-    return Batch(found["input_ids"], found["attention_mask"], answers, last)
+    return Batch(encoded["input_ids"], encoded["attention_mask"], answers, last)
 
 
 def losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

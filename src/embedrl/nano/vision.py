@@ -103,14 +103,14 @@ def example(rng: random.Random) -> tuple[PIL.Image.Image, np.ndarray]:
 def directions(embeddings: Tensor, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> dict[str, Tensor]:
     """Return the unit vectors (classes, dim) along which each head answers: word embeddings, and drawn ones for places."""
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    vectors = {}
     for name, classes in HEADS.items():
         if classes is PLACES:
             rows = torch.randn(len(classes), embeddings.shape[1], generator=generator)
         else:
             rows = embeddings.detach()[[tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in classes]]
-        found[name] = nn.functional.normalize(rows, dim=1)
-    return found
+        vectors[name] = nn.functional.normalize(rows, dim=1)
+    return vectors
 
 
 class VisionProbe(nn.Module):

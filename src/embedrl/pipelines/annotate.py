@@ -95,8 +95,8 @@ def filter_annotated(
 
     The report is written beside the pairs, as filter.json and filter.html.
     """
-    found = load_judge(judge) if judge else None
-    report = filter_pairs(folder, found, reasoner=reasoner, rl_share=rl_share, leak_words=leak_words, batch_size=batch_size)
+    judges = load_judge(judge) if judge else None
+    report = filter_pairs(folder, judges, reasoner=reasoner, rl_share=rl_share, leak_words=leak_words, batch_size=batch_size)
     write_report(report.model_dump(mode="json"), folder / "filter.json")
     write_html(filter_html(report, folder), folder / "filter.html")
     return report

@@ -50,10 +50,10 @@ class BenchmarkRun(BaseModel):
 
 def find_benchmark(name: str) -> Official:
     """Return a benchmark with its files by name, in any case. Raises ConfigError."""
-    found = {known.casefold(): official for known, official in OFFICIAL.items()}.get(name.casefold())
-    if found is None:
+    official = {spelling.casefold(): official for spelling, official in OFFICIAL.items()}.get(name.casefold())
+    if official is None:
         raise ConfigError(f"benchmark {name!r}: choose from {', '.join(OFFICIAL)}")
-    return found
+    return official
 
 
 def measure(
@@ -76,8 +76,8 @@ def measure(
         raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
     if instructions is not None:
         official = with_instructions(official, instructions)
-        given = {source.name: source.given for source in official.sources if source.given != (None, None)}
-        run = run.model_copy(update={"instructions": given})
+        replaced = {source.name: source.given for source in official.sources if source.given != (None, None)}
+        run = run.model_copy(update={"instructions": replaced})
     tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
     imported = None
     if tcots is not None:
@@ -129,8 +129,8 @@ def evaluate_files(
             for part, reasons in parts
         ]
     result = join(results)
-    for task, found in zip(tasks, result.tasks, strict=True):
-        write_predictions(task, found, out)
+    for task, task_result in zip(tasks, result.tasks, strict=True):
+        write_predictions(task, task_result, out)
     write_leaderboard(_scores(official, result, out), out / "leaderboard.json")
     report = make_report([result], seed=run.seed, seconds=time.perf_counter() - started) | {"settings": run.model_dump(mode="json")}
     write_report(report, out / "report.json")

@@ -42,16 +42,20 @@ def compare_reasoners(
     systems = [evaluate(tasks, embeds, name=name, reasoner=load_reasoner(name)) for name in dict.fromkeys((before, after))]
     cases = compare(tasks, systems[0], systems[-1])
     drawn = random.Random(f"compare:{seed}").sample(cases, min(NUM_RANDOM, len(cases)))
-    found = Comparison(cases, *extremes(cases, NUM_SHOWN), drawn)
+    comparison = Comparison(cases, *extremes(cases, NUM_SHOWN), drawn)
     record = {"before": before, "after": after, "embedder": embedder, "seed": seed, "cases": [case_row(case) for case in cases]}
     record["random"] = [case_row(case) for case in drawn]
     write_report(record, out / "compare.json")
     sections = [
         fragment("compare", "section", title=title, cards=list(map(case_card, shown)))
-        for title, shown in (("Largest gains", found.gains), ("Largest losses", found.losses), ("Drawn at random", found.random))
+        for title, shown in (
+            ("Largest gains", comparison.gains),
+            ("Largest losses", comparison.losses),
+            ("Drawn at random", comparison.random),
+        )
     ]
     write_html(render_page("What did RL change?", _lead(cases, before, after), *sections), out / "compare.html")
-    return found
+    return comparison
 
 
 def case_rows(cases: Sequence[Case]) -> list[list[str]]:

@@ -77,18 +77,18 @@ def measure_controls(
     if not isinstance(embeds, Embedder):
         raise ConfigError(f"embedder={embedder!r}: a model with loaded weights is needed")
     tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
-    found = []
+    controls = []
     for name in reasoners:
         own = evaluate(tasks, embeds, name=name, reasoner=load_reasoner(name))
         tcots = {key: outcome for key, outcome in own.tcots.items() if isinstance(outcome, TCoT)}
         shuffled, unseen = (
-            _hits(evaluate(tasks, embeds_with, name=name, tcots=given), seed)
-            for embeds_with, given in ((embeds, exchanged(tasks, tcots)), (WithoutMedia(embeds), tcots))
+            _hits(evaluate(tasks, embeds_with, name=name, tcots=shown_tcots), seed)
+            for embeds_with, shown_tcots in ((embeds, exchanged(tasks, tcots)), (WithoutMedia(embeds), tcots))
         )
         size = sum(len(task.query_keys) for task in own.tasks), sum(task.num_families for task in own.tasks)
         judged = _judged(tasks, own, tcots, judges, seed)
-        found.append(Control(name, _hits(own, seed), shuffled, unseen, judged, *count_leaks(tasks, tcots), *size))
-    return found
+        controls.append(Control(name, _hits(own, seed), shuffled, unseen, judged, *count_leaks(tasks, tcots), *size))
+    return controls
 
 
 def table_rows(controls: Sequence[Control]) -> list[list[str]]:
@@ -96,7 +96,7 @@ def table_rows(controls: Sequence[Control]) -> list[list[str]]:
     return [
         [
             row.name,
-            *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in row[1:5]),
+            *(f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})" for interval in row[1:5]),
             *(f"{number} of {row.num_text_targets}" for number in (row.num_holding, row.num_leaks, row.num_wrong)),
             f"{row.num_queries} ({row.num_families})",
         ]
@@ -106,7 +106,7 @@ def table_rows(controls: Sequence[Control]) -> list[list[str]]:
 
 def control_row(control: Control) -> dict[str, Any]:
     """Return the figures as JSON values."""
-    figures = {name: figure_row(each) for name, each in control._asdict().items() if isinstance(each, Figure)}
+    figures = {name: figure_row(value) for name, value in control._asdict().items() if isinstance(value, Figure)}
     return {"name": control.name, **{name: figures.get(name, value) for name, value in control._asdict().items()}}
 
 
@@ -130,19 +130,19 @@ def _hits(result: SystemResult, seed: int) -> Figure:
 
 def _mean(values: Mapping[str, np.ndarray], families: Mapping[str, tuple[str, ...]], seed: int) -> Figure:
     tables = [replicates(column[:, None], task=task, seed=seed, families=families[task] or None) for task, column in values.items()]
-    found = figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
-    assert found is not None
-    return found
+    mean = figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
+    assert mean is not None
+    return mean
 
 
 def _judged(tasks: Sequence[RetrievalTask], result: SystemResult, tcots: Mapping[str, TCoT], judge: Judges, seed: int) -> Figure:
     values = {}
-    for task, found in zip(tasks, result.tasks, strict=True):
+    for task, task_result in zip(tasks, result.tasks, strict=True):
         rng = np.random.default_rng([seed, len(values)])
         questions: list[Question] = []
         places: list[int] = []
         rows: list[int] = []
-        for row, (query, relevant, ranking) in enumerate(zip(task.queries, task.relevant, found.rankings, strict=True)):
+        for row, (query, relevant, ranking) in enumerate(zip(task.queries, task.relevant, task_result.rankings, strict=True)):
             target = best_target(relevant)
             rivals = [key for key, _ in ranking.top if key not in relevant and key in tcots][:NUM_RIVALS]
             if query.key in tcots and target in tcots and rivals:

@@ -88,7 +88,7 @@ def task_rows(report: Report) -> tuple[list[str], list[list[str]]]:
             [
                 task,
                 str(size["num_queries"]),
-                *(f"{figure_text(found['hit@1'])} / {100 * found['map@10']['value']:.1f}" for found in figures),
+                *(f"{figure_text(metrics['hit@1'])} / {100 * metrics['map@10']['value']:.1f}" for metrics in figures),
             ]
         )
     return ["task", "queries", *report["systems"]], rows

@@ -60,20 +60,20 @@ def examine_benchmark(name: str, data: Path, names: Sequence[str] = ()) -> bool:
     findings = inspect(official, data, names)
     rows = [
         (
-            found.dataset,
-            "ok" if not found.problems else "WRONG",
-            f"{found.num_queries:,}",
-            f"{found.expected:,}",
-            f"{found.num_candidates:,}",
+            finding.dataset,
+            "ok" if not finding.problems else "WRONG",
+            f"{finding.num_queries:,}",
+            f"{finding.expected:,}",
+            f"{finding.num_candidates:,}",
         )
-        for found in findings
+        for finding in findings
     ]
     log.table(f"{official.benchmark.name} in {data}", ["dataset", "state", "queries", "expected", "candidates"], rows)
-    for found in findings:
-        for problem in found.problems[:MAX_LINES]:
+    for finding in findings:
+        for problem in finding.problems[:MAX_LINES]:
             log.warn(str(problem))
-        if len(found.problems) > MAX_LINES:
-            log.warn(f"{found.dataset}: and {len(found.problems) - MAX_LINES:,} more")
-    broken = sum(bool(found.problems) for found in findings)
+        if len(finding.problems) > MAX_LINES:
+            log.warn(f"{finding.dataset}: and {len(finding.problems) - MAX_LINES:,} more")
+    broken = sum(bool(finding.problems) for finding in findings)
     log.info(f"{len(findings) - broken} of {len(findings)} datasets can be evaluated; the files come from: {official.download}")
     return not broken

@@ -149,7 +149,7 @@ def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds,
     if first is not None:
         alike = recommend(index, Examples(liked={first.key: 1.0}, filter=Filter(modality=("image",)), limit=NUM_HITS)).items
         query_side = replace(_shown(index, first, None, reasoner.num_frames), score=None)
-        searches.append(Search("Image → image", query_side, tuple(_shown(index, each.hit, None, reasoner.num_frames) for each in alike)))
+        searches.append(Search("Image → image", query_side, tuple(_shown(index, match.hit, None, reasoner.num_frames) for match in alike)))
     return searches
 
 
@@ -162,8 +162,8 @@ def _ingest(folder: Path, index: Index, embedder: Embeds, reasoner: Reasons) -> 
             bar.advance(num_done - done)
             done = num_done
 
-        found = ingest(folder, index, reasoner, embedder, on_progress=show)
-    for failure in found.failures:
+        report = ingest(folder, index, reasoner, embedder, on_progress=show)
+    for failure in report.failures:
         log.warn(f"{failure.path}: {failure.reason}")
 
 

@@ -61,7 +61,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             families += [place // recipe.family_size for place, _ in sides]
             bar.advance()
     columns = {name: np.concatenate(parts) for name, parts in values.items()}
-    found = fidelity(columns, np.array(qualities), np.array(groups), families=np.array(families), seed=seed)
-    if all(math.isnan(row.value) for row in found):
+    correlations = fidelity(columns, np.array(qualities), np.array(groups), families=np.array(families), seed=seed)
+    if all(math.isnan(row.value) for row in correlations):
         raise ConfigError("every group is of one quality or one reward: sample at a higher temperature, or more families")
-    return found
+    return correlations

@@ -61,7 +61,7 @@ def measure_room(
     if not isinstance(embeds, Embedder):
         raise ConfigError(f"embedder={embedder!r}: a model with loaded weights is needed")
     drawn = draw_tasks(seed=seed, tasks=tasks or None, num_queries=num_queries, pool_size=pool_size, split=split, world=world)
-    sides = {key: side for _, found in drawn for key, side in found.items()}
+    sides = {key: side for _, side_of_key in drawn for key, side in side_of_key.items()}
     rng = random.Random(f"room:{seed}")
     drafts = {key: [side.annotated(rng) for _ in range(NUM_DRAFTS)] for key, side in sides.items()}
     writers: dict[str, Mapping[str, TCoT]] = {
@@ -108,7 +108,7 @@ def _text(row: Mapping[str, Any]) -> str:
 
 
 def _value(groups: Mapping[str, Any], figure: str) -> str:
-    found: Any = groups
+    value: Any = groups
     for part in figure.split("/"):
-        found = found.get(part, {})
-    return f"{found['value']:.3f}" if found else ""
+        value = value.get(part, {})
+    return f"{value['value']:.3f}" if value else ""

@@ -135,17 +135,17 @@ def table_rows(learned: Sequence[Learned]) -> list[list[str]]:
 def _measure(reward: str, policy: SelectionPolicy, tasks: Sequence[str], seed: int) -> list[Learned]:
     """Sample fresh sides of the test split, once with the policy at its start and once as it is."""
     sides = [side for pair in make_families("test", seed, 20, 1, tasks) for side in (pair.query, pair.target)]
-    found: dict[str, list[tuple[float, ...]]] = {}
+    rows_by_kind: dict[str, list[tuple[float, ...]]] = {}
     for side in map(_crowded, sides):
         matters = {fact.tell() for fact in side.matters}
         row: list[float] = []
-        for one in (SelectionPolicy(), policy):
-            tcot, _ = one.sample(side, random.Random(f"measure:{seed}:{side.signature}"))
+        for chooser in (SelectionPolicy(), policy):
+            tcot, _ = chooser.sample(side, random.Random(f"measure:{seed}:{side.signature}"))
             said = tcot.answer.split(", ")
             right = sum(text in matters for text in said)
             row += [right / len(said), 2 * right / (len(said) + len(matters)), float(side.is_text and right < len(said))]
-        found.setdefault(side.item.instruction, []).append(tuple(row))
-    means = {name: (*np.mean(rows, axis=0).tolist(), len(rows)) for name, rows in found.items()}
+        rows_by_kind.setdefault(side.item.instruction, []).append(tuple(row))
+    means = {name: (*np.mean(rows, axis=0).tolist(), len(rows)) for name, rows in rows_by_kind.items()}
     return [Learned(reward, name, row[0], row[3], row[4], row[2], row[5], int(row[6])) for name, row in means.items()]
 
 

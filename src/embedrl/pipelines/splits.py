@@ -43,12 +43,12 @@ def count_shared(
     supervised = SFTExamples(0, num_supervised, 16, world=world, tasks=tasks)
     contrastive = WorldRows(0, num_contrastive, 64, world=world, tasks=tasks)
     rl = make_families("rl", 0, num_families, 4, list(choose_tasks(world, tasks)))
-    found = [
+    shared = [
         _count("supervised", ((side,) for side in supervised.sides()), pairs),
         _count("contrastive", contrastive.sides(), pairs),
         _count("RL", ((pair.query, pair.target) for pair in rl), pairs),
     ]
-    return found, len(pairs)
+    return shared, len(pairs)
 
 
 def _count(name: str, data: Iterable[tuple[AnySide, ...]], pairs: list[tuple[AnySide, AnySide]]) -> Shared:

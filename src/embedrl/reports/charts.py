@@ -95,7 +95,7 @@ def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, win
     Where there are fewer steps than that, it is the mean of all so far.
     """
     points = {label: series(rows, name) for name, label in names.items()}
-    return fragment("charts", "curves", charts=[_curve(found, label, window) for label, found in points.items() if len(found) >= 2])
+    return fragment("charts", "curves", charts=[_curve(values, label, window) for label, values in points.items() if len(values) >= 2])
 
 
 def series(rows: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
@@ -144,9 +144,9 @@ def task_table(report: Mapping[str, Any], figure: str = "hit@1") -> Markup:
     systems = report["systems"]
     rows = []
     for task, pool in report["pools"].items():
-        found = [lookup(system["tasks"][task], figure) for system in systems.values()]
+        cells = [lookup(system["tasks"][task], figure) for system in systems.values()]
         counts = f"{pool['num_queries']} queries, {pool['num_candidates']} candidates"
-        rows.append([(task, counts), *((percent(row["value"]), span(row)) if row else None for row in found)])
+        rows.append([(task, counts), *((percent(row["value"]), span(row)) if row else None for row in cells)])
     return table(["Task", *map(system_label, systems)], rows)
 
 

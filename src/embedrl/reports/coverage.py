@@ -22,8 +22,8 @@ _PHRASES = {
 def tell_coverage(imported: ImportedTCoTs) -> None:
     """Print a table of the datasets, and name what is missing, malformed, ambiguous or undecided."""
     log.table(f"T-CoTs: {imported.fingerprint}", *coverage_rows(imported))
-    for dataset, found in imported.datasets.items():
-        for side, coverage in found.coverage.items():
+    for dataset, tcots in imported.datasets.items():
+        for side, coverage in tcots.coverage.items():
             for kind, phrase in _PHRASES.items():
                 _tell(f"{dataset}, {side}", phrase, getattr(coverage, kind))
 
@@ -31,8 +31,8 @@ def tell_coverage(imported: ImportedTCoTs) -> None:
 def coverage_rows(imported: ImportedTCoTs) -> tuple[list[str], list[list[object]]]:
     """Return columns and rows: of each dataset how many items have a T-CoT, and how many are listed for which reason."""
     rows: list[list[object]] = []
-    for dataset, found in imported.datasets.items():
-        sides = found.coverage.values()
+    for dataset, tcots in imported.datasets.items():
+        sides = tcots.coverage.values()
         row = [f"{side.num_found:,} of {side.num_items:,}" for side in sides]
         rows.append([dataset, *row, *(sum(len(getattr(side, kind)) for side in sides) for kind in LISTS)])
     return ["dataset", "queries", "candidates", *LISTS], rows
@@ -41,8 +41,8 @@ def coverage_rows(imported: ImportedTCoTs) -> tuple[list[str], list[list[object]
 def coverage_json(imported: ImportedTCoTs) -> dict[str, Any]:
     """Return what `tcots.json` of a run folder holds."""
     datasets = {
-        dataset: {"name": found.fingerprint, **{side: asdict(coverage) for side, coverage in found.coverage.items()}}
-        for dataset, found in imported.datasets.items()
+        dataset: {"name": tcots.fingerprint, **{side: asdict(coverage) for side, coverage in tcots.coverage.items()}}
+        for dataset, tcots in imported.datasets.items()
     }
     return {"name": imported.fingerprint, "datasets": datasets}
 

@@ -47,15 +47,15 @@ def axes(benchmark: Benchmark, series: Sequence[Series]) -> list[str]:
     """Return the columns that no other column is a part of, as far as every own system has them."""
     members = {column: set(benchmark.members(column)) for column in benchmark.columns}
     smallest = [column for column in members if not any(other < members[column] for other in members.values())]
-    return [column for column in smallest if all(column in one.values for one in series if one.is_own)]
+    return [column for column in smallest if all(column in system.values for system in series if system.is_own)]
 
 
 def radar(names: Sequence[str], series: Sequence[Series]) -> Markup | str:
     """Draw one shape for each system that has every axis; "" for fewer than three axes."""
-    drawn = [one for one in series if all(name in one.values for name in names)]
+    drawn = [system for system in series if all(name in system.values for name in names)]
     if len(names) < 3 or not drawn:
         return ""
-    top = min(1.0, math.ceil(5 * max(one.values[name] for one in drawn for name in names) + 1e-9) / 5)
+    top = min(1.0, math.ceil(5 * max(system.values[name] for system in drawn for name in names) + 1e-9) / 5)
     angles = [2 * math.pi * place / len(names) for place in range(len(names))]
 
     def point(angle: float, share: float) -> tuple[float, float]:
@@ -98,7 +98,11 @@ def dataset_bars(benchmark: Benchmark, series: Sequence[Series]) -> Markup | str
     groups = []
     for modality in dict.fromkeys(row.modality for row in benchmark.datasets):
         datasets = [row for row in benchmark.datasets if row.modality == modality]
-        rows = [_dataset(row.name, row.metric, series) for row in datasets if any(one.is_own and row.name in one.values for one in series)]
+        rows = [
+            _dataset(row.name, row.metric, series)
+            for row in datasets
+            if any(system.is_own and row.name in system.values for system in series)
+        ]
         if rows:
             groups.append((modality, rows))
     return fragment("score_charts", "datasets", groups=groups) if groups else ""
@@ -145,9 +149,9 @@ def _difference(name: str, figure: Figure, low: float, high: float) -> dict[str,
     }
 
 
-def difference_text(one: Figure) -> str:
+def difference_text(difference: Figure) -> str:
     """Write a difference in points, with its interval."""
-    value, low, high = (number(100 * bound, "+.1f") for bound in one)
+    value, low, high = (number(100 * bound, "+.1f") for bound in difference)
     return f"{value} ({low} to {high})"
 
 

@@ -44,7 +44,7 @@ class ScoreTable:
     @property
     def column_series(self) -> list[score_charts.Series]:
         """The columns of each system, for charts."""
-        return [self._series(place, found.values) for place, found in enumerate(self.columns)]
+        return [self._series(place, columns.values) for place, columns in enumerate(self.columns)]
 
     def _series(self, place: int, values: Mapping[str, float]) -> score_charts.Series:
         return score_charts.Series(self.labels[place], score_charts.style(place, self.num_own), values)
@@ -100,12 +100,12 @@ def console_rows(table: ScoreTable) -> tuple[list[str], list[list[str]], list[st
 
 def _note(table: ScoreTable, system: int, column: str) -> str:
     """Say why a cell is empty, or what a reader of it should know; nothing for most."""
-    result, found = table.systems[system], table.columns[system]
-    if column not in found.missing:
-        return found.notes.get(column, "")
+    result, columns = table.systems[system], table.columns[system]
+    if column not in columns.missing:
+        return columns.notes.get(column, "")
     if not result.scores:
         return "its source does not print it"
-    missing, members = found.missing[column], table.benchmark.members(column)
+    missing, members = columns.missing[column], table.benchmark.members(column)
     reasons = result.shortfalls()
     if len(missing) == len(members) and all(name not in result.scores for name in members):
         return "no dataset of this column was evaluated"
@@ -123,7 +123,7 @@ def difference_tables(table: ScoreTable) -> list[tuple[str, list[str], list[list
     shown = []
     for pair in table.pairs:
         title = f"{table.labels[pair.later]} minus {table.labels[pair.earlier]}, in points"
-        rows = [[name, score_charts.difference_text(found)] for name, found in {**pair.columns, **pair.datasets}.items()]
+        rows = [[name, score_charts.difference_text(difference)] for name, difference in {**pair.columns, **pair.datasets}.items()]
         if rows:
             shown.append((title, ["column or dataset", "difference (95 % interval)"], rows))
     return shown
@@ -155,23 +155,23 @@ def tables_json(tables: Sequence[ScoreTable]) -> dict[str, Any]:
                 "name": label,
                 "own": place < table.num_own,
                 "source": result.source,
-                "columns": found.values,
-                "missing": found.missing,
-                "notes": found.notes,
+                "columns": columns.values,
+                "missing": columns.missing,
+                "notes": columns.notes,
                 "datasets": _counted(result),
                 "not_counted": result.shortfalls() if result.scores else {},
                 "remarks": dict(result.remarks),
                 "differences": {
                     table.labels[pair.earlier]: {
-                        "columns": {name: figure_row(one) for name, one in pair.columns.items()},
-                        "datasets": {name: figure_row(one) for name, one in pair.datasets.items()},
+                        "columns": {name: figure_row(difference) for name, difference in pair.columns.items()},
+                        "datasets": {name: figure_row(difference) for name, difference in pair.datasets.items()},
                         "not_compared": dict(pair.refused),
                     }
                     for pair in table.pairs
                     if pair.later == place
                 },
             }
-            for place, (label, result, found) in enumerate(zip(table.labels, table.systems, table.columns, strict=True))
+            for place, (label, result, columns) in enumerate(zip(table.labels, table.systems, table.columns, strict=True))
         ]
         for table in tables
     }
@@ -194,11 +194,11 @@ def tables_lead(tables: Sequence[ScoreTable]) -> Markup:
     for table in tables:
         last, num_datasets = list(table.benchmark.columns)[-1], len(table.benchmark.datasets)
         datasets = f"{num_datasets} datasets of {table.benchmark.name}"
-        for name, found in zip(table.labels[: table.num_own], table.columns, strict=False):
-            if last in found.values:
-                sentences.append((name, "reaches ", f"{_percent(found.values[last])} %", f" over the {datasets}."))
+        for name, columns in zip(table.labels[: table.num_own], table.columns, strict=False):
+            if last in columns.values:
+                sentences.append((name, "reaches ", f"{_percent(columns.values[last])} %", f" over the {datasets}."))
             else:
-                num_found = num_datasets - len(found.missing[last])
+                num_found = num_datasets - len(columns.missing[last])
                 sentences.append((name, f"was evaluated on {num_found} of the {datasets}: no mean over all.", "", ""))
         for pair in table.pairs:
             if last in pair.columns:
@@ -230,7 +230,7 @@ def _section(table: ScoreTable) -> dict[str, Any]:
         "bars": score_charts.dataset_bars(table.benchmark, series),
         "dataset_heads": ["dataset", "metric", *table.labels],
         "datasets": [
-            [row.name, row.metric, *(_percent(found[row.name]) if row.name in found else None for found in scores)]
+            [row.name, row.metric, *(_percent(by_name[row.name]) if row.name in by_name else None for by_name in scores)]
             for row in table.benchmark.datasets
         ],
         "sources": [(label, result.source) for label, result in zip(table.labels, table.systems, strict=True) if result.source],
@@ -255,13 +255,13 @@ def _column_bars(table: ScoreTable) -> list[tuple[str, list[dict[str, Any]]]]:
         bars = [
             {
                 "label": label,
-                "value": f"{_percent(found.values[column])} %",
-                "length": f"{100 * min(found.values[column], 1):.2f}%",
+                "value": f"{_percent(columns.values[column])} %",
+                "length": f"{100 * min(columns.values[column], 1):.2f}%",
                 "style": "" if place < table.num_own else "plain",
                 "is_main": place < table.num_own,
             }
-            for place, (label, found) in enumerate(zip(table.labels, table.columns, strict=True))
-            if column in found.values
+            for place, (label, columns) in enumerate(zip(table.labels, table.columns, strict=True))
+            if column in columns.values
         ]
         if bars:
             panels.append((column, bars))

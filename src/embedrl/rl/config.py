@@ -53,8 +53,8 @@ class RewardConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        table = {"preset": given} if isinstance(given, str) else given
+    def _fill_from_preset(cls, value: Any) -> Any:
+        table = {"preset": value} if isinstance(value, str) else value
         name = table.get("preset", "ours") if isinstance(table, Mapping) else None
         return {**_PRESETS.get(name, {}), **table} if isinstance(name, str) else table
 

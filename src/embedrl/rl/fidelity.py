@@ -71,7 +71,7 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         margins[f"margin, τ_n = 0.5, λ = {weight:g}, fullest partners"] = rewards.margin(
             scores.similarity, partners, negative_mask, negative_weight=weight
         )
-    found = {
+    named = {
         **scores.rewards,
         "positive similarity": scores.positive,
         "accuracy": scores.accuracy,
@@ -80,8 +80,8 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         "process": scores.right,  # the verdict alone, whatever a recipe makes of it
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
-        found[name] = dataclasses.replace(scores, config=config).total
-    return {name: value.double().numpy() for name, value in found.items()}
+        named[name] = dataclasses.replace(scores, config=config).total
+    return {name: value.double().numpy() for name, value in named.items()}
 
 
 def fidelity(
@@ -92,7 +92,7 @@ def fidelity(
     `families` names each rollout's family, which intervals are drawn over; without it each group is its own.
     """
     families = groups if families is None else families
-    found = []
+    results = []
     for reward, value in values.items():
         inside: list[tuple[float, int]] = []
         gains: list[float] = []
@@ -105,7 +105,7 @@ def fidelity(
                 liked = value[rows] >= value[rows].max() - 1e-9
                 gains.append(float(qualities[rows][liked].mean() - qualities[rows].mean()))
         if not inside:
-            found.append(Fidelity(reward, float("nan"), float("nan"), float("nan"), 0, 0))
+            results.append(Fidelity(reward, float("nan"), float("nan"), float("nan"), 0, 0))
             continue
         names = sorted({family for _, family in inside})
         sums = np.array([[sum(r for r, family in inside if family == name), sum(family == name for _, family in inside)] for name in names])
@@ -113,8 +113,8 @@ def fidelity(
         low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
         mean = float(np.mean([r for r, _ in inside]))
         best = float(np.mean(gains)) if gains else float("nan")
-        found.append(Fidelity(reward, mean, float(low), float(high), len(inside), len(names), best))
-    return found
+        results.append(Fidelity(reward, mean, float(low), float(high), len(inside), len(names), best))
+    return results
 
 
 def _correlation(value: np.ndarray, quality: np.ndarray, rows: np.ndarray) -> float | None:

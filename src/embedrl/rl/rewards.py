@@ -189,8 +189,8 @@ def process_reward(batch: RewardBatch) -> Tensor:
 
 def fullness_reward(batch: RewardBatch) -> Tensor:
     """Control: pieces of evidence that hold and different words of the answer, whatever they say; 0 for a T-CoT that is not valid."""
-    told = batch.informativeness.clamp(min=0)
-    return (told // MAX_CHARS + told % MAX_CHARS).double()
+    amount = batch.informativeness.clamp(min=0)
+    return (amount // MAX_CHARS + amount % MAX_CHARS).double()
 
 
 def words_reward(batch: RewardBatch) -> Tensor:

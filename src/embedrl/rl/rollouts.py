@@ -133,21 +133,21 @@ class Scorer:
         If these figures are as good as the true ones, the T-CoTs do not matter, and RL teaches nothing.
         """
         tcots = [self._tcot(read(rollout.text)) for rollout in rollouts]
-        found = {}
+        control_figures = {}
         for name, changed in (("dropped", [None] * len(tcots)), ("shuffled", _from_another_item(rollouts, tcots))):
             vectors = torch.from_numpy(self._embed(rollouts, changed)).double()
             rows = self._rows(rollouts)
             similarity = vectors @ vectors.T
-            found[f"control/{name}_positive"] = rewards.positive(similarity, rows.positive_mask).mean().item()
-            found[f"control/{name}_accuracy"] = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask).mean().item()
-        return found
+            control_figures[f"control/{name}_positive"] = rewards.positive(similarity, rows.positive_mask).mean().item()
+            control_figures[f"control/{name}_accuracy"] = rewards.accuracy(similarity, rows.positive_mask, rows.negative_mask).mean().item()
+        return control_figures
 
     def _hard_negatives(self, rollouts: Sequence[Rollout]) -> list[tuple[str, np.ndarray]]:
         """Return the keys and plain vectors of the hard negatives of these rollouts' pairs."""
         pairs = {rollout.pair: self.pairs[rollout.pair] for rollout in rollouts} if self.config.hard_negatives else {}
         items = {item.key: item for pair in pairs.values() for item in pair.negatives}
         vectors = self.encode(list(items.values()), [[None]] * len(items)) if items else []
-        return [(key, found[0]) for key, found in zip(items, vectors, strict=True)]
+        return [(key, group[0]) for key, group in zip(items, vectors, strict=True)]
 
     def _hard_similarity(self, rollouts: Sequence[Rollout], vectors_ND: Tensor, hard: Mapping[str, np.ndarray]) -> Tensor | None:
         """Return the cosines with hard negatives (N, M): -inf for targets' rollouts, and for a negative that answers an equal query."""
@@ -210,9 +210,9 @@ class Scorer:
         for row, rollout in enumerate(rollouts):
             groups.setdefault((rollout.pair, rollout.is_query), []).append(row)
         members = list(groups.values())
-        found = self.encode([self._item(rollouts[rows[0]]) for rows in members], [[tcots[row] for row in rows] for rows in members])
-        vectors = np.empty((len(rollouts), found[0].shape[1]), np.float32)
-        for rows, group in zip(members, found, strict=True):
+        group_vectors = self.encode([self._item(rollouts[rows[0]]) for rows in members], [[tcots[row] for row in rows] for rows in members])
+        vectors = np.empty((len(rollouts), group_vectors[0].shape[1]), np.float32)
+        for rows, group in zip(members, group_vectors, strict=True):
             vectors[rows] = group
         return vectors
 
@@ -256,7 +256,7 @@ def figures(scores: Scores) -> dict[str, float]:
         "tcot/repaired": scores.num_repaired.double().mean().item(),
         "tcot/dropped": scores.num_dropped.double().mean().item(),
         "tcot/distinct": _mean(
-            len({tcot for tcot, one in zip(scores.tcots, group, strict=True) if one == number}) for number in group.unique()
+            len({tcot for tcot, member in zip(scores.tcots, group, strict=True) if member == number}) for number in group.unique()
         ),
     }
 
@@ -271,7 +271,7 @@ def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]
 
     One step for both would leave the two sides of a pair in agreement, about another pair.
     """
-    found: list[TCoT | None] = [None] * len(rollouts)
+    exchanged: list[TCoT | None] = [None] * len(rollouts)
     for is_query, step in ((True, 1), (False, 2)):
         by_pair: dict[int, list[int]] = {}
         for row, rollout in enumerate(rollouts):
@@ -281,8 +281,8 @@ def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]
         for number, mine in enumerate(members):
             others = members[(number + step) % len(members)]
             for place, row in enumerate(mine):
-                found[row] = tcots[others[place % len(others)]]
-    return found
+                exchanged[row] = tcots[others[place % len(others)]]
+    return exchanged
 
 
 def _gather(rows: list[T]) -> tuple[list[T], int]:

@@ -169,16 +169,16 @@ def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batc
             raise ConfigError(f"family_size={family_size}: pairs {family[0]} to {family[-1]} are of several tasks")
         families.setdefault(tasks[start], []).append(family)
     size = pairs_per_batch // family_size
-    if all(len(found) < size for found in families.values()):
+    if all(len(members) < size for members in families.values()):
         raise ConfigError(f"no task has the {pairs_per_batch} pairs that fill a batch: give more pairs, or a smaller generation_batch_size")
     chosen: list[int] = []
     epoch = 0
     while len(chosen) < num_batches * pairs_per_batch:
         rng = random.Random(f"order:{seed}:{epoch}")
         timed: list[tuple[float, list[list[int]]]] = []
-        for found in families.values():
-            shuffled = rng.sample(found, len(found))
-            batches = [shuffled[start : start + size] for start in range(0, len(found) - size + 1, size)]
+        for members in families.values():
+            shuffled = rng.sample(members, len(members))
+            batches = [shuffled[start : start + size] for start in range(0, len(members) - size + 1, size)]
             timed += [((number + rng.random()) / len(batches), batch) for number, batch in enumerate(batches)]
         timed.sort(key=lambda row: row[0])
         chosen += [place for _, batch in timed for family in batch for place in family]

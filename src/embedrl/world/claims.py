@@ -80,5 +80,5 @@ def told(answer: str) -> list[str]:
 
 def selected(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
     """Return how many of the statements told matter, how many are told, and how many matter: `claims` of the crowded world."""
-    said, matters = told(tcot.answer), set(told(truth.answer))
-    return sum(text in matters for text in said), len(said), len(matters)
+    statements, matters = told(tcot.answer), set(told(truth.answer))
+    return sum(text in matters for text in statements), len(statements), len(matters)

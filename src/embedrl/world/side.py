@@ -94,10 +94,10 @@ def no_place(fact: Fact) -> Fact:
 
 def distinct(make: Callable[[], S], first: S, count: int) -> list[S]:
     """Return `first` and `count` others made from it, all with distinct signatures."""
-    found = {first.signature(): first}
+    by_signature = {first.signature(): first}
     for _ in range(count * 20):
-        if len(found) > count:
+        if len(by_signature) > count:
             break
         new = make()
-        found.setdefault(new.signature(), new)
-    return list(found.values())
+        by_signature.setdefault(new.signature(), new)
+    return list(by_signature.values())

@@ -34,10 +34,10 @@ def caption(rng: random.Random, truth: Truth) -> tuple[str, Truth]:
     order = list(truth.facts)
     if truth.medium == "image":
         rng.shuffle(order)
-    told = [replace(fact, keyword=_phrase(rng, fact), box=None, key_frame=None) for fact in order]
+    stated = [replace(fact, keyword=_phrase(rng, fact), box=None, key_frame=None) for fact in order]
     joint = ", then " if truth.medium == "video" else rng.choice((" and ", ", "))
-    text = rng.choice(_LEADS[truth.medium]) + joint.join(f"a {fact.keyword}" for fact in told) + f", {truth.setting}"
-    return text, Truth(tuple(told), truth.setting, "text")
+    text = rng.choice(_LEADS[truth.medium]) + joint.join(f"a {fact.keyword}" for fact in stated) + f", {truth.setting}"
+    return text, Truth(tuple(stated), truth.setting, "text")
 
 
 def _phrase(rng: random.Random, fact: Fact) -> str:
@@ -60,6 +60,6 @@ def edit_request(rng: random.Random, before: Thing, after: Thing, attribute: str
 def page_request(rng: random.Random, page: PageSpec, rows: tuple[int, ...]) -> tuple[str, Truth]:
     """Ask for the page with the named rows. Returns the text and its facts as they stand in it."""
     facts = tuple(replace(page.truth().facts[row], box=None, keyword=" ".join(page.rows[row])) for row in rows)
-    told = " and ".join(fact.keyword or "" for fact in facts)
+    cells = " and ".join(fact.keyword or "" for fact in facts)
     lead = rng.choice(("the {} with {}", "{} page, {}", "which {} has {}?"))
-    return lead.format(f"{page.topic} {page.kind}", told), Truth(facts, f"{page.topic} {page.kind}", "page")
+    return lead.format(f"{page.topic} {page.kind}", cells), Truth(facts, f"{page.topic} {page.kind}", "page")

@@ -88,12 +88,12 @@ def _video_pair(row: VideoRow, task: str | None, media: MediaFolder, num_frames:
     use = next((use for use, name in TASKS.items() if name == row.dataset_name), None)
     if use is None:
         raise RowError(ProblemKind.FIELDS, f"dataset_name: {row.dataset_name!r} is none of {', '.join(TASKS.values())}")
-    shown, told = (row.pos, row.qry) if use == "video" else (row.qry, row.pos)
-    human, gpt = said(shown.conversations, "human"), said(told.conversations, "gpt")
+    shown, answering = (row.pos, row.qry) if use == "video" else (row.qry, row.pos)
+    human, gpt = said(shown.conversations, "human"), said(answering.conversations, "gpt")
     frames = _files(shown.video)
     if not frames:
         raise RowError(ProblemKind.EMPTY, "the row names no frames")
-    if others := [*_files(told.video), *_files(told.image), *_files(shown.image)]:
+    if others := [*_files(answering.video), *_files(answering.image), *_files(shown.image)]:
         raise RowError(ProblemKind.FIELDS, f"there should be frames on one side and nothing else to see, but there is {others[0]!r}")
     yield exchange_pair(task or row.dataset_name, use, human, gpt, media.frames(frames, num_frames))
 

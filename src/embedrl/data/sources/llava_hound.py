@@ -69,10 +69,10 @@ def read_llava_hound(
 
 def said(turns: Sequence[Turn], speaker: str) -> str:
     """Return what a speaker said. Raises RowError unless that is one turn."""
-    found = [turn.value for turn in turns if turn.speaker == speaker]
-    if len(found) != 1:
-        raise RowError(ProblemKind.FIELDS, f"conversations: {len(found)} turns of {speaker!r}, where there should be one")
-    return found[0]
+    texts = [turn.value for turn in turns if turn.speaker == speaker]
+    if len(texts) != 1:
+        raise RowError(ProblemKind.FIELDS, f"conversations: {len(texts)} turns of {speaker!r}, where there should be one")
+    return texts[0]
 
 
 def exchange_pair(task: str, use: Use, human: str, gpt: str, video: Video) -> Pair:

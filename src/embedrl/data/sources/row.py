@@ -103,8 +103,8 @@ def make_pairs(path: Path, rows: Iterable[Any], make: Callable[[Any], Iterator[P
 
 
 def _wrong_fields(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".removeprefix(": ") for wrong in found)
+    errors = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".removeprefix(": ") for wrong in errors)
 
 
 def task_name(path: Path) -> str:
@@ -165,17 +165,17 @@ class SourceReport:
 
     def lines(self) -> list[str]:
         """Return the report for a person: one line a task, and one for what was left out."""
-        told = []
+        lines = []
         for name, coverage in self.tasks.items():
             line, num_sides = f"{name}: {coverage.num_pairs} pairs", 2 * coverage.num_pairs
             if coverage.num_without < num_sides:
                 line += f", T-CoTs of {coverage.num_tcots} of {num_sides} sides"
                 wrong = {**coverage.failures, **({"none": coverage.num_without} if coverage.num_without else {})}
                 line += f" ({_listed(wrong)})" if wrong else ""
-            told.append(line)
+            lines.append(line)
         if self.problems:
-            told.append(f"{self.num_lost} rows gave no pair; problems: {_listed(self.problems)}")
-        return told
+            lines.append(f"{self.num_lost} rows gave no pair; problems: {_listed(self.problems)}")
+        return lines
 
 
 def _listed(counts: dict[Any, int]) -> str:

@@ -91,10 +91,10 @@ class _Text:
         """Step over white space and commas, and return them."""
         gap = ""
         while self.next_char():
-            found = _GAP.match(self.held, self.at)
-            assert found is not None
-            gap += found.group()
-            self.at = found.end()
+            match = _GAP.match(self.held, self.at)
+            assert match is not None
+            gap += match.group()
+            self.at = match.end()
             if self.at < len(self.held):
                 break
         return gap

@@ -68,10 +68,10 @@ def _shown(media: MediaFolder, page: Name) -> Callable[[], Content]:
 
 def _ids(source: Source, data: Path, inspection: Inspection, part: str) -> dict[Name, int]:
     """Return the ids of the corpus with their rows; one that repeats is reported."""
-    found: dict[Name, int] = {}
+    row_of_id: dict[Name, int] = {}
     for number, row in read_rows(source, data, inspection, ("corpus-id",), config=part):
-        inspection.is_first(found, row["corpus-id"], source.name, part, number)
-    return found
+        inspection.is_first(row_of_id, row["corpus-id"], source.name, part, number)
+    return row_of_id
 
 
 def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Name], folder: Path) -> None:

@@ -80,13 +80,13 @@ class Pool:
 
     def check(self, num_queries: int) -> None:
         """Report labels that are no candidates, and other numbers of queries or candidates than the benchmark has (0: not checked)."""
-        name, found = self.source.name, len(self.queries)
+        name, num_here = self.source.name, len(self.queries)
         for row, labels in enumerate(self.relevant, 1):
             if unknown := [label for label in labels if label not in self.candidates]:
                 self.inspection.report(name, f"query {row}: its label {unknown[0]!r} is no candidate; complete its files")
-        if num_queries and found != num_queries:
-            self.inspection.report(name, f"{found:,} queries, where the benchmark has {num_queries:,}; download its rows again")
-        if not found and not num_queries:
+        if num_queries and num_here != num_queries:
+            self.inspection.report(name, f"{num_here:,} queries, where the benchmark has {num_queries:,}; download its rows again")
+        if not num_here and not num_queries:
             self.inspection.report(name, "it has no queries; download its rows again")
         expected = self.source.num_labels or self.source.num_candidates
         if expected and len(self.candidates) != expected:

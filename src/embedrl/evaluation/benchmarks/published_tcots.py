@@ -106,7 +106,7 @@ def _import(official: Official, source: Source, task: RetrievalTask, data: Path,
     if not outcomes:
         expected = " nor in ".join(repr(str(path)) for path in paths)
         raise ConfigError(f"{task.name}: no T-CoT for it in {expected}; complete the folder, or leave the dataset out")
-    written = (f"{key} {render(found) if isinstance(found, TCoT) else found.text}" for key, found in sorted(outcomes.items()))
+    written = (f"{key} {render(outcome) if isinstance(outcome, TCoT) else outcome.text}" for key, outcome in sorted(outcomes.items()))
     coverage = {"queries": queries.coverage, "candidates": candidates.coverage}
     return DatasetTCoTs(_named(folder.resolve().name, task.name, *written), NUM_FRAMES, outcomes, coverage)
 
@@ -134,27 +134,27 @@ class _Matched:
     def settle(self, near: Callable[[Item], Sequence[Written]]) -> "_Matched":
         """Choose the T-CoT of each item. `near` returns those that a look-up by parts of names would have taken it for."""
         for key, item in self.items.items():
-            found, others = self.exact[key], near(item)
-            texts = dict.fromkeys(one.text for one in found)
-            rivals = [one for one in others if one.text not in texts]
+            own, others = self.exact[key], near(item)
+            texts = dict.fromkeys(entry.text for entry in own)
+            rivals = [entry for entry in others if entry.text not in texts]
             if len(texts) > 1:
-                places = "; ".join(one.where for one in found)
+                places = "; ".join(entry.where for entry in own)
                 self.coverage.ambiguous.append(f"{_called(item)}: {len(texts)} T-CoTs are its own ({places}); the first good one is used")
             elif rivals:
-                own = found[0].where if found else "none of its own"
-                self.coverage.ambiguous.append(f"{_called(item)}: {rivals[-1].where} could be taken for it; it has {own}")
-            if found:
-                self._choose(key, item, found)
+                place = own[0].where if own else "none of its own"
+                self.coverage.ambiguous.append(f"{_called(item)}: {rivals[-1].where} could be taken for it; it has {place}")
+            if own:
+                self._choose(key, item, own)
             elif key not in self.undecided:
                 self.coverage.missing.append(_called(item))
         return self
 
-    def _choose(self, key: str, item: Item, found: Sequence[Written]) -> None:
-        outcomes = [read(one.text).written(NUM_FRAMES) for one in found]
+    def _choose(self, key: str, item: Item, own: Sequence[Written]) -> None:
+        outcomes = [read(entry.text).written(NUM_FRAMES) for entry in own]
         good = next((outcome for outcome in outcomes if isinstance(outcome, TCoT)), None)
         if good is None:
-            reason = found[0].error or str(outcomes[0].reason if isinstance(outcomes[0], ParseFailure) else "")
-            self.coverage.malformed.append(f"{_called(item)}: {reason} ({found[0].where})")
+            reason = own[0].error or str(outcomes[0].reason if isinstance(outcomes[0], ParseFailure) else "")
+            self.coverage.malformed.append(f"{_called(item)}: {reason} ({own[0].where})")
         self.coverage.num_found += good is not None
         self.outcomes[key] = good or outcomes[0]
 
@@ -186,13 +186,13 @@ def _queries(source: Source, task: RetrievalTask, data: Path, path: Path) -> _Ma
         place = _place(item)
         if isinstance(item.visual, Image):
             name = PurePosixPath(place).name
-            return [one for other, found in by_place.items() if name in other for one in found]
+            return [entry for other, entries in by_place.items() if name in other for entry in entries]
         if place:
             return by_place[place]
         if matched.exact.get(item.key):
             return []
         said = f"{item.instruction} {item.text}"
-        return [one for text, found in by_text.items() if text and text in said for one in found]
+        return [entry for text, entries in by_text.items() if text and text in said for entry in entries]
 
     return matched.settle(near)
 
@@ -227,16 +227,16 @@ def _candidates(source: Source, task: RetrievalTask, data: Path, path: Path) -> 
             known[key][item.key] = item
     pictures: dict[str, Written] = {}
     for entry in _entries(matched, read_candidates(path, task.modality)) if path.is_file() else ():
-        found = next((known[key] for key in _stored_keys(source, entry) if key in known), {})
+        items = next((known[key] for key in _stored_keys(source, entry) if key in known), {})
         if entry.kind == "image":
             pictures[entry.name] = entry.written
-        if not found:
+        if not items:
             matched.coverage.strangers.append(entry.written.where)
-        elif entry.kind == "image" and len(found) > 1:
-            matched.undecided |= found.keys()
-            matched.coverage.undecided += [f"{_called(item)}: {entry.written.where} is one for {len(found)}" for item in found.values()]
+        elif entry.kind == "image" and len(items) > 1:
+            matched.undecided |= items.keys()
+            matched.coverage.undecided += [f"{_called(item)}: {entry.written.where} is one for {len(items)}" for item in items.values()]
         else:
-            for key in found:
+            for key in items:
                 matched.exact[key].append(entry.written)
     names = {PurePosixPath(name).name: written for name, written in pictures.items()}
 
@@ -292,5 +292,5 @@ def _called(item: Item) -> str:
     return " ".join(filter(None, [tail, repr(item.text[:80]) if item.text else ""]))
 
 
-LISTS = tuple(one.name for one in fields(Coverage) if one.name not in ("num_items", "num_found"))
+LISTS = tuple(field.name for field in fields(Coverage) if field.name not in ("num_items", "num_found"))
 """The kinds of things that a coverage names."""

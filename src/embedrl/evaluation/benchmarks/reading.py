@@ -23,7 +23,7 @@ def choose(official: Official, names: Sequence[str] = ()) -> list[Source]:
     """Return the datasets of these names; without any, those that a column counts. Raises ConfigError for an unknown name."""
     known = {source.name: source for source in official.sources}
     wanted = {name: row.name if (row := official.benchmark.find(name)) else name for name in names}
-    if unknown := [name for name, found in wanted.items() if found not in known]:
+    if unknown := [name for name, dataset in wanted.items() if dataset not in known]:
         raise ConfigError(f"dataset {unknown[0]!r}: {official.benchmark.name} has {', '.join(known)}")
     if wanted:
         return [known[name] for name in dict.fromkeys(wanted.values())]
@@ -39,14 +39,14 @@ def with_instructions(official: Official, path: Path) -> Official:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{str(path)!r}: instructions are a TOML file of tables, one a dataset ({error})") from error
-    given = {}
+    replaced = {}
     for name, table in tables.items():
         [source] = choose(official, [name])
         texts = list(table.values()) if isinstance(table, dict) else [None]
         if not texts or not set(table) <= {"query", "candidate"} or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"{str(path)!r}, {name}: give `query`, `candidate` or both, each a text")
-        given[source.name] = (table.get("query"), table.get("candidate"))
-    sources = tuple(replace(source, given=given.get(source.name, source.given)) for source in official.sources)
+        replaced[source.name] = (table.get("query"), table.get("candidate"))
+    sources = tuple(replace(source, given=replaced.get(source.name, source.given)) for source in official.sources)
     return replace(official, sources=sources)
 
 

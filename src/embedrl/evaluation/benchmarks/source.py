@@ -69,8 +69,8 @@ class Source:
 
     def instruction(self, side: int, own: str | None = None) -> str:
         """Return the instruction of queries (0) or candidates (1): a user's, else the row's `own`, else that of the table."""
-        given = self.given[side]
-        return given if given is not None else self.instructions[side] if own is None else own
+        replaced = self.given[side]
+        return replaced if replaced is not None else self.instructions[side] if own is None else own
 
 
 @dataclass(frozen=True)
