@@ -33,16 +33,29 @@ OPTIONS = ConfigDict(
 )
 
 
+RESULTS = {
+    "Hit": "index.hit",
+    "IngestReport": "index.ingest",
+    "Recommendations": "index.recommend",
+    "Recommended": "index.recommend",
+    "SearchResult": "index.search",
+    "SystemResult": "evaluation.evaluate",
+}
+"""What public functions return, by module."""
+
+
 def page() -> str:
     """Return the page."""
     loader = griffe.GriffeLoader(search_paths=[str(ROOT / "src")], extensions=griffe.load_extensions())
     package = loader.load("embedrl", try_relative_path=False)
     loader.resolve_aliases()
+    public = {name: embedrl.home_of(name).removeprefix("embedrl.") for name in set(embedrl.__all__) - {"__version__"}}
     parts = []
-    for name in sorted(set(embedrl.__all__) - {"__version__"}, key=lambda name: (name.lower(), name)):
-        module = embedrl.home_of(name).removeprefix("embedrl.")
-        found = package[f"{module}.{name}"]
-        parts.append(render_object_docs(found.final_target if found.is_alias else found, OPTIONS).strip())
+    for name, module in sorted((public | RESULTS).items(), key=lambda item: (item[0].lower(), item[0])):
+        documented = package[f"{module}.{name}"]
+        if documented.is_module:  # griffe takes the module `index.search` for the function of that name
+            documented = documented[name]
+        parts.append(render_object_docs(documented.final_target if documented.is_alias else documented, OPTIONS).strip())
     text = re.sub(r"\[([^\]\n]*)\]\(#[^)\n]*\)", r"\1", "\n\n".join(parts))  # there are no such anchors
     return HEAD + re.sub(r"</?code>", "`", text) + "\n"
 

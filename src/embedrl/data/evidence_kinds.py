@@ -31,17 +31,17 @@ class Evidence(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     boxes: tuple[Box, ...] = ()
-    """x1 y1 x2 y2, relative to the picture, 0..1000."""
+    """x1 y1 x2 y2, relative to the image, 0..1000."""
     box_images: tuple[int, ...] = Field(default=(), exclude_if=lambda images: not images)
-    """For each box, the number of the visual part that it is about, from 1; none: all are about the first."""
+    """For each box, the 1-based number of the visual part it lies in; empty: all lie in the first."""
     key_frames: tuple[int, ...] = ()
     """1-based frame numbers."""
     keywords: tuple[str, ...] = ()
-    """Words or phrases that stand in the text."""
+    """Words or phrases of the text."""
     num_frames: int | None = Field(default=None, exclude_if=lambda num_frames: num_frames is None)
-    """What key frames count: the frames of whoever was shown this many at most; None: of whoever looks them up. No part of the text."""
+    """Number of frames (at most) that the key frames are counted in; None if not known. Not part of the text."""
     num_unread: int = Field(default=0, exclude_if=lambda num_unread: not num_unread)
-    """Pieces that were written and could not be read, so that they are not here. No part of the text."""
+    """Number of pieces that could not be parsed. Not part of the text."""
 
     @field_validator("keywords")
     @classmethod

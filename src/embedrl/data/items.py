@@ -12,26 +12,26 @@ from embedrl.media.store import limits_in_force, media_kind
 from embedrl.media.text import load_text
 
 DESCRIBE = {kind: f"Describe the {medium.word}." for kind, medium in MEDIA.items()}
-"""For candidates, by kind of part."""
+"""Instructions of candidates, by kind of part."""
 FIND = {kind: f"Find the {medium.word} that fits the text." for kind, medium in MEDIA.items()}
-"""For text queries, by what is wanted."""
+"""Instructions of text queries, by the kind that is searched."""
 CAPTION = {kind: f"Find a caption for the {medium.word}." for kind, medium in MEDIA.items() if kind != "text"}
-"""For queries that are one visual part."""
+"""Instructions of queries without text, by kind of part."""
 ANSWER = {kind: f"Answer the question about the {medium.word}." for kind, medium in MEDIA.items() if kind != "text"}
-"""For queries that are a question about a visual part, by its kind."""
+"""Instructions of questions about a visual part, by its kind."""
 CHANGE = "Find the picture after this change."
-"""For a picture or page with text."""
+"""Instruction of composed queries: an image or page with text."""
 MOMENT = "Find the moment that is named."
-"""For a video with text."""
+"""Instruction of moment retrieval: a video with text."""
 
 
 Piece = Part | str | Path | PIL.Image.Image
 Input = Piece | list[Piece] | tuple[Piece, ...]
-"""What an item is made of: a text (a str is always that), a file (a Path), decoded pixels, typed parts, or several of these."""
+"""Content of an item: a text (always, for a str), a file (a Path), decoded pixels, typed parts, or a sequence of these."""
 
 
 def as_content(value: Input) -> Content:
-    """Return typed parts, in order; a PDF file is its first page. Raises MediaError for a file that cannot be used."""
+    """Convert to typed parts, in order; a PDF file becomes its first page. Raises MediaError for a file that cannot be used."""
     if isinstance(value, list | tuple):
         return tuple(_part(piece) for piece in value)
     return (_part(value),)
@@ -61,7 +61,8 @@ def _part(value: Piece) -> Part:
 def query(content: Input, instruction: str | None = None, *, looking_for: MediaKind = "image") -> Item:
     """Make the Item of a query; `looking_for` is the kind of part that is searched: text, image, video or page.
 
-    Without an `instruction` the standard one is used ("" is none at all). Raises ConfigError for an empty query.
+    `instruction=None` uses the standard instruction of the task, "" uses none. Raises ConfigError for an empty query, MediaError for a
+    file that cannot be used.
     """
     content = as_content(content)
     if all(isinstance(part, Text) and not part.text.strip() for part in content):
@@ -75,7 +76,10 @@ def query(content: Input, instruction: str | None = None, *, looking_for: MediaK
 
 
 def candidate(content: Input, instruction: str | None = None) -> Item:
-    """Make the Item of a target or candidate; without an `instruction` the standard one is used ("" is none at all)."""
+    """Make the Item of a target or candidate. `instruction=None` uses the standard instruction, "" uses none.
+
+    Raises MediaError for a file that cannot be used.
+    """
     content = as_content(content)
     kind = kind_of(content)
     role = Role.TARGET_TEXT if kind == "text" else Role.TARGET_VIDEO if kind == "video" else Role.TARGET_IMAGE

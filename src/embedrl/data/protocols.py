@@ -1,7 +1,7 @@
-"""Protocols of the three models: Reasons, Embeds, Judges. Anything with these methods will do.
+"""Protocols of the three models: Reasons, Embeds, Judges.
 
-A T-CoT is made once per item and cached by (item key, `fingerprint`), so it must change whenever the output would: it names
-the model, its prompts and its pixel budget.
+Outputs are cached by (item key, `fingerprint`), so a fingerprint must change whenever the output would: it covers the model's files,
+prompts, tokenisation and pixel budget.
 """
 
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import MediaError, ModelError
 
 Question = tuple[TCoT, Sequence[TCoT]]
-"""An anchor and the candidates to choose from."""
+"""(anchor, candidates)."""
 
 
 class Refusal(ModelError):
-    """A Reasoner has no answer about one item, for a reason that can be counted."""
+    """A Reasoner refused one item, for a countable reason."""
 
     def __init__(self, reason: str, text: str, *, about_item: bool = False) -> None:
         super().__init__(f"{reason}: {text}")
         self.reason = reason
-        """In one word."""
+        """Reason code."""
         self.text = text
         self.about_item = about_item
-        """Whether it is this item that is not taken (too long, say): others may well get an answer."""
+        """Whether the item is the cause (too long, say), so that others may be answered."""
 
 
 class Unanswered(ModelError):
-    """A Reasoner did not answer for some of its items."""
+    """A Reasoner did not answer for some items of a batch."""
 
     def __init__(self, message: str, outcomes: Sequence[TCoT | ParseFailure | MediaError | ModelError]) -> None:
         super().__init__(message)
         self.outcomes = outcomes
-        """One for each item, in order: its answer, or why there is none."""
+        """One per item, in order: its answer, or the error."""
 
 
 @runtime_checkable
@@ -49,7 +49,7 @@ class Reasons(Protocol):
 
     @property
     def num_frames(self) -> int:
-        """How many frames of a video it is shown, at most."""
+        """Maximum number of frames of a video that it is shown."""
         ...
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
@@ -62,15 +62,15 @@ class Reasons(Protocol):
 
 @runtime_checkable
 class CountsTokens(Protocol):
-    """A Reasoner that knows what its answers cost."""
+    """A Reasoner that counts the tokens it writes."""
 
     num_written: int
-    """Tokens that it has written so far."""
+    """Number of tokens written so far."""
 
 
 @runtime_checkable
 class Embeds(Protocol):
-    """Turns items and their T-CoTs into vectors."""
+    """Embeds items, with or without T-CoTs."""
 
     @property
     def fingerprint(self) -> str:
@@ -79,7 +79,7 @@ class Embeds(Protocol):
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Dimension of the vectors."""
         ...
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
@@ -89,7 +89,7 @@ class Embeds(Protocol):
 
 @runtime_checkable
 class Judges(Protocol):
-    """Reads T-CoTs only, never the media."""
+    """Judges T-CoTs against each other, without the media."""
 
     @property
     def fingerprint(self) -> str:
@@ -97,17 +97,17 @@ class Judges(Protocol):
         ...
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
-        """Say of each (query, target) whether the two could belong to one pair; None where the judge failed."""
+        """Return for each (query, target) whether they match; None where the judge failed."""
         ...
 
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
-        """Name the 0-based index of the candidate that fits each anchor best; None where the judge failed."""
+        """Return for each question the 0-based index of the best candidate; None where the judge failed."""
         ...
 
 
 @runtime_checkable
 class ExplainsFailure(Protocol):
-    """A judge that knows why it failed last."""
+    """A judge that keeps its last failure."""
 
     last_failure: str
-    """In the words of the server or model; empty if it never did."""
+    """Message of the last failure; "" if there was none."""

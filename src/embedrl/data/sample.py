@@ -11,7 +11,7 @@ from embedrl.media.content import Content, Image, Page, Text, Video, content_key
 
 
 class Role(StrEnum):
-    """Which of the seven Reasoner prompts reads an item (paper, appendix F). Pages count as images."""
+    """The seven Reasoner prompts (Embed-RL, appendix F). Pages count as images."""
 
     QUERY_TEXT_TO_IMAGE = "query_text_to_image"
     QUERY_TEXT_TO_VIDEO = "query_text_to_video"
@@ -27,7 +27,7 @@ class _Row(BaseModel):
 
 
 class Item(_Row):
-    """A Content with its instruction: what is reasoned about and embedded."""
+    """One side of retrieval: content with an instruction. The unit that is reasoned about and embedded."""
 
     content: Content
     instruction: str = ""
@@ -46,23 +46,23 @@ class Item(_Row):
 
     @property
     def visual(self) -> Image | Video | Page | None:
-        """The first visual part: the one that evidence points into."""
+        """The first visual part, which evidence refers to."""
         return next((part for part in self.content if not isinstance(part, Text)), None)
 
     def model_post_init(self, _: object) -> None:
-        """Reject an item with nothing in it."""
+        """Raise ConfigError for an empty item."""
         if all(isinstance(part, Text) and not part.text.strip() for part in self.content):
             raise ConfigError("an Item needs at least one visual part or some text")
 
 
 class Pair(_Row):
-    """A query and the target that answers it."""
+    """A training pair: query, target (positive) and hard negatives."""
 
     task: str
     query: Item
     target: Item
     negatives: tuple[Item, ...] = ()
-    """Targets that almost answer the query, but must not be ranked above `target`."""
+    """Hard negatives: targets that nearly match the query."""
 
     @cached_property
     def key(self) -> str:

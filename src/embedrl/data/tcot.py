@@ -1,4 +1,4 @@
-"""The T-CoT (traceability chain of thought): its parsed form, how it is written and how it is read.
+"""Traceability chain of thought (T-CoT): parsing and rendering.
 
 Written form (paper, §3.1)::
 
@@ -6,7 +6,7 @@ Written form (paper, §3.1)::
     <rethink> One object; the box covers it. </rethink>
     <answer> a red star at the top left </answer>
 
-Model output is untrusted. `parse` never raises: it returns a `TCoT`, or a `ParseFailure` that says what was wrong.
+Model output is untrusted. `parse` never raises: it returns a `TCoT` or a `ParseFailure` with the reason.
 """
 
 import json
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 MAX_CHARS = 20_000
-"""Longer model output is a failure: nothing useful is that long."""
+"""Longer model output is a ParseFailure."""
 
 
 class _Row(BaseModel):
@@ -50,7 +50,10 @@ class _Row(BaseModel):
 
 
 class TCoT(_Row):
-    """A parsed T-CoT. Text fields hold no tags, no special tokens and single spaces; thinking holds no braces."""
+    """A parsed traceability chain of thought (T-CoT): thinking with evidence, rethink, answer (Embed-RL, §3.1).
+
+    Text fields hold no tags, no special tokens and single spaces; `thinking` holds no braces.
+    """
 
     thinking: str
     evidence: Evidence = Evidence()
@@ -79,11 +82,11 @@ class FailureReason(StrEnum):
     MISSING_RETHINK = "missing_rethink"
     MISSING_ANSWER = "missing_answer"
     BAD_EVIDENCE = "bad_evidence"
-    """The thinking holds nothing but something like evidence that cannot be read."""
+    """The thinking is only evidence that cannot be parsed."""
 
 
 class ParseFailure(_Row):
-    """Model output that is not a T-CoT, kept as it was."""
+    """Model output that is not a T-CoT: the raw text and the reason."""
 
     reason: FailureReason
     text: str
@@ -98,13 +101,13 @@ class ParseFailure(_Row):
 
 
 class Reading(NamedTuple):
-    """What a text was read as, and what that took."""
+    """Outcome of parsing a text, with its repairs and losses."""
 
     outcome: TCoT | ParseFailure
     repaired: tuple[str, ...] = ()
-    """What was read as meant though it is written otherwise."""
+    """Deviations from the written form that were repaired."""
     dropped: tuple[str, ...] = ()
-    """Evidence that could not be read, or stands where none is looked for."""
+    """Evidence that could not be parsed, or stands outside the thinking."""
 
     def written(self, num_frames: int | None = None) -> TCoT | ParseFailure:
         """Return the outcome with the facts of its writing: a T-CoT whose writer was shown so many frames at most (`with_facts`)."""

@@ -1,4 +1,4 @@
-"""Evaluate one system (an Embedder, and T-CoTs from a Reasoner, from a table, or none) on retrieval tasks."""
+"""Evaluation of one system (an Embedder with T-CoTs of a Reasoner, of a table, or none) on retrieval tasks."""
 
 import dataclasses
 import time
@@ -24,7 +24,7 @@ from embedrl.media.decode import count_frames
 from embedrl.world.claims import told
 
 Claims = Callable[[TCoT, TCoT], tuple[int, int, int]]
-"""(a T-CoT, the true one) -> how many things it names right, how many it names, how many there are."""
+"""(T-CoT, true T-CoT) -> numbers of true positives, of claims made and of true claims."""
 
 TCOT_FIGURES = (
     "tcot_valid",
@@ -36,18 +36,18 @@ TCOT_FIGURES = (
     "claims/invents",
 )
 FIGURES = (*METRIC_NAMES, "positive_cosine", "margin", *TCOT_FIGURES)
-"""Every figure of a query, in the order of a report. T-CoT figures are means over its two sides: the query, its target.
+"""Figures of a query, in the order of a report. T-CoT figures are means over the query and its best target.
 
-Where a task knows every statement that is true of an item: `claims/true` is the share of those told that are, whether they matter or not,
-and `claims/invents` says of a query that is a text whether its T-CoT states what was not asked.
+For tasks that know all true statements about an item: `claims/true` is the share of the T-CoT's statements that are true, relevant or not;
+`claims/invents` is 1 for a text query whose T-CoT makes a statement that the text does not.
 """
 BOUNDS = {name: (0.0, 1.0) for name in FIGURES if name not in ("positive_cosine", "margin", "tcot_tokens")}
-"""The least and the greatest value of the figures that are shares: their intervals do not collapse there."""
+"""Lower and upper bound of the figures that are shares, for confidence intervals that do not collapse there."""
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one system did on one task; rows are queries."""
+    """Results of one system on one task; rows are queries."""
 
     name: str
     modality: Modality
@@ -55,29 +55,29 @@ class TaskResult:
     query_keys: tuple[str, ...]
     rankings: tuple[Ranking, ...]
     figures: Mapping[str, np.ndarray]
-    """Each of `FIGURES`: float64 (number of queries,), NaN where it is not defined."""
+    """Name (of `FIGURES`) -> float64 (num_queries,), NaN where undefined."""
     families: tuple[str, ...] = ()
-    """Per query: what it shares with others, that is drawn whole for intervals; none: each query is alone."""
+    """Cluster of each query for the bootstrap, which resamples whole clusters; empty: every query is its own."""
 
     @property
     def num_families(self) -> int:
-        """Of how many families the queries are."""
+        """Number of distinct families."""
         return len(set(self.families)) or len(self.query_keys)
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """What one system did on all tasks."""
+    """Results of one system on all tasks."""
 
     name: str
     tasks: tuple[TaskResult, ...]
     tcots: Mapping[str, Outcome]
-    """By item key: the T-CoTs that were embedded, and the outputs that are none (their items were embedded plain)."""
+    """Item key -> the T-CoT it was embedded with, or the ParseFailure of an item that was embedded plain."""
     seconds: float
     tcot_counts: TCoTCounts = field(default_factory=TCoTCounts)
-    """How many items have a T-CoT, and how many have none, by reason."""
+    """Numbers of items with a T-CoT, and without one by reason."""
     num_frames: int | None = None
-    """How many frames of a video the Reasoner was shown, at most; None: all that the item holds."""
+    """Frames of a video (at most) that the Reasoner saw; None: all of the item's."""
 
 
 def evaluate(
@@ -93,13 +93,15 @@ def evaluate(
     max_in_flight: int = 1,
     mode: Mode = "correct",
 ) -> SystemResult:
-    """Evaluate one system. With neither `reasoner` nor `tcots` every item is embedded plain.
+    """Evaluate one retrieval system on tasks: ranking metrics, T-CoT and evidence figures of every query.
 
-    An item takes its T-CoT from `tcots` (by item key), else from `reasoner`. It is reasoned about once and embedded once, however many
-    tasks share it. Output that is not a T-CoT counts as invalid, and so does an item for which the Reasoner has no answer: both are
-    embedded plain, and counted by reason in `tcot_counts`. Raises MediaError for an item that cannot be read: a score over a part of
-    the pool would not be comparable; ModelError if the Reasoner is gone. `mode` says which candidate a grade belongs to. Above one lane,
-    the models are called from so many threads at once.
+    An item takes its T-CoT from `tcots` (item key -> T-CoT), else from `reasoner`; with neither, it is embedded plain. Every item is
+    reasoned about and embedded once, however many tasks share it. Invalid T-CoTs and items that the Reasoner refuses are embedded plain
+    and counted by reason in `tcot_counts`. `mode="mmeb-compat"` assigns grades to candidates as MMEB-V2's evaluator does. With
+    `max_in_flight` above 1, the models are called from that many threads at once.
+
+    Raises MediaError for an item that cannot be read (a score over a part of the pool would not be comparable), ModelError if the
+    Reasoner cannot be reached.
     """
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}

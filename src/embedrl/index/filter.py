@@ -1,4 +1,4 @@
-"""Filters: which items of an index a search may return, by kind, path, date and words."""
+"""Metadata filters for search: modality, path, modification date and words."""
 
 import math
 import os
@@ -20,21 +20,21 @@ MAX_PATH_CHARS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Conditions that all hold for an item that is returned; of an item that lies in several places, for one of them.
+    """Metadata filter: an item is returned if all conditions hold for it, in at least one of the places (files) it lies in.
 
-    Raises ConfigError for conditions that nothing can fulfil.
+    Raises ConfigError for conditions that no item can meet.
     """
 
     modality: tuple[Modality, ...] | None = None
-    """Kinds of items; None for all."""
+    """Modalities of the items; None for all."""
     path: str = ""
     """A folder of the library (`trips/2024`), or a pattern (`*.pdf`, `trips/*/b*.jpg`) whose `*` matches across folders."""
     since_s: float | None = None
-    """The file was changed at this time or later, seconds since 1970."""
+    """Earliest modification time of the file, seconds since 1970, inclusive."""
     until_s: float | None = None
-    """The file was changed before this time, seconds since 1970."""
+    """Latest modification time of the file, seconds since 1970, exclusive."""
     words: tuple[str, ...] = ()
-    """Each occurs as a whole word, in any case, in the file's name, the item's own text, or its answer."""
+    """All must occur as whole words, case ignored, in the file's name, the item's text or its T-CoT's answer."""
 
     def __post_init__(self) -> None:
         if self.modality is not None and (not self.modality or set(self.modality) - set(MODALITIES)):
@@ -51,11 +51,11 @@ class Filter:
 
     @property
     def by_place(self) -> bool:
-        """Whether it asks for more than kinds of items."""
+        """Whether a condition other than `modality` is set."""
         return bool(self.path or self.words) or self.since_s is not None or self.until_s is not None
 
     def matching(self, places: Iterable[Place], shown_as: Callable[[Path], str] = shown) -> Iterator[Place]:
-        """Yield the places that fulfil the conditions on path and date. `shown_as` says what a path is called."""
+        """Yield the places that meet the conditions on path and date. `shown_as` maps a path to the name that `path` is matched with."""
         folder = _written_alike(os.path.normpath(self.path).strip("/")) if self.path else ""
         pattern = re.compile(translate(folder))  # `fnmatch` would keep thousands of patterns
         earliest, latest = (None if time_s is None else round(time_s * 1e9) for time_s in (self.since_s, self.until_s))
@@ -67,16 +67,16 @@ class Filter:
 
 
 def matching_keys(index: Index, filter: Filter, shown_as: Callable[[Path], str] = shown) -> set[str] | None:
-    """Return the keys of the items that fulfil the conditions on path, date and words; None if there are no such conditions."""
+    """Return the keys of the items that meet the conditions on path, date and words; None if none of them is set."""
     if not filter.by_place:
         return None
     return {place.key for place in filter.matching(index.places(filter.words), shown_as)}
 
 
 def read_time(text: str, *, is_end: bool = False, zone: tzinfo | None = UTC) -> float:
-    """Return seconds since 1970 of an ISO date or time; a date as an end includes its day.
+    """Convert an ISO 8601 date or time to seconds since 1970; with `is_end`, a date includes its whole day.
 
-    A time that names no offset is one of `zone`; None is the zone of this machine. Raises ConfigError for anything else.
+    A time without an offset is in `zone` (None: this machine's zone). Raises ConfigError for anything else.
     """
     try:
         if len(text) > len("2024-05-01"):

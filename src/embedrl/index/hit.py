@@ -1,4 +1,4 @@
-"""Hits: items as a search returns them, made from the rows of an index."""
+"""Search results, built from the rows of an index."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,38 +16,41 @@ EXCERPT_CHARS = 300
 
 
 class Hit(BaseModel):
-    """A search result: an item with its score, T-CoT and evidence. Its image: `Index.thumbnail(key)`; its file: `Index.locate(path)`."""
+    """A search result: an item with its score, T-CoT and evidence.
+
+    `Index.thumbnail(hit.key)` is its image, `Index.locate(hit.path)` its file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     key: str
     score: float
-    """Cosine to the query, -1..1: of the vectors with T-CoTs, or of the plain ones where the query or the item has none."""
+    """Cosine to the query, -1..1: of the vectors with T-CoT, or of the plain ones if the query or the item has none."""
     path: Path
-    """Relative to the folder that holds the index, if it lies in there; else absolute."""
+    """Relative to the indexed folder if inside it, else absolute."""
     other_paths: tuple[Path, ...] = ()
-    """Where the same content lies as well."""
+    """Other files with the same content."""
     modality: Modality
     modified_s: float
-    """When the file was changed, seconds since 1970."""
+    """Modification time of the file, seconds since 1970."""
     page: int | None = None
     """1-based page number of a document."""
     num_pages: int | None = None
-    """Pages of the document."""
+    """Number of pages of the document."""
     start_s: float | None = None
     end_s: float | None = None
     """Time span of a video, seconds."""
     tcot: TCoT | None = None
     tcot_failure: str | None = None
-    """Why there is no T-CoT although a Reasoner was asked."""
+    """Reason if the Reasoner was asked and gave no valid T-CoT."""
     verification: Verification | None = None
-    """Which pieces of the T-CoT's evidence hold."""
+    """Validity of each piece of the T-CoT's evidence."""
     key_frame_times_s: tuple[float | None, ...] = ()
-    """When each key frame of the evidence is on screen, seconds; None for a frame that does not exist."""
+    """Timestamp of each key frame of the evidence, seconds; None for a frame that does not exist."""
     answer: str = ""
-    """What the T-CoT says the item is; empty without one."""
+    """The T-CoT's answer; empty without one."""
     excerpt: str = ""
-    """How the item's own text begins."""
+    """Beginning of the item's text."""
 
     @field_serializer("path", "other_paths", when_used="json")
     def _readable(self, value: Path | tuple[Path, ...]) -> str | list[str]:

@@ -1,7 +1,7 @@
-"""The index of a folder: its items, their vectors and their T-CoTs.
+"""The vector index of a folder: items, their vectors and their T-CoTs.
 
-Below `Policy.exact_below` rows, vectors are searched exactly in memory. Above, an approximate index is built, its recall is measured
-against exact search after each build, and it probes more until the recall is good; where that fails, search stays exact.
+Below `Policy.exact_below` rows, vectors are searched exactly in memory. Above, an approximate index is built. Its recall is measured
+against exact search after each build, and the number of probes is raised until the recall is reached; otherwise search stays exact.
 """
 
 import threading
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 class IndexStats(BaseModel):
-    """What an index holds, and how it is searched."""
+    """Size and search mode of an index."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     num_places: int
-    """Files and pages."""
+    """Number of files and document pages."""
     num_items: int
-    """Different contents."""
+    """Number of distinct contents."""
     modalities: dict[str, int]
     """Number of places of each modality."""
     num_without_tcot: int
@@ -49,7 +49,10 @@ _SCALAR_INDEX_FROM = 5_000
 
 
 class Index:
-    """An open index. Sees what other processes write; one process at a time may write for a folder."""
+    """Vector index of a folder: items with a plain vector, a vector with T-CoT, the T-CoT and its evidence.
+
+    Readers see what other processes write; one process at a time may write for a folder.
+    """
 
     def __init__(self, home: IndexLocation, embedder: Embeds | None, policy: Policy | None = None) -> None:
         self.home = home
@@ -64,8 +67,8 @@ class Index:
     def open(cls, path: str | Path, *, embedder: Embeds | None = None) -> "Index":
         """Open the index of a folder, or a table in object storage (`s3://bucket/name`) to read it without its folder.
 
-        An index that is not there is made by the first write, which needs an Embedder; with none, it is a StoreError. So is an
-        index that was made by another Embedder.
+        A missing index is created by the first write, which needs an Embedder. Raises StoreError for a missing index without
+        an Embedder, and for an index of another Embedder's vectors.
         """
         home = find_home(path)
         if embedder is None and not home.is_begun:
@@ -77,29 +80,29 @@ class Index:
 
     @property
     def directory(self) -> Path:
-        """Where a writer keeps what is its own. Raises ConfigError for a table without its folder."""
+        """Folder of the index's own files (T-CoTs, failures, checksums, lock). Raises ConfigError for a table without its folder."""
         if self.home.directory is None:
             raise ConfigError(f"{self.home.uri!r}: this needs the folder that was indexed, and not its table alone")
         return self.home.directory
 
     @property
     def base(self) -> Path:
-        """Paths of places are relative to this folder."""
+        """Folder that the paths of places are relative to."""
         return self.home.base
 
     @property
     def embedder_name(self) -> str:
-        """Name of the Embedder whose vectors these are."""
+        """Fingerprint of the Embedder that made the vectors."""
         return self.table.identity[0]
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Dimension of the vectors."""
         return self.table.identity[1]
 
     @property
     def version(self) -> int:
-        """Grows with every write, of this or another process; 0 while there is nothing."""
+        """Version number, which grows with every write of any process; 0 for an empty index."""
         return self.table.version if self.table.is_there() else 0
 
     def __len__(self) -> int:
@@ -108,16 +111,16 @@ class Index:
     # ---- reading
 
     def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
-        """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
+        """Yield all places, unordered; with `words`, those whose name, text or answer contains all of them, case ignored."""
         if self.table.is_there():
             yield from self.table.places(words)
 
     def tcot_failures(self) -> dict[str, str]:
-        """Return why items have no T-CoT although a Reasoner was asked, by key."""
+        """Return item key -> reason for items whose T-CoT failed."""
         return self.table.tcot_failures() if self.table.is_there() else {}
 
     def places_of(self, keys: Collection[str]) -> list[Place]:
-        """Return all places of the items with these keys, in no order."""
+        """Return all places of the items with these keys, unordered."""
         return self.table.places_of(keys) if self.table.is_there() else []
 
     def keys_of(self, modality: Collection[Modality]) -> set[str]:
@@ -129,7 +132,7 @@ class Index:
         return sorted(self.table.rows(keys), key=lambda row: (row.place.key, *row.place.position))
 
     def find(self, prefix: str) -> str:
-        """Return the one key that starts with `prefix` (at least 6 hex digits). Raises ConfigError if there is none, or several."""
+        """Return the key that starts with `prefix` (at least 6 hex digits). Raises ConfigError if none or several do."""
         prefix = prefix.strip().lower()
         if not 6 <= len(prefix) <= 64 or prefix.strip("0123456789abcdef"):
             raise ConfigError(f"key {prefix!r}: give an item's key, or at least its first 6 hex digits")
@@ -141,19 +144,22 @@ class Index:
         return keys[0]
 
     def thumbnail(self, key: str) -> bytes:
-        """Return the JPEG of an item's small picture; empty for a text. Raises ConfigError for an unknown key."""
+        """Return the thumbnail of an item as JPEG; empty bytes for a text. Raises ConfigError for an unknown key."""
         return self.rows([self.find(key)])[0].thumbnail
 
     def vectors(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
-        """Return the vectors of those of these items that are there, float32 (dim,) each, by key."""
+        """Return item key -> vector, float32 (dim,), for the keys that exist; `vectors` is "plain" or "tcot"."""
         return self.table.vectors_of(keys, vectors) if self.table.is_there() else {}
 
     def locate(self, path: Path) -> Path:
-        """Return where the file of a place or Hit lies now."""
+        """Return the absolute path of a place's or Hit's file."""
         return self.home.locate(path)
 
     def nearest(self, vector: np.ndarray, vectors: Vectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
-        """Return the `top` items with the highest cosine to a unit vector, ties by key. A search among `only_keys` is exact."""
+        """Return the `top` nearest items of a unit vector, float32 (dim,), by cosine, ties by key. A search among `only_keys` is exact.
+
+        Raises ConfigError for a vector of another dimension.
+        """
         if vector.shape != (self.dim,):
             raise ConfigError(f"a query vector of shape {vector.shape} does not fit an index of dimension {self.dim}")
         vector = np.asarray(vector, dtype=np.float32)
@@ -169,7 +175,7 @@ class Index:
         return self._probe(vector, vectors, top, among, approximate)
 
     def without_tcot(self, keys: Collection[str]) -> set[str]:
-        """Return those of these items that have no T-CoT: both of their vectors are those of the item alone."""
+        """Return the keys among these whose items have no T-CoT; both of their vectors are the plain one."""
         if not keys or not self.lacks_tcots:
             return set()
         searching, num_rows = self._how()
@@ -186,7 +192,7 @@ class Index:
         return self._num_without_tcot[1] > 0
 
     def stats(self) -> IndexStats:
-        """Count what is there."""
+        """Count items, places, modalities and T-CoTs."""
         keys, without, modalities = set(), 0, dict.fromkeys(MODALITIES, 0)
         for key, modality, has_tcot in self.table.scan_kinds():
             keys.add(key)
@@ -211,13 +217,13 @@ class Index:
     # ---- writing
 
     def writing(self) -> WriterLock:
-        """Take the right to write for this folder; release it when done. Raises StoreError if another process has it."""
+        """Acquire the folder's writer lock; `release()` it when done. Raises StoreError if another process holds it."""
         return WriterLock(self.directory / "writer.lock")
 
     def create_at(self, uri: str, shelf: str | None = None) -> None:
-        """Let the table lie in object storage from the beginning, where several folders may share it, each on its shelf (its name).
+        """Create the table in object storage. Several folders can share it; each gets its own path prefix (`shelf`, by default its name).
 
-        Raises ConfigError where there is an index elsewhere already, or one that belongs to another folder.
+        Raises ConfigError if the folder already has an index elsewhere, or the table belongs to another folder.
         """
         wanted = IndexLocation(directory=self.directory, uri=find_home(uri).uri, shelf=self.base.name if shelf is None else shelf)
         if not is_remote(uri) or wanted.shelf in ("", ".", ".."):
@@ -236,7 +242,7 @@ class Index:
         self.home, self.table = wanted, table
 
     def change_policy(self, **changes: object) -> None:
-        """Replace settings of the Policy, for this Index and, once it has finished a run of writes, for all. Raises ConfigError."""
+        """Change fields of the Policy: at once for this Index, and for all after its next `finish()`. Raises ConfigError."""
         try:
             self._policy = Policy.model_validate({**self._how()[0].policy.model_dump(), **changes})
         except ValidationError as error:
@@ -245,7 +251,7 @@ class Index:
         self._searching = None
 
     def upsert(self, rows: Sequence[Row]) -> None:
-        """Write rows in one commit: a place that is there is replaced. When this returns, a kill cannot undo it."""
+        """Insert or replace rows by place, in one commit. Durable when this returns."""
         if not rows:
             return
         if not self.table.is_there():
@@ -253,16 +259,16 @@ class Index:
         self.table.upsert(rows)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Take places out, by id; those that are not there are ignored."""
+        """Delete places by id; unknown ids are ignored."""
         self.table.remove(ids)
 
     def compact(self) -> None:
-        """Merge the small files of many commits and drop replaced versions; indexes take in new rows."""
+        """Compact the table: merge small files, drop old versions, and add new rows to its indexes."""
         if self.table.is_there():
             self.table.compact()
 
     def finish(self) -> None:
-        """End a run of writes: compact, and build or extend the indexes that the number of rows calls for."""
+        """Finish a series of writes: compact, and build or extend the indexes that this number of rows needs."""
         if not self.table.is_there():
             return
         searching, num_rows = self._how()
@@ -280,7 +286,7 @@ class Index:
     # ---- inside
 
     def _how(self) -> tuple[Searching, int]:
-        """Return how to search, and the number of rows; asked anew only when there is another version."""
+        """Return the search settings and the number of rows, cached per version."""
         version = self.version
         if self._searching is None or self._searching[0] != version:
             found = read_searching(self.table.settings, self.home.uri) if version else Searching()
@@ -288,9 +294,9 @@ class Index:
         return self._searching[1:]
 
     def _build(self, searching: Searching, num_rows: int) -> dict[Vectors, tuple[int, int]]:
-        """Build the approximate indexes that no longer serve.
+        """Build the missing or outdated approximate indexes.
 
-        Returns for all that are to be measured how many rows they were fitted to, and with how many partitions.
+        Returns, for each index whose recall is to be measured, the number of rows it was fitted to and of its partitions.
         """
         found: dict[Vectors, tuple[int, int]] = {}
         for vectors in VECTOR_COLUMNS:
@@ -316,7 +322,7 @@ class Index:
         )
 
     def _probe(self, vector: np.ndarray, vectors: Vectors, top: int, among: Candidates, how: Approximate) -> list[Neighbour]:
-        """Ask the approximate index for more and more, until there are `top` items or nothing is left."""
+        """Query the approximate index with a doubling limit until there are `top` items or no more rows."""
         excluded, limit = set(among.exclude_keys), top + len(among.exclude_keys)
         while True:
             keys, scores = self.table.probe(vector, vectors, limit, how.num_probes, how.kind, among)

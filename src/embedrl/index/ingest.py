@@ -31,10 +31,10 @@ from embedrl.media.store import Limits, limits_in_force, media_kind, walk
 
 COMMIT_ROWS = 256
 COMMIT_INTERVAL_S = 10.0
-"""Rows are committed when there are so many, or when the last commit is so long ago: every commit makes files, and costs the
-more the more there are. T-CoTs do not wait for it."""
+"""Rows are committed after COMMIT_ROWS rows or COMMIT_INTERVAL_S seconds: every commit adds files, and costs more the more there
+are. T-CoTs are written at once."""
 COMPACT_AFTER = 64
-"""The table is compacted after so many commits of a run, and then whenever their number has doubled."""
+"""Number of commits after which the table is compacted first; then whenever their number has doubled."""
 
 Progress = Callable[[int, int], None]
 
@@ -42,33 +42,33 @@ NO_SUFFIX = "no suffix"
 
 
 class IngestReport(BaseModel):
-    """What a run did. A place is a file or a page of a document."""
+    """Counts, failures and timings of one ingestion. A place is a file or a page of a document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     num_files: int
-    """Files that were found."""
+    """Number of files."""
     unsupported: int
-    """Files that hold no medium that is indexed."""
+    """Number of files without an indexed medium."""
     unread_kinds: dict[str, int] = {}
     """Files of kinds that are not read, by suffix: those of `unsupported`, and photos, videos and documents among `failures`."""
     skipped: dict[str, int] = {}
-    """Files and folders that were left out by name, by the pattern of `Limits.skip_names`."""
+    """Number of files and folders skipped by name, by pattern of `Limits.skip_names`."""
     unchanged: int
-    """Places that were up to date."""
+    """Number of places that were up to date."""
     added: int
-    """Contents that were embedded: of files that are new or changed."""
+    """Number of contents embedded, of new or changed files."""
     reused: int
-    """Places whose content was known already: moved, copied or touched."""
+    """Number of places whose content was indexed already: moved, copied or touched files."""
     removed: int
     without_tcot: int
-    """Of the added, items for which the Reasoner wrote nothing that is a T-CoT; they are found by their plain vectors."""
+    """Number of added items without a valid T-CoT; search compares them by their plain vectors."""
     tcots: TCoTCounts
-    """What the Reasoner was good for, of the added: T-CoTs written in this run or before, and why there is none."""
+    """Of the added items: T-CoTs by whether they were new or cached, and failures by reason."""
     failures: tuple[Failure, ...]
-    """All that are known now in the folder, found in this run or before."""
+    """All known failures in the folder, of this run and earlier ones."""
     seconds: dict[str, float]
-    """Where the time went: decode, reason, embed, write, total."""
+    """Seconds by stage: decode, reason, embed, write, total."""
 
 
 def ingest(
@@ -88,13 +88,13 @@ def ingest(
 ) -> IngestReport:
     """Index every image, video, PDF page and text file under a folder, in sorted order.
 
-    Without `num_frames`, as many frames of a video are looked at as the Reasoner sees: its key frames count them. `on_progress`
-    gets the number of files done and of all files. With `roots`, links that lead out of these folders are not followed. Above one
-    lane, the models are called from so many threads at once.
+    `num_frames` (frames sampled per video) defaults to the Reasoner's. `on_progress` is called with the numbers of files done and
+    in all. With `roots`, links that lead out of these folders are not followed. With `max_in_flight` above 1, the models are called
+    from that many threads at once.
 
-    An item without a T-CoT has its plain vector and the reason. Where the Reasoner had no answer, the next run asks again; with
-    `retry_failed`, so it does where it wrote something else, and files that cannot be used are tried again. Raises ConfigError for
-    wrong options, StoreError if another process writes to the index; a file that cannot be used is a Failure in the report.
+    An item without a T-CoT is indexed by its plain vector, with the reason. Items the Reasoner did not answer are retried by the next
+    run; with `retry_failed`, so are invalid T-CoTs and unusable files. A file that cannot be used is a Failure in the report.
+    Raises ConfigError for wrong options, StoreError if another process writes to the index.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
@@ -126,7 +126,7 @@ def ingest(
 
 
 class _Run:
-    """One run over one folder: what is known, what is queued, what came of it."""
+    """State of one ingestion of one folder: known rows, queued work and counts."""
 
     def __init__(
         self,

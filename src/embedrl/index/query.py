@@ -1,4 +1,4 @@
-"""The search query: what is looked for, which items may be returned, in which order, and which page of them."""
+"""Search queries: content, filter, order and page."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ Sort = Literal["score", "newest", "oldest", "name"]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which hits are returned, and which page of them. Raises ConfigError for what no search can have."""
+    """Filter, score threshold and page of the hits. Raises ConfigError for values out of range."""
 
     filter: Filter = field(default_factory=Filter)
     min_score: float | None = None
     """Lowest cosine, -1..1."""
     exclude_keys: Collection[str] = ()
-    """Items that are left out."""
+    """Keys of items that are never returned."""
     use_tcot: bool = True
-    """Compare items by the vectors that know their T-CoTs; else by plain vectors."""
+    """Compare by the vectors that include T-CoTs; otherwise by plain vectors."""
     offset: int = 0
     """Rank of the first hit, from 0."""
     limit: int = 10
-    """Hits of a page."""
+    """Maximum number of hits (page size)."""
 
     def __post_init__(self) -> None:
         if self.offset < 0:
@@ -40,22 +40,25 @@ class Selection:
 
     @property
     def end(self) -> int:
-        """Rank behind the last hit."""
+        """Rank after the last hit of the page (exclusive)."""
         return self.offset + self.limit
 
 
 @dataclass(frozen=True)
 class Query(Selection):
-    """A search. Without content nothing is compared, and what passes the filter is listed."""
+    """A search query. Without content nothing is compared: all items that pass the filter are listed, with score 0.
+
+    Raises ConfigError for values out of range, MediaError for a file that cannot be used as content.
+    """
 
     content: Content = ()
-    """Text, an image, a video or a page; or text about one of these. Strings, paths and Pillow images are taken too (`items.Input`)."""
+    """Text, an image, a video or a page, or text about one of these. Strings, paths and Pillow images are converted (`items.Input`)."""
     instruction: str | None = None
-    """Without one, the standard instruction for such a query is used (`embedrl.data.items`)."""
+    """None: the standard instruction for such a query (`embedrl.data.items`)."""
     sort: Sort | None = None
-    """By score unless it says otherwise; without content, the newest first."""
+    """None: by score; without content, newest first."""
     medium_key: str | None = None
-    """Key of the item that holds the query's own medium, where the content has only its decoded pixels."""
+    """Key of the item whose file the content was decoded from, where the content holds only pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,25 +66,25 @@ class Query(Selection):
 
     @property
     def order(self) -> Sort:
-        """How the hits are sorted."""
+        """The sort order that applies."""
         return self.sort or ("score" if self.content else "newest")
 
     @cached_property
     def item(self) -> Item:
-        """The query as an Item. Raises ConfigError for content that is empty."""
+        """The query as an Item. Raises ConfigError for empty content."""
         kinds = self.filter.modality or ()
         return items.query(self.content, self.instruction, looking_for=kinds[0] if len(kinds) == 1 else "image")
 
     @property
     def same_key(self) -> str | None:
-        """Key of the item with the query's own content, if that is one part: the first hit. Raises MediaError for an unreadable file."""
+        """Key of the item with the same content as a one-part query, which is the first hit; else None. Raises MediaError."""
         if len(self.content) != 1:
             return None
         return self.medium_key or items.candidate(self.content).key
 
     @property
     def reference_keys(self) -> set[str]:
-        """Keys of the media that the query says something about: they are not returned. Raises MediaError for an unreadable file."""
+        """Keys of the media in a query that also has text (composed retrieval): they are not returned. Raises MediaError."""
         media = [part for part in self.content if not isinstance(part, Text)]
         if len(self.content) == 1 or not media:
             return set()

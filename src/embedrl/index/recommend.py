@@ -1,4 +1,4 @@
-"""Recommendation from liked and disliked items (maximal marginal relevance), with reasons in words."""
+"""Recommendation from liked and disliked items (Rocchio with maximal marginal relevance), with reasons in words."""
 
 # C candidates, D dim
 
@@ -19,31 +19,31 @@ from embedrl.index.row import VECTOR_COLUMNS, Vectors
 from embedrl.index.search import MAX_TRIES, QueryVectors, rank
 
 NUM_CANDIDATES = 1_000
-"""Different items are chosen among so many of the nearest: always the same ones, so that pages fit together."""
+"""Number of nearest items that diverse ones are chosen from; constant, so that pages are consistent."""
 MAX_EXAMPLES = 32
 MAX_PHRASES = 6
 _FILLERS = frozenset(re.findall(r"\w+", "a an and are as at by for from has have in is it its of on one or that the there this to with"))
 
 
 class Reason(BaseModel):
-    """Why an item is recommended: the liked one that it is most like, and what the T-CoTs of both name."""
+    """Why an item is recommended: its nearest liked item, and phrases of both T-CoTs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     key: str
-    """The liked item."""
+    """Key of the nearest liked item."""
     score: float
-    """Cosine of the two, -1..1."""
+    """Cosine to it, -1..1."""
     shared: tuple[str, ...] = ()
-    """Longest phrases that both answers or verified keywords hold, in the order of the recommended item's."""
+    """Longest phrases that both answers or verified keywords share, in the recommended item's order."""
 
     def say(self, name: str) -> str:
-        """Return the reason as a sentence; `name` is what the liked item is called."""
+        """Return the reason as a phrase; `name` is the liked item's name."""
         return f"like {name}: both show {', '.join(self.shared)}" if self.shared else f"looks like {name}"
 
 
 class Recommended(BaseModel):
-    """An item with the reason why it is here; the hit's score is its cosine to what is wanted."""
+    """A recommended item and the reason; the hit's score is its cosine to the preference vector."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,17 +60,20 @@ class Recommendations(BaseModel):
     more: bool = False
     """Whether there is a next page."""
     used_tcot: bool = False
-    """Whether vectors with T-CoTs were compared; else plain ones were, as for examples that have no T-CoT."""
+    """Whether vectors with T-CoT were compared, rather than plain ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples(Selection):
-    """What to recommend from: weights above 0 by key (which may be cut to 6 or more digits). Raises ConfigError for wrong ones."""
+    """Liked and disliked items to recommend from: key (or its first 6 or more digits) -> weight, above 0 and at most 100.
+
+    Raises ConfigError for values out of range.
+    """
 
     liked: Mapping[str, float]
     disliked: Mapping[str, float] = field(default_factory=dict)
     diversity: float = 0.0
-    """0: the nearest; towards 1: ever more different from each other."""
+    """0..1: 0 for the nearest items, towards 1 for items that differ more from each other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,11 +90,12 @@ class Examples(Selection):
 
 
 def recommend(index: Index, examples: Examples, *, view: View = WHOLE) -> Recommendations:
-    """Rank items by their cosine to the weighted sum of the liked vectors, less the disliked ones; examples are never returned.
+    """Rank items by their cosine to the preference vector: the weighted sum of the liked vectors minus the disliked ones.
 
-    Vectors with T-CoTs are compared if all examples have a T-CoT, by the rule of `embedrl.index.search.rank`. With a `diversity` d in
-    0..1, each item is the one with the highest (1 - d) * cosine to what is wanted - d * highest cosine to an item before it (maximal
-    marginal relevance, Carbonell and Goldstein 1998). Needs no model. Raises ConfigError for likes and dislikes that cancel out.
+    Examples are never returned, and no model is needed. Vectors with T-CoT are compared if all examples have a T-CoT, as in
+    `embedrl.index.search.rank`. With `diversity` d above 0, each next item maximises (1 - d) * its cosine to the preference vector
+    - d * its highest cosine to an item before it (maximal marginal relevance, Carbonell and Goldstein 1998). Raises ConfigError for
+    examples that cancel out or are both liked and disliked.
     """
     likes, dislikes = ({index.find(key): weight for key, weight in chosen.items()} for chosen in (examples.liked, examples.disliked))
     if both := sorted(likes.keys() & dislikes.keys()):

@@ -1,8 +1,8 @@
-"""Search: from a Query to ranked Hits. One way for the command line, the server and Python.
+"""Search: from a Query to ranked Hits, for the command line, the server and Python.
 
-Vectors of two kinds never meet. Every row has a plain vector (the item alone) and one with its T-CoT; a query has the same two. Where
-the query has no T-CoT, plain vectors are ranked. Where it has one, items with a T-CoT are ranked by the vectors with T-CoTs, and an item
-without one keeps the rank that it has when everything is compared plainly: cosines of the two kinds are on different scales, ranks are not.
+Plain vectors (the item alone) and vectors with T-CoT are never compared with each other: their cosines are on different scales. Every
+row and every query has a plain vector; those with a T-CoT have a second one. A query without T-CoT ranks plain vectors. A query with
+one ranks items with a T-CoT by the vectors with T-CoT; an item without one keeps its rank in the plain ranking of all items.
 """
 
 import time
@@ -25,9 +25,9 @@ from embedrl.index.query import Query, Selection, Sort
 from embedrl.index.row import Place, Vectors
 
 NUM_SORTED = 1_000
-"""Sorting otherwise than by score takes so many of the best."""
+"""Number of best hits that an order other than by score sorts."""
 MAX_TRIES = 3
-"""A search whose hits another process removed meanwhile is done again so often."""
+"""Attempts of a search whose hits another process removes meanwhile."""
 
 
 class _Result(BaseModel):
@@ -35,7 +35,7 @@ class _Result(BaseModel):
 
 
 class Timings(_Result):
-    """Where the time of a search went, in seconds."""
+    """Seconds by stage of a search."""
 
     reason_s: float = 0.0
     embed_s: float = 0.0
@@ -43,29 +43,29 @@ class Timings(_Result):
 
 
 class SearchResult(_Result):
-    """A page of Hits, best first, and what the Reasoner made of the query."""
+    """A page of Hits, best first, and the query's T-CoT."""
 
     hits: tuple[Hit, ...]
     total: int | None = None
-    """How many items there are on all pages; None where they were not counted."""
+    """Number of items on all pages; None if not counted."""
     more: bool = False
     """Whether there is a next page."""
     used_tcot: bool = False
-    """Whether vectors with T-CoTs were compared; else plain ones were, as for a query that has no T-CoT."""
+    """Whether vectors with T-CoT were compared, rather than plain ones."""
     query_tcot: TCoT | None = None
     query_tcot_failure: str | None = None
-    """Why the query has no T-CoT although a Reasoner was asked, in one word."""
+    """Reason code if the Reasoner was asked and gave no valid T-CoT."""
     query_tcot_error: str = ""
-    """What the Reasoner said instead, if it could not be asked."""
+    """Error message if the Reasoner could not be reached."""
     timings: Timings = Timings()
 
 
 @dataclass(frozen=True)
 class QueryVectors:
-    """The vectors of a query, float32 (dim,), unit length each; at least one of them."""
+    """The vectors of a query, float32 (dim,), unit length; at least one of the two."""
 
     plain: np.ndarray | None = None
-    """Of the query alone; None where no item would be compared with it."""
+    """Of the query alone; None if every item is compared by `tcot`."""
     tcot: np.ndarray | None = None
     """Of the query with its T-CoT; None if it has none."""
 
@@ -75,9 +75,9 @@ def search(
 ) -> SearchResult:
     """Rank the items of an index by their cosine to a query, ties by key; without content, list what passes the filter.
 
-    With `query.use_tcot` the Reasoner writes a T-CoT of the query first. The item with the query's own bytes comes first; a medium
-    that the query's text is about is left out. Raises ConfigError for models that do not fit the index, MediaError for a query file
-    that cannot be read.
+    With `query.use_tcot` the Reasoner writes a T-CoT of the query first. An item with the query's own bytes is the first hit; the
+    medium of a composed query (a medium with text) is left out. Raises ConfigError for models that do not fit the index, MediaError
+    for a query file that cannot be read.
     """
     started = time.perf_counter()
     if not query.content:
@@ -114,7 +114,7 @@ def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, query
 
 
 def browse(index: Index, query: Selection, view: View = WHOLE) -> SearchResult:
-    """List the items that pass a filter, in the order of the query, without comparing anything: their score is 0."""
+    """List the items that pass a filter in the query's order, without a model; their score is 0."""
     catalogue = view.catalogue() if view.catalogue else Catalogue(index.version, places_by_key(index.places()))
     order = query.order if isinstance(query, Query) else "newest"
     passing = matching_keys(index, query.filter, view.shown_as)
@@ -130,10 +130,10 @@ def browse(index: Index, query: Selection, view: View = WHOLE) -> SearchResult:
 
 
 def rank(index: Index, vectors: QueryVectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
-    """Return the `top` items nearest to a query, best first, comparing vectors of one kind only (see the module).
+    """Return the `top` nearest items of a query, best first, comparing only vectors of the same kind (see the module docstring).
 
-    In the plain ranking of all items, those without a T-CoT keep their ranks; the other ranks go to the items with a T-CoT, in the order
-    of the cosines with T-CoTs. A `min_score` holds for the cosine that an item is compared by.
+    Items without a T-CoT keep their ranks in the plain ranking of all items; the remaining ranks go to the items with a T-CoT, by
+    cosine of the vectors with T-CoT. `min_score` applies to the cosine that an item is compared by.
     """
     if vectors.tcot is None:
         assert vectors.plain is not None

@@ -1,7 +1,7 @@
-"""The typed parts that queries and targets are made of, and the key of their content.
+"""Typed content parts (text, image, video, page) and content keys.
 
-A part names a file (`path`) or carries decoded pixels (made in memory, as the world does). Two parts with the same bytes
-have the same key wherever they lie, so results can be cached and joined by key alone.
+A part names a file (`path`) or holds decoded pixels. Parts with the same bytes have the same key wherever they lie, so results
+can be cached and joined by key alone.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Frames:
-    """Decoded frames of one video, in order, with the time of each."""
+    """Decoded frames of one video, in order, with their timestamps in seconds."""
 
     images: tuple[PIL.Image.Image, ...]
     times_s: tuple[float, ...]
@@ -38,7 +38,7 @@ class _Part(BaseModel):
 
 
 class FrameFiles(_Part):
-    """Frames of a video that lie in files of their own, in order, with the time of each. They are decoded when they are looked at."""
+    """Frames of a video as image files, in order, with their timestamps in seconds; decoded lazily."""
 
     paths: tuple[Path, ...]
     times_s: tuple[float, ...]
@@ -51,7 +51,7 @@ class FrameFiles(_Part):
 
 
 def well_formed(text: str) -> str:
-    """Return the text as UTF-8 can hold it: halves of a character that belong together are joined, others become U+FFFD."""
+    """Return text that UTF-8 can encode: surrogate pairs are joined, lone surrogates become U+FFFD."""
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -70,7 +70,7 @@ class Text(_Part):
 
 
 class Image(_Part):
-    """A still picture: a file, or pixels in memory."""
+    """An image: a file, or pixels in memory."""
 
     kind: Literal["image"] = "image"
     path: Path | None = None
@@ -82,16 +82,16 @@ class Image(_Part):
 
 
 class Video(_Part):
-    """A video, or the span of it between two times: a file, files of frames, or frames in memory."""
+    """A video or a span of one: a file, frame files, or frames in memory."""
 
     kind: Literal["video"] = "video"
     path: Path | None = None
     frame_files: FrameFiles | None = None
     frames: Frames | None = Field(default=None, exclude=True, repr=False)
     start_s: float = 0.0
-    """Where the span starts, in seconds."""
+    """Start of the span, in seconds."""
     end_s: float | None = None
-    """Where the span ends, in seconds; None means the end of the file."""
+    """End of the span, in seconds; None for the end of the video."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "Video":
@@ -124,14 +124,14 @@ def _require_one(part: P, *sources: object) -> P:
 
 
 def part_files(part: Part) -> tuple[Path, ...]:
-    """Return the files that a part names; none for a text, and for pixels in memory."""
+    """Return the files of a part; none for a text or pixels in memory."""
     if isinstance(part, Video) and part.frame_files is not None:
         return part.frame_files.paths
     return () if isinstance(part, Text) or part.path is None else (part.path,)
 
 
 def content_key(content: Sequence[Part]) -> str:
-    """Return the sha256 (hex) of what the parts contain: file bytes or pixels, never names or places."""
+    """Return the sha256 (hex) of the parts' file bytes or pixels; paths do not count."""
     digest = hashlib.sha256()
     for part in content:
         for field in _part_fields(part):
@@ -167,13 +167,13 @@ def _source(path: Path | None, pixels: PIL.Image.Image | None) -> bytes:
 
 
 def _pixel_sha256(image: PIL.Image.Image) -> bytes:
-    # A palette picture is told by its palette as well as by its indices.
+    # A palette image is its palette and its indices.
     palette = bytes(image.getpalette("RGBA") or ()) if image.mode in ("P", "PA") else b""
     return hashlib.sha256(f"{image.mode}{image.size}".encode() + palette + image.tobytes()).digest()
 
 
 def file_sha256(path: Path) -> bytes:
-    """Return the sha256 of a file's bytes; an unchanged file (same size and mtime) is read once."""
+    """Return the sha256 of a file's bytes, cached by path, size and mtime. Raises MediaError."""
     try:
         status = path.stat()
     except OSError as error:
@@ -193,7 +193,7 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> bytes:
 
 
 def folder_fingerprint(folder: Path, suffixes: Sequence[str]) -> str:
-    """Return 12 hex digits that change whenever a file with one of the suffixes in a folder does."""
+    """Return a fingerprint (12 hex digits) of a folder's files with one of these suffixes."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in suffixes:

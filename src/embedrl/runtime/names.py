@@ -1,5 +1,5 @@
-"""Models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge" (it judges), "fake" (for tests), a folder, a hub
-id (`owner/name@revision`), or a server's URL (Reasoners)."""
+"""Loading models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge", "fake" (for tests), a folder, a hub id
+(`owner/name@revision`), or a server's URL (Reasoners)."""
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
@@ -19,12 +19,12 @@ def load_reasoner(
     fast: bool = True,
     concurrency: int | None = None,
 ) -> Reasons:
-    """Load a Reasoner. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
+    """Load a Reasoner by name: "nano" or another shipped one, a folder, a hub id (`owner/name@revision`), or a server's URL.
 
-    Without `device` and `dtype`: on the best accelerator that is there, as the files say; on a CPU in float32.
-    `fast=False` runs transformers' own forward passes.
-    A URL (`http://host:8000/v1#model`) stands for an OpenAI-compatible server; without `#model` it is asked which one it has, and it
-    gets up to `concurrency` requests at once.
+    `device` defaults to the best accelerator; `dtype` to that of the files, on a CPU to float32. `attention` is transformers'
+    implementation ("sdpa", "eager", ...). `fast=False` runs transformers' own forward passes. `temperature` 0 decodes greedily.
+    A URL (`http://host:8000/v1#model`) is an OpenAI-compatible server, which is sent up to `concurrency` requests at once; without
+    `#model` its only model is used. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
     """
     if is_server(name):
         from embedrl.reasoner.remote import RemoteReasoner
@@ -45,7 +45,10 @@ def load_reasoner(
 def load_embedder(
     name: str, *, device: str | None = None, dtype: str | None = None, attention: str | None = None, fast: bool = True
 ) -> Embeds:
-    """Load an Embedder. Raises ConfigError for an unknown name, ModelError for a folder that is not a model."""
+    """Load an Embedder by name: "nano", a folder or a hub id (`owner/name@revision`). Options are those of `load_reasoner`.
+
+    Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
+    """
     if name == "fake":
         from embedrl.testing import FakeEmbedder
 
@@ -57,7 +60,7 @@ def load_embedder(
 
 
 def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:
-    """Load a Reasoner (None: none) and an Embedder, on one copy of their base if they are LoRA adapters of one, or one is the base itself.
+    """Load a Reasoner (or None) and an Embedder, sharing the weights of a common base if they are LoRA adapters of it, or it itself.
 
     Raises what `load_reasoner` and `load_embedder` raise.
     """
@@ -79,7 +82,7 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
 
 
 def check_names(reasoner: str | None, embedder: str | None) -> None:
-    """Raise ConfigError for names that are no model's. Nothing is loaded; a hub id is asked for only when its model is."""
+    """Raise ConfigError for unknown model names, without loading anything or asking the hub."""
     for kind, name in (("reasoner", reasoner), ("embedder", embedder)):
         if name is not None and name != "fake" and not (kind == "reasoner" and is_server(name)) and not is_hub_id(name):
             resolve(name, kind)
