@@ -8,7 +8,7 @@ from typing import TypeVar
 from embedrl.errors import ConfigError
 
 QUEUED_BATCHES_PER_WORKER = 4
-"""Who gathers work before it is done gathers so much: the lanes then wait for the slowest of them once in so many batches."""
+"""Batches queued per worker, so that a slow batch stalls the others at most once in this many batches."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -17,7 +17,7 @@ B = TypeVar("B")
 def map_concurrently(
     call: Callable[[A], B], batches: Iterable[A], max_in_flight: int, *, initializer: Callable[[], None] | None = None
 ) -> Iterator[B]:
-    """Yield the result of each batch, in order, with up to `max_in_flight` calls under way; one lane is this thread, and no other.
+    """Yield the result of each batch, in order, with up to `max_in_flight` concurrent calls; 1 calls in this thread.
 
     Each thread calls `initializer` before its first batch. An error is raised when its batch's turn comes; then no other call is
     started, and those under way are waited for.
@@ -40,7 +40,7 @@ def map_concurrently(
 
 
 def num_queued(batch_size: int, max_in_flight: int) -> int:
-    """Return how many items to gather before their batches are done. Raises ConfigError."""
+    """Return the number of items to queue for `max_in_flight` workers. Raises ConfigError."""
     if max_in_flight < 1:
         raise ConfigError(f"max_in_flight={max_in_flight}: give at least 1")
     return batch_size if max_in_flight == 1 else batch_size * max_in_flight * QUEUED_BATCHES_PER_WORKER

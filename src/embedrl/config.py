@@ -23,13 +23,13 @@ LIBRARIES = (
     *("embedrl", "torch", "torchvision", "transformers", "sentence-transformers", "trl", "peft", "accelerate", "datasets"),
     *("av", "pillow", "pypdfium2", "lancedb", "pyarrow", "pydantic"),
 )
-"""Libraries whose versions can change a result."""
+"""Libraries whose versions are recorded."""
 
 METRICS = "metrics.jsonl"
 """File in a run folder: one JSON line per report."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What NumPy and torch both take as a seed."""
+"""A seed that both NumPy and torch accept."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,10 +44,10 @@ class Lora(BaseModel):
 
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
-    """The adapter counts alpha / rank times."""
+    """Scaling numerator: the adapter is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     vision: bool = False
-    """Also in the vision tower, not only in the language model."""
+    """Adapt the vision tower too, not only the language model."""
 
 
 def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> M:
@@ -65,7 +65,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> 
     table = _at_home(table)
 
     def place(key: str) -> str:
-        """Name where a key was set: an override, or the file."""
+        """Name the source of a key: an override or the file."""
         if any(key == name or key.startswith(f"{name}.") for name in overridden):
             return "override"
         return str(path) if path else "overrides"
@@ -111,7 +111,7 @@ def _split(override: str) -> tuple[str, Any]:
 
 
 def _as_python(text: str) -> Any:
-    """Read True, False, None and numbers such as .5 or 1., which TOML has not; anything else stays a text."""
+    """Convert True, False, None and numbers such as .5 or 1., which TOML lacks; anything else stays a string."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -120,7 +120,7 @@ def _as_python(text: str) -> Any:
 
 
 def _at_home(value: Any) -> Any:
-    """Return a table with "~" at the beginning of a path replaced by the home folder."""
+    """Expand a leading "~" in all paths of a table."""
     if isinstance(value, dict):
         return {key: _at_home(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -141,7 +141,7 @@ def _set(table: dict[str, Any], key: str, value: Any, schema: Any) -> None:
 
 
 def _unknown(table: Mapping[str, Any], schema: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Yield every key that the schema does not have (key, value, why), also inside tables."""
+    """Yield (key, value, reason) of every key that is not in the schema, nested ones included."""
     fields = _fields(schema)
     if fields is None:
         return
@@ -154,7 +154,7 @@ def _unknown(table: Mapping[str, Any], schema: Any, prefix: str = "") -> Iterato
 
 
 def _fields(schema: Any) -> dict[str, Any] | None:
-    """Return the annotation of each field of a model or dataclass; None for anything that takes any key."""
+    """Return field name -> annotation of a model or dataclass; None for a type that takes any key."""
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         open_ended = schema.model_config.get("extra") == "allow"
         return None if open_ended else {field.alias or name: field.annotation for name, field in schema.model_fields.items()}
@@ -164,7 +164,7 @@ def _fields(schema: Any) -> dict[str, Any] | None:
 
 
 def _schemas(annotation: Any) -> list[Any]:
-    """Return the models in an annotation (`Model`, `Model | None`), unless it is a union of several: those are pydantic's."""
+    """Return the model of an annotation (`Model`, `Model | None`); none for a union of several, which pydantic resolves."""
     models = [part for part in (annotation, *get_args(annotation)) if _fields(part) is not None]
     return models if len(models) == 1 else []
 
@@ -174,7 +174,7 @@ def _allowed(fields: Mapping[str, Any], prefix: str) -> list[str]:
 
 
 def _suggest(name: str, schema: Any, prefix: str) -> str:
-    """Name the nearest key, here or one table further down."""
+    """Suggest the nearest key, in this table or one level below."""
     fields = _fields(schema) or {}
     known = {name: f"{prefix}{name}" for name in fields}
     for outer, kind in fields.items():
@@ -196,7 +196,7 @@ def library_versions() -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of embedrl's own source, ending in "-dirty" if it was changed; None outside a git checkout."""
+    """Return the git commit of embedrl's source, with "-dirty" if modified; None outside a checkout."""
     here = Path(__file__)
     try:
         subprocess.run(["git", "ls-files", "--error-unmatch", here.name], cwd=here.parent, check=True, capture_output=True, timeout=10)
@@ -210,7 +210,7 @@ def git_revision() -> str | None:
 def write_run_config(
     folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None, num_processes: int | None = None
 ) -> Path:
-    """Write config.json, whole or not at all: the resolved config, git revision, library versions, prompt hashes, number of processes.
+    """Write config.json atomically: resolved config, git revision, library versions, prompt hashes, number of processes.
 
     Raises ConfigError if the folder holds a run with another config, because resuming it would mix two configurations. Where the
     folder lies, and how its path is spelled, is no difference.
@@ -246,7 +246,7 @@ def _refuse_another(path: Path, config: Mapping[str, Any], num_processes: int | 
 
 
 def _same(before: Any, now: Any) -> bool:
-    """Say whether two settings are equal, or spell the path of the same file or folder."""
+    """Return whether two settings are equal, or paths of the same file or folder."""
     if isinstance(before, dict) and isinstance(now, dict):
         return before.keys() == now.keys() and all(_same(before[key], now[key]) for key in before)
     if isinstance(before, str) and isinstance(now, str) and before != now:
@@ -256,14 +256,14 @@ def _same(before: Any, now: Any) -> bool:
 
 
 class Metrics:
-    """A run's figures: one JSON line per report, {"step": ..., "seconds": ..., "stage/name": float}."""
+    """Training metrics as JSON Lines: {"step": ..., "seconds": ..., "stage/name": float}."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._started: float | None = None
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Append one line (rank 0 only); a figure that is not finite is written as null. Raises StoreError.
+        """Append one line (rank 0 only), with null for values that are not finite. Raises StoreError.
 
         The first call drops lines that a killed run left from `step` on, and goes on counting its seconds.
         """
@@ -280,7 +280,7 @@ class Metrics:
             raise unwritable(self.path, error) from error
 
     def _resume(self, step: int) -> float:
-        """Keep the lines of earlier steps only; return the seconds they took."""
+        """Drop the lines from this step on; return the seconds of the rest."""
         before = read_metrics(self.path) if self.path.exists() else []
         kept = [row for row in before if row.get("step", step) < step]
         seconds = max((row.get("seconds", 0.0) for row in kept), default=0.0)
@@ -289,7 +289,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read what `Metrics` wrote; a torn last line is left out. Raises StoreError."""
+    """Read the lines of a `Metrics` file, without a truncated last line. Raises StoreError."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError as error:

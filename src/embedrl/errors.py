@@ -20,7 +20,7 @@ _REMEDIES = {
     errno.EACCES: "change its permissions, or choose another place",
 }
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a full disk."""
+"""Error numbers of a full disk."""
 
 
 class EmbedRLError(Exception):
@@ -44,7 +44,7 @@ class StoreError(EmbedRLError, OSError):
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:
-    """Say that a file or folder cannot be written, why, and what to do. What was written before is whole: all writers see to that."""
+    """Return the StoreError of a file or folder that cannot be written, with the cause and the remedy."""
     remedy = _REMEDIES.get(error.errno or 0)
     failure = StoreError(f"{str(path)!r}: cannot be written ({error.strerror})" + (f"; {remedy} and run again" if remedy else ""))
     failure.errno = error.errno

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_INTERVAL_S = 30.0
-"""Where there is no terminal, progress is reported at most this often (and once at the end)."""
+"""Minimum interval of progress lines without a terminal."""
 
 T = TypeVar("T")
 
@@ -33,19 +33,19 @@ _JSON_CONTROL = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 class Bar(Protocol):
-    """What `progress` gives to the work under way."""
+    """Handle of a progress bar."""
 
     def advance(self, n: int = 1, **figures: float | str) -> None:
-        """Count `n` more units as done and show the figures (the last of each name stays)."""
+        """Advance by `n` units and show figures by name (the last of each stays)."""
         ...
 
     def reach(self, done: int, total: int) -> None:
-        """Say how many units are done and how many there are, as some work reports it."""
+        """Set the numbers of units done and in all."""
         ...
 
 
 def is_main_process() -> bool:
-    """Say whether this process may speak: the only one, or rank 0 of several (environment variable RANK)."""
+    """Return whether this is the only process, or rank 0 of several (environment variable RANK)."""
     return os.environ.get("RANK", "0") in ("", "0")
 
 
@@ -55,13 +55,13 @@ def result(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Write a value to stdout as JSON. Raises ValueError for NaN and infinities: JSON has none."""
+    """Write a value to stdout as JSON. Raises ValueError for NaN and infinities."""
     text = json.dumps(value, indent=2, ensure_ascii=not _encoding(_stdout).lower().startswith("utf"), allow_nan=False)
     _say(_stdout, _JSON_CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
 
 
 def print_paths(paths: Iterable[Path]) -> None:
-    """Write paths to stdout, one a line; without a terminal, as the very bytes that name the files, for other programs."""
+    """Write paths to stdout, one per line; without a terminal, as raw bytes for other programs."""
     for path in paths:
         buffer = None if _stdout.is_terminal else getattr(_stdout.file, "buffer", None)
         if buffer is None:
@@ -76,7 +76,7 @@ def print_paths(paths: Iterable[Path]) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table of results to stdout; without a terminal, as tab-separated values under the column names."""
+    """Write a table to stdout; without a terminal, as tab-separated values with a header."""
     cells = [[_clean(str(cell)) for cell in row] for row in rows]
     if not _stdout.is_terminal:
         for row in ([_clean(column) for column in columns], *cells):
@@ -113,7 +113,7 @@ def progress(work: int | None, description: str) -> AbstractContextManager[Bar]:
 @overload
 def progress(work: Collection[T], description: str) -> Iterator[T]: ...
 def progress(work: int | Collection[T] | None, description: str) -> AbstractContextManager[Bar] | Iterator[T]:
-    """Show how far some work is: `with progress(total, ...) as bar: bar.advance()`, or `for row in progress(rows, ...)`.
+    """Progress bar: `with progress(total, ...) as bar: bar.advance()`, or `for row in progress(rows, ...)`.
 
     A total of None means that the end is not known.
     """
@@ -220,7 +220,7 @@ def _encoding(console: Console) -> str:
 
 
 def _replaces(console: Console) -> Console:
-    """Let the stream of a console write "?" where it has no character (Latin-1, ASCII), and not end in an error."""
+    """Make a console's stream write "?" for characters that its encoding lacks."""
     if isinstance(console.file, io.TextIOWrapper) and console.file.errors in ("strict", "surrogateescape"):
         console.file.reconfigure(errors="replace")
     return console

@@ -1,4 +1,4 @@
-"""Fake Reasoner, Embedder and Judge for tests, ours and yours: no weights, no torch, deterministic.
+"""Fake Reasoner, Embedder and judge for tests: deterministic, without weights or torch.
 
 They see colours and read words. Give the FakeReasoner a red picture and it answers "a red picture"; the FakeEmbedder then finds
 that picture for the query "something red", so that rankings in a test mean something.
@@ -32,7 +32,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (140, 40, 170),
     "pink": (250, 150, 190),
 }
-"""What the fakes can tell apart."""
+"""Colours that the fakes distinguish."""
 
 _PALETTE = np.array(list(COLOURS.values()), dtype=np.int32)
 _NAMES = tuple(COLOURS)
@@ -41,7 +41,7 @@ _STOP_WORDS = {"a", "an", "and", "at", "by", "for", "in", "is", "it", "of", "on"
 
 
 class FakeReasoner:
-    """Names the main colour of a picture or clip, and the words of a text, and points at where they are."""
+    """A Reasoner that names the main colour of an image or video, or the words of a text, with their evidence."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class FakeReasoner:
 
     @property
     def fingerprint(self) -> str:
-        """The name that T-CoTs are cached under."""
+        """Name that T-CoTs are cached under."""
         return self._name
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
@@ -96,7 +96,7 @@ class FakeReasoner:
 
 
 class FakeEmbedder:
-    """Adds up a fixed random direction for each word and for each colour's share: cosine is the overlap of meanings."""
+    """An Embedder that sums a fixed random direction per word and per colour, weighted by its share."""
 
     def __init__(
         self, name: str = "fake-embedder", *, dim: int = 64, num_frames: int = 8, picture_weight: float = 1.0, limits: Limits | None = None
@@ -110,12 +110,12 @@ class FakeEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """The name that an index remembers."""
+        """Name that an index records."""
         return self._name
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Dimension of the vectors."""
         return self._dim
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
@@ -141,7 +141,7 @@ class FakeEmbedder:
 
 
 class FakeJudge:
-    """Compares the words of answers."""
+    """A judge that compares the words of answers."""
 
     def __init__(self, name: str = "fake-judge", *, threshold: float = 0.5) -> None:
         self._name = name
@@ -150,15 +150,15 @@ class FakeJudge:
 
     @property
     def fingerprint(self) -> str:
-        """The name of this judge."""
+        """Name of this judge."""
         return self._name
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
-        """Say whether the answers share enough words."""
+        """Return for each pair whether the answers share enough words."""
         return [_overlap(query.answer, target.answer) >= self.threshold for query, target in pairs]
 
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
-        """Name the candidate that shares most words; of equals, the first. It fails (None) if none shares any."""
+        """Return the index of the candidate that shares most words, ties by order; None (failed) if none shares any."""
         return [self._pick(anchor, candidates) for anchor, candidates in questions]
 
     def _pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int | None:
@@ -183,7 +183,7 @@ def _direction(word: str, dim: int) -> np.ndarray:
 
 
 def _pictures(item: Item, num_frames: int, limits: Limits | None) -> list[np.ndarray]:
-    """Decode an item's visual part to small pictures: for each pixel, the index of its colour, (32, 32)."""
+    """Decode an item's visual part to (32, 32) arrays of colour indexes, one per image."""
     assert item.visual is not None
     visual = load_visual(item.visual, num_frames=num_frames, limits=limits)
     images = visual.images if isinstance(visual, Frames) else (visual,)
@@ -192,19 +192,19 @@ def _pictures(item: Item, num_frames: int, limits: Limits | None) -> list[np.nda
 
 
 def _colours(picture: np.ndarray) -> np.ndarray:
-    """Return the share of each colour, 0..1."""
+    """Return colour -> share of pixels, 0..1."""
     return np.bincount(picture.ravel(), minlength=len(_NAMES)) / picture.size
 
 
 def _main_colour(shares: np.ndarray) -> str:
-    """Name the most frequent colour; black, white and grey only if there is no other."""
+    """Return the most frequent colour; black, white and grey only if there is no other."""
     order = np.argsort(-shares, kind="stable")
     bright = [_NAMES[index] for index in order if shares[index] > 0.02 and _NAMES[index] not in _BACKGROUND]
     return bright[0] if bright else _NAMES[order[0]]
 
 
 def _box(picture: np.ndarray, colour: str) -> tuple[int, int, int, int]:
-    """Return the box around all pixels of a colour, in 1/1000 of the picture."""
+    """Return the bounding box of all pixels of a colour, in 1/1000 of the image."""
     rows, columns = np.nonzero(picture == _NAMES.index(colour))
     scale = 1000 / len(picture)
     return round(columns.min() * scale), round(rows.min() * scale), round((columns.max() + 1) * scale), round((rows.max() + 1) * scale)

@@ -12,7 +12,7 @@ PresetName = Literal["ours", "paper", "release"]
 
 
 class RewardConfig(BaseModel):
-    """How the rewards are computed and weighted. The defaults are ours; what they gain over the presets, docs/nano.md says."""
+    """Definitions and weights of the rewards. Defaults are ours; docs/nano.md compares them with the presets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -24,18 +24,18 @@ class RewardConfig(BaseModel):
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Weights of further rewards, by their names in rl/rewards.py."""
     negative_temperature: float = Field(default=0.5, gt=0, allow_inf_nan=False)
-    """τ_n of the margin: small values look at the nearest negative only."""
+    """Temperature τ_n of the margin's softmax over negatives: towards 0, only the hardest negative counts."""
     weighted_negatives: bool = True
-    """Weight negatives by softmax(s / τ_n); False takes their plain mean."""
+    """Weight negatives by softmax(s / τ_n); False: plain mean."""
     negative_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
-    """λ of the margin: what the negatives' term counts. (In the paper: 1.)"""
+    """Weight λ of the margin's negative term (paper: 1)."""
     partners: Literal["all", "fullest"] = "fullest"
     """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
     holds, then most different words in the answer. The judge, too, is shown any of them, or those of each item that tell most."""
     outcome_value: Literal["product", "half_product", "margin"] = "margin"
     """The outcome is accuracy times margin (the paper), half of it (the released code), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"
-    """What a right choice of the judge is worth: 1 (the paper), or the margin (the released code)."""
+    """Process reward of a correct choice of the judge: 1 (paper) or the margin (released code)."""
     format: Literal["evidence", "tags"] = "evidence"
     """A T-CoT must parse and its evidence must hold (the paper), or its three blocks of tags must stand in order (the released code)."""
     repair_cost: float = Field(default=0.1, ge=0, le=1)
@@ -45,7 +45,7 @@ class RewardConfig(BaseModel):
     num_others: int = Field(default=4, ge=1)
     """And of at most so many other pairs one each: those whose best rollout is most similar to the anchor."""
     hard_negatives: bool = True
-    """The hard negatives of a batch's pairs, as they are without T-CoTs, are negatives of its queries too. (In the paper: none.)"""
+    """Add the hard negatives of a batch's pairs, embedded plain, to the negatives of its queries (paper: no)."""
     max_void_share: float = Field(default=0.5, ge=0, le=1)
     """A judge that fails for more than this share of a batch's groups ends the run, which goes on from its last checkpoint."""
     judge_order: Literal["shuffled", "own_first"] = "shuffled"
@@ -81,7 +81,7 @@ class RewardConfig(BaseModel):
 
     @property
     def all_weights(self) -> dict[str, float]:
-        """The weight of every reward that a recipe can name."""
+        """Reward name -> weight, of all rewards in `REWARDS`."""
         return {"format": self.format_weight, "outcome": self.outcome_weight, "process": self.process_weight, **self.weights}
 
 
@@ -112,7 +112,7 @@ class Config(BaseModel):
     """Run folder: checkpoints and metrics.jsonl."""
     seed: Seed = 0
     family_size: int = Field(default=1, ge=1)
-    """So many adjacent pairs stay in one batch, as negatives of each other."""
+    """Number of adjacent pairs that stay in one batch, as in-batch negatives of each other."""
     rewards: RewardConfig = RewardConfig()
     """A preset's name, or settings by name; `rewards=paper rewards.format=tags` is a preset with one setting changed."""
     trainable: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class Config(BaseModel):
     lora: Lora | None = None
     """Train an adapter in place of the weights; it is saved in `adapter/`, and merged in `model/`."""
     control_every: int = Field(default=20, ge=0)
-    """Every so many steps, also score with T-CoTs dropped, and shuffled between items; 0 never."""
+    """Interval in steps at which rollouts are also scored with T-CoTs dropped and with shuffled T-CoTs; 0: never."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Settings of trl.GRPOConfig; `max_steps` is required."""
 
@@ -142,19 +142,19 @@ class Recipe(Config):
     """Of the trained Reasoner's weights; an adapter is always float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     show_evidence: bool = True
-    """The Embedder sees the crops and key frames that evidence points at, and not only its words."""
+    """Show the Embedder the evidence's crops and key frames, not only its text."""
     pairs: Path | None = None
     """JSON Lines of pairs to train on, such as rl.jsonl of `embedrl filter`; None: the generated world's RL split."""
     world: WorldName = "roomy"
     """Which generated world: one whose T-CoTs have room for all that is true, or one whose have not."""
     tasks: tuple[str, ...] = ()
-    """Of that world, these tasks; none: all."""
+    """Tasks of that world; empty: all."""
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
 
 
 class AblationRow(BaseModel):
-    """One way to train."""
+    """One training variant."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

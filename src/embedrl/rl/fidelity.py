@@ -1,4 +1,4 @@
-"""Reward fidelity: does a reward prefer the better T-CoTs of one item? Only a world with known truth can tell.
+"""Reward fidelity: within-group correlation of rewards with true T-CoT quality, on generated items with known truth.
 
 The measure is the correlation, inside groups, of a reward with the T-CoT's true quality: the F1 of all attributes it states
 and all evidence it points at. A reward that does not track the truth is mended before any long run.
@@ -23,18 +23,18 @@ NUM_RESAMPLES = 1000
 
 
 class Fidelity(NamedTuple):
-    """One reward's correlation with quality inside groups, and its 95 % bootstrap interval over families of groups."""
+    """Within-group correlation of one reward with quality, with a 95 % cluster bootstrap interval over families."""
 
     name: str
     value: float
     low: float
     high: float
     num_groups: int
-    """Groups in which both vary."""
+    """Number of groups in which both vary."""
     num_families: int
-    """Families that these groups are of; a family is drawn whole, since its members share nearly everything."""
+    """Number of families of these groups, the clusters of the bootstrap."""
     best: float = float("nan")
-    """By how much the rollout that the reward likes best is better than the mean of its group: what best-of-n has to teach."""
+    """Best-of-n gain: quality of the group's highest-reward rollout minus the group's mean quality."""
 
 
 def quality(tcot: TCoT | None, truth: TCoT) -> float:
@@ -59,7 +59,7 @@ def selection_quality(tcot: TCoT | None, truth: TCoT) -> float:
 
 
 def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
-    """Return every reward, by name, that one batch of rollouts would get, each (N,); `recipe` is that of a run."""
+    """Compute all reward variants for one batch of rollouts: name -> (N,). `recipe` is a run's reward configuration."""
     positive_mask, negative_mask = scores.rows.positive_mask, scores.rows.negative_mask
     margins = {
         f"margin, τ_n = {temperature:g}": rewards.margin(scores.similarity, positive_mask, negative_mask, temperature=temperature)
@@ -87,9 +87,9 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
 def fidelity(
     values: Mapping[str, np.ndarray], qualities: np.ndarray, groups: np.ndarray, *, families: np.ndarray | None = None, seed: int = 0
 ) -> list[Fidelity]:
-    """Correlate each reward with quality inside each group, and average over groups, as GRPO does, which scales each group alone.
+    """Correlate rewards with quality within groups and average over groups, as GRPO normalises advantages per group.
 
-    `families` names each rollout's family, which intervals are drawn over; without it each group is its own.
+    All arrays are (N,) over rollouts. `families` are the clusters of the bootstrap; None: each group is its own.
     """
     families = groups if families is None else families
     results = []
@@ -118,7 +118,7 @@ def fidelity(
 
 
 def _correlation(value: np.ndarray, quality: np.ndarray, rows: np.ndarray) -> float | None:
-    """Return Pearson's r over some rows, without those whose reward is NaN; None if either is constant."""
+    """Return Pearson's r over these rows without NaN rewards; None if either side is constant."""
     rows = rows & np.isfinite(value)
     if rows.sum() < 2 or np.ptp(value[rows]) < 1e-9 or np.ptp(quality[rows]) < 1e-9:
         return None

@@ -33,7 +33,7 @@ def list_candidates(
     *,
     informativeness: Tensor | None = None,
 ) -> list[Listing | None]:
-    """Choose what the judge is shown for each rollout; None where nothing can be asked (no T-CoT, no choice to make).
+    """Build the judge's question for each rollout; None without a valid T-CoT or without a distractor.
 
     With `informativeness` (N,), only the most informative rollouts of each item are shown, own ones and others. Draws depend on
     `seed` and the row only, so any number of processes asks the same.
@@ -62,7 +62,7 @@ def list_candidates(
 
 
 def ask(judge: Judges, listings: Sequence[Listing | None], tcots: Sequence[TCoT | None], positive_mask: Tensor) -> Tensor:
-    """Return 1 where the judge named an own rollout, 0 where it did not or could not be asked, NaN where it failed (N,)."""
+    """Ask the judge: 1 where it picked a positive, 0 where it did not or there was no question, NaN where it failed (N,)."""
     asked = [listing for listing in listings if listing is not None]
     questions = [(_known(tcots[listing.anchor]), [_known(tcots[row]) for row in listing.candidates]) for listing in asked]
     right = torch.zeros(len(listings))

@@ -1,4 +1,4 @@
-"""The rewards of EG-RL (paper, §3.3): pure tensor functions, and `REWARDS`, the table that a run's weights name them in.
+"""EG-RL rewards (Embed-RL, §3.3) as pure tensor functions, and `REWARDS`, the table of rewards by name.
 
 All rollouts of a batch, of both sides, stand in one list of N = pairs x 2 sides x G; every value is indexed by rollout, and
 a row compares with the rollouts of the *other* side: a query's with targets, a target's with queries.
@@ -18,33 +18,33 @@ from embedrl.data.tcot import MAX_CHARS, TCoT
 from embedrl.rl.config import RewardConfig
 
 RANDOM_DIM = 64
-"""Numbers of a vector of the control that learned nothing."""
+"""Dimension of the untrained Embedder."""
 
 
 class RolloutIds(NamedTuple):
-    """What each rollout belongs to; int64 (N,), `is_query` bool (N,)."""
+    """Group, pair and side of each rollout: int64 (N,), `is_query` bool (N,)."""
 
     pair: Tensor
     is_query: Tensor
     query: Tensor
-    """A number for what the pair's query is: equal queries, equal numbers."""
+    """Id of the pair's query item."""
     target: Tensor
-    """A number for what the pair's target is."""
+    """Id of the pair's target item."""
 
     @property
     def positive_mask(self) -> Tensor:
-        """(N, N): the column is a rollout of the other side of the row's pair."""
+        """Bool (N, N): the column is a rollout of the other side of the row's pair."""
         return (self.pair[:, None] == self.pair[None, :]) & self._across
 
     @property
     def negative_mask(self) -> Tensor:
-        """(N, N): the column is of the other side, of another pair that shares neither query nor target with the row's."""
+        """Bool (N, N): the column is on the other side, of a pair that shares neither query nor target with the row's."""
         equal = (self.query[:, None] == self.query[None, :]) | (self.target[:, None] == self.target[None, :])
         return self._across & ~equal & (self.pair[:, None] != self.pair[None, :])
 
     @property
     def group(self) -> Tensor:
-        """(N,): equal for the rollouts of one item."""
+        """Group id of each rollout (N,): rollouts of one item share it."""
         return 2 * self.pair + self.is_query.long()
 
     @property
@@ -53,7 +53,7 @@ class RolloutIds(NamedTuple):
 
 
 def accuracy(similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
-    """Acc_m: the share of a row's m own rollouts that are among its m most similar columns (N,); 0 without any.
+    """Retrieval accuracy Acc_m: share of a row's m positives among its m most similar columns (N,); 0 if m = 0.
 
     A negative that is exactly as similar as an own rollout counts as more similar: ties are not won.
     """
@@ -66,7 +66,7 @@ def accuracy(similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -
 
 
 def most_informative(positive_mask: Tensor, informativeness: Tensor) -> Tensor:
-    """Keep of each row's own columns those with the greatest `informativeness` (N,) among them (ours): (N, N).
+    """Keep, per row, the positives with the highest `informativeness` (N,): bool (N, N). Ours.
 
     A T-CoT that is measured by all rollouts of the other side is measured by what most of them leave out. Measured by the fullest, it is
     worth while to tell everything before most do; and nothing is won by being the fullest, since that only measures others.
@@ -84,7 +84,7 @@ def margin(
     weighted: bool = True,
     negative_weight: float = 1.0,
 ) -> Tensor:
-    """g = mean own similarity - λ Σ_j softmax_j(s_j / τ_n) s_j over the negatives j (N,); the paper has λ = 1. May be below 0.
+    """Similarity margin g = mean positive similarity - λ Σ_j softmax_j(s_j / τ_n) s_j over negatives j (N,). λ = 1 in the paper.
 
     `weighted=False` takes the negatives' mean. Without own rollouts, or without negatives, that term is 0.
     """
@@ -92,31 +92,31 @@ def margin(
 
 
 def positive(similarity: Tensor, positive_mask: Tensor) -> Tensor:
-    """Return the mean similarity to the own rollouts (N,); 0 without any."""
+    """Mean similarity to the positives (N,); 0 without any."""
     return _mean(similarity, positive_mask, None)
 
 
 def _mean(similarity: Tensor, chosen: Tensor, temperature: float | None) -> Tensor:
-    """Average each row over its chosen columns, each weighted by softmax(s / temperature), or all alike (N,); 0 without any."""
+    """Masked mean of each row, weighted by softmax(s / temperature) or uniformly (N,); 0 for an empty mask."""
     scores = torch.zeros_like(similarity) if temperature is None else similarity / temperature
     weights = scores.masked_fill(~chosen, -torch.inf).softmax(dim=1).nan_to_num(0.0)
     return (weights * similarity).sum(1)
 
 
 def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "half_product", "margin"] = "product") -> Tensor:
-    """o = a · g, half of it (the released code), or g alone (ours: a product punishes a right choice whose margin is below 0) (N,)."""
+    """Outcome reward o = a · g (paper), a · g / 2 (released code), or g (ours: a product punishes a hit with a negative margin) (N,)."""
     if value == "margin":
         return margin
     return accuracy * margin if value == "product" else 0.5 * accuracy * margin
 
 
 def process(right: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> Tensor:
-    """p = 1 (or g) if the judge named an own rollout, else 0; NaN where it failed (N,). `right` is 1, 0 or NaN."""
+    """Process reward p = 1 (or g) if the judge picked a positive, else 0; NaN where it failed (N,). `right` is 1, 0 or NaN."""
     return right if value == "one" else torch.where(right == 1, margin, right)
 
 
 def total(rewards: Mapping[str, Tensor], weights: Mapping[str, float], group: Tensor) -> Tensor:
-    """R = Σ_k w_k r_k over the weighted rewards (N,). Where one is NaN (failed) anywhere in a group, the whole group is NaN: not scored.
+    """Total reward R = Σ_k w_k r_k (N,). A NaN (failure) anywhere in a group makes the whole group NaN, that is, not scored.
 
     A reward of weight 0 is left out, failed or not.
     """
@@ -130,7 +130,7 @@ def total(rewards: Mapping[str, Tensor], weights: Mapping[str, float], group: Te
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """Everything that the rewards of a batch are computed from; tensors are (N,) over the rollouts of all ranks, in rank order."""
+    """Inputs of the rewards of one batch. Tensors are (N,) over the rollouts of all ranks, in rank order."""
 
     config: RewardConfig
     rows: RolloutIds
@@ -138,68 +138,68 @@ class RewardBatch:
     similarity: Tensor
     """(N, N) cosines."""
     format: Tensor
-    """f, 0..1: the completion is a T-CoT as `config.format` understands it, less what had to be repaired."""
+    """Format score f, 0..1: a valid T-CoT by `config.format`, minus the cost of repairs."""
     informativeness: Tensor
-    """How much each T-CoT tells, int64: orders by evidence, then by different words of the answer; -1 for one that is not valid."""
+    """Informativeness, int64: ordered by valid pieces of evidence, then distinct answer words; -1 for an invalid T-CoT."""
     right: Tensor
-    """The judge's verdict: 1, 0, or NaN where it failed; 0 without a judge."""
+    """Verdict of the judge: 1, 0, or NaN where it failed; 0 without a judge."""
     hard_similarity: Tensor | None = None
-    """(N, M) cosines with the batch's hard negatives, -inf where one is no negative of the row; None if there are none."""
+    """Cosines with the batch's M hard negatives (N, M), -inf where one is not a negative of the row; None if there are none."""
 
     @cached_property
     def positive(self) -> Tensor:
-        """The mean similarity to the own rollouts."""
+        """Mean similarity to the positives."""
         return positive(self.similarity, self.rows.positive_mask)
 
     @cached_property
     def accuracy(self) -> Tensor:
-        """a = Acc_m."""
+        """Retrieval accuracy a."""
         return accuracy(*_with_hard_negatives(self.hard_similarity, self.similarity, self.rows.positive_mask, self.rows.negative_mask))
 
     @cached_property
     def margin(self) -> Tensor:
-        """g, with the temperature, weights and partners of the configuration."""
+        """Similarity margin g, as configured."""
         return _configured_margin(self, self.similarity, self.rows.positive_mask, self.rows.negative_mask, hard=self.hard_similarity)
 
     @cached_property
     def rewards(self) -> dict[str, Tensor]:
-        """Every reward of `REWARDS` by name, weighted or not."""
+        """Reward name -> (N,), of all in `REWARDS`."""
         return {name: reward(self) for name, reward in REWARDS.items()}
 
     @cached_property
     def total(self) -> Tensor:
-        """The weighted sum of the rewards; NaN where a group is void."""
+        """Weighted sum of the rewards; NaN for void groups."""
         return total(self.rewards, self.config.all_weights, self.rows.group)
 
 
 def format_reward(batch: RewardBatch) -> Tensor:
-    """f: whether the completion is a T-CoT whose evidence holds, or one by its tags (`RewardConfig.format`)."""
+    """Format reward f: a T-CoT with valid evidence, or only its tags (`RewardConfig.format`)."""
     return batch.format.float()
 
 
 def outcome_reward(batch: RewardBatch) -> Tensor:
-    """o: does retrieval by the frozen Embedder get better?"""
+    """Outcome reward o: retrieval quality under the frozen Embedder."""
     return outcome(batch.accuracy, batch.margin, batch.config.outcome_value)
 
 
 def process_reward(batch: RewardBatch) -> Tensor:
-    """p: does a judge, reading only T-CoTs, find the right partner?"""
+    """Process reward p: a judge that reads only T-CoTs picks the matching target."""
     return process(batch.right, batch.margin, batch.config.process_value)
 
 
 def fullness_reward(batch: RewardBatch) -> Tensor:
-    """Control: pieces of evidence that hold and different words of the answer, whatever they say; 0 for a T-CoT that is not valid."""
+    """Control: number of valid pieces of evidence plus distinct answer words, whatever their content; 0 for an invalid T-CoT."""
     amount = batch.informativeness.clamp(min=0)
     return (amount // MAX_CHARS + amount % MAX_CHARS).double()
 
 
 def words_reward(batch: RewardBatch) -> Tensor:
-    """Control: different words of the answer, whatever they say."""
+    """Control: number of distinct answer words, whatever their content."""
     return torch.tensor([len({*tcot.answer.split()}) if tcot else 0 for tcot in batch.tcots]).double()
 
 
 def shuffled_partners_reward(batch: RewardBatch) -> Tensor:
-    """Control: g, with the next pair of the batch taken for the own one."""
+    """Control: margin with the next pair of the batch as positive."""
     pairs = batch.rows.pair.unique()
     following = pairs.roll(-1)[torch.searchsorted(pairs, batch.rows.pair)]
     across = batch.rows.is_query[:, None] != batch.rows.is_query[None, :]
@@ -208,7 +208,7 @@ def shuffled_partners_reward(batch: RewardBatch) -> Tensor:
 
 
 def random_embedder_reward(batch: RewardBatch) -> Tensor:
-    """Control: g of a fixed Embedder that learned nothing: it reads T-CoTs alone, and every word is a random direction."""
+    """Control: margin under an untrained Embedder of T-CoT text, with a random direction per word."""
     vectors = torch.stack([_random_vector(tcot.answer if tcot else "") for tcot in batch.tcots])
     return _configured_margin(batch, vectors @ vectors.T, batch.rows.positive_mask, batch.rows.negative_mask)
 
@@ -216,7 +216,7 @@ def random_embedder_reward(batch: RewardBatch) -> Tensor:
 def _with_hard_negatives(
     hard: Tensor | None, similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (similarity, positive_mask, negative_mask) with the hard negatives (N, M) as columns behind the rollouts' (N, N + M)."""
+    """Append the hard negatives as columns: (similarity, positive_mask, negative_mask), each (N, N + M)."""
     if hard is None:
         return similarity, positive_mask, negative_mask
     is_negative = hard.isfinite()
@@ -228,7 +228,7 @@ def _with_hard_negatives(
 def _configured_margin(
     batch: RewardBatch, similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor, *, hard: Tensor | None = None
 ) -> Tensor:
-    """Return the margin as the configuration computes it, of another similarity or of other partners."""
+    """Compute the margin as configured, for another similarity or other positives."""
     chosen = most_informative(positive_mask, batch.informativeness) if batch.config.partners == "fullest" else positive_mask
     return margin(
         *_with_hard_negatives(hard, similarity, chosen, negative_mask),
@@ -255,7 +255,7 @@ CONTROLS: dict[str, Reward] = {
     "shuffled_partners": shuffled_partners_reward,
     "random_embedder": random_embedder_reward,
 }
-"""Rewards that know nothing of retrieval. One that helps as much as the Embedder's says that the gain is not the Embedder's."""
+"""Control rewards without knowledge of retrieval: if one helps as much, the gain is not due to the Embedder."""
 REWARDS: dict[str, Reward] = {"format": format_reward, "outcome": outcome_reward, "process": process_reward, **CONTROLS}
 """By the name that a weight has in a recipe (`format_weight`, or `weights.<name>` for any but the first three). NaN: failed.
 

@@ -1,4 +1,4 @@
-"""Checkpoints of EG-RL between two generations: the rollouts that are still to be trained on go with them.
+"""Checkpoints of EG-RL between two generations, with the rollouts that are not yet trained on.
 
 TRL generates once and trains on it for `steps_per_generation` x `num_iterations` micro-steps, and keeps neither the rollouts nor its
 count of micro-steps in a checkpoint: a run resumed between would sample others (https://github.com/huggingface/trl/pull/3148).
@@ -16,35 +16,35 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 _OTHERS = "others"
-"""Metadata that holds, as JSON, what is no tensor."""
+"""Metadata key of the values that are not tensors, as JSON."""
 
 
 class KeepRollouts(TrainerCallback):
-    """Put the rollouts of a GRPOTrainer's generation that is not used up into each checkpoint, one file a process."""
+    """Trainer callback that saves a GRPOTrainer's unused rollouts with each checkpoint, one file per process."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         if is_between(self.trainer.args, state.global_step) and self.trainer._buffered_inputs is not None:
             folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
             _write(self.trainer._buffered_inputs, _file(folder, args.process_index))
 
 
 def is_between(arguments: Any, step: int) -> bool:
-    """Say whether a step lies between two generations."""
+    """Return whether a step lies between two generations."""
     return bool(step * arguments.gradient_accumulation_steps % (arguments.steps_per_generation * arguments.num_iterations))
 
 
 def is_whole(arguments: Any, checkpoint: Path) -> bool:
-    """Say whether a checkpoint has all that an exact resumption needs."""
+    """Return whether a checkpoint has all files of an exact resumption."""
     step = int(checkpoint.name.rpartition("-")[2])
     return not is_between(arguments, step) or all(_file(checkpoint, rank).is_file() for rank in range(arguments.world_size))
 
 
 def restore(trainer: Any, checkpoint: Path) -> None:
-    """Bring a trainer to where a checkpoint was: its count of micro-steps, and the rollouts that are still to be trained on."""
+    """Restore a trainer's micro-step count and unused rollouts from a checkpoint."""
     step = int(checkpoint.name.rpartition("-")[2])
     trainer._step = step * trainer.args.gradient_accumulation_steps
     if is_between(trainer.args, step):

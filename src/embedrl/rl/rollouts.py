@@ -1,4 +1,4 @@
-"""From a batch of completions to rewards: read the T-CoTs, embed them as at test time, gather all ranks', score, ask the judge.
+"""Scoring of GRPO completions: parse T-CoTs, embed as at test time, gather over ranks, compute rewards, ask the judge.
 
 Every rank computes the rewards of the whole batch from gathered vectors and returns its own, so negatives span all ranks and
 N processes give what one gives. A completion that is no T-CoT is embedded plain, which is what retrieval would do with it.
@@ -32,27 +32,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rollout:
-    """One completion for one side of a pair."""
+    """One sampled completion for one side of a pair."""
 
     pair: int
-    """Place of the pair in the training set."""
+    """Index of the pair in the training set."""
     is_query: bool
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores(RewardBatch):
-    """The rewards of a batch, over the rollouts of all ranks, and which of them are this rank's."""
+    """Rewards of a batch over the rollouts of all ranks, and the slice of this rank."""
 
     num_repaired: Tensor
-    """How much of each completion was read as meant though it is written otherwise."""
+    """Number of repairs in each completion (N,)."""
     num_dropped: Tensor
-    """How many pieces of its evidence could not be read."""
+    """Number of pieces of evidence that could not be parsed (N,)."""
     local: slice
 
 
 class Scorer:
-    """Rewards rollouts with a frozen Embedder and, unless it is None, a judge."""
+    """Scores rollouts with a frozen Embedder and an optional judge."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Scorer:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float | None]:
-        """Reward this rank's completions: what TRL's GRPOTrainer calls. A void group gets None.
+        """Reward function of TRL's GRPOTrainer for this rank's completions; None for rollouts of a void group.
 
         Raises ModelError if too many are void.
         """
@@ -96,7 +96,7 @@ class Scorer:
         return [None if value != value else value for value in scores.total[scores.local].tolist()]
 
     def score(self, rollouts: Sequence[Rollout], *, seed: str) -> Scores:
-        """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` decides what it is shown."""
+        """Score the rollouts of all ranks; the judge is asked about this rank's only. `seed` draws its candidates."""
         readings = [read(rollout.text) for rollout in rollouts]
         tcots = [self._tcot(reading) for reading in readings]
         frames: dict[str, int | None] = {}
@@ -128,9 +128,9 @@ class Scorer:
         )
 
     def controls(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
-        """Score this rank's rollouts again without their T-CoTs, and with those of another item of the same side.
+        """Score this rank's rollouts with T-CoTs dropped, and with T-CoTs shuffled between items of one side.
 
-        If these figures are as good as the true ones, the T-CoTs do not matter, and RL teaches nothing.
+        Figures as good as the actual ones mean that T-CoTs do not matter.
         """
         tcots = [self._tcot(read(rollout.text)) for rollout in rollouts]
         control_figures = {}
@@ -143,14 +143,14 @@ class Scorer:
         return control_figures
 
     def _hard_negatives(self, rollouts: Sequence[Rollout]) -> list[tuple[str, np.ndarray]]:
-        """Return the keys and plain vectors of the hard negatives of these rollouts' pairs."""
+        """Return (key, plain vector) of the hard negatives of these rollouts' pairs."""
         pairs = {rollout.pair: self.pairs[rollout.pair] for rollout in rollouts} if self.config.hard_negatives else {}
         items = {item.key: item for pair in pairs.values() for item in pair.negatives}
         vectors = self.encode(list(items.values()), [[None]] * len(items)) if items else []
         return [(key, group[0]) for key, group in zip(items, vectors, strict=True)]
 
     def _hard_similarity(self, rollouts: Sequence[Rollout], vectors_ND: Tensor, hard: Mapping[str, np.ndarray]) -> Tensor | None:
-        """Return the cosines with hard negatives (N, M): -inf for targets' rollouts, and for a negative that answers an equal query."""
+        """Return cosines with hard negatives (N, M): -inf for targets' rollouts and for a negative that is a positive of an equal query."""
         if not hard:
             return None
         answers: dict[str, set[str]] = {}
@@ -163,7 +163,7 @@ class Scorer:
         return similarity.masked_fill(~torch.tensor(is_negative), -torch.inf)
 
     def require_judge(self, scores: Scores, step: int) -> None:
-        """Raise ModelError, in the judge's words, if it failed for more of the batch's groups than `max_void_share`."""
+        """Raise ModelError with the judge's message if it failed for more than `max_void_share` of the groups."""
         group, num_groups = scores.rows.group, len(scores.rows.group.unique())
         num_void = len(group[scores.total.isnan()].unique())
         if num_void <= self.config.max_void_share * num_groups:
@@ -193,7 +193,7 @@ class Scorer:
         return outcome if isinstance(outcome, TCoT) else None
 
     def _format(self, rollout: Rollout, reading: Reading, frames: dict[str, int | None]) -> float:
-        """Return f, 0..1, of a completion. `frames` remembers how many a video has, so that it is decoded once."""
+        """Return the format score, 0..1, of a completion. `frames` caches frame counts of videos."""
         if self.config.format == "tags":
             return float(has_tags(rollout.text))
         tcot = self._tcot(reading)
@@ -232,7 +232,7 @@ _TAGS = tuple(tag for name in ("thinking", "rethink", "answer") for tag in (f"<{
 
 
 def has_tags(text: str) -> bool:
-    """Say whether the three blocks stand in a text in order, closed, with anything around them: the released code's format reward."""
+    """Return whether the three blocks occur in order and closed, with any text around them (released code's format reward)."""
     position = 0
     for tag in _TAGS:
         place = text.find(tag, position)
@@ -243,7 +243,7 @@ def has_tags(text: str) -> bool:
 
 
 def figures(scores: Scores) -> dict[str, float]:
-    """Return the means that a run reports, and how far apart the vectors of a group are (1 - mean cosine)."""
+    """Return a batch's mean figures by name, with the spread of group vectors (1 - mean cosine)."""
     group = scores.rows.group
     same = (group[:, None] == group[None, :]).double()
     spread = 1 - (scores.similarity * same).sum(1) / same.sum(1)
@@ -267,9 +267,9 @@ def _fullness(tcot: TCoT) -> int:
 
 
 def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]) -> list[TCoT | None]:
-    """Give a query's rollouts the T-CoTs of the next pair's query, and a target's those of the target after the next.
+    """Give queries the T-CoTs of the next pair's query, and targets those of the target two pairs on.
 
-    One step for both would leave the two sides of a pair in agreement, about another pair.
+    With one step for both, the two sides of a pair would still agree, about another pair.
     """
     exchanged: list[TCoT | None] = [None] * len(rollouts)
     for is_query, step in ((True, 1), (False, 2)):
@@ -286,7 +286,7 @@ def _from_another_item(rollouts: Sequence[Rollout], tcots: Sequence[TCoT | None]
 
 
 def _gather(rows: list[T]) -> tuple[list[T], int]:
-    """Return the rows of all ranks in rank order, and where this rank's begin. Every rank must call it."""
+    """All-gather rows: those of all ranks in rank order, and the offset of this rank's. Collective: every rank must call it."""
     if not (dist.is_available() and dist.is_initialized()):
         return rows, 0
     parts: list[Any] = [None] * dist.get_world_size()

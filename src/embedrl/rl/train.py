@@ -1,4 +1,4 @@
-"""EG-RL: TRL's GRPOTrainer, as it is, with the frozen Embedder's reward.
+"""EG-RL training: TRL's GRPOTrainer with the frozen Embedder's reward.
 
 Both sides of a pair are adjacent rows, each generation batch is of one task, and families (pairs that differ in one
 attribute) stay together. The order is laid out beforehand for the whole run, reshuffled for each pass over the pairs, so a
@@ -34,7 +34,7 @@ from embedrl.rl.rollout_buffer import KeepRollouts
 from embedrl.rl.rollouts import Scorer
 
 _REFERENCE = "reference"
-"""Folder in a run folder that holds the reference of the KL term while the run is not finished."""
+"""Folder, in an unfinished run's folder, of the KL term's reference model."""
 
 
 def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:
@@ -91,13 +91,13 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
 
 
 def _require_finite_logits(trainer: GRPOTrainer, model: PreTrainedModel, inputs: Any, output: Any) -> None:
-    """Raise ModelError before something is sampled from logits that are not finite, which PyTorch refuses without naming the step."""
+    """Raise ModelError, naming the step, before tokens are sampled from logits that are not finite."""
     if (logits := getattr(output, "logits", None)) is not None:
         require_finite(trainer.state.global_step + 1, "a logit", [logits[:, -1]], Path(trainer.args.output_dir or ""))
 
 
 def _keep_reference(model: PreTrainedModel, folder: Path, arguments: GRPOConfig, *, anew: bool) -> None:
-    """Write the model as it is, whole or not at all, for TRL to load the KL term's reference from; a resumed run keeps the one it has.
+    """Save the model atomically as reference of TRL's KL term; a resumed run keeps its reference.
 
     TRL loads it by `config._name_or_path`, which for a merged adapter names the base (https://github.com/huggingface/trl/pull/4723).
     """
@@ -112,7 +112,7 @@ def _keep_reference(model: PreTrainedModel, folder: Path, arguments: GRPOConfig,
 
 
 def freeze(model: PreTrainedModel, trainable: Sequence[str]) -> None:
-    """Freeze all weights but those whose name holds one of these; with none, none. Raises ConfigError if nothing is left to train."""
+    """Freeze all weights whose name contains none of `names`; without names, none. Raises ConfigError if nothing is left to train."""
     for name, weight in model.named_parameters():
         weight.requires_grad_(not trainable or any(part in name for part in trainable))
     if not any(weight.requires_grad for weight in model.parameters()):
@@ -129,7 +129,7 @@ _REFUSED = {
 
 
 def read_trainer(config: Config, *, here: bool = True) -> dict[str, Any]:
-    """Return a run's trainer settings, typed. Raises ConfigError naming every wrong one; needs no model.
+    """Validate a run's trainer settings as GRPOConfig, without a model. Raises ConfigError naming every wrong one.
 
     Unless `here`, this machine may lack what they ask for, such as bf16.
     """
@@ -150,17 +150,17 @@ def _arguments(config: Config, processor: ProcessorMixin) -> GRPOConfig:
 
 
 def _never_sampled(processor: ProcessorMixin, *, vllm: bool) -> dict[str, Any]:
-    """Forbid special tokens: transformers and vLLM are told in different words."""
+    """Return generation settings that suppress special tokens, for transformers and for vLLM."""
     forbidden = forbidden_tokens(processor)
     return {"logit_bias": dict.fromkeys(forbidden, -100.0)} if vllm else {"suppress_tokens": forbidden}
 
 
 def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batches: int, seed: int) -> list[int]:
-    """Return which pairs stand in each batch, batch after batch: (num_batches * pairs_per_batch,) places in `tasks`.
+    """Draw task-homogeneous batches of pairs: (num_batches * pairs_per_batch,) indexes into `tasks`, batch after batch.
 
-    Each batch is of one task; runs of `family_size` pairs stay together; each pass over the pairs is shuffled anew, and what
-    does not fill a batch waits for the next pass. A task's batches are spread evenly over a pass, so that any stretch of it holds the
-    tasks in their shares, and rewards of two stretches can be compared. Raises ConfigError if no task fills a batch.
+    Runs of `family_size` adjacent pairs stay together. Each epoch is reshuffled; pairs that do not fill a batch are left out of it.
+    A task's batches are spread evenly over an epoch, so that rewards of two stretches can be compared. Raises ConfigError if no task
+    fills a batch.
     """
     families: dict[str, list[list[int]]] = {}
     for start in range(0, len(tasks), family_size):
@@ -187,7 +187,7 @@ def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batc
 
 
 def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int]) -> Dataset:
-    """Return one row for each side of each chosen pair, adjacent; media are decoded when a row is read."""
+    """Return the prompt dataset: query and target of each chosen pair in adjacent rows; media are decoded lazily."""
     settings = reasoner.settings
 
     def read(batch: dict[str, list]) -> dict[str, list]:
@@ -201,7 +201,7 @@ def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int
 
 
 def for_rollouts(processor: ProcessorMixin) -> ProcessorMixin:
-    """Return a copy of a processor for TRL's GRPO: left padding, batches in which some rows have no image, images keep their size.
+    """Return a copy of a processor for TRL's GRPO: left padding, no image resizing, rows without images allowed.
 
     TRL pads prompts on the left when it samples and relies on the processor to do the same when it trains; a processor that pads
     on the right puts images at other positions (https://github.com/huggingface/trl/issues/5785). Saving the copy saves the original.
