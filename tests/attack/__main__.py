@@ -1,19 +1,19 @@
 """What strangers may try against a server of our own on this machine, and against the index: bounded, loopback only, counts as options.
 
-`make attack`, or `python -m tests.attack --tcots 1000000 --mutations 1700 --requests 4000 --swaps 2000 --kills 25`. Ends with an error if
-anything gives a traceback, a 5xx that is none of ours, bytes from outside, or loses what was acknowledged.
+`make attack`, or `python -m tests.attack --quick` for small counts; a count of 0 leaves an attack out (`--texts 0`), and `--only kills`
+runs one. Each line of results is written as soon as its attack has ended. Ends with an error if anything gives a traceback, a 5xx that is
+none of ours, bytes from outside, or loses what was acknowledged.
 """
 
 import argparse
 import io
 import json
-import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,10 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h11
 import httpx
 import PIL.Image
 
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import ParseFailure, TCoT, parse, render
+from embedrl.data.tcot import read as read_tcot
 from embedrl.index import Index, ingest
 from embedrl.log import result, table
 from embedrl.testing import FakeEmbedder
@@ -39,6 +42,27 @@ PIECES = (
     *('{"bbox_2d": [[1,2,3,4]]}', '{"key_frames": [', "9" * 400, "]}", "\\ud83d", "\ud83d", "{", "[" * 50, "null"),
     *("größe", "\0", '"', "NaN", "1e999"),
 )
+WORDS = (
+    "red",
+    "größe",
+    "星",
+    "\u200b",
+    "\0",
+    "</",
+    "<|im_end|>",
+    "<image>",
+    "{",
+    "}",
+    "\ud83d",
+    "a\u0301",
+    "\r\n",
+    "<b>",
+    "&amp;",
+    '"',
+    "\\u0000",
+    "–",
+)
+KEYS = (*[kind.key for kind in EVIDENCE_KINDS] * 3, "bbox", "frames", "image", "label", "")
 RSS_LIMIT_MB = 1500
 
 
@@ -105,8 +129,8 @@ def attack_with_bombs(folder: Path, _: random.Random, number: int) -> str:
     return f"{len(chosen)} bombs: {dict(statuses)} by upload, server at most {largest} MB, {len(report.failures)} failures of `index`"
 
 
-def attack_with_tcots(_: Path, rng: random.Random, number: int) -> str:
-    """Parse texts that a model might write: no exception, and what is read is written and read the same."""
+def attack_with_texts(_: Path, rng: random.Random, number: int) -> str:
+    """Parse texts that are put together from pieces of T-CoTs and of garbage: no exception."""
     good = 0
     for _number in range(number):
         outcome = parse("".join(rng.choices(PIECES, k=rng.randrange(1, 14))))
@@ -115,6 +139,64 @@ def attack_with_tcots(_: Path, rng: random.Random, number: int) -> str:
             good += 1
             render(outcome).encode()
     return f"{number} texts, {good} of them T-CoTs: no exception"
+
+
+def odd_json(rng: random.Random, depth: int = 0) -> str:
+    """Write a value as a model might write it in evidence: right, nearly right, or nothing like it."""
+    match rng.randrange(11 if depth < 3 else 7):
+        case 0 | 1:
+            return str(rng.choice((rng.randrange(-5, 1100), rng.uniform(-5, 1100), rng.getrandbits(rng.choice((8, 64, 2000))))))
+        case 2:
+            return rng.choice(("null", "true", "NaN", "Infinity", "1e999", "-0", "0x10", "1,5"))
+        case 3 | 4:
+            quote = rng.choice('"""\'')
+            return f"{quote}{rng.choice(WORDS)} {rng.randrange(10**6)}{quote}"
+        case 5:
+            return f'"\\ud{rng.randrange(0x800, 0x1000):03x}"'
+        case 6:
+            return str([rng.randrange(1001) for _ in range(rng.choice((0, 2, 3, 4, 4, 4, 5, 8)))])
+        case 7 | 8:
+            inner = ", ".join(odd_json(rng, depth + 1) for _ in range(rng.randrange(5)))
+            return f"[{inner}{rng.choice(('', '', ','))}]"
+        case 9:
+            return "{" + f'"{rng.choice(KEYS)}": {odd_json(rng, depth + 1)}' + "}"
+    return "[" * rng.randrange(1, 40)
+
+
+def odd_tcot(rng: random.Random) -> str:
+    """Write a T-CoT whose tags are there, with odd evidence and odd words."""
+
+    def words() -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(rng.randrange(1, 9))) + f" {rng.randrange(10**9)}"
+
+    rows = []
+    for _ in range(rng.randrange(4)):
+        pairs = ", ".join(f'"{rng.choice(KEYS)}": {odd_json(rng)}' for _ in range(rng.randrange(1, 4)))
+        rows.append("{" + pairs + rng.choice(("}", "}", "}", "", "}}")))
+    before = rng.choice(("", "", "<think> hm </think>", "</think>", words()))
+    tail = rng.choice(("</thinking>", "", "</thinking> {}"))
+    rethink = rng.choice(("rethink", "rethinking"))
+    return f"{before}<thinking> {words()} {' '.join(rows)} {tail}<{rethink}> {words()} </{rethink}>\n<answer> {words()} </answer>{before}"
+
+
+def attack_with_tcots(_: Path, rng: random.Random, number: int) -> str:
+    """Read T-CoTs that are all different: no exception, and what was read is the same after it is written and read, also in JSON."""
+    read: set[str] = set()
+    tried = repaired = dropped = 0
+    while len(read) < number:
+        reading, tried = read_tcot(odd_tcot(rng)), tried + 1
+        assert tried <= 20 * number, f"{len(read)} T-CoTs in {tried} texts"
+        if not isinstance(tcot := reading.outcome, TCoT):
+            continue
+        written = render(tcot)
+        written.encode()
+        assert parse(written) == tcot, written
+        assert TCoT.model_validate_json(tcot.model_dump_json()) == tcot, written
+        read.add(written)
+        repaired, dropped = repaired + bool(reading.repaired), dropped + bool(reading.dropped)
+    return (
+        f"{len(read)} different T-CoTs in {tried} texts ({repaired} repaired, {dropped} with evidence dropped): no exception, all read back"
+    )
 
 
 def attack_with_mutations(folder: Path, rng: random.Random, number: int) -> str:
@@ -208,52 +290,104 @@ def attack_with_links(folder: Path, _: random.Random, number: int) -> str:
     return f"{number} requests: {dict(statuses)}, 0 bytes from outside"
 
 
+class Torn:
+    """The bytes of an upload, sent in pieces; the server is killed behind one of them, or while it works on all."""
+
+    def __init__(self, rng: random.Random, process: subprocess.Popen, body: bytes) -> None:
+        self.rng, self.process, self.body = rng, process, body
+        self.cut = rng.randrange(1, 3 * len(body))
+        """The byte behind which the server is killed; as often as not the upload is whole before that."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for place in range(0, len(self.body), 4096):
+            yield self.body[place : place + 4096]
+            if place + 4096 >= self.cut:
+                self.process.kill()
+                return
+        delay_s = self.rng.uniform(0, 0.3)
+        threading.Timer(delay_s, self.process.kill).start()
+
+
+def kill_inside_an_upload(process: subprocess.Popen, url: str, rng: random.Random, name: str) -> tuple[bytes, set[str]]:
+    """Send one upload, kill the server inside it, and return its bytes and the keys that were acknowledged all the same."""
+    text = f"note {name} " + " ".join(rng.choices(("red", "green", "blue", "zebra"), k=12_000))
+    mark = f"torn-{name}"
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{name}.txt"\r\nContent-Type: text/plain\r\n\r\n'
+    body = f"{head}{text}\r\n--{mark}--\r\n".encode()
+    headers = {"content-type": f"multipart/form-data; boundary={mark}", "content-length": str(len(body))}
+    keys: set[str] = set()
+    try:
+        torn = iter(Torn(rng, process, body))
+        answer = httpx.post(f"{url}/api/items", content=torn, headers=headers, timeout=60, trust_env=False)
+        keys |= {key for item in answer.json()["items"] for key in item["keys"]} if answer.status_code == 201 else set()
+    except (httpx.TransportError, h11.LocalProtocolError):
+        pass
+    process.kill()
+    return text.encode(), keys
+
+
 def attack_with_kills(folder: Path, rng: random.Random, number: int) -> str:
-    """Kill the server while it takes uploads: what was acknowledged is found after the last start."""
-    library, acknowledged = make_folder(folder / "killed"), set()
+    """Kill the server between uploads and inside one: what was acknowledged is found after the last start, and no file is half there."""
+    library, acknowledged, torn = make_folder(folder / "killed"), set(), {}
     for kill in range(number):
         process, url = start(library)
-        deadline = time.monotonic() + rng.uniform(2, 4)
+        deadline = time.monotonic() + rng.uniform(0.5, 2)
         for upload in range(10_000):
             name = f"{kill}-{upload}.txt"
             answer = httpx.post(f"{url}/api/items", files={"file": (name, f"note {name}")}, timeout=60, trust_env=False)
             acknowledged |= set(answer.json()["items"][0]["keys"]) if answer.status_code == 201 else set()
             if time.monotonic() > deadline:
                 break
-        os.kill(process.pid, signal.SIGKILL)
+        if kill % 2:
+            torn[str(kill)], keys = kill_inside_an_upload(process, url, rng, f"torn-{kill}")
+            acknowledged |= keys
+        process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+    with server(library) as (_process, client):
+        assert client.get("/health").status_code == 200
     found = {place.key for place in Index.open(library).places()}
     assert acknowledged <= found, f"{len(acknowledged - found)} lost"
-    return f"{number} kills, {len(acknowledged)} acknowledged, 0 lost"
+    kept = {path.name: path.read_bytes() for path in library.rglob("torn-*")}
+    halves = [name for name, data in kept.items() if data != torn.get(name.split("-")[1])]
+    assert not halves, f"half a file: {halves}"
+    return (
+        f"{number} kills, {len(torn)} of them inside an upload ({len(kept)} of these whole on the disk, the others absent), "
+        f"{len(acknowledged)} acknowledged, 0 lost, 0 half files"
+    )
 
 
-ATTACKS: dict[str, tuple[Callable[[Path, random.Random, int], str], int]] = {
-    "bombs": (attack_with_bombs, 26),
-    "tcots": (attack_with_tcots, 20_000),
-    "mutations": (attack_with_mutations, 100),
-    "requests": (attack_with_requests, 500),
-    "swaps": (attack_with_links, 500),
-    "kills": (attack_with_kills, 3),
+ATTACKS: dict[str, tuple[Callable[[Path, random.Random, int], str], int, int]] = {
+    "tcots": (attack_with_tcots, 20_000, 2_000),
+    "texts": (attack_with_texts, 1_000_000, 20_000),
+    "bombs": (attack_with_bombs, 26, 26),
+    "kills": (attack_with_kills, 25, 4),
+    "swaps": (attack_with_links, 2_000, 500),
+    "requests": (attack_with_requests, 4_000, 500),
+    "mutations": (attack_with_mutations, 1_700, 100),
 }
+"""Name -> what does it, how often, and how often with `--quick`."""
 
 
 def main() -> int:
     """Run all, and say what held."""
     options = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     options.add_argument("--seed", type=int, default=0)
-    for name, (_, number) in ATTACKS.items():
-        options.add_argument(f"--{name}", type=int, default=number)
+    options.add_argument("--quick", action="store_true", help="small counts")
+    options.add_argument("--only", choices=tuple(ATTACKS), action="append", help="leave out all others; may be repeated")
+    for name, (_, number, small) in ATTACKS.items():
+        options.add_argument(f"--{name}", type=int, metavar="N", help=f"{number:,} ({small:,} with --quick)")
     chosen = options.parse_args()
     rows = []
-    for name, (attack, _) in ATTACKS.items():
-        if not (number := getattr(chosen, name)):
+    for name, (attack, number, small) in ATTACKS.items():
+        count = given if (given := getattr(chosen, name)) is not None else small if chosen.quick else number
+        if not count or (chosen.only and name not in chosen.only):
             continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                state, said = "held", attack(Path(folder), random.Random(chosen.seed), number)
+                state, said = "held", attack(Path(folder), random.Random(chosen.seed), count)
             except Exception as error:  # boundary: the other attacks go on
                 state, said = "BROKE", f"{type(error).__name__}: {error}"[:400]
         rows.append((name, state, f"{time.monotonic() - started:.0f} s", said))
