@@ -25,56 +25,56 @@ from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.media.content import Text, part_files
 
 NUM_EXAMPLES = 10
-"""Failures that a report tells in full."""
+"""Number of failures listed in full in a report."""
 
 ANSWER_IN_SIGHT = "What it should find:"
-"""Stands before the answer, for queries that are shown it."""
+"""Text before the answer, for queries that are shown it."""
 
 Retry = Literal["malformed", "failed"]
 Progress = Callable[[int, Mapping[str, int]], None]
 
 
 class Budget(BaseModel):
-    """How much a run may use. It stops before the first batch that would start with nothing left."""
+    """Limits of a run, checked before each batch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that the Reasoner writes (words, if it does not count them)."""
+    """Tokens written by the Reasoner (words, if it does not count tokens)."""
     max_seconds: float | None = Field(default=None, gt=0)
 
 
 class AnnotateReport(BaseModel):
-    """What a run did. An item that stands in several pairs counts once."""
+    """Counts of one annotation run. An item in several pairs counts once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     reasoner: str
     num_pairs: int
-    """Pairs that were read."""
+    """Pairs read."""
     num_problems: int
-    """Rows without a pair, and pairs with a medium that is missing; problems.jsonl tells why."""
+    """Rows without a pair, and pairs with a missing medium; problems.jsonl has the reasons."""
     num_repeated: int
-    """Of the pairs, those that are equal to an earlier one: they are kept once."""
+    """Duplicates among the pairs, which are kept once."""
     known: int
-    """Items that former runs dealt with."""
+    """Items done by earlier runs."""
     made: int
-    """Items that got a T-CoT in this run."""
+    """Items annotated with a T-CoT in this run."""
     malformed: int
-    """Items for which the Reasoner wrote something else in this run."""
+    """Items whose output in this run was not a T-CoT."""
     failed: int
-    """Items whose medium could not be read, or which the model did not answer, in this run."""
+    """Items with an unreadable medium or without an answer in this run."""
     tcots: TCoTCounts
-    """What came of the items that this run asked about, by reason."""
+    """Outcomes of the items of this run, by reason."""
     left: int
-    """Items that this run did not come to."""
+    """Items left for the next run."""
     stopped_by: str
     """The setting of the budget that ended the run, or ""."""
     num_tokens: int
     """Tokens that the Reasoner wrote (words, if it does not count them)."""
     seconds: float
     examples: tuple[str, ...]
-    """The first failures and problems, each with its reason."""
+    """The first failures and problems, with reasons."""
 
 
 def annotate(
@@ -90,7 +90,7 @@ def annotate(
     max_in_flight: int = 1,
     on_progress: Progress | None = None,
 ) -> AnnotateReport:
-    """Have the items of `pairs` reasoned about that are missing in `folder`, and keep the T-CoTs there.
+    """Annotate the items of `pairs` that `folder` has no T-CoT of, and store the T-CoTs there.
 
     Of the queries whose target is a text, `answer_share` are reasoned about with that text in sight: the same ones each time,
     and their records say so. With `retry`, do those alone again that the Reasoner answered with something malformed, or that failed.
@@ -125,7 +125,7 @@ def annotate(
 
 
 class _Run:
-    """One run: what waits for the next batch, and what was counted."""
+    """State of one run: the next batch and the counts."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Run:
         self.examples: list[str] = []
 
     def run(self, pairs: Iterable[Outcome]) -> AnnotateReport:
-        """Go through all pairs once."""
+        """Process all pairs."""
         for outcome in pairs:
             if isinstance(outcome, SourceProblem):
                 self._problem(outcome)
@@ -187,7 +187,7 @@ class _Run:
         )
 
     def _take(self, pair: Pair) -> None:
-        """Put a pair into the next batch, with those of its items that are to be done."""
+        """Add a pair and its pending items to the next batch."""
         self.counts["num_pairs"] += 1
         try:
             pair = materialize(pair, self.store.folder / "media")
@@ -223,7 +223,7 @@ class _Run:
         self._tell(str(problem))
 
     def _flush(self) -> None:
-        """Do what was gathered, batch by batch: what it gave is on the disk when this returns."""
+        """Process the gathered items in batches; outcomes are on the disk when this returns."""
         pending, self.pending = list(self.pending.items()), {}
         # In one lane, what was gathered is the batch: it may hold one item more, so that the last pair is not cut in two.
         batches = split(pending, self.batch_size) if self.max_in_flight > 1 else [pending]
@@ -242,7 +242,7 @@ class _Run:
         self.num_reported = self.counts["num_pairs"]
 
     def _keep(self, batch: Sequence[tuple[str, Item]], answers: Sequence[Answer]) -> None:
-        """Write what a batch gave, but for items that were not asked about any more."""
+        """Store the outcomes of a batch, except of items that were not asked about."""
         made = {
             key: (item, answer)
             for (key, item), answer in zip(batch, answers, strict=True)
@@ -262,13 +262,13 @@ class _Run:
         return ask(self.reasoner, [self._shown(key, item) for key, item in asked], self.patience)
 
     def _shown(self, key: str, item: Item) -> Item:
-        """Return an item as the Reasoner is asked about it: some with the answer in sight."""
+        """Return the item that the Reasoner is shown, with the answer appended for tasks that show it."""
         if key not in self.answers:
             return item
         return item.model_copy(update={"content": (*item.content, Text(text=f"{ANSWER_IN_SIGHT} {self.answers[key]}"))})
 
     def _give_up(self) -> None:
-        """Forget the failures in a row, which say more about the model than about the items, and end the run."""
+        """End the run, discarding the consecutive failures: their cause is the model, not the items."""
         if self.retry != State.FAILED:
             self.store.outcomes[State.FAILED].drop_many(self.model_failures)
         raise ModelError(
@@ -299,7 +299,7 @@ class _Run:
 
 
 def _require_names(pair: Pair) -> None:
-    """Raise MediaError for a file whose name JSON cannot hold."""
+    """Raise MediaError for a file name that JSON cannot encode."""
     for path in _paths(pair):
         try:
             str(path).encode("utf-8")

@@ -1,4 +1,4 @@
-"""Filter annotated pairs: which train the Embedder, which go to RL, and the reason for every rejection."""
+"""Filtering of annotated pairs into contrastive training data, RL data and rejections with reasons."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ from embedrl.errors import ConfigError, MediaError, ModelError, StoreError, unwr
 
 CONTRASTIVE, RL, REJECTED = "contrastive.jsonl", "rl.jsonl", "rejected.jsonl"
 NUM_EXAMPLES = 3
-"""Pairs of each dataset and reason that a report shows."""
+"""Number of pairs of each dataset and reason shown in a report."""
 
 
 class SortedPair(BaseModel):
-    """A line of the three files, which `data/sources/lines.py` reads.
+    """One line of the three output files, read by `data/sources/lines.py`.
 
     T-CoTs are texts; a malformed one stands as it was written, and None if there is none.
     """
@@ -33,30 +33,30 @@ class SortedPair(BaseModel):
     query_tcot: str | None
     target_tcot: str | None
     num_frames: int | None = Field(default=None, exclude_if=lambda num_frames: num_frames is None)
-    """How many frames of a video the Reasoner was shown at most, where key frames count them."""
+    """Frames of a video (at most) that the Reasoner saw, where key frames refer to them."""
     reason: Reason | None = None
-    """None for a pair that is kept."""
+    """Reason of the rejection; None for a kept pair."""
     detail: str = ""
 
 
 class FilterReport(BaseModel):
-    """What became of all pairs."""
+    """Counts of kept and rejected pairs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     reasoner: str
     judge: str
-    """Its name, or "" if none was asked."""
+    """Fingerprint of the judge; "" without one."""
     kept: dict[str, int]
-    """By dataset."""
+    """Dataset -> number of kept pairs."""
     rejected: dict[str, dict[Reason, int]]
-    """By dataset and reason."""
+    """Dataset -> reason -> number of pairs."""
     num_rl: int
-    """Of the rejected, pairs that went to rl.jsonl."""
+    """Rejected pairs that were written to rl.jsonl."""
     waiting: int
-    """Pairs with an item that this Reasoner has not come to: they are in none of the files."""
+    """Pairs with an item not annotated yet, which are in none of the files."""
     examples: dict[str, dict[Reason, tuple[str, ...]]]
-    """By dataset and reason: key and detail of some pairs."""
+    """Dataset -> reason -> (key, detail) of some pairs."""
 
 
 def filter_pairs(
@@ -68,7 +68,7 @@ def filter_pairs(
     leak_words: int = LEAK_WORDS,
     batch_size: int = 32,
 ) -> FilterReport:
-    """Sort the pairs that were annotated into a folder, and write contrastive.jsonl, rl.jsonl and rejected.jsonl there, each as a whole.
+    """Filter the annotated pairs of a folder into contrastive.jsonl, rl.jsonl and rejected.jsonl, each written atomically.
 
     `reasoner` is the name of the one whose T-CoTs are used; it may be left out if there is only one. Of the rejected, `rl_share` goes to
     RL: the same share, up to rounding, of each dataset and reason, and the same pairs each time. Verdicts of the judge are kept.
@@ -107,7 +107,7 @@ def report_rows(report: FilterReport) -> tuple[list[str], list[list[str]]]:
 
 
 class _Run:
-    """One pass over all pairs, which holds a batch and the keys of what is rejected."""
+    """One pass over all pairs, holding one batch and the keys of rejected pairs."""
 
     def __init__(
         self, store: Annotations, reasoner: str, judge: Judges | None, verdicts: Records, leak_words: int, batch_size: int
@@ -124,7 +124,7 @@ class _Run:
         self.waiting = 0
 
     def run(self, rl_share: float) -> FilterReport:
-        """Sort all pairs, then share out the rejected."""
+        """Filter all pairs, then split the rejected ones."""
         folder = self.store.folder
         files = {name: folder / f"{name}.new" for name in (CONTRASTIVE, RL, REJECTED, "sorted")}
         try:
@@ -162,7 +162,7 @@ class _Run:
         )
 
     def _sorted(self) -> Iterator[SortedPair]:
-        """Yield each pair that is annotated, with the reason why it is rejected, if it is."""
+        """Yield the annotated pairs with the reasons of rejection."""
         for_judge: list[tuple[str, Pair, TCoT, TCoT]] = []
         for key, pair in self.store.read_pairs():
             try:
@@ -205,7 +205,7 @@ class _Run:
         return None
 
     def _judged(self, asked: Sequence[tuple[str, Pair, TCoT, TCoT]], judge: Judges) -> Iterator[SortedPair]:
-        """Ask for the verdicts that former runs did not get. One that fails is asked for again in the next run."""
+        """Judge pairs without a cached verdict. Failed verdicts are not cached."""
         keys = [
             hashlib.sha256(f"{judge.fingerprint}\0{render(query)}\0{render(target)}".encode("utf-8", "surrogatepass")).hexdigest()
             for _, _, query, target in asked
@@ -221,7 +221,7 @@ class _Run:
                 yield self._row(key, pair, (query, target), None if verdict else Reason.NO_MATCH)
 
     def _row(self, key: str, pair: Pair, sides: Sides, reason: Reason | None = None, detail: str = "") -> SortedPair:
-        """Count a pair, and make its line."""
+        """Count a pair and return its line."""
         if reason is None:
             self.kept[pair.task] += 1
         else:
@@ -236,7 +236,7 @@ class _Run:
         return SortedPair(pair=pair, query_tcot=query, target_tcot=target, num_frames=num_frames, reason=reason, detail=detail)
 
     def _chosen(self, share: float) -> set[str]:
-        """Return the keys of those that go to RL: the first by hash, of each dataset and reason as many as keep the sums in step."""
+        """Return the keys of the rejected pairs that go to RL: the first by hash, stratified by dataset and reason."""
         chosen: set[str] = set()
         num_before = 0
         for (_, reason), keys in sorted(self.keys.items()):
@@ -247,7 +247,7 @@ class _Run:
 
 
 def _match(judge: Judges, asked: Sequence[tuple[TCoT, TCoT]]) -> list[bool | str | None]:
-    """Return verdicts; a text is why the judge failed. If it fails for all at once, each is asked for alone."""
+    """Return a verdict per pair; a str is the judge's error. A batch that fails as a whole is judged pair by pair."""
     if not asked:
         return []
     try:

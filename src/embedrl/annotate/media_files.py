@@ -13,7 +13,7 @@ from embedrl.media.video import save_video
 
 
 def materialize(pair: Pair, folder: Path) -> Pair:
-    """Return the plain Pair (without T-CoTs that came with it), every medium of it a file with an absolute path.
+    """Return the plain Pair, without T-CoTs, with every medium as a file with an absolute path.
 
     Frames in memory become an MP4 under `folder`, at about their times. Raises MediaError for a medium that cannot be written, StoreError
     on a full disk.
@@ -57,6 +57,6 @@ def _write(part: Image | Video | Page, path: Path) -> None:
 
 
 def _rate(times_s: tuple[float, ...]) -> float:
-    """Return the frames per second at which frames last as long as they did on average."""
+    """Return the mean frame rate of frames, in frames per second."""
     span_s = times_s[-1] - times_s[0]
     return min(max((len(times_s) - 1) / span_s, 1e-3), 1000) if span_s > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Rejection rules of the filter: each returns its reason in words, or None."""
+"""Rejection rules of the filter. Each returns the detail of a rejection, or None."""
 
 import re
 import unicodedata
@@ -14,31 +14,31 @@ from embedrl.media.content import Page, Text
 from embedrl.media.decode import count_frames, page_text
 
 LEAK_WORDS = 6
-"""A target of fewer words may stand in an answer because the answer is right."""
+"""Shortest target, in words, that counts as leaked: a correct answer may contain a shorter one."""
 
 Sides = tuple[TCoT | ParseFailure | str, TCoT | ParseFailure | str]
-"""What came of the query and of the target; a text is why the item failed."""
+"""Outcomes of the query and of the target; a str is the item's error."""
 
 
 class Reason(StrEnum):
-    """Why a pair is rejected: the first that applies, in this order."""
+    """Reasons of rejection, in order of precedence."""
 
     UNREADABLE = "unreadable"
-    """A medium cannot be read. Such a pair is of no use for RL either."""
+    """A medium cannot be read. Not used for RL either."""
     MALFORMED = "malformed"
     """A side has no T-CoT."""
     UNGROUNDED = "ungrounded"
-    """A T-CoT points at what is not there."""
+    """A piece of evidence does not hold for its medium."""
     LEAK = "leak"
     """The query's answer repeats the target's text, which the query does not hold and the Reasoner was not shown."""
     NO_MATCH = "no_match"
-    """The judge says that the two T-CoTs do not belong together."""
+    """The judge finds that the two T-CoTs do not match."""
     JUDGE_FAILED = "judge_failed"
     """The judge gave no verdict."""
 
 
 def unread(pair: Pair, sides: Sides, store: Annotations, reasoner: str) -> str | None:
-    """Tell which side has a medium that the Reasoner could not read, and why; None if there is none."""
+    """Return which side has an unreadable medium, and why; None if neither has."""
     for name, item, side in (("query", pair.query, sides[0]), ("target", pair.target, sides[1])):
         if isinstance(side, str) and store.is_unreadable(item, reasoner):
             return f"the {name}: {side}"
@@ -46,7 +46,7 @@ def unread(pair: Pair, sides: Sides, store: Annotations, reasoner: str) -> str |
 
 
 def malformed(sides: Sides) -> str | None:
-    """Tell which side has no T-CoT, and why; None if both have one."""
+    """Return which side has no T-CoT, and why; None if both have one."""
     for name, side in zip(("query", "target"), sides, strict=True):
         if not isinstance(side, TCoT):
             return f"the {name}: {side.reason.value if isinstance(side, ParseFailure) else side}"
@@ -54,7 +54,7 @@ def malformed(sides: Sides) -> str | None:
 
 
 def ungrounded(name: str, item: Item, tcot: TCoT, num_frames: int) -> str | None:
-    """Tell what evidence of a side does not hold; None if all does. Raises MediaError for a medium that cannot be read."""
+    """Return the invalid evidence of a side; None if all is valid. Raises MediaError for an unreadable medium."""
     evidence = tcot.evidence
     if evidence.keywords and isinstance(item.visual, Page):
         item = item.model_copy(update={"content": (*item.content, Text(text=page_text(item.visual)))})
@@ -68,7 +68,7 @@ def ungrounded(name: str, item: Item, tcot: TCoT, num_frames: int) -> str | None
 
 
 def leak(pair: Pair, query_tcot: TCoT, leak_words: int = LEAK_WORDS) -> str | None:
-    """Say that the query's answer holds the target's text, word by word, while the query does not; None if it does not.
+    """Return a message if the query's answer contains the target's text verbatim and the query does not; else None.
 
     Case, punctuation and white space do not count. A target of fewer than `leak_words` words is no leak.
     """

@@ -15,17 +15,17 @@ from embedrl.errors import ConfigError, MediaError
 
 
 class State(StrEnum):
-    """What there is for an item and a Reasoner."""
+    """Annotation state of an item and a Reasoner."""
 
     TCOT = "tcot"
     MALFORMED = "malformed"
-    """The Reasoner wrote something that is no T-CoT."""
+    """The output is not a T-CoT."""
     FAILED = "failed"
-    """Its medium cannot be read, or the model did not answer."""
+    """The medium is unreadable, or the model did not answer."""
 
 
 class Annotations:
-    """The records of one folder. Pairs are kept by their keys, all else by (item key, Reasoner name)."""
+    """Records of one folder: pairs by key, everything else by (item key, Reasoner name)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,11 +43,11 @@ class Annotations:
             records.close()
 
     def state(self, key: str) -> State | None:
-        """Return what there is under an outcome's key; a T-CoT comes before a failure of former days."""
+        """Return the state of an outcome's key. A T-CoT takes precedence over an earlier failure."""
         return next((state for state, records in self.outcomes.items() if key in records), None)
 
     def outcome(self, item: Item, reasoner: str) -> TCoT | ParseFailure | str | None:
-        """Return what the Reasoner wrote about an item, or the reason why nothing; None if it has not been asked."""
+        """Return the Reasoner's output for an item or its error as a str; None if it has not been asked."""
         key = outcome_key(item, reasoner)
         state = self.state(key)
         if state is None:
@@ -56,18 +56,18 @@ class Annotations:
         return value["reason"] if state == State.FAILED else read_outcome(value)
 
     def is_unreadable(self, item: Item, reasoner: str) -> bool:
-        """Say whether the Reasoner could not read an item's medium."""
+        """Return whether an item's medium was unreadable."""
         value = self.outcomes[State.FAILED].get(outcome_key(item, reasoner))
         return value is not None and value["error"] == MediaError.__name__
 
     def saw_answer(self, item: Item, reasoner: str) -> bool:
-        """Say whether the Reasoner was shown the answer with an item."""
+        """Return whether the Reasoner was shown the answer with an item."""
         key = outcome_key(item, reasoner)
         state = self.state(key)
         return state is not None and self.outcomes[state].get(key)["saw_answer"]
 
     def keep(self, made: Mapping[str, tuple[Item, Answer]], reasoner: str, *, saw_answer: Container[str] = ()) -> None:
-        """Write outcomes by their keys, and then drop what they replace. `saw_answer` are keys too."""
+        """Store outcomes by key, then drop the failures they replace. `saw_answer` holds keys too."""
         values: dict[State, dict[str, Any]] = {state: {} for state in State}
         for key, (item, outcome) in made.items():
             head = {"item": item.key, "reasoner": reasoner, "saw_answer": key in saw_answer}
@@ -78,22 +78,22 @@ class Annotations:
             records.drop_many(key for key in made if key not in values[state])
 
     def keep_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Write pairs that are new, in their order."""
+        """Store new pairs, in order."""
         self.pairs.put_many({pair.key: pair.model_dump(mode="json") for pair in pairs if pair.key not in self.pairs})
 
     def keep_problem(self, problem: SourceProblem) -> None:
-        """Write what is wrong with a row, if it is new."""
+        """Store a row's problem, if it is new."""
         key = hashlib.sha256(str(problem).encode("utf-8", "surrogatepass")).hexdigest()
         if key not in self.problems:
             self.problems.put(key, {"kind": problem.kind.value, "reason": str(problem), "num_rows": problem.num_rows})
 
     def read_pairs(self) -> Iterator[tuple[str, Pair]]:
-        """Yield all pairs with their keys, in the order in which they were read."""
+        """Yield (key, pair) in the order of reading."""
         for key in self.pairs:
             yield key, Pair.model_validate(self.pairs.get(key))
 
     def reasoner_name(self, wanted: str | None) -> str:
-        """Return the name of a Reasoner that annotated here: the wanted one, or the only one. Raises ConfigError."""
+        """Return the wanted Reasoner's name, or that of the only one that annotated here. Raises ConfigError."""
         names = list(self.reasoners)
         if not names:
             raise ConfigError(f"{str(self.folder)!r}: nothing is annotated there")

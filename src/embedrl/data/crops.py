@@ -1,23 +1,23 @@
-"""Boxes in 1/1000 of an image: when they hold, where they lie in pixels, and cutting them out."""
+"""Bounding boxes in 1/1000 of an image: validity, IoU, pixel coordinates and crops."""
 
 import PIL.Image
 
 Box = tuple[int, int, int, int]
 """x1 y1 x2 y2."""
 MIN_SIDE = 10
-"""Boxes with a shorter side, in 1/1000 of the image, are not cut out."""
+"""Shortest side of a box that is cropped, in 1/1000 of the image."""
 MAX_ASPECT = 50
-"""Crops longer than this many times their width are not cut out."""
+"""Largest aspect ratio of a box that is cropped."""
 
 
 def box_holds(box: Box) -> bool:
-    """Say whether a box lies inside 0..1000 and is not empty."""
+    """Return whether a box lies inside 0..1000 and is not empty."""
     x1, y1, x2, y2 = box
     return 0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000
 
 
 def iou(first: Box, second: Box) -> float:
-    """Return intersection over union of two boxes, 0..1."""
+    """Return the intersection over union of two boxes, 0..1."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(width, 0) * max(height, 0)
@@ -28,7 +28,7 @@ def iou(first: Box, second: Box) -> float:
 def crop(
     image: PIL.Image.Image, box: Box, *, min_side: int = MIN_SIDE, max_aspect: float = MAX_ASPECT, margin: int = 0
 ) -> PIL.Image.Image | None:
-    """Cut out a box, widened by `margin` on every side and cut at the edge of the image; None for what is too small or too long to see."""
+    """Crop a box, widened by `margin` on every side and clipped to the image; None if too small or too elongated."""
     x1, y1, x2, y2 = inside = clamped(box)
     if not box_holds(inside) or min(x2 - x1, y2 - y1) < min_side:
         return None
@@ -38,13 +38,13 @@ def crop(
 
 
 def clamped(box: Box) -> Box:
-    """Return the part of a box that lies inside 0..1000."""
+    """Clip a box to 0..1000."""
     x1, y1, x2, y2 = (min(max(value, 0), 1000) for value in box)
     return x1, y1, x2, y2
 
 
 def pixels(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the corners in pixels; never empty."""
+    """Convert a box to pixel coordinates; never empty."""
     width, height = size
     x1, x2 = (round(value * width / 1000) for value in box[0::2])
     y1, y2 = (round(value * height / 1000) for value in box[1::2])

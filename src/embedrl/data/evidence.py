@@ -1,4 +1,4 @@
-"""Evidence of a T-CoT against its medium: crops and key frames, verification, drawing."""
+"""Verification of evidence against its medium, crops and key frames, and drawing."""
 
 import re
 import unicodedata
@@ -33,7 +33,7 @@ _HOLDS, _DOUBTFUL = (225, 60, 120), (140, 140, 140)
 
 
 def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verification:
-    """Check evidence against an item. `num_frames` is how many frames its video shows (None: it has no video)."""
+    """Verify evidence against an item. `num_frames` is the number of frames shown of its video (None: no video)."""
     visuals = [part for part in item.content if not isinstance(part, Text)]
     shown, text = (num_frames or 0) if isinstance(item.visual, Video) else 0, _folded(item.text)
 
@@ -48,12 +48,12 @@ def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verificati
 
 
 def verified(evidence: Evidence, verification: Verification) -> Evidence:
-    """Keep only what holds."""
+    """Return the valid pieces of evidence."""
     return _only(evidence, lambda kind: [holds for _, holds in kind.checked(evidence, verification)])
 
 
 def about(evidence: Evidence, number: int) -> Evidence:
-    """Keep only what is about one visual part of an item, by its number from 1; that part is then the first."""
+    """Return the evidence about one visual part of an item (1-based), renumbered as if it were the first."""
     return _only(evidence, lambda kind: [part == number for _, part in kind.located(evidence)]).model_copy(update={"box_images": ()})
 
 
@@ -71,7 +71,7 @@ def _folded(text: str) -> str:
 def crops(
     image: PIL.Image.Image, evidence: Evidence, *, min_side: int = MIN_SIDE, max_aspect: float = MAX_ASPECT, margin: int = 0
 ) -> list[PIL.Image.Image]:
-    """Cut out the boxes of a picture, in order, each widened by `margin` on every side. `min_side` and `margin` are in 1/1000 of it.
+    """Crop the boxes of an image, in order, each widened by `margin` on every side. `min_side` and `margin` are in 1/1000 of it.
 
     A box that reaches over the edge is cut at the edge. Empty boxes, slivers, and strips longer than `max_aspect` are left out.
     """
@@ -80,13 +80,13 @@ def crops(
 
 
 def key_frames(frames: Frames, evidence: Evidence) -> list[tuple[int, PIL.Image.Image, float]]:
-    """Return (1-based number, picture, time in seconds) of each key frame that exists, once, in the order given."""
+    """Return (1-based number, image, timestamp in seconds) of the distinct key frames that exist, in order."""
     numbers = dict.fromkeys(number for number in evidence.key_frames if 1 <= number <= len(frames.images))
     return [(number, frames.images[number - 1], frames.times_s[number - 1]) for number in numbers]
 
 
 def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:
-    """Split a text into (piece, is a keyword) for display, whatever the case and white space; the pieces join to the text again."""
+    """Split a text into (piece, is_keyword), ignoring case and white space; the pieces concatenate to the text."""
     marks = [False] * len(text)
     for words in filter(None, (keyword.split() for keyword in keywords)):
         for match in re.finditer(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE):
@@ -96,7 +96,7 @@ def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:
 
 
 def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verification | None = None) -> PIL.Image.Image:
-    """Return an RGB copy with outlines that are numbered as in the evidence; those that do not hold are dashed and grey.
+    """Draw numbered boxes on an RGB copy; invalid ones dashed and grey.
 
     Without a verification, a box holds if it lies inside the picture.
     """
@@ -121,7 +121,7 @@ def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verific
 def _outline(
     draw: PIL.ImageDraw.ImageDraw, corners: tuple[int, int, int, int], colour: tuple[int, int, int], width: int, dash: int
 ) -> None:
-    """Draw a rectangle inside its corners; with a `dash`, in pieces of that many pixels with gaps as long."""
+    """Draw a rectangle outline; with `dash`, dashes and gaps of that many pixels."""
     left, top, right, bottom = corners
     if not dash:
         draw.rectangle(corners, outline=colour, width=width)

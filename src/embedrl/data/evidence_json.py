@@ -1,4 +1,4 @@
-"""Evidence out of a text: JSON as models write it, read as meant wherever it is clear, and listed wherever it is not.
+"""Tolerant parser of evidence JSON inside a text: repairs unambiguous deviations, lists the rest.
 
 Strict JSON is tried first. What it refuses is read once more with single and curly quotes, trailing or missing commas, bare keys, Python's
 words and a missing end of the outermost object. Nothing raises, and nothing takes more than a few passes over the text.
@@ -18,13 +18,13 @@ MAX_STRING = 400
 """Longer strings are read as strict JSON only."""
 
 IMAGE_KEY = "image"
-"""The key beside boxes that says which image of several they are about, from 1."""
+"""Key beside boxes with the 1-based number of the image they lie in."""
 
 _START = re.compile(r"\{|\[(?=\s*\{)")
 _NAMED = rf"(?:{KEY.pattern})(?:[^\w\s\[\]]|quot){{0,6}}\s*"
 _KEY_WRITTEN = re.compile(rf"{_NAMED}[:=：\[]", re.IGNORECASE)
 _BARE = re.compile(rf"{_NAMED}[:=：]\s*[\[{{(\"'“‘&]", re.IGNORECASE)
-"""Something like evidence, with or without braces around it."""
+"""Anything like evidence, with or without braces."""
 _SPACE = re.compile(r"\s*")
 _COMMAS = re.compile(r"\s*[,;，、]?\s*")
 _COLON = re.compile(r"\s*[:=：]?\s*")
@@ -42,21 +42,21 @@ _CLOSERS = {"[": "]", "(": ")"}
 
 @dataclass
 class EvidenceText:
-    """What a text points at, and the rest of it."""
+    """Evidence of a text, and the text around it."""
 
     pieces: dict[str, list[Any]] = field(default_factory=lambda: {kind.name: [] for kind in EVIDENCE_KINDS})
-    """By the name of the kind, in the order written."""
+    """Kind -> pieces, in order of appearance."""
     box_images: list[int] = field(default_factory=list)
-    """For each box, the number of the visual part that it is about."""
+    """1-based number of the visual part of each box."""
     text: str = ""
-    """The text around the evidence, and the labels that stood in it."""
+    """The text around the evidence, with the labels inside it."""
     notes: Notes = field(default_factory=Notes)
     is_lost: bool = False
-    """There is something like evidence, none of it can be read, and nothing is written before it."""
+    """Whether the text is only evidence that cannot be parsed."""
 
 
 def read_evidence(text: str) -> EvidenceText:
-    """Take the evidence out of a text, wherever it stands in it and however deep."""
+    """Extract all evidence from a text, at any position and nesting depth."""
     result = EvidenceText()
     parts: list[str] = []
     position, unread_from = 0, None
@@ -93,18 +93,18 @@ def read_evidence(text: str) -> EvidenceText:
 
 
 def _unread(pattern: re.Pattern[str], text: str) -> list[str]:
-    """Return what begins like evidence in a text out of which all that can be read was taken."""
+    """Return the starts of evidence left in a text whose parsable evidence was removed."""
     text = plain(text)
     return [text[match.start() : match.start() + 2 * MAX_TOLD_CHARS] for match in pattern.finditer(text)]
 
 
 def has_evidence(text: str) -> bool:
-    """Say whether something like evidence stands in a text that should hold none."""
+    """Return whether a text contains anything like evidence."""
     return bool(_unread(_BARE, text))
 
 
 def _collect(value: object, result: EvidenceText) -> bool:
-    """Read every evidence key of a JSON value, however deep, in the order written; say whether there was one."""
+    """Collect all evidence keys of a JSON value recursively, in order; return whether there was one."""
     waiting: list[tuple[Any, int]] = [(value, 1)]
     is_evidence = False
     while waiting:
@@ -133,7 +133,7 @@ def _is_place(value: object) -> bool:
 
 
 def _labels(value: object) -> list[str]:
-    """Return what the labels beside evidence say."""
+    """Return the texts of labels beside evidence."""
     waiting: list[Any] = [value]
     labels = []
     while waiting:
@@ -151,7 +151,7 @@ _STRICT = json.JSONDecoder(object_pairs_hook=Object, parse_int=Literal, parse_fl
 
 
 def _decode(text: str, start: int, notes: Notes) -> tuple[object, int, bool] | None:
-    """Return the JSON value that starts there, where it ends, and whether it is whole; None if there is none."""
+    """Return (JSON value, its end, whether it is complete) at a position; None if there is none."""
     try:
         return *_STRICT.raw_decode(text, start), True
     except (ValueError, RecursionError):
@@ -223,7 +223,7 @@ def _bare_key(text: str, position: int) -> tuple[str, int]:
 
 
 def _string(text: str, position: int) -> tuple[str, int]:
-    """Read a string in quotes of any kind; a quote inside it ends it only where something of JSON follows."""
+    """Parse a string in quotes of any kind; an inner quote ends it only before JSON punctuation."""
     limit = position + 1 + MAX_STRING
     match = _QUOTES[text[position]].match(text, position + 1, limit)
     if match is None or match.end() == limit < len(text):

@@ -1,4 +1,4 @@
-"""The kinds of evidence that a T-CoT may point at, one row each: how it is read, checked, named and measured.
+"""Table of the kinds of evidence: parsing, verification, wording, drawing and metrics of each.
 
 Another kind is a field of `Evidence` and of `Verification`, a row of `EVIDENCE_KINDS`, and what shows it on the page.
 """
@@ -20,13 +20,13 @@ Piece = Any
 """One box, frame number or keyword."""
 Visual = PIL.Image.Image | Frames
 MIN_IOU = 0.5
-"""A box meets a true one from this overlap on."""
+"""IoU from which a box matches a true one."""
 MAX_TOLD_CHARS = 60
 _FOUR_NUMBERS = re.compile(r"[\s\[(]*" + r"[\s,;]+".join([r"[-+]?\d{1,9}(?:\.\d{1,9})?"] * 4) + r"[\s\])]*")
 
 
 class Evidence(BaseModel):
-    """What a T-CoT points at."""
+    """Evidence of a T-CoT: boxes, key frames, keywords."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -60,65 +60,65 @@ class Evidence(BaseModel):
 
 
 class Verification(BaseModel):
-    """For each piece of evidence, whether it holds for the medium."""
+    """Validity of each piece of evidence for its medium."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     boxes: tuple[bool, ...] = ()
-    """Inside the picture, not empty, and there is a picture."""
+    """The box lies inside an image and is not empty."""
     key_frames: tuple[bool, ...] = ()
     """The video has such a frame."""
     keywords: tuple[bool, ...] = ()
-    """The words occur in the item's text, whatever the case and white space."""
+    """The words occur in the item's text, ignoring case and white space."""
     num_unread: int = Field(default=0, exclude_if=lambda num_unread: not num_unread)
-    """Pieces that could not be read."""
+    """Number of pieces that could not be parsed."""
 
     @property
     def valid(self) -> bool:
-        """Whether everything holds, and could be read. True for a T-CoT that points at nothing."""
+        """Whether all pieces are valid and could be parsed; True without evidence."""
         return not self.num_unread and all(holds for kind in EVIDENCE_KINDS for holds in getattr(self, kind.name))
 
 
 class Medium(NamedTuple):
-    """What evidence is checked against."""
+    """Facts of an item that evidence is verified against."""
 
     has_image: bool
-    """The visual part that the piece is about is a still picture."""
+    """Whether the visual part of the piece is an image or page."""
     num_frames: int
-    """How many frames of its video were shown; 0 without one."""
+    """Number of frames shown of its video; 0 without one."""
     text: str
-    """Its text as `fold` writes it."""
+    """Its text, normalised by `fold`."""
     fold: Callable[[str], str]
 
 
 class Object(list):
-    """A JSON object as a list of (key, value): keys may be doubled."""
+    """A JSON object as a list of (key, value), since keys may repeat."""
 
 
 class Literal(str):
-    """A number as it is written in JSON, whatever its length."""
+    """A JSON number as written, of any length."""
 
 
 @dataclass
 class Notes:
-    """What was read otherwise than it is written, and what could not be read."""
+    """Repairs and losses of parsing."""
 
     repaired: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
     def drop(self, key: str, value: object) -> None:
-        """List a piece that cannot be read."""
+        """Note a piece that cannot be parsed."""
         text = str(dict(value) if isinstance(value, Object) else value)
         self.dropped.append(f"{key}: {text if len(text) <= MAX_TOLD_CHARS else text[:MAX_TOLD_CHARS] + '…'}")
 
 
 class EvidenceFigure(NamedTuple):
-    """One score of the pieces of one kind."""
+    """One metric of one kind of evidence."""
 
     label: str
-    """What a report calls it."""
+    """Name in a report."""
     score: Callable[[Sequence[Piece], Sequence[Piece]], float | None]
-    """(pieces, true pieces) -> 0..1, or None where it is not defined."""
+    """(pieces, true pieces) -> 0..1, or None if undefined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,47 +126,47 @@ class EvidenceKind:
     """One kind of evidence."""
 
     name: str
-    """The field of `Evidence` and of `Verification`."""
+    """Field of `Evidence` and of `Verification`."""
     key: str
-    """The key of its JSON object."""
+    """Key in JSON."""
     spelling: str
-    """A regular expression of the ways in which models write the key."""
+    """Regular expression of the spellings of the key."""
     noun: str
-    """What people call a piece."""
+    """Word for a piece."""
     split: Callable[[list[Any], Notes], list[Any]]
-    """The pieces of a list, as values."""
+    """Split a JSON value into values of single pieces."""
     read: Callable[[object, Notes], Piece]
-    """One piece from its JSON value. Raises ValueError."""
+    """Parse one piece. Raises ValueError."""
     holds: Callable[[Piece, Medium], bool]
     tell: Callable[[Piece], str]
     """A piece in words."""
     refer: Callable[[Piece, int], str]
-    """A piece in words, by its place among its kind, from 1, to readers who see it drawn."""
+    """A piece in words for readers who see it drawn, by its 1-based number."""
     picture: Callable[[Visual, Piece], PIL.Image.Image | None] | None
-    """What the Embedder is shown of a piece, None where it does not hold; or nothing is to be seen of this kind."""
+    """The image of a piece that the Embedder sees, None for an invalid piece; None for kinds without images."""
     meets: Callable[[Piece, Piece], bool]
-    """Whether a piece is a given true one."""
+    """Whether a piece matches a true one."""
     figures: dict[str, EvidenceFigure]
-    """How good the pieces of a T-CoT are beside the true ones, by name."""
+    """Metrics by name."""
 
     def pieces(self, evidence: Evidence) -> tuple[Piece, ...]:
         """Return the pieces of this kind."""
         return getattr(evidence, self.name)
 
     def located(self, evidence: Evidence) -> list[tuple[Piece, int]]:
-        """Return each piece with the number of the visual part that it is about, from 1."""
+        """Return (piece, 1-based number of its visual part)."""
         pieces = self.pieces(evidence)
         images = evidence.box_images if self.name == "boxes" and evidence.box_images else (1,) * len(pieces)
         return list(zip(pieces, images, strict=True))
 
     def checked(self, evidence: Evidence, verification: Verification | None) -> list[tuple[Piece, bool]]:
-        """Return each piece with whether it holds; without a verification none does."""
+        """Return (piece, is_valid); without a verification none is valid."""
         pieces = self.pieces(evidence)
         states = getattr(verification, self.name) if verification else (False,) * len(pieces)
         return list(zip(pieces, states, strict=True))
 
     def read_all(self, value: object, notes: Notes) -> list[Piece]:
-        """Read a JSON value as pieces of this kind: what is clear is read as meant, what is not is dropped, and both are noted."""
+        """Parse a JSON value as pieces of this kind; repairs and dropped pieces are noted."""
         if isinstance(value, list) and not isinstance(value, Object):
             values = self.split(value, notes)
         else:
@@ -186,7 +186,7 @@ class EvidenceKind:
 
 
 def _split(values: list[Any], notes: Notes, depth: int = 1) -> list[Any]:
-    """Return a list of values, out of needless lists around it."""
+    """Return a list of values, without redundant nesting."""
     while len(values) == 1 and _depth(values) > depth:
         notes.repaired.append("a list in a list")
         values = values[0]
@@ -250,7 +250,7 @@ def _same_words(keyword: str, other: str) -> bool:
 
 
 def _share(kind_meets: Callable[[Piece, Piece], bool]) -> Callable[[Sequence[Piece], Sequence[Piece]], float | None]:
-    """Return the share of the first pieces that meet one of the second; not defined without any."""
+    """Return the share of the first pieces that match one of the second; None without any."""
 
     def share(pieces: Sequence[Piece], others: Sequence[Piece]) -> float | None:
         return sum(any(kind_meets(piece, other) for other in others) for piece in pieces) / len(pieces) if pieces else None
@@ -322,7 +322,7 @@ EVIDENCE_KINDS = (
         figures={"keyword_precision": EvidenceFigure("keywords right", _share(_same_words))},
     ),
 )
-"""In the order in which they are written, listed and drawn."""
+"""Kinds of evidence, in the order of writing, listing and drawing."""
 
 KEY = re.compile("|".join(f"(?P<{kind.name}>{kind.spelling})" for kind in EVIDENCE_KINDS), re.IGNORECASE)
-"""The key of any kind of evidence, however it is spelled; the group that matched names the kind."""
+"""Pattern of any evidence key in any spelling; the matched group names the kind."""

@@ -1,4 +1,4 @@
-"""A weighted mixture of datasets in one-dataset batches, in an order that follows from seed and batch number.
+"""Weighted dataset mixture in one-dataset batches, deterministic by seed and batch number.
 
 In an epoch, a data set of weight w is gone through w times. A pass over it is a fresh shuffle, cut into whole batches; a weight
 of 0.5 spreads one pass over two epochs. No batch depends on the ones before it, so a run resumes at any of them.
@@ -18,20 +18,20 @@ from embedrl.errors import ConfigError
 
 
 class MixtureConfig(BaseModel):
-    """How data sets are mixed."""
+    """Settings of a mixture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     batch_size: int = Field(ge=1)
-    """Rows of a batch."""
+    """Rows per batch."""
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
-    """Every data set by name, and how often an epoch goes through it."""
+    """Dataset -> passes per epoch."""
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """At most so many rows of a data set are used: always the same ones, drawn at random."""
+    """Dataset -> maximum number of rows used, a fixed random sample."""
     videos: tuple[str, ...] = ()
-    """Data sets of videos, whose batches take the most memory and time."""
+    """Datasets of videos, whose batches take the most memory and time."""
     max_video_run: int = Field(default=1, ge=1)
-    """At most so many batches of videos follow each other."""
+    """Maximum number of consecutive batches of videos."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -43,35 +43,35 @@ class MixtureConfig(BaseModel):
 
 
 class Batch(NamedTuple):
-    """Rows of one data set."""
+    """Rows of one dataset."""
 
     number: int
-    """From 0, over all epochs."""
+    """0-based, over all epochs."""
     epoch: int
     """From 0."""
     dataset: str
     rows: tuple[int, ...]
-    """0-based, no row twice."""
+    """0-based, distinct."""
 
 
 class Portion(NamedTuple):
-    """What the mixture takes of a data set."""
+    """Share of a dataset in the mixture."""
 
     num_rows: int
-    """Rows that are used."""
+    """Rows used."""
     num_capped: int
-    """Rows that the cap leaves out."""
+    """Rows left out by the cap."""
     num_dropped: int
-    """Rows of each pass that fill no batch; other ones in each pass."""
+    """Rows per pass that do not fill a batch; others in each pass."""
     num_batches: float
-    """Batches of an epoch, on average."""
+    """Mean number of batches per epoch."""
 
 
 class Mixture:
-    """The batches of data sets of known sizes. Holds the order of two epochs, and as many shuffled lists of rows for each data set."""
+    """Batches of datasets of known sizes. Keeps the order of two epochs in memory."""
 
     def __init__(self, config: MixtureConfig, sizes: Mapping[str, int]) -> None:
-        """Lay the batches out. Raises ConfigError if data sets and settings do not fit each other."""
+        """Lay out the batches. Raises ConfigError for settings that do not fit the datasets."""
         self.config, self.sizes = config, dict(sizes)
         if set(sizes) != set(config.weights):
             odd = min(set(sizes) ^ set(config.weights))
@@ -94,7 +94,7 @@ class Mixture:
         self._pass = lru_cache(maxsize=2 * len(sizes))(self._make_pass)
 
     def portions(self) -> dict[str, Portion]:
-        """Return what is taken of each data set."""
+        """Return dataset -> share in the mixture."""
         return {
             name: Portion(
                 num_rows=self._num_rows(name),
@@ -106,11 +106,11 @@ class Mixture:
         }
 
     def num_batches(self, num_epochs: int) -> int:
-        """Return how many batches the first epochs have together."""
+        """Return the number of batches of the first epochs."""
         return sum(self._num_before(name, num_epochs) for name in self._batches_per_epoch)
 
     def batch(self, number: int) -> Batch:
-        """Return a batch by its number, from 0 on without an end."""
+        """Return a batch by its 0-based number, unbounded."""
         if number < 0:
             raise ConfigError(f"batch {number}: batches are numbered from 0")
         epoch = floor(number / self._total)
@@ -122,13 +122,13 @@ class Mixture:
         return Batch(number, epoch, name, tuple(self._pass(name, pass_number)[place * size : (place + 1) * size]))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Yield batches from a number on, without an end."""
+        """Yield batches from a number on, endlessly."""
         while True:
             yield self.batch(start)
             start += 1
 
     def _num_before(self, name: str, epoch: int) -> int:
-        """Return how many batches of a data set come before an epoch."""
+        """Return the number of a dataset's batches before an epoch."""
         rate = self._batches_per_epoch[name]
         return epoch * rate.numerator // rate.denominator
 
@@ -139,14 +139,14 @@ class Mixture:
         return random.Random(":".join(map(str, ("mixture", self.config.seed, *names))))
 
     def _make_pass(self, name: str, number: int) -> list[int]:
-        """Return the rows of a pass over a data set, in their order."""
+        """Return the shuffled rows of a pass over a dataset."""
         size, num_rows = self.sizes[name], self._num_rows(name)
         rows = list(range(size)) if num_rows == size else sorted(self._rng("cap", name).sample(range(size), num_rows))
         self._rng("pass", number, name).shuffle(rows)
         return rows
 
     def _make_order(self, epoch: int) -> list[tuple[str, int]]:
-        """Return the data set of each batch of an epoch, with how many batches of it came before, in all epochs."""
+        """Return (dataset, number of its batches before, over all epochs) for each batch of an epoch."""
         turns = {name: self._num_before(name, epoch) for name in self._batches_per_epoch}
         names = [name for name in turns for _ in range(self._num_before(name, epoch + 1) - turns[name])]
         order = []
@@ -156,7 +156,7 @@ class Mixture:
         return order
 
     def _arranged(self, names: list[str], rng: random.Random) -> list[str]:
-        """Shuffle. Batches of videos go into gaps before others, so that the last is of another kind: runs do not join at the seams."""
+        """Shuffle batches, with videos placed before others, so that runs do not join at epoch boundaries."""
         rng.shuffle(names)
         run = self.config.max_video_run
         videos = [name for name in names if name in self.config.videos]

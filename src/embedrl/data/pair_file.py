@@ -16,10 +16,10 @@ from embedrl.errors import ConfigError, MediaError
 
 
 class PairFile:
-    """The pairs of one file, such as contrastive.jsonl of `embedrl filter`."""
+    """Pairs of one JSON Lines file, such as contrastive.jsonl of `embedrl filter`."""
 
     def __init__(self, path: Path, media_root: Path | None = None) -> None:
-        """Read the file once. Raises ConfigError, naming the line, for a line that is no pair or whose media are missing."""
+        """Index the file. Raises ConfigError, naming the line, for an invalid pair or missing media."""
         self.path = path
         self._media = MediaFolder(media_root or path.parent)
         self._places: list[tuple[int, int]] = []
@@ -53,7 +53,7 @@ class PairFile:
         return None if number is None else _target_tcot(self[number])
 
     def knows_tcot(self, key: str) -> bool:
-        """Say whether a hard negative has a T-CoT."""
+        """Return whether a hard negative has a T-CoT."""
         return key in self._with_tcot
 
     def _find_tcots(self, wanted: set[str]) -> None:
@@ -64,7 +64,7 @@ class PairFile:
                     self._with_tcot.setdefault(key, number)
 
     def _read_all(self) -> Iterator[Pair]:
-        """Yield all pairs and note where they stand."""
+        """Yield all pairs and note their offsets."""
         start = 0
         with self.path.open("rb") as file:
             for line in file:

@@ -15,31 +15,31 @@ from embedrl.errors import ConfigError
 
 
 class PairsConfig(BaseModel):
-    """Which files, and how they are mixed."""
+    """Pair files and their mixture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     files: dict[str, Path] = Field(min_length=1)
-    """JSON Lines of pairs, by the name of the data set: contrastive.jsonl of `embedrl filter`, or lines of your own."""
+    """Dataset -> JSON Lines file of pairs: contrastive.jsonl of `embedrl filter`, or your own."""
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
-    """How often an epoch goes through a data set; 1 if it is not named."""
+    """Dataset -> passes per epoch; 1 by default."""
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """At most so many pairs of a data set are used."""
+    """Dataset -> maximum number of pairs used."""
     videos: tuple[str, ...] = ()
-    """Data sets of videos."""
+    """Datasets of videos."""
     max_video_run: int = Field(default=1, ge=1)
-    """At most so many batches of videos follow each other."""
+    """Maximum number of consecutive batches of videos."""
     tcot_dropout: float = Field(default=0.25, ge=0, le=1)
-    """Share of the pairs that are shown without T-CoTs, so that both modes work."""
+    """Share of pairs without T-CoTs (T-CoT dropout), so that both modes are trained."""
     media_dropout: float = Field(default=0.15, ge=0, le=1)
-    """Share of the sides with a T-CoT whose media are left out, so that T-CoTs are read."""
+    """Share of sides with a T-CoT whose media are dropped, so that T-CoTs are used."""
     negatives: int = Field(default=1, ge=0)
     """At most so many hard negatives of a pair stand in its batch, drawn anew each time; 0: none. One has a T-CoT if it is a target with
     one elsewhere in the file; one that has none is left out beside a target that is shown with its T-CoT, which would give it away."""
 
 
 class DatasetShare(NamedTuple):
-    """What a run takes of a data set."""
+    """Share of a dataset in a run."""
 
     name: str
     share: float
@@ -53,7 +53,7 @@ class DatasetShare(NamedTuple):
 
 
 class PairFileRows:
-    """The batches of a run; each is a function of settings and number alone."""
+    """Contrastive batches, deterministic by settings and batch number."""
 
     def __init__(
         self, config: PairsConfig, *, seed: int, batch_size: int, num_batches: int | None = None, num_epochs: float | None = None
@@ -86,7 +86,7 @@ class PairFileRows:
         return {"pairs": [(f"{name}/query", f"{name}/target", *self._negatives(name)) for name in names]}
 
     def shares(self) -> list[DatasetShare]:
-        """Return what the run takes of each data set."""
+        """Return each dataset's share in the run."""
         portions = self.mixture.portions()
         total = sum(portion.num_batches for portion in portions.values())
         return [
@@ -114,11 +114,11 @@ class PairFileRows:
         return self.files[dataset], int(number)
 
     def _is_plain(self, name: str) -> bool:
-        """Say whether a pair is shown without T-CoTs."""
+        """Return whether a pair is shown without T-CoTs."""
         return random.Random(f"tcot:{self.seed}:{name}").random() < self.config.tcot_dropout
 
     def _negatives(self, name: str) -> list[str]:
-        """Return the keys of the hard negatives that stand beside a pair in one batch."""
+        """Return the keys of a pair's hard negatives in one batch."""
         file, number = self._pair(name)
         if number not in file.negatives:
             return []

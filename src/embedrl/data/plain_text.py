@@ -1,4 +1,4 @@
-"""Text that any later layer can hold: well-formed Unicode, without special tokens, without the tags of a T-CoT."""
+"""Sanitised text: well-formed Unicode without special tokens and T-CoT tags."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_res
 """Added tokens of the Qwen3-VL family and ours: never allowed to reach a chat template from text."""
 
 TAG = re.compile(r"<(?P<close>/?)\s*(?P<name>thinking|rethink(?:ing)?|answer)\s*>", re.IGNORECASE)
-"""Opens or closes a section of a T-CoT."""
+"""Opening or closing tag of a T-CoT section."""
 THOUGHT = re.compile(
     r"<(?P<close>/?)\s*(?:seed:)?(?:think|thoughts?|reason|reasoning|analysis|reflection|scratchpad)(?:\s[^<>]{0,80})?>"
     r"|\[(?P<close_bracket>/?)think\]|◁(?P<close_triangle>/?)think▷"
@@ -17,20 +17,20 @@ THOUGHT = re.compile(
     r"|<\|channel\|>\s*(?:analysis|(?P<close_channel>final))\s*<\|message\|>",
     re.IGNORECASE,
 )
-"""Opens or closes what a model thinks before it answers, in the spellings of several families."""
+"""Opening or closing tag of a model's own thinking, in the spellings of several families."""
 
 _LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
 """What the first character of a special token becomes; no normalisation makes it the same again."""
 
 
 def special_tokens(added: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern of a tokenizer's added tokens beside `SPECIAL_TOKEN`."""
+    """Return a pattern of `SPECIAL_TOKEN` and a tokenizer's added tokens."""
     escaped = [re.escape(token) for token in sorted(added, key=len, reverse=True)]
     return re.compile("|".join([SPECIAL_TOKEN.pattern, *escaped]))
 
 
 def neutralise(text: str, special: re.Pattern[str] = SPECIAL_TOKEN) -> str:
-    """Return the text with every special token broken up, so that a tokenizer reads plain characters, and well formed."""
+    """Break up special tokens, so that a tokenizer reads them as plain characters; the result is well-formed Unicode."""
     text = well_formed(text)
     while special.search(text):
         text = special.sub(lambda match: _broken(match.group()), text)
@@ -43,7 +43,7 @@ def _broken(token: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text without tags of T-CoTs and of thinking, without special tokens, and with single spaces; twice is as good as once."""
+    """Remove T-CoT and thinking tags and special tokens, and collapse white space. Idempotent."""
     while True:
         cleaned = " ".join(neutralise(THOUGHT.sub(" ", TAG.sub(" ", text))).split())
         if cleaned == text:

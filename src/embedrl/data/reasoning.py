@@ -1,4 +1,4 @@
-"""Asking a Reasoner for the T-CoTs that are missing, and what a partial answer means: every answer is kept, and the run goes on.
+"""Asking a Reasoner for missing T-CoTs. Partial answers are kept, refusals recorded, and the run goes on.
 
 Annotating, evaluating, indexing and serving ask through `reason_missing` or `ask`. An item without an answer has a `ModelError` or
 `MediaError` in its place, in order, and costs the others nothing.
@@ -18,29 +18,29 @@ from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, read, with_fact
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 
 Outcome = TCoT | ParseFailure
-"""What a Reasoner wrote about an item."""
+"""Parsed output of a Reasoner for an item."""
 Answer = Outcome | MediaError | ModelError
-"""What came of asking about an item: what was written, or why nothing was."""
+"""Output of a Reasoner for an item, or the error."""
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 GIVE_UP_AFTER = 16
-"""Items in a row that say that the Reasoner is gone, and not that these items are odd."""
+"""Consecutive failures after which the Reasoner counts as gone."""
 NOT_ASKED = "not_asked"
 OTHER = "model_error"
-"""Reason of a ModelError that names none."""
+"""Reason code of a ModelError without one."""
 MEDIA = "unreadable"
 UNREACHED = frozenset({"transport", NOT_ASKED})
-"""Reasons that end by themselves, once the Reasoner can be reached again."""
+"""Reason codes of an unreachable Reasoner."""
 
 _EXAMPLE_CHARS = 200
 
 
 class _MiscountedError(ModelError):
-    """A Reasoner breaks its contract: no item is to blame."""
+    """A Reasoner returned a wrong number of answers."""
 
 
 class Patience:
-    """Counts items in a row for which the Reasoner itself failed, over the batches and threads of a run, up to a limit.
+    """Circuit breaker: counts consecutive failures of the Reasoner over the batches and threads of a run.
 
     Refusals that are about an item, and media that cannot be read, do not count; any answer starts the count anew.
     """
@@ -52,11 +52,11 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether the Reasoner is not to be asked any more."""
+        """Whether the limit is reached."""
         return self.num_failed >= self.give_up_after
 
     def require(self, reasoner: str) -> None:
-        """Raise ModelError if the Reasoner is not to be asked any more: figures would be those of another system."""
+        """Raise ModelError if the limit is reached."""
         if self.is_over:
             raise ModelError(
                 f"the Reasoner {reasoner!r} failed for {self.num_failed} items in a row, the last time with: {self.last_error}; "
@@ -64,7 +64,7 @@ class Patience:
             )
 
     def note(self, answers: Iterable[Answer]) -> None:
-        """Take in what came of some items, in order."""
+        """Count the answers of some items, in order."""
         with self._lock:
             for answer in answers:
                 if self.is_over:
@@ -77,19 +77,19 @@ class Patience:
 
 
 class KeepsTCoTs(Protocol):
-    """A store of what Reasoners wrote, by `outcome_key`."""
+    """Protocol of an outcome store, by `outcome_key`."""
 
     def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """Return what is known of these keys."""
+        """Return key -> outcome of the known keys."""
         ...
 
     def keep(self, outcomes: dict[str, Outcome]) -> None:
-        """Remember outcomes."""
+        """Store outcomes."""
         ...
 
 
 class RecordedTCoTs:
-    """Outcomes in a file of records; they are on the disk when `keep` returns. Fulfils `KeepsTCoTs`."""
+    """Outcomes in a records file, durable when `keep` returns. Implements `KeepsTCoTs`."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
@@ -99,12 +99,12 @@ class RecordedTCoTs:
         return {key: read_outcome(self.records.get(key)) for key in keys if key in self.records}
 
     def keep(self, outcomes: dict[str, Outcome]) -> None:
-        """Write outcomes. Raises StoreError, with nothing kept."""
+        """Store outcomes. Raises StoreError with nothing stored."""
         self.records.put_many({key: write_outcome(outcome) for key, outcome in outcomes.items()})
 
 
 def ask(reasoner: Reasons, items: Sequence[Item], patience: Patience | None = None) -> list[Answer]:
-    """Return what came of each item, in order. A batch that fails as a whole is asked item by item.
+    """Return an answer or error per item, in order. A batch that fails as a whole is asked item by item.
 
     Once `patience` is over, items are not asked about, and their error says so. Raises ConfigError and StoreError of the Reasoner, and
     ModelError if it returns another number of T-CoTs.
@@ -135,7 +135,7 @@ def ask(reasoner: Reasons, items: Sequence[Item], patience: Patience | None = No
 def reason_missing(
     reasoner: Reasons, items: Sequence[Item], kept: KeepsTCoTs, *, retry: bool = False, patience: Patience | None = None
 ) -> list[Answer]:
-    """Return what came of each item, in order, now or in a former run; what is written now is kept when this returns.
+    """Return an answer or error per item, in order, asking only for items without a stored outcome; new outcomes are stored.
 
     Asked about are items of which nothing is kept, those that `asks_again` names, and, with `retry`, all that got no T-CoT. Raises as
     `ask` does, and MediaError for an item whose file cannot be hashed.
@@ -154,12 +154,12 @@ def reason_missing(
 
 
 def _counted(answer: AnswerT, reasoner: Reasons) -> AnswerT | TCoT:
-    """Say what key frames count: the frames that the Reasoner is shown."""
+    """Add the number of frames that the Reasoner was shown, which key frames refer to."""
     return with_facts(answer, num_frames=getattr(reasoner, "num_frames", None)) if isinstance(answer, TCoT) else answer
 
 
 def asks_again(reason: str, reasoner: Reasons) -> bool:
-    """Say whether the next run asks again about an item that has no T-CoT for this reason.
+    """Return whether the next run retries an item without a T-CoT for this reason.
 
     It does unless the Reasoner wrote something that is no T-CoT. A text that was cut at the limit of tokens is asked for again, too,
     if the Reasoner may answer otherwise: a server's limits change, those of weights in this process are part of the fingerprint.
@@ -170,7 +170,7 @@ def asks_again(reason: str, reasoner: Reasons) -> bool:
 
 
 def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
-    """Read what a model wrote, and warn of evidence that was dropped.
+    """Parse model output, with a warning for dropped evidence.
 
     What was cut at the limit of tokens is TRUNCATED, unless it is a T-CoT all the same.
     """
@@ -183,7 +183,7 @@ def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
 
 
 def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:
-    """Return the answers if something was written about each item. Raises `Unanswered` with all of them, or the error of the only item."""
+    """Return the answers if every item has one. Raises `Unanswered` with all outcomes, or the error of the only item."""
     errors = [answer for answer in answers if isinstance(answer, MediaError | ModelError)]
     if errors and len(answers) == 1:
         raise errors[0]
@@ -193,7 +193,7 @@ def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:
 
 
 def failure_reason(answer: Answer) -> str | None:
-    """Return why there is no T-CoT, in one word; None if there is one."""
+    """Return the reason code of a missing T-CoT; None if there is one."""
     if isinstance(answer, TCoT):
         return None
     if isinstance(answer, ParseFailure):
@@ -204,14 +204,14 @@ def failure_reason(answer: Answer) -> str | None:
 
 
 class TCoTCounts(BaseModel):
-    """How many items got a T-CoT, and how many did not, by reason."""
+    """Numbers of items with a T-CoT, and without one by reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     made: int = 0
     failed: dict[str, int] = {}
     examples: dict[str, str] = {}
-    """Of each reason, what the model or its server said first."""
+    """Reason -> first message of the model or its server."""
 
     @classmethod
     def of(cls, answers: Iterable[Answer]) -> "TCoTCounts":
@@ -233,15 +233,15 @@ class TCoTCounts(BaseModel):
 
     @property
     def num_failed(self) -> int:
-        """Items without a T-CoT."""
+        """Number of items without a T-CoT."""
         return sum(self.failed.values())
 
     @property
     def num_unanswered(self) -> int:
-        """Items about which nothing was written: the next run asks again."""
+        """Number of items without an answer, which the next run retries."""
         return sum(count for reason, count in self.failed.items() if reason not in {known.value for known in FailureReason})
 
     @property
     def is_failure(self) -> bool:
-        """Whether the run failed: some items got no answer, or all that it asked about are without a T-CoT."""
+        """Whether an item got no answer, or no item got a T-CoT."""
         return bool(self.num_unanswered or (self.failed and not self.made))

@@ -25,10 +25,10 @@ from embedrl.errors import StoreError, unwritable
 
 
 class WriterLock:
-    """The right to write beside `path`, for one process at a time. The system frees it when the process ends, however it ends."""
+    """Exclusive inter-process file lock, released by the system when the process ends."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises StoreError if another holds it."""
+        """Acquire the lock. Raises StoreError if another process holds it."""
         self._fd: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,14 +43,14 @@ class WriterLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back; a second call does nothing."""
+        """Release the lock; idempotent."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 class Records:
-    """A file of records. Reads as of its opening, or the last `refresh`; the first write takes the writer's lock."""
+    """Key-value records in an append-only file. Reads the state of its opening or last `refresh`; the first write takes the lock."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -80,31 +80,31 @@ class Records:
         return self.keys()
 
     def keys(self) -> Iterator[str]:
-        """Yield every key, in the order of its first appearance."""
+        """Yield all keys, in order of first appearance."""
         return iter(list(self._places))
 
     def get(self, key: str) -> Any:
-        """Return the value last put under a key (JSON types), or None."""
+        """Return the last value of a key (JSON types), or None."""
         place = self._places.get(key)
         if place is None or self._fd is None:
             return None
         return json.loads(os.pread(self._fd, place[1], place[0]))["value"]
 
     def put(self, key: str, value: Any) -> None:
-        """Keep one value; see `put_many`."""
+        """Store one value; see `put_many`."""
         self.put_many({key: value})
 
     def put_many(self, values: Mapping[str, Any]) -> None:
-        """Append values (JSON types, not None) and return once they are on the disk. Raises StoreError, with nothing kept."""
+        """Append values (JSON types, not None) and fsync. Raises StoreError with nothing stored."""
         assert all(value is not None for value in values.values()), "None is how a record is dropped"
         self._append(list(values.items()))
 
     def drop_many(self, keys: Iterable[str]) -> None:
-        """Forget keys; those that are not there are ignored."""
+        """Delete keys; unknown ones are ignored."""
         self._append([(key, None) for key in dict.fromkeys(keys) if key in self._places])
 
     def refresh(self) -> None:
-        """Read what was appended, by this or another process, since the last look. Raises StoreError."""
+        """Read what any process appended since the last read. Raises StoreError."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -131,7 +131,7 @@ class Records:
             log.warn(f"{str(self.path)!r}: {self.num_damaged} damaged lines are left out; what they held is made again")
 
     def compact(self) -> None:
-        """Rewrite the file with the living records only. Readers that have it open keep the old one until they refresh."""
+        """Rewrite the file with live records only. Open readers keep the old file until they refresh."""
         self._take_lock()
         assert self._fd is not None
         fresh = self.path.with_name(self.path.name + ".new")
@@ -148,11 +148,11 @@ class Records:
 
     @property
     def num_stale(self) -> int:
-        """Lines that `compact` would save."""
+        """Number of lines that `compact` would remove."""
         return self._num_lines - len(self._places)
 
     def close(self) -> None:
-        """Close the file and let others write."""
+        """Close the file and release the lock."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -203,7 +203,7 @@ class Records:
             self._learn(line)
 
     def _open_to_append(self) -> int:
-        """Open the file that we have read. Raises FileNotFoundError if there is none, or another in its place."""
+        """Open the file that was read. Raises FileNotFoundError if it is gone or was replaced."""
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         if self._fd is None or not os.path.sameopenfile(fd, self._fd):
             os.close(fd)
@@ -211,7 +211,7 @@ class Records:
         return fd
 
     def _take_lock(self) -> None:
-        """Become the writer: take the lock, catch up with the last one, and cut off what it left half written."""
+        """Become the writer: take the lock, refresh, and truncate a torn last line."""
         if self._lock is not None:
             return
         lock = WriterLock(self.path.with_name(self.path.name + ".lock"))
@@ -240,7 +240,7 @@ def _write_line(key: str, value: Any) -> bytes:
 
 
 def _read_line(line: bytes) -> tuple[str, Any]:
-    """Return key and value. Raises ValueError, KeyError or TypeError for a line that is not as it was written."""
+    """Parse a line to (key, value). Raises ValueError, KeyError or TypeError for a damaged one."""
     record = json.loads(line)
     key, value = record["key"], record["value"]
     if not isinstance(key, str):
@@ -257,7 +257,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return once the names in a folder are on the disk. Raises OSError."""
+    """Fsync a folder. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -266,16 +266,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def outcome_key(item: Item, reasoner: str) -> str:
-    """Return the sha256 (hex) of an item's key and the Reasoner's name. Raises MediaError if the item cannot be read."""
+    """Return the cache key of an item and a Reasoner, sha256 (hex). Raises MediaError for an unreadable item."""
     return hashlib.sha256(f"{item.key}\0{reasoner}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 _FACTS = ("num_frames", "num_unread")
-"""Of a T-CoT's evidence: what its text does not say."""
+"""Fields of evidence that a T-CoT's text does not contain."""
 
 
 def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, Any]:
-    """Return what a Reasoner wrote as a record's value."""
+    """Serialise a Reasoner's output as a record's value."""
     if isinstance(outcome, TCoT):
         facts = outcome.evidence.model_dump(include=set(_FACTS))
         return {"tcot": render(outcome)} | facts
@@ -283,7 +283,7 @@ def write_outcome(outcome: TCoT | ParseFailure) -> dict[str, Any]:
 
 
 def read_outcome(value: Mapping[str, Any]) -> TCoT | ParseFailure:
-    """Read the value that `write_outcome` made."""
+    """Deserialise a value of `write_outcome`."""
     if "tcot" in value:
         outcome = parse(value["tcot"])
         facts = {name: value[name] for name in _FACTS if name in value}

@@ -110,14 +110,14 @@ class Reading(NamedTuple):
     """Evidence that could not be parsed, or stands outside the thinking."""
 
     def written(self, num_frames: int | None = None) -> TCoT | ParseFailure:
-        """Return the outcome with the facts of its writing: a T-CoT whose writer was shown so many frames at most (`with_facts`)."""
+        """Return the outcome, with `num_frames` and the number of losses added to its evidence (`with_facts`)."""
         if isinstance(self.outcome, ParseFailure):
             return self.outcome
         return with_facts(self.outcome, num_frames=num_frames, num_unread=len(self.dropped))
 
 
 def count_words(text: str) -> int:
-    """Count words between white space: the measure of length where no tokenizer is given."""
+    """Count whitespace-separated words, the default measure of length."""
     return len(text.split())
 
 
@@ -130,18 +130,18 @@ _NO_BRACES = str.maketrans("{}", "()")
 
 
 def render(tcot: TCoT) -> str:
-    """Write a T-CoT in its one canonical form; `parse(render(x)) == x` if the answer is not empty."""
+    """Render a T-CoT in canonical form; `parse(render(x)) == x` for a non-empty answer."""
     return "\n".join(render_parts(tcot))
 
 
 def render_parts(tcot: TCoT) -> tuple[str, str]:
-    """Write a T-CoT in two parts, cut behind `</thinking>`, where the Embedder is shown crops and key frames."""
+    """Render a T-CoT in two parts, split after `</thinking>`, where the Embedder is shown crops and key frames."""
     thinking = " ".join(filter(None, [tcot.thinking, *render_evidence(tcot.evidence)]))
     return f"<thinking> {thinking} </thinking>", f"<rethink> {tcot.rethink} </rethink>\n<answer> {tcot.answer} </answer>"
 
 
 def render_evidence(evidence: Evidence) -> list[str]:
-    """Write each kind of evidence that is present as one JSON object; boxes about other images than the first as objects of their own."""
+    """Render evidence as one JSON object per kind present; boxes of other images than the first as separate objects."""
     written = []
     for kind in EVIDENCE_KINDS:
         for image, pieces in groupby(kind.located(evidence), key=lambda piece: piece[1]):
@@ -151,12 +151,12 @@ def render_evidence(evidence: Evidence) -> list[str]:
 
 
 def parse(text: str) -> TCoT | ParseFailure:
-    """Read model output as a T-CoT; never raises. See `read`."""
+    """Parse model output as a T-CoT; never raises. See `read`."""
     return read(text).outcome
 
 
 def with_facts(tcot: TCoT, *, num_frames: int | None = None, num_unread: int = 0) -> TCoT:
-    """Say of a T-CoT what its text does not: how many frames its writer was shown at most, and how many pieces could not be read.
+    """Return a T-CoT with facts that its text lacks: frames shown (at most) and number of pieces that could not be parsed.
 
     Without key frames there is nothing to count, and what is known already stands.
     """
@@ -169,7 +169,7 @@ def with_facts(tcot: TCoT, *, num_frames: int | None = None, num_unread: int = 0
 
 
 def read(text: str) -> Reading:
-    """Read model output as a T-CoT, and list what was repaired and what was dropped; never raises.
+    """Parse model output as a T-CoT, listing repairs and losses; never raises.
 
     The last complete T-CoT counts, and only if it does not stand in a block of thinking that precedes the answer (`<think>`, `[THINK]`, …).
     Inner sections may be unclosed. Evidence in the thinking is read wherever it stands in it; a piece that cannot be read is dropped.
@@ -206,11 +206,11 @@ def read(text: str) -> Reading:
 class _Sections(NamedTuple):
     thinking: str
     between: str
-    """Behind `</thinking>`, before the rethink."""
+    """Text between `</thinking>` and the rethink."""
     rethink: str
     answer: str
     elsewhere: dict[str, str]
-    """Where evidence is not looked for, by where it is."""
+    """Texts outside the thinking, by section."""
 
 
 class _Tags:
