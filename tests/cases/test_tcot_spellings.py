@@ -11,7 +11,7 @@ import string
 import pytest
 
 from embedrl.annotate.rules import ungrounded
-from embedrl.data.evidence import verified, verify
+from embedrl.data.evidence import verify
 from embedrl.data.plain_text import plain
 from embedrl.data.reasoning import read_answer
 from embedrl.data.records import read_outcome, write_outcome
@@ -295,7 +295,6 @@ def test_what_was_dropped_is_known_wherever_the_tcot_goes():
     assert verify(parse(render(tcot)).evidence, item, None).valid
     assert read_outcome(write_outcome(tcot)) == tcot
     assert ungrounded("target", item, tcot, 8) == "the target: 1 that cannot be read"
-    assert verified(tcot.evidence, verify(tcot.evidence, item, None)).num_unread == 0
 
 
 HOSTILE = (

@@ -25,16 +25,13 @@ def iou(first: Box, second: Box) -> float:
     return shared / (areas - shared) if areas > shared else 0.0
 
 
-def crop(
-    image: PIL.Image.Image, box: Box, *, min_side: int = MIN_SIDE, max_aspect: float = MAX_ASPECT, margin: int = 0
-) -> PIL.Image.Image | None:
-    """Crop a box, widened by `margin` on every side and clipped to the image; None if too small or too elongated."""
-    x1, y1, x2, y2 = inside = clamped(box)
-    if not box_holds(inside) or min(x2 - x1, y2 - y1) < min_side:
+def crop(image: PIL.Image.Image, box: Box) -> PIL.Image.Image | None:
+    """Crop a box; None if it is invalid, too small or too elongated."""
+    if not box_holds(box) or min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE:
         return None
-    corners = pixels(clamped((x1 - margin, y1 - margin, x2 + margin, y2 + margin)), image.size)
-    width, height = corners[2] - corners[0], corners[3] - corners[1]
-    return image.crop(corners) if max(width, height) <= max_aspect * min(width, height) else None
+    left, top, right, bottom = corners = pixels(box, image.size)
+    width, height = right - left, bottom - top
+    return image.crop(corners) if max(width, height) <= MAX_ASPECT * min(width, height) else None
 
 
 def clamped(box: Box) -> Box:

@@ -1,31 +1,28 @@
-"""Verification of evidence against its medium, crops and key frames, and drawing."""
+"""Verification of evidence against its medium, and drawing."""
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from itertools import compress, pairwise
+from collections.abc import Sequence
+from itertools import pairwise
 
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from embedrl.data.crops import MAX_ASPECT, MIN_SIDE, box_holds, clamped, crop, iou, pixels
-from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence, EvidenceKind, Medium, Verification
+from embedrl.data.crops import box_holds, clamped, iou, pixels
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence, Medium, Verification
 from embedrl.data.plain_text import neutralise
 from embedrl.data.sample import Item
-from embedrl.media.content import Frames, Image, Page, Text, Video
+from embedrl.media.content import Image, Page, Text, Video
 
 __all__ = [
     "Evidence",
     "Verification",
     "about",
     "box_holds",
-    "crops",
     "draw_boxes",
     "iou",
-    "key_frames",
     "mark_keywords",
-    "verified",
     "verify",
 ]
 
@@ -47,42 +44,15 @@ def verify(evidence: Evidence, item: Item, num_frames: int | None) -> Verificati
     )
 
 
-def verified(evidence: Evidence, verification: Verification) -> Evidence:
-    """Return the valid pieces of evidence."""
-    return _only(evidence, lambda kind: [holds for _, holds in kind.checked(evidence, verification)])
-
-
 def about(evidence: Evidence, number: int) -> Evidence:
     """Return the evidence about one visual part of an item (1-based), renumbered as if it were the first."""
-    return _only(evidence, lambda kind: [part == number for _, part in kind.located(evidence)]).model_copy(update={"box_images": ()})
-
-
-def _only(evidence: Evidence, chosen: Callable[[EvidenceKind], Sequence[bool]]) -> Evidence:
-    kept = {kind.name: list(compress(kind.pieces(evidence), chosen(kind))) for kind in EVIDENCE_KINDS}
-    images = [image for kind in EVIDENCE_KINDS if kind.name == "boxes" for _, image in compress(kind.located(evidence), chosen(kind))]
-    return Evidence.model_validate({**kept, "box_images": images, "num_frames": evidence.num_frames})  # what was not read does not hold
+    kept = {kind.name: [piece for piece, part in kind.located(evidence) if part == number] for kind in EVIDENCE_KINDS}
+    return Evidence.model_validate({**kept, "num_frames": evidence.num_frames})
 
 
 def _folded(text: str) -> str:
     # Keywords were neutralised when the T-CoT was read, so the text must be, too.
     return " ".join(unicodedata.normalize("NFC", neutralise(text)).casefold().split())
-
-
-def crops(
-    image: PIL.Image.Image, evidence: Evidence, *, min_side: int = MIN_SIDE, max_aspect: float = MAX_ASPECT, margin: int = 0
-) -> list[PIL.Image.Image]:
-    """Crop the boxes of an image, in order, each widened by `margin` on every side. `min_side` and `margin` are in 1/1000 of it.
-
-    A box that reaches over the edge is cut at the edge. Empty boxes, slivers, and strips longer than `max_aspect` are left out.
-    """
-    cut = [crop(image, box, min_side=min_side, max_aspect=max_aspect, margin=margin) for box in evidence.boxes]
-    return [image for image in cut if image is not None]
-
-
-def key_frames(frames: Frames, evidence: Evidence) -> list[tuple[int, PIL.Image.Image, float]]:
-    """Return (1-based number, image, timestamp in seconds) of the distinct key frames that exist, in order."""
-    numbers = dict.fromkeys(number for number in evidence.key_frames if 1 <= number <= len(frames.images))
-    return [(number, frames.images[number - 1], frames.times_s[number - 1]) for number in numbers]
 
 
 def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:

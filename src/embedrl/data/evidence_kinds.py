@@ -263,7 +263,7 @@ def _box_meets(box: Box, other: Box) -> bool:
 
 
 def _box_picture(visual: Visual, box: Box) -> PIL.Image.Image | None:
-    return None if isinstance(visual, Frames) or not box_holds(box) else crop(visual, box)
+    return None if isinstance(visual, Frames) else crop(visual, box)
 
 
 def _frame_picture(visual: Visual, number: int) -> PIL.Image.Image | None:

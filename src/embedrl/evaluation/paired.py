@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from embedrl.data.sources.stream import read_json
-from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import Figure, Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluation.metrics import Mode, mmeb_compat_grades, score_one
 from embedrl.evaluation.predictions import PREDICTION_SUFFIX
 from embedrl.evaluation.tables import Dataset, Result
@@ -46,7 +46,7 @@ class _Scored(NamedTuple):
     mode: Mode
 
 
-def pair_systems(systems: Sequence[tuple[Path, Result]], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> tuple[Paired, ...]:
+def pair_systems(systems: Sequence[tuple[Path, Result]]) -> tuple[Paired, ...]:
     """Compare each system with every earlier one, all of one benchmark. Paths are the folders or files they were read from."""
     scored = [
         {row.name: _score(path, row, result) for row in result.benchmark.datasets if row.name not in result.shortfalls()}
@@ -62,7 +62,7 @@ def pair_systems(systems: Sequence[tuple[Path, Result]], *, seed: int = 0, num_r
             if isinstance(differences, str):
                 refused[name] = differences
             else:
-                tables[name] = replicates(differences[:, None], task=name, seed=seed, num_resamples=num_resamples)
+                tables[name] = replicates(differences[:, None], task=name, seed=0)
         datasets = {row.name: tables[row.name] for row in benchmark.datasets if row.name in tables}
         for column, parts in benchmark.columns.items():
             if all(part in tables for part in parts):

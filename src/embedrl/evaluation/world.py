@@ -27,7 +27,6 @@ def world_tasks(
     tasks: Sequence[str] | None = None,
     num_queries: int = 32,
     pool_size: int = 256,
-    split: str = "test",
     world: str = "roomy",
 ) -> list[RetrievalTask]:
     """Build the named tasks of a world (all by default) with `num_queries` queries and at least `pool_size` candidates each.
@@ -36,7 +35,7 @@ def world_tasks(
     answers a query, unless the query describes a part: then every candidate that holds it is relevant. Raises ConfigError for an unknown
     name, or for more than the world can give.
     """
-    drawn = draw_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size, split=split, world=world)
+    drawn = draw_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size, split="test", world=world)
     return [task for task, _ in drawn]
 
 

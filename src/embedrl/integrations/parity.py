@@ -56,9 +56,9 @@ class Finding:
         return self.cosine is None or not self.stage
 
 
-def probes(seed: int = 0) -> list[Probe]:
+def probes() -> list[Probe]:
     """Make what is compared: a text, a picture, several pictures with crops, a page, a video with key frames."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     pictures = tuple(Image(pixels=sample_scene(rng, "train").draw()) for _ in range(3))
     boxes = ((80, 60, 520, 480), (400, 350, 960, 940))
     pointing = TCoT(thinking="Two things matter.", evidence=Evidence(boxes=boxes), rethink="Both are there.", answer="two shapes")

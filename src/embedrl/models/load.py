@@ -220,14 +220,7 @@ def base_folder(folder: Path) -> Path:
         ) from error
 
 
-def load_shared(
-    folders: Sequence[Path],
-    *,
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    attention: str | None = None,
-    fast: bool = True,
-) -> list[tuple[Any, ProcessorMixin, str]]:
+def load_shared(folders: Sequence[Path]) -> list[tuple[Any, ProcessorMixin, str]]:
     """Load several LoRA adapters (or their base itself) on one copy of the base: what `load` returns of each, with the model as a view.
 
     Raises ModelError if they do not have the same base.
@@ -236,8 +229,7 @@ def load_shared(
     if len({base.resolve() for base in bases}) > 1:
         raise ModelError(f"{' and '.join(repr(str(base)) for base in bases)} are different bases: only adapters of one base can share it")
     with loading(bases[0]):
-        model = load_base(AutoModelForImageTextToText, bases[0], device=device, dtype=dtype, attention=attention)
-        speed_up(model) if fast else None
+        model = speed_up(load_base(AutoModelForImageTextToText, bases[0], device=None, dtype=None, attention=None))
     adapted: Any = None
     lock = RLock()
     for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):

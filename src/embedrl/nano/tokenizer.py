@@ -16,6 +16,7 @@ from embedrl.reasoner.prompts import template
 from embedrl.world.tasks import TASKS, draw_family
 
 VOCAB_SIZE = 1024
+NUM_FAMILIES = 6000
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<emb>")
 TAGS = ("<thinking>", "</thinking>", "<rethink>", "</rethink>", "<answer>", "</answer>")
 """T-CoT tags: one token each, but plain text, not special."""
@@ -33,10 +34,10 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 """The shape of Qwen3-VL's template, without tools."""
 
 
-def texts(seed: int, num_families: int) -> Iterator[str]:
+def texts(seed: int) -> Iterator[str]:
     """Yield what the nano models will read and write."""
     rng = random.Random(f"tokenizer:{seed}")
-    for _ in range(num_families):
+    for _ in range(NUM_FAMILIES):
         for query, target in draw_family(rng.choice(list(TASKS)), "train", rng, num_variants=1):
             for side in (query, target):
                 yield f"{side.item.instruction} {side.item.text}"
@@ -47,7 +48,7 @@ def texts(seed: int, num_families: int) -> Iterator[str]:
         yield f"Frame {number % 8 + 1} ({number / 20:.1f} s) <{number / 20:.1f} seconds>"
 
 
-def build_processor(seed: int = 0, num_families: int = 6000) -> Qwen3VLProcessor:
+def build_processor(seed: int) -> Qwen3VLProcessor:
     """Train the tokenizer and return the nano processor (tokenizer, image and video processors, chat template)."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -60,7 +61,7 @@ def build_processor(seed: int = 0, num_families: int = 6000) -> Qwen3VLProcessor
         min_frequency=2,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(seed, num_families), trainer)
+    tokenizer.train_from_iterator(texts(seed), trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
     fast = PreTrainedTokenizerFast(

@@ -6,7 +6,6 @@ from pathlib import Path
 from embedrl import log
 from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate
 from embedrl.annotate.filter import FilterReport, filter_pairs, report_rows
-from embedrl.annotate.rules import LEAK_WORDS
 from embedrl.data.protocols import Judges
 from embedrl.data.sources import SOURCES, Outcome
 from embedrl.errors import ConfigError
@@ -82,21 +81,13 @@ def read_source(source: str, path: Path, out: Path, *, media_root: Path | None =
     return SOURCES[source](path, media_root, **({"task": task} if task else {}))
 
 
-def filter_annotated(
-    folder: Path,
-    judge: str | None,
-    *,
-    reasoner: str | None = None,
-    rl_share: float = 0.5,
-    leak_words: int = LEAK_WORDS,
-    batch_size: int = 32,
-) -> FilterReport:
+def filter_annotated(folder: Path, judge: str | None, *, reasoner: str | None = None, rl_share: float = 0.5) -> FilterReport:
     """Sort what was annotated into a folder, with a judge by name or without one; see `filter_pairs`.
 
     The report is written beside the pairs, as filter.json and filter.html.
     """
     judges = load_judge(judge) if judge else None
-    report = filter_pairs(folder, judges, reasoner=reasoner, rl_share=rl_share, leak_words=leak_words, batch_size=batch_size)
+    report = filter_pairs(folder, judges, reasoner=reasoner, rl_share=rl_share)
     write_report(report.model_dump(mode="json"), folder / "filter.json")
     write_html(filter_html(report, folder), folder / "filter.html")
     return report

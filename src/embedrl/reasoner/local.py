@@ -70,12 +70,11 @@ class LocalReasoner:
         name: str,
         *,
         temperature: float = 0.0,
-        batch_size: int = 64,
     ) -> None:
         if temperature < 0:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         self.model, self.processor, self.settings = model.eval(), processor, settings
-        self.temperature, self.batch_size = temperature, batch_size
+        self.temperature, self.batch_size = temperature, 64
         self.is_deterministic = not temperature
         """Whether the same item gets the same answer again."""
         self.factor = token_side(model.config)

@@ -62,11 +62,11 @@ def lookup(group: Mapping[str, Any], figure: str) -> Mapping[str, Any] | None:
     return group or None
 
 
-def bars(systems: Mapping[str, Any], figure: str = "hit@1") -> Markup:
-    """Draw one small chart per modality and one over all: a bar and its interval per system."""
+def bars(systems: Mapping[str, Any]) -> Markup:
+    """Draw hit@1 as one small chart per modality and one over all: a bar with its interval per system."""
     groups = [group for group in GROUP_LABELS if any(group in system for system in systems.values())]
     rows = {
-        GROUP_LABELS[group]: [_bar(name, row) for name, system in systems.items() if (row := lookup(system.get(group, {}), figure))]
+        GROUP_LABELS[group]: [_bar(name, row) for name, system in systems.items() if (row := lookup(system.get(group, {}), "hit@1"))]
         for group in groups
     }
     return fragment("charts", "bars", groups=list(rows.items()))
@@ -139,12 +139,12 @@ def tcot_table(systems: Mapping[str, Any]) -> Markup | None:
     return table(["T-CoTs", *(TCOT_FIGURES[name] for name in figures)], rows) if rows else None
 
 
-def task_table(report: Mapping[str, Any], figure: str = "hit@1") -> Markup:
-    """Tabulate one figure of every task and system."""
+def task_table(report: Mapping[str, Any]) -> Markup:
+    """Tabulate hit@1 of every task and system."""
     systems = report["systems"]
     rows = []
     for task, pool in report["pools"].items():
-        cells = [lookup(system["tasks"][task], figure) for system in systems.values()]
+        cells = [lookup(system["tasks"][task], "hit@1") for system in systems.values()]
         counts = f"{pool['num_queries']} queries, {pool['num_candidates']} candidates"
         rows.append([(task, counts), *((percent(row["value"]), span(row)) if row else None for row in cells)])
     return table(["Task", *map(system_label, systems)], rows)

@@ -13,10 +13,11 @@ from embedrl.errors import ConfigError, StoreError
 from embedrl.reports.charts import running_mean, series
 
 _MAX_FIGURES = 12
+_WINDOW = 10
 
 
-def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = (), window: int = 10) -> int:
-    """Draw figures of runs (folders, or metrics files) by step: dots, and a running mean over `window` reports.
+def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = ()) -> int:
+    """Draw figures of runs (folders, or metrics files) by step: dots, and their running mean.
 
     Without `figures`, every figure that changes is drawn. Returns how many panels there are. Raises ConfigError for a figure that
     no run has, StoreError for files that cannot be read or written.
@@ -39,7 +40,7 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = (),
             if not points:
                 continue
             steps, values = zip(*points, strict=True)
-            colour = panel.plot(steps, running_mean(values, window), linewidth=1.8, label=label)[0].get_color()
+            colour = panel.plot(steps, running_mean(values, _WINDOW), linewidth=1.8, label=label)[0].get_color()
             panel.plot(steps, values, ".", markersize=3, alpha=0.35, color=colour)
         panel.set_title(name, fontsize=10)
         panel.set_xlabel("step", fontsize=9)

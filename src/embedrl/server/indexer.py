@@ -44,6 +44,7 @@ _SUFFIXES = {
     "avi": ".avi",
 }
 MAX_NAME_BYTES = 120
+MAX_WAITING = 64
 BATCH_SIZE = 4
 """Small, so that an upload does not wait long for T-CoTs of others."""
 
@@ -82,13 +83,12 @@ class IndexWriter:
         upload_limits: Limits,
         watch: bool,
         interval_s: float,
-        max_waiting: int = 64,
     ) -> None:
         """Write with the limits that the folders were indexed with; uploads have limits of their own."""
         self.libraries, self.limits, self.upload_limits, self.watching = libraries, limits, upload_limits, watch
         self.roots = libraries[0].roots
         self.incoming = libraries[0].index.directory / "incoming"
-        self.interval_s, self.max_waiting = interval_s, max_waiting
+        self.interval_s = interval_s
         self._writers = [Index.open(library.index.directory, embedder=library.embedder) for library in libraries]
         self._jobs: deque[_Upload | _Removal] = deque()
         self._changed = threading.Condition()
@@ -162,7 +162,7 @@ class IndexWriter:
         with self._changed:
             if self._closed:
                 raise Problem(503, "the server is stopping")
-            if len(self._jobs) >= self.max_waiting:
+            if len(self._jobs) >= MAX_WAITING:
                 raise Problem(429, "too many uploads wait to be indexed: try again", "busy", retry_after_s=2)
             self._jobs.append(job)
             self._changed.notify()

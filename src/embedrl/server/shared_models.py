@@ -57,8 +57,8 @@ class Writes(Protocol):
 class QueryTCoTs:
     """T-CoTs of queries, kept between runs: by (item key, Reasoner name). When there are too many, the oldest half goes."""
 
-    def __init__(self, path: Path, max_records: int = MAX_TCOTS) -> None:
-        self._records, self._max_records = Records(path), max_records
+    def __init__(self, path: Path) -> None:
+        self._records = Records(path)
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._fresh: dict[str, Outcome] = {}
         """What is not on the disk yet."""
@@ -93,9 +93,9 @@ class QueryTCoTs:
         with self._lock:
             for key in batch:
                 self._fresh.pop(key, None)
-            if len(self._records) > self._max_records:
+            if len(self._records) > MAX_TCOTS:
                 with suppress(StoreError):
-                    self._records.drop_many(list(self._records)[: self._max_records // 2])
+                    self._records.drop_many(list(self._records)[: MAX_TCOTS // 2])
                     self._records.compact()
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ class Truth:
     """"image", "video", "page" or "text"."""
 
 
-def coarse(box: Box, step: int = 20) -> Box:
-    """Round a box to what a T-CoT writes: multiples of `step`."""
-    x1, y1, x2, y2 = (step * round(value / step) for value in box)
-    return x1, y1, max(x2, x1 + step), max(y2, y1 + step)
+def coarse(box: Box) -> Box:
+    """Round a box to multiples of 20, as T-CoTs write them; never empty."""
+    x1, y1, x2, y2 = (20 * round(value / 20) for value in box)
+    return x1, y1, max(x2, x1 + 20), max(y2, y1 + 20)

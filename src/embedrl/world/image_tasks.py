@@ -8,8 +8,8 @@ from embedrl.media.content import Image, Part, Text
 from embedrl.world import scenes
 from embedrl.world.facts import Truth
 from embedrl.world.objects import BACKGROUNDS, PLACES
-from embedrl.world.side import Family, Side, distinct, item, label, no_place, text_side
-from embedrl.world.wording import caption, edit_request
+from embedrl.world.side import Family, Side, captioned, distinct, item, label, no_place, text_side
+from embedrl.world.wording import edit_request
 
 
 def _scene_side(
@@ -27,22 +27,12 @@ def _scene_family(rng: random.Random, split: str, count: int) -> list[scenes.Sce
 
 def text_to_image(rng: random.Random, split: str, count: int) -> Family:
     """A caption that states everything, and its scene."""
-    family = []
-    for scene in _scene_family(rng, split, count):
-        text, facts = caption(rng, scene.truth())
-        query = text_side(text, facts, Role.QUERY_TEXT_TO_IMAGE, "image_t2i", "query")
-        family.append((query, _scene_side(scene, Role.TARGET_IMAGE, "image_t2i", "target")))
-    return family
+    return captioned(rng, _scene_family(rng, split, count), _scene_side, "image_t2i", (Role.QUERY_TEXT_TO_IMAGE, Role.TARGET_IMAGE))
 
 
 def image_to_text(rng: random.Random, split: str, count: int) -> Family:
     """A scene, and a caption that states everything."""
-    family = []
-    for scene in _scene_family(rng, split, count):
-        text, facts = caption(rng, scene.truth())
-        query = _scene_side(scene, Role.QUERY_IMAGE, "image_i2t", "query")
-        family.append((query, text_side(text, facts, Role.TARGET_TEXT, "image_i2t", "target")))
-    return family
+    return captioned(rng, _scene_family(rng, split, count), _scene_side, "image_i2t", (Role.QUERY_IMAGE, Role.TARGET_TEXT))
 
 
 def classify(rng: random.Random, split: str, count: int) -> Family:

@@ -81,7 +81,7 @@ def _kind(thing: Thing) -> tuple[str, str, str]:
     return thing.size, thing.colour, thing.shape
 
 
-def sample_thing(rng: random.Random, split: str, cell: int, *, sizes: tuple[str, ...] = tuple(SIZES), jitter: float = 0.09) -> Thing:
+def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0.09) -> Thing:
     """Draw a thing that the split may show."""
     while True:
         thing = Thing(

@@ -1,7 +1,7 @@
 """One side of a world pair: its item, its truth, its T-CoTs."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, TypeVar
 
@@ -10,7 +10,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.media.content import Part, Text
 from embedrl.world.annotator import Habits, write_tcot
 from embedrl.world.facts import Fact, Truth
-from embedrl.world.wording import INSTRUCTIONS
+from embedrl.world.wording import INSTRUCTIONS, caption
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,17 @@ Family = list[tuple[Side, Side]]
 """A pair of sides, and its variants."""
 
 
-class _Signed(Protocol):
+class _Medium(Protocol):
     def signature(self) -> str:
         """Name what it means."""
         ...
 
+    def truth(self) -> Truth:
+        """Return its facts."""
+        ...
 
-S = TypeVar("S", bound=_Signed)
+
+M = TypeVar("M", bound=_Medium)
 
 
 def item(role: Role, task: str, side: str, *parts: Part) -> Item:
@@ -80,9 +84,9 @@ def _unplaced(fact: Fact) -> Fact:
     return replace(fact, box=None, key_frame=None)
 
 
-def label(fact: Fact, setting: str, *, without: frozenset[str] = frozenset({"place"})) -> tuple[str, Truth]:
+def label(fact: Fact, setting: str) -> tuple[str, Truth]:
     """Return a label text ("large red star on white") and its truth, with the keyword that states it."""
-    kept = replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] not in without), box=None, key_frame=None)
+    kept = replace(no_place(fact), box=None, key_frame=None)
     text = " ".join(filter(None, [kept.tell(), setting]))
     return text, Truth((replace(kept, keyword=kept.tell()),), setting, "text")
 
@@ -92,7 +96,21 @@ def no_place(fact: Fact) -> Fact:
     return replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] != "place"))
 
 
-def distinct(make: Callable[[], S], first: S, count: int) -> list[S]:
+def captioned(
+    rng: random.Random, media: Sequence[M], draw: Callable[[M, Role, str, str], Side], task: str, roles: tuple[Role, Role]
+) -> Family:
+    """Pair each medium with a caption; `roles` say which of query and target is the text. `draw` makes the other side."""
+    family = []
+    for medium in media:
+        text, facts = caption(rng, medium.truth())
+        if roles[1] is Role.TARGET_TEXT:
+            family.append((draw(medium, roles[0], task, "query"), text_side(text, facts, roles[1], task, "target")))
+        else:
+            family.append((text_side(text, facts, roles[0], task, "query"), draw(medium, roles[1], task, "target")))
+    return family
+
+
+def distinct(make: Callable[[], M], first: M, count: int) -> list[M]:
     """Return `first` and `count` others made from it, all with distinct signatures."""
     by_signature = {first.signature(): first}
     for _ in range(count * 20):

@@ -6,8 +6,7 @@ from embedrl.data.sample import Role
 from embedrl.media.content import Part, Text, Video
 from embedrl.world import clips
 from embedrl.world.facts import Truth
-from embedrl.world.side import Family, Side, distinct, item, label, text_side
-from embedrl.world.wording import caption
+from embedrl.world.side import Family, Side, captioned, distinct, item, label, text_side
 
 
 def _clip_family(rng: random.Random, split: str, count: int, index: int | None = None) -> list[clips.Clip]:
@@ -28,22 +27,12 @@ def _half_side(clip: clips.Clip, index: int, role: Role, task: str, side: str, s
 
 def text_to_video(rng: random.Random, split: str, count: int) -> Family:
     """A caption of both events, and its clip."""
-    family = []
-    for clip in _clip_family(rng, split, count):
-        text, facts = caption(rng, clip.truth())
-        query = text_side(text, facts, Role.QUERY_TEXT_TO_VIDEO, "video_t2v", "query")
-        family.append((query, _clip_side(clip, Role.TARGET_VIDEO, "video_t2v", "target")))
-    return family
+    return captioned(rng, _clip_family(rng, split, count), _clip_side, "video_t2v", (Role.QUERY_TEXT_TO_VIDEO, Role.TARGET_VIDEO))
 
 
 def video_to_text(rng: random.Random, split: str, count: int) -> Family:
     """A clip, and a caption of both events."""
-    family = []
-    for clip in _clip_family(rng, split, count):
-        text, facts = caption(rng, clip.truth())
-        query = _clip_side(clip, Role.QUERY_VIDEO, "video_v2t", "query")
-        family.append((query, text_side(text, facts, Role.TARGET_TEXT, "video_v2t", "target")))
-    return family
+    return captioned(rng, _clip_family(rng, split, count), _clip_side, "video_v2t", (Role.QUERY_VIDEO, Role.TARGET_TEXT))
 
 
 def classify(rng: random.Random, split: str, count: int) -> Family:
