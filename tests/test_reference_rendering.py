@@ -98,7 +98,7 @@ def test_frames_share_the_limit_of_their_clip(num_frames: int, size: tuple[int, 
     assert QWEN3_VL_EMBEDDING_BUDGET.for_clip(num_frames).fit(frame, "frame", 32).size == expected
 
 
-def test_texts_end_at_the_limit_of_tokens_and_it_is_said(embedding: Embedder, capsys: pytest.CaptureFixture[str]):
+def test_texts_end_at_the_limit_of_tokens_and_it_is_said(embedding: Embedder, embed_rl: Path, capsys: pytest.CaptureFixture[str]):
     def num_tokens(text: str) -> int:
         return len(embedding.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -109,4 +109,5 @@ def test_texts_end_at_the_limit_of_tokens_and_it_is_said(embedding: Embedder, ca
     assert long.startswith(texts[0])
     assert "behind 8,192 tokens" in capsys.readouterr().err
     whole = "a red star, " * 500
+    assert Embedder.load(embed_rl, dtype=torch.float32).build(items.query(whole, ""), None).parts[0]["text"] == whole
     assert embedding.build(items.query(whole, ""), None).parts[0]["text"] == whole, "6,000 characters are no limit"

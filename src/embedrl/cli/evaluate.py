@@ -48,7 +48,7 @@ def evaluate_on_benchmark(
     cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
     tcots: Annotated[Path | None, typer.Option(help="A folder of published T-CoT files instead of a Reasoner (MMEB-V2).")] = None,
     instructions: Annotated[
-        Path | None, typer.Option(help="TOML file with other instructions: a table a dataset, with `query` and `candidate`.")
+        Path | None, typer.Option(help="TOML file with other instructions: a table a dataset or modality, with `query` and `candidate`.")
     ] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,

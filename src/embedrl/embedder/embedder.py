@@ -83,6 +83,10 @@ QWEN3_VL_EMBEDDING_BUDGET = VisualBudget(
 """The limits of Qwen3-VL-Embedding's own script: a frame a second, 4 to 64 of them, 128 to 768 tokens each, and a limit on the clip."""
 
 
+EMBED_RL_BUDGET = PAPER_BUDGET.model_copy(update={"max_text_tokens": 8192})
+"""What Embed-RL's evaluation shows its checkpoints: texts are not cut at 2,000 characters, as they are for the models trained here."""
+
+
 class EmbedderSettings(VisualBudget):
     """embedrl.json of an Embedder. Without an image budget it completes what its authors' code shows a published model."""
 
@@ -106,7 +110,7 @@ class EmbedderSettings(VisualBudget):
         if end == EMB:
             given = self.model_dump(include={"request", "wraps_videos", "as_published"} & self.model_fields_set)
             layout = replace(layout, **given)
-        budget = PAPER_BUDGET if is_saved or end == EMB else QWEN3_VL_EMBEDDING_BUDGET
+        budget = PAPER_BUDGET if is_saved else EMBED_RL_BUDGET if end == EMB else QWEN3_VL_EMBEDDING_BUDGET
         given = {name: getattr(self, name) for name in VisualBudget.model_fields if name in self.model_fields_set}
         return budget.model_copy(update=given), layout
 
@@ -204,14 +208,15 @@ class Embedder:
         )
 
     def _within_text_limit(self, item: Item) -> Item:
-        limit = self.budget.max_text_tokens
-        if limit is None or len(item.text) <= limit:  # a token has at least one character
+        limit, chars = self.budget.max_text_tokens, self.budget.max_text_chars
+        if len(item.text) <= (chars if limit is None else limit):  # a token has at least one character
             return item
-        text = cut(item.text, self.processor.tokenizer, limit)
+        text = item.text[:chars] if limit is None else cut(item.text, self.processor.tokenizer, limit)
         if text == item.text:
             return item
         if not self._has_cut:
-            log.warn(f"text behind {limit:,} tokens of an item is not seen: all that this Embedder reads")
+            said = f"{chars:,} characters" if limit is None else f"{limit:,} tokens"
+            log.warn(f"text behind {said} of an item is not seen: all that this Embedder reads")
         self._has_cut = True
         visuals = tuple(part for part in item.content if not isinstance(part, Text))
         return Item(content=(*visuals, Text(text=text)), instruction=item.instruction, role=item.role)

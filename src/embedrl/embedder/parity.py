@@ -163,11 +163,15 @@ def filled(built: EmbedderInput) -> list[dict[str, Any]]:
     return [*built.messages[:-1], {"role": "user", "content": parts}]
 
 
-def _trace(processor: Any, batch: Any, vector: np.ndarray, position: int) -> Trace:
-    ids = batch["input_ids"][0].tolist()
+def collapse(processor: Any, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """Return what tokens say, and the tokens, each run of placeholders of an image or a pair of frames as one."""
     text = _PAD.sub(r"\1", processor.tokenizer.decode(ids))
     pads = set(processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"]))
-    ids = tuple(one for one, before in zip(ids, [None, *ids], strict=False) if one != before or one not in pads)
+    return text, tuple(token for token, before in zip(ids, [None, *ids], strict=False) if token != before or token not in pads)
+
+
+def _trace(processor: Any, batch: Any, vector: np.ndarray, position: int) -> Trace:
+    text, ids = collapse(processor, batch["input_ids"][0].tolist())
     grid = tuple(tuple(row) for name in _GRIDS if name in batch for row in batch[name].tolist())
     patches = [batch[name].float().cpu() for name in _PIXELS if name in batch]
     return Trace(vector, text, ids, grid, torch.cat(patches) if patches else None, position)

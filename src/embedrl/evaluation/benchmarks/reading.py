@@ -33,20 +33,24 @@ def choose(official: Official, names: Sequence[str] = ()) -> list[Source]:
 def with_instructions(official: Official, path: Path) -> Official:
     """Return a benchmark with the instructions of a TOML file: a table for each dataset, with `query`, `candidate` or both.
 
-    They take the place of ours and of the rows' own. Raises ConfigError for a file that cannot be read and names that are unknown.
+    They take the place of ours and of the rows' own. A table named by a modality (`[image]`) is for all its datasets that have none
+    of their own. Raises ConfigError for a file that cannot be read and names that are unknown.
     """
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{str(path)!r}: instructions are a TOML file of tables, one a dataset ({error})") from error
-    replaced = {}
+    replaced: dict[str, tuple[str | None, str | None]] = {}
+    modalities = {source.modality for source in official.sources}
     for name, table in tables.items():
-        [source] = choose(official, [name])
+        key = name if name in modalities else choose(official, [name])[0].name
         texts = list(table.values()) if isinstance(table, dict) else [None]
         if not texts or not set(table) <= {"query", "candidate"} or not all(isinstance(text, str) for text in texts):
             raise ConfigError(f"{str(path)!r}, {name}: give `query`, `candidate` or both, each a text")
-        replaced[source.name] = (table.get("query"), table.get("candidate"))
-    sources = tuple(replace(source, given=replaced.get(source.name, source.given)) for source in official.sources)
+        replaced[key] = (table.get("query"), table.get("candidate"))
+    sources = tuple(
+        replace(source, given=replaced.get(source.name, replaced.get(source.modality, source.given))) for source in official.sources
+    )
     return replace(official, sources=sources)
 
 
