@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig, Qwen3VLForConditionalGeneration
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from embedrl.errors import ModelError
@@ -27,12 +27,14 @@ class Architecture:
     """Whether a group of T-CoTs can go on from the cache of what they share. A recurrent state has no place to go on from."""
     embeds: bool = True
     """Whether it can be an Embedder."""
+    keeps_rows: bool = False
+    """Whether keys and values of its rows can stand at places of their own, so that greedy decoding verifies drafts of any length."""
     takes_grids: bool = True
     """Whether its processor takes images that are scaled to whole visual tokens already; if not, it scales them itself."""
 
 
 _ROWS = (
-    Architecture("qwen3_vl", "Qwen3-VL, Qwen3-VL-Embedding, Embed-RL", fast=patch_forward),
+    Architecture("qwen3_vl", "Qwen3-VL, Qwen3-VL-Embedding, Embed-RL", fast=patch_forward, keeps_rows=True),
     Architecture("qwen3_vl_moe", "Qwen3-VL with experts"),
     Architecture("qwen3_5", "Qwen3.5", shares_prefix=False),
     Architecture("qwen2_5_vl", "Qwen2.5-VL"),
@@ -110,6 +112,29 @@ def shares_prefix(model: Any) -> bool:
     """Say whether the T-CoTs of one item can share the cache of its media and text."""
     row = architecture(model.config.model_type)
     return row is not None and row.shares_prefix
+
+
+_HARMLESS = frozenset(
+    {
+        *("bos_token_id", "eos_token_id", "pad_token_id", "max_new_tokens"),
+        *("do_sample", "temperature", "top_k", "top_p", "use_cache", "transformers_version", "_from_model_config"),
+    }
+)
+"""Settings of generation that the caller decides, or that change no greedy choice."""
+
+
+def decodes_greedily(model: Any) -> bool:
+    """Say whether `reasoner.greedy` writes what `generate` would: a family that is tried, on one device, without further settings."""
+    row, settings = architecture(model.config.model_type), model.generation_config
+    return (
+        row is not None
+        and row.keeps_rows
+        and isinstance(model, Qwen3VLForConditionalGeneration)
+        and model.config._attn_implementation == "sdpa"
+        and len(set(getattr(model, "hf_device_map", {}).values())) <= 1
+        and settings.use_cache is not False
+        and not any(value for name, value in settings.to_diff_dict().items() if name not in _HARMLESS)
+    )
 
 
 def speed_up(model: Any) -> Any:

@@ -26,8 +26,8 @@ class KeywordCopyConstraint(LogitsProcessor):
     White space counts as one space, as it does when evidence is verified. Use a new one for each call of `generate`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompt_length: int) -> None:
-        """Take the text of each row, and how many tokens the (left-padded) prompts have."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prompt_length: int = 0) -> None:
+        """Take the text of each row, and how many tokens the (left-padded) prompts have, which only `generate` hands over."""
         self.tokenizer, self.prompt_length = tokenizer, prompt_length
         self.vocabulary = _vocabulary(tokenizer)
         self.sources = [_source(tokenizer, text) for text in texts]
@@ -37,21 +37,35 @@ class KeywordCopyConstraint(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the scores (rows, vocabulary) of the next token; `input_ids` are (rows, prompt_length + tokens written)."""
         if input_ids.shape[1] > self.prompt_length:
-            tokens = self.tokenizer.convert_ids_to_tokens(input_ids[:, -1].tolist())
-            self.written = [before + (token or "") for before, token in zip(self.written, tokens, strict=True)]  # some ids have none
-        for row, written in enumerate(self.written):
-            lists = [*_LIST.finditer(written)] if self.sources[row].text else []
-            keywords, finished = _keywords(written[lists[-1].end() :]) if lists else ([], True)
-            if finished:
-                continue
-            if keywords and not keywords[-1][1]:
-                allowed = self._going_on(keywords[-1][0], self.sources[row])
-                kept = scores[row, allowed]
-                scores[row] = -torch.inf
-                scores[row, allowed] = kept
-            else:
-                scores[row, self._cannot_begin(row)] = -torch.inf
+            for row, token in enumerate(input_ids[:, -1].tolist()):
+                self.take(row, token)
+        for row in range(len(self.written)):
+            self._hold(row, scores[row])
         return scores
+
+    def take(self, row: int, token: int) -> None:
+        """Note a token that was written."""
+        self.written[row] += self.tokenizer.convert_ids_to_tokens(token) or ""  # some ids have none
+
+    def likeliest(self, row: int, scores_V: Tensor) -> int:
+        """Return the likeliest next token of a row that does not misquote; its scores are changed in place."""
+        self._hold(row, scores_V)
+        return int(scores_V.argmax())
+
+    def _hold(self, row: int, scores_V: Tensor) -> None:
+        """Set the scores of tokens that would misquote to -inf."""
+        written = self.written[row]
+        lists = [*_LIST.finditer(written)] if self.sources[row].text else []
+        keywords, finished = _keywords(written[lists[-1].end() :]) if lists else ([], True)
+        if finished:
+            return
+        if keywords and not keywords[-1][1]:
+            allowed = self._going_on(keywords[-1][0], self.sources[row])
+            kept = scores_V[allowed]
+            scores_V[:] = -torch.inf
+            scores_V[allowed] = kept
+        else:
+            scores_V[self._cannot_begin(row)] = -torch.inf
 
     def _going_on(self, start: str, source: "_Source") -> list[int]:
         """Return the tokens that go on with a keyword, or end it."""

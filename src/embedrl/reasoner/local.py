@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
-from embedrl.models.architectures import takes_grids
+from embedrl.models.architectures import decodes_greedily, takes_grids
 from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
 from embedrl.models.weights import save_bf16
+from embedrl.reasoner.drafts import Habits, skeletons
+from embedrl.reasoner.greedy import MAX_DRAFT, GreedyDecoder, Stops
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 from embedrl.reasoner.prompts import SETS, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 
@@ -85,6 +88,12 @@ class LocalReasoner:
         """Whether keywords are held to the item's text as they are written; EG-RL's rollouts are not."""
         self.num_written = 0
         """Tokens that it has written so far."""
+        self.num_steps = 0
+        """Passes of the model behind prompts so far."""
+        self.continuous = True
+        """Whether greedy answers are written by `reasoner.greedy` where the model can; else by transformers, in fixed batches."""
+        self.max_draft = MAX_DRAFT
+        """Tokens that greedy decoding drafts and verifies in one pass, at most; 0: none."""
 
     @classmethod
     def load(
@@ -171,6 +180,8 @@ class LocalReasoner:
             )
             for prompt in prompts
         ]
+        if self.continuous and not temperature and decodes_greedily(self.model):
+            return self._decode(prompts, max_new_tokens)
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
         answers = [("", False)] * len(prompts)
         for start in range(0, len(order), self.batch_size):
@@ -178,6 +189,26 @@ class LocalReasoner:
             for row, answer in zip(rows, self._generate([prompts[row] for row in rows], max_new_tokens, temperature), strict=True):
                 answers[row] = answer
         return answers
+
+    def _decode(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[tuple[str, bool]]:
+        """Return what `generate` would write greedily, in fewer passes."""
+        tokenizer = self.processor.tokenizer
+        suppressed = tuple(sorted(set(forbidden_tokens(self.processor)) - set(self.ends)))
+        stops = Stops(max_new_tokens, frozenset(self.ends), suppressed, tokenizer.pad_token_id)
+        decoder = GreedyDecoder(self.model, self._habits, stops, min(self.batch_size, max(1, len(prompts))), max_draft=self.max_draft)
+        constraint = KeywordCopyConstraint(tokenizer, [prompt.text for prompt in prompts]) if self.quotes else None
+        lengths = [_length(prompt, self.factor) for prompt in prompts]
+        answers = [("", False)] * len(prompts)
+        for number, ids in decoder.write(lengths, lambda numbers: self._collate([prompts[number] for number in numbers]), constraint):
+            self.num_written += len(ids)
+            answers[number] = (tokenizer.decode(ids, skip_special_tokens=True), ids[-1] not in stops.ends)
+        self.num_steps += decoder.num_steps
+        return answers
+
+    @cached_property
+    def _habits(self) -> Habits:
+        with self._collating:
+            return Habits([self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in skeletons()])
 
     def _fitted(self, image: PIL.Image.Image) -> PIL.Image.Image:
         budget = self.settings.budget
@@ -205,6 +236,7 @@ class LocalReasoner:
             pad_token_id=tokenizer.pad_token_id,
         )
         written = ids[:, batch["input_ids"].shape[1] :]
+        self.num_steps += written.shape[1] - 1
         self.num_written += int((written != tokenizer.pad_token_id).sum())
         ended = torch.isin(written, torch.tensor(self.ends, device=written.device)).any(dim=1).tolist()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
