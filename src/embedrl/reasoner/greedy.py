@@ -65,7 +65,8 @@ class Slots:
 
     def fill(self, slot: int, source: DynamicCache, row: int, length: int) -> None:
         """Copy the last `length` keys and values of a row of a (left-padded) cache into a slot."""
-        for number, layer in enumerate(source.layers):
+        layers: list[Any] = source.layers
+        for number, layer in enumerate(layers):
             if number not in self.layers:
                 shape = (self.num_slots, layer.keys.shape[1], self.size, layer.keys.shape[3])
                 self.layers[number] = (layer.keys.new_zeros(shape), layer.values.new_zeros(*shape[:3], layer.values.shape[3]))

@@ -45,7 +45,7 @@ class KeywordCopyConstraint(LogitsProcessor):
 
     def take(self, row: int, token: int) -> None:
         """Note a token that was written."""
-        self.written[row] += self.tokenizer.convert_ids_to_tokens(token) or ""  # some ids have none
+        self.written[row] += self.tokenizer.convert_ids_to_tokens([token])[0] or ""  # some ids have none
 
     def likeliest(self, row: int, scores_V: Tensor) -> int:
         """Return the likeliest next token of a row that does not misquote; its scores are changed in place."""
