@@ -60,7 +60,7 @@ def test_the_frames_given_are_the_frames_embedded(num_frames: int) -> None:
     batch = collate(nano_processor(), [build(item, None, EMBEDDER_BUDGET, FACTOR)])
     assert batch["video_grid_thw"].tolist() == [[-(-num_frames // 2), 4, 4]]
     text = nano_processor().tokenizer.decode(batch["input_ids"][0])
-    assert "<0.0 seconds>" in text if num_frames == 1 else "<0.2 seconds>" in text
+    assert f"<{0.0 if num_frames == 1 else 0.2} seconds>" in text
 
 
 def _tcots(sides: list[Side]) -> list[TCoT | None]:

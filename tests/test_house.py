@@ -6,7 +6,6 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import pytest
 from packaging.requirements import Requirement
@@ -16,18 +15,20 @@ import embedrl
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "src").rglob("*.py"))
-MAX_LINES, MAX_MEDIAN = 400, 150
+MAX_LINES = 400
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "core", "misc", "tools"}
 """Names for modules that nobody found a noun for."""
 
 FORBIDDEN = {
-    "a path of some machine": r"(?<![\w.])/(?:wo" r"rk|ro" r"ot|ho" r"me|Us" r"ers|o" r"pt)/\w",
-    "a package registry": r"py" r"pi\.|python" r"hosted|npm" r"js|--(?:extra-)?index" r"-url\b",
-    "unpickling": r"torch" r"\.load\(|weights_only" r"\s*=\s*False",
-    "code from a model folder": r"trust_remote" r"_code\s*=\s*True",
-    "unfinished work": r"\b(?:TO" r"DO|FIX" r"ME|X" r"XX)\b",
+    "a path of some machine": (r"(?<![\w.])/(?:work|root|home|Users|opt)/\w", "open('/Users/someone/data.json')"),
+    "a package registry": (r"pypi\.|pythonhosted|npmjs|--(?:extra-)?index-url\b", "pip install --index-url=…"),
+    "unpickling": (r"torch\.load\(|weights_only\s*=\s*False", "torch.load(path)"),
+    "code from a model folder": (r"trust_remote_code\s*=\s*True", "trust_remote_code=True"),
+    "unfinished work": (r"\b(?:TODO|FIXME|XXX)\b", "# TODO: later"),
 }
-"""Written in pieces, so that this file does not contain what it looks for."""
+"""What must not be in the repository -> its pattern, and a line that matches it."""
+EXEMPT = {"Makefile", "CONTRIBUTING.md", "tests/test_house.py"}
+"""Files that name what is not used."""
 
 
 def repository() -> Iterator[Path]:
@@ -51,7 +52,6 @@ def test_light_modules_import_no_torch(module: str):
 def test_files_stay_short():
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in MODULES}
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
-    assert median(length for name, length in lengths.items() if not name.endswith("__init__.py")) <= MAX_MEDIAN
 
 
 def test_every_module_is_a_noun():
@@ -60,30 +60,17 @@ def test_every_module_is_a_noun():
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_the_repository_does_not_contain(what: str):
-    pattern = re.compile(FORBIDDEN[what])
-    found = []
+    pattern, example = FORBIDDEN[what]
+    assert re.search(pattern, example)
+    matches = []
     for path in repository():
+        name = path.relative_to(ROOT).as_posix()
         try:
-            lines = path.read_text("utf-8").splitlines()
+            lines = path.read_text("utf-8").splitlines() if name not in EXEMPT else []
         except UnicodeDecodeError:
-            continue  # pictures and weights
-        found += [
-            f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}" for number, line in enumerate(lines, 1) if pattern.search(line)
-        ]
-    exempt = ("Makefile:", "CONTRIBUTING.md:")  # they say what is not used
-    assert [line for line in found if not line.startswith(exempt)] == []
-
-
-def test_the_forbidden_patterns_match_what_they_are_meant_for():
-    examples = {
-        "a path of some machine": "open('/ho" + "me/someone/data.json')",
-        "a package registry": "https://py" + "pi.org/simple",
-        "unpickling": "torch" + ".load(path)",
-        "code from a model folder": "trust_remote" + "_code=True",
-        "unfinished work": "# TO" + "DO: later",
-    }
-    assert all(re.search(FORBIDDEN[what], example) for what, example in examples.items())
-    assert examples.keys() == FORBIDDEN.keys()
+            continue  # images and weights
+        matches += [f"{name}:{number}: {line.strip()[:100]}" for number, line in enumerate(lines, 1) if re.search(pattern, line)]
+    assert matches == []
 
 
 def test_the_lock_covers_every_dependency_with_versions_and_hashes_only():
@@ -103,10 +90,8 @@ def test_the_lock_covers_every_dependency_with_versions_and_hashes_only():
         assert wanted.specifier.contains(pins.get(canonicalize_name(wanted.name), "0.dev0"), prereleases=True), f"{text}: run `make lock`"
 
 
-def test_papers_of_record_keep_their_form():
-    assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 60
-    entries = re.split(r"^## ", (ROOT / "docs" / "decisions.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
-    assert [entry.split(".")[0] for entry in entries] == [str(number) for number in range(1, len(entries) + 1)]
-    assert all(len(entry.strip().splitlines()) <= 10 for entry in entries)
+def test_decisions_are_numbered_and_the_changelog_opens_with_this_version():
+    decisions = re.findall(r"^## (\d+)\.", (ROOT / "docs" / "decisions.md").read_text("utf-8"), re.MULTILINE)
+    assert decisions == [str(number) for number in range(1, len(decisions) + 1)]
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    assert headings[0] == "Unreleased" or headings[0] == embedrl.__version__
+    assert headings[0] in ("Unreleased", embedrl.__version__)

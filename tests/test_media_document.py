@@ -21,7 +21,8 @@ def good(tmp_path_factory):
 def test_pages_are_counted_and_rendered(good):
     assert num_pages(good["scan.pdf"]) == 2
     first, second = (load_page(Page(path=good["scan.pdf"], number=number)) for number in (1, 2))
-    assert first.mode == second.mode == "RGB"
+    assert first.mode == "RGB"
+    assert second.mode == "RGB"
     assert first.width / first.height == pytest.approx(64 / 48, abs=0.02)
     assert first.getpixel((first.width // 8, first.height // 8)) == RED
     assert second.getpixel((second.width // 2, second.height // 2)) == GREEN

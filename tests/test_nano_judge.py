@@ -53,7 +53,8 @@ def test_verdicts_stand_at_the_end_of_each_line_and_of_the_question() -> None:
         words = [*("yes" if number == place else "no" for number in range(len(shown))), str(place + 1)]
         assert len(said) == len(words)
         assert all(word.startswith(start) for word, start in zip(words, said, strict=True))
-        assert due[-1] == batch.last[row] == batch.mask[row].sum() - 1
+        assert due[-1] == batch.last[row]
+        assert batch.mask[row].sum() - 1 == batch.last[row]
         for at, tcot in zip(due, shown, strict=False):
             assert tokenizer.decode(batch.ids[row, : at + 1]).endswith(f": {tcot.answer}")
 

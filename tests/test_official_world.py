@@ -31,7 +31,8 @@ def without_copies(labels: Mapping[str, float]) -> dict[str, float]:
 def test_the_reader_finds_what_was_written(written: Written):
     folder, official, direct = written
     read = list(read_tasks(official, folder))
-    assert [task.name for task in read] == [task.name for task in direct] == list(LAYOUTS)
+    assert [task.name for task in read] == list(LAYOUTS)
+    assert [task.name for task in direct] == list(LAYOUTS)
     for task, expected in zip(read, direct, strict=True):
         assert task.modality == expected.modality
         assert [item.key for item in task.queries] == [item.key for item in expected.queries], task.name

@@ -261,7 +261,8 @@ def test_the_switch_shows_before_and_after_training(page: Page, library: ServedI
     expect(page.locator("#summary")).to_contain_text(re.compile(r"moved|came in|No rank"))
     answer = library[0].search(text=truth.answer, limit=24, reasoner="before")
     expect(page.locator(".card h3").first).to_have_text(answer["hits"][0]["name"])
-    assert names(page) == [hit["name"] for hit in answer["hits"]] != after
+    assert names(page) == [hit["name"] for hit in answer["hits"]]
+    assert names(page) != after
     assert page.locator(".card .answer").first.inner_text() == answer["hits"][0]["tcot"]["answer"]
     page.get_by_text("After RL").click()
     expect(page.locator(".card h3").first).to_have_text(after[0])

@@ -76,7 +76,8 @@ def test_annotate_gives_the_same_tcots(cluster: Cluster, tmp_path: Path):
         pairs = SOURCES["lines"](tmp_path / "library" / "pairs.jsonl", None)
         report = annotate(pairs, reasoner, tmp_path / name, batch_size=2, max_in_flight=max_in_flight)
         assert report.num_pairs == 6
-        assert report.failed == report.left == 0
+        assert report.failed == 0
+        assert report.left == 0
         store = Annotations(tmp_path / name)
         found = {key: records.get(key) for records in store.outcomes.values() for key in records}
         assert len(store.pairs) == 6

@@ -43,14 +43,14 @@ def keys(index: Index) -> dict[str, str]:
 
 
 def test_filters_by_place(index: Index):
-    assert (
-        names(index, path="deep")
-        == names(index, path="./deep/")
-        == names(index, path="/deep")
-        == ["deep/clip.mp4", "deep/er/red again.png"]
-    )
+    assert names(index, path="deep") == ["deep/clip.mp4", "deep/er/red again.png"]
+    assert names(index, path="./deep/") == ["deep/clip.mp4", "deep/er/red again.png"]
+    assert names(index, path="/deep") == ["deep/clip.mp4", "deep/er/red again.png"]
     assert names(index, path="*.pdf") == ["pages.pdf", "pages.pdf"]
-    assert names(index, path="dee") == names(index, path="nowhere") == names(index, path="%") == names(index, path="' OR 1=1 --") == []
+    assert names(index, path="dee") == []
+    assert names(index, path="nowhere") == []
+    assert names(index, path="%") == []
+    assert names(index, path="' OR 1=1 --") == []
     assert names(index, path="line\nbreak \u2603.txt") == ["line\nbreak \u2603.txt"]
     assert names(index, path=".") == names(index)
 
@@ -68,9 +68,11 @@ def test_filters_by_date_of_the_file(index: Index):
 def test_filters_by_exact_words_in_name_text_and_answer(index: Index):
     assert names(index, words=("Elephant",)) == ["note.md"]  # its text
     assert names(index, words=("MD",)) == ["note.md"]  # its name
-    assert names(index, words=("clip",)) == names(index, words=("purple", "clip.mp4")) == ["deep/clip.mp4"]  # its answer, and both
+    assert names(index, words=("clip",)) == ["deep/clip.mp4"]
+    assert names(index, words=("purple", "clip.mp4")) == ["deep/clip.mp4"]
     assert names(index, words=("grocer", "invoice")) == ["line\nbreak \u2603.txt"]
-    assert names(index, words=("grocer", "elephant")) == names(index, words=("eleph",)) == []
+    assert names(index, words=("grocer", "elephant")) == []
+    assert names(index, words=("eleph",)) == []
     assert names(index, words=("red",)) == ["deep/er/red again.png"]  # the other place's name counts as well
     for odd in ("%", "_", "' OR 1=1 --", '"', "\0", "*", "a" * 5000, "\ud800".encode("utf-8", "replace").decode()):
         assert names(index, words=(odd,)) == [], odd
@@ -87,8 +89,10 @@ def test_words_are_found_at_once_after_a_compaction_and_in_scripts_without_blank
     assert found("second") == []
     ingest(tmp_path, index, None, EMBEDDER, think=False)
     for _ in range(2):
-        assert found("大学") == found("University", "北京") == ["a.txt"]
-        assert found("second") == found("bad", "name") == [names[1]]
+        assert found("大学") == ["a.txt"]
+        assert found("University", "北京") == ["a.txt"]
+        assert found("second") == [names[1]]
+        assert found("bad", "name") == [names[1]]
         assert found("it's", "100%", "[odd]") == [names[2]]
         index.compact()
     (tmp_path / "a.txt").write_text("fourth", "utf-8")
@@ -98,7 +102,8 @@ def test_words_are_found_at_once_after_a_compaction_and_in_scripts_without_blank
 
 
 def test_dates_are_read_as_utc_and_an_end_includes_its_day():
-    assert read_time("1970-01-02") == read_time("1970-01-02T00:00") == 86_400
+    assert read_time("1970-01-02") == 86_400
+    assert read_time("1970-01-02T00:00") == 86_400
     assert read_time("1970-01-02", is_end=True) == 2 * 86_400
     assert read_time("1970-01-01T02:00+02:00") == 0
     assert read_time("9999-12-31", is_end=True) == read_time("9999-12-31T23:59:59.999999")
@@ -177,14 +182,16 @@ def test_filtered_and_paged_recommendations_fit_together(index: Index):
         "yellow.png",
     }
     assert [str(found.hit.path) for found in recommended(index, liked, filter=Filter(path="deep"))] == ["deep/clip.mp4"]
-    assert recommended(index, liked, min_score=1.0) == [] == recommended(index, liked, diversity=0.5, min_score=1.0)
+    assert recommended(index, liked, min_score=1.0) == []
+    assert recommended(index, liked, diversity=0.5, min_score=1.0) == []
 
 
 def test_reasons_are_the_longest_phrases_that_both_hold():
     liked = ["There is a small red star left of the blue ring", "pie chart"]
     assert shared_phrases(["A small red star", "a large blue ring. Pie chart!"], liked) == ("small red star", "blue ring", "pie chart")
     assert shared_phrases(["star star red star", "of the"], liked) == ("red star",)
-    assert shared_phrases(["", "a b c d"], []) == shared_phrases([], liked) == ()
+    assert shared_phrases(["", "a b c d"], []) == ()
+    assert shared_phrases([], liked) == ()
     assert shared_phrases(["star pie"], ["star", "pie"]) == ("star", "pie")  # runs end where the other's texts end
     assert len(shared_phrases([f"w{number} x" for number in range(50)], [f"w{number}" for number in range(50)])) == MAX_PHRASES
 

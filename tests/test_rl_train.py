@@ -21,10 +21,12 @@ def test_batches_are_of_one_task_with_whole_families_and_each_pass_is_shuffled_a
     batches = [chosen[start : start + 4] for start in range(0, 60, 4)]
     for batch in batches:
         assert len({TASKS[place] for place in batch}) == 1
-        assert all(batch[i] % 2 == 0 and batch[i + 1] == batch[i] + 1 for i in (0, 2))
+        assert all(batch[i] % 2 == 0 for i in (0, 2))
+        assert all(batch[i + 1] == batch[i] + 1 for i in (0, 2))
     assert sorted(place for batch in batches[:5] for place in batch) == list(range(20)), "one pass shows every pair once"
     assert batches[:5] != batches[5:10]
-    assert order(TASKS[:20], 4, 2, 15, seed=0) == chosen != order(TASKS[:20], 4, 2, 15, seed=1)
+    assert order(TASKS[:20], 4, 2, 15, seed=0) == chosen
+    assert order(TASKS[:20], 4, 2, 15, seed=1) != chosen
     assert order(TASKS[:20], 4, 2, 5, seed=0) == chosen[:20], "a longer run begins like a shorter one"
 
 

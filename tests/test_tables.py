@@ -75,7 +75,8 @@ def test_uvrb_has_16_datasets():
     sizes = {column: len(UVRB.members(column)) for column in UVRB.columns}
     assert sizes == dict(zip(UVRB.columns, (12, 2, 2, 3, 7, 2, 2, 2, 3, 16, 16), strict=True))
     assert UVRB.columns["ability mean"] == ABILITIES
-    assert UVRB.find("CRB_G") is UVRB.find("CRB-G") is not None
+    assert UVRB.find("CRB-G") is not None
+    assert UVRB.find("CRB_G") is UVRB.find("CRB-G")
     assert UVRB.find("MSRVTT_I2V") is not None
     assert UVRB.find("") is None
 

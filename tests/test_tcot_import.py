@@ -169,7 +169,8 @@ def test_an_evaluation_takes_them_in_the_place_of_a_reasoner(tmp_path: Path, cap
     assert report["systems"]["tcot"]["overall"]["tcot_valid"]["value"] == pytest.approx(1 - 0.5 / 52, abs=1e-4)
     num_tcots = len((out / "cache" / "tcots.jsonl").read_text().splitlines())
     assert run(*words, "--embedder", "fake") == 0
-    assert num_tcots == len((out / "cache" / "tcots.jsonl").read_text().splitlines()) == 59
+    assert num_tcots == 59
+    assert len((out / "cache" / "tcots.jsonl").read_text().splitlines()) == 59
     write_json(folder / "VisDo" / f"{NAME}_corpus.json", [{**corpus[0], "corpus_cot": tcot("else")}, *corpus[1:]])
     assert run(*words, "--embedder", "fake") == 2
     assert "holds a run with other settings (reasoner=" in capsys.readouterr().err
@@ -217,4 +218,5 @@ def test_a_dataset_keeps_its_tcots_whatever_is_evaluated_beside_it(tmp_path: Pat
         assert report["settings"]["reasoner"] == imported.fingerprint
         return report["systems"]["tcot"]["tasks"]["other"]["positive_cosine"]["value"]
 
-    assert cosine("set", "other") == cosine("other") == cosine("other", "set")
+    assert cosine("set", "other") == cosine("other")
+    assert cosine("other", "set") == cosine("other")

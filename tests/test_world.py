@@ -30,14 +30,17 @@ def test_truth_is_a_valid_tcot_with_evidence_that_holds(task: str) -> None:
             assert checked.valid, (task, side.truth)
             assert side.truth.evidence, (task, side.truth)
             right, made, true = claims(side.truth, side.truth)
-            assert right == made == true > 0
+            assert right > 0
+            assert made == right
+            assert true == right
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_query_singles_out_its_target(task: str) -> None:
     for pair in make_pairs("test", 2, [task], 12):
         signatures = [side.signature for side in (pair.target, *pair.negatives)]
-        assert len(set(signatures)) == len(signatures) >= 4
+        assert len(signatures) >= 4
+        assert len(set(signatures)) == len(signatures)
         for negative in pair.negatives:
             assert negative.truth.answer != pair.target.truth.answer, f"{task}: a hard negative says what the target says"
 

@@ -303,7 +303,8 @@ def test_a_reasoner_of_ours_behind_a_server_is_asked_as_it_was_trained(server: S
     assert isinstance(local, LocalReasoner)
     settings = local.settings
     assert (remote.prompts, remote.budget, remote.max_new_tokens) == (settings.prompts, settings.budget, settings.max_new_tokens)
-    assert remote.factor == local.factor == 16
+    assert remote.factor == 16
+    assert local.factor == 16
     assert remote.fingerprint != load_reasoner(f"{server.url}/v1#m").fingerprint
     assert load_reasoner(f"{server.url}/v1#m?settings={folder}&max_new_tokens=9").max_new_tokens == 9  # ty: ignore[unresolved-attribute]
     for broken, said in (

@@ -50,7 +50,8 @@ def test_a_preset_is_as_published(name: str):
 
 
 def test_ours_is_a_name_of_its_own_and_the_default():
-    assert PRESETS["ours"] == RewardConfig() == Recipe(out="x").rewards
+    assert RewardConfig() == PRESETS["ours"]
+    assert Recipe(out="x").rewards == PRESETS["ours"]
     assert PRESETS["ours"].num_own == 2
     assert set(PRESETS) == {"ours", *PUBLISHED}
 

@@ -53,7 +53,8 @@ UNOPENED = ["{}</think>", "{}</thought>", "{}[/THINK]", "{} I close it with </th
 def test_what_a_model_thinks_first_is_cut(block: str, draft: str):
     tcot, reading = read_tcot(f"{block.format(draft)}\n\n{GOOD}")
     assert tcot == parse(GOOD)
-    assert reading.dropped == reading.repaired == ()
+    assert reading.dropped == ()
+    assert reading.repaired == ()
 
 
 @pytest.mark.parametrize("block", [*OPENED, *UNOPENED, "<think>{}", "[THINK]{}", "<think> a </think> <thought> {}"])
