@@ -57,7 +57,7 @@ class Index:
     def __init__(self, home: IndexLocation, embedder: Embeds | None, policy: Policy | None = None) -> None:
         self.home = home
         self._policy = policy
-        self.table = _table(home.uri, None if embedder is None else (embedder.fingerprint, embedder.dim))
+        self.table = open_table(home.uri, None if embedder is None else (embedder.fingerprint, embedder.dim))
         self._searching: tuple[int, Searching, int] | None = None
         self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
         self._num_without_tcot: tuple[int, int] | None = None
@@ -232,7 +232,7 @@ class Index:
             return
         if self.table.is_there() or self.home.uri != str(self.directory):
             raise ConfigError(f"{str(self.base)!r}: its index lies at {self.home.uri!r}; `embedrl index move` moves it")
-        table = _table(wanted.uri, self.table.wanted)
+        table = open_table(wanted.uri, self.table.wanted)
         if table.is_there():
             if not table.is_shared:
                 raise ConfigError(f"{wanted.uri!r}: this index belongs to one folder; give another place")
@@ -341,7 +341,8 @@ class Index:
             return self._exact[vectors][1]
 
 
-def _table(uri: str, wanted: tuple[str, int] | None) -> "Table":
+def open_table(uri: str, wanted: tuple[str, int] | None) -> "Table":
+    """Return the table at a place, for vectors of the `wanted` Embedder (fingerprint, dimension) if not None. Nothing is read yet."""
     from embedrl.index.lance import Table  # its library takes longer to import than what a wrong argument should cost
 
     return Table(uri, wanted)

@@ -6,8 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.approximate import read_searching
-from embedrl.index.index import Index
-from embedrl.index.lance import Table
+from embedrl.index.index import Index, open_table
 from embedrl.index.location import IndexLocation, find_home, save_location
 
 
@@ -36,11 +35,11 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
     home, old = index.home, index.table
     if home.uri == there:
         if home.directory is not None and home.is_remote:
-            Table(str(home.directory), None).drop()  # what a killed move left
+            open_table(str(home.directory), None).drop()  # what a killed move left
         raise ConfigError(f"{source!r}: its table lies at {there!r} already")
     lock = None if home.directory is None else index.writing()
     try:
-        new = Table(there, old.identity)
+        new = open_table(there, old.identity)
         if not new.is_there(arriving=True):
             new.create(is_shared=old.is_shared, arriving_from=home.uri)
         elif new.arriving_from != home.uri and new.checksum() != old.checksum():  # else it was killed just before its end
