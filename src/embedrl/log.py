@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from rich.box import ASCII, HEAVY_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -141,12 +141,23 @@ def _bar(total: int | None, description: str) -> Generator[Bar]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        _RateColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}", markup=False),
     )
     with Progress(*columns, console=_replaces(_stderr)) as shown:
         yield _LiveBar(shown, total, _clean(description))
+
+
+class _RateColumn(ProgressColumn):
+    """How many units are done a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate of the last samples, in the end that of the whole work; empty while it is not known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g}/s" if speed else "")
 
 
 class _NoBar:
@@ -189,8 +200,16 @@ class _LineBar:
 
     def report(self) -> None:
         self.reported = time.monotonic()
+        elapsed_s = self.reported - self.started
         share = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
-        info(f"{self.description}: {share} in {self.reported - self.started:.0f} s {_written(self.figures)}".rstrip())
+        rate = f" ({self.done / elapsed_s:.3g}/s{self._left(elapsed_s)})" if self.done and elapsed_s >= 1 else ""
+        info(f"{self.description}: {share} in {elapsed_s:.0f} s{rate} {_written(self.figures)}".rstrip())
+
+    def _left(self, elapsed_s: float) -> str:
+        """Say how long the rest will take at the rate so far; empty at the end, or where the end is not known."""
+        if self.total is None or self.done >= self.total:
+            return ""
+        return f", {(self.total - self.done) * elapsed_s / self.done:.0f} s left"
 
 
 def _written(figures: dict[str, float | str]) -> str:

@@ -21,13 +21,14 @@ from embedrl.cli.options import (
     commands,
 )
 from embedrl.cli.placement import places_models
+from embedrl.cli.stopping import says_what_is_kept
 
 app = commands()
 world_app = commands(help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120")
 app.add_typer(world_app, name="world")
 
 
-@world_app.command("make")
+@world_app.command("make", short_help="Write the generated world: media files and pairs.")
 def world_make(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
     pairs: Annotated[int, typer.Option(min=1, help="How many (query, target) pairs, spread over all tasks.")] = 120,
@@ -45,7 +46,8 @@ def world_make(
     log.result(f"{folder}: {pairs} pairs in {num_files} media files")
 
 
-@app.command("annotate")
+@app.command("annotate", short_help="Write T-CoTs for the pairs of a data set.")
+@says_what_is_kept("T-CoTs that are written are kept; the same command goes on with the rest")
 @places_models
 def annotate_pairs(
     source: Annotated[str, typer.Argument(help="The format: lines, folder, mmeb, llava-hound-caption, vidore, visrag, embed-rl, ...")],
@@ -115,7 +117,7 @@ def annotate_pairs(
         raise typer.Exit(1)
 
 
-@app.command("filter")
+@app.command("filter", short_help="Sort annotated pairs by whether their T-CoTs match.")
 @places_models
 def filter_pairs_of(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was annotated into.")],

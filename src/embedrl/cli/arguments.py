@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from embedrl.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from embedrl.index.filter import Filter
     from embedrl.media.content import Content
+
+N = TypeVar("N", str, str | None)
 
 
 def need_file(path: Path, what: str) -> None:
@@ -23,23 +25,25 @@ def need_folder(path: Path) -> None:
         raise ConfigError(f"{str(path)!r}: there is no such folder")
 
 
-def with_server_options(
-    names: Sequence[str], options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None
-) -> list[str]:
-    """Return names of models; those of servers carry the options. Raises ConfigError for options where no name is a server's."""
+def with_server_options(names: Sequence[N], options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None) -> list[N]:
+    """Return names of models; those of servers carry the options. Raises ConfigError for options where no name is a server's.
+
+    A name that was not given (None) stays so.
+    """
     from embedrl.models.names import is_server
     from embedrl.reasoner.server_name import add_options, split_option
 
     added = [split_option(option) for option in options or ()]
     added += [("max_new_tokens", str(max_new_tokens))] if max_new_tokens is not None else []
     added += [("timeout_s", f"{server_timeout:g}")] if server_timeout is not None else []
-    if added and not any(map(is_server, names)):
-        shown = ", ".join(map(repr, names)) or "no Reasoner"
+    servers = {name for name in names if name is not None and is_server(name)}
+    if added and not servers:
+        shown = ", ".join(repr(name) for name in names if name is not None) or "no Reasoner"
         raise ConfigError(
             f"{added[0][0]}={added[0][1]} is for a server (http://host:8000/v1#model), and {shown} is none; "
             "what a model folder writes is limited by max_new_tokens in its embedrl.json"
         )
-    return [add_options(name, added) if is_server(name) else name for name in names]
+    return [cast(N, add_options(name, added)) if name in servers and name is not None else name for name in names]
 
 
 def need_index(place: str, remedy: str = "") -> None:

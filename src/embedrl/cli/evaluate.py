@@ -24,12 +24,14 @@ from embedrl.cli.options import (
     commands,
 )
 from embedrl.cli.placement import places_models
+from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
 
 app = commands()
 
 
-@app.command("evaluate")
+@app.command("evaluate", short_help="Measure retrieval on the world, MMEB-V2 or UVRB.")
+@says_what_is_kept("T-CoTs and vectors of a benchmark are kept; the same command goes on with the rest")
 @places_models
 def evaluate_on_benchmark(
     benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated as it is needed), MMEB-V2 or UVRB.")],
@@ -113,7 +115,7 @@ def _end(report: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-@app.command("doctor")
+@app.command("doctor", short_help="Check the installation, an index, or a benchmark.")
 @places_models
 def doctor(
     benchmark: Annotated[
@@ -152,7 +154,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command("report")
+@app.command("report", short_help="Put scores beside the published ones.")
 def report_scores(
     paths: Annotated[
         list[Path], typer.Argument(metavar="FILE_OR_DIR...", help="Leaderboard files, or folders of score files; one for each system.")

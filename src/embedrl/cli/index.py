@@ -1,4 +1,4 @@
-"""Commands `index`, `search` and `similar`."""
+"""Commands `index` and `index move`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,33 +7,25 @@ import typer
 from typer.core import TyperCommand
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, need_index, query_content, search_filter, weights, with_server_options
+from embedrl.cli.arguments import need_folder, with_server_options
+from embedrl.cli.models import choose, noted_models, say_loading, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
     ConfigFile,
-    EmbedderName,
     EngineName,
-    IndexPlace,
+    IndexEmbedder,
+    IndexReasoner,
+    IndexThink,
     Limit,
     MaxNewTokens,
-    MinScore,
-    Modalities,
-    PathsOnly,
     RayAddress,
-    ReasonerName,
     ServerOptions,
     ServerTimeout,
-    Since,
-    Skip,
-    Think,
-    Top,
-    Under,
-    Until,
-    Words,
     Workers,
     commands,
 )
 from embedrl.cli.placement import places_models
+from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
 
 app = commands()
@@ -71,13 +63,14 @@ def move_index(
         log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
 
 
-@app.command("index", cls=_IndexOrMove)
+@app.command("index", cls=_IndexOrMove, short_help="Make a folder searchable, or take in what changed.")
+@says_what_is_kept("what is indexed is kept and can be searched; the same command goes on with the rest")
 @places_models
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
-    reasoner: ReasonerName = "nano",
-    embedder: EmbedderName = "nano",
-    think: Think = True,
+    reasoner: IndexReasoner = None,
+    embedder: IndexEmbedder = None,
+    think: IndexThink = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
@@ -124,15 +117,18 @@ def index_folder(
     from embedrl.runtime.names import check_names
 
     limits = set_limits(config, limit).limits
-    check_names(reasoner if think else None, embedder)
+    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    names = choose(reasoner, embedder, think, noted_models(folder), is_new=True)
+    warn_if_blind(names, folder)
+    say_loading(names)
     from embedrl.cli.listing import failure_line, warn_of_failures
     from embedrl.pipelines.index import index_by_name
     from embedrl.runtime.engine import Engine
 
     found = index_by_name(
         folder,
-        reasoner if think else None,
-        embedder,
+        names.reasoner,
+        names.embedder,
         batch_size=batch_size,
         engine=Engine(engine, workers, ray_address),
         table=table,
@@ -160,111 +156,3 @@ def index_folder(
     warn_of_failures(found.tcots, "--retry asks again")
     if found.failures or found.tcots.is_failure:
         raise typer.Exit(1)
-
-
-@app.command("search")
-@places_models
-def search_index(
-    text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
-    video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
-    index: IndexPlace = ".",
-    reasoner: ReasonerName = "nano",
-    embedder: EmbedderName = "nano",
-    think: Think = True,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
-    top: Top = 10,
-    skip: Skip = 0,
-    sort: Annotated[
-        Literal["score", "newest", "oldest", "name"], typer.Option(help="In which order; other than score, the best 1,000.")
-    ] = "score",
-    min_score: MinScore = None,
-    modality: Modalities = None,
-    under: Under = None,
-    since: Since = None,
-    until: Until = None,
-    words: Words = None,
-    limit: Limit = None,
-    config: ConfigFile = None,
-    paths: PathsOnly = False,
-    as_json: AsJson = False,
-) -> None:
-    """Search an indexed folder with words, a picture or a video, and show why something was found.
-
-    \b
-    Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
-    Example: embedrl search "a red star" --index library --paths | head -1
-    """
-    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
-    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
-    need_index(index)
-    from embedrl.cli.limits import set_limits
-    from embedrl.runtime.names import check_names, load_both
-
-    set_limits(config, limit)
-    check_names(reasoner if think else None, embedder)
-    from embedrl.cli.listing import show, show_paths, warn_of_plain
-    from embedrl.index.index import Index
-    from embedrl.index.query import Query
-    from embedrl.index.search import search
-
-    query = Query(content, filter=filter, min_score=min_score, sort=sort, use_tcot=think, offset=skip, limit=top)
-    Index.open(index)  # a missing index is said before a model is loaded
-    reasons, embeds = load_both(reasoner if think else None, embedder)
-    opened = Index.open(index, embedder=embeds)
-    result = search(opened, query, embeds, reasons)
-    if paths:
-        warn_of_plain(result)
-        show_paths(opened, result.hits)
-    else:
-        show(result, as_json=as_json)
-
-
-@app.command("similar")
-@places_models
-def similar_items(
-    liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
-    unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,
-    diversity: Annotated[float, typer.Option(min=0, max=1, help="0: the nearest; towards 1: ever more different ones.")] = 0.0,
-    index: IndexPlace = ".",
-    think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
-    top: Top = 10,
-    skip: Skip = 0,
-    min_score: MinScore = None,
-    modality: Modalities = None,
-    under: Under = None,
-    since: Since = None,
-    until: Until = None,
-    words: Words = None,
-    paths: PathsOnly = False,
-    as_json: AsJson = False,
-) -> None:
-    """Recommend what is like some items of the index and unlike others, and say why. Needs no model.
-
-    \b
-    Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
-    """
-    filter, likes, dislikes = search_filter(modality, under, since, until, words), weights(liked), weights(unlike or [])
-    need_index(index)
-    from embedrl.cli.listing import show_paths, show_recommended
-    from embedrl.index.index import Index
-    from embedrl.index.recommend import Examples, recommend
-
-    examples = Examples(
-        liked=likes,
-        disliked=dislikes,
-        diversity=diversity,
-        filter=filter,
-        min_score=min_score,
-        use_tcot=think,
-        offset=skip,
-        limit=top,
-    )
-    opened = Index.open(index)
-    result = recommend(opened, examples)
-    if paths:
-        show_paths(opened, [item.hit for item in result.items])
-    else:
-        show_recommended(result, asked_for_tcots=think, as_json=as_json)

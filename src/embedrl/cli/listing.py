@@ -8,7 +8,7 @@ from embedrl.data.reasoning import MEDIA, TCoTCounts
 from embedrl.data.tcot import FailureReason
 from embedrl.index.failures import Failure
 from embedrl.index.hit import Hit
-from embedrl.index.index import Index
+from embedrl.index.location import find_home
 from embedrl.index.recommend import Recommendations
 from embedrl.index.search import SearchResult
 
@@ -50,9 +50,10 @@ def warn_of_plain(result: SearchResult) -> None:
         log.warn(f"the Reasoner wrote no T-CoT of the query ({reason}); items were compared as they are, without theirs")
 
 
-def show_paths(index: Index, hits: Sequence[Hit]) -> None:
-    """Print where the files of hits lie, best first; a document of which several pages were found is one file."""
-    log.print_paths(dict.fromkeys(index.locate(hit.path) for hit in hits))
+def show_paths(index: str, hits: Sequence[Hit]) -> None:
+    """Print where the files of an index's hits lie, best first; a document of which several pages were found is one file."""
+    home = find_home(index)
+    log.print_paths(dict.fromkeys(home.locate(hit.path) for hit in hits))
     if not hits:
         log.info("nothing was found")
 

@@ -9,11 +9,11 @@ import typer
 
 import embedrl
 from embedrl import log
-from embedrl.cli import annotate, evaluate, index, serve, train
+from embedrl.cli import annotate, evaluate, index, search, serve, train
 from embedrl.cli.options import Seed, commands
 from embedrl.errors import EmbedRLError, MediaError
 
-app = commands()
+app = commands(add_completion=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def _embedrl(
     """
 
 
-@app.command()
+@app.command(short_help="Show the whole method on generated media, on a CPU.")
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
     seed: Seed = 0,
@@ -63,7 +63,7 @@ def quickstart(
     demo.quickstart(out, seed=seed, live_steps=live_steps)
 
 
-for group in (annotate, index, serve, train, evaluate):
+for group in (annotate, index, search, serve, train, evaluate):
     app.add_typer(group.app)
 
 if __name__ == "__main__":

@@ -14,6 +14,22 @@ ReasonerName = Annotated[
     ),
 ]
 EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, a model folder, or a hub id (owner/name@revision).")]
+IndexReasoner = Annotated[
+    str | None,
+    typer.Option(
+        "--reasoner",
+        help="Who writes T-CoTs, named as for `annotate`: nano, a model folder, a hub id, a server's URL. Without it, who wrote those of "
+        "the index (nano for a new one).",
+    ),
+]
+IndexEmbedder = Annotated[
+    str | None,
+    typer.Option("--embedder", help="Who embeds: nano, a model folder, a hub id. Without it, who embedded the index (nano for a new one)."),
+]
+IndexThink = Annotated[
+    bool | None,
+    typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed as it is. Without it, as the index was made."),
+]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Top = Annotated[int, typer.Option(min=1, help="How many hits to show.")]
@@ -38,6 +54,8 @@ Limit = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file with a table [limits] (for serve, [upload_limits] and [server] too).")
 ]
+OpenFirst = Annotated[bool, typer.Option("--open", help="Also open the best hit's file, with the desktop's program for it.")]
+Local = Annotated[bool, typer.Option("--local", help="Load the models here, and ask no running `embedrl serve` of this index.")]
 PathsOnly = Annotated[bool, typer.Option("--paths", help="Print only the files' paths, one a line, best first.")]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this dataset of the benchmark, or task of the world; may be repeated.")
@@ -72,6 +90,7 @@ Processes = Annotated[int, typer.Option(min=1, help="For --plan: how many proces
 Tflops = Annotated[float, typer.Option(min=0.001, help="For --plan: TFLOP/s that a device achieves, not what its data sheet says.")]
 
 
-def commands(**settings: Any) -> typer.Typer:
+def commands(*, add_completion: bool = False, **settings: Any) -> typer.Typer:
     """Start a list of commands, in the look of this command line; `settings` (help, …) are typer's."""
-    return typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, **settings)
+    look: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+    return typer.Typer(**look, add_completion=add_completion, **settings)

@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 
 from embedrl.cli.arguments import need_folder, need_index, with_server_options
+from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
-    EmbedderName,
+    IndexEmbedder,
     IndexFolder,
+    IndexReasoner,
+    IndexThink,
     Limit,
     MaxNewTokens,
-    ReasonerName,
     ServerOptions,
     ServerTimeout,
-    Think,
     commands,
 )
 from embedrl.cli.placement import places_models
@@ -23,13 +24,13 @@ from embedrl.cli.placement import places_models
 app = commands()
 
 
-@app.command("serve")
+@app.command("serve", short_help="Serve an index: a page, an API, OpenAI endpoints.")
 @places_models
 def serve_index(
     index: IndexFolder = Path(),
-    reasoner: ReasonerName = "nano",
-    embedder: EmbedderName = "nano",
-    think: Think = True,
+    reasoner: IndexReasoner = None,
+    embedder: IndexEmbedder = None,
+    think: IndexThink = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
@@ -59,20 +60,18 @@ def serve_index(
     need_folder(index)
     for folder in root or ():
         need_folder(folder)
-    names = [reasoner] if before is None else [reasoner, before]
-    reasoner, *others = with_server_options(names, server_option, max_new_tokens, server_timeout)
-    before = others[0] if others else None
+    reasoner, before = with_server_options([reasoner, before], server_option, max_new_tokens, server_timeout)
     from pydantic import ValidationError
 
     from embedrl.cli.limits import set_limits
     from embedrl.errors import ConfigError
-    from embedrl.runtime.names import check_names, load_both, load_reasoner
+    from embedrl.runtime.names import check_names, load_reasoner
     from embedrl.server.listener import bind
     from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
-    if before is not None and not think:
+    if before is not None and think is False:
         raise ConfigError(f"--before {before}: there is nothing to compare with --no-think; leave out one of the two")
-    for name in (reasoner if think else None, before):
+    for name in (reasoner if think is not False else None, before):
         check_names(name, embedder)
     chosen = set_limits(config, limit, upload_limit)
     uploads = chosen.upload_limits
@@ -94,16 +93,20 @@ def serve_index(
     if not watch:
         need_index(str(index), "or give --watch")
     bound = bind(settings)  # a port that is taken is said before models are loaded
+    names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch)
+    warn_if_blind(names, index)
+    reasons, embeds = load(names)  # two adapters share their base
+    from embedrl.index.model_names import ModelNames
     from embedrl.server.run import index_beside, make_service, serve
 
-    reasons, embeds = load_both(reasoner if think else None, embedder)  # two adapters share their base
-    first = (index, _label(reasoner), reasons)
+    first = (index, _label(names.reasoner or "none"), reasons)
     indexes = {"main": first}
     roots = tuple(root or ())
     if before is not None:
         other = load_reasoner(before)
         indexes = {"after": first, "before": (index_beside(index, roots, other, embeds), _label(before), other)}
-    serve(make_service(settings, indexes, embeds, _label(embedder), roots=roots), bound)
+    lasting = ModelNames.of(names.reasoner, names.embedder)
+    serve(make_service(settings, indexes, embeds, _label(names.embedder), roots=roots, models=lasting), bound, lasting)
 
 
 def _label(name: str) -> str:

@@ -21,6 +21,7 @@ from embedrl.cli.options import (
     commands,
 )
 from embedrl.cli.placement import places_models
+from embedrl.cli.stopping import says_what_is_kept
 
 if TYPE_CHECKING:
     from embedrl.pipelines.plan import Plan
@@ -32,7 +33,8 @@ app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 
 
-@train_app.command("reasoner-sft")
+@train_app.command("reasoner-sft", short_help="Train a Reasoner on written T-CoTs (SFT).")
+@says_what_is_kept("the last checkpoint is kept; the same command goes on from it")
 def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
     """Train the Reasoner to write T-CoTs as an annotator did; a killed run goes on where it stopped.
 
@@ -49,7 +51,7 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
     log.result(str(build_reasoner(wanted)))
 
 
-@train_app.command("judge")
+@train_app.command("judge", short_help="Train the nano judge.")
 def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
     """Train the nano judge: which of several T-CoTs belongs to the anchor's?
 
@@ -66,7 +68,8 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
     log.result(str(build_judge(wanted)))
 
 
-@train_app.command("embedder")
+@train_app.command("embedder", short_help="Train an Embedder contrastively.")
+@says_what_is_kept("the last checkpoint is kept; the same command goes on from it")
 def train_embedder(
     recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
 ) -> None:
@@ -90,7 +93,8 @@ def train_embedder(
     log.result(str(train(wanted)))
 
 
-@train_app.command("reasoner")
+@train_app.command("reasoner", short_help="Train a Reasoner with EG-RL.")
+@says_what_is_kept("the last checkpoint is kept; the same command goes on from it")
 def train_reasoner(
     recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
 ) -> None:
@@ -128,7 +132,7 @@ def _show_plan(plan: "Plan") -> None:
         log.info(f"assumed: {assumption}")
 
 
-@bench_app.command("reward-fidelity")
+@bench_app.command("reward-fidelity", short_help="How well each reward tracks the truth.")
 def bench_reward_fidelity(
     recipe: Recipe = Path("recipes/nano/reasoner.toml"),
     overrides: Overrides = None,
@@ -162,7 +166,8 @@ def bench_reward_fidelity(
         write_report({"seed": seed, "rewards": rewards}, out)
 
 
-@bench_app.command("ablation")
+@bench_app.command("ablation", short_help="Train in several ways, and compare.")
+@says_what_is_kept("rows that are done are kept; the same command goes on with the others")
 def bench_ablation(
     recipe: Recipe = Path("recipes/nano/ablation.toml"),
     only: Annotated[list[str] | None, typer.Option(help="Do this row; may be repeated. Without it, all.")] = None,
@@ -182,7 +187,7 @@ def bench_ablation(
     log.table("Ablation: hit@1 after training, and the paired difference", COLUMNS, table_rows(ablate(wanted, only=tuple(only or ()))))
 
 
-@bench_app.command("controls")
+@bench_app.command("controls", short_help="Whether a gain of a Reasoner is real.")
 @places_models
 def bench_controls(
     reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
@@ -212,7 +217,7 @@ def bench_controls(
         write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in found]}, out)
 
 
-@bench_app.command("room")
+@bench_app.command("room", short_help="What there is to win before any RL.")
 @places_models
 def bench_room(
     embedder: EmbedderName = "nano",
@@ -240,7 +245,7 @@ def bench_room(
         write_report(report, out)
 
 
-@bench_app.command("selection")
+@bench_app.command("selection", short_help="Which rewards teach what to tell.")
 def bench_selection(
     recipe: Recipe = Path("recipes/nano/crowded-reasoner.toml"),
     overrides: Overrides = None,
@@ -269,7 +274,7 @@ def bench_selection(
         write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in found]}, out)
 
 
-@bench_app.command("splits")
+@bench_app.command("splits", short_help="What test and training data share by meaning.")
 def bench_splits(
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
     num_queries: Annotated[int, typer.Option(min=1, help="Test queries per task.")] = 20,
@@ -286,7 +291,7 @@ def bench_splits(
     log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in found])
 
 
-@app.command("compare")
+@app.command("compare", short_help="What training changed, case by case.")
 @places_models
 def compare_reasoners(
     after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
@@ -314,7 +319,7 @@ def compare_reasoners(
     log.info(f"{out / 'compare.html'} shows them with their pictures")
 
 
-@app.command()
+@app.command(short_help="Draw the training curves of runs.")
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their metrics files.")],
     out: Annotated[Path, typer.Option(help="The picture to write, .png or .svg.")] = Path("curves.png"),

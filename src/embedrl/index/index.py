@@ -18,6 +18,7 @@ from embedrl.errors import ConfigError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, ExactVectors, Neighbour, ranked
 from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
+from embedrl.index.model_names import ModelNames
 from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Index:
         self._exact: dict[Vectors, tuple[int, ExactVectors]] = {}
         self._num_without_tcot: tuple[int, int] | None = None
         self._loading = threading.Lock()
+        self.names_to_note: ModelNames | None = None
+        """Noted when the table is made."""
 
     @classmethod
     def open(cls, path: str | Path, *, embedder: Embeds | None = None) -> "Index":
@@ -94,6 +97,11 @@ class Index:
     def embedder_name(self) -> str:
         """Fingerprint of the Embedder that made the vectors."""
         return self.table.identity[0]
+
+    @property
+    def model_names(self) -> ModelNames | None:
+        """By which names its models are loaded; None if that was never noted, as for models that were given as objects."""
+        return ModelNames.read(self.table.model_names) if self.table.is_there() else None
 
     @property
     def dim(self) -> int:
@@ -250,12 +258,20 @@ class Index:
             raise ConfigError(f"{wrong['loc'][0]}={wrong['input']!r}: {wrong['msg']}") from error
         self._searching = None
 
+    def note_models(self, names: ModelNames) -> None:
+        """Note by which names its models are loaded: now, or with the first rows."""
+        self.names_to_note = names
+        if self.table.is_there() and (names := names.after(before := self.model_names)) != before:
+            self.table.keep_model_names(names.model_dump_json())
+
     def upsert(self, rows: Sequence[Row]) -> None:
         """Insert or replace rows by place, in one commit. Durable when this returns."""
         if not rows:
             return
         if not self.table.is_there():
             self.table.create(is_shared=bool(self.home.shelf))
+            if self.names_to_note:
+                self.note_models(self.names_to_note)
         self.table.upsert(rows)
 
     def remove(self, ids: Sequence[str]) -> None:

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import TCoTCounts, asks_again
@@ -21,6 +19,7 @@ from embedrl.index.batch import Batches, Work
 from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
+from embedrl.index.ingest_report import IngestReport
 from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.reading import page_numbers, read_item
@@ -41,36 +40,6 @@ Progress = Callable[[int, int], None]
 NO_SUFFIX = "no suffix"
 
 
-class IngestReport(BaseModel):
-    """Counts, failures and timings of one ingestion. A place is a file or a page of a document."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    num_files: int
-    """Number of files."""
-    unsupported: int
-    """Number of files without an indexed medium."""
-    unread_kinds: dict[str, int] = {}
-    """Files of kinds that are not read, by suffix: those of `unsupported`, and photos, videos and documents among `failures`."""
-    skipped: dict[str, int] = {}
-    """Number of files and folders skipped by name, by pattern of `Limits.skip_names`."""
-    unchanged: int
-    """Number of places that were up to date."""
-    added: int
-    """Number of contents embedded, of new or changed files."""
-    reused: int
-    """Number of places whose content was indexed already: moved, copied or touched files."""
-    removed: int
-    without_tcot: int
-    """Number of added items without a valid T-CoT; search compares them by their plain vectors."""
-    tcots: TCoTCounts
-    """Of the added items: T-CoTs by whether they were new or cached, and failures by reason."""
-    failures: tuple[Failure, ...]
-    """All known failures in the folder, of this run and earlier ones."""
-    seconds: dict[str, float]
-    """Seconds by stage: decode, reason, embed, write, total."""
-
-
 def ingest(
     folder: str | Path,
     index: Index,
@@ -88,9 +57,9 @@ def ingest(
 ) -> IngestReport:
     """Index every image, video, PDF page and text file under a folder, in sorted order.
 
-    `num_frames` (frames sampled per video) defaults to the Reasoner's. `on_progress` is called with the numbers of files done and
-    in all. With `roots`, links that lead out of these folders are not followed. With `max_in_flight` above 1, the models are called
-    from that many threads at once.
+    `num_frames` (frames sampled per video) defaults to the Reasoner's. `on_progress` is called with the numbers of items done and
+    known so far (a document that was not opened yet counts as one). With `roots`, links that lead out of these folders are not
+    followed. With `max_in_flight` above 1, the models are called from that many threads at once.
 
     An item without a T-CoT is indexed by its plain vector, with the reason. Items the Reasoner did not answer are retried by the next
     run; with `retry_failed`, so are invalid T-CoTs and unusable files. A file that cannot be used is a Failure in the report.
@@ -161,6 +130,9 @@ class _Run:
         self.committed_s = time.monotonic()
         self.counts: Counter[str] = Counter()
         self.tcots = TCoTCounts()
+        self.on_progress: Progress = lambda done, total: None
+        self.num_places, self.num_waiting, self.num_unopened = 0, 0, 0
+        """Places of the files that were opened, those of them that wait for a batch, and files that were not opened yet."""
         self.unread_kinds: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
 
@@ -171,17 +143,21 @@ class _Run:
             self.unsettled = {key for key, reason in reasons.items() if retry_failed or asks_again(reason, reasoner)}
         self._recall()
         files = list(walk(self.folder, self.batches.limits.skip_names, self.skipped))
+        self.on_progress, self.num_unopened = on_progress, len(files)
+        self._show_progress()
         try:
-            for number, (path, reason) in enumerate(files):
-                on_progress(number, len(files))
+            for path, reason in files:
+                self.num_unopened -= 1
+                self.num_places += 1
                 self._file(path, reason, retry_failed)
+                self._show_progress()
             self._flush_copies()
             self._flush()
         finally:
             self._commit()
         self._forget()
         self.batches.marks.clear()
-        on_progress(len(files), len(files))
+        self._show_progress()
         return IngestReport(
             num_files=len(files),
             **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
@@ -191,6 +167,9 @@ class _Run:
             failures=tuple(in_order(self.failed.values())),
             seconds={**self.batches.seconds, "total": time.perf_counter() - started},
         )
+
+    def _show_progress(self) -> None:
+        self.on_progress(self.num_places - self.num_waiting, self.num_places + self.num_unopened)
 
     def _recall(self) -> None:
         for place in self.index.places():
@@ -229,6 +208,7 @@ class _Run:
             if current and len(current) + len(failed) == current[0].num_places:
                 self.kept.update(place.id for place in current)
                 self.counts["unchanged"] += len(current)
+                self.num_places += len(current) - 1
                 return
             modality = media_kind(path, self.batches.limits)
             if modality is None:
@@ -243,8 +223,12 @@ class _Run:
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
+        self.num_places += len(pages) - 1
+        self.num_waiting += len(pages)
         for page in pages:
-            if place_id(stored, page) not in self.failed:
+            if place_id(stored, page) in self.failed:
+                self.num_waiting -= 1
+            else:
                 self._place(path, stored, modality, page, len(pages), stamp)
 
     def _place(self, path: Path, stored: Path, modality: Modality, page: int | None, num_places: int, stamp: Stamp) -> None:
@@ -254,6 +238,7 @@ class _Run:
             key = item.key
         except MediaError as error:
             self._fail(stored, page, str(error), stamp)
+            self.num_waiting -= 1
             return
         reasoner = self.batches.reasoner
         place = Place(
@@ -273,6 +258,7 @@ class _Run:
             known.model_copy(update={"reasoner": place.reasoner}) == place and self._is_fresh(known) for known in self.known.get(stored, [])
         ):
             self.counts["unchanged"] += 1
+            self.num_waiting -= 1
         else:
             self.copies.append((place, work))
             if len(self.copies) >= 8 * self.batch_size:
@@ -299,6 +285,7 @@ class _Run:
             else:  # the only row with this content was replaced earlier in this run
                 self._queue(work)
         self.counts["reused"] += len(self._write(rows))
+        self.num_waiting -= len(rows)
 
     def _flush(self) -> None:
         works, self.pending = list(self.pending.values()), {}
@@ -306,7 +293,9 @@ class _Run:
             for work, error in broken:
                 for place in work.places:
                     self._fail(place.path, place.page, str(error), place.stamp)
+            self.num_waiting -= len(rows) + sum(len(work.places) for work, _ in broken)
             written = self._write(rows)
+            self._show_progress()
             keys = {row.place.key for row in written}
             self.fresh_keys |= keys
             self.unsettled -= keys

@@ -27,6 +27,7 @@ _KEEP_VERSIONS = timedelta(minutes=1)
 _WORDS_OF = {"name": "icu", "text": "icu", "answer": "icu"}
 """Columns whose words can be asked for, and what cuts them: the rules of the script; of a name, only its letters and digits are there."""
 _SETTINGS = "embedrl.searching"
+_MODELS = "embedrl.models"
 _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
 """Of shortened vectors, so many times more are found than asked for, and compared whole."""
@@ -155,8 +156,12 @@ class Table(Connection):
     @property
     def settings(self) -> str | None:
         """What `keep_settings` wrote."""
-        found = self._read(lambda table: table.schema.field("key").metadata or {}).get(_SETTINGS.encode())
-        return found.decode() if found is not None else None
+        return self._noted("key", _SETTINGS)
+
+    @property
+    def model_names(self) -> str | None:
+        """What `keep_model_names` wrote."""
+        return self._noted("embedder", _MODELS)
 
     # ---- writing
 
@@ -227,6 +232,10 @@ class Table(Connection):
         """Note how the table is searched, in one commit."""
         self._write(lambda table: table.update_field_metadata({"path": "key", "metadata": {_SETTINGS: settings}}))
 
+    def keep_model_names(self, names: str) -> None:
+        """Note by which names the models are loaded, in one commit."""
+        self._write(lambda table: table.update_field_metadata({"path": "embedder", "metadata": {_MODELS: names}}))
+
     def arrived(self) -> None:
         """Note that all rows have arrived: from now on it is an index like any other."""
         self._write(lambda table: table.update_field_metadata({"path": "id", "metadata": {ARRIVING: None}}))
@@ -240,6 +249,10 @@ class Table(Connection):
             shutil.rmtree(self.folder.path, ignore_errors=True)
 
     # ---- inside
+
+    def _noted(self, column: str, name: str) -> str | None:
+        noted = self._read(lambda table: table.schema.field(column).metadata or {}).get(name.encode())
+        return noted.decode() if noted is not None else None
 
     def _scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield these columns of all rows, or all columns, in no order, as of one version."""

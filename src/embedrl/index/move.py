@@ -49,6 +49,8 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
         if counted != copied:
             raise StoreError(f"{target!r}: the copy ({copied[0]} rows) differs from the source ({counted[0]}); nothing was deleted")
         new.arrived()
+        if (names := old.model_names) is not None and names != new.model_names:
+            new.keep_model_names(names)
         settled = IndexLocation(directory=home.directory, uri=there, shelf=home.shelf)
         Index(settled, None, read_searching(old.settings, home.uri).policy).finish()
         if home.directory is not None:

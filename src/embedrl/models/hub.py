@@ -5,7 +5,6 @@ download leaves unfinished lies where huggingface_hub keeps it, is gone on with,
 """
 
 import errno
-import re
 from functools import cache
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from huggingface_hub.errors import (
 
 from embedrl import log
 from embedrl.errors import ModelError, unwritable
+from embedrl.models.names import is_hub_id
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
 """All that is no weights: configuration, tokenizer, chat template, pooling, and the settings of embedrl."""
 _WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "adapter_model.safetensors")
@@ -31,11 +30,6 @@ _CACHED = "models--"
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of the cache's disk, not of the network."""
-
-
-def is_hub_id(name: str) -> bool:
-    """Say whether a name could be that of a model on the hub: owner/name, and perhaps @revision."""
-    return _ID.fullmatch(name) is not None
 
 
 def locate(place: str | Path) -> Path:

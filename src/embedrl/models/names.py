@@ -1,10 +1,11 @@
 """From the name of a model to where it is: one function for command line, recipes and Python."""
 
+import re
 from pathlib import Path
 
-from embedrl.errors import ConfigError, ModelError
-from embedrl.models.hub import is_hub_id, locate
+from embedrl.errors import ConfigError
 
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _SHIPPED: dict[str, dict[str, str]] = {
     "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge"},
     "embedder": {"nano": "embedder"},
@@ -22,6 +23,11 @@ def is_server(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
+def is_hub_id(name: str) -> bool:
+    """Say whether a name could be that of a model on the hub: owner/name, and perhaps @revision."""
+    return _ID.fullmatch(name) is not None
+
+
 def resolve(name: str | Path, kind: str) -> Path:
     """Return the folder of a model with weights, by any of its names.
 
@@ -31,11 +37,10 @@ def resolve(name: str | Path, kind: str) -> Path:
     known = shipped(kind)
     if str(name) in known:
         return known[str(name)]
-    try:
-        return locate(name)
-    except ModelError as error:
-        if is_hub_id(str(name)):
-            raise
+    if not is_hub_id(str(name)) and not Path(name).expanduser().is_dir():
         server = ", or the URL of a server" if kind == "reasoner" else ""
         choices = f"{', '.join([*known, 'fake'])}, a hub id (owner/name, owner/name@revision){server}"
-        raise ConfigError(f"{kind}={str(name)!r}: not a folder, nor one of {choices}") from error
+        raise ConfigError(f"{kind}={str(name)!r}: not a folder, nor one of {choices}")
+    from embedrl.models.hub import locate  # its library takes longer to import than a wrong name should cost
+
+    return locate(name)

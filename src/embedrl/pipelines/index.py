@@ -6,6 +6,7 @@ from pathlib import Path
 from embedrl import log
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
+from embedrl.index.model_names import ModelNames
 from embedrl.media.store import Limits
 from embedrl.runtime.engine import LOCAL, Engine, start_models
 
@@ -28,11 +29,12 @@ def index_by_name(
     `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.
     Raises what `ingest`, `create_at` and `start_models` raise.
     """
-    with start_models(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index") as bar:
+    with start_models(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index, items") as bar:
         assert models.embedder is not None
         opened = Index.open(folder, embedder=models.embedder)
         if table is not None:
             opened.create_at(table, shelf)
+        opened.note_models(ModelNames.of(reasoner, embedder))
         if policy:
             opened.change_policy(**policy)
         return ingest(

@@ -22,7 +22,7 @@ from embedrl.index.reading import read_item
 from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
 from embedrl.index.search import search
-from embedrl.media.store import limits_in_force, walk, write_bytes
+from embedrl.media.store import limits_in_force, write_bytes
 from embedrl.pipelines.eg_rl import train_reasoner
 from embedrl.pipelines.evaluate_world import SHIPPED, evaluate_systems
 from embedrl.reports.cards import Search, Side, checked_side
@@ -154,15 +154,8 @@ def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds,
 
 
 def _ingest(folder: Path, index: Index, embedder: Embeds, reasoner: Reasons) -> None:
-    with log.progress(len(list(walk(folder))), f"index {folder.name}") as bar:
-        done = 0
-
-        def show(num_done: int, _: int) -> None:
-            nonlocal done
-            bar.advance(num_done - done)
-            done = num_done
-
-        report = ingest(folder, index, reasoner, embedder, on_progress=show)
+    with log.progress(None, f"index {folder.name}") as bar:
+        report = ingest(folder, index, reasoner, embedder, on_progress=bar.reach)
     for failure in report.failures:
         log.warn(f"{failure.path}: {failure.reason}")
 

@@ -3,8 +3,7 @@
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
-from embedrl.models.hub import is_hub_id
-from embedrl.models.names import is_server, resolve, shipped
+from embedrl.models.names import is_hub_id, is_server, resolve, shipped
 
 __all__ = ["check_names", "is_server", "load_both", "load_embedder", "load_reasoner", "resolve", "shipped"]
 

@@ -90,6 +90,8 @@ class IndexWriter:
         self.incoming = libraries[0].index.directory / "incoming"
         self.interval_s = interval_s
         self._writers = [Index.open(library.index.directory, embedder=library.embedder) for library in libraries]
+        for library, writer in zip(libraries, self._writers, strict=True):
+            writer.names_to_note = library.index.names_to_note
         self._jobs: deque[_Upload | _Removal] = deque()
         self._changed = threading.Condition()
         self._closed = False

@@ -16,10 +16,12 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
+from embedrl.index.model_names import ModelNames
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.app import make_app
 from embedrl.server.listener import listen
 from embedrl.server.problem import Problem
+from embedrl.server.running import Announced
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.settings import Settings
@@ -81,9 +83,10 @@ def make_service(
     embedder_label: str,
     *,
     roots: tuple[Path, ...] = (),
+    models: ModelNames | None = None,
 ) -> Service:
     """Open indexes and put models behind workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
-    and answers who names none.
+    and answers who names none. An index that is new notes the names of its `models`.
 
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
@@ -91,6 +94,7 @@ def make_service(
     shared = SharedEmbedder(embedder, embedding)
     opened = {id: Index.open(folder, embedder=embedder) for id, (folder, _, _) in indexes.items()}
     first = next(iter(opened.values()))
+    first.names_to_note = models
     if not first.base.is_dir():
         raise ConfigError(f"index {str(first.base)!r}: there is no such folder")
     if not len(first) and not settings.watch:
@@ -142,10 +146,30 @@ def make_server(service: Service) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def serve(service: Service, bound: socket.socket | None = None) -> None:
-    """Listen until the process is told to stop, on a socket that was bound before. Raises ConfigError if the port is taken."""
+def serve(service: Service, bound: socket.socket | None = None, models: ModelNames | None = None) -> None:
+    """Listen until the process is told to stop, on a socket that was bound before. Raises ConfigError if the port is taken.
+
+    With the names of its `models`, it is announced in the index: `embedrl search` of the folder asks it then.
+    """
     listener = listen(service.settings, bound)
     host, port = listener.getsockname()[:2]
+    index = service.libraries[0].index
+    announced = _announce(service, host, port, models) if models else None
     shown = f"[{host}]" if ":" in host else host
-    log.info(f"http://{shown}:{port}/ serves {service.libraries[0].index.base.name}; stop with Ctrl+C")
-    make_server(service).run(sockets=[listener])
+    log.info(f"http://{shown}:{port}/ serves {index.base.name}; stop with Ctrl+C")
+    try:
+        make_server(service).run(sockets=[listener])
+    finally:
+        if announced:
+            announced.close()
+
+
+def _announce(service: Service, host: str, port: int, models: ModelNames) -> Announced | None:
+    """Announce the server in its index, unless it has more folders than that: their paths mean nothing to a search there."""
+    if len(service.roots.folders) > 1:
+        return None
+    try:
+        return Announced(service.libraries[0].index.directory, host, port, models)
+    except StoreError as error:
+        log.info(f"{error}; `embedrl search` does not ask this one")
+        return None

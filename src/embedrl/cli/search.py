@@ -1,0 +1,219 @@
+"""Commands `search` and `similar`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from embedrl import log
+from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_server_options
+from embedrl.cli.models import choose, load, noted_models, warn_if_blind
+from embedrl.cli.options import (
+    AsJson,
+    ConfigFile,
+    IndexEmbedder,
+    IndexPlace,
+    IndexReasoner,
+    IndexThink,
+    Limit,
+    Local,
+    MaxNewTokens,
+    MinScore,
+    Modalities,
+    OpenFirst,
+    PathsOnly,
+    ServerOptions,
+    ServerTimeout,
+    Since,
+    Skip,
+    Top,
+    Under,
+    Until,
+    Words,
+    commands,
+)
+from embedrl.cli.placement import places_models
+from embedrl.errors import StoreError
+
+if TYPE_CHECKING:
+    from embedrl.index.hit import Hit
+    from embedrl.index.query import Query
+    from embedrl.index.search import SearchResult
+    from embedrl.server.running import Announcement
+
+app = commands()
+
+
+@app.command("search", short_help="Search an indexed folder by words, picture or video.")
+@places_models
+def search_index(
+    text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
+    index: IndexPlace = ".",
+    reasoner: IndexReasoner = None,
+    embedder: IndexEmbedder = None,
+    think: IndexThink = None,
+    local: Local = False,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
+    top: Top = 10,
+    skip: Skip = 0,
+    sort: Annotated[
+        Literal["score", "newest", "oldest", "name"], typer.Option(help="In which order; other than score, the best 1,000.")
+    ] = "score",
+    min_score: MinScore = None,
+    modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
+    limit: Limit = None,
+    config: ConfigFile = None,
+    paths: PathsOnly = False,
+    open_first: OpenFirst = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search an indexed folder with words, a picture or a video, and show why something was found.
+
+    \b
+    Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
+    Example: embedrl search "a red star" --index library --paths | head -1
+    """
+    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
+    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
+    need_index(index)
+    from embedrl.cli.limits import set_limits
+    from embedrl.runtime.names import check_names
+
+    set_limits(config, limit)
+    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    from embedrl.cli.listing import show, show_paths, warn_of_plain
+    from embedrl.index.query import Query
+
+    query = Query(content, filter=filter, min_score=min_score, sort=sort, offset=skip, limit=top)
+    is_plain = not any((local, limit, config, server_option, max_new_tokens, server_timeout))
+    server = _running(index, reasoner, embedder, think) if is_plain else None
+    result = _ask_server(server, query, index, think) if server else None
+    if result is None:
+        result = _search_here(query, index, reasoner, embedder, think)
+    if paths:
+        warn_of_plain(result)
+        show_paths(index, result.hits)
+    else:
+        show(result, as_json=as_json)
+    if open_first:
+        _open(index, result.hits)
+
+
+def _running(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "Announcement | None":
+    """Return a running server of this index whose models are those that would be loaded here."""
+    from embedrl.index.location import find_home
+    from embedrl.index.model_names import ModelNames
+    from embedrl.server.running import find_server
+
+    home = find_home(index)
+    server = find_server(home.directory) if home.directory and not home.shelf else None
+    if server is None:
+        return None
+    wanted = ModelNames.of(reasoner or server.models.reasoner, embedder or server.models.embedder)
+    if wanted != server.models or (think and wanted.reasoner is None):
+        log.info(f"the server at {server.url} has other models ({server.models.embedder}, {server.models.reasoner}): it is not asked")
+        return None
+    return server
+
+
+def _ask_server(server: "Announcement", query: "Query", index: str, think: bool | None) -> "SearchResult | None":
+    """Let a running server search; None, with the reason said, if it does not."""
+    from embedrl.server.client import search_running
+
+    use_tcot = server.models.reasoner is not None and think is not False
+    try:
+        result = search_running(server, replace(query, use_tcot=use_tcot), token=os.environ.get("EMBEDRL_TOKEN"))
+    except StoreError as error:
+        log.info(f"{error}; searching here")
+        return None
+    warn_if_blind(server.models, index)
+    log.info(f"asked {server.url}, which serves this index; --local searches here")
+    return result
+
+
+def _search_here(query: "Query", index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "SearchResult":
+    from embedrl.index.index import Index
+    from embedrl.index.search import search
+
+    Index.open(index)  # a missing index is said before a model is loaded
+    names = choose(reasoner, embedder, think, noted_models(index))
+    warn_if_blind(names, index)
+    reasons, embeds = load(names)
+    return search(Index.open(index, embedder=embeds), replace(query, use_tcot=reasons is not None), embeds, reasons)
+
+
+def _open(index: str, hits: "Sequence[Hit]") -> None:
+    """Open the file of the best hit with the desktop's program for it."""
+    from embedrl.index.location import find_home
+
+    if not hits:
+        return
+    path = find_home(index).locate(hits[0].path)
+    if not path.is_file():
+        raise StoreError(f"--open: {str(path)!r} is no file of this machine")
+    log.info(f"opening {path}")
+    if typer.launch(str(path), wait=True):
+        raise StoreError(f"--open: this desktop has no program that opens {str(path)!r}")
+
+
+@app.command("similar", short_help="Recommend what is like some items of an index.")
+@places_models
+def similar_items(
+    liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
+    unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="0: the nearest; towards 1: ever more different ones.")] = 0.0,
+    index: IndexPlace = ".",
+    think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
+    top: Top = 10,
+    skip: Skip = 0,
+    min_score: MinScore = None,
+    modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
+    paths: PathsOnly = False,
+    open_first: OpenFirst = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend what is like some items of the index and unlike others, and say why. Needs no model.
+
+    \b
+    Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
+    """
+    filter, likes, dislikes = search_filter(modality, under, since, until, words), weights(liked), weights(unlike or [])
+    need_index(index)
+    from embedrl.cli.listing import show_paths, show_recommended
+    from embedrl.index.index import Index
+    from embedrl.index.recommend import Examples, recommend
+
+    examples = Examples(
+        liked=likes,
+        disliked=dislikes,
+        diversity=diversity,
+        filter=filter,
+        min_score=min_score,
+        use_tcot=think,
+        offset=skip,
+        limit=top,
+    )
+    opened = Index.open(index)
+    result = recommend(opened, examples)
+    hits = [item.hit for item in result.items]
+    if paths:
+        show_paths(index, hits)
+    else:
+        show_recommended(result, asked_for_tcots=think, as_json=as_json)
+    if open_first:
+        _open(index, hits)

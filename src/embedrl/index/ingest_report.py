@@ -1,0 +1,36 @@
+"""Counts, failures and timings of one ingestion."""
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.data.reasoning import TCoTCounts
+from embedrl.index.failures import Failure
+
+
+class IngestReport(BaseModel):
+    """Counts, failures and timings of one ingestion. A place is a file or a page of a document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_files: int
+    """Number of files."""
+    unsupported: int
+    """Number of files without an indexed medium."""
+    unread_kinds: dict[str, int] = {}
+    """Files of kinds that are not read, by suffix: those of `unsupported`, and photos, videos and documents among `failures`."""
+    skipped: dict[str, int] = {}
+    """Number of files and folders skipped by name, by pattern of `Limits.skip_names`."""
+    unchanged: int
+    """Number of places that were up to date."""
+    added: int
+    """Number of contents embedded, of new or changed files."""
+    reused: int
+    """Number of places whose content was indexed already: moved, copied or touched files."""
+    removed: int
+    without_tcot: int
+    """Number of added items without a valid T-CoT; search compares them by their plain vectors."""
+    tcots: TCoTCounts
+    """Of the added items: T-CoTs by whether they were new or cached, and failures by reason."""
+    failures: tuple[Failure, ...]
+    """All known failures in the folder, of this run and earlier ones."""
+    seconds: dict[str, float]
+    """Seconds by stage: decode, reason, embed, write, total."""

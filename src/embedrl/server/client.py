@@ -1,0 +1,91 @@
+"""Searches through a running server of the same index, with the results that a search in this process would have."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from embedrl.data.evidence_kinds import Verification
+from embedrl.data.tcot import Evidence, TCoT
+from embedrl.errors import StoreError
+from embedrl.index.hit import Hit
+from embedrl.index.query import Query
+from embedrl.index.search import SearchResult, Timings
+from embedrl.media.content import Text
+from embedrl.server.running import Announcement, ask
+
+MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
+"""What the server's search takes."""
+
+
+def search_running(server: Announcement, query: Query, *, token: str | None = None) -> SearchResult:
+    """Let a running server search. Raises StoreError, with the reason, if it cannot: then the models are to be loaded here."""
+    text = "".join(part.text for part in query.content if isinstance(part, Text))
+    if query.limit > MAX_PAGE or query.end > MAX_RANK or len(text) > MAX_CHARS:
+        raise StoreError(f"the server at {server.url} gives {MAX_PAGE} hits a page, up to rank {MAX_RANK:,}, for {MAX_CHARS:,} characters")
+    file = next((path for part in query.content if isinstance(path := getattr(part, "path", None), Path)), None)
+    return _result(ask(server, "/api/search", _fields(query, text), file, token=token))
+
+
+def _fields(query: Query, text: str) -> list[tuple[str, str]]:
+    chosen = query.filter
+    times = {name: _iso(time_s) for name, time_s in (("since", chosen.since_s), ("until", chosen.until_s)) if time_s is not None}
+    single = {
+        "text": text,
+        "under": chosen.path,
+        "words": " ".join(chosen.words),
+        "min_score": "" if query.min_score is None else str(query.min_score),
+        "sort": query.sort or "",
+        **times,
+    }
+    fields = [(name, value) for name, value in single.items() if value]
+    fields += [("modality", name) for name in chosen.modality or ()]
+    return [*fields, ("offset", str(query.offset)), ("limit", str(query.limit)), ("think", str(query.use_tcot).lower())]
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat()
+
+
+def _result(answer: Mapping[str, Any]) -> SearchResult:
+    query, seconds = answer["query"], answer["seconds"]
+    return SearchResult(
+        hits=tuple(map(_hit, answer["hits"])),
+        total=answer["total"],
+        more=answer["more"],
+        used_tcot=answer["think"],
+        query_tcot=_tcot(query),
+        query_tcot_failure=query["failure"],
+        timings=Timings(reason_s=seconds["reason"], embed_s=seconds["embed"], search_s=seconds["search"]),
+    )
+
+
+def _hit(shown: Mapping[str, Any]) -> Hit:
+    same = ("key", "score", "modality", "modified_s", "page", "num_pages", "start_s", "end_s", "tcot_failure", "excerpt")
+    evidence, tcot = shown["evidence"], _tcot(shown)
+    return Hit(
+        **{name: shown[name] for name in same},
+        path=Path(shown["path"]),
+        other_paths=tuple(map(Path, shown["other_paths"])),
+        tcot=tcot,
+        answer=tcot.answer if tcot else "",
+        verification=_verification(evidence) if evidence else None,
+        key_frame_times_s=tuple(piece["time_s"] for piece in evidence["key_frames"]) if evidence else (),
+    )
+
+
+_PIECES = {"boxes": "box", "key_frames": "number", "keywords": "text"}
+"""Kind of evidence -> where a piece of it is sent."""
+
+
+def _verification(evidence: Mapping[str, Any]) -> Verification:
+    return Verification.model_validate({kind: [piece["verified"] for piece in evidence[kind]] for kind in _PIECES})
+
+
+def _tcot(shown: Mapping[str, Any]) -> TCoT | None:
+    """Return the T-CoT of a hit or a query as it was sent."""
+    if shown["tcot"] is None:
+        return None
+    pieces = shown["evidence"] or dict.fromkeys(_PIECES, ())
+    evidence = Evidence.model_validate({kind: [piece[name] for piece in pieces[kind]] for kind, name in _PIECES.items()})
+    return TCoT(**shown["tcot"], evidence=evidence)

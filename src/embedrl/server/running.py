@@ -1,0 +1,145 @@
+"""A server that announces itself in the folder of its index, and searches through it that load no models.
+
+The announcement is locked for as long as the server lives, so one that a killed server left behind is told from one that holds, and
+it lies in the index, so a server of another index is never asked.
+"""
+
+import fcntl
+import http.client
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embedrl.errors import StoreError
+from embedrl.index.model_names import ModelNames
+
+ANNOUNCEMENT = "serving.json"
+CONNECT_S, ANSWER_S = 2.0, 600.0
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}
+"""Where a server that listens on every address is reached from its own machine."""
+
+
+class Announcement(BaseModel):
+    """Where a server listens, and with which models."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    host: str
+    """An address that reaches it from its own machine."""
+    port: int
+    machine: str
+    """Its name: an index folder may be seen by several."""
+    models: ModelNames
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+
+
+class Announced:
+    """The announcement of this process. It holds until `close`, or until the process ends, however it ends."""
+
+    def __init__(self, directory: Path, host: str, port: int, models: ModelNames) -> None:
+        """Write it into an index's directory. Raises StoreError if another server of this index is announced, or nothing can be written."""
+        path = directory / ANNOUNCEMENT
+        held = Announcement(host=_LOOPBACK.get(host, host), port=port, machine=socket.gethostname(), models=models)
+        try:
+            self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, held.model_dump_json().encode(), 0)
+        except OSError as error:
+            self.close()
+            raise StoreError(f"{str(path)!r}: another server of this index is announced there") from error
+
+    def close(self) -> None:
+        """Take it back; a second call does nothing."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def find_server(directory: Path) -> Announcement | None:
+    """Return the server that serves this index on this machine; None if there is none that lives.
+
+    Only what the same user announced, of an address of this machine, counts: a query and a token go nowhere else.
+    """
+    try:
+        fd = os.open(directory / ANNOUNCEMENT, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # it is held: the server lives
+        try:
+            found = Announcement.model_validate_json(os.pread(fd, 64 * 1024, 0))
+        except (ValidationError, OSError):
+            return None
+        is_ours = os.fstat(fd).st_uid == os.geteuid() and found.machine == socket.gethostname()
+        return found if is_ours and _is_here(found.host) else None
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _is_here(host: str) -> bool:
+    """Say whether this is an address of this machine."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as tried:
+            tried.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def ask(server: Announcement, path: str, fields: Sequence[tuple[str, str]], file: Path | None = None, *, token: str | None = None) -> dict:
+    """Send a form to the server and return its answer. Raises StoreError, with its reason, if it refuses or does not answer."""
+    headers, body = _form(fields, file)
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=CONNECT_S)
+    try:
+        connection.connect()
+        connection.sock.settimeout(ANSWER_S)
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise StoreError(f"the server at {server.url} does not answer ({type(error).__name__}: {error})") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise StoreError(f"the server at {server.url} refuses ({response.status}: {_reason(answer)})")
+    return answer
+
+
+def _reason(answer: object) -> str:
+    error = answer.get("error", answer) if isinstance(answer, Mapping) else answer
+    return str(error.get("message", error) if isinstance(error, Mapping) else error)[:300]
+
+
+def _form(fields: Sequence[tuple[str, str]], file: Path | None) -> tuple[dict[str, str], bytes]:
+    """Encode a form: as fields of a URL, or in parts if a file goes along. Raises StoreError for a file that cannot be read."""
+    if file is None:
+        return {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{str(file)!r}: cannot be read ({error.strerror})") from error
+    boundary = secrets.token_hex(16)
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'.encode()
+    return {"Content-Type": f"multipart/form-data; boundary={boundary}"}, b"".join(
+        [*parts, head, content, f"\r\n--{boundary}--\r\n".encode()]
+    )
