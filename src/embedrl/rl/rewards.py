@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from embedrl.data.tcot import MAX_CHARS, TCoT
 from embedrl.rl.config import RewardConfig
 
-RANDOM_DIM = 64
-"""Dimension of the untrained Embedder."""
+RANDOM_DIM = 1024
+"""Dimension of the untrained Embedder: with few, words of different spelling are alike by chance."""
 
 
 class RolloutIds(NamedTuple):

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from embedrl.media.content import Image, Page, Part, Video
@@ -20,6 +20,7 @@ from embedrl.world.crowded.media import (
     sample_scene,
     scene_facts,
 )
+from embedrl.world.geometry import sample_geometry
 from embedrl.world.objects import COLOURS, SHAPES, Thing, held_out
 
 NUM_TRIES = 60
@@ -34,16 +35,28 @@ class Seen:
     derived: frozenset[str] = frozenset()
 
 
-def _scene(scene: scenes.Scene) -> Seen:
-    return Seen(scene_facts(scene), lambda: Image(pixels=scene.draw()), relations(scene))
+def _scene(rng: random.Random, split: str, scene: scenes.Scene) -> Seen:
+    return _moved(rng, split, Seen(scene_facts(scene), lambda: Image(pixels=scene.draw()), relations(scene)), 1.0)
 
 
-def _clip(clip: CrowdedClip) -> Seen:
-    return Seen(clip.facts(), lambda: Video(frames=clip.frames()))
+def _clip(rng: random.Random, split: str, clip: CrowdedClip) -> Seen:
+    return _moved(rng, split, Seen(clip.facts(), lambda: Video(frames=clip.frames())), 1.0)
 
 
-def _page(page: pages.PageSpec) -> Seen:
-    return Seen(page_facts(page), lambda: Page(pixels=page.draw()))
+def _page(rng: random.Random, split: str, page: pages.PageSpec) -> Seen:
+    return _moved(rng, split, Seen(page_facts(page), lambda: Page(pixels=page.draw())), pages.HEIGHT / pages.WIDTH)
+
+
+def _moved(rng: random.Random, split: str, seen: Seen, aspect: float) -> Seen:
+    """Augment the geometry of a medium and its boxes, in the splits that are trained on."""
+    geometry = sample_geometry(rng, split)
+    if geometry is None:
+        return seen
+    facts = {
+        name: tuple(replace(fact, box=geometry.box(fact.box, aspect)) if fact.box else fact for fact in told)
+        for name, told in seen.facts.items()
+    }
+    return replace(seen, facts=facts, draw=lambda: geometry.part(seen.draw()))
 
 
 Wanted = tuple[Any, ...]
@@ -172,15 +185,17 @@ OBJECTS = Aspect(
     "objects",
     lambda rng, split: _want_objects(rng, split, NUM_THINGS),
     _vary_objects,
-    lambda rng, split, wanted: _scene(sample_scene(rng, split, objects=wanted)),
+    lambda rng, split, wanted: _scene(rng, split, sample_scene(rng, split, objects=wanted)),
 )
-LAYOUT = Aspect("places", _want_layout, _vary_layout, lambda rng, split, wanted: _scene(sample_scene(rng, split, places=wanted)))
+LAYOUT = Aspect(
+    "places", _want_layout, _vary_layout, lambda rng, split, wanted: _scene(rng, split, sample_scene(rng, split, places=wanted))
+)
 CLIP_OBJECTS = Aspect(
     "objects",
     lambda rng, split: _want_objects(rng, split, rng.choice((3, 4))),
     _vary_objects,
-    lambda rng, split, wanted: _clip(sample_clip(rng, split, objects=wanted)),
+    lambda rng, split, wanted: _clip(rng, split, sample_clip(rng, split, objects=wanted)),
 )
-EVENTS = Aspect("events", _want_events, _vary_events, lambda rng, split, wanted: _clip(sample_clip(rng, split, events=wanted)))
-CITIES = Aspect("cities", _want_cities, _vary_cities, lambda rng, split, wanted: _page(sample_page(rng, split, cities=wanted)))
-VALUES = Aspect("values", _want_values, _vary_values, lambda rng, split, wanted: _page(sample_page(rng, split, values=wanted)))
+EVENTS = Aspect("events", _want_events, _vary_events, lambda rng, split, wanted: _clip(rng, split, sample_clip(rng, split, events=wanted)))
+CITIES = Aspect("cities", _want_cities, _vary_cities, lambda rng, split, wanted: _page(rng, split, sample_page(rng, split, cities=wanted)))
+VALUES = Aspect("values", _want_values, _vary_values, lambda rng, split, wanted: _page(rng, split, sample_page(rng, split, values=wanted)))

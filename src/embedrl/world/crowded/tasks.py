@@ -1,17 +1,18 @@
 """The tasks of the crowded world: the same objects, layout, events, cities or values, and descriptions of a part, as people type them.
 
 A query and its target share what the task turns on, and nothing else but by chance: all other facts are drawn anew, so naming them
-is of no use. Instructions say on both sides what that is.
+is of no use. Instructions say on both sides what that is. Queries are described in people's words, targets in the catalogue's.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from embedrl.data.items import DESCRIBE, FIND
 from embedrl.data.sample import Item, Role
 from embedrl.media.content import Text
 from embedrl.world import clips, pages, scenes
 from embedrl.world.crowded.aspects import CITIES, CLIP_OBJECTS, EVENTS, LAYOUT, OBJECTS, VALUES, Aspect, Seen, Wanted, is_shown, variants
+from embedrl.world.crowded.catalogue import catalogued
 from embedrl.world.crowded.media import place_word
 from embedrl.world.crowded.side import CrowdedFamily, CrowdedSide
 from embedrl.world.facts import Fact
@@ -42,14 +43,15 @@ def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> C
     facts = tuple(fact for found in seen.facts.values() for fact in found)
     matters = seen.facts[aspect]
     statements = frozenset(fact.tell() for fact in facts)
+    worded = catalogued if side == "target" else _as_it_is
     return CrowdedSide(
         lambda: Item(content=(seen.draw(),), instruction=INSTRUCTIONS[task][side], role=role),
-        facts,
-        matters,
+        tuple(map(worded, facts)),
+        tuple(map(worded, matters)),
         f"{aspect}: " + ", ".join(sorted(fact.tell() for fact in matters)),
         aspects=tuple(name for name, found in seen.facts.items() for _ in found),
         holds=statements | seen.derived,
-        others=tuple(text for text in _OTHERS[_medium(task)] if text not in statements),
+        others=tuple(worded(fact).tell() for fact in _OTHERS[_medium(task)] if fact.tell() not in statements),
         num_facts=len(matters),
     )
 
@@ -67,7 +69,7 @@ def _text_side(text: str, asked: Sequence[tuple[str, str]], task: str) -> Crowde
         f"asks: {', '.join(sorted(asks))}",
         aspects=("asked",) * len(facts),
         asks=asks,
-        others=tuple(other for other in _OTHERS[medium] if other not in asks),
+        others=tuple(fact.tell() for fact in _OTHERS[medium] if fact.tell() not in asks),
         is_text=True,
         num_facts=len(facts),
     )
@@ -77,21 +79,29 @@ def _medium(task: str) -> str:
     return task.split("_")[0]
 
 
+def _as_it_is(fact: Fact) -> Fact:
+    return fact
+
+
+def _pairs(slot: str, texts: Iterable[str]) -> list[Fact]:
+    return [Fact(((slot, text), ("shape", shape))) for text in texts for shape in SHAPES]
+
+
 _OTHERS = {
     "image": tuple(
-        [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
-        + [f"{place_word(cell, scenes.GRID)} {shape}" for cell in range(scenes.GRID**2) for shape in SHAPES]
-        + [f"{size} {shape}" for size in SIZES for shape in SHAPES]
+        _pairs("colour", COLOURS)
+        + _pairs("place", [place_word(cell, scenes.GRID) for cell in range(scenes.GRID**2)])
+        + _pairs("size", SIZES)
     ),
     "video": tuple(
-        [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
-        + [f"{place_word(cell, clips.GRID)} {shape}" for cell in range(clips.GRID**2) for shape in SHAPES]
-        + [f"{shape} {verb}" for shape in SHAPES for verb in clips.EVENTS[:-1]]
+        _pairs("colour", COLOURS)
+        + _pairs("place", [place_word(cell, clips.GRID) for cell in range(clips.GRID**2)])
+        + [Fact((("shape", shape), ("event", verb))) for shape in SHAPES for verb in clips.EVENTS[:-1]]
     ),
     "visdoc": tuple(
-        [f"about {topic}" for topic in pages.TOPICS]
-        + [f"lists {city}" for city in pages.CITIES]
-        + [f"says {value}" for value in (*pages.NUMBERS, *pages.LEVELS, *pages.WORDS)]
+        [Fact((("topic", f"about {topic}"),)) for topic in pages.TOPICS]
+        + [Fact((("city", f"lists {city}"),)) for city in pages.CITIES]
+        + [Fact((("value", f"says {value}"),)) for value in (*pages.NUMBERS, *pages.LEVELS, *pages.WORDS)]
     ),
 }
 
