@@ -1,7 +1,12 @@
 """The crowded world: more facts than a T-CoT has room for, tasks that say which matter, partial descriptions, and its controls."""
 
+import json
 import random
+from dataclasses import replace
+from pathlib import Path
 
+import PIL.Image
+import PIL.ImageChops
 import pytest
 
 from embedrl.data.tcot import TCoT, parse, render
@@ -9,14 +14,20 @@ from embedrl.errors import ConfigError
 from embedrl.evaluation.evaluate import evaluate
 from embedrl.evaluation.world import world_tasks
 from embedrl.nano.data import SFTExamples, WorldRows
+from embedrl.pipelines.evaluate_world import SAMPLED, evaluate_world
 from embedrl.pipelines.room import TfIdf, measure_room, room_rows
 from embedrl.pipelines.splits import count_shared
+from embedrl.pipelines.world_controls import OTHERS, TF_IDF, equally_long, partial_rows
 from embedrl.rl.fidelity import selection_quality
 from embedrl.testing import FakeEmbedder
+from embedrl.world import pages
 from embedrl.world.claims import selected, told
+from embedrl.world.crowded.catalogue import WORDS, catalogued
 from embedrl.world.crowded.side import CrowdedSide
 from embedrl.world.crowded.tasks import PARTIAL
-from embedrl.world.objects import SPLITS, Thing, held_out
+from embedrl.world.facts import Fact
+from embedrl.world.geometry import Geometry, sample_geometry
+from embedrl.world.objects import COLOURS, SHAPES, SPLITS, Thing, held_out
 from embedrl.world.tasks import CROWDED_TASKS, TASKS, AnySide, answers, choose_tasks, draw_family, make_pairs
 
 
@@ -58,10 +69,11 @@ def test_query_and_target_share_what_matters_and_little_else(task: str):
     shared, clutter = 0, 0
     for seed in range(10):
         query, target = family(task, seed=seed)[0]
-        matters = [{fact.tell() for fact in side.matters} for side in (query, target)]
-        assert matters[0] == matters[1]
-        shared += len((query.statements & target.statements) - matters[0])
-        clutter += len(query.statements - matters[0])
+        matters = {catalogued(fact).tell() for fact in query.matters}
+        assert matters == {fact.tell() for fact in target.matters}
+        statements = {catalogued(fact).tell() for fact in query.facts}
+        shared += len((statements & target.statements) - matters)
+        clutter += len(statements - matters)
     assert shared < 0.5 * clutter, "sizes agree by chance in half of the cases"
 
 
@@ -77,10 +89,51 @@ def test_a_counterpart_is_not_found_by_comparing_words(task: str, changes: dict[
     both = {**changes, **{new: old for old, new in changes.items()}}
     for seed in range(5):
         query, target = family(task, seed=seed)[0]
-        expected = {
-            " ".join("-".join(both.get(part, part) for part in word.split("-")) for word in fact.tell().split()) for fact in query.matters
-        }
+        expected = {catalogued(_changed(fact, both)).tell() for fact in query.matters}
         assert {fact.tell() for fact in target.matters} == expected
+
+
+def _changed(fact: Fact, changes: dict[str, str]) -> Fact:
+    def change(text: str) -> str:
+        return " ".join("-".join(changes.get(part, part) for part in word.split("-")) for word in text.split())
+
+    return replace(fact, slots=tuple((slot, change(text)) for slot, text in fact.slots))
+
+
+@pytest.mark.parametrize("task", CROWDED_TASKS)
+def test_comparing_words_finds_nothing_that_matters(task: str):
+    """With one vocabulary on both sides a reward that compares words taught up to two thirds of the selection (docs/LOG.md)."""
+    for seed in range(5):
+        for query, target in family(task, seed=seed):
+            told_of_query, told_of_target = ({word for fact in side.matters for word in fact.tell().split()} for side in (query, target))
+            assert not told_of_query & told_of_target
+
+
+def test_the_catalogue_names_everything_that_can_matter_and_no_two_things_alike():
+    for slot, words in WORDS.items():
+        assert len(set(words.values())) == len(words), slot
+        assert not set(words) & set(words.values()), slot
+    assert set(COLOURS) == set(WORDS["colour"])
+    assert set(SHAPES) == set(WORDS["shape"])
+    assert {*pages.TOPICS, "about"} == set(WORDS["topic"])
+    assert {*pages.CITIES, "lists"} == set(WORDS["city"])
+    assert {*pages.NUMBERS, *pages.LEVELS, *pages.WORDS, "says"} <= set(WORDS["value"])
+
+
+def test_training_media_are_moved_with_their_boxes():
+    seen = Geometry(angle=3, border=0.1, dx=0.02, dy=-0.01)
+    assert Geometry().box((100, 200, 300, 400)) == (100, 200, 300, 400)
+    image = PIL.Image.new("RGB", (200, 300), "white")
+    image.paste((255, 0, 0), (40, 90, 80, 150))
+    assert Geometry().image(image).tobytes() == image.tobytes()
+    moved = seen.image(image)
+    red = PIL.ImageChops.difference(moved, PIL.Image.new("RGB", moved.size, "white")).getbbox()
+    box = seen.box((200, 300, 400, 500), aspect=1.5)
+    assert red is not None
+    assert [1000 * value / size for value, size in zip(red, moved.size * 2, strict=True)] == pytest.approx(box, abs=16)
+    drawn = [sample_geometry(random.Random(seed), split) for seed in range(40) for split in ("train", "rl")]
+    assert 20 < sum(geometry is not None for geometry in drawn) < 60
+    assert not any(sample_geometry(random.Random(seed), "test") for seed in range(40))
 
 
 @pytest.mark.parametrize("task", PARTIAL)
@@ -118,10 +171,7 @@ def test_what_is_true_and_what_is_invented_are_figures_of_their_own():
 def test_splits_show_combinations_of_their_own():
     seen = {
         split: {
-            tuple(fact.tell().split())
-            for seed in range(40)
-            for _, target in family("image_objects", split, seed)
-            for fact in target.matters
+            tuple(fact.tell().split()) for seed in range(40) for query, _ in family("image_objects", split, seed) for fact in query.matters
         }
         for split in SPLITS
     }
@@ -198,3 +248,24 @@ def test_tf_idf_is_of_answers_alone():
     assert (vectors**2).sum(1) == pytest.approx([1, 1, 1])
     assert 0 < vectors[0] @ vectors[1] < 1
     assert vectors[0] @ vectors[2] == 0
+
+
+def test_controls_stand_beside_the_systems_of_the_crowded_world(tmp_path: Path):
+    """Issue 27, 2 and 5: one command prints them all."""
+    report = evaluate_world(["fake"], "fake", tmp_path, num_queries=3, pool_size=10, world="crowded", tasks=("image_part", "image_layout"))
+    assert set(report["systems"]) == {"plain", "fake", "ceiling"}
+    assert set(report["controls"]) == {f"fake, {control}" for control in (SAMPLED, OTHERS, TF_IDF)}, (
+        "fakes have no weights to go without media"
+    )
+    assert json.loads((tmp_path / "report.json").read_text())["controls"] == report["controls"]
+    columns, rows = partial_rows(report, PARTIAL)
+    assert [row[:2] for row in rows] == [[system, "image_part"] for system in report["systems"]]
+    assert all(len(row) == len(columns) for row in rows)
+    several = evaluate_world(["fake"], "fake", tmp_path, num_queries=2, num_seeds=2, pool_size=10, world="crowded", tasks=("image_layout",))
+    assert several["controls"].keys() == report["controls"].keys()
+
+
+def test_answers_of_equal_length_keep_what_is_told_first():
+    longer, shorter = (TCoT(thinking="", rethink="", answer=text) for text in ("red star, blue ring, on grey", "blue ring, red star"))
+    cut = equally_long({"before": {"a": longer, "b": longer}, "after": {"a": shorter}})
+    assert cut == {"before": {"a": longer.model_copy(update={"answer": "red star, blue ring"})}, "after": {"a": shorter}}

@@ -14,10 +14,15 @@ from embedrl.evaluation.evaluate import SystemResult, evaluate, join_seeds
 from embedrl.evaluation.report import Report, make_report, write_report
 from embedrl.evaluation.task import MODALITIES, RetrievalTask
 from embedrl.evaluation.world import world_tasks
+from embedrl.pipelines.world_controls import control_systems, partial_rows
 from embedrl.reports.html import render_html, write_html
 from embedrl.runtime.engine import LOCAL, Engine, start_models
+from embedrl.runtime.names import load_reasoner
 from embedrl.world.claims import claims, selected
+from embedrl.world.crowded.tasks import PARTIAL
 
+SAMPLED = "temperature 1"
+"""Beside greedy decoding in the crowded world: one sample of each T-CoT at the temperature of the rollouts' own distribution."""
 SHIPPED = {"before_rl": "nano-sft", "after_rl": "nano"}
 """The shipped Reasoners, by what a report calls them; another one keeps its name."""
 
@@ -39,7 +44,8 @@ def evaluate_world(
     """Evaluate Reasoners by name (none: no T-CoTs but the true ones) on the held-out split; write report.json and report.html.
 
     With several seeds, from `seed` on, each draws queries and pools of its own, and the figures are of all queries. Above a temperature
-    of 0 T-CoTs are sampled, from the seed.
+    of 0 T-CoTs are sampled, from the seed. In the crowded world each Reasoner stands beside its controls (`world_controls`), and
+    beside itself at temperature 1, if it decodes greedily and runs here.
     """
     started = time.perf_counter()
     seeds = range(seed, seed + num_seeds)
@@ -47,13 +53,26 @@ def evaluate_world(
     with start_models(engine, reasoners, embedder, temperature=temperature) as models:
         assert models.embedder is not None
         loaded = {systems.get(name, name): reasons for name, reasons in models.reasoners.items()}
-        drawn = []
+        sampled = _sampled(reasoners, systems, temperature, engine) if world == "crowded" else {}
+        drawn, controls = [], []
         for number in seeds:
             torch.manual_seed(number)
             drawn_tasks = world_tasks(seed=number, tasks=tasks, num_queries=num_queries, pool_size=pool_size, world=world)
             drawn.append(evaluate_systems(drawn_tasks, models.embedder, loaded, max_in_flight=models.max_in_flight, world=world))
-    results = [join_seeds(parts) for parts in zip(*drawn, strict=True)] if num_seeds > 1 else drawn[0]
+            if world == "crowded":
+                controls.append(
+                    [
+                        *(
+                            evaluate(drawn_tasks, models.embedder, name=name, reasoner=each, claims=selected)
+                            for name, each in sampled.items()
+                        ),
+                        *control_systems(drawn_tasks, models.embedder, [result for result in drawn[-1] if result.name in loaded]),
+                    ]
+                )
+    results, control_results = (_join(parts) for parts in (drawn, controls))
     report = make_report(results, seed=seed, seconds=time.perf_counter() - started, seeds=seeds)
+    if control_results:
+        report["controls"] = make_report(control_results, seed=seed, seconds=0.0)["systems"]
     write_report(report, out / "report.json")
     write_html(render_html(report, about=f"Held-out pairs of the generated world, embedded by {embedder}."), out / "report.html")
     return report
@@ -64,13 +83,32 @@ def measure_world(reasoners: Sequence[str], embedder: str, out: Path, **settings
     report = evaluate_world(reasoners, embedder, out, **settings)
     log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
     log.table("by task, hit@1 / mAP@10, in %", *task_rows(report))
+    if partial := [task for task in report["pools"] if task in PARTIAL]:
+        log.table("partial descriptions", *partial_rows(report, partial))
+    if controls := report.get("controls"):
+        log.table("controls: hit@1 and its 95 % interval, in %", *hit_rows({**report, "systems": controls}))
     log.info(f"{out / 'report.html'} shows more")
     return report
 
 
+def _join(parts: Sequence[Sequence[SystemResult]]) -> list[SystemResult]:
+    """Put the results of all seeds together, system by system."""
+    return list(parts[0]) if len(parts) == 1 else [join_seeds(of_system) for of_system in zip(*parts, strict=True)]
+
+
+def _sampled(reasoners: Sequence[str], systems: Mapping[str, str], temperature: float, engine: Engine) -> dict[str, Reasons]:
+    """Load the Reasoners again, to sample at temperature 1; none if they sample already, or run elsewhere."""
+    if temperature:
+        return {}
+    if engine.kind != "local":
+        log.warn("T-CoTs at temperature 1: left out, since what is sampled on Ray cannot be repeated")
+        return {}
+    return {f"{systems.get(name, name)}, {SAMPLED}": load_reasoner(name, temperature=1.0) for name in reasoners}
+
+
 def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of a console table: hit@1 of each system, over all and by modality."""
-    groups = ["overall", *(group for group in MODALITIES if group in report["systems"]["plain"])]
+    groups = ["overall", *(group for group in MODALITIES if group in report["groups"])]
     rows = [[system, *(figure_text(figures[group]["hit@1"]) for group in groups)] for system, figures in report["systems"].items()]
     sizes = [
         f"{group} ({report['groups'][group]['num_queries']} queries, {report['groups'][group]['num_families']} families)"
