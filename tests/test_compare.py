@@ -11,7 +11,7 @@ from embedrl.cli.main import main
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.errors import ConfigError
-from embedrl.evaluation.compare import case_row, compare, difference, extremes
+from embedrl.evaluation.compare import case_row, compare, difference, extremes, judged, statements
 from embedrl.evaluation.evaluate import evaluate
 from embedrl.evaluation.task import RetrievalTask, from_pairs
 from embedrl.media.content import Image, Text
@@ -70,12 +70,27 @@ def test_gains_come_first_and_losses_are_shown_worst_first():
     row = case_row(cases[0])
     assert json.loads(json.dumps(row))["query"]["after"].endswith("<answer> red </answer>")
     assert row["rank"]["after"] == 1
-    assert case_rows(gains)[0][-2:] == ["idle words", "red"]
+    assert case_rows(gains)[0][-5:] == ["idle words", "red", "", "", ""]
     page = case_card(cases[0])
     assert "<del>idle words</del>" in page
     assert "<ins>red</ins>" in page
     assert page.count("<img") == 2
     assert "<rect" in page
+
+
+def test_what_is_dropped_is_noise_or_a_loss_by_the_truth():
+    """Issue 27, 7: which dropped part was noise, which was true, and what was added without the truth."""
+    truth = TCoT(thinking="2 facts.", rethink="Evidence fits.", answer="large red star, blue ring")
+    before = TCoT(thinking="2 facts. It looks calm.", rethink="Evidence fits.", answer="red star, on grey, blue ring")
+    after = TCoT(thinking="2 facts.", rethink="Evidence fits.", answer="large red star, pink heart")
+    assert judged(before, after, truth) == {
+        "noise": ("It looks calm", "on grey"),
+        "lost": ("red star", "blue ring"),
+        "invented": ("pink heart",),
+    }
+    assert judged(before, after, None) == {"noise": (), "lost": (), "invented": ()}
+    assert statements(TCoT(thinking="", rethink="", answer="at 0.5 s, red")) == ["at 0.5 s", "red"]
+    assert statements(None) == []
 
 
 def test_output_that_is_no_tcot_is_compared_too():

@@ -277,17 +277,24 @@ def bench_selection(
 @bench_app.command("splits", short_help="What test and training data share by meaning.")
 def bench_splits(
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Test queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    num_supervised: Annotated[int, typer.Option(min=1, help="Supervised batches, of 16.")] = 2000,
+    num_contrastive: Annotated[int, typer.Option(min=1, help="Contrastive batches, of 64 pairs.")] = 400,
+    num_families: Annotated[int, typer.Option(min=1, help="Families of RL per task, of 4 pairs.")] = 48,
     seed: Seed = 0,
 ) -> None:
     """Count what the test split shares by meaning with the data that the world's models are trained on.
 
     \b
     Example: embedrl bench splits --seed 101
+    Example: embedrl bench splits --task visdoc_values --num-supervised 200 --num-contrastive 20 --num-families 4
     """
     from embedrl.pipelines.splits import COLUMNS, count_shared
 
-    found, num = count_shared(world=world, num_queries=num_queries, seed=seed)
+    sizes = {"num_supervised": num_supervised, "num_contrastive": num_contrastive, "num_families": num_families}
+    found, num = count_shared(world=world, tasks=tuple(task or ()), num_queries=num_queries, pool_size=pool_size, seed=seed, **sizes)
     log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in found])
 
 
@@ -303,17 +310,19 @@ def compare_reasoners(
     server_timeout: ServerTimeout = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
     pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "roomy",
     seed: Seed = 0,
 ) -> None:
     """Show case by case what training changed: T-CoTs, similarity and rank, with the largest gains and the largest losses.
 
     \b
     Example: embedrl compare --after demo/live-rl/model
+    Example: embedrl compare --world crowded --before runs/nano/crowded-reasoner-sft/model --after runs/nano/crowded-reasoner/model
     """
     before, after = with_server_options([before, after], server_option, max_new_tokens, server_timeout)
     from embedrl.pipelines import compare
 
-    found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed, world=world)
     for title, cases in (("Largest gains", found.gains), ("Largest losses", found.losses)):
         log.table(title, compare.COLUMNS, compare.case_rows(cases))
     log.info(f"{out / 'compare.html'} shows them with their pictures")

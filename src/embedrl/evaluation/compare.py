@@ -1,5 +1,6 @@
 """Per-query comparison before and after training: changed T-CoTs, similarity, rank."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -10,6 +11,9 @@ from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError
 from embedrl.evaluation.evaluate import Outcome, SystemResult, best_target
 from embedrl.evaluation.task import Modality, RetrievalTask
+
+_BOUNDARY = re.compile(r"\s*(?:,|;|[.:!?]+(?:\s|$))\s*")
+"""Between two statements; a point inside a number is none."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,12 @@ class Change:
     """Runs of words of the T-CoT before that are gone."""
     added: tuple[str, ...]
     """Runs of words that are new."""
+    noise: tuple[str, ...] = ()
+    """Statements that are gone and that the ground truth does not make: remarks, mistakes, what does not matter."""
+    lost: tuple[str, ...] = ()
+    """Statements that are gone though the ground truth makes them."""
+    invented: tuple[str, ...] = ()
+    """Statements that are new and that the ground truth does not make."""
     num_frames: tuple[int | None, int | None] = (None, None)
     """How many frames of a video the Reasoners before and after were shown, at most."""
 
@@ -64,8 +74,8 @@ def compare(tasks: Sequence[RetrievalTask], before: SystemResult, after: SystemR
                 Case(
                     task=task.name,
                     modality=task.modality,
-                    query=_change(query, before, after),
-                    target=_change(target, before, after),
+                    query=_change(query, before, after, task.truths.get(query.key)),
+                    target=_change(target, before, after, task.truths.get(target.key)),
                     cosine=(rankings[0].positive, rankings[1].positive),
                     rank=(rankings[0].rank, rankings[1].rank),
                 )
@@ -94,6 +104,9 @@ def case_row(case: Case) -> dict[str, Any]:
                 "after": text(change.after),
                 "dropped": change.dropped,
                 "added": change.added,
+                "noise": change.noise,
+                "lost": change.lost,
+                "invented": change.invented,
             }
             for name, change in (("query", case.query), ("target", case.target))
         },
@@ -116,9 +129,38 @@ def difference(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...
     return dropped, added
 
 
-def _change(item: Item, before: SystemResult, after: SystemResult) -> Change:
+def judged(before: Outcome | None, after: Outcome | None, truth: TCoT | None) -> dict[str, tuple[str, ...]]:
+    """Sort the statements that are gone into noise and losses by the ground truth, and find those that are new without its support.
+
+    A statement is a sentence or a part of one between commas; the ground truth makes it if one of its own has all its words.
+    """
+    if truth is None:
+        return {"noise": (), "lost": (), "invented": ()}
+    gone, new = ([each for each in statements(one) if each not in statements(other)] for one, other in ((before, after), (after, before)))
+    backing = [set(each.split()) for each in statements(truth)]
+
+    def is_true(statement: str) -> bool:
+        return any(set(statement.split()) <= words for words in backing)
+
+    return {
+        "noise": tuple(each for each in gone if not is_true(each)),
+        "lost": tuple(each for each in gone if is_true(each)),
+        "invented": tuple(each for each in new if not is_true(each)),
+    }
+
+
+def statements(outcome: Outcome | None) -> list[str]:
+    """Return what a T-CoT states in its thinking, rethink and answer, in order, what is repeated once; nothing for other output."""
+    if not isinstance(outcome, TCoT):
+        return []
+    parts = _BOUNDARY.split(f"{outcome.thinking}. {outcome.rethink}. {outcome.answer}")
+    return list(dict.fromkeys(" ".join(part.split()) for part in parts if part.strip()))
+
+
+def _change(item: Item, before: SystemResult, after: SystemResult, truth: TCoT | None) -> Change:
     earlier, later = before.tcots.get(item.key), after.tcots.get(item.key)
-    return Change(item, earlier, later, *difference(_said(earlier), _said(later)), (before.num_frames, after.num_frames))
+    frames = (before.num_frames, after.num_frames)
+    return Change(item, earlier, later, *difference(_said(earlier), _said(later)), **judged(earlier, later, truth), num_frames=frames)
 
 
 def _said(outcome: Outcome | None) -> str:

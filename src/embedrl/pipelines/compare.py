@@ -20,7 +20,16 @@ from embedrl.runtime.names import load_embedder, load_reasoner
 
 NUM_SHOWN = 3
 NUM_RANDOM = 20
-COLUMNS = ("task", "cosine", "rank", "dropped", "added")
+COLUMNS = (
+    "task",
+    "cosine",
+    "rank",
+    "dropped",
+    "added",
+    "of what was dropped, noise by the truth",
+    "true",
+    "added, but not true or not asked",
+)
 
 
 class Comparison(NamedTuple):
@@ -34,11 +43,11 @@ class Comparison(NamedTuple):
 
 
 def compare_reasoners(
-    before: str, after: str, embedder: str, out: Path, *, num_queries: int = 20, pool_size: int = 256, seed: int = 0
+    before: str, after: str, embedder: str, out: Path, *, num_queries: int = 20, pool_size: int = 256, seed: int = 0, world: str = "roomy"
 ) -> Comparison:
-    """Evaluate two Reasoners on the world's held-out tasks; write compare.json and compare.html into `out`."""
+    """Evaluate two Reasoners on a world's held-out tasks; write compare.json and compare.html into `out`."""
     embeds = load_embedder(embedder)
-    tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
+    tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size, world=world)
     systems = [evaluate(tasks, embeds, name=name, reasoner=load_reasoner(name)) for name in dict.fromkeys((before, after))]
     cases = compare(tasks, systems[0], systems[-1])
     drawn = random.Random(f"compare:{seed}").sample(cases, min(NUM_RANDOM, len(cases)))
@@ -67,6 +76,9 @@ def case_rows(cases: Sequence[Case]) -> list[list[str]]:
             f"{case.rank[0]} → {case.rank[1]}",
             "; ".join((*case.query.dropped, *case.target.dropped)),
             "; ".join((*case.query.added, *case.target.added)),
+            "; ".join((*case.query.noise, *case.target.noise)),
+            "; ".join((*case.query.lost, *case.target.lost)),
+            "; ".join((*case.query.invented, *case.target.invented)),
         ]
         for case in cases
     ]
@@ -91,4 +103,11 @@ def _change(title: str, change: Change) -> tuple[str, list[tuple[str, Markup, Ma
     for (when, outcome), num_frames in zip(outcomes, change.num_frames, strict=True):
         side = checked_side(change.item, outcome if isinstance(outcome, TCoT) else None, num_frames)
         sides.append((when, content(side), tcot_block(side)))
-    return title, sides, [("dropped", "del", change.dropped), ("added", "ins", change.added)]
+    edits = [
+        ("dropped", "del", change.dropped),
+        ("added", "ins", change.added),
+        ("dropped, noise by the truth", "del", change.noise),
+        ("dropped, though true", "del", change.lost),
+        ("added, without the truth", "ins", change.invented),
+    ]
+    return title, sides, edits
