@@ -133,6 +133,10 @@ class EvidenceKind:
     """Regular expression of the spellings of the key."""
     noun: str
     """Word for a piece."""
+    holding: str
+    """Label of a piece that passes the check; it names the check and promises no more."""
+    failing: str
+    """Label of a piece that fails."""
     split: Callable[[list[Any], Notes], list[Any]]
     """Split a JSON value into values of single pieces."""
     read: Callable[[object, Notes], Piece]
@@ -148,6 +152,10 @@ class EvidenceKind:
     """Whether a piece matches a true one."""
     figures: dict[str, EvidenceFigure]
     """Metrics by name."""
+
+    def say(self, holds: bool) -> str:
+        """Return the label of a checked piece, for page, command line and report alike."""
+        return self.holding if holds else self.failing
 
     def pieces(self, evidence: Evidence) -> tuple[Piece, ...]:
         """Return the pieces of this kind."""
@@ -281,6 +289,8 @@ EVIDENCE_KINDS = (
         key="bbox_2d",
         spelling=r"bbox\\?_?2d",
         noun="box",
+        holding="inside the picture",
+        failing="not inside the picture",
         split=_split_boxes,
         read=_read_box,
         holds=lambda box, medium: medium.has_image and box_holds(box),
@@ -298,6 +308,8 @@ EVIDENCE_KINDS = (
         key="key_frames",
         spelling=r"key\\?_?frames?",
         noun="frame",
+        holding="frame exists",
+        failing="no such frame",
         split=_split,
         read=_whole,
         holds=lambda number, medium: 1 <= number <= medium.num_frames,
@@ -312,6 +324,8 @@ EVIDENCE_KINDS = (
         key="text_keywords",
         spelling=r"text\\?_?keywords?",
         noun="keyword",
+        holding="quoted",
+        failing="not quoted",
         split=_split,
         read=_read_keyword,
         holds=lambda keyword, medium: bool(medium.fold(keyword)) and medium.fold(keyword) in medium.text,

@@ -28,7 +28,7 @@ def answer(library: ServedIndex, query: Query) -> SearchAnswer:
         more=result.more and (not query.content or query.end < MAX_RANK),
         think=result.used_tcot,
         reasoner=library.id,
-        query=_show_query(query, result),
+        query=_show_query(library, query, result),
         seconds=Seconds(
             reason=result.timings.reason_s,
             embed=result.timings.embed_s,
@@ -79,15 +79,16 @@ def _why(library: ServedIndex, reason: Reason) -> str:
     return reason.say(Path(library.shown(library.places(reason.key)[0].path)).name)
 
 
-def _show_query(query: Query, result: SearchResult) -> QueryShown:
+def _show_query(library: ServedIndex, query: Query, result: SearchResult) -> QueryShown:
+    key = query.medium_key if query.medium_key in library.catalogue.places else None
     if result.query_tcot is None:
-        return QueryShown(failure=result.query_tcot_failure)
+        return QueryShown(failure=result.query_tcot_failure, key=key)
     evidence, item = result.query_tcot.evidence, query.item
     frames = item.visual.frames if isinstance(item.visual, Video) else None
     times = frames.times_s if isinstance(frames, Frames) else ()
     shown = show_evidence(
-        evidence,
+        result.query_tcot,
         verify(evidence, item, len(times) or None),
         tuple(times[number - 1] if 1 <= number <= len(times) else None for number in evidence.key_frames),
     )
-    return QueryShown(tcot=show_tcot(result.query_tcot), evidence=shown)
+    return QueryShown(tcot=show_tcot(result.query_tcot), evidence=shown, key=key)

@@ -149,6 +149,7 @@ def _status(service: Service) -> Status:
         ),
         version=library.index.version,
         uploads=service.librarian.is_writable,
+        blind=service.is_blind,
         limits=UploadLimits(max_upload_bytes=service.settings.max_upload_bytes),
     )
 

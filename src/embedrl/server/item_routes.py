@@ -20,10 +20,9 @@ from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import FileResponse, tagged
 from embedrl.server.problem import Problem
-from embedrl.server.query import clean
+from embedrl.server.query import KEY, clean
 from embedrl.server.sandbox import Decoded
 from embedrl.server.schemas import Added, ItemShown, Refused, Removed, Uploaded
-from embedrl.server.served_index import KEY
 from embedrl.server.service import Service
 
 MAX_FILES = 50

@@ -7,7 +7,9 @@ import PIL.Image
 from embedrl.data.evidence import Verification, draw_boxes
 from embedrl.index.hit import tcot_of
 from embedrl.index.row import Row
+from embedrl.media.content import Image, Page, Part, Text, Video
 from embedrl.server.problem import Problem
+from embedrl.server.sandbox import Decoded
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 
@@ -33,23 +35,34 @@ def frame(service: Service, library: ServedIndex, key: str, number: int, max_sid
     row = library.row(key)
     if row.modality != "video" or not 1 <= number <= len(row.frame_times_s):
         raise Problem(404, "there is no such frame", "no_such_frame")
-    frames = _decode(service, library, key)
+    frames = _decode(service, library, key).pictures
     if number > len(frames):
         raise Problem(404, "there is no such frame", "no_such_frame")
     return _jpeg(frames[number - 1], max_side)
 
 
+def medium(service: Service, library: ServedIndex, key: str) -> Part:
+    """Return an item of the index, decoded, as the part of a query. Raises Problem 404, 415."""
+    row = library.row(key)
+    if row.modality == "text":
+        return Text(text=row.text)
+    decoded = _decode(service, library, key)
+    if row.modality == "video":
+        return Video(frames=decoded.frames)
+    return Page(pixels=decoded.pictures[0]) if row.modality == "page" else Image(pixels=decoded.pictures[0])
+
+
 def _look(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
     if row.modality == "text":
         raise Problem(404, "a text has no picture", "no_picture")
-    frames = _decode(service, library, row.place.key)
+    frames = _decode(service, library, row.place.key).pictures
     return frames[len(frames) // 2]
 
 
-def _decode(service: Service, library: ServedIndex, key: str) -> tuple[PIL.Image.Image, ...]:
+def _decode(service: Service, library: ServedIndex, key: str) -> Decoded:
     place, file = library.file(key)
     try:
-        return service.decode_file(file.path, page=place.page or 1, num_frames=library.num_frames, is_indexed=True).pictures
+        return service.decode_file(file.path, page=place.page or 1, num_frames=library.num_frames, is_indexed=True)
     except Problem as problem:  # the client's request was fine
         if problem.status != 415:
             raise

@@ -9,7 +9,7 @@ from embedrl.errors import ConfigError
 from embedrl.index.filter import MAX_WORDS, Filter, read_time
 from embedrl.index.query import Query, Selection, Sort
 from embedrl.index.row import MODALITIES, Modality
-from embedrl.media.content import Content, Image, Text, Video
+from embedrl.media.content import Content, Image, Part, Text, Video
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
 
@@ -17,6 +17,8 @@ MAX_QUERY_CHARS = 10_000
 MAX_RANK = 1_000
 """How far the pages of what was compared go; what is only listed has no such end."""
 MAX_OFFSET = 10_000_000
+
+KEY = r"^[0-9a-f]{64}$"
 
 S = TypeVar("S", bound=Selection)
 
@@ -31,6 +33,8 @@ class Asked:
     reasoner: str | None
     """Id of a Reasoner; None for the first."""
     file: UploadFile | None = None
+    key: str | None = None
+    """Key of an item of the index that is the medium of the query."""
 
     def with_file(self, decoded: Decoded, medium_key: str) -> Query:
         """Return the query with its file, decoded, as its first part. Raises Problem 415."""
@@ -41,12 +45,17 @@ class Asked:
                 part = Video(frames=decoded.frames)
             case _:
                 raise Problem(415, "file: search with an image or a video", "bad_file")
+        return self.with_part(part, medium_key)
+
+    def with_part(self, part: Part, medium_key: str) -> Query:
+        """Return the query with a medium as its first part; `medium_key` is the key of that medium as an item."""
         return replace(self.query, content=(part, *self.query.content), medium_key=medium_key)
 
 
 def read_query(
     text: Annotated[str | None, Form(max_length=MAX_QUERY_CHARS, description="What to look for, or what to change.")] = None,
     file: Annotated[UploadFile | None, File(description="An image or a video to look for.")] = None,
+    key: Annotated[str | None, Form(pattern=KEY, description="Key of an item to look for, in the place of a file.")] = None,
     modality: Annotated[list[Modality] | None, Form(description="Kinds of items; none for all.")] = None,
     under: Annotated[str | None, Form(max_length=1000, description="A folder of the library.")] = None,
     since: Annotated[str | None, Form(max_length=40, description="ISO date or time: files changed then or later.")] = None,
@@ -64,12 +73,14 @@ def read_query(
         file = None  # a form field that was left empty
     text = clean(text)
     filter = read_filter(modality, under, since, until, words)
-    if not text and file is None and not filter.words:
-        raise Problem(422, "nothing to look for: give text, a file, or words", "empty_query")
+    if file is not None and key is not None:
+        raise Problem(422, "file, key: give one of the two", "two_media")
+    if not text and file is None and key is None and not filter.words:
+        raise Problem(422, "nothing to look for: give text, a file, a key, or words", "empty_query")
     content: Content = (Text(text=text),) if text else ()
     order = None if sort == "score" else sort  # the default of what is compared; words alone have no score
     query = Query(content=content, filter=filter, min_score=min_score, sort=order, offset=offset, limit=limit)
-    return Asked(query, think, reasoner or None, file)
+    return Asked(query, think, reasoner or None, file, key)
 
 
 def within_ranks(selection: S) -> S | None:

@@ -2,9 +2,10 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embedrl.data.box_names import box_names
 from embedrl.data.evidence import Verification
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
-from embedrl.data.tcot import Box, Evidence, TCoT
+from embedrl.data.tcot import Box, TCoT
 from embedrl.index.row import Modality
 
 
@@ -18,6 +19,10 @@ class BoxShown(_Answer):
     box: Box
     """x1 y1 x2 y2, relative to the picture, 0..1000 if it holds."""
     verified: bool
+    check: str = ""
+    """What was checked, in words: `inside the picture`, or not."""
+    name: str | None = None
+    """What the T-CoT says is in it, where that can be told."""
 
 
 class KeyFrameShown(_Answer):
@@ -28,6 +33,8 @@ class KeyFrameShown(_Answer):
     time_s: float | None
     """When it is on screen; null for a frame that does not exist."""
     verified: bool
+    check: str = ""
+    """What was checked, in words: `frame exists`, or not."""
     image: str | None
     """Where its picture is."""
 
@@ -37,6 +44,8 @@ class KeywordShown(_Answer):
 
     text: str
     verified: bool
+    check: str = ""
+    """What was checked, in words: `quoted` from the item's text, or not."""
 
 
 class EvidenceShown(_Answer):
@@ -89,7 +98,7 @@ class HitShown(_Answer):
     reason: str | None = None
     """For a recommendation: what it shares with what was liked, in words."""
     shared: tuple[str, ...] = ()
-    """For a recommendation: the shared pieces."""
+    """What it and the query (or the liked item) both name, longest phrases first in the order of the item's answer."""
 
 
 class ItemShown(HitShown):
@@ -105,6 +114,8 @@ class QueryShown(_Answer):
     failure: str | None = None
     """Why there is no T-CoT although the Reasoner was asked; the plain vector was used."""
     evidence: EvidenceShown | None = None
+    key: str | None = None
+    """Key of the item that is the medium of the query, if it is in the index."""
 
 
 class Seconds(_Answer):
@@ -245,6 +256,8 @@ class Status(_Answer):
     version: int
     """Grows whenever the index changes."""
     uploads: bool = True
+    blind: bool = False
+    """Whether a model is of the shipped miniature, which knows nothing but its world."""
     limits: UploadLimits
 
 
@@ -260,16 +273,27 @@ def show_tcot(tcot: TCoT | None) -> TCoTShown | None:
 
 
 def show_evidence(
-    evidence: Evidence, verification: Verification | None, times_s: tuple[float | None, ...] = (), frames: str | None = None
+    tcot: TCoT, verification: Verification | None, times_s: tuple[float | None, ...] = (), frames: str | None = None
 ) -> EvidenceShown:
-    """Return evidence as it is sent; `frames` is where pictures of frames are. What was not checked counts as not verified."""
+    """Return the evidence of a T-CoT as it is sent; `frames` is where pictures of frames are. What was not checked is not verified."""
+    evidence = tcot.evidence
     checked = {kind.name: kind.checked(evidence, verification) for kind in EVIDENCE_KINDS}
+    say = {kind.name: kind.say for kind in EVIDENCE_KINDS}
     times = times_s if len(times_s) == len(evidence.key_frames) else (None,) * len(evidence.key_frames)
     return EvidenceShown(
-        boxes=tuple(BoxShown(box=box, verified=holds) for box, holds in checked["boxes"]),
+        boxes=tuple(
+            BoxShown(box=box, verified=holds, check=say["boxes"](holds), name=name)
+            for (box, holds), name in zip(checked["boxes"], box_names(tcot), strict=True)
+        ),
         key_frames=tuple(
-            KeyFrameShown(number=number, time_s=time, verified=holds, image=f"{frames}/{number}" if frames and holds else None)
+            KeyFrameShown(
+                number=number,
+                time_s=time,
+                verified=holds,
+                check=say["key_frames"](holds),
+                image=f"{frames}/{number}" if frames and holds else None,
+            )
             for (number, holds), time in zip(checked["key_frames"], times, strict=True)
         ),
-        keywords=tuple(KeywordShown(text=text, verified=holds) for text, holds in checked["keywords"]),
+        keywords=tuple(KeywordShown(text=text, verified=holds, check=say["keywords"](holds)) for text, holds in checked["keywords"]),
     )

@@ -20,13 +20,13 @@ from embedrl.index.query import Query
 from embedrl.index.recommend import MAX_EXAMPLES, Examples
 from embedrl.index.row import Modality
 from embedrl.media.content import Image, Video
-from embedrl.server import answering
+from embedrl.server import answering, pictures
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import MAX_OFFSET, Asked, read_filter, read_query
+from embedrl.server.query import KEY, MAX_OFFSET, Asked, read_filter, read_query
 from embedrl.server.schemas import Listing, SearchAnswer
 from embedrl.server.scratch import scratch_folder
-from embedrl.server.served_index import KEY, ServedIndex
+from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 
 ALIVE_S = 1.0
@@ -72,11 +72,13 @@ def search_routes(service: Service) -> APIRouter:
         return library, library.reasoner is not None if asked.use_tcot is None else asked.use_tcot
 
     def decoded(asked: Asked, library: ServedIndex) -> Query:
+        if asked.key is not None:
+            return asked.with_part(pictures.medium(service, library, asked.key), asked.key)
         return asked.query if asked.file is None else _with_file(service, asked, library)
 
     @router.post("/search")
     async def search(asked: Annotated[Asked, Depends(read_query)]) -> SearchAnswer:
-        """Search with words, an image, a video, or words about one of these."""
+        """Search with words, an image, a video, an item of the index, or words about one of these."""
         library, think = chosen(asked)
         return await service.work(lambda: answering.answer(library, replace(decoded(asked, library), use_tcot=think)))
 

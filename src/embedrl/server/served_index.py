@@ -16,8 +16,6 @@ from embedrl.server.problem import Problem
 from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
 from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
 
-KEY = r"^[0-9a-f]{64}$"
-
 
 class ServedIndex:
     """An index, its Reasoner and the Embedder, with what is known of its places."""
@@ -138,7 +136,7 @@ class ServedIndex:
             uploaded=any(self.roots.is_upload(self.index.locate(path)) for path in places),
             tcot=show_tcot(hit.tcot),
             tcot_failure=hit.tcot_failure,
-            evidence=show_evidence(hit.tcot.evidence, hit.verification, hit.key_frame_times_s, f"{here}/frames") if hit.tcot else None,
+            evidence=show_evidence(hit.tcot, hit.verification, hit.key_frame_times_s, f"{here}/frames") if hit.tcot else None,
             excerpt=hit.excerpt,
             thumbnail=f"{here}/thumbnail" if visual else None,
             media=f"{here}/media",

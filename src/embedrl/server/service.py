@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from embedrl.errors import MediaError
 from embedrl.media.store import container_format
+from embedrl.models.names import shipped
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.budget import REQUEST_PIXELS, PixelBudget, decoding
 from embedrl.server.indexer import IndexWriter
@@ -53,6 +54,11 @@ class Service:
         self._num_working = 0
         self._lock = threading.Lock()
         self._add_gauges()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a model is of the shipped miniature, which knows nothing but its world."""
+        return self.embedder_label in shipped("embedder") or any(library.label in shipped("reasoner") for library in self.libraries)
 
     @property
     def roots(self) -> AllowedFolders:

@@ -1,26 +1,36 @@
-// One found item in the grid.
+// One result in the grid.
 
 import { el } from "./element.js";
 import { evidenceOf, frameStrip, keywordList, marked, numUnverified, pictureWithBoxes } from "./evidence.js";
-import { count, kindOf } from "./wording.js";
+import { t } from "./language.js";
+import { clock, kindOf } from "./wording.js";
 
 const MAX_KEYWORDS = 4;
+const MAX_OTHERS = 3;
 
-/** Make the card of a hit. `actions`: open(hit, time_s), like(hit), dislike(hit). Its `update` says what is new about the same hit. */
-export function makeCard(hit, actions) {
+/** Make the card of an entry. `actions`: open(hit, time_s, plays), like(hit), dislike(hit). Its `update` says what is new about the same entry. */
+export function makeCard(entry, actions) {
+  const { hit, others } = entry;
   const evidence = evidenceOf(hit);
   const rank = el("span", { class: "rank" });
   const moved = el("span", { class: "moved" });
   const score = el("span", { class: "score" });
+  const line = el("p", { class: "line" }, moved, score);
   const reason = el("p", { class: "reason", hidden: true });
-  const more = taste("More", "+", () => actions.like(card.hit));
-  const less = taste("Less", "−", () => actions.dislike(card.hit));
+  const more = taste("like", "+", () => actions.like(card.entry.hit));
+  const less = taste("dislike", "−", () => actions.dislike(card.entry.hit));
   const open = el(
     "button",
-    { type: "button", class: "open", "aria-label": `Open ${hit.name}, ${kindOf(hit)}`, onclick: () => actions.open(card.hit, firstTime(evidence)) },
+    {
+      type: "button",
+      class: "open",
+      "aria-label": t("open_item", { name: hit.name, kind: kindOf(hit) }),
+      onclick: () => actions.open(card.entry.hit, firstTime(evidence)),
+    },
     preview(hit, evidence),
     el("span", { class: "kind" }, kindOf(hit)),
   );
+  const answer = says(hit);
   const unverified = numUnverified(evidence);
   const node = el(
     "li",
@@ -29,29 +39,29 @@ export function makeCard(hit, actions) {
     el(
       "div",
       { class: "about" },
-      el("p", { class: "line" }, rank, moved, score),
-      el("h3", { title: [hit.path, ...hit.other_paths].join("\n") }, hit.name),
+      el("div", { class: "head" }, rank, el("h3", { title: [hit.path, ...hit.other_paths].join("\n") }, hit.name), more, less),
+      line,
       reason,
-      el("p", { class: "answer" }, says(hit, evidence)),
-      evidence.key_frames.length ? frameStrip(evidence.key_frames, (time) => actions.open(card.hit, time)) : null,
-      evidence.keywords.length ? keywordList(evidence.keywords.slice(0, MAX_KEYWORDS)) : null,
-      unverified ? el("p", { class: "tag" }, `${count(unverified, "piece")} of evidence not verified`) : null,
-      el("p", { class: "tastes" }, more, less),
+      answer ? el("p", { class: "answer" }, marked(answer, evidence.keywords)) : null,
+      unverified ? el("p", { class: "tag" }, t("n_unverified", { n: unverified })) : null,
+      others.length ? otherUnits(hit, others, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
     ),
   );
-  const card = { hit, node, open, update };
+  const card = { entry, node, open, update };
   return card;
 
-  function update(newest, { place = null, change = null, scored = true, taste: chosen = 0 } = {}) {
-    card.hit = newest;
+  function update(newest, { place = null, change = null, scored = true, taste: chosen = 0, why = "" } = {}) {
+    card.entry = newest;
     rank.textContent = place === null ? "" : String(place);
-    score.textContent = scored ? newest.score.toFixed(2) : "";
-    score.title = scored ? "Cosine to what was asked, −1 to 1" : "";
+    score.textContent = scored ? newest.hit.score.toFixed(2) : "";
+    score.title = scored ? t("cosine") : "";
     [moved.textContent, moved.title] = movement(change);
     moved.setAttribute("aria-label", moved.title);
     moved.hidden = !moved.textContent;
-    reason.textContent = newest.reason ?? "";
-    reason.hidden = !newest.reason;
+    line.hidden = !scored;
+    reason.textContent = why;
+    reason.title = why;
+    reason.hidden = !why;
     more.setAttribute("aria-pressed", String(chosen > 0));
     less.setAttribute("aria-pressed", String(chosen < 0));
     return card;
@@ -61,10 +71,11 @@ export function makeCard(hit, actions) {
 /** How a rank changed, as a sign and in words. */
 export function movement(change) {
   if (!change || change.now === null) return ["", ""];
-  if (change.before === null) return ["new", `came in at ${change.now}`];
+  if (change.before === null) return [t("new"), t("came_in", { now: change.now })];
   const places = change.before - change.now;
   if (!places) return ["", ""];
-  return places > 0 ? [`↑ ${places}`, `up ${count(places, "place")}, was ${change.before}`] : [`↓ ${-places}`, `down ${count(-places, "place")}, was ${change.before}`];
+  const [sign, key] = places > 0 ? ["↑", "moved_up"] : ["↓", "moved_down"];
+  return [`${sign} ${Math.abs(places)}`, t(key, { places: t("n_places", { n: Math.abs(places) }), before: change.before })];
 }
 
 function preview(hit, evidence) {
@@ -72,17 +83,49 @@ function preview(hit, evidence) {
   return pictureWithBoxes(hit.thumbnail, "", hit.modality === "video" ? [] : evidence.boxes);
 }
 
-function says(hit, evidence) {
-  if (hit.tcot) return marked(hit.tcot.answer, evidence.keywords);
-  return hit.thumbnail ? [hit.excerpt] : [];
-}
-
-function taste(label, sign, choose) {
-  const properties = { type: "button", class: "taste-button", "aria-pressed": "false", onclick: choose };
-  return el("button", properties, el("span", { class: "sign", "aria-hidden": "true" }, sign), label, el("span", { class: "like" }, " like this"));
-}
-
 /** A clip opens where its evidence begins, as long as that holds. */
 function firstTime(evidence) {
   return evidence.key_frames.find((frame) => frame.verified && frame.time_s !== null)?.time_s ?? null;
+}
+
+/** The words of a card below its tile: nothing that the tile shows already. */
+function says(hit) {
+  const answer = hit.tcot ? hit.tcot.answer : hit.thumbnail ? hit.excerpt : "";
+  return hit.thumbnail || !holds(hit.excerpt, answer) ? answer : "";
+}
+
+/** The last row of a card: frames of a clip, else keywords that stand neither in the tile nor in the answer. */
+function details(hit, evidence, answer, actions, current) {
+  if (evidence.key_frames.length) return frameStrip(evidence.key_frames, (time) => actions.open(current(), time, true));
+  const fresh = evidence.keywords.filter(({ text, verified }) => !verified || !holds(`${hit.thumbnail ? "" : hit.excerpt}\n${answer}`, text));
+  return fresh.length ? keywordList(fresh.slice(0, MAX_KEYWORDS)) : null;
+}
+
+/** The other pages or scenes of the same file that were found. */
+function otherUnits(hit, others, actions) {
+  const title = t({ page: "others_pages", video: "others_scenes" }[hit.modality] ?? "others_file");
+  const shown = others.slice(0, MAX_OTHERS);
+  const rest = others.length - shown.length;
+  return el(
+    "ul",
+    { class: "others", "aria-label": title },
+    shown.map((other, at) => el("li", {}, el("button", { type: "button", onclick: () => actions.open(other, firstTime(evidenceOf(other))) }, unitName(other, at)))),
+    rest ? el("li", {}, el("button", { type: "button", onclick: () => actions.open(others[MAX_OTHERS], firstTime(evidenceOf(others[MAX_OTHERS]))) }, t("n_others", { n: rest }))) : null,
+  );
+}
+
+export function unitName(hit, at) {
+  if (hit.page) return t("other_page", { page: hit.page });
+  return hit.modality === "video" ? t("other_scene", { time: clock(hit.start_s ?? 0) }) : t("other_part", { n: at + 2 });
+}
+
+/** Whether a text holds another, whatever the case, white space and signs. */
+function holds(text, other) {
+  const bare = (words) => ` ${(words.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).join(" ")} `;
+  return bare(text).includes(bare(other));
+}
+
+function taste(key, sign, choose) {
+  const properties = { type: "button", class: "taste-button icon", "aria-pressed": "false", "aria-label": t(key), title: t(key), onclick: choose };
+  return el("button", properties, el("span", { "aria-hidden": "true" }, sign));
 }

@@ -1,15 +1,14 @@
 // Evidence, made visible: boxes over a picture, frames of a clip, words in a text, each with whether it holds.
 
 import { el, svg } from "./element.js";
+import { t } from "./language.js";
 import { moment } from "./wording.js";
-
-const UNVERIFIED = "not verified";
 
 /** The kinds of evidence in the order in which an item lists them: the field of an answer, its heading, and what shows its pieces. */
 export const KINDS = [
-  { field: "key_frames", heading: "Key frames", list: (frames, jump) => frameStrip(frames, jump) },
-  { field: "boxes", heading: "Boxes", list: (boxes) => boxList(boxes) },
-  { field: "keywords", heading: "Keywords", list: (keywords) => keywordList(keywords) },
+  { field: "key_frames", heading: "key_frames", list: (frames, jump) => frameStrip(frames, jump) },
+  { field: "boxes", heading: "boxes", list: (boxes) => boxList(boxes) },
+  { field: "keywords", heading: "keywords", list: (keywords) => keywordList(keywords) },
 ];
 
 /** The evidence of a hit, with no pieces where it has none. */
@@ -19,7 +18,7 @@ export function evidenceOf(hit) {
 
 /** All evidence in words and pictures, under headings; `jump` is called with the time of a chosen frame. */
 export function listed(evidence, jump) {
-  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, list }) => [el("h3", {}, heading), list(evidence[field], jump)]);
+  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, list }) => [el("h3", {}, t(heading)), list(evidence[field], jump)]);
 }
 
 /** A picture with boxes over it. Both fit into their frame the same way, so a box lies where it lies in the picture. */
@@ -33,7 +32,10 @@ export function pictureWithBoxes(source, alternative, boxes = []) {
     drawn.replaceChildren(...boxes.flatMap(({ box, verified }) => shapes(box, verified, width / 1000, height / 1000)));
     frame.classList.add("loaded");
   });
-  picture.addEventListener("error", () => frame.classList.add("gone"));
+  picture.addEventListener("error", () => {
+    frame.classList.add("gone");
+    frame.append(el("span", { class: "quiet" }, t("no_preview")));
+  });
   picture.src = source;
   return frame;
 }
@@ -49,41 +51,41 @@ function shapes([left, top, right, bottom], verified, across, down) {
 export function frameStrip(frames, jump) {
   return el(
     "ul",
-    { class: "frames", "aria-label": "Key frames" },
+    { class: "frames", "aria-label": t("key_frames") },
     frames.map((frame) => el("li", {}, frame.verified && frame.time_s !== null ? frameButton(frame, jump) : lostFrame(frame))),
   );
 }
 
 function frameButton(frame, jump) {
-  const label = `Key frame ${frame.number}, at ${moment(frame.time_s)}`;
+  const values = { n: frame.number, time: moment(frame.time_s) };
   return el(
     "button",
-    { type: "button", class: "frame", "aria-label": `${label}: play from there`, title: label, onclick: () => jump(frame.time_s) },
+    { type: "button", class: "frame", "aria-label": t("play_from", values), title: t("key_frame", values), onclick: () => jump(frame.time_s) },
     frame.image ? el("img", { src: frame.image, alt: "", loading: "lazy", decoding: "async" }) : null,
     el("span", {}, moment(frame.time_s)),
   );
 }
 
 function lostFrame(frame) {
-  return el("span", { class: "frame unverified" }, el("span", {}, `frame ${frame.number}`), el("span", { class: "tag" }, UNVERIFIED));
+  return el("span", { class: "frame unverified" }, el("span", {}, t("frame_n", { n: frame.number })), el("span", { class: "tag" }, t("unverified")));
 }
 
 /** Keywords as a list. */
 export function keywordList(keywords) {
   const word = ({ text, verified }) =>
-    el("li", { class: verified ? "keyword" : "keyword unverified" }, text, verified ? null : el("span", { class: "tag" }, UNVERIFIED));
-  return el("ul", { class: "keywords", "aria-label": "Keywords" }, keywords.map(word));
+    el("li", { class: verified ? "keyword" : "keyword unverified" }, text, verified ? null : el("span", { class: "tag" }, t("unverified")));
+  return el("ul", { class: "keywords", "aria-label": t("keywords") }, keywords.map(word));
 }
 
 /** Boxes as a list in words. */
 function boxList(boxes) {
   const line = ({ box, verified }, at) =>
-    el("li", { class: verified ? "" : "unverified" }, `Box ${at + 1}`, el("span", { class: "quiet" }, ` ${box.join(" ")} `), tag(verified));
-  return el("ul", { class: "box-list", "aria-label": "Boxes" }, boxes.map(line));
+    el("li", { class: verified ? "" : "unverified" }, t("box_n", { n: at + 1 }), el("span", { class: "quiet" }, ` ${box.join(" ")} `), tag(verified));
+  return el("ul", { class: "box-list", "aria-label": t("boxes") }, boxes.map(line));
 }
 
 function tag(verified) {
-  return el("span", { class: verified ? "tag holds" : "tag" }, verified ? "verified" : UNVERIFIED);
+  return el("span", { class: verified ? "tag holds" : "tag" }, t(verified ? "verified" : "unverified"));
 }
 
 /** How many pieces do not hold. */

@@ -1,75 +1,165 @@
-// The results: cards that move to their new places when ranks change, and that arrow keys walk through.
+// The results as rows of cards. Only rows near the screen are in the document, so that any number can be scrolled through; a card slides
+// to its new place when ranks change, and arrow keys walk through all of them.
 
 import { byId } from "./element.js";
 import { makeCard } from "./card.js";
 
+const GAP = 24;
+const MIN_WIDTH = 236;
+const OVERSCAN_ROWS = 2;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const list = byId("grid");
+let entries = [];
 let cards = new Map();
+let tell = () => ({});
 let actions = {};
+let columns = 1;
+let rowHeight = 0;
+let frame = 0;
 
+/** `given`: open(hit, time_s), like(hit), dislike(hit), and near(last): the last entry that is close to the screen. */
 export function startGrid(given) {
   actions = given;
   list.addEventListener("keydown", onKey);
+  addEventListener("scroll", soon, { passive: true });
+  new ResizeObserver(soon).observe(list);
 }
 
-/** Show hits in this order. `told(hit, at)` gives what a card says beside its hit. A card stays as long as what it shows does. */
-export function showHits(hits, told) {
-  const before = places();
+/** Show entries in this order. `told(entry)` gives what a card says beside its hit. A card stays as long as what it shows does. */
+export function showEntries(newest, told) {
+  const before = new Map([...cards].map(([key, card]) => [key, [card.node.offsetLeft, card.node.offsetTop]]));
   const focused = document.activeElement?.closest?.(".card")?.dataset.key;
-  cards = new Map(hits.map((hit, at) => [hit.key, cardOf(hit).update(hit, told(hit, at))]));
-  list.replaceChildren(...[...cards.values()].map((card) => card.node));
+  [entries, tell] = [newest, told];
+  const known = cards;
+  cards = new Map();
+  for (const entry of entries) {
+    const card = known.get(entry.hit.key);
+    if (card && content(card.entry) === content(entry)) cards.set(entry.hit.key, card);
+  }
+  for (const [key, card] of known) if (cards.get(key) !== card) card.node.remove();
+  layOut();
   if (focused && !list.contains(document.activeElement)) (cards.get(focused)?.open ?? byId("results")).focus({ preventScroll: true });
   if (!still.matches) slide(before);
 }
 
 /** Say anew what each card says beside its hit. */
-export function tellHits(told) {
-  [...cards.values()].forEach((card, at) => card.update(card.hit, told(card.hit, at)));
-}
-
-/** The hits shown before and after one, for going through them. */
-export function neighbours(key) {
-  const hits = [...cards.values()].map((card) => card.hit);
-  const at = hits.findIndex((hit) => hit.key === key);
-  return at < 0 ? [null, null] : [hits[at - 1] ?? null, hits[at + 1] ?? null];
+export function tellEntries() {
+  for (const card of cards.values()) card.update(card.entry, tell(card.entry));
 }
 
 export function focusCard(key) {
-  cards.get(key)?.open.focus();
+  const at = entries.findIndex(({ hit, others }) => hit.key === key || others.some((other) => other.key === key));
+  if (at >= 0) focusAt(at);
 }
 
-function cardOf(hit) {
-  const known = cards.get(hit.key);
-  return known && content(known.hit) === content(hit) ? known : makeCard(hit, actions);
+/** Go from the question to the first card. */
+export function focusFirst() {
+  if (entries.length) focusAt(0);
 }
 
-function content({ name, tcot, evidence }) {
-  return JSON.stringify([name, tcot, evidence]);
+/** The first entry on the screen, and what brings it there again. */
+export function topEntry() {
+  return rowHeight ? Math.max(0, Math.floor((scrollY - top()) / rowHeight)) * columns : 0;
 }
 
-function places() {
-  return new Map([...cards].map(([key, card]) => [key, card.node.getBoundingClientRect()]));
+export function scrollToEntry(at) {
+  scrollTo({ top: at ? top() + Math.floor(at / columns) * rowHeight : 0, behavior: "instant" });
+  layOut();
+}
+
+function soon() {
+  cancelAnimationFrame(frame);
+  frame = requestAnimationFrame(layOut);
+}
+
+function top() {
+  return list.getBoundingClientRect().top + scrollY;
+}
+
+/** Put the cards of the rows near the screen into the document, each at its place, and take the others out. */
+function layOut() {
+  const width = list.clientWidth;
+  if (!width || !entries.length) {
+    list.style.height = "";
+    if (!entries.length) {
+      list.replaceChildren();
+      cards.clear();
+    }
+    return;
+  }
+  columns = Math.max(1, Math.floor((width + GAP) / (MIN_WIDTH + GAP)));
+  const cardWidth = (width - GAP * (columns - 1)) / columns;
+  rowHeight = heightOfCards() + GAP;
+  list.style.height = `${Math.ceil(entries.length / columns) * rowHeight}px`;
+  const above = scrollY - top();
+  const [first, last] = [above, above + innerHeight].map((edge) => Math.floor(edge / rowHeight));
+  const from = Math.max(0, first - OVERSCAN_ROWS) * columns;
+  const to = Math.min(entries.length, (last + 1 + OVERSCAN_ROWS) * columns);
+  const focused = document.activeElement?.closest?.(".card")?.dataset.key;
+  const shown = new Map();
+  let previous = null;
+  entries.forEach((entry, at) => {
+    if ((at < from || at >= to) && entry.hit.key !== focused) return;
+    const card = (cards.get(entry.hit.key) ?? makeCard(entry, actions)).update(entry, tell(entry));
+    shown.set(entry.hit.key, card);
+    place(card.node, at, cardWidth);
+    const next = previous ? previous.nextSibling : list.firstChild;
+    if (next !== card.node) list.insertBefore(card.node, next);
+    previous = card.node;
+  });
+  for (const [key, card] of cards) if (!shown.has(key)) card.node.remove();
+  cards = shown;
+  actions.near(to);
+}
+
+function place(node, at, width) {
+  node.style.left = `${(at % columns) * (width + GAP)}px`;
+  node.style.top = `${Math.floor(at / columns) * rowHeight}px`;
+  node.style.width = `${width}px`;
+  node.setAttribute("aria-posinset", String(at + 1));
+  node.setAttribute("aria-setsize", String(entries.length));
+}
+
+/** All cards are equally high: the style says how high. */
+function heightOfCards() {
+  const probe = list.querySelector(".card");
+  if (probe) return probe.offsetHeight;
+  const card = makeCard(entries[0], actions);
+  list.append(card.node);
+  cards.set(entries[0].hit.key, card);
+  return card.node.offsetHeight;
+}
+
+function content({ hit, others }) {
+  return JSON.stringify([hit.name, hit.tcot, hit.evidence, others.map((other) => other.key)]);
 }
 
 function slide(before) {
   for (const [key, card] of cards) {
-    const [from, to] = [before.get(key), card.node.getBoundingClientRect()];
-    const path = from ? [{ transform: `translate(${from.left - to.left}px, ${from.top - to.top}px)` }, { transform: "none" }] : [{ opacity: 0 }, { opacity: 1 }];
-    if (!from || from.left !== to.left || from.top !== to.top) card.node.animate(path, { duration: 260, easing: "ease-out" });
+    const [from, to] = [before.get(key), [card.node.offsetLeft, card.node.offsetTop]];
+    const path = from ? [{ transform: `translate(${from[0] - to[0]}px, ${from[1] - to[1]}px)` }, { transform: "none" }] : [{ opacity: 0 }, { opacity: 1 }];
+    if (!from || from[0] !== to[0] || from[1] !== to[1]) card.node.animate(path, { duration: 260, easing: "ease-out" });
   }
 }
 
+function focusAt(at) {
+  const row = Math.floor(at / columns) * rowHeight + top();
+  if (row < scrollY) scrollTo({ top: row - GAP, behavior: "instant" });
+  if (row + rowHeight > scrollY + innerHeight) scrollTo({ top: row + rowHeight - innerHeight, behavior: "instant" });
+  layOut();
+  cards.get(entries[at].hit.key)?.open.focus({ preventScroll: true });
+}
+
 function onKey(event) {
-  const card = event.target.closest(".card");
-  if (!card || event.ctrlKey || event.metaKey || event.altKey) return;
-  const shown = [...cards.values()];
-  const at = shown.findIndex((each) => each.node === card);
-  const columns = shown.filter((each) => each.node.offsetTop === shown[0].node.offsetTop).length;
-  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
-  if (step !== undefined) shown[at + step]?.open.focus();
-  else if (event.key === "+" || event.key === "=") actions.like(shown[at].hit);
-  else if (event.key === "-") actions.dislike(shown[at].hit);
+  const key = event.target.closest(".card")?.dataset.key;
+  if (!key || event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = entries.findIndex((entry) => entry.hit.key === key);
+  const goal = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: at + columns, ArrowUp: at - columns, Home: 0, End: entries.length - 1 }[event.key];
+  if (goal !== undefined) {
+    if (entries[goal]) focusAt(goal);
+    else if (event.key === "ArrowUp") byId("text").focus();
+  } else if (event.key === "+" || event.key === "=") actions.like(entries[at].hit);
+  else if (event.key === "-") actions.dislike(entries[at].hit);
   else return;
   event.preventDefault();
 }

@@ -1,134 +1,211 @@
 // One item, large: its picture with boxes, its clip at the right moment, its page or text, and all of its evidence.
 
 import { get, remove } from "./api.js";
+import { unitName } from "./card.js";
 import { byId, el, say } from "./element.js";
 import { evidenceOf, listed, marked, pictureWithBoxes } from "./evidence.js";
-import { day, kindOf } from "./wording.js";
+import { t } from "./language.js";
+import { day, kindOf, sentence } from "./wording.js";
+import { zoomable } from "./zoom.js";
 
 const dialog = byId("item");
 let shown = null;
+let zoom = null;
+let leaves = false;
 let actions = {};
 
-/** `given`: neighbours(key), like(hit), dislike(hit), closed(key), removed(), reasoner(). */
+/** `given`: neighbours(key), units(key), why(hit), like(hit), dislike(hit), ask(hit), opened(key, time_s), closed(key, leaves: for something else), removed(), reasoner(). */
 export function startItem(given) {
   actions = given;
   dialog.addEventListener("close", () => {
-    const key = shown;
-    shown = null;
+    const [key, left] = [shown, leaves];
+    shown = zoom = null;
+    leaves = false;
     dialog.replaceChildren();
-    actions.closed(key);
+    actions.closed(key, left);
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+  dialog.addEventListener("keydown", onKey);
 }
 
-/** Open an item; a clip plays from `time_s` on. */
-export async function openItem(hit, time_s = null) {
+export function openedItem() {
+  return shown;
+}
+
+export function closeItem() {
+  if (dialog.open) dialog.close();
+}
+
+/** Open an item; a clip starts at `time_s`, and plays if that is wanted. */
+export async function openItem(hit, time_s = null, plays = false) {
+  const isFirst = shown === null;
   shown = hit.key;
-  draw(hit, time_s);
+  draw(hit, time_s, plays);
   if (!dialog.open) dialog.showModal();
+  actions.opened(hit.key, time_s, isFirst);
   if (hit.thumbnail && hit.modality !== "page") return;
   try {
-    const reasoner = actions.reasoner();
-    const whole = await get(`/api/items/${hit.key}`, reasoner ? { reasoner } : undefined);
+    const whole = await getItem(hit.key);
     if (shown === hit.key && whole.text) showText(whole);
   } catch (error) {
-    if (shown === hit.key) say(dialog.querySelector(".problem"), error.message);
+    if (shown === hit.key) say(dialog.querySelector(".problem"), sentence(error));
   }
 }
 
-function draw(hit, time_s) {
+/** Ask for an item by its key. */
+export function getItem(key) {
+  const reasoner = actions.reasoner();
+  return get(`/api/items/${key}`, reasoner ? { reasoner } : undefined);
+}
+
+function draw(hit, time_s, plays) {
   const evidence = evidenceOf(hit);
   const [before, after] = actions.neighbours(hit.key);
   const media = el("div", { class: "media" });
-  const jump = show(media, hit, evidence, time_s);
+  zoom = null;
+  const jump = show(media, hit, evidence, time_s, plays);
+  const why = actions.why(hit);
   dialog.replaceChildren(
     el(
       "header",
       {},
       el("div", {}, el("h2", { id: "item-name" }, hit.name), el("p", { class: "quiet" }, [kindOf(hit), hit.path, day(hit.modified_s)].join(" · "))),
-      step("‹", "Previous result", before),
-      step("›", "Next result", after),
-      el("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => dialog.close() }, "×"),
+      step("‹", "previous", before),
+      step("›", "next", after),
+      el("button", { type: "button", class: "icon", "aria-label": t("close"), onclick: () => dialog.close() }, "×"),
     ),
     media,
     el(
       "div",
       { class: "why" },
       el("p", { class: "problem", role: "alert", hidden: true }),
-      hit.reason ? el("p", { class: "reason" }, hit.reason) : null,
+      why.reason ? el("p", { class: "reason" }, why.reason) : null,
       hit.tcot ? el("p", { class: "answer" }, marked(hit.tcot.answer, evidence.keywords)) : null,
-      hit.tcot_failure ? el("p", { class: "quiet" }, `There is no T-CoT (${hit.tcot_failure}); it was found by its plain vector.`) : null,
+      hit.tcot_failure ? el("p", { class: "quiet" }, t("no_tcot", { why: hit.tcot_failure })) : null,
       listed(evidence, jump),
       hit.tcot ? thoughts(hit.tcot, evidence.keywords) : null,
+      units(hit),
       el(
         "p",
         { class: "tastes" },
-        act("More like this", () => actions.like(hit)),
-        act("Less like this", () => actions.dislike(hit)),
-        el("a", { href: hit.media, target: "_blank", rel: "noopener" }, "Open the file"),
+        act("like", () => actions.like(hit)),
+        act("dislike", () => actions.dislike(hit)),
+        act("look_for_this", () => actions.ask(hit)),
+        el("a", { href: hit.media, target: "_blank", rel: "noopener" }, t("open_file")),
         hit.uploaded ? remover(hit) : null,
       ),
     ),
   );
 }
 
-/** Put the medium there, and return what jumps to a time in it. */
-function show(media, hit, evidence, time_s) {
+/** Put the medium there, and return what jumps to a time in it and plays from there. */
+function show(media, hit, evidence, time_s, plays) {
   if (hit.modality === "video") {
     const player = el("video", { controls: true, playsinline: true, preload: "auto", poster: hit.picture, "aria-label": hit.name });
     const jump = (time) => {
       player.currentTime = time;
       player.focus();
+      play(player);
     };
-    player.addEventListener("error", () => say(dialog.querySelector(".problem"), "This browser cannot play the clip; its key frames are beside it."));
+    player.addEventListener("error", () => complain(hit));
     player.src = time_s === null ? hit.media : `${hit.media}#t=${time_s}`;
+    if (plays) player.addEventListener("loadedmetadata", () => jump(time_s), { once: true });
     media.append(player);
     return jump;
   }
-  if (hit.picture) media.append(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, evidence.boxes));
+  if (hit.picture) {
+    zoom = zoomable(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, evidence.boxes));
+    media.append(zoom.node);
+  }
   return () => {};
 }
 
+function play(player) {
+  player.play().catch((error) => {
+    if (error.name !== "AbortError" && error.name !== "NotAllowedError") say(dialog.querySelector(".problem"), t("cannot_play"));
+  });
+}
+
+/** A clip that cannot be played may be gone, or of a kind that this browser does not know: ask which. */
+async function complain(hit) {
+  const there = await fetch(hit.media, { method: "HEAD" }).then(({ ok }) => ok, () => true);
+  if (shown === hit.key) say(dialog.querySelector(".problem"), t(there ? "cannot_play" : "media_gone"));
+}
+
 function showText(whole) {
-  const text = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": "Text" }, marked(whole.text, whole.evidence?.keywords));
+  const text = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("text") }, marked(whole.text, whole.evidence?.keywords));
   const media = dialog.querySelector(".media");
-  if (whole.picture) media.append(el("details", {}, el("summary", {}, "Text of the page"), text));
+  if (whole.picture) media.append(el("details", {}, el("summary", {}, t("text_of_page")), text));
   else media.replaceChildren(text);
 }
 
-function thoughts(tcot, keywords) {
+export function thoughts(tcot, keywords) {
   const part = (title, words) => (words.trim() ? [el("h4", {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
-  return el("details", { class: "thoughts" }, el("summary", {}, "How it was read"), part("Thinking", tcot.thinking), part("Rethink", tcot.rethink));
+  return el("details", { class: "thoughts" }, el("summary", {}, t("how_read")), part(t("thinking"), tcot.thinking), part(t("rethink"), tcot.rethink));
+}
+
+/** The other pages or scenes of the same file among the results. */
+function units(hit) {
+  const others = actions.units(hit.key);
+  if (others.length < 2) return null;
+  const title = t({ page: "others_pages", video: "others_scenes" }[hit.modality] ?? "others_file");
+  return el(
+    "div",
+    {},
+    el("h3", {}, title),
+    el(
+      "ul",
+      { class: "others all", "aria-label": title },
+      others.map((other, at) =>
+        el("li", {}, el("button", { type: "button", "aria-current": other.key === hit.key && "true", onclick: () => openItem(other) }, unitName(other, at - 1))),
+      ),
+    ),
+  );
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("video, input, .prose")) return;
+  const button = { ArrowLeft: "before", ArrowRight: "after" }[event.key];
+  if (button) {
+    const [before, after] = actions.neighbours(shown);
+    const hit = button === "before" ? before : after;
+    if (hit) openItem(hit);
+  } else if (!zoom?.key(event)) return;
+  event.preventDefault();
 }
 
 function step(sign, label, hit) {
-  return el("button", { type: "button", class: "icon", "aria-label": label, disabled: !hit, onclick: () => openItem(hit) }, sign);
+  return el("button", { type: "button", class: "icon", "aria-label": t(label), disabled: !hit, onclick: () => openItem(hit) }, sign);
 }
 
-function act(label, choose) {
-  return el("button", { type: "button", onclick: () => (dialog.close(), choose()) }, label);
+function act(key, choose) {
+  return el("button", { type: "button", onclick: () => (leave(), choose()) }, t(key));
+}
+
+/** Close, because something else follows. */
+function leave() {
+  leaves = true;
+  dialog.close();
 }
 
 /** A file is gone for good, so the first press only asks. */
 function remover(hit) {
-  const button = el("button", { type: "button", class: "remove" }, "Remove");
+  const button = el("button", { type: "button", class: "remove" }, t("remove"));
   button.addEventListener("click", async () => {
     if (button.dataset.sure === undefined) {
       button.dataset.sure = "";
-      button.textContent = "Remove for good?";
+      button.textContent = t("remove_sure");
       return;
     }
     try {
       await remove(`/api/items/${hit.key}`);
-      dialog.close();
+      leave();
       actions.removed();
     } catch (error) {
-      say(dialog.querySelector(".problem"), error.message);
+      say(dialog.querySelector(".problem"), sentence(error));
     }
   });
   return button;
 }
-
-export { thoughts };

@@ -1,25 +1,31 @@
-// What the server holds and does: figures, indexing, files that failed, files to be added.
+// What the server holds and does: figures, indexing, files that failed, and whether it answers at all.
 
-import { get, postForm } from "./api.js";
+import { get, onReachable } from "./api.js";
 import { byId, el, say } from "./element.js";
-import { count, megabytes } from "./wording.js";
+import { keep, kept, t } from "./language.js";
+import { limitUploads, startUploads } from "./upload.js";
 
 const BUSY_MS = 2_000;
 const IDLE_MS = 10_000;
-const STATES = { scanning: "Looking for new files", embedding: "Making new files searchable", reasoning: "Reasoning about new files" };
-const chooser = byId("add-files");
-let limits = null;
+const GONE_MS = 3_000;
+const KINDS = { image: "n_images", video: "n_videos", page: "n_pages", text: "n_texts" };
+const BLIND_DISMISSED = "embedrl-blind-dismissed";
 let timer = 0;
 let told = () => {};
 let changed = () => {};
 let version = null;
+let isGone = false;
 
 /** Ask for the status again and again; `onStatus(status)` each time, `onChange()` whenever the index changed. */
 export async function startLibrary(onStatus, onChange) {
   told = onStatus;
   changed = onChange;
-  byId("add").addEventListener("click", () => chooser.click());
-  chooser.addEventListener("change", () => add([...chooser.files]));
+  onReachable(reach);
+  startUploads(look);
+  byId("blind-dismiss").addEventListener("click", () => {
+    keep(BLIND_DISMISSED, "yes");
+    byId("blind").hidden = true;
+  });
   document.addEventListener("visibilitychange", () => document.hidden || look());
   await look();
 }
@@ -34,20 +40,29 @@ async function look() {
     if (version !== null && version !== status.version) changed();
     version = status.version;
     if (status.indexing.state !== "idle" || status.indexing.waiting) wait = BUSY_MS;
-  } catch (error) {
-    byId("holds").textContent = error.message;
+  } catch {
+    wait = GONE_MS;
   }
+  clearTimeout(timer);
   timer = setTimeout(() => (document.hidden ? null : look()), wait);
+}
+
+/** Say that the server is gone, in a line of its own, until it answers again. */
+function reach(answers) {
+  const isBack = isGone && answers;
+  isGone = !answers;
+  say(byId("gone"), isGone ? t("server_gone") : "");
+  if (isBack) changed();
 }
 
 function show(status) {
   document.title = `${status.title} – embedrl`;
   byId("title").textContent = status.title;
-  const kinds = { image: "image", video: "video", page: "page", text: "text" };
-  const held = Object.entries(kinds).filter(([kind]) => status.modalities[kind]);
-  byId("holds").textContent = held.map(([kind, word]) => count(status.modalities[kind], word)).join(", ") || "nothing yet";
+  const held = Object.entries(KINDS).filter(([kind]) => status.modalities[kind]);
+  byId("holds").textContent = held.map(([kind, key]) => t(key, { n: status.modalities[kind] })).join(", ") || t("nothing_yet");
   byId("add").hidden = !status.uploads;
-  limits = status.limits;
+  byId("blind").hidden = !status.blind || kept(BLIND_DISMISSED) !== null;
+  limitUploads(status.limits);
   showIndexing(status.indexing);
   showFailures(status.failures);
 }
@@ -55,12 +70,12 @@ function show(status) {
 function showIndexing({ state, done, total, waiting, watching }) {
   const busy = state !== "idle";
   byId("indexing").hidden = !busy;
-  byId("indexing").title = watching ? "The folder is being watched" : "";
+  byId("indexing").title = watching ? t("watched") : "";
   if (!busy) return say(byId("progress-words"), "");
   const bar = byId("progress");
   if (total) [bar.max, bar.value] = [total, done];
   else bar.removeAttribute("value");
-  const parts = [STATES[state] ?? state, total ? `${done} of ${total}` : "", waiting ? `${waiting} waiting` : ""];
+  const parts = [t(state), total ? t("done_of", { done, total }) : "", waiting ? t("n_waiting", { n: waiting }) : ""];
   return say(byId("progress-words"), parts.filter(Boolean).join(", "));
 }
 
@@ -68,35 +83,10 @@ function showFailures({ count: number, first }) {
   const list = byId("failures");
   list.hidden = !number;
   if (!number) return;
-  const line = ({ path, page, reason }) => el("li", {}, el("b", {}, page ? `${path}, page ${page}` : path), ` ${reason}`);
+  const line = ({ path, page, reason }) => el("li", {}, el("b", {}, page ? t("failed_page", { path, page }) : path), ` ${reason}`);
   list.replaceChildren(
-    el("summary", {}, `${count(number, "file")} could not be indexed`),
+    el("summary", {}, t("failures", { n: number })),
     el("ul", {}, first.map(line)),
-    number > first.length ? el("p", {}, `and ${number - first.length} more`) : "",
+    number > first.length ? el("p", {}, t("and_others", { n: number - first.length })) : "",
   );
-}
-
-async function add(files) {
-  chooser.value = "";
-  if (!files.length) return;
-  const [problem, button] = [byId("problem"), byId("add")];
-  say(problem, "");
-  const bytes = files.reduce((sum, file) => sum + file.size, 0);
-  if (limits && bytes > limits.max_upload_bytes) return say(problem, `That is more than ${megabytes(limits.max_upload_bytes)} at once: add fewer files.`);
-  const form = new FormData();
-  for (const file of files) form.append("file", file);
-  button.disabled = true;
-  button.textContent = `Adding ${count(files.length, "file")} …`;
-  try {
-    const { items, refused } = await postForm("/api/items", form);
-    if (refused.length) say(problem, refused.map(({ name, reason }) => `${name}: ${reason}`).join("; "));
-    const known = items.filter((item) => item.state === "known").length;
-    byId("summary").textContent = `${count(items.length - known, "file")} added${known ? `, ${known} known already` : ""}.`;
-    await look();
-  } catch (error) {
-    say(problem, error.message);
-  } finally {
-    button.disabled = false;
-    button.textContent = "Add files";
-  }
 }

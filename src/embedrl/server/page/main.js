@@ -1,26 +1,34 @@
-// The page: from a question, or a taste, or nothing, to results on the screen.
+// The page: from its address to a question, or a taste, or nothing, and from there to results on the screen.
 
-import { Refusal, get, onLocked, postForm, postJson, streamForm } from "./api.js";
+import { addressOf, readAddress } from "./address.js";
+import { Gone, get, onLocked } from "./api.js";
 import { byId, el, say } from "./element.js";
-import { focusCard, neighbours, showHits, startGrid, tellHits } from "./grid.js";
-import { openItem, startItem, thoughts } from "./item.js";
+import { flat, gather } from "./gather.js";
+import { focusCard, focusFirst, scrollToEntry, showEntries, startGrid, tellEntries, topEntry } from "./grid.js";
+import { closeItem, getItem, openItem, openedItem, startItem, thoughts } from "./item.js";
+import { chooseLanguage, language, languages, t, translate } from "./language.js";
 import { startLibrary } from "./library.js";
+import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
-import { filters, forgetFile, hasQuery, isAsked, question, setWords, startQuery, thinks, words } from "./query.js";
-import { choose, forgetTaste, isChosen, signOf, startTaste, wanted } from "./taste.js";
-import { count, took } from "./wording.js";
+import { filters, hasQuery, isAsked, lookFor, nameMedium, queryState, setQuery, startQuery, thinks } from "./query.js";
+import { STRINGS } from "./strings.js";
+import { choose, forgetTaste, isChosen, likedNames, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
+import { reasonOf, sentence, took } from "./wording.js";
 
-const LIMIT = 24;
-const NAMES = { before: "Before RL", after: "After RL" };
+const MAX_RANK = 1_000;
 const summary = byId("summary");
 const problem = byId("problem");
 let reasoner = null;
+let firstReasoner = null;
 let ready = null;
+let applying = 0;
 let running = new AbortController();
-let shown = { hits: [], scored: false, changes: new Map() };
+let failed = false;
+let shown = { hits: [], entries: [], scored: false, changes: new Map(), next: null, more: false, address: null };
 
-/** Show what the page is set to: a recommendation, a search, or what is there. With `against`, ranks are compared with those. */
-async function refresh({ offset = 0, against = null } = {}) {
+/** Show what the page is set to: a recommendation, a search, or what is there. With `against`, ranks are compared with those. What
+ * comes for an earlier question is dropped. `at`: the entry to scroll to. */
+async function refresh({ against = null, at = 0 } = {}) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
@@ -28,92 +36,117 @@ async function refresh({ offset = 0, against = null } = {}) {
   await ready;
   if (signal.aborted) return;
   byId("stale").hidden = true;
-  if (!offset) byId("read").hidden = true;
+  byId("read").hidden = true;
+  byId("end").hidden = true;
   byId("results").setAttribute("aria-busy", "true");
   try {
-    if (isChosen()) await recommend(offset, signal);
-    else if (!isAsked()) await browse(offset);
-    else if (offset || against) await search(offset, signal, against);
-    else await stream(signal);
+    await ask({ reasoner, signal, think: thinks() && (isChosen() || hasQuery()) }, against);
+    failed = false;
+    shown.address = addressOf(readAddress(), { opened: false });
+    while (at >= shown.entries.length && shown.more && (await loadMore(signal)));
+    if (at && !signal.aborted) scrollToEntry(at);
   } catch (error) {
     if (signal.aborted) return;
-    summary.textContent = "";
-    const later = error instanceof Refusal && error.status === 429 ? ` Try again in ${error.retryAfter ?? 1} s.` : "";
-    say(problem, `${sentence(error.message)}${later}`);
+    complain(error);
   }
   if (!signal.aborted) byId("results").setAttribute("aria-busy", "false");
 }
 
-/** The plain result at once, then the reasoned one with the ranks that changed. */
-async function stream(signal) {
-  const think = thinks() && hasQuery();
-  summary.textContent = "Searching …";
-  for await (const [name, answer] of streamForm("/api/search/stream", question(asks({ think })), signal)) {
-    if (name === "error") throw new Refusal(0, answer.error);
-    if (name === "plain") {
-      show(answer);
-      summary.textContent = think ? `${found(answer)}, without reasoning, in ${took(answer.seconds.total)}. Reasoning …` : told(answer);
+async function ask(how, against) {
+  if (isChosen()) {
+    if (!wanted()) {
+      summary.textContent = t("choose_liked");
+      return;
     }
-    if (name === "reasoned") {
-      show(answer, { changes: answer.changes });
-      summary.textContent = `${told(answer)}. ${moves(answer.changes)}`;
-    }
+    const more = recommend(how);
+    const answer = await more(0);
+    show(answer, { more });
+    summary.textContent = t("found_alike", { found: found() });
+  } else if (!isAsked()) {
+    const more = browse(how);
+    const answer = await more(0);
+    show(answer, { more, scored: false });
+    summary.textContent = listed(answer.total);
+  } else if (against) {
+    const more = search(how);
+    const answer = await more(0);
+    const changes = compare(against, answer.hits);
+    show(answer, { more, changes });
+    summary.textContent = `${told(answer)}. ${moves(changes)}`;
+  } else await follow(how);
+}
+
+async function follow(how) {
+  summary.textContent = t("searching");
+  for await (const [name, answer] of stream(how)) {
+    show(answer, { more: search({ ...how, think: answer.think }), changes: answer.changes ?? [] });
+    if (name === "reasoned") summary.textContent = `${told(answer)}. ${moves(answer.changes)}`;
+    else summary.textContent = how.think ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
+    if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
   }
 }
 
-async function search(offset, signal, against) {
-  const answer = await postForm("/api/search", question(asks({ think: thinks() && hasQuery(), offset })), signal);
-  const changes = against && compare(against, answer.hits);
-  show(answer, { append: offset > 0, changes: changes ?? [] });
-  summary.textContent = changes ? `${told(answer)}. ${moves(changes)}` : told(answer);
-}
-
-async function recommend(offset, signal) {
-  const examples = wanted();
-  if (!examples) {
-    summary.textContent = "Choose something to be like, too.";
-    return;
+/** Load what follows. Returns whether something came. */
+async function loadMore(signal) {
+  if (!shown.more || shown.loading) return false;
+  const now = shown;
+  now.loading = true;
+  try {
+    const answer = await now.next(now.hits.length);
+    if (signal.aborted || now !== shown) return false;
+    now.loading = false;
+    show({ ...answer, hits: [...now.hits, ...answer.hits] }, { ...now, more: now.next, changes: now.changes.values() });
+    return answer.hits.length > 0;
+  } catch (error) {
+    now.loading = false;
+    if (!signal.aborted && now === shown) {
+      now.more = false;
+      complain(error, { keeps: true });
+    }
+    return false;
   }
-  const { modality, sort: _, min_score, ...others } = filters();
-  const narrowed = { ...others, modality: modality.length ? modality : null, min_score: min_score ? Number(min_score) : null };
-  const more = { offset, limit: LIMIT, think: thinks(), reasoner };
-  const answer = await postJson("/api/similar", { ...examples, ...narrowed, ...more }, signal);
-  show(answer, { append: offset > 0 });
-  summary.textContent = `${found(answer)}, most alike first`;
 }
 
-async function browse(offset) {
-  const { modality, min_score: _, sort, ...others } = filters();
-  const parameters = new URLSearchParams({ ...others, ...(sort ? { sort } : {}), ...(reasoner ? { reasoner } : {}), offset, limit: LIMIT });
-  for (const each of modality) parameters.append("modality", each);
-  const { items, total, more } = await get("/api/items", parameters);
-  show({ hits: items, offset, more }, { append: offset > 0, scored: false });
-  const order = { oldest: "oldest first", name: "by name" }[sort] ?? "newest first";
-  const nothing = modality.length || Object.keys(others).length ? "Nothing passes the filters." : "Nothing is here yet.";
-  summary.textContent = total ? `${count(total, "item")}, ${order}` : nothing;
-}
-
-function asks({ think, offset = 0 }) {
-  return { think: String(think), offset: String(offset), limit: String(LIMIT), ...(reasoner ? { reasoner } : {}) };
-}
-
-function show(answer, { append = false, scored = true, changes = [] } = {}) {
-  const hits = append ? [...shown.hits, ...answer.hits] : answer.hits;
-  shown = { hits, scored: scored && (isChosen() || hasQuery()), changes: new Map(changes.map((change) => [change.key, change])) };
-  showHits(hits, tells);
-  byId("more").hidden = !answer.more;
+function show(answer, { more, scored = true, changes = [] }) {
+  const entries = gather(answer.hits);
+  const compared = scored && (isChosen() || hasQuery());
+  const byKey = new Map([...changes].map((change) => [change.key, change]));
+  shown = { hits: answer.hits, entries, scored: compared, changes: byKey, next: more, more: answer.more, address: shown.address };
+  showEntries(entries, tells);
+  const isEnd = compared && !answer.more && answer.hits.length >= MAX_RANK;
+  say(byId("end"), isEnd ? t("ranks_end", { n: MAX_RANK }) : "");
   if (answer.query?.tcot || answer.query?.failure) showReading(answer.query);
 }
 
-function tells(hit, at) {
-  return { place: shown.scored ? at + 1 : null, scored: shown.scored, change: shown.changes.get(hit.key), taste: signOf(hit.key) };
+function tells({ hit, at }) {
+  return {
+    place: shown.scored ? at + 1 : null,
+    scored: shown.scored,
+    change: shown.changes.get(hit.key),
+    taste: signOf(hit.key),
+    why: reasonOf(hit, likedNames()),
+  };
+}
+
+/** Say what went wrong. Results that belong to no question any more go; those of a server that is away stay. */
+function complain(error, { keeps = false } = {}) {
+  if (error instanceof Gone) {
+    failed = true; // the line about the server says so until it is back
+    summary.textContent = "";
+    return;
+  }
+  if (!keeps) {
+    summary.textContent = "";
+    show({ hits: [], more: false }, {});
+  }
+  say(problem, sentence(error));
 }
 
 function showReading({ tcot, failure, evidence }) {
   const read = byId("read");
   read.hidden = false;
   const [, ...parts] = tcot ? thoughts(tcot, evidence?.keywords).children : [null];
-  const title = tcot ? `Read as: ${tcot.answer.trim()}` : `The Reasoner wrote no T-CoT (${failure}); the question was taken as it is.`;
+  const title = tcot ? t("read_as", { answer: tcot.answer.trim() }) : t("read_not", { why: failure });
   read.replaceChildren(el("summary", {}, title), ...parts);
 }
 
@@ -124,32 +157,95 @@ function compare(before, hits) {
   return keys.map((key) => ({ key, before: was.get(key) ?? null, now: now.get(key) ?? null })).filter((change) => change.before !== change.now);
 }
 
-function found(answer) {
-  return answer.hits.length ? count(answer.hits.length, "result") + (answer.more ? " and more" : "") : "Nothing found";
+function found() {
+  const { hits, more } = shown;
+  if (!hits.length) return t("nothing_found");
+  const results = t("n_results", { n: hits.length });
+  return more ? t("and_more", { found: results }) : results;
 }
 
 function told(answer) {
-  return `${found(answer)}${answer.think ? ", with reasoning," : ""} in ${took(answer.seconds.total)}`;
+  return t(answer.think ? "found_reasoned" : "found", { found: found(), took: took(answer.seconds.total) });
+}
+
+function listed(total) {
+  const { modality, min_score: _, sort, ...others } = filters();
+  const isNarrowed = modality.length || Object.keys(others).length;
+  if (!total) return t(isNarrowed ? "nothing_passes" : "nothing_here");
+  const order = sort ? `order_${sort}` : isNarrowed ? "order_newest" : "order_first_screen";
+  return t("listed", { items: t("n_items", { n: total }), order: t(order) });
 }
 
 function moves(changes) {
   const number = (keep) => changes.filter(keep).length;
   const moved = number((change) => change.before && change.now);
   const came = number((change) => !change.before);
-  const parts = [moved && `${moved} moved`, came && `${came} came in`].filter(Boolean);
-  return parts.length ? `${parts.join(", ")}.` : "No rank changed.";
+  const parts = [moved && t("n_moved", { n: moved }), came && t("n_came", { n: came })].filter(Boolean);
+  return parts.length ? `${parts.join(", ")}.` : t("none_moved");
 }
 
-function sentence(text) {
-  const words = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(words) ? words : `${words}.`;
+// ---- the address
+
+function state() {
+  const { item, t: time } = readAddress();
+  return { ...queryState(), ...tasteState(), reasoner: reasoner === firstReasoner ? "" : reasoner, item, t: time };
 }
 
-function ask({ keep = false } = {}) {
-  forgetTaste();
-  if (!keep) history.pushState(null, "", words() ? `?${new URLSearchParams({ q: words() })}` : location.pathname);
-  refresh();
+/** Put what is set into the address, as a step that can be taken back. */
+function remember({ replace = false, ...others } = {}) {
+  const address = addressOf({ ...state(), ...others });
+  if (address === location.search || (!location.search && address === location.pathname)) return;
+  history[replace ? "replaceState" : "pushState"]({ ...(replace ? history.state : {}), opened: Boolean(others.item) }, "", address);
 }
+
+/** Set the page to its address: at the start, and when the browser goes back or forth. */
+async function applyAddress() {
+  const mine = ++applying;
+  const wished = readAddress();
+  const missing = [await setQuery(wished, nameOf)];
+  await setTaste(wished, async (key) => {
+    const name = await nameOf(key);
+    if (name === null) missing.push(t("item_gone"));
+    return name;
+  });
+  await ready;
+  if (mine !== applying) return;
+  setReasoner(wished.reasoner);
+  if (addressOf(wished, { opened: false }) !== shown.address) await refresh({ at: history.state?.at ?? 0 });
+  const why = missing.find(Boolean);
+  if (why) say(problem, why);
+  if (mine !== applying) return;
+  if (!wished.item) closeItem();
+  else if (wished.item !== openedItem()) await openByKey(wished.item, wished.t === "" ? null : Number(wished.t));
+}
+
+async function openByKey(key, time_s) {
+  try {
+    await openItem(shown.hits.find((hit) => hit.key === key) ?? (await getItem(key)), Number.isFinite(time_s) ? time_s : null);
+  } catch (error) {
+    remember({ replace: true, item: "", t: "" });
+    say(problem, error.status === 404 ? t("item_gone") : sentence(error));
+  }
+}
+
+/** What an item is called; null if it is not there. */
+async function nameOf(key) {
+  try {
+    return (await get(`/api/items/${key}`)).name;
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return null;
+  }
+}
+
+function changed({ keepsTaste = false, against = null } = {}) {
+  applying += 1;
+  if (!keepsTaste) forgetTaste();
+  remember({ item: "", t: "" });
+  refresh({ against });
+}
+
+// ---- what a person does
 
 function taste(hit, sign) {
   choose(hit, sign);
@@ -160,37 +256,86 @@ function taste(hit, sign) {
 function showReasoners(served) {
   const field = byId("reasoners");
   if (served.length < 2 || field.childElementCount > 1) return;
-  reasoner = served.at(-1).id;
+  reasoner = firstReasoner = served.at(-1).id;
   field.hidden = false;
   for (const { id, name } of served) {
     const choice = el("input", { type: "radio", name: "reasoner", value: id, checked: id === reasoner });
     choice.addEventListener("change", () => {
       reasoner = id;
-      refresh({ against: isAsked() && !isChosen() ? shown.hits : null });
+      changed({ keepsTaste: true, against: isAsked() && !isChosen() ? shown.hits : null });
     });
-    field.append(el("label", { title: name }, choice, el("span", {}, NAMES[id] ?? name)));
+    field.append(el("label", { title: name }, choice, el("span", {}, id in STRINGS.en ? t(id) : name)));
   }
 }
 
+function setReasoner(id) {
+  const choice = [...byId("reasoners").querySelectorAll("input")].find(({ value }) => value === (id || firstReasoner));
+  if (!choice) return;
+  choice.checked = true;
+  reasoner = choice.value;
+}
+
+/** A button that goes on in the next language, called by its own name. */
+function showLanguages() {
+  const next = languages[(languages.indexOf(language) + 1) % languages.length];
+  const button = byId("language");
+  button.textContent = STRINGS[next].language;
+  button.lang = next;
+  button.addEventListener("click", () => chooseLanguage(next));
+}
+
+function neighbours(key) {
+  const hits = flat(shown.entries);
+  const at = hits.findIndex((hit) => hit.key === key);
+  return at < 0 ? [null, null] : [hits[at - 1] ?? null, hits[at + 1] ?? null];
+}
+
+function units(key) {
+  const entry = shown.entries.find(({ hit, others }) => [hit, ...others].some((each) => each.key === key));
+  return entry ? [entry.hit, ...entry.others].sort((one, other) => (one.page ?? one.start_s ?? 0) - (other.page ?? other.start_s ?? 0)) : [];
+}
+
 function start() {
+  history.scrollRestoration = "manual";
+  translate(document);
+  showLanguages();
   onLocked(askForToken);
-  startGrid({ open: openItem, like: (hit) => taste(hit, 1), dislike: (hit) => taste(hit, -1) });
-  startItem({
-    neighbours,
+  startGrid({
+    open: openItem,
     like: (hit) => taste(hit, 1),
     dislike: (hit) => taste(hit, -1),
-    closed: focusCard,
+    near: (last) => last >= shown.entries.length && loadMore(running.signal),
+  });
+  startItem({
+    neighbours,
+    units,
+    why: (hit) => ({ reason: reasonOf(hit, likedNames()) }),
+    like: (hit) => taste(hit, 1),
+    dislike: (hit) => taste(hit, -1),
+    ask: lookFor,
+    opened: (key, time_s, isFirst) => readAddress().item !== key && remember({ replace: !isFirst, item: key, t: time_s === null ? "" : String(time_s) }),
+    closed: (key, leaves) => {
+      focusCard(key);
+      if (!readAddress().item) return;
+      if (history.state?.opened && !leaves) history.back();
+      else remember({ replace: true, item: "", t: "" });
+    },
     removed: () => refresh(),
     reasoner: () => reasoner,
   });
   startTaste(() => {
-    tellHits(tells);
-    refresh();
+    tellEntries();
+    changed({ keepsTaste: true });
   });
-  startQuery({ asked: ask, narrowed: () => refresh(), refused: (why) => say(problem, why) });
-  byId("more").addEventListener("click", () => refresh({ offset: shown.hits.length }));
+  startQuery({
+    asked: () => changed(),
+    narrowed: () => changed({ keepsTaste: true }),
+    down: focusFirst,
+    refused: (why) => say(problem, why),
+  });
   byId("stale").addEventListener("click", () => refresh());
-  addEventListener("popstate", readAddress);
+  addEventListener("popstate", applyAddress);
+  rememberPlace();
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest("input, select, textarea, dialog")) {
       event.preventDefault();
@@ -203,17 +348,20 @@ function start() {
       showReasoners(status.reasoners);
     },
     () => {
-      if (isAsked() || isChosen() || shown.hits.length > LIMIT) byId("stale").hidden = false;
+      if (!failed && (isAsked() || isChosen() || shown.hits.length > PAGE)) byId("stale").hidden = false;
       else refresh();
     },
   );
-  readAddress();
+  applyAddress();
 }
 
-function readAddress() {
-  setWords(new URLSearchParams(location.search).get("q") ?? "");
-  forgetFile();
-  ask({ keep: true });
+/** Keep where the page is scrolled to, for reload and back. */
+function rememberPlace() {
+  let timer = 0;
+  addEventListener("scroll", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => history.replaceState({ ...history.state, at: topEntry() }, ""), 400);
+  }, { passive: true });
 }
 
 start();

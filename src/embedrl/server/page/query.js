@@ -1,25 +1,34 @@
-// What is asked: words, a picture or a clip (chosen, dropped or pasted), and the filters.
+// What is asked: words, a picture or a clip (chosen, dropped, pasted, or of the library), and the filters.
 
 import { byId, el } from "./element.js";
+import { keepFile, keptFile, OWN } from "./kept_files.js";
+import { t } from "./language.js";
 
+const FILTERS = ["words", "under", "since", "until", "min_score", "sort"];
 const form = byId("search");
 const text = byId("text");
 const drop = byId("drop");
 const attached = byId("attached");
 const chooser = byId("attach-file");
-let file = null;
+let medium = null;
 let ask = () => {};
 
-/** Begin to listen: `asked` is called for a new question, `narrowed` when only filters changed, `refused` with words for a person. */
-export function startQuery({ asked, narrowed, refused }) {
+/** Begin to listen: `asked` is called for a new question, `narrowed` when only filters changed, `down` to go to the results, `refused`
+ * with words for a person. */
+export function startQuery({ asked, narrowed, down, refused }) {
   ask = asked;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     asked();
   });
   form.addEventListener("change", (event) => {
-    if (event.target !== text && event.target !== chooser) narrowed();
     countFilters();
+    if (event.target !== text && event.target !== chooser) narrowed();
+  });
+  text.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowDown") return;
+    event.preventDefault();
+    down();
   });
   byId("clear-filters").addEventListener("click", () => {
     for (const field of byId("filters").querySelectorAll("input, select")) field.value = "";
@@ -56,13 +65,9 @@ export function words() {
   return text.value.trim();
 }
 
-export function setWords(value) {
-  text.value = value;
-}
-
 /** Whether there is something to compare items with. */
 export function hasQuery() {
-  return Boolean(words() || file);
+  return Boolean(words() || medium);
 }
 
 /** Whether anything is looked for, be it only exact words. */
@@ -73,12 +78,12 @@ export function isAsked() {
 /** The filters that are set, by the names that the server gives them. */
 export function filters() {
   const fields = new FormData(form);
-  const found = { modality: fields.getAll("modality") };
-  for (const name of ["words", "under", "since", "until", "min_score", "sort"]) {
+  const set = { modality: fields.getAll("modality") };
+  for (const name of FILTERS) {
     const value = fields.get(name)?.trim();
-    if (value) found[name] = value;
+    if (value) set[name] = value;
   }
-  return found;
+  return set;
 }
 
 /** Whether the Reasoner is to be asked. */
@@ -88,39 +93,86 @@ export function thinks() {
 
 /** The whole question as a form. */
 export function question(more) {
-  const found = new FormData();
+  const body = new FormData();
   for (const [name, value] of Object.entries({ ...filters(), ...more })) {
-    for (const each of Array.isArray(value) ? value : [value]) found.append(name, each);
+    for (const each of Array.isArray(value) ? value : [value]) body.append(name, each);
   }
-  if (words()) found.append("text", words());
-  if (file) found.append("file", file);
-  return found;
+  if (words()) body.append("text", words());
+  if (medium?.file) body.append("file", medium.file);
+  else if (medium) body.append("key", medium.id);
+  return body;
 }
 
-export function forgetFile() {
-  if (attached.querySelector("[src]")) URL.revokeObjectURL(attached.querySelector("[src]").src);
-  file = null;
+/** The question as an address holds it. */
+export function queryState() {
+  return { ...filters(), q: words(), image: medium?.id ?? "", think: form.elements.think.checked ? "" : "0" };
+}
+
+/** Take the question of an address; `name(key)` promises what an item of the library is called, or null. Returns what cannot be taken. */
+export async function setQuery(state, name) {
+  text.value = state.q;
+  form.elements.think.checked = state.think !== "0";
+  for (const box of form.querySelectorAll("[name=modality]")) box.checked = state.modality.includes(box.value);
+  for (const field of FILTERS) form.elements[field].value = state[field];
+  countFilters();
+  if ((medium?.id ?? "") === state.image) return "";
+  forgetMedium();
+  if (OWN.test(state.image)) {
+    const file = await keptFile(state.image);
+    if (!file) return t("query_gone");
+    attach({ id: state.image, file });
+  } else if (state.image) {
+    const called = await name(state.image);
+    if (called === null) return t("query_gone");
+    attach({ id: state.image, name: called });
+  }
+  return "";
+}
+
+/** Look for an item of the library. */
+export function lookFor(hit) {
+  attach({ id: hit.key, name: hit.name });
+  ask();
+}
+
+/** The file of the question is an item of the library: call it by its key, which others know, too. */
+export function nameMedium(key) {
+  if (!medium?.file || medium.id === key) return false;
+  medium.id = key;
+  return true;
+}
+
+export function forgetMedium() {
+  if (medium?.source) URL.revokeObjectURL(medium.source);
+  medium = null;
   chooser.value = "";
   attached.replaceChildren();
   attached.hidden = true;
 }
 
-function take(given, refused) {
-  if (!given) return;
-  if (!/^(image|video)\//.test(given.type)) {
-    refused("Search with a picture or a clip: this file is neither.");
+async function take(file, refused) {
+  if (!file) return;
+  if (!/^(image|video)\//.test(file.type)) {
+    refused(t("neither"));
     return;
   }
-  forgetFile();
-  file = given;
-  const source = URL.createObjectURL(given);
+  attach({ id: await keepFile(file), file });
+  ask();
+}
+
+function attach({ id, file, name }) {
+  forgetMedium();
+  const source = file ? URL.createObjectURL(file) : null;
+  medium = { id, file, source };
+  const isClip = file?.type.startsWith("video/");
   attached.append(
-    given.type.startsWith("image/") ? el("img", { src: source, alt: "" }) : el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true" }),
-    el("span", {}, given.name || "pasted picture"),
-    el("button", { type: "button", class: "icon", "aria-label": "Look without this file", onclick: () => (forgetFile(), text.focus(), ask()) }, "×"),
+    isClip
+      ? el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true" })
+      : el("img", { src: source ?? `/api/items/${id}/thumbnail`, alt: "", onerror: (event) => event.target.remove() }),
+    el("span", {}, name ?? (file.name || t("pasted"))),
+    el("button", { type: "button", class: "icon", "aria-label": t("without_file"), onclick: () => (forgetMedium(), text.focus(), ask()) }, "×"),
   );
   attached.hidden = false;
-  ask();
 }
 
 function countFilters() {

@@ -1,6 +1,7 @@
 // What a recommendation starts from: items to be like, and items to be unlike.
 
 import { byId, el } from "./element.js";
+import { t } from "./language.js";
 
 const bar = byId("taste");
 const chosen = new Map();
@@ -29,13 +30,36 @@ export function isChosen() {
 
 export function forgetTaste() {
   chosen.clear();
+  diversity = 0;
   draw();
+}
+
+/** Take the choices of an address: keys, whose names `name(key)` promises; what is not there is left out. */
+export async function setTaste({ like, dislike, variety }, name) {
+  const known = new Map(chosen);
+  const keys = [...like.map((key) => [key, 1]), ...dislike.filter((key) => !like.includes(key)).map((key) => [key, -1])];
+  const names = await Promise.all(keys.map(([key]) => known.get(key)?.name ?? name(key)));
+  chosen.clear();
+  keys.forEach(([key, sign], at) => names[at] !== null && chosen.set(key, { sign, name: names[at] }));
+  diversity = Math.min(0.9, Math.max(0, Number(variety) || 0));
+  draw();
+}
+
+/** The choices as an address holds them. */
+export function tasteState() {
+  const keys = (sign) => [...chosen].filter(([, choice]) => choice.sign === sign).map(([key]) => key);
+  return { like: keys(1), dislike: keys(-1), variety: chosen.size && diversity ? String(diversity) : "" };
+}
+
+/** The names of the liked items. */
+export function likedNames() {
+  return [...chosen.values()].filter(({ sign }) => sign === 1).map(({ name }) => name);
 }
 
 /** The body of a recommendation, or null as long as there is nothing to be like. */
 export function wanted() {
-  const keys = (sign) => [...chosen].filter(([, choice]) => choice.sign === sign).map(([key]) => key);
-  return keys(1).length ? { liked: keys(1), disliked: keys(-1), diversity } : null;
+  const { like, dislike } = tasteState();
+  return like.length ? { liked: like, disliked: dislike, diversity } : null;
 }
 
 function draw() {
@@ -47,10 +71,10 @@ function draw() {
     changed();
   });
   bar.replaceChildren(
-    ...side("More like", 1),
-    ...side("Less like", -1),
-    el("label", { class: "variety" }, "Variety", variety),
-    el("button", { type: "button", onclick: () => (forgetTaste(), changed()) }, "Clear"),
+    ...side(t("more_like"), 1),
+    ...side(t("less_like"), -1),
+    el("label", { class: "variety" }, t("variety"), variety),
+    el("button", { type: "button", onclick: () => (forgetTaste(), changed()) }, t("clear")),
   );
   return undefined;
 }
@@ -64,9 +88,9 @@ function side(title, sign) {
       "ul",
       { "aria-label": title },
       choices.map(([key, { name }]) => {
-        const drop = el("button", { type: "button", class: "icon", "aria-label": `Leave out ${name}` }, "×");
+        const drop = el("button", { type: "button", class: "icon", "aria-label": t("leave_out", { name }) }, "×");
         drop.addEventListener("click", () => choose({ key, name }, sign));
-        return el("li", {}, el("span", { class: "name" }, name), drop);
+        return el("li", {}, el("img", { src: `/api/items/${key}/thumbnail`, alt: "", onerror: (event) => event.target.remove() }), el("span", { class: "name" }, name), drop);
       }),
     ),
   ];

@@ -1,10 +1,6 @@
 // How numbers, times and kinds are worded.
 
-export const KINDS = { image: "Image", video: "Video", page: "Page", text: "Text" };
-
-export function count(number, one, many = `${one}s`) {
-  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-}
+import { known, language, t } from "./language.js";
 
 /** 75.5 -> "1:15" */
 export function clock(seconds) {
@@ -22,15 +18,29 @@ export function took(seconds) {
 }
 
 export function day(seconds) {
-  return new Date(seconds * 1000).toLocaleDateString("en", { year: "numeric", month: "short", day: "numeric", timeZone: "UTC" });
+  return new Date(seconds * 1000).toLocaleDateString(language, { year: "numeric", month: "short", day: "numeric" });
 }
 
-export function megabytes(bytes) {
-  return `${Math.floor(bytes / 1024 ** 2)} MB`;
+export function bytes(number) {
+  return number < 1024 ** 2 ? `${Math.ceil(number / 1024)} kB` : `${(number / 1024 ** 2).toFixed(number < 10 * 1024 ** 2 ? 1 : 0)} MB`;
 }
 
 /** What an item is, in a few words: "Page", "Page 2 of 3", "Video, 0:04". */
 export function kindOf(hit) {
-  if (hit.num_pages > 1) return `Page ${hit.page} of ${hit.num_pages}`;
-  return hit.duration_s === null ? KINDS[hit.modality] : `${KINDS[hit.modality]}, ${clock(hit.duration_s)}`;
+  if (hit.num_pages > 1) return t("page_of", { page: hit.page, pages: hit.num_pages });
+  return hit.duration_s === null ? t(hit.modality) : t("timed", { kind: t(hit.modality), time: clock(hit.duration_s) });
+}
+
+/** Why a recommended item is here, in this language, if one liked item says so. */
+export function reasonOf(hit, liked) {
+  if (!hit.reason || language === "en" || liked.length !== 1) return hit.reason ?? "";
+  return hit.shared.length ? t("reason_shared", { name: liked[0], shared: hit.shared.join(", ") }) : t("reason_alike", { name: liked[0] });
+}
+
+/** What went wrong, as a sentence for a person. */
+export function sentence(error) {
+  const text = (error.code && known(`problem_${error.code}`)) || error.message;
+  const words = text.charAt(0).toUpperCase() + text.slice(1);
+  const later = error.status === 429 ? ` ${t("try_again", { n: error.retryAfter ?? 1 })}` : "";
+  return (/[.!?。！？]$/.test(words) ? words : `${words}.`) + later;
 }
