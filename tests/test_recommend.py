@@ -11,7 +11,8 @@ from embedrl.errors import ConfigError
 from embedrl.index import Examples, Filter, Hit, Index, Query, Recommended, ingest, recommend, search
 from embedrl.index.exact import Candidates, Neighbour
 from embedrl.index.filter import read_time
-from embedrl.index.recommend import MAX_PHRASES, _diverse, shared_phrases
+from embedrl.index.phrases import MAX_PHRASES, shared_phrases
+from embedrl.index.recommend import _diverse
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder

@@ -79,7 +79,7 @@ def hit_rows(hits: Sequence[Hit]) -> list[tuple[str, ...]]:
 
 
 def evidence(hit: Hit) -> str:
-    """Write a Hit's evidence; what does not hold for its medium is marked "(?)"."""
+    """Write a Hit's evidence; what fails its check is marked with the words of the check, as "(not quoted)"."""
     if hit.tcot is None:
         return ""
     times = {"key_frames": _times(hit)}
@@ -87,7 +87,7 @@ def evidence(hit: Hit) -> str:
     for kind in EVIDENCE_KINDS:
         checked = kind.checked(hit.tcot.evidence, hit.verification)
         for (piece, holds), time_s in zip(checked, times.get(kind.name, (None,) * len(checked)), strict=True):
-            pieces.append(f"{kind.tell(piece)}{_at(time_s)}{'' if holds else ' (?)'}")
+            pieces.append(f"{kind.tell(piece)}{_at(time_s)}{'' if holds else f' ({kind.say(holds)})'}")
     return "; ".join(pieces)
 
 

@@ -51,6 +51,8 @@ class Hit(BaseModel):
     """The T-CoT's answer; empty without one."""
     excerpt: str = ""
     """Beginning of the item's text."""
+    shared: tuple[str, ...] = ()
+    """Phrases that the query (its text or its T-CoT) and the item's T-CoT both hold; empty where nothing was compared."""
 
     @field_serializer("path", "other_paths", when_used="json")
     def _readable(self, value: Path | tuple[Path, ...]) -> str | list[str]:

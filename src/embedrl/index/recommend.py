@@ -2,8 +2,7 @@
 
 # C candidates, D dim
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ from embedrl.index.exact import TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
 from embedrl.index.hit import WHOLE, Hit, View, look_up
 from embedrl.index.index import Index
+from embedrl.index.phrases import named, shared_phrases
 from embedrl.index.query import Selection
 from embedrl.index.row import VECTOR_COLUMNS, Vectors
 from embedrl.index.search import MAX_TRIES, QueryVectors, rank
@@ -21,8 +21,6 @@ from embedrl.index.search import MAX_TRIES, QueryVectors, rank
 NUM_CANDIDATES = 1_000
 """Number of nearest items that diverse ones are chosen from; constant, so that pages are consistent."""
 MAX_EXAMPLES = 32
-MAX_PHRASES = 6
-_FILLERS = frozenset(re.findall(r"\w+", "a an and are as at by for from has have in is it its of on one or that the there this to with"))
 
 
 class Reason(BaseModel):
@@ -194,41 +192,4 @@ def _reason(hit: Hit, cosines: _Cosines, liked_hits: Mapping[str, Hit]) -> Reaso
     keys = list(liked_hits)
     scores = dict(zip(keys, cosines.between(hit.key, keys).tolist(), strict=True))
     key = min(scores, key=lambda key: (-round(scores[key], TIE_DECIMALS), key))
-    return Reason(key=key, score=round(scores[key], TIE_DECIMALS), shared=shared_phrases(_named(hit), _named(liked_hits[key])))
-
-
-def shared_phrases(texts: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
-    """Return the longest runs of words that stand in both, without fillers at their ends, at most `MAX_PHRASES`."""
-    theirs = "|".join(f" {' '.join(_words(other))} " for other in others)
-    phrases = dict.fromkeys(run for text in texts for run in _runs(_words(text), theirs))
-    longest = [phrase for phrase in phrases if not any(f" {phrase} " in f" {other} " for other in phrases if other != phrase)]
-    return tuple(longest[:MAX_PHRASES])
-
-
-def _runs(words: Sequence[str], theirs: str) -> Iterator[str]:
-    start = 0
-    while start < len(words):
-        end = start
-        while end < len(words) and f" {' '.join(words[start : end + 1])} " in theirs:
-            end += 1
-        run = list(words[start:end])
-        while run and run[-1] in _FILLERS:
-            run.pop()
-        while run and run[0] in _FILLERS:
-            run.pop(0)
-        if run:
-            yield " ".join(run)
-        start = max(end, start + 1)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-def _named(hit: Hit) -> list[str]:
-    """Return what an item's T-CoT names: its answer and the keywords that hold; without a T-CoT, how its text begins."""
-    if hit.tcot is None:
-        return [hit.excerpt]
-    holds = hit.verification.keywords if hit.verification else ()
-    keywords = zip(hit.tcot.evidence.keywords, holds, strict=False)
-    return [*re.split(r"[.,;:!?\n]", hit.answer), *(keyword for keyword, verified in keywords if verified)]
+    return Reason(key=key, score=round(scores[key], TIE_DECIMALS), shared=shared_phrases(named(hit), named(liked_hits[key])))

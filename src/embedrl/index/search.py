@@ -21,6 +21,7 @@ from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
+from embedrl.index.phrases import named, named_by, shared_phrases
 from embedrl.index.query import Query, Selection, Sort
 from embedrl.index.row import Place, Vectors
 
@@ -92,8 +93,10 @@ def search(
     vectors = _embed(index, embedder, query.item, tcot)
     embedded = time.perf_counter()
     page = _page(index, query, vectors, view)
+    asked = [query.item.text, *(named_by(tcot, tcot.evidence.keywords) if tcot else ())]
     return page.model_copy(
         update={
+            "hits": tuple(hit.model_copy(update={"shared": shared_phrases(named(hit), asked)}) for hit in page.hits),
             "used_tcot": tcot is not None,
             "query_tcot": tcot,
             "query_tcot_failure": None if outcome is None else failure_reason(outcome),

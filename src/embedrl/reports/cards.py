@@ -79,7 +79,7 @@ def _doubts(side: Side) -> list[str]:
     if side.tcot is None or side.verification is None:
         return []
     return [
-        kind.refer(piece, number)
+        f"{kind.refer(piece, number)}: {kind.say(holds)}"
         for kind in EVIDENCE_KINDS
         for number, (piece, holds) in enumerate(kind.checked(side.tcot.evidence, side.verification), 1)
         if not holds

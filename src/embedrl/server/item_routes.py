@@ -15,14 +15,14 @@ from fastapi import Query as Parameter
 from fastapi.responses import Response
 
 from embedrl.media.store import container_format, still_format
-from embedrl.server import pictures
+from embedrl.server import crop_checks, pictures
 from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import FileResponse, tagged
 from embedrl.server.problem import Problem
 from embedrl.server.query import KEY, clean
 from embedrl.server.sandbox import Decoded
-from embedrl.server.schemas import Added, ItemShown, Refused, Removed, Uploaded
+from embedrl.server.schemas import Added, CropsChecked, ItemShown, Refused, Removed, Uploaded
 from embedrl.server.service import Service
 
 MAX_FILES = 50
@@ -88,6 +88,12 @@ def item_routes(service: Service) -> APIRouter:
     async def frame(request: Request, key: Key, number: Annotated[int, PathParameter(ge=1, le=10_000)], max_side: Side = 640) -> Response:
         """Return a frame of a video, numbered as in the evidence."""
         return await jpeg(request, lambda: pictures.frame(service, service.library(), key, number, max_side))
+
+    @router.get("/{key}/crops")
+    async def crops(key: Key, reasoner: ReasonerId = None) -> CropsChecked:
+        """Compare what is in each box of an item's T-CoT with what the T-CoT says is in it."""
+        library = service.library(reasoner)
+        return await service.work(lambda: crop_checks.check(service, library, key))
 
     @router.get("/{key}/media", response_class=Response, responses=_ANY)
     async def media(key: Key) -> FileResponse:

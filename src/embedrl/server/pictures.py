@@ -18,13 +18,13 @@ MAX_SIDE = 4_096
 
 def picture(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
     """Return an item's picture; of a video, its middle frame. Raises Problem 404 for a text."""
-    return _jpeg(_look(service, library, library.row(key)), max_side)
+    return _jpeg(still(service, library, library.row(key)), max_side)
 
 
 def overlay(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
     """Return an item's picture with the boxes of its T-CoT."""
     row = library.row(key)
-    image = _fit(_look(service, library, row), max_side)
+    image = _fit(still(service, library, row), max_side)
     tcot = tcot_of(row)
     verification = Verification.model_validate_json(row.verification) if row.verification else None
     return _jpeg(draw_boxes(image, tcot.evidence, verification) if tcot else image, max_side)
@@ -52,7 +52,8 @@ def medium(service: Service, library: ServedIndex, key: str) -> Part:
     return Page(pixels=decoded.pictures[0]) if row.modality == "page" else Image(pixels=decoded.pictures[0])
 
 
-def _look(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
+def still(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
+    """Return an item's picture, decoded; of a video, its middle frame. Raises Problem 404 for a text."""
     if row.modality == "text":
         raise Problem(404, "a text has no picture", "no_picture")
     frames = _decode(service, library, row.place.key).pictures

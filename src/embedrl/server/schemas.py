@@ -56,6 +56,23 @@ class EvidenceShown(_Answer):
     keywords: tuple[KeywordShown, ...] = ()
 
 
+class CropChecked(_Answer):
+    """What came of comparing a box with its name."""
+
+    name: str | None
+    score: float | None
+    """Share of other names that fit what is in the box worse, 0..1; null for a box without a name, or too small to see."""
+    fits: bool | None
+    """Whether the score is high enough; null where there is none."""
+
+
+class CropsChecked(_Answer):
+    """The boxes of an item, each compared with its name and with names of other items' boxes."""
+
+    boxes: tuple[CropChecked, ...]
+    num_others: int
+
+
 class TCoTShown(_Answer):
     """A T-CoT, as plain text."""
 

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from embedrl.data.box_names import box_names
 from embedrl.errors import MediaError
-from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key
+from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key, tcot_of
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.reading import read_item
 from embedrl.index.row import Place, Row, Stamp
@@ -15,6 +16,10 @@ from embedrl.server.allowed_folders import AllowedFolders, OpenFile
 from embedrl.server.problem import Problem
 from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
 from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
+
+NUM_NAMED_ITEMS = 200
+"""Names of boxes are taken from so many items."""
+MAX_BOX_NAMES = 64
 
 
 class ServedIndex:
@@ -27,6 +32,7 @@ class ServedIndex:
         self.reasoner, self.embedder, self.roots = reasoner, embedder, roots
         self._catalogue = Catalogue(-1, {}, frozenset())
         self._stats: tuple[int, IndexStats | None] | None = None
+        self._box_names: tuple[int, tuple[str, ...]] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -50,6 +56,17 @@ class ServedIndex:
         if self._stats is None or self._stats[0] != version:
             self._stats = (version, self.index.stats() if version else None)
         return self._stats[1]
+
+    @property
+    def box_names(self) -> tuple[str, ...]:
+        """Different names of boxes in T-CoTs of a sample of items, the same for each version."""
+        version = self.catalogue.version
+        if self._box_names is None or self._box_names[0] != version:
+            sample = sorted(self.catalogue.places)[:NUM_NAMED_ITEMS]
+            tcots = [tcot for row in self.index.rows(sample) if (tcot := tcot_of(row)) is not None]
+            names = dict.fromkeys(name for tcot in tcots for name in box_names(tcot) if name)
+            self._box_names = (version, tuple(names)[:MAX_BOX_NAMES])
+        return self._box_names[1]
 
     @property
     def view(self) -> View:
@@ -138,6 +155,7 @@ class ServedIndex:
             tcot_failure=hit.tcot_failure,
             evidence=show_evidence(hit.tcot, hit.verification, hit.key_frame_times_s, f"{here}/frames") if hit.tcot else None,
             excerpt=hit.excerpt,
+            shared=hit.shared,
             thumbnail=f"{here}/thumbnail" if visual else None,
             media=f"{here}/media",
             picture=f"{here}/picture" if visual else None,

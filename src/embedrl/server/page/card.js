@@ -1,8 +1,9 @@
 // One result in the grid.
 
 import { el } from "./element.js";
-import { evidenceOf, frameStrip, keywordList, marked, numUnverified, pictureWithBoxes } from "./evidence.js";
+import { evidenceOf, frameStrip, keywordList, numUnverified, pictureWithBoxes } from "./evidence.js";
 import { t } from "./language.js";
+import { holds, marked } from "./marks.js";
 import { clock, kindOf } from "./wording.js";
 
 const MAX_KEYWORDS = 4;
@@ -15,7 +16,8 @@ export function makeCard(entry, actions) {
   const rank = el("span", { class: "rank" });
   const moved = el("span", { class: "moved" });
   const score = el("span", { class: "score" });
-  const line = el("p", { class: "line" }, moved, score);
+  const ranks = el("span", { class: "ranks" });
+  const line = el("p", { class: "line" }, moved, ranks, score);
   const reason = el("p", { class: "reason", hidden: true });
   const more = taste("like", "+", () => actions.like(card.entry.hit));
   const less = taste("dislike", "−", () => actions.dislike(card.entry.hit));
@@ -42,7 +44,7 @@ export function makeCard(entry, actions) {
       el("div", { class: "head" }, rank, el("h3", { title: [hit.path, ...hit.other_paths].join("\n") }, hit.name), more, less),
       line,
       reason,
-      answer ? el("p", { class: "answer" }, marked(answer, evidence.keywords)) : null,
+      answer ? el("p", { class: "answer" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
       unverified ? el("p", { class: "tag" }, t("n_unverified", { n: unverified })) : null,
       others.length ? otherUnits(hit, others, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
     ),
@@ -50,7 +52,7 @@ export function makeCard(entry, actions) {
   const card = { entry, node, open, update };
   return card;
 
-  function update(newest, { place = null, change = null, scored = true, taste: chosen = 0, why = "" } = {}) {
+  function update(newest, { place = null, change = null, scored = true, taste: chosen = 0, why = "", ranks: both = "" } = {}) {
     card.entry = newest;
     rank.textContent = place === null ? "" : String(place);
     score.textContent = scored ? newest.hit.score.toFixed(2) : "";
@@ -58,6 +60,7 @@ export function makeCard(entry, actions) {
     [moved.textContent, moved.title] = movement(change);
     moved.setAttribute("aria-label", moved.title);
     moved.hidden = !moved.textContent;
+    ranks.textContent = both;
     line.hidden = !scored;
     reason.textContent = why;
     reason.title = why;
@@ -79,7 +82,7 @@ export function movement(change) {
 }
 
 function preview(hit, evidence) {
-  if (!hit.thumbnail) return el("span", { class: "words" }, marked(hit.excerpt || hit.name, evidence.keywords));
+  if (!hit.thumbnail) return el("span", { class: "words" }, marked(hit.excerpt || hit.name, evidence.keywords, { shared: hit.shared }));
   return pictureWithBoxes(hit.thumbnail, "", hit.modality === "video" ? [] : evidence.boxes);
 }
 
@@ -117,12 +120,6 @@ function otherUnits(hit, others, actions) {
 export function unitName(hit, at) {
   if (hit.page) return t("other_page", { page: hit.page });
   return hit.modality === "video" ? t("other_scene", { time: clock(hit.start_s ?? 0) }) : t("other_part", { n: at + 2 });
-}
-
-/** Whether a text holds another, whatever the case, white space and signs. */
-function holds(text, other) {
-  const bare = (words) => ` ${(words.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).join(" ")} `;
-  return bare(text).includes(bare(other));
 }
 
 function taste(key, sign, choose) {

@@ -1,13 +1,13 @@
 // Evidence, made visible: boxes over a picture, frames of a clip, words in a text, each with whether it holds.
 
 import { el, svg } from "./element.js";
-import { t } from "./language.js";
+import { checkWords, t } from "./language.js";
 import { moment } from "./wording.js";
 
 /** The kinds of evidence in the order in which an item lists them: the field of an answer, its heading, and what shows its pieces. */
 export const KINDS = [
   { field: "key_frames", heading: "key_frames", list: (frames, jump) => frameStrip(frames, jump) },
-  { field: "boxes", heading: "boxes", list: (boxes) => boxList(boxes) },
+  { field: "boxes", heading: "boxes", list: (boxes, _, picture) => boxList(boxes, picture) },
   { field: "keywords", heading: "keywords", list: (keywords) => keywordList(keywords) },
 ];
 
@@ -16,20 +16,22 @@ export function evidenceOf(hit) {
   return { ...Object.fromEntries(KINDS.map(({ field }) => [field, []])), ...hit.evidence };
 }
 
-/** All evidence in words and pictures, under headings; `jump` is called with the time of a chosen frame. */
-export function listed(evidence, jump) {
-  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, list }) => [el("h3", {}, t(heading)), list(evidence[field], jump)]);
+/** All evidence in words and pictures, under headings; `jump` is called with the time of a chosen frame, `picture` lights
+ * boxes up. */
+export function listed(evidence, jump, picture) {
+  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, list }) => [el("h3", {}, t(heading)), list(evidence[field], jump, picture)]);
 }
 
-/** A picture with boxes over it. Both fit into their frame the same way, so a box lies where it lies in the picture. */
-export function pictureWithBoxes(source, alternative, boxes = []) {
+/** A picture with boxes over it, numbered if that is wanted. Both fit into their frame the same way, so a box lies where it lies in the
+ * picture. */
+export function pictureWithBoxes(source, alternative, boxes = [], { isNumbered = false } = {}) {
   const picture = el("img", { alt: alternative, decoding: "async", draggable: "false" });
   const drawn = svg("svg", { class: "boxes", preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
   const frame = el("span", { class: "picture" }, picture, boxes.length ? drawn : null);
   picture.addEventListener("load", () => {
     const [width, height] = [picture.naturalWidth, picture.naturalHeight];
     drawn.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    drawn.replaceChildren(...boxes.flatMap(({ box, verified }) => shapes(box, verified, width / 1000, height / 1000)));
+    drawn.replaceChildren(...boxes.flatMap((piece, at) => shapes(piece, isNumbered ? at + 1 : null, width, height)));
     frame.classList.add("loaded");
   });
   picture.addEventListener("error", () => {
@@ -40,11 +42,22 @@ export function pictureWithBoxes(source, alternative, boxes = []) {
   return frame;
 }
 
-/** A light line under a coloured one, so that a box shows on any picture. */
-function shapes([left, top, right, bottom], verified, across, down) {
+/** Light some boxes of a picture up, by their numbers; none: as before. */
+export function light(frame, numbers) {
+  for (const node of frame.querySelectorAll("[data-number]")) node.classList.toggle("lit", numbers.includes(Number(node.dataset.number)));
+  frame.classList.toggle("lights", numbers.length > 0);
+}
+
+/** A light line under a coloured one, so that a box shows on any picture, and its number at the corner. */
+function shapes({ box: [left, top, right, bottom], verified }, number, width, height) {
+  const [across, down] = [width / 1000, height / 1000];
   const place = { x: left * across, y: top * down, width: Math.max(0, right - left) * across, height: Math.max(0, bottom - top) * down };
   const state = verified ? "verified" : "unverified";
-  return [svg("rect", { class: `under ${state}`, ...place }), svg("rect", { class: `box ${state}`, ...place })];
+  const lines = [svg("rect", { class: `under ${state}`, ...place }), svg("rect", { class: `box ${state}`, ...place, "data-number": number })];
+  if (!number || !verified) return lines;
+  const size = Math.max(width, height) / 26;
+  const label = { x: place.x, y: place.y, width: size * 1.2, height: size * 1.2 };
+  return [...lines, svg("rect", { class: "number", ...label }), svg("text", { x: label.x + size * 0.6, y: label.y + size * 0.95, "font-size": size }, String(number))];
 }
 
 /** Key frames as a strip of buttons; `jump` is called with the time of the chosen one. */
@@ -67,41 +80,36 @@ function frameButton(frame, jump) {
 }
 
 function lostFrame(frame) {
-  return el("span", { class: "frame unverified" }, el("span", {}, t("frame_n", { n: frame.number })), el("span", { class: "tag" }, t("unverified")));
+  return el("span", { class: "frame unverified" }, el("span", {}, t("frame_n", { n: frame.number })), el("span", { class: "tag" }, checkWords(frame.check)));
 }
 
 /** Keywords as a list. */
 export function keywordList(keywords) {
-  const word = ({ text, verified }) =>
-    el("li", { class: verified ? "keyword" : "keyword unverified" }, text, verified ? null : el("span", { class: "tag" }, t("unverified")));
+  const word = ({ text, verified, check }) =>
+    el("li", { class: verified ? "keyword" : "keyword unverified", title: checkWords(check) }, text, verified ? null : el("span", { class: "tag" }, checkWords(check)));
   return el("ul", { class: "keywords", "aria-label": t("keywords") }, keywords.map(word));
 }
 
-/** Boxes as a list in words. */
-function boxList(boxes) {
-  const line = ({ box, verified }, at) =>
-    el("li", { class: verified ? "" : "unverified" }, t("box_n", { n: at + 1 }), el("span", { class: "quiet" }, ` ${box.join(" ")} `), tag(verified));
+/** Boxes as a list: number, name and what was checked; one that is pointed at lights up in the `picture`. */
+function boxList(boxes, picture) {
+  const line = ({ box, name, verified, check }, at) =>
+    el(
+      "li",
+      {
+        class: verified ? "" : "unverified",
+        title: box.join(" "),
+        "data-number": at + 1,
+        onmouseenter: () => picture && light(picture, [at + 1]),
+        onmouseleave: () => picture && light(picture, []),
+      },
+      el("b", { class: "badge" }, String(at + 1)),
+      name ? el("span", {}, name) : el("span", { class: "quiet" }, t("box_n", { n: at + 1 })),
+      el("span", { class: verified ? "tag holds" : "tag" }, checkWords(check)),
+    );
   return el("ul", { class: "box-list", "aria-label": t("boxes") }, boxes.map(line));
-}
-
-function tag(verified) {
-  return el("span", { class: verified ? "tag holds" : "tag" }, t(verified ? "verified" : "unverified"));
 }
 
 /** How many pieces do not hold. */
 export function numUnverified(evidence) {
   return KINDS.flatMap(({ field }) => evidence[field]).filter((piece) => !piece.verified).length;
-}
-
-/** A text as nodes, in which verified keywords are marked wherever they stand as words. */
-export function marked(text, keywords = []) {
-  const wanted = keywords.filter((keyword) => keyword.verified && keyword.text.trim()).map((keyword) => keyword.text.trim());
-  if (!wanted.length) return [text];
-  const longestFirst = [...new Set(wanted)].sort((one, other) => other.length - one.length).map(escaped);
-  const pattern = new RegExp(`(?<![\\p{L}\\p{N}])(${longestFirst.join("|")})(?![\\p{L}\\p{N}])`, "giu");
-  return text.split(pattern).map((part, at) => (at % 2 ? el("mark", {}, part) : part));
-}
-
-function escaped(text) {
-  return text.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&");
 }

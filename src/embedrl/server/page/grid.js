@@ -96,19 +96,21 @@ function layOut() {
   const from = Math.max(0, first - OVERSCAN_ROWS) * columns;
   const to = Math.min(entries.length, (last + 1 + OVERSCAN_ROWS) * columns);
   const focused = document.activeElement?.closest?.(".card")?.dataset.key;
+  const near = entries.map((entry, at) => [entry, at]).filter(([entry, at]) => (at >= from && at < to) || entry.hit.key === focused);
+  const keys = new Set(near.map(([entry]) => entry.hit.key));
+  for (const [key, card] of cards) if (!keys.has(key)) card.node.remove(); // first, so that no card that stays has to move
   const shown = new Map();
   let previous = null;
-  entries.forEach((entry, at) => {
-    if ((at < from || at >= to) && entry.hit.key !== focused) return;
+  for (const [entry, at] of near) {
     const card = (cards.get(entry.hit.key) ?? makeCard(entry, actions)).update(entry, tell(entry));
     shown.set(entry.hit.key, card);
     place(card.node, at, cardWidth);
     const next = previous ? previous.nextSibling : list.firstChild;
     if (next !== card.node) list.insertBefore(card.node, next);
     previous = card.node;
-  });
-  for (const [key, card] of cards) if (!shown.has(key)) card.node.remove();
+  }
   cards = shown;
+  if (focused && !list.contains(document.activeElement)) cards.get(focused)?.open.focus({ preventScroll: true });
   actions.near(to);
 }
 
@@ -131,7 +133,7 @@ function heightOfCards() {
 }
 
 function content({ hit, others }) {
-  return JSON.stringify([hit.name, hit.tcot, hit.evidence, others.map((other) => other.key)]);
+  return JSON.stringify([hit.name, hit.tcot, hit.evidence, hit.shared, others.map((other) => other.key)]);
 }
 
 function slide(before) {

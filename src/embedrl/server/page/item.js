@@ -3,8 +3,9 @@
 import { get, remove } from "./api.js";
 import { unitName } from "./card.js";
 import { byId, el, say } from "./element.js";
-import { evidenceOf, listed, marked, pictureWithBoxes } from "./evidence.js";
+import { evidenceOf, light, listed, pictureWithBoxes } from "./evidence.js";
 import { t } from "./language.js";
+import { answered, marked } from "./marks.js";
 import { day, kindOf, sentence } from "./wording.js";
 import { zoomable } from "./zoom.js";
 
@@ -43,7 +44,8 @@ export async function openItem(hit, time_s = null, plays = false) {
   const isFirst = shown === null;
   shown = hit.key;
   draw(hit, time_s, plays);
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) dialog.focus();
+  else dialog.showModal();
   actions.opened(hit.key, time_s, isFirst);
   if (hit.thumbnail && hit.modality !== "page") return;
   try {
@@ -67,6 +69,9 @@ function draw(hit, time_s, plays) {
   zoom = null;
   const jump = show(media, hit, evidence, time_s, plays);
   const why = actions.why(hit);
+  const picture = media.querySelector(".picture");
+  const lights = picture ? { light: (numbers) => light(picture, numbers), dim: () => light(picture, []) } : {};
+  const marks = { shared: hit.shared, names: evidence.boxes.map(({ name }) => name), ...lights };
   dialog.replaceChildren(
     el(
       "header",
@@ -82,9 +87,11 @@ function draw(hit, time_s, plays) {
       { class: "why" },
       el("p", { class: "problem", role: "alert", hidden: true }),
       why.reason ? el("p", { class: "reason" }, why.reason) : null,
-      hit.tcot ? el("p", { class: "answer" }, marked(hit.tcot.answer, evidence.keywords)) : null,
+      asked(hit, why),
+      hit.tcot ? el("p", { class: "answer" }, marked(hit.tcot.answer, evidence.keywords, marks)) : null,
       hit.tcot_failure ? el("p", { class: "quiet" }, t("no_tcot", { why: hit.tcot_failure })) : null,
-      listed(evidence, jump),
+      listed(evidence, jump, picture),
+      cropCheck(hit, evidence),
       hit.tcot ? thoughts(hit.tcot, evidence.keywords) : null,
       units(hit),
       el(
@@ -97,6 +104,18 @@ function draw(hit, time_s, plays) {
         hit.uploaded ? remover(hit) : null,
       ),
     ),
+  );
+}
+
+/** What was asked, with the words that the item names and those that it does not, and its ranks with and without reasoning. */
+function asked(hit, { question, ranks }) {
+  if (!question && !ranks) return null;
+  return el(
+    "div",
+    { class: "asked-for" },
+    question ? [el("h3", {}, t("you_asked")), el("p", {}, answered(question, hit.shared))] : null,
+    hit.shared.length ? el("p", { class: "quiet" }, t("shared_words", { words: hit.shared.join(", ") })) : null,
+    ranks ? el("p", { class: "quiet" }, ranks) : null,
   );
 }
 
@@ -116,7 +135,7 @@ function show(media, hit, evidence, time_s, plays) {
     return jump;
   }
   if (hit.picture) {
-    zoom = zoomable(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, evidence.boxes));
+    zoom = zoomable(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, evidence.boxes, { isNumbered: true }));
     media.append(zoom.node);
   }
   return () => {};
@@ -144,6 +163,31 @@ function showText(whole) {
 export function thoughts(tcot, keywords) {
   const part = (title, words) => (words.trim() ? [el("h4", {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
   return el("details", { class: "thoughts" }, el("summary", {}, t("how_read")), part(t("thinking"), tcot.thinking), part(t("rethink"), tcot.rethink));
+}
+
+/** A button that has the crops of the boxes compared with their names, and says of each what came of it. */
+function cropCheck(hit, { boxes }) {
+  if (!boxes.some(({ name, verified }) => name && verified)) return null;
+  const button = el("button", { type: "button" }, t("check_crops"));
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    button.textContent = t("checking");
+    try {
+      const reasoner = actions.reasoner();
+      const { boxes: checked, num_others: n } = await get(`/api/items/${hit.key}/crops`, reasoner ? { reasoner } : undefined);
+      checked.forEach(({ score, fits }, at) => {
+        const line = dialog.querySelector(`.box-list [data-number="${at + 1}"]`);
+        const said = score === null ? t("crop_unnamed") : t(fits ? "crop_fits" : "crop_fails", { percent: Math.round(100 * score), n });
+        line?.append(el("span", { class: fits ? "tag holds" : "tag" }, said));
+      });
+      button.remove();
+    } catch (error) {
+      button.disabled = false;
+      button.textContent = t("check_crops");
+      say(dialog.querySelector(".problem"), sentence(error));
+    }
+  });
+  return button;
 }
 
 /** The other pages or scenes of the same file among the results. */

@@ -3,11 +3,11 @@
 const NAME = "embedrl";
 const STORE = "queries";
 const MAX_FILES = 20;
-export const OWN = /^~[0-9a-z]+$/;
+export const OWN = /^own-[0-9a-z]+$/;
 
 /** Keep a file, and return the name by which an address calls it. */
 export async function keepFile(file) {
-  const id = `~${Date.now().toString(36)}${Math.floor(Math.random() * 36 ** 4).toString(36)}`;
+  const id = `own-${Date.now().toString(36)}${Math.floor(Math.random() * 36 ** 4).toString(36)}`;
   try {
     const store = await opened("readwrite");
     await done(store.put(file, id));

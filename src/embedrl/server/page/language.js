@@ -21,6 +21,11 @@ export function known(key) {
   return STRINGS[language][key] ?? null;
 }
 
+/** What a check of evidence says, in this language: the server's words are English. */
+export function checkWords(words) {
+  return STRINGS[language].checks[words] ?? words;
+}
+
 /** Put the words of this language where the markup names their keys: in `data-t`, and in attributes by `data-t-NAME`. */
 export function translate(root) {
   document.documentElement.lang = language;

@@ -34,9 +34,13 @@ export function browse({ reasoner, signal }) {
   };
 }
 
-/** A search, as a whole. */
+/** A search, page by page; with reasoning, the plain result comes with it as `plain`, since ranks are shown side by side. */
 export function search({ think, reasoner, signal }) {
-  return (offset) => postForm("/api/search", question(fields({ think, reasoner, offset })), signal);
+  const ask = (offset, thinks) => postForm("/api/search", question(fields({ think: thinks, reasoner, offset })), signal);
+  return async (offset) => {
+    const [answer, plain] = await Promise.all([ask(offset, think), think ? ask(offset, false) : null]);
+    return plain ? { ...answer, plain: plain.hits } : answer;
+  };
 }
 
 /** The plain result at once, then the reasoned one with the ranks that changed: yields [name, answer]. */

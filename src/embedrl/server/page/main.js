@@ -10,7 +10,7 @@ import { chooseLanguage, language, languages, t, translate } from "./language.js
 import { startLibrary } from "./library.js";
 import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
-import { filters, hasQuery, isAsked, lookFor, nameMedium, queryState, setQuery, startQuery, thinks } from "./query.js";
+import { filters, hasQuery, isAsked, lookFor, nameMedium, queryState, setQuery, startQuery, thinks, words } from "./query.js";
 import { STRINGS } from "./strings.js";
 import { choose, forgetTaste, isChosen, likedNames, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
 import { reasonOf, sentence, took } from "./wording.js";
@@ -24,7 +24,8 @@ let ready = null;
 let applying = 0;
 let running = new AbortController();
 let failed = false;
-let shown = { hits: [], entries: [], scored: false, changes: new Map(), next: null, more: false, address: null };
+const NOTHING = { hits: [], entries: [], scored: false, changes: new Map(), plain: new Map(), question: "", next: null, more: false, address: null };
+let shown = NOTHING;
 
 /** Show what the page is set to: a recommendation, a search, or what is there. With `against`, ranks are compared with those. What
  * comes for an earlier question is dropped. `at`: the entry to scroll to. */
@@ -78,8 +79,11 @@ async function ask(how, against) {
 
 async function follow(how) {
   summary.textContent = t("searching");
+  let plain = [];
   for await (const [name, answer] of stream(how)) {
-    show(answer, { more: search({ ...how, think: answer.think }), changes: answer.changes ?? [] });
+    if (name === "plain") plain = answer.hits;
+    const ranks = name === "reasoned" && answer.think ? { plain } : {};
+    show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think }), changes: answer.changes ?? [] });
     if (name === "reasoned") summary.textContent = `${told(answer)}. ${moves(answer.changes)}`;
     else summary.textContent = how.think ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
     if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
@@ -95,7 +99,8 @@ async function loadMore(signal) {
     const answer = await now.next(now.hits.length);
     if (signal.aborted || now !== shown) return false;
     now.loading = false;
-    show({ ...answer, hits: [...now.hits, ...answer.hits] }, { ...now, more: now.next, changes: now.changes.values() });
+    const ranks = answer.plain ? { plain: [...now.plain.keys(), ...answer.plain.map(({ key }) => key)].map((key) => ({ key })) } : {};
+    show({ ...answer, hits: [...now.hits, ...answer.hits], ...ranks }, { ...now, more: now.next, changes: now.changes.values() });
     return answer.hits.length > 0;
   } catch (error) {
     now.loading = false;
@@ -111,7 +116,9 @@ function show(answer, { more, scored = true, changes = [] }) {
   const entries = gather(answer.hits);
   const compared = scored && (isChosen() || hasQuery());
   const byKey = new Map([...changes].map((change) => [change.key, change]));
-  shown = { hits: answer.hits, entries, scored: compared, changes: byKey, next: more, more: answer.more, address: shown.address };
+  const plain = new Map((answer.plain ?? []).map(({ key }, at) => [key, at + 1]));
+  const { address } = shown;
+  shown = { hits: answer.hits, entries, scored: compared, changes: byKey, plain, question: words(), next: more, more: answer.more, address };
   showEntries(entries, tells);
   const isEnd = compared && !answer.more && answer.hits.length >= MAX_RANK;
   say(byId("end"), isEnd ? t("ranks_end", { n: MAX_RANK }) : "");
@@ -125,7 +132,16 @@ function tells({ hit, at }) {
     change: shown.changes.get(hit.key),
     taste: signOf(hit.key),
     why: reasonOf(hit, likedNames()),
+    ranks: rankWords(hit, "ranks", "ranks_beyond"),
   };
+}
+
+/** The rank with reasoning and the one without, side by side. */
+function rankWords(hit, both, beyond) {
+  const at = shown.hits.indexOf(hit);
+  if (!shown.plain.size || at < 0) return "";
+  const plain = shown.plain.get(hit.key);
+  return plain ? t(both, { plain, reasoned: at + 1 }) : t(beyond, { n: shown.plain.size, reasoned: at + 1 });
 }
 
 /** Say what went wrong. Results that belong to no question any more go; those of a server that is away stay. */
@@ -202,11 +218,11 @@ function remember({ replace = false, ...others } = {}) {
 async function applyAddress() {
   const mine = ++applying;
   const wished = readAddress();
-  const missing = [await setQuery(wished, nameOf)];
+  const missing = [await setQuery(wished, itemOf)];
   await setTaste(wished, async (key) => {
-    const name = await nameOf(key);
-    if (name === null) missing.push(t("item_gone"));
-    return name;
+    const item = await itemOf(key);
+    if (item === null) missing.push(t("item_gone"));
+    return item;
   });
   await ready;
   if (mine !== applying) return;
@@ -228,10 +244,10 @@ async function openByKey(key, time_s) {
   }
 }
 
-/** What an item is called; null if it is not there. */
-async function nameOf(key) {
+/** An item by its key; null if it is not there. */
+async function itemOf(key) {
   try {
-    return (await get(`/api/items/${key}`)).name;
+    return await get(`/api/items/${key}`);
   } catch (error) {
     if (error.status !== 404) throw error;
     return null;
@@ -309,7 +325,7 @@ function start() {
   startItem({
     neighbours,
     units,
-    why: (hit) => ({ reason: reasonOf(hit, likedNames()) }),
+    why: (hit) => ({ reason: reasonOf(hit, likedNames()), question: shown.scored ? shown.question : "", ranks: rankWords(hit, "rank_both", "rank_beyond") }),
     like: (hit) => taste(hit, 1),
     dislike: (hit) => taste(hit, -1),
     ask: lookFor,

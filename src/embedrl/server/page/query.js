@@ -108,8 +108,8 @@ export function queryState() {
   return { ...filters(), q: words(), image: medium?.id ?? "", think: form.elements.think.checked ? "" : "0" };
 }
 
-/** Take the question of an address; `name(key)` promises what an item of the library is called, or null. Returns what cannot be taken. */
-export async function setQuery(state, name) {
+/** Take the question of an address; `find(key)` promises an item of the library, or null. Returns what cannot be taken. */
+export async function setQuery(state, find) {
   text.value = state.q;
   form.elements.think.checked = state.think !== "0";
   for (const box of form.querySelectorAll("[name=modality]")) box.checked = state.modality.includes(box.value);
@@ -122,16 +122,16 @@ export async function setQuery(state, name) {
     if (!file) return t("query_gone");
     attach({ id: state.image, file });
   } else if (state.image) {
-    const called = await name(state.image);
-    if (called === null) return t("query_gone");
-    attach({ id: state.image, name: called });
+    const item = await find(state.image);
+    if (item === null) return t("query_gone");
+    attach({ id: state.image, item });
   }
   return "";
 }
 
 /** Look for an item of the library. */
 export function lookFor(hit) {
-  attach({ id: hit.key, name: hit.name });
+  attach({ id: hit.key, item: hit });
   ask();
 }
 
@@ -160,16 +160,15 @@ async function take(file, refused) {
   ask();
 }
 
-function attach({ id, file, name }) {
+function attach({ id, file, item }) {
   forgetMedium();
   const source = file ? URL.createObjectURL(file) : null;
+  const picture = source ?? item.thumbnail;
   medium = { id, file, source };
-  const isClip = file?.type.startsWith("video/");
   attached.append(
-    isClip
-      ? el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true" })
-      : el("img", { src: source ?? `/api/items/${id}/thumbnail`, alt: "", onerror: (event) => event.target.remove() }),
-    el("span", {}, name ?? (file.name || t("pasted"))),
+    file?.type.startsWith("video/") ? el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true" }) : "",
+    picture && !file?.type.startsWith("video/") ? el("img", { src: picture, alt: "" }) : "",
+    el("span", {}, item?.name ?? (file.name || t("pasted"))),
     el("button", { type: "button", class: "icon", "aria-label": t("without_file"), onclick: () => (forgetMedium(), text.focus(), ask()) }, "×"),
   );
   attached.hidden = false;

@@ -15,7 +15,7 @@ export function startTaste(onChange) {
 /** Choose an item with a sign (1 or -1), or take the choice back. */
 export function choose(hit, sign) {
   if (chosen.get(hit.key)?.sign === sign) chosen.delete(hit.key);
-  else chosen.set(hit.key, { sign, name: hit.name });
+  else chosen.set(hit.key, { sign, name: hit.name, thumbnail: hit.thumbnail });
   draw();
   changed();
 }
@@ -34,13 +34,13 @@ export function forgetTaste() {
   draw();
 }
 
-/** Take the choices of an address: keys, whose names `name(key)` promises; what is not there is left out. */
-export async function setTaste({ like, dislike, variety }, name) {
+/** Take the choices of an address: keys, whose items `find(key)` promises; what is not there is left out. */
+export async function setTaste({ like, dislike, variety }, find) {
   const known = new Map(chosen);
   const keys = [...like.map((key) => [key, 1]), ...dislike.filter((key) => !like.includes(key)).map((key) => [key, -1])];
-  const names = await Promise.all(keys.map(([key]) => known.get(key)?.name ?? name(key)));
+  const items = await Promise.all(keys.map(([key]) => known.get(key) ?? find(key)));
   chosen.clear();
-  keys.forEach(([key, sign], at) => names[at] !== null && chosen.set(key, { sign, name: names[at] }));
+  keys.forEach(([key, sign], at) => items[at] && chosen.set(key, { sign, name: items[at].name, thumbnail: items[at].thumbnail }));
   diversity = Math.min(0.9, Math.max(0, Number(variety) || 0));
   draw();
 }
@@ -87,10 +87,10 @@ function side(title, sign) {
     el(
       "ul",
       { "aria-label": title },
-      choices.map(([key, { name }]) => {
+      choices.map(([key, { name, thumbnail }]) => {
         const drop = el("button", { type: "button", class: "icon", "aria-label": t("leave_out", { name }) }, "×");
-        drop.addEventListener("click", () => choose({ key, name }, sign));
-        return el("li", {}, el("img", { src: `/api/items/${key}/thumbnail`, alt: "", onerror: (event) => event.target.remove() }), el("span", { class: "name" }, name), drop);
+        drop.addEventListener("click", () => choose({ key, name, thumbnail }, sign));
+        return el("li", {}, thumbnail ? el("img", { src: thumbnail, alt: "" }) : null, el("span", { class: "name" }, name), drop);
       }),
     ),
   ];

@@ -9,7 +9,7 @@ const chooser = byId("add-files");
 const panel = byId("uploads");
 const list = el("ul", {});
 const summary = el("p", { role: "status" });
-const close = el("button", { type: "button", class: "icon", "aria-label": t("close"), onclick: dismiss }, "×");
+const close = el("button", { type: "button", class: "icon", "aria-label": t("put_away"), onclick: dismiss }, "×");
 let maxBytes = Infinity;
 let added = () => {};
 let queue = Promise.resolve();
@@ -58,7 +58,7 @@ async function send(file, line) {
     line.end(isNew ? "added" : "known", t(isNew ? "upload_added" : "upload_known"));
     added();
   } catch (error) {
-    line.end("refused", t("upload_refused", { why: sentence(error).replace(`${file.name}: `, "") }));
+    line.end("refused", t("upload_refused", { why: sentence(error, file.name) }));
   }
   return undefined;
 }

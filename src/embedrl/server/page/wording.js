@@ -37,9 +37,9 @@ export function reasonOf(hit, liked) {
   return hit.shared.length ? t("reason_shared", { name: liked[0], shared: hit.shared.join(", ") }) : t("reason_alike", { name: liked[0] });
 }
 
-/** What went wrong, as a sentence for a person. */
-export function sentence(error) {
-  const text = (error.code && known(`problem_${error.code}`)) || error.message;
+/** What went wrong, as a sentence for a person; without the name of a file that is said already. */
+export function sentence(error, name = "") {
+  const text = (error.code && known(`problem_${error.code}`)) || error.message.replace(`${name}: `, "");
   const words = text.charAt(0).toUpperCase() + text.slice(1);
   const later = error.status === 429 ? ` ${t("try_again", { n: error.retryAfter ?? 1 })}` : "";
   return (/[.!?。！？]$/.test(words) ? words : `${words}.`) + later;
