@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 
 from embedrl.data import items
-from embedrl.data.crops import Box, crop
+from embedrl.data.crops import Box, box_holds, clamped, crop
 from embedrl.data.protocols import Embeds
 from embedrl.errors import ConfigError
 from embedrl.media.content import Image
@@ -48,7 +48,7 @@ def check_crops(
     pool = list(dict.fromkeys(others))
     if len(pool) < MIN_OTHERS:
         raise ConfigError(f"{len(pool)} other names of boxes: at least {MIN_OTHERS} are needed to compare with; index more pictures")
-    crops = [crop(image, box, margin=MARGIN) if name else None for box, name in zip(boxes, names, strict=True)]
+    crops = [crop(image, _widened(box)) if name and box_holds(box) else None for box, name in zip(boxes, names, strict=True)]
     seen = [(place, cut) for place, cut in enumerate(crops) if cut is not None]
     if not seen:
         return [None] * len(boxes)
@@ -62,3 +62,8 @@ def check_crops(
         rivals = [claims.index(other) for other in pool if other != names[place]]
         checks[place] = CropCheck(float(np.mean(row[rivals] < row[own])))
     return checks
+
+
+def _widened(box: Box) -> Box:
+    x1, y1, x2, y2 = box
+    return clamped((x1 - MARGIN, y1 - MARGIN, x2 + MARGIN, y2 + MARGIN))
