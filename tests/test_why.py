@@ -58,7 +58,7 @@ def test_search_says_what_query_and_hit_share_as_recommendation_does(tmp_path: P
     hits = search(index, Query(content="the elephant and a red picture"), embedder, reasoner).hits
     shared = {hit.path.name: hit.shared for hit in hits}
     assert shared["note.md"] == ("elephant",)
-    assert shared["red.png"] == ("red picture",)
+    assert shared["red again.png"] == ("red picture",)
     assert "not quoted" not in "".join(map(evidence, hits))
 
 
