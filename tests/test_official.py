@@ -355,9 +355,9 @@ def test_instructions_of_a_file_take_the_place_of_all_others(tmp_path: Path):
     assert {query.instruction for query in task.queries} == {"Which one?"}
     assert {candidate.instruction for candidate in task.candidates} == {""}
     path.write_text('[image]\ncandidate = ""\n[set]\nquery = "Which one?"\n')
-    assert with_instructions(official("image_text", modality="image"), path).sources[0].given == ("Which one?", None)
+    assert with_instructions(official("image_text", modality="image"), path).sources[0].replaced == ("Which one?", None)
     path.write_text('[image]\ncandidate = ""\n')
-    assert with_instructions(official("image_text", modality="image"), path).sources[0].given == (None, "")
+    assert with_instructions(official("image_text", modality="image"), path).sources[0].replaced == (None, "")
     for text, message in (("[gone]\nquery='a'", "dataset 'gone'"), ("[set]\nqery='a'", "give `query`, `candidate`"), ("set", "TOML")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):

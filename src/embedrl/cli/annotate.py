@@ -91,7 +91,7 @@ def annotate_pairs(
     from embedrl.pipelines import annotate as annotating
     from embedrl.runtime.engine import Engine
 
-    found = annotating.annotate_source(
+    report = annotating.annotate_source(
         source,
         path,
         out,
@@ -107,13 +107,13 @@ def annotate_pairs(
         give_up_after=give_up_after,
         engine=Engine(engine, workers, ray_address),
     )
-    log.result(f"{out}: {annotating.annotate_line(found)}")
-    for example in found.examples:
+    log.result(f"{out}: {annotating.annotate_line(report)}")
+    for example in report.examples:
         log.warn(example)
-    if hint := limit_hint(found.examples):
+    if hint := limit_hint(report.examples):
         log.info(hint)
-    warn_of_failures(found.tcots, "--retry malformed asks again", "--retry failed asks again")
-    if found.malformed or found.failed or found.num_problems:
+    warn_of_failures(report.tcots, "--retry malformed asks again", "--retry failed asks again")
+    if report.malformed or report.failed or report.num_problems:
         raise typer.Exit(1)
 
 
@@ -138,6 +138,6 @@ def filter_pairs_of(
 
     need_folder(folder)
     [judge] = with_server_options([judge] if judge else [], server_option, max_new_tokens, server_timeout) or [None]
-    found = annotating.filter_annotated(folder, judge, reasoner=reasoner, rl_share=rl_share)
-    log.table("Pairs kept, and rejected by reason", *report_rows(found))
-    log.result(annotating.filter_line(found, folder))
+    report = annotating.filter_annotated(folder, judge, reasoner=reasoner, rl_share=rl_share)
+    log.table("Pairs kept, and rejected by reason", *report_rows(report))
+    log.result(annotating.filter_line(report, folder))

@@ -96,11 +96,11 @@ def search_filter(names: list[str] | None, under: Path | None, since: str | None
 
 def weights(keys: list[str]) -> dict[str, float]:
     """Read keys with weights, like `3fa94c` or `3fa94c=0.5`. Raises ConfigError for a weight that is no number."""
-    found = {}
-    for given in keys:
-        key, _, weight = given.partition("=")
+    weight_of_key = {}
+    for text in keys:
+        key, _, weight = text.partition("=")
         try:
-            found[key] = float(weight or 1)
+            weight_of_key[key] = float(weight or 1)
         except ValueError:
-            raise ConfigError(f"{given!r}: give a key, or a key with a weight like 3fa94c=0.5") from None
-    return found
+            raise ConfigError(f"{text!r}: give a key, or a key with a weight like 3fa94c=0.5") from None
+    return weight_of_key

@@ -66,22 +66,22 @@ def _check_index(folder: Path) -> bool:
     """Read a whole index against its checksums, and say what is damaged and what mends it."""
     from embedrl.index.checksums import check_index
 
-    found = check_index(folder)
-    unnoted = f", {found.num_unnoted} without a checksum" if found.num_unnoted else ""
+    damage = check_index(folder)
+    unnoted = f", {damage.num_unnoted} without a checksum" if damage.num_unnoted else ""
     rows = [
-        ("rows", found.error is None and not found.damaged_rows, found.error or f"{found.num_rows} read{unnoted}"),
-        *((f"row of {place}", False, "is not as it was written") for place in found.damaged_rows),
-        ("files of the table", not found.damaged_files, ", ".join(found.damaged_files) or "all end as they were written"),
-        *((name, not number, f"{number} damaged lines" if number else "whole") for name, number in found.damaged_lines.items()),
+        ("rows", damage.error is None and not damage.damaged_rows, damage.error or f"{damage.num_rows} read{unnoted}"),
+        *((f"row of {place}", False, "is not as it was written") for place in damage.damaged_rows),
+        ("files of the table", not damage.damaged_files, ", ".join(damage.damaged_files) or "all end as they were written"),
+        *((name, not number, f"{number} damaged lines" if number else "whole") for name, number in damage.damaged_lines.items()),
     ]
     log.table(
         f"embedrl doctor index {folder}", ["what", "state", "detail"], [(name, "ok" if ok else "FAILED", why) for name, ok, why in rows]
     )
-    if found.damaged_rows or found.damaged_files or found.error:
+    if damage.damaged_rows or damage.damaged_files or damage.error:
         log.info("delete items.lance in the index and run `embedrl index` again: T-CoTs lie beside it and are kept")
-    if any(found.damaged_lines.values()):
+    if any(damage.damaged_lines.values()):
         log.info("damaged lines are left out: the next `embedrl index` makes what they held again")
-    return found.is_whole
+    return damage.is_whole
 
 
 def _attempt(name: str, work: Callable[[Path], str], folder: Path) -> Check:

@@ -109,7 +109,7 @@ def index_folder(
     Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
     [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
-    given = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
+    policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     need_folder(folder)
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: belongs to --table")
@@ -125,7 +125,7 @@ def index_folder(
     from embedrl.pipelines.index import index_by_name
     from embedrl.runtime.engine import Engine
 
-    found = index_by_name(
+    report = index_by_name(
         folder,
         names.reasoner,
         names.embedder,
@@ -133,26 +133,26 @@ def index_folder(
         engine=Engine(engine, workers, ray_address),
         table=table,
         shelf=shelf,
-        policy={name: value for name, value in given.items() if value is not None},
+        policy={name: value for name, value in policy.items() if value is not None},
         retry_failed=retry,
         limits=limits,
     )
     if as_json:
-        log.print_json(found.model_dump(mode="json"))
+        log.print_json(report.model_dump(mode="json"))
     else:
         log.result(
-            f"{folder}: {found.added} new, {found.reused} known from elsewhere, {found.unchanged} unchanged, {found.removed} removed, "
-            f"{len(found.failures)} failed; {found.without_tcot} of the new have no T-CoT; {found.seconds['total']:.1f} s"
+            f"{folder}: {report.added} new, {report.reused} known from elsewhere, {report.unchanged} unchanged, {report.removed} removed, "
+            f"{len(report.failures)} failed; {report.without_tcot} of the new have no T-CoT; {report.seconds['total']:.1f} s"
         )
-        for what, counts in (("of kinds that are not read", found.unread_kinds), ("left out by name", found.skipped)):
+        for what, counts in (("of kinds that are not read", report.unread_kinds), ("left out by name", report.skipped)):
             if counts:
                 log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
-    for failure in found.failures:
+    for failure in report.failures:
         log.warn(failure_line(failure))
-    if hint := limit_hint([failure.reason for failure in found.failures]):
+    if hint := limit_hint([failure.reason for failure in report.failures]):
         log.info(hint)
-    if not found.num_files:
+    if not report.num_files:
         log.warn(f"{folder}: there are no files in it; put images, videos, PDFs or texts there, and run this again")
-    warn_of_failures(found.tcots, "--retry asks again")
-    if found.failures or found.tcots.is_failure:
+    warn_of_failures(report.tcots, "--retry asks again")
+    if report.failures or report.tcots.is_failure:
         raise typer.Exit(1)

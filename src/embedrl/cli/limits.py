@@ -38,11 +38,11 @@ def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits:
         need_file(config, "--config")
     pairs = [f"limits.{pair}" for pair in limits or ()] + [f"upload_limits.{pair}" for pair in upload_limits or ()]
     try:
-        found = load_recipe(config, pairs, ConfigTables)
+        tables = load_recipe(config, pairs, ConfigTables)
     except ConfigError as error:
         raise ConfigError(_by_option(str(error), with_file=config is not None)) from error
-    put_in_force(found.limits)
-    return found
+    put_in_force(tables.limits)
+    return tables
 
 
 def limit_hint(reasons: Sequence[str]) -> str:

@@ -27,8 +27,8 @@ def places_models(command: C) -> C:
 
     @functools.wraps(command)
     def placed(*args: Any, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name, None) for name in _OPTIONS}
-        if not any(given.values()):
+        placement = {name: kwargs.pop(name, None) for name in _OPTIONS}
+        if not any(placement.values()):
             return command(*args, **kwargs)
         if kwargs.get("engine") == "ray":
             from embedrl.errors import ConfigError
@@ -36,7 +36,7 @@ def places_models(command: C) -> C:
             raise ConfigError("--device, --dtype and --attention are for --engine local: workers on Ray choose by their own machine")
         from embedrl.models.placement import Placement, default_placement
 
-        with default_placement(Placement(**given)):
+        with default_placement(Placement(**placement)):
             return command(*args, **kwargs)
 
     signature = inspect.signature(command)

@@ -152,17 +152,17 @@ def bench_reward_fidelity(
     wanted = load_recipe(recipe, overrides or [], Recipe)
     from embedrl.pipelines.reward_fidelity import reward_fidelity
 
-    found = reward_fidelity(wanted, num_families=num_families, seed=seed)
+    correlations = reward_fidelity(wanted, num_families=num_families, seed=seed)
     rows = [
         [row.name, f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})", f"{row.best:+.3f}", row.num_groups, row.num_families]
-        for row in found
+        for row in correlations
     ]
     columns = ["reward", "r and its 95 % interval", "best of its group", "groups", "families"]
     log.table("Correlation with the true quality, inside groups", columns, rows)
     if out is not None:
         from embedrl.evaluation.report import write_report
 
-        rewards = [{name: None if value != value else value for name, value in row._asdict().items()} for row in found]
+        rewards = [{name: None if value != value else value for name, value in row._asdict().items()} for row in correlations]
         write_report({"seed": seed, "rewards": rewards}, out)
 
 
@@ -209,12 +209,12 @@ def bench_controls(
     *reasoner, judge = with_server_options([*reasoner, judge], server_option, max_new_tokens, server_timeout)
     from embedrl.pipelines.controls import COLUMNS, control_row, measure_controls, table_rows
 
-    found = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
-    log.table("Controls, with 95 % intervals", COLUMNS, table_rows(found))
+    controls = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
+    log.table("Controls, with 95 % intervals", COLUMNS, table_rows(controls))
     if out is not None:
         from embedrl.evaluation.report import write_report
 
-        write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in found]}, out)
+        write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in controls]}, out)
 
 
 @bench_app.command("room", short_help="What there is to win before any RL.")
@@ -266,12 +266,12 @@ def bench_selection(
     wanted = load_recipe(recipe, overrides or [], Recipe)
     from embedrl.pipelines.selection import COLUMNS, learn_selection, table_rows
 
-    found = learn_selection(wanted, reward or ["outcome"], num_steps=num_steps, seed=seed)
-    log.table(f"What is told, and what of it matters; seed {seed}", COLUMNS, table_rows(found))
+    learned = learn_selection(wanted, reward or ["outcome"], num_steps=num_steps, seed=seed)
+    log.table(f"What is told, and what of it matters; seed {seed}", COLUMNS, table_rows(learned))
     if out is not None:
         from embedrl.evaluation.report import write_report
 
-        write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in found]}, out)
+        write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in learned]}, out)
 
 
 @bench_app.command("splits", short_help="What test and training data share by meaning.")
@@ -294,8 +294,8 @@ def bench_splits(
     from embedrl.pipelines.splits import COLUMNS, count_shared
 
     sizes = {"num_supervised": num_supervised, "num_contrastive": num_contrastive, "num_families": num_families}
-    found, num = count_shared(world=world, tasks=tuple(task or ()), num_queries=num_queries, pool_size=pool_size, seed=seed, **sizes)
-    log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in found])
+    shared, num = count_shared(world=world, tasks=tuple(task or ()), num_queries=num_queries, pool_size=pool_size, seed=seed, **sizes)
+    log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in shared])
 
 
 @app.command("compare", short_help="What training changed, case by case.")
@@ -322,8 +322,10 @@ def compare_reasoners(
     before, after = with_server_options([before, after], server_option, max_new_tokens, server_timeout)
     from embedrl.pipelines import compare
 
-    found = compare.compare_reasoners(before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed, world=world)
-    for title, cases in (("Largest gains", found.gains), ("Largest losses", found.losses)):
+    comparison = compare.compare_reasoners(
+        before, after, embedder, out, num_queries=num_queries, pool_size=pool_size, seed=seed, world=world
+    )
+    for title, cases in (("Largest gains", comparison.gains), ("Largest losses", comparison.losses)):
         log.table(title, compare.COLUMNS, compare.case_rows(cases))
     log.info(f"{out / 'compare.html'} shows them with their pictures")
 

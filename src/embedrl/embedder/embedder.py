@@ -108,11 +108,11 @@ class EmbedderSettings(VisualBudget):
         published = EMBED_RL_FORMAT if end == EMB else PromptFormat(end, None, wraps_videos=False)
         layout = DEFAULT_FORMAT if is_saved and end == EMB else published
         if end == EMB:
-            given = self.model_dump(include={"request", "wraps_videos", "as_published"} & self.model_fields_set)
-            layout = replace(layout, **given)
+            saved = self.model_dump(include={"request", "wraps_videos", "as_published"} & self.model_fields_set)
+            layout = replace(layout, **saved)
         budget = PAPER_BUDGET if is_saved else EMBED_RL_BUDGET if end == EMB else QWEN3_VL_EMBEDDING_BUDGET
-        given = {name: getattr(self, name) for name in VisualBudget.model_fields if name in self.model_fields_set}
-        return budget.model_copy(update=given), layout
+        saved = {name: getattr(self, name) for name in VisualBudget.model_fields if name in self.model_fields_set}
+        return budget.model_copy(update=saved), layout
 
 
 _FOREIGN = dict.fromkeys(("budget", "prompts"), "is the folder of a Reasoner: give it as the Reasoner (--reasoner), or give an Embedder's")
@@ -235,9 +235,9 @@ class Embedder:
         built = [by_place[row] for row in range(len(items))]
         vectors = np.zeros((len(built), self.dim), np.float32)
         grouped = batches(self.lengths(built), [1] * len(built), self.batch_tokens)[::-1]  # the longest first: the streams end together
-        found_each = encode_concurrently(lambda rows: self.encode([built[row] for row in rows]), grouped, self.model.device)
-        for rows, found in zip(grouped, found_each, strict=True):
-            vectors[rows] = found.float().cpu().numpy()
+        vectors_of_batches = encode_concurrently(lambda rows: self.encode([built[row] for row in rows]), grouped, self.model.device)
+        for rows, batch_vectors in zip(grouped, vectors_of_batches, strict=True):
+            vectors[rows] = batch_vectors.float().cpu().numpy()
         return vectors
 
     @torch.inference_mode()
@@ -258,19 +258,19 @@ class Embedder:
 
     def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
         """Return the number of tokens of each input without the few of the chat form."""
-        texts = ["".join(part.get("text", "") for part in one.parts) for one in built]
+        texts = ["".join(part.get("text", "") for part in embedder_input.parts) for embedder_input in built]
         counted = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        return [len(ids) + one.visual_tokens(self.factor) for ids, one in zip(counted, built, strict=True)]
+        return [len(ids) + embedder_input.visual_tokens(self.factor) for ids, embedder_input in zip(counted, built, strict=True)]
 
 
 def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
     """Return the token whose state is a model's vector. Raises ModelError if it has none, or its files contradict each other."""
     tokenizer = processor.tokenizer
     require_embedder(config)
-    if (found := tokenizer.convert_tokens_to_ids(EMB)) not in (None, tokenizer.unk_token_id):
-        named = getattr(config, "emb_token_ids", None) or [found]
-        if named[0] != found:
-            raise ModelError(f"{EMB} is token {found} of the tokenizer, and emb_token_ids of the configuration says {named[0]}")
+    if (token_id := tokenizer.convert_tokens_to_ids(EMB)) not in (None, tokenizer.unk_token_id):
+        named = getattr(config, "emb_token_ids", None) or [token_id]
+        if named[0] != token_id:
+            raise ModelError(f"{EMB} is token {token_id} of the tokenizer, and emb_token_ids of the configuration says {named[0]}")
         return EMB
     if appended := tokenizer("")["input_ids"]:
         return tokenizer.convert_ids_to_tokens(appended[-1])

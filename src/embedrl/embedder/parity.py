@@ -71,10 +71,10 @@ def _first_difference(ours: Trace, theirs: Trace, cosine: float) -> str:
     return next(differing, "" if cosine >= MIN_COSINE else "vector")
 
 
-def _same_pixels(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.shape == other.shape and bool((one - other).abs().max() <= _PIXEL_TOLERANCE)
+def _same_pixels(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= _PIXEL_TOLERANCE)
 
 
 def trace_ours(embedder: Embedder, inputs: Sequence[EmbedderInput]) -> list[Trace]:
@@ -139,8 +139,8 @@ def trace_sentence_transformers(
         shown = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
         on_device = {name: value.to(embedder.model.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
         with torch.inference_mode():
-            found = model.forward(on_device)
-        vector, states = found["sentence_embedding"][0].float(), found["token_embeddings"][0].float()
+            outputs = model.forward(on_device)
+        vector, states = outputs["sentence_embedding"][0].float(), outputs["token_embeddings"][0].float()
         cosines = torch.nn.functional.normalize(states, dim=-1) @ vector
         best = int(cosines.argmax())
         position = best if float(cosines[best]) >= MIN_COSINE else -1

@@ -35,13 +35,15 @@ def embed_groups(
     lengths, sizes = [max(embedder.lengths(built[number])) for number in filled], [len(built[number]) for number in filled]
     grouped = [[filled[place] for place in places] for places in batches(lengths, sizes, embedder.batch_tokens)[::-1]]
     encode = encode_groups if shares_prefix(embedder.model) else _encode_members
-    found_each = encode_concurrently(lambda batch: encode(embedder, [built[number] for number in batch]), grouped, embedder.model.device)
-    for batch, states in zip(grouped, found_each, strict=True):
-        found = states.float().cpu().numpy()
+    states_of_batches = encode_concurrently(
+        lambda batch: encode(embedder, [built[number] for number in batch]), grouped, embedder.model.device
+    )
+    for batch, states in zip(grouped, states_of_batches, strict=True):
+        batch_vectors = states.float().cpu().numpy()
         starts = accumulate((len(built[number]) for number in batch), initial=0)
         for number, start in zip(batch, starts, strict=False):
             place = {tcot: start + row for row, tcot in enumerate(distinct[number])}
-            vectors[number] = found[[place[tcot] for tcot in tcots[number]]]
+            vectors[number] = batch_vectors[[place[tcot] for tcot in tcots[number]]]
     return vectors
 
 
@@ -49,7 +51,7 @@ def embed_groups(
 def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]]) -> Tensor:
     """Return the vectors of all members, group after group: (N, dim), unit length. A group's inputs are of one item."""
     model, device = embedder.model, embedder.model.device
-    batch = embedder.collate([one for group in groups for one in group])
+    batch = embedder.collate([member for group in groups for member in group])
     ids_NL, mask_NL = batch["input_ids"], batch["attention_mask"]
     sizes_G = torch.tensor([len(group) for group in groups], device=device)
     owner_N = torch.arange(len(groups), device=device).repeat_interleave(sizes_G)

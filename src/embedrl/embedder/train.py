@@ -78,7 +78,7 @@ class EmbedderModule(InputModule):
         if not keys:
             return {}
         built = [self.resolve(key.removeprefix(FILLER)) for key in keys]
-        ids = [-1 if key.startswith(FILLER) else _item_id(one) for key, one in zip(keys, built, strict=True)]
+        ids = [-1 if key.startswith(FILLER) else _item_id(item_input) for key, item_input in zip(keys, built, strict=True)]
         return {**collate(self.processor, built), ITEM_IDS: torch.tensor(ids)}
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Cache:
 
 
 class CachedReasoner:
-    """A Reasoner that is asked about what is not kept yet. Fulfils `Reasons`."""
+    """Caching wrapper of a Reasoner. Implements `Reasons`."""
 
     def __init__(self, reasoner: Reasons, cache: Cache) -> None:
         self.reasoner, self.kept = reasoner, RecordedTCoTs(cache.tcots)
@@ -59,7 +59,7 @@ class CachedReasoner:
 
 
 class CachedEmbedder:
-    """An Embedder that is asked for what is not kept yet. Fulfils `Embeds`."""
+    """Caching wrapper of an Embedder. Implements `Embeds`."""
 
     def __init__(self, embedder: Embeds, cache: Cache) -> None:
         self.embedder, self.records = embedder, cache.vectors

@@ -18,15 +18,15 @@ _BOUNDARY = re.compile(r"\s*(?:,|;|[.:!?]+(?:\s|$))\s*")
 
 @dataclass(frozen=True)
 class Change:
-    """One item's output before and after."""
+    """T-CoTs of one item before and after training."""
 
     item: Item
     before: Outcome | None
     after: Outcome | None
     dropped: tuple[str, ...]
-    """Runs of words of the T-CoT before that are gone."""
+    """Runs of words only in the T-CoT before."""
     added: tuple[str, ...]
-    """Runs of words that are new."""
+    """Runs of words only in the T-CoT after."""
     noise: tuple[str, ...] = ()
     """Statements that are gone and that the ground truth does not make: remarks, mistakes, what does not matter."""
     lost: tuple[str, ...] = ()
@@ -34,25 +34,25 @@ class Change:
     invented: tuple[str, ...] = ()
     """Statements that are new and that the ground truth does not make."""
     num_frames: tuple[int | None, int | None] = (None, None)
-    """How many frames of a video the Reasoners before and after were shown, at most."""
+    """Frames of a video (at most) that the Reasoners before and after saw."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One query: its T-CoT and its target's, and where the target came out. Pairs of figures are (before, after)."""
+    """One query: T-CoTs of it and its target, similarity and rank as (before, after)."""
 
     task: str
     modality: Modality
     query: Change
     target: Change
     cosine: tuple[float, float]
-    """Between the query and its target."""
+    """Cosine between the query and its target."""
     rank: tuple[int, int]
-    """1-based place of the target."""
+    """1-based rank of the target."""
 
     @property
     def gain(self) -> float:
-        """By how much query and target came closer."""
+        """Increase of the cosine between query and target."""
         return self.cosine[1] - self.cosine[0]
 
 
@@ -84,7 +84,7 @@ def compare(tasks: Sequence[RetrievalTask], before: SystemResult, after: SystemR
 
 
 def extremes(cases: Sequence[Case], count: int = 3) -> tuple[list[Case], list[Case]]:
-    """Return the largest gains and the largest losses, worst first; a case that did not gain is no gain."""
+    """Return the largest gains, and the largest losses worst first; cases without a change are in neither."""
     gains = [case for case in cases[:count] if case.gain > 0]
     return gains, [case for case in reversed(cases[-count:]) if case.gain < 0]
 
@@ -114,14 +114,14 @@ def case_row(case: Case) -> dict[str, Any]:
 
 
 def text(outcome: Outcome | None) -> str:
-    """Return what was written: a T-CoT in its canonical form, other output as it was, nothing for none."""
+    """Return the output as text: a T-CoT in canonical form, other output verbatim, "" for none."""
     if outcome is None:
         return ""
     return outcome.text if isinstance(outcome, ParseFailure) else render(outcome)
 
 
 def difference(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the runs of words that were dropped, and those that were added."""
+    """Return the runs of words that were removed and added (word diff)."""
     old, new = before.split(), after.split()
     edits = [edit for edit in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes() if edit[0] != "equal"]
     dropped = tuple(" ".join(old[start:end]) for _, start, end, _, _ in edits if end > start)

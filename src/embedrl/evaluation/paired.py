@@ -47,7 +47,7 @@ class _Scored(NamedTuple):
 
 
 def pair_systems(systems: Sequence[tuple[Path, Result]]) -> tuple[Paired, ...]:
-    """Compare each system with every earlier one, all of one benchmark. Paths are the folders or files they were read from."""
+    """Compare each system with every earlier one by paired bootstrap. Paths are the folders or files of the predictions."""
     scored = [
         {row.name: _score(path, row, result) for row in result.benchmark.datasets if row.name not in result.shortfalls()}
         for path, result in systems
@@ -90,7 +90,7 @@ def _differences(later: _Scored | str, earlier: _Scored | str) -> np.ndarray | s
 
 
 def _score(path: Path, row: Dataset, result: Result) -> _Scored | str:
-    """Score the predictions of a dataset, or say why that cannot be done."""
+    """Score the predictions of a dataset, or return why that is not possible."""
     names = [f"{name}{PREDICTION_SUFFIX}" for name in (row.name, row.alias, row.corrected) if name]
     places = [folder / name for folder in (path / row.modality, path) for name in names]
     file = next((place for place in places if place.is_file()), None)

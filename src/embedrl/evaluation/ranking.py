@@ -19,7 +19,7 @@ BLOCK_CANDIDATES = 8192
 """Scores of one block take 8 MB."""
 
 _SLACK = 1e-5
-"""More than a float32 product of unit vectors and the rounding can be off by."""
+"""Upper bound of the float32 error of a cosine of unit vectors, rounding included."""
 _NEVER = -4.0
 """Below every cosine."""
 _PAIR_NUMBERS = 1 << 22
@@ -28,16 +28,16 @@ _PAIR_NUMBERS = 1 << 22
 
 @dataclass(frozen=True)
 class Ranking:
-    """How the candidates of one query came out."""
+    """Ranking of one query."""
 
     top: tuple[tuple[str, float], ...]
     """(candidate key, cosine) of the best `DEPTH`, best first."""
     rank: int
-    """1-based place of the best relevant candidate; 0 if there is none."""
+    """1-based rank of the best relevant candidate; 0 without one."""
     positive: float
-    """Cosine of the best relevant candidate; NaN if there is none."""
+    """Cosine of the best relevant candidate; NaN without one."""
     negative: float
-    """Cosine of the best candidate that is not relevant; NaN if there is none."""
+    """Cosine of the best irrelevant candidate; NaN without one."""
 
 
 def rank(
@@ -81,7 +81,7 @@ def rank(
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A ranking whose candidates are rows."""
+    """A ranking by candidate row."""
 
     top: list[int]
     scores: list[float]
@@ -97,7 +97,7 @@ def _named(ranked: _Ranked, keys: Sequence[str]) -> Ranking:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """The vectors, and each candidate's place in the order of keys, which decides ties."""
+    """Exact scores of (query, candidate) pairs; ties are broken by key order."""
 
     query_QD: np.ndarray
     candidate_CD: np.ndarray
@@ -140,7 +140,7 @@ class _Scorer:
             yield self._ranked(rows, scores, np.arange(len(rows)) < len(relevant), best, int(search.num_before_Q[query]))
 
     def _best(self, rows: np.ndarray, scores: np.ndarray) -> tuple[float, int] | None:
-        """Return score and row of the first of some candidates, None of none."""
+        """Return (score, row) of the best of some candidates; None for none."""
         if not len(rows):
             return None
         first = np.lexsort((self.order_C[rows], -scores))[0]
@@ -191,7 +191,7 @@ class _Search:
             self._search(scores_QB, first, start)
 
     def _search(self, scores_QB: np.ndarray, first: int, start: int) -> None:
-        """Find what may stand in the top of a query or before its best relevant candidate; score that exactly."""
+        """Find candidates for the top or before the best relevant one, and score them exactly."""
         part = slice(first, first + len(scores_QB))
         lowest_Q = self.scores_QK[part, -1]
         if scores_QB.shape[1] > DEPTH and not np.isfinite(lowest_Q).all():
@@ -224,7 +224,7 @@ class _Search:
         np.add.at(self.num_before_Q, queries[is_before], 1)
 
     def _keep(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
-        """Put the pairs into the top that belong there, and drop what they push out."""
+        """Merge pairs into the top, keeping the best `DEPTH`."""
         changed = np.unique(queries)
         queries = np.concatenate([queries, np.repeat(changed, DEPTH)])
         scores = np.concatenate([scores, self.scores_QK[changed].ravel()])

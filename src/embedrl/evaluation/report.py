@@ -27,7 +27,7 @@ Report = dict[str, Any]
 def make_report(
     systems: Sequence[SystemResult], *, seed: int, seconds: float, num_resamples: int = NUM_RESAMPLES, seeds: Sequence[int] = ()
 ) -> Report:
-    """Assemble the report of systems that were evaluated on the same queries, each compared with every earlier one.
+    """Make the report of systems evaluated on the same queries, with paired differences to every earlier system.
 
     `seeds` are those that the queries were drawn with, if they are not `seed` alone, which the resamples are drawn with.
     Raises ConfigError if there is no system, if names repeat, or if the queries differ: their differences would not be paired.
@@ -68,7 +68,7 @@ def tcot_counts(report: Report) -> dict[str, TCoTCounts]:
 
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:
-    """Write a report as JSON, whole or not at all. Raises StoreError."""
+    """Write a report as JSON, atomically. Raises StoreError."""
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     try:
         write_bytes(path, f"{text}\n".encode())
@@ -136,5 +136,5 @@ def _figures(table: Replicates, *, differ: bool = False) -> dict[str, Any]:
 
 
 def figure_row(interval: Figure) -> dict[str, Any]:
-    """Return a figure as it stands in JSON."""
+    """Return a figure and its interval as JSON values."""
     return {"value": round(interval.value, 6), "ci95": [round(interval.low, 6), round(interval.high, 6)]}

@@ -42,11 +42,11 @@ class Dataset:
     """The metric that counts, one of METRIC_NAMES."""
     num_queries: int
     in_distribution: bool | None = None
-    """Whether its training split is part of the usual training data; None where the paper does not say."""
+    """Whether its training split is in the usual training data; None if the paper does not say."""
     alias: str = ""
-    """Another name of it in files."""
+    """Alternative name in files."""
     corrected: str = ""
-    """Its name in leaderboard files since its data were corrected."""
+    """Name in leaderboard files since its labels were corrected."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Benchmark:
             known.append(column)
 
     def find(self, name: str) -> Dataset | None:
-        """Return the dataset that a file calls so."""
+        """Return the dataset of a name in a file, or None."""
         return next((row for row in self.datasets if name in (row.name, row.alias, row.corrected) and name), None)
 
     def members(self, column: str) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def by_group(datasets: Iterable[Dataset], *groups: str) -> dict[str, tuple[str, 
 
 @dataclass(frozen=True)
 class Result:
-    """What one system scored on one benchmark."""
+    """Scores of one system on one benchmark."""
 
     name: str
     benchmark: Benchmark
@@ -106,7 +106,7 @@ class Result:
     """Columns in percent, as the source prints them."""
 
     def shortfalls(self) -> dict[str, str]:
-        """Return the datasets whose score does not count, each with the reason."""
+        """Return dataset -> reason for scores that do not count."""
         reasons = {}
         for row in self.benchmark.datasets:
             scores = self.scores.get(row.name)
@@ -131,7 +131,7 @@ class Columns(NamedTuple):
 
 
 def aggregate(result: Result) -> Columns:
-    """Take the mean of every column all of whose datasets count. Of a source without scores, take what it prints."""
+    """Compute the mean of every column whose datasets all count; of a source without scores, its printed means."""
     columns = result.benchmark.columns
     if result.printed and not result.scores:
         values = {column: result.printed[column] / 100 for column in columns if column in result.printed}

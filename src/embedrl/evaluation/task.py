@@ -15,7 +15,7 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """One table row of an evaluation. Candidates are distinct by id, which is their key unless said otherwise.
+    """A retrieval task: queries, a candidate pool and relevance labels. Candidate ids are distinct; by default they are item keys.
 
     A query ranks all of them unless `local` says which.
     """
@@ -27,20 +27,20 @@ class RetrievalTask:
     relevant: tuple[Mapping[str, float], ...]
     """Per query: candidate id -> graded relevance, > 0."""
     local: tuple[tuple[str, ...], ...] | None = None
-    """Per query: the ids of the only candidates it ranks."""
+    """Per query: the ids of the candidates it ranks (local pool); empty: all."""
     truths: Mapping[str, TCoT] = field(default_factory=dict)
-    """Ground-truth T-CoTs by item key, where they are known."""
+    """Item key -> ground-truth T-CoT, where known."""
     ids: tuple[str, ...] = ()
     """Per candidate: what `relevant`, `local` and rankings call it. None are given where every candidate has a key of its own."""
     names: Mapping[str, str | int] = field(default_factory=dict)
-    """What the benchmark's files call a candidate, by its id."""
+    """Candidate id -> name in the benchmark's files."""
     statements: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Every statement that is true of an item, as answers word it, by item key, where they are known (crowded world)."""
     families: tuple[str, ...] = ()
     """Per query: the family that is drawn whole for intervals (`by_medium`); none: each query is alone in its own."""
 
     def __post_init__(self) -> None:
-        """Reject a task whose columns do not fit each other."""
+        """Raise ConfigError for inconsistent fields."""
         if self.modality not in MODALITIES:
             raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is none of {', '.join(MODALITIES)}")
         if self.ids and len(self.ids) != len(self.candidates):
@@ -75,7 +75,7 @@ class RetrievalTask:
 
 
 def by_medium(queries: Sequence[Item]) -> tuple[str, ...]:
-    """Return a family for each query: what it shows. Queries about one picture, clip or page are not independent."""
+    """Return a bootstrap cluster per query: queries about one image, video or page are not independent."""
     return tuple(content_key((query.visual,)) if query.visual else query.key for query in queries)
 
 
@@ -88,7 +88,7 @@ def from_pairs(
     distractors: Sequence[Item] = (),
     min_candidates: int = 1,
 ) -> RetrievalTask:
-    """Build a task whose pool is every target, every hard negative and every distractor, equal ones merged.
+    """Build a task from pairs: the pool holds all targets, hard negatives and distractors, without duplicates.
 
     Equal queries are merged too, with all their targets relevant. Raises ConfigError if the pool stays smaller than
     `min_candidates`, or if a pair lists a target among the negatives of the same query.

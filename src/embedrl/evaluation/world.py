@@ -42,7 +42,7 @@ def world_tasks(
 def draw_tasks(
     *, seed: int, tasks: Sequence[str] | None, num_queries: int, pool_size: int, split: str, world: str
 ) -> list[tuple[RetrievalTask, dict[str, AnySide]]]:
-    """Build the tasks as `world_tasks` does, each with its sides by item key: all that is true of them, and who annotates them."""
+    """Build the tasks as `world_tasks` does, each with item key -> side (facts and annotator)."""
     chosen = choose_tasks(world, tuple(tasks or ()))
     if num_queries < 1:
         raise ConfigError(f"num_queries={num_queries}: give at least 1")
@@ -107,7 +107,7 @@ def _targets(pairs: Iterable[WorldPair]) -> Iterator[AnySide]:
 
 
 def _by_meaning(sides: Iterable[AnySide]) -> dict[str, AnySide]:
-    """Keep the first of all sides that mean the same: no query could tell them apart."""
+    """Deduplicate sides by meaning: no query could distinguish them."""
     first_sides: dict[str, AnySide] = {}
     for side in sides:
         first_sides.setdefault(side.meaning, side)

@@ -71,8 +71,8 @@ class Searching(BaseModel):
 
     def good(self, vectors: Vectors, num_rows: int) -> Approximate | None:
         """Return the index to search with so many rows; None: search exactly."""
-        found = self.approximate.get(vectors)
-        return found if found is not None and num_rows >= self.policy.exact_below and found.recall >= self.policy.recall else None
+        built = self.approximate.get(vectors)
+        return built if built is not None and num_rows >= self.policy.exact_below and built.recall >= self.policy.recall else None
 
 
 def read_searching(text: str | None, where: str) -> Searching:

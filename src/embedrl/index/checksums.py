@@ -22,11 +22,11 @@ CHECKSUMS = "checksums.jsonl"
 
 def row_checksum(row: Row) -> str:
     """Return a hash (SHA-256, 32 hex digits) of all that is in a row."""
-    found = hashlib.sha256()
+    checksum = hashlib.sha256()
     for name, value in sorted(write_row(row).items()):
         plain = np.asarray(value, dtype="<f4").tobytes() if isinstance(value, np.ndarray) else value
-        found.update(f"{name}={plain!r};".encode("utf-8", "surrogatepass"))
-    return found.hexdigest()[:32]
+        checksum.update(f"{name}={plain!r};".encode("utf-8", "surrogatepass"))
+    return checksum.hexdigest()[:32]
 
 
 def note_rows(checksums: Records, rows: Sequence[Row]) -> None:

@@ -86,8 +86,8 @@ class Connection:
     @property
     def arriving_from(self) -> str | None:
         """Where the rows are being copied from; None if all are here."""
-        found = self._opened().schema.field("id").metadata or {}
-        return found[ARRIVING.encode()].decode() if ARRIVING.encode() in found else None
+        metadata = self._opened().schema.field("id").metadata or {}
+        return metadata[ARRIVING.encode()].decode() if ARRIVING.encode() in metadata else None
 
     # ---- inside
 
@@ -123,7 +123,7 @@ class Connection:
         if self.folder is None or self._table is None or not self.folder.damaged_files():
             return False
         newest = self._table.version
-        for version in sorted((found["version"] for found in self._table.list_versions() if found["version"] < newest), reverse=True):
+        for version in sorted((row["version"] for row in self._table.list_versions() if row["version"] < newest), reverse=True):
             try:
                 self._table.checkout(version)
                 for _ in self._table.search().limit(ALL_ROWS).to_batches():
@@ -158,9 +158,9 @@ class Connection:
 
     def _unwritten(self, error: BaseException) -> StoreError:
         full = "no space" in str(error).lower() or getattr(error, "errno", None) in NO_SPACE
-        found = StoreError(f"{self.uri!r}: cannot be written ({short_message(error)}){'; free some space and run again' if full else ''}")
-        found.errno = errno.ENOSPC if full else None
-        return found
+        failure = StoreError(f"{self.uri!r}: cannot be written ({short_message(error)}){'; free some space and run again' if full else ''}")
+        failure.errno = errno.ENOSPC if full else None
+        return failure
 
     @property
     def _remedy(self) -> str:
@@ -172,13 +172,13 @@ class Connection:
         return {key.decode(): value.decode() for key, value in (self._table.schema.metadata or {}).items()}
 
     def _check(self, arriving: bool) -> None:
-        found, layout = self.identity, self._metadata()["embedrl.schema"]
+        identity, layout = self.identity, self._metadata()["embedrl.schema"]
         if not arriving and (source := self.arriving_from) is not None:
             raise StoreError(f"{self.uri!r}: is still being moved here from {source!r}; run that `embedrl index move` again to its end")
         if int(layout) != SCHEMA_VERSION:
             raise StoreError(f"{self.uri!r}: has layout {layout}, this version reads {SCHEMA_VERSION}; {self._remedy}")
-        if self.wanted is not None and found != self.wanted:
-            (old, old_dim), (new, new_dim) = found, self.wanted
+        if self.wanted is not None and identity != self.wanted:
+            (old, old_dim), (new, new_dim) = identity, self.wanted
             made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
             raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {self._remedy} with the new one")
 

@@ -125,7 +125,7 @@ def measure_recall(find: Callable[[np.ndarray], np.ndarray], queries_QD: np.ndar
 
     A neighbour counts if it scores as well as the last true one, so vectors that are equal stand in for each other.
     """
-    found = 0
+    num_reached = 0
     for query, best_K in zip(queries_QD, best_QK, strict=True):
-        found += min(int((find(query) >= best_K[-1] - 1e-5).sum()), len(best_K))
-    return found / best_QK.size
+        num_reached += min(int((find(query) >= best_K[-1] - 1e-5).sum()), len(best_K))
+    return num_reached / best_QK.size

@@ -208,7 +208,7 @@ class Index:
             modalities[modality] += 1
         num_places = sum(modalities.values())
         searching, num_rows = self._how()
-        approximate = [found for vectors in VECTOR_COLUMNS if (found := searching.good(vectors, num_rows))]
+        approximate = [built for vectors in VECTOR_COLUMNS if (built := searching.good(vectors, num_rows))]
         used = len(approximate) == len(VECTOR_COLUMNS)
         return IndexStats(
             num_places=num_places,
@@ -218,7 +218,7 @@ class Index:
             embedder=self.embedder_name,
             dim=self.dim,
             search="approximate" if used else "exact",
-            recall=min(found.recall for found in approximate) if used else 1.0,
+            recall=min(built.recall for built in approximate) if used else 1.0,
             size_bytes=self.table.size_bytes,
         )
 
@@ -305,8 +305,8 @@ class Index:
         """Return the search settings and the number of rows, cached per version."""
         version = self.version
         if self._searching is None or self._searching[0] != version:
-            found = read_searching(self.table.settings, self.home.uri) if version else Searching()
-            self._searching = version, found if self._policy is None else found.model_copy(update={"policy": self._policy}), len(self)
+            settings = read_searching(self.table.settings, self.home.uri) if version else Searching()
+            self._searching = version, settings if self._policy is None else settings.model_copy(update={"policy": self._policy}), len(self)
         return self._searching[1:]
 
     def _build(self, searching: Searching, num_rows: int) -> dict[Vectors, tuple[int, int]]:
@@ -314,16 +314,16 @@ class Index:
 
         Returns, for each index whose recall is to be measured, the number of rows it was fitted to and of its partitions.
         """
-        found: dict[Vectors, tuple[int, int]] = {}
+        to_measure: dict[Vectors, tuple[int, int]] = {}
         for vectors in VECTOR_COLUMNS:
             known = searching.approximate.get(vectors)
             if known is None or not known.serves(searching.policy, num_rows):
-                found[vectors] = num_rows, num_partitions(num_rows)
+                to_measure[vectors] = num_rows, num_partitions(num_rows)
                 self.table.keep_settings(Searching(policy=searching.policy).model_dump_json())  # exact, until it is measured
-                self.table.index_vectors(vectors, searching.policy.kind, found[vectors][1])
+                self.table.index_vectors(vectors, searching.policy.kind, to_measure[vectors][1])
             elif not known.is_measured(searching.policy, num_rows):
-                found[vectors] = known.num_rows_built, known.num_partitions
-        return found
+                to_measure[vectors] = known.num_rows_built, known.num_partitions
+        return to_measure
 
     def _measure(self, vectors: Vectors, policy: Policy, num_rows: int, num_rows_built: int, partitions: int) -> Approximate:
         def probe(query: np.ndarray, num_probes: int) -> np.ndarray:

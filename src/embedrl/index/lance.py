@@ -150,8 +150,8 @@ class Table(Connection):
                 query = query.where(" AND ".join(conditions), prefilter=True)
             return query.select(["key", "_distance"]).to_arrow()
 
-        found = self._read(ask)
-        return found["key"].to_pylist(), 1.0 - found["_distance"].to_numpy()
+        neighbours = self._read(ask)
+        return neighbours["key"].to_pylist(), 1.0 - neighbours["_distance"].to_numpy()
 
     @property
     def settings(self) -> str | None:

@@ -77,8 +77,8 @@ def is_remote(uri: str) -> bool:
     """Say whether this names object storage and no folder. Raises ConfigError for a scheme that is not known, or no path in a bucket."""
     if "://" not in uri:
         return False
-    found = _URI.match(uri)
-    if not found or found[1] not in SCHEMES:
+    match = _URI.match(uri)
+    if not match or match[1] not in SCHEMES:
         schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ConfigError(f"{uri!r}: give a folder, or a place in object storage such as s3://bucket/name (known: {schemes})")
     return True

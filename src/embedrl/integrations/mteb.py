@@ -198,12 +198,12 @@ def _frames(clip: Any, num_frames: int) -> Frames:
         places = evenly(len(clip), num_frames)
         pixels, times_s = clip[places], [place * FRAME_INTERVAL_S for place in places]
     else:
-        found = clip.get_frames_at(evenly(clip.metadata.num_frames, num_frames))
-        pixels, times_s = found.data, found.pts_seconds.tolist()
+        batch = clip.get_frames_at(evenly(clip.metadata.num_frames, num_frames))
+        pixels, times_s = batch.data, batch.pts_seconds.tolist()
     images = [PIL.Image.fromarray(frame.permute(1, 2, 0).contiguous().cpu().numpy()) for frame in pixels]
     return Frames(tuple(images), tuple(times_s))
 
 
 def _unit(vectors: _Vectors) -> Tensor:
-    found = torch.as_tensor(vectors).float()
-    return torch.nn.functional.normalize(found, dim=-1)
+    tensor = torch.as_tensor(vectors).float()
+    return torch.nn.functional.normalize(tensor, dim=-1)

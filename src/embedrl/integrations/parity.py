@@ -76,19 +76,19 @@ def probes() -> list[Probe]:
     ]
 
 
-def compare_engines(embedder: Embedder, folder: Path, given: Sequence[Probe], server: str | None = None) -> list[Finding]:
+def compare_engines(embedder: Embedder, folder: Path, probes: Sequence[Probe], server: str | None = None) -> list[Finding]:
     """Send every probe through every engine. One that cannot be used is told with its reason, and does not stop the others."""
-    inputs = [embedder.build(probe.item, probe.tcot) for probe in given]
+    inputs = [embedder.build(probe.item, probe.tcot) for probe in probes]
     ours = trace_ours(embedder, inputs)
     findings: list[Finding] = []
     for engine, trace in {"transformers": trace_plain, "sentence-transformers": trace_sentence_transformers}.items():
         try:
             theirs = trace(embedder, folder, inputs)
         except EmbedRLError as error:
-            findings += [Finding(probe.name, engine, None, f"not compared: {error}") for probe in given]
+            findings += [Finding(probe.name, engine, None, f"not compared: {error}") for probe in probes]
             continue
-        findings += [_finding(probe, engine, *pair) for probe, *pair in zip(given, ours, theirs, strict=True)]
-    for probe, built, mine in zip(given, inputs, ours, strict=True) if server else ():
+        findings += [_finding(probe, engine, *pair) for probe, *pair in zip(probes, ours, theirs, strict=True)]
+    for probe, built, mine in zip(probes, inputs, ours, strict=True) if server else ():
         if built.videos:
             findings.append(Finding(probe.name, "server", None, "not compared: requests carry no times of frames"))
         else:
@@ -97,8 +97,8 @@ def compare_engines(embedder: Embedder, folder: Path, given: Sequence[Probe], se
 
 
 def _finding(probe: Probe, engine: str, ours: Trace, theirs: Trace) -> Finding:
-    found = Comparison(ours, theirs)
-    return Finding(probe.name, engine, found.cosine, found.stage)
+    comparison = Comparison(ours, theirs)
+    return Finding(probe.name, engine, comparison.cosine, comparison.stage)
 
 
 def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
@@ -157,10 +157,11 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
         raise ConfigError(f"--embedder {name!r}: it is no model that other engines could load; give a folder")
     findings = compare_engines(embedder, resolve(name, "embedder"), probes(), server)
     rows = [
-        (found.engine, found.probe, _DASH if found.cosine is None else f"{found.cosine:.6f}", found.stage or "none") for found in findings
+        (finding.engine, finding.probe, _DASH if finding.cosine is None else f"{finding.cosine:.6f}", finding.stage or "none")
+        for finding in findings
     ]
     log.table(f"{embedder.fingerprint} and other engines", ["engine", "item", "cosine", "first stage that differs"], rows)
-    return all(found.is_same for found in findings) and any(found.cosine is not None for found in findings)
+    return all(finding.is_same for finding in findings) and any(finding.cosine is not None for finding in findings)
 
 
 _DASH = "\u2013"

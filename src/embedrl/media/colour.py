@@ -1,4 +1,4 @@
-"""Colours as a screen shows them: ICC profiles of stills, and the transfer functions of HDR video, to sRGB."""
+"""Colour conversion to sRGB: ICC profiles of images, transfer functions (PQ, HLG) of HDR video."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 def colour_transform(image: PIL.Image.Image) -> ColourTransform | None:
-    """Return what brings a picture with an ICC profile to sRGB; None if it has none, a damaged one, or sRGB's own.
+    """Return the transform from an image's ICC profile to sRGB; None if it has none, a damaged one, or sRGB's own.
 
     The transform takes a part of the picture and returns RGB; transparency is left out.
     """
@@ -51,12 +51,12 @@ _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
 _2020_TO_709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], dtype=np.float32)
 _BT709_PRIMARIES = 1
 _KNEE = 0.8
-"""Above this share of white, what is brighter than white is rolled off."""
+"""Share of white from which highlights are compressed."""
 _STRIP_ROWS = 256
 
 
 def tone_mapped(codes: np.ndarray, transfer: int, primaries: int) -> PIL.Image.Image:
-    """Return an HDR frame (PQ or HLG) in sRGB: linear light, white at its brightest within limits, BT.709 primaries, highlights rolled off.
+    """Tone-map an HDR frame (PQ or HLG) to sRGB: linear light, scaled to white, BT.709 primaries, soft-clipped highlights.
 
     `codes` are its 16-bit RGB, (height, width, 3); transfer and primaries are numbers of ITU-T H.273. Equations: ITU-R BT.2100, tables 4
     and 5.
@@ -77,14 +77,14 @@ def tone_mapped(codes: np.ndarray, transfer: int, primaries: int) -> PIL.Image.I
 
 
 def _rolled_off(linear: np.ndarray, peak: float) -> np.ndarray:
-    """Bring what lies between the knee and the peak between the knee and 1, with a slope of 1 at the knee."""
+    """Compress values between the knee and the peak to knee..1, with slope 1 at the knee."""
     slope = (peak - _KNEE) / (1 - _KNEE)
     share = (linear - _KNEE) / (peak - _KNEE)
     return _KNEE + (1 - _KNEE) * slope * share / (1 + (slope - 1) * share)
 
 
 def _nits(codes: np.ndarray, lights: np.ndarray, *, is_hlg: bool) -> np.ndarray:
-    """Return the light of each channel on a display, in cd/m2."""
+    """Return the display luminance of each channel, in cd/m2."""
     light = lights[codes]
     if is_hlg:
         light = _HLG_PEAK_NITS * light * np.power(light @ _LUMA_2020, _HLG_GAMMA - 1)[..., None]
@@ -93,7 +93,7 @@ def _nits(codes: np.ndarray, lights: np.ndarray, *, is_hlg: bool) -> np.ndarray:
 
 @lru_cache
 def _pq_lights() -> np.ndarray:
-    """Return the light of each 16-bit code of PQ, in cd/m2."""
+    """Return the luminance of each 16-bit PQ code, in cd/m2."""
     m1, m2, c1, c2, c3 = 2610 / 16_384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     powered = np.linspace(0, 1, 65_536) ** (1 / m2)
     return (10_000 * (np.maximum(powered - c1, 0) / (c2 - c3 * powered)) ** (1 / m1)).astype(np.float32)
@@ -101,7 +101,7 @@ def _pq_lights() -> np.ndarray:
 
 @lru_cache
 def _hlg_lights() -> np.ndarray:
-    """Return the light of the scene for each 16-bit code of HLG, 0..1."""
+    """Return the scene light of each 16-bit HLG code, 0..1."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     codes = np.linspace(0, 1, 65_536)
     return np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - c) / a) + b) / 12).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whether a video file is whole: the sizes that its container declares, held against the size of the file.
+"""Truncation check of video files: sizes declared by the container against the size of the file.
 
 Decoders make the best of a file that was cut short, and say nothing. An embedding of the first third of a film is not an
 embedding of the film, so we look ourselves. Only element headers are read.
@@ -13,7 +13,7 @@ _NEEDED_BOXES = (b"moov", b"mdat", b"moof")
 
 
 def missing_bytes(file: BinaryIO, container: str) -> int:
-    """Return how many bytes a "mov", "matroska" or "avi" file declares beyond its end: 0 if it is whole, or does not say."""
+    """Return the number of bytes that a "mov", "matroska" or "avi" file declares beyond its end; 0 if complete or unknown."""
     size = os.fstat(file.fileno()).st_size
     declared = {"mov": _mov_end, "matroska": _matroska_end, "avi": _avi_end}[container](file, size)
     return max(0, declared - size)

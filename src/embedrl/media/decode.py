@@ -17,27 +17,27 @@ from embedrl.media.store import Limits, limits_in_force
 Want = Literal["pixels", "text", "num_pages"]
 
 NUM_CHECKED_FRAMES = 8
-"""Frames of a video that are decoded to see whether it can be used."""
+"""Number of frames decoded to check a video."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a visual part holds, as far as it was wanted."""
+    """Decoded content of a visual part, as far as requested."""
 
     images: tuple[PIL.Image.Image, ...] = ()
-    """RGB: the still, the page, or the frames of a video."""
+    """RGB: the image, the page, or the frames of a video."""
     times_s: tuple[float, ...] = ()
-    """Of the frames of a video."""
+    """Timestamps of the frames, in seconds."""
     text: str = ""
-    """The text layer of a page."""
+    """Text layer of a page."""
     num_pages: int | None = None
-    """Of the document that a page is of."""
+    """Number of pages of a page's document."""
     duration_s: float | None = None
-    """Of a video file whose pixels were wanted, from its first frame to the end of its last."""
+    """Duration of a video file whose pixels were requested, in seconds."""
 
     @property
     def visual(self) -> PIL.Image.Image | Frames:
-        """The pixels: a picture, or frames."""
+        """The pixels: an image, or frames."""
         return Frames(self.images, self.times_s) if self.times_s else self.images[0]
 
 
@@ -49,7 +49,7 @@ def look(
     scale: Scale | None = None,
     keep_pixels: bool = True,
 ) -> Look:
-    """Decode a part, and return what is wanted of it; its pixels scaled, or only looked at. Raises MediaError, naming the file.
+    """Decode the requested content of a part; its pixels scaled, or only checked. Raises MediaError, naming the file.
 
     `num_frames` is a fact of who looks (a Reasoner's `num_frames`, a budget's); without it, frames that are in memory or in files of
     their own are all there. Without `limits`, those of this process count.
@@ -84,7 +84,7 @@ def job_of(
     scale: Scale | None = None,
     keep_pixels: bool = True,
 ) -> dict[str, Any]:
-    """Write down what a child process is to decode: a part that names files."""
+    """Serialise a decoding job of a part with files, for a child process."""
     files = part_files(part)
     video = part if isinstance(part, Video) else None
     return {
@@ -124,12 +124,12 @@ def page_text(page: Page, limits: Limits | None = None) -> str:
 
 
 def num_pages(path: Path, limits: Limits | None = None) -> int:
-    """Return how many pages a PDF has. Raises MediaError if it cannot be opened or has more than `max_pages`."""
+    """Return the number of pages of a PDF. Raises MediaError if it cannot be opened or exceeds `max_pages`."""
     return look(Page(path=path), "num_pages", limits=limits).num_pages or 0
 
 
 def count_frames(part: Image | Video | Page | None, *, num_frames: int | None = None) -> int | None:
-    """Return how many frames of a video are shown to who sees at most `num_frames`; None for anything else. Raises MediaError.
+    """Return the number of frames sampled from a video for at most `num_frames`; None for other parts. Raises MediaError.
 
     A video that is a file is decoded for it, and needs `num_frames`; of others, None stands for all that there are.
     """
@@ -142,5 +142,5 @@ def count_frames(part: Image | Video | Page | None, *, num_frames: int | None = 
 
 
 def check(part: Image | Video | Page, limits: Limits | None = None) -> None:
-    """Decode a part and forget it. Raises MediaError, naming the file, if it cannot be used."""
+    """Check that a part can be decoded. Raises MediaError, naming the file."""
     look(part, "pixels", num_frames=NUM_CHECKED_FRAMES, limits=limits, keep_pixels=False)

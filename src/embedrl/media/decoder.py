@@ -1,4 +1,4 @@
-"""The child process that files are decoded in: it reads jobs, answers with what a file holds, and may die of it.
+"""Decoder child process: reads jobs from stdin and writes decoded content, isolated from crashes.
 
 A job and an answer are JSON behind their length in 4 bytes; the pictures of an answer follow as raw RGB.
 """
@@ -25,11 +25,11 @@ from embedrl.media.sandbox import GRACE_S
 from embedrl.media.store import Limits
 
 MAX_GROWTH_BYTES = 512 * 1024**2
-"""A child that has grown by so much is replaced."""
+"""Memory growth after which a child is replaced."""
 
 
 def main() -> None:
-    """Work through the jobs on standard input."""
+    """Process the jobs on standard input."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
     PIL.Image.MAX_IMAGE_PIXELS = None  # our own limits count here
@@ -63,7 +63,7 @@ def _write(file: Any, data: bytes) -> None:
 
 
 def _work(job: dict[str, Any]) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
-    """Do a job within its limits."""
+    """Process a job within its limits."""
     limits = _limits(json.dumps(job["limits"]))
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     allowed = _size_bytes() + job["memory_bytes"]
@@ -118,7 +118,7 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
 
 
 def _size_bytes() -> int:
-    """Return the size of the address space, where the system tells."""
+    """Return the size of the address space in bytes, where the system reports it."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 

@@ -1,4 +1,4 @@
-"""Document pages: render them, read their text, and write pictures as a PDF with the same bytes every time.
+"""Document pages (PDFium): rendering, text extraction, and deterministic PDF writing.
 
 PDFium is not thread-safe, so one lock guards every call. Rendering is done in steps, so that a hostile page can be given up.
 """
@@ -26,7 +26,7 @@ from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
 MAX_SIDE = 1600
 """Longer side of a rendered page, in pixels: about 140 dpi for A4, where 8 point type can still be read."""
 MAX_DPI = 200
-"""Small pages are rendered at no more than this."""
+"""Maximum resolution of small pages."""
 THIN_DPI = 100
 """Pages that are much longer than wide (receipts, whole web pages) are rendered at no less than this, as far as `max_kept_pixels` allow."""
 THIN_ASPECT = 4
@@ -40,13 +40,13 @@ _LINE_END_HYPHEN = re.compile("\ufffe\\n?(.?)")
 
 
 def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
-    """Return how many pages a PDF has. Raises MediaError if it cannot be opened or has more than `max_pages`."""
+    """Return the number of pages of a PDF. Raises MediaError if it cannot be opened or exceeds `max_pages`."""
     with _document(path, limits) as document:
         return len(document)
 
 
 def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) -> PIL.Image.Image:
-    """Render a page to RGB on white, with its notes and what was filled into its form.
+    """Render a page to RGB on white, with annotations and form fields.
 
     A page that is nothing but one picture (a scan) is not enlarged beyond its own pixels.
     """
@@ -88,7 +88,7 @@ def _joined(match: re.Match[str]) -> str:
 
 
 def _filled_in(page: pypdfium2.PdfPage) -> list[str]:
-    """Return what stands in the fields of a form and in notes on a page, in their order."""
+    """Return the texts of form fields and annotations of a page, in order."""
     texts = []
     for note in _notes(page):
         match pdfium.FPDFAnnot_GetSubtype(note):
@@ -190,7 +190,7 @@ def _render(page: pypdfium2.PdfPage, size: tuple[int, int], limits: Limits, name
 
 
 def save_pdf(images: Sequence[PIL.Image.Image], path: Path, dpi: float = _POINTS_PER_INCH) -> None:
-    """Write one page per picture, without loss (Flate) and without dates or ids, so equal pictures give equal bytes."""
+    """Write a PDF with one page per image, lossless (Flate), without dates or ids: equal images give equal bytes."""
     if not images:
         raise ConfigError(f"{str(path)!r}: a PDF needs at least one page")
     kids = " ".join(f"{3 + 3 * number} 0 R" for number in range(len(images)))
@@ -218,7 +218,7 @@ def _stream(entries: str, data: bytes) -> bytes:
 
 
 def _assemble(objects: Sequence[bytes]) -> bytes:
-    """Number the objects, and add the table of where each one starts (ISO 32000-1, 7.5)."""
+    """Number the objects and append the cross-reference table (ISO 32000-1, 7.5)."""
     pdf = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
     starts = []
     for number, body in enumerate(objects, 1):

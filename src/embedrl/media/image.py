@@ -1,4 +1,4 @@
-"""Stills: decode them to 8-bit RGB, upright, on white; and write them to the same bytes every time."""
+"""Images: decoding to 8-bit RGB, upright, on white, and deterministic writing."""
 
 import io
 import math
@@ -30,7 +30,7 @@ _TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-"""What each EXIF orientation needs to be upright."""
+"""EXIF orientation -> transpose to upright."""
 _ENCODERS = {
     ".png": ("PNG", {"compress_level": 6}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -39,7 +39,7 @@ _ENCODERS = {
 
 
 def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Image.Image:
-    """Decode a still to RGB; pixels in memory are only converted. Of an animation this is the first frame.
+    """Decode an image to RGB; pixels in memory are only converted. Of an animation, the first frame.
 
     EXIF rotation and the ICC profile are applied (damaged ones count as none), transparency is laid on white, 16-bit greys are scaled
     to 8 bits, and stills above `max_kept_pixels` come scaled down. Raises MediaError, naming the file, for whatever cannot be decoded
@@ -95,7 +95,7 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
 
 
 def _decode_without_end(file: BinaryIO, limits: Limits) -> PIL.Image.Image | None:
-    """Decode a JPEG that lacks nothing but its end marker; None for any other file.
+    """Decode a JPEG that lacks only its end marker; None for any other file.
 
     Where picture data is missing, decoders make up what follows. So it must make no difference what follows.
     """
@@ -114,7 +114,7 @@ def _decode_without_end(file: BinaryIO, limits: Limits) -> PIL.Image.Image | Non
 
 
 def _to_small_rgb(image: PIL.Image.Image, shrink: int) -> PIL.Image.Image:
-    """Return a picture as RGB in sRGB, both sides divided by `shrink`; a large one strip by strip, which takes little memory."""
+    """Convert an image to RGB in sRGB, both sides divided by `shrink`; large ones strip by strip, to bound memory."""
     to_srgb = colour_transform(image)
     if shrink == 1:
         return to_rgb(image, to_srgb)
@@ -127,7 +127,7 @@ def _to_small_rgb(image: PIL.Image.Image, shrink: int) -> PIL.Image.Image:
 
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
-    """Return what makes a picture upright, by its EXIF orientation. Many good pictures carry damaged EXIF: it counts as none."""
+    """Return the transpose of an image's EXIF orientation; damaged EXIF counts as none."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Boundary: Pillow's EXIF reader fails in many ways (SyntaxError, struct.error, KeyError, …), and the pixels are fine.
@@ -143,7 +143,7 @@ def shrink_factor(pixels: int, kept: int) -> int:
 
 
 def to_rgb(image: PIL.Image.Image, to_srgb: ColourTransform | None = None) -> PIL.Image.Image:
-    """Return a picture of any mode as 8-bit RGB on white; an RGB picture without a transparent colour comes back as it is."""
+    """Convert an image of any mode to 8-bit RGB on white; an RGB image without transparency is returned as it is."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _from_deep(image)
     if image.has_transparency_data:
@@ -159,7 +159,7 @@ def to_rgb(image: PIL.Image.Image, to_srgb: ColourTransform | None = None) -> PI
 
 
 def _from_deep(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Scale 16-bit greys to 8 bits; a transparent value becomes a channel."""
+    """Scale 16-bit greyscale to 8 bits; a transparent value becomes an alpha channel."""
     if image.mode == "F":
         raise MediaError("holds floating point pixels, which have no fixed white; convert it to 8 or 16 bits")
     values = np.asarray(image)

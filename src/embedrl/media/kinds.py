@@ -1,4 +1,4 @@
-"""Table of the kinds of media that are read; kinds of files that are not, and what to do with them; names that are not indexed."""
+"""Tables of supported media kinds, of unsupported file kinds with their remedies, and of names that are not indexed."""
 
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
@@ -7,16 +7,16 @@ MediaKind = Literal["image", "video", "page", "text"]
 
 
 class Medium(NamedTuple):
-    """What the house knows of one kind of medium; its decoder is in `media.decoder`, its typed part in `media.content`."""
+    """One kind of medium; its decoder is in `media.decoder`, its typed part in `media.content`."""
 
     noun: str
-    """As messages call a file of it."""
+    """Noun of a file, in messages."""
     word: str
     """As instructions call it: "Describe the clip."."""
     suffixes: tuple[str, ...]
-    """Names that promise it."""
+    """File suffixes."""
     saved_as: str
-    """Suffix of a file that is written of one in memory."""
+    """Suffix of files written from memory."""
 
 
 MEDIA: dict[MediaKind, Medium] = {
@@ -48,13 +48,13 @@ SKIPPED_NAMES = (
     "*.xmp",
     "*.xpm",
 )
-"""Folders and files that no one would search for: thumbnails and notes of other programs, what was deleted, drawings as text."""
+"""Default exclusions: thumbnails and metadata of other programs, trash, vector drawings."""
 NO_MEDIA = ".nomedia"
-"""A folder that holds a file of this name is left out."""
+"""Marker file of a folder that is not indexed."""
 
 
 class Unread(NamedTuple):
-    """A kind of file that people call a picture, a video or a document, and that is not read."""
+    """An unsupported kind of image, video or document file."""
 
     noun: str
     remedy: str
@@ -88,7 +88,7 @@ _MAGIC = (
 
 
 def unread_kind(suffix: str, head: bytes) -> str | None:
-    """Name a kind that is not read, by the first bytes of a file or else by its suffix: a suffix of `UNREAD`, or None."""
+    """Return the unsupported kind of a file, by its first bytes or else its suffix: a key of `UNREAD`, or None."""
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
         return _BRANDS[head[8:12]]
     if head[:1] == b"\x47" == head[188:189] == head[376:377]:
@@ -100,5 +100,5 @@ def unread_kind(suffix: str, head: bytes) -> str | None:
 
 
 def skipped_by(name: str, patterns: tuple[str, ...]) -> str | None:
-    """Return the pattern that leaves a file or folder out, whatever its case; None if none does."""
+    """Return the pattern that excludes a file or folder name, ignoring case; None if none does."""
     return next((pattern for pattern in patterns if fnmatchcase(name.casefold(), pattern.casefold())), None)

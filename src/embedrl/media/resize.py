@@ -1,4 +1,4 @@
-"""How many pixels a model gets to see: every picture is scaled once, here, to whole visual tokens within a budget."""
+"""Visual budgets: the one place where images are scaled, to whole visual tokens within a pixel range."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ from embedrl.errors import ConfigError
 
 
 class PixelRange(BaseModel):
-    """Smallest and largest number of pixels of a picture as a model sees it."""
+    """Minimum and maximum number of pixels of an image as a model sees it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,11 +26,11 @@ class PixelRange(BaseModel):
 
 
 Grid = Literal["processor", "area"]
-"""How many visual tokens an image gets: as the processors of the Qwen-VL family count them, or as nearest to its area."""
+"""Rule for the visual-token grid of an image: smart_resize of the Qwen-VL processors, or the grid nearest to its area."""
 
 
 class VisualBudget(BaseModel):
-    """What a model gets to see: of stills (and pages), of the frames of a video, of evidence, and of text."""
+    """Pixel ranges of images, frames and evidence crops, number of frames, and length of text that a model sees."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -38,15 +38,15 @@ class VisualBudget(BaseModel):
     frame: PixelRange
     crop: PixelRange
     num_frames: int = 8
-    """How many frames of a video are sampled; with `fps`, at most."""
+    """Number of frames sampled from a video; with `fps`, the maximum."""
     fps: float | None = Field(default=None, gt=0)
-    """Frames a second of a video file; None: `num_frames`, however long it is."""
+    """Frames sampled per second of a video; None: `num_frames`, whatever its duration."""
     min_frames: int = Field(default=1, ge=1)
-    """With `fps`, at least so many frames, as far as the video has them."""
+    """Minimum number of frames with `fps`, if the video has them."""
     clip_pixels: int | None = Field(default=None, ge=1)
     """With it, all frames of a video share so many pixels, two frames counting as one: each then has fewer than `frame` allows."""
     max_text_chars: int = 2000
-    """Longer text of an item is cut here."""
+    """Maximum number of characters of an item's text; longer text is truncated."""
     max_text_tokens: int | None = Field(default=None, ge=1)
     """In place of `max_text_chars`: the limit in tokens of the model's own tokenizer."""
     grid: Grid = "processor"
@@ -54,38 +54,38 @@ class VisualBudget(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """8 hex digits that change whenever the budget does: part of a model's name."""
+        """Hash of the budget (8 hex digits), part of a model's fingerprint."""
         excluded = {name for name in _LATER if getattr(self, name) == VisualBudget.model_fields[name].default}
         if self.grid == "area":  # as before there was a choice
             excluded.add("grid")
         return hashlib.sha256(self.model_dump_json(exclude=excluded).encode()).hexdigest()[:8]
 
     def frames_of(self, duration_s: float) -> int:
-        """Return how many frames of a video file of this length are sampled: with `fps` an even number, as Qwen's tools choose it."""
+        """Return the number of frames sampled from a video of this duration; with `fps` an even number, as Qwen's tools do."""
         if self.fps is None:
             return self.num_frames
         wanted = min(max(duration_s * self.fps, self.min_frames), self.num_frames)
         return max(2 * int(wanted / 2), 1)
 
     def for_clip(self, num_frames: int) -> "VisualBudget":
-        """Return the budget of a video of so many frames: its `frame` as far as `clip_pixels` allows."""
+        """Return the budget of a video with this number of frames: `frame`, limited by `clip_pixels`."""
         if self.clip_pixels is None:
             return self
         largest = max(min(self.frame.max_pixels, 2 * self.clip_pixels // num_frames), int(1.05 * self.frame.min_pixels))
         return self.model_copy(update={"frame": PixelRange(min_pixels=self.frame.min_pixels, max_pixels=largest)})
 
     def fit(self, image: PIL.Image.Image, kind: Literal["image", "frame", "crop"], factor: int) -> PIL.Image.Image:
-        """Scale an image to whole visual tokens of `factor` pixels a side within the range of its kind."""
+        """Scale an image to multiples of `factor` pixels (one visual token) within the range of its kind."""
         size = grid_size(image.size, getattr(self, kind), factor, self.grid)
         return image if image.size == size else image.resize(size, PIL.Image.Resampling.BICUBIC)
 
 
 _LATER = ("fps", "min_frames", "clip_pixels", "max_text_tokens")
-"""Settings that came later: a budget without them has the name that it had."""
+"""Later settings, which do not change the fingerprint at their defaults."""
 
 
 def grid_as_saved(settings: Any) -> Any:
-    """Complete the settings of a model that was saved before there was a choice of grids: it was trained on the nearest area."""
+    """Fill in `grid` of models saved before it was a setting: they were trained with "area"."""
     if isinstance(settings, dict) and "image" in settings:
         return {"grid": "area", **settings}
     return settings
@@ -100,11 +100,11 @@ PAPER_BUDGET = VisualBudget(
 
 
 MAX_ASPECT = 200
-"""Longer images are squeezed to this ratio; Qwen's processors refuse them."""
+"""Maximum aspect ratio; more elongated images are squeezed, since Qwen's processors refuse them."""
 
 
 def grid_size(size: tuple[int, int], pixels: PixelRange, factor: int, grid: Grid = "processor") -> tuple[int, int]:
-    """Return the width and height in pixels, multiples of `factor`, at which an image of this size is seen.
+    """Return the (width, height) in pixels, multiples of `factor`, that an image of this size is scaled to.
 
     "processor" is the rule of Qwen2-VL to Qwen3-VL (`smart_resize`): both sides rounded to the grid; where that is too large, both are
     scaled by one ratio and rounded down, where too small, up.
@@ -136,7 +136,7 @@ def _nearest_area(width: int, height: int, pixels: PixelRange, factor: int) -> t
 
 
 class Reduce(BaseModel):
-    """Scaling by a whole factor, until a picture has at most `max_pixels`."""
+    """Downscaling by an integer factor to at most `max_pixels`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -144,7 +144,7 @@ class Reduce(BaseModel):
 
 
 class Fit(BaseModel):
-    """Scaling to what a model sees of a still, a page or a frame."""
+    """Scaling to the budget of an image, a page or a frame."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -157,7 +157,7 @@ _SCALE: TypeAdapter[Scale | None] = TypeAdapter(Scale | None)
 
 
 def scaled(image: PIL.Image.Image, scale: Scale | None, *, is_frame: bool) -> PIL.Image.Image:
-    """Scale a decoded picture."""
+    """Scale a decoded image."""
     match scale:
         case Fit():
             return scale.budget.fit(image, "frame" if is_frame else "image", scale.factor)
@@ -168,5 +168,5 @@ def scaled(image: PIL.Image.Image, scale: Scale | None, *, is_frame: bool) -> PI
 
 
 def read_scale(data: dict[str, Any] | None) -> Scale | None:
-    """Read what `model_dump` of a Scale wrote."""
+    """Deserialise a Scale from its `model_dump`."""
     return _SCALE.validate_python(data)

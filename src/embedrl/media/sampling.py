@@ -1,4 +1,4 @@
-"""Which frames of a video are shown: evenly over its time, whatever the frame rate does."""
+"""Frame sampling: evenly over time, also at a variable frame rate."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -11,7 +11,7 @@ from embedrl.media.image import to_rgb
 
 
 def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float | None, num_frames: int | None) -> list[int]:
-    """Choose frames (0-based, rising) evenly over the time from `start_s` to `stop_s`; `end_s` is when the last frame leaves.
+    """Choose frames (0-based, increasing) evenly over the time from `start_s` to `stop_s`; `end_s` is the end of the last frame.
 
     A frame belongs to the span if it appears inside it; a span in which no frame appears has the frame on screen at its start.
     """
@@ -38,13 +38,13 @@ def sample(times_s: Sequence[float], end_s: float, start_s: float, stop_s: float
 
 
 def end_of(times: Sequence[float]) -> float:
-    """Guess when the last frame leaves: after as long as a typical frame stays."""
+    """Estimate the end of the last frame, from the median frame duration."""
     gaps = sorted(later - earlier for earlier, later in pairwise(times))
     return times[-1] + (gaps[len(gaps) // 2] if gaps and gaps[len(gaps) // 2] > 0 else 1.0)
 
 
 def frames_in_memory(video: Video, num_frames: int | None) -> Frames:
-    """Sample frames of a video that is in memory."""
+    """Sample frames of a video in memory."""
     frames = video.frames
     assert frames is not None
     chosen = sample(frames.times_s, end_of(frames.times_s), video.start_s, video.end_s, num_frames)

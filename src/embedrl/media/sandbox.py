@@ -1,4 +1,4 @@
-"""A pool of child processes that decode files within limits of memory and time. A file that breaks a decoder costs one child.
+"""Pool of decoder child processes with memory and time limits. A file that crashes a decoder costs one child.
 
 Children are started when they are first needed, and live on: a file costs a message, not a process. Requests and answers are JSON
 behind their length, pictures follow as raw RGB; everything that comes back is bounded and checked, since a child may have been
@@ -29,10 +29,10 @@ from embedrl.media.store import Limits
 
 MAX_CHILDREN = 4
 GRACE_S = 5.0
-"""A decoder that does not stop by itself at `decode_timeout_s` is ended so much later."""
+"""Seconds after `decode_timeout_s` at which a decoder is killed."""
 MAX_BROKEN_FILES = 1024
 MAX_BREAKS = 2
-"""A file that broke so many decoders is not decoded again until it changes: not its other pages either."""
+"""Number of crashes after which a file is not decoded again until it changes."""
 _START_TIMEOUT_S = 120.0
 _MAX_HEAD_BYTES = 1024**2
 _PIPE_BYTES = 1024**2
@@ -42,18 +42,18 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embedrl.m
 
 
 class Answer(NamedTuple):
-    """What a child says of a file."""
+    """Answer of a child about a file."""
 
     head: dict[str, Any]
     images: tuple[PIL.Image.Image, ...]
 
 
 class _Death(Exception):
-    """A child ended, or had to be ended, while it decoded."""
+    """A child died or was killed while decoding."""
 
 
 class Pool:
-    """Decoders in child processes. May be used from several threads; each waits until a child is free."""
+    """Pool of decoders in child processes. Thread-safe; a caller waits until a child is free."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -64,7 +64,7 @@ class Pool:
         self._lock = threading.Lock()
 
     def decode(self, job: Mapping[str, Any], path: Path, limits: Limits) -> Answer:
-        """Have a job done. Raises MediaError, naming the file, for one that cannot be decoded, takes too much, or breaks the decoder.
+        """Run a job. Raises MediaError, naming the file, if it cannot be decoded, exceeds limits, or crashes the decoder.
 
         Each child has its share of `decode_memory_bytes`. A file that needs more is tried once more, alone, with all of it.
         """
@@ -92,14 +92,14 @@ class Pool:
         raise MediaError(f"{str(path)!r}: {reason}")
 
     def close(self) -> None:
-        """End the children; the next job starts new ones."""
+        """Terminate the children; the next job starts new ones."""
         with self._lock:
             children, self._children, self._idle = self._children, set(), []
         for child in children:
             child.kill()
 
     def forget(self) -> None:
-        """Let go of children that belong to the process that this one was forked from."""
+        """Release the children of the process that this one was forked from."""
         for child in self._children:
             child.let_go()
 
@@ -134,7 +134,7 @@ class Pool:
 
 
 class _Slots:
-    """A counting semaphore of which several can be taken at once. First come, first served: who wants all is not overtaken."""
+    """Fair counting semaphore that can be acquired several at a time, first come, first served."""
 
     def __init__(self, size: int) -> None:
         self._free = size
@@ -172,7 +172,7 @@ class _Child:
             raise ModelError(f"the decoder process does not start: {error or 'it says nothing'}") from error
 
     def ask(self, job: Mapping[str, Any], limits: Limits) -> Answer:
-        """Send a job and read the answer. Raises _Death, and TimeoutError."""
+        """Send a job and read the answer. Raises _Death and TimeoutError."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -196,14 +196,14 @@ class _Child:
         return Answer(head, images)
 
     def kill(self) -> None:
-        """End the process."""
+        """Kill the process."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._close()
 
     def let_go(self) -> None:
-        """Close our ends of the pipes of a process that is another's child."""
+        """Close this process's ends of the pipes of another process's child."""
         self._process.returncode = 0
         self._close()
 
@@ -240,7 +240,7 @@ class _Child:
 
 
 def _identity(path: Path, limits: Limits) -> tuple[Any, ...]:
-    """Tell a file, as it is now and as it is to be decoded."""
+    """Return the identity of a file's current version and of its job."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Files as they come: what kind of medium a file is, the limits it has to keep, and walking a folder of them.
+"""Media files: kind by content, limits, and walking a folder.
 
 Nothing here trusts a name. A file is opened once, without waiting (a FIFO would wait for ever), and must then prove to be a
 regular file within the limits; its kind comes from its first bytes.
@@ -21,18 +21,18 @@ ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF"]
 
 
 class Limits(BaseModel):
-    """What one file may cost. Whatever is larger is refused with a MediaError before it is decoded, where its header tells."""
+    """Decoding limits of one file. Larger files are refused with a MediaError, before decoding where the header tells."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_bytes: int = Field(default=16 * 1024**3, ge=1)
     """Size of a file, in bytes."""
     max_pixels: int = Field(default=250_000_000, ge=1)
-    """Width times height of a still, of a frame or of a rendered page, as the file declares it."""
+    """Width times height of an image, a frame or a rendered page, as declared by the file."""
     max_kept_pixels: int = Field(default=16_000_000, ge=1)
-    """A larger still or frame is scaled down by 2, 4, 8, … while it is loaded, until it has at most so many pixels."""
+    """Pixels kept of an image or frame; larger ones are scaled down by 2, 4, 8, … while loading."""
     max_frames: int = Field(default=200_000, ge=1)
-    """Frames that are decoded to sample one video (most of them are only stepped over)."""
+    """Frames decoded to sample one video."""
     max_duration_s: float = Field(default=24 * 3600.0, gt=0)
     """Length of a video, in seconds."""
     max_pages: int = Field(default=10_000, ge=1)
@@ -50,7 +50,7 @@ class Limits(BaseModel):
 
     @property
     def image_formats(self) -> tuple[ImageFormat, ...]:
-        """Formats of stills that are decoded at all."""
+        """Supported image formats."""
         formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
         return (*formats, "TIFF") if self.allow_tiff else formats
 
@@ -60,12 +60,12 @@ _in_force = DEFAULT
 
 
 def limits_in_force() -> Limits:
-    """Return the limits that files are decoded with where none are named: the models name none."""
+    """Return this process's default limits."""
     return _in_force
 
 
 def put_in_force(limits: Limits) -> None:
-    """Set the limits of this process, for whatever names none."""
+    """Set this process's default limits."""
     global _in_force
     _in_force = limits
 
@@ -98,7 +98,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: a reader, or a second start after a crash, never sees half of it."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -122,7 +122,7 @@ _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 
 
 def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
-    """Say what a file is by its first bytes; None for what we do not read (archives, audio, unknown formats, JSON data …).
+    """Return the media kind of a file by its first bytes; None for unsupported ones (archives, audio, unknown formats, JSON data …).
 
     A wrong name among media is forgiven (a JPEG called .png). Raises MediaError for a file that cannot be opened, for one whose name
     promises an image, a video or a PDF while its content is neither, and for a photo, video or document of a kind that is not read.
@@ -141,7 +141,7 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
 
 
 def sniff(head: bytes, limits: Limits = DEFAULT) -> MediaKind | None:
-    """Say what kind of medium starts with these bytes (give 4 KiB, or the whole file if it is shorter)."""
+    """Return the media kind of a file's first 4 KiB (or all of a shorter file)."""
     if still_format(head) in limits.image_formats:
         return "image"
     if container_format(head):
@@ -153,7 +153,7 @@ def sniff(head: bytes, limits: Limits = DEFAULT) -> MediaKind | None:
 
 
 def still_format(head: bytes) -> ImageFormat | None:
-    """Name the format of a still by its first bytes."""
+    """Return the image format by the first bytes."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -170,7 +170,7 @@ def still_format(head: bytes) -> ImageFormat | None:
 
 
 def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
-    """Name the demuxer of a video container by its first bytes; None for stills and audio in the same wrapping."""
+    """Return the demuxer of a video container by the first bytes; None for images and audio in the same container."""
     if head[4:8] == b"ftyp":
         return None if head[8:12] in _STILL_BRANDS + _AUDIO_BRANDS else "mov"
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and not looks_textual(head):
@@ -181,7 +181,7 @@ def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
 
 
 def looks_textual(data: bytes) -> bool:
-    """Say whether bytes read as text of any encoding: a Unicode byte order mark, next to no control characters, or UTF-16."""
+    """Return whether bytes look like text: a byte order mark, almost no control characters, or UTF-16."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
     return _has_few_controls(data) or wide_encoding(data) is not None
@@ -192,7 +192,7 @@ def _has_few_controls(data: bytes) -> bool:
 
 
 def wide_encoding(data: bytes) -> str | None:
-    """Name the UTF-16 that bytes without a byte order mark are; None if they are not."""
+    """Return the UTF-16 encoding of bytes without a byte order mark; None if they are not UTF-16."""
     if b"\0" not in data or _has_few_controls(data):  # a line end or a space would have one, and other characters others
         return None
     for encoding in ("utf-16-le", "utf-16-be"):
@@ -206,7 +206,7 @@ def wide_encoding(data: bytes) -> str | None:
 
 
 def walk(folder: Path, skip_names: tuple[str, ...] = (), skipped: Counter[str] | None = None) -> Iterator[tuple[Path, str | None]]:
-    """Yield every file below a folder, sorted within each folder, with None, or with the reason why it cannot be used.
+    """Yield (file, None or the reason why it cannot be used) for every file below a folder, sorted within each folder.
 
     Hidden files and folders are skipped, and what `skip_names` match, which `skipped` counts by pattern. Links are followed, folders
     behind links last; no folder is entered twice. Raises MediaError if `folder` itself is not a folder.

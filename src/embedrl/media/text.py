@@ -1,4 +1,4 @@
-"""Text files of any encoding: told by a byte order mark, UTF-8 even if a byte of it is damaged, UTF-16, or an older one."""
+"""Text files with encoding detection: byte order mark, UTF-8 (also slightly damaged), UTF-16, legacy encodings."""
 
 import codecs
 import re
@@ -65,7 +65,7 @@ def _decode(data: bytes, path: Path) -> str:
 
 
 def _decode_legacy(data: bytes) -> str | None:
-    """Decode a text of an encoding from before Unicode; None if it is none that is recognised."""
+    """Decode text of a legacy encoding; None if not recognised."""
     western = _decoded(data, "cp1252")
     if western is not None and _reads_as_western(western):
         return western
@@ -94,7 +94,7 @@ def _decoded(data: bytes, encoding: str) -> str | None:
 
 
 def _reads_as_western(text: str) -> bool:
-    """Say whether a text reads well as Western European: no symbols inside words, no words of accented letters alone."""
+    """Return whether a text is plausible Western European: no symbols inside words, no words of accented letters only."""
     num_high = sum(char > "\x7f" for char in text)
     num_odd = len(_INSIDE_WORD.findall(text)) + sum(len(run) for run in _FOREIGN_RUN.findall(text))
     return _share_of_high(text) <= _MAX_WESTERN_SHARE and num_odd <= 0.04 * num_high

@@ -1,4 +1,4 @@
-"""Videos: sample frames with their true times, and write frames to the same bytes every time.
+"""Videos (PyAV): frame sampling with presentation times, and deterministic writing.
 
 Two passes. The first reads packet headers only and gives the exact time of every frame, whatever the frame rate does, so the
 frames to show are chosen before anything is decoded. The second seeks to the key frame before each chosen frame and decodes up to
@@ -48,17 +48,17 @@ _TURNS = {
     (0, 1, 1, 0): PIL.Image.Transpose.TRANSPOSE,
     (0, -1, -1, 0): PIL.Image.Transpose.TRANSVERSE,
 }
-"""What a display matrix asks for, by the signs of its a, b, c, d."""
+"""Signs of a display matrix's a, b, c, d -> transpose."""
 
 
 class _Index(NamedTuple):
-    """Times of all frames of a stream in order of display, in ticks of its time base."""
+    """Presentation times of all frames of a stream, in ticks of its time base."""
 
     ticks: list[int]
     key_ticks: list[int]
     end: int
     is_timed: bool
-    """Whether the container says when each frame is shown. AVI does not: there, frames are counted from the first on."""
+    """Whether the container stores presentation times. AVI does not: its frames are counted."""
 
 
 class _Opened(NamedTuple):
@@ -70,7 +70,7 @@ class _Opened(NamedTuple):
 
 
 def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -> Frames:
-    """Sample frames evenly over the video's span, RGB and upright, with their times in seconds from the first frame of the file.
+    """Sample frames evenly over the video's span: RGB, upright, with times in seconds from the file's first frame.
 
     Each frame is the one on screen in the middle of its share of the span; none is shown twice. A span with fewer frames gives all
     it has, and so does `num_frames=None`, for frames in memory or in files of their own. Raises MediaError, naming the file, if it is
@@ -86,7 +86,7 @@ def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) 
 
 
 def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -> tuple[Frames, float]:
-    """Sample frames of a video file as `load_frames` does, and return them with the length of the file in seconds."""
+    """Sample frames of a video file as `load_frames` does; returns (frames, duration of the file in seconds)."""
     assert video.path is not None
     if num_frames is None:
         raise ConfigError(f"{str(video.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
@@ -152,7 +152,7 @@ def _video_stream(container: InputContainer, path: Path, limits: Limits) -> Vide
 
 
 def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
-    """Rank a stream as players do: one that moves, then the default one, then the largest."""
+    """Rank a video stream as players do: moving pictures, then the default stream, then the largest."""
     context = stream.codec_context
     return stream.frames != 1, bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
 
@@ -194,7 +194,7 @@ def _read_index(opened: _Opened) -> _Index:
 
 
 def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
-    """Decode the frames on screen from these times on, in rising order; returns the true time of each in ticks.
+    """Decode the frames shown at these increasing times; returns (true time in ticks, image) of each.
 
     A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once.
     """
@@ -229,7 +229,7 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
 
 
 def _frames(opened: _Opened, index: _Index, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
-    """Decode from the key frame at or before a time; yields each frame with its time, in ticks."""
+    """Decode from the key frame at or before a time; yields (time in ticks, frame)."""
     opened.container.seek(start, stream=opened.stream)
     counted = None
     for packet in opened.container.demux(opened.stream):
@@ -247,7 +247,7 @@ def _require_time(opened: _Opened) -> None:
 
 
 def _picture(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:
-    """Return a frame as it is shown: square pixels, upright, mirrored if the file says so, in sRGB."""
+    """Convert a frame for display: square pixels, display matrix applied, sRGB."""
     shrink = shrink_factor(frame.width * frame.height, max_kept_pixels)
     size: dict[str, Any] = {}
     if shrink > 1:
@@ -283,7 +283,7 @@ def _sign(value: int, small: float) -> int:
 
 
 def save_video(frames: Frames | Sequence[PIL.Image.Image], path: Path, fps: float) -> None:
-    """Write frames at a constant rate as MP4 (H.264, yuv420p, CRF 18). Odd sides grow by one pixel, repeated from the edge."""
+    """Write frames at a constant rate as MP4 (H.264, yuv420p, CRF 18). Odd sides are padded by one repeated pixel."""
     images = [to_rgb(image) for image in (frames.images if isinstance(frames, Frames) else frames)]
     if not images or len({image.size for image in images}) > 1:
         raise ConfigError(f"{str(path)!r}: give at least one frame, all of one size")

@@ -38,16 +38,16 @@ def added_tokens(processor: ProcessorMixin) -> AddedTokens:
     """Return the added tokens of a processor's tokenizer."""
     tokenizer = processor.tokenizer
     with _reading:
-        size, found = _known.get(tokenizer, (-1, None))
-        if found is None or size != len(tokenizer):  # it may have learned tokens since
+        size, tokens = _known.get(tokenizer, (-1, None))
+        if tokens is None or size != len(tokenizer):  # it may have learned tokens since
             names = {
                 index: token.content
                 for index, token in tokenizer.added_tokens_decoder.items()
                 if token.content.strip(" \t\r\n▁") and (token.special or _is_markup(token.content))
             }
-            found = AddedTokens(special_tokens(names.values()), names)
-            _known[tokenizer] = len(tokenizer), found
-        return found
+            tokens = AddedTokens(special_tokens(names.values()), names)
+            _known[tokenizer] = len(tokenizer), tokens
+        return tokens
 
 
 def _is_markup(token: str) -> bool:

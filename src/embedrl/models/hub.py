@@ -103,7 +103,7 @@ def _explain(name: str, error: Exception) -> str:
     hub = constants.ENDPOINT
     kept = "run again to go on with it: what was downloaded is kept"
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    cause = next((each for each in _causes(error) if isinstance(each, OSError) and each.errno in _OF_THE_DISK), None)
+    cause = next((link for link in _causes(error) if isinstance(link, OSError) and link.errno in _OF_THE_DISK), None)
     if cause is not None:
         reason = f"{unwritable(Path(constants.HF_HUB_CACHE), cause)}; HF_HOME names another folder, and what was downloaded is kept"
     elif isinstance(error, GatedRepoError):
@@ -131,7 +131,7 @@ def _explain(name: str, error: Exception) -> str:
 
 def _is_cut(error: Exception) -> bool:
     """Say whether a download began and broke off: the file has the wrong size, or the connection ended within it."""
-    names = {type(each).__name__ for each in _causes(error)}
+    names = {type(cause).__name__ for cause in _causes(error)}
     return bool(names & {"RemoteProtocolError", "ReadError", "ReadTimeout"}) or "onsistency check" in str(error)
 
 

@@ -117,9 +117,9 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> No
     """Raise ModelError if a tokenizer has tokens that a model has no row for, or other ids for images and videos than the model."""
     for name in ("image_token", "video_token"):
         token, wanted = getattr(processor, name, None), getattr(model.config, f"{name}_id", None)
-        if token is not None and wanted is not None and (found := processor.tokenizer.convert_tokens_to_ids(token)) != wanted:
+        if token is not None and wanted is not None and (token_id := processor.tokenizer.convert_tokens_to_ids(token)) != wanted:
             raise ModelError(
-                f"{str(folder)!r}: {token} is token {found} of the tokenizer, and {name}_id={wanted} in config.json: "
+                f"{str(folder)!r}: {token} is token {token_id} of the tokenizer, and {name}_id={wanted} in config.json: "
                 "the files of its processor are those of another model"
             )
     num_tokens, rows = len(processor.tokenizer), num_rows(model)

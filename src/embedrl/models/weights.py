@@ -134,7 +134,7 @@ def refuse_unfit(folder: Path, model: PreTrainedModel, info: Mapping[str, Any], 
     names["misshapen"] = sorted(f"{name} ({_shape(held)}, not {_shape(wanted)})" for name, held, wanted in info["mismatched_keys"])
     if names["missing"] == [HEAD] and not names["unexpected"]:
         raise ModelError(f"{str(folder)!r} has no language model head ({HEAD}): it gives vectors and cannot write; it is no Reasoner")
-    problems = [f"{len(found)} {kind}: {list_some(found)}" for kind, found in names.items() if found]
+    problems = [f"{len(weights)} {kind}: {list_some(weights)}" for kind, weights in names.items() if weights]
     problems += map(str, info.get("error_msgs") or ())
     if problems:
         raise ModelError(f"{str(folder)!r}: the weights do not fit a {type(model).__name__} of its config.json: {'. '.join(problems)}")

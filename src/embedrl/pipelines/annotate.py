@@ -16,7 +16,7 @@ from embedrl.runtime.engine import LOCAL, Engine, start_models
 from embedrl.runtime.names import load_reasoner
 
 _WRITES_MEDIA = ("vidore", "visrag")
-"""Sources whose pictures come inside their rows."""
+"""Sources with images inside their rows."""
 _TURNS = 8
 """Questions for each place at a server that make a batch."""
 
@@ -38,7 +38,7 @@ def annotate_source(
     give_up_after: int = 16,
     engine: Engine = LOCAL,
 ) -> AnnotateReport:
-    """Have both sides of each pair of a source reasoned about, and keep the T-CoTs in `out`; see `annotate`.
+    """Annotate both sides of a source's pairs with T-CoTs, stored in `out`; see `annotate`.
 
     A server is asked up to `concurrency` things at once. Its batches are longer than that: each waits for its slowest answer.
     """
@@ -63,7 +63,7 @@ def annotate_source(
 
 
 def num_rows(path: Path) -> int | None:
-    """Count the rows of a JSON Lines file, so that the end of the work can be foretold; None for what would have to be parsed."""
+    """Count the rows of a JSON Lines file, for the progress bar; None for formats that would have to be parsed."""
     if path.suffix != ".jsonl" or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -71,7 +71,7 @@ def num_rows(path: Path) -> int | None:
 
 
 def read_source(source: str, path: Path, out: Path, *, media_root: Path | None = None, task: str | None = None) -> Iterator[Outcome]:
-    """Start to read a source. Pictures that come inside its rows are written to `media_root`, or else below `out`."""
+    """Open a source. Images inside its rows are written to `media_root`, or else below `out`."""
     if source not in SOURCES:
         raise ConfigError(f"source {source!r}: choose from {', '.join(SOURCES)}")
     if not path.exists():
@@ -82,7 +82,7 @@ def read_source(source: str, path: Path, out: Path, *, media_root: Path | None =
 
 
 def filter_annotated(folder: Path, judge: str | None, *, reasoner: str | None = None, rl_share: float = 0.5) -> FilterReport:
-    """Sort what was annotated into a folder, with a judge by name or without one; see `filter_pairs`.
+    """Filter the annotated pairs of a folder, with a judge by name or without one; see `filter_pairs`.
 
     The report is written beside the pairs, as filter.json and filter.html.
     """
@@ -94,7 +94,7 @@ def filter_annotated(folder: Path, judge: str | None, *, reasoner: str | None = 
 
 
 def filter_html(report: FilterReport, folder: Path) -> str:
-    """Render what became of the pairs: counts by dataset and reason, and examples of each."""
+    """Render the filter report: counts by dataset and reason, and examples."""
     columns, rows = report_rows(report)
     return render_page(
         "What was kept, what was not, and why",
@@ -105,7 +105,7 @@ def filter_html(report: FilterReport, folder: Path) -> str:
 
 
 def load_judge(name: str) -> Judges:
-    """Load a judge: whatever is a Reasoner by name and can judge, too. Raises ConfigError and ModelError as `load_reasoner` does."""
+    """Load a Reasoner by name that can judge. Raises ConfigError and ModelError as `load_reasoner` does."""
     if name == "fake":
         from embedrl.testing import FakeJudge
 
@@ -117,7 +117,7 @@ def load_judge(name: str) -> Judges:
 
 
 def annotate_line(report: AnnotateReport) -> str:
-    """Say in one line what a run of `annotate_source` did."""
+    """Return a one-line summary of a run of `annotate_source`."""
     stopped = f"; {report.stopped_by} is used up, {report.left} items are left" if report.stopped_by else ""
     left = f"; {report.left} items are not annotated yet" if report.left and not report.stopped_by else ""
     repeated = f" ({report.num_repeated} of them repeated)" if report.num_repeated else ""
@@ -129,7 +129,7 @@ def annotate_line(report: AnnotateReport) -> str:
 
 
 def filter_line(report: FilterReport, folder: Path) -> str:
-    """Say in one line where the pairs of a filter went."""
+    """Return a one-line summary of a filter report."""
     num_rejected = sum(sum(counts.values()) for counts in report.rejected.values())
     waiting = f"; {report.waiting} are not annotated yet" if report.waiting else ""
     return (

@@ -29,17 +29,17 @@ from embedrl.runtime.engine import LOCAL, Engine, start_models
 
 
 class BenchmarkRun(BaseModel):
-    """What decides the scores of a run: the same folder goes on only with the same settings."""
+    """Settings that determine the scores of a run; a run folder is resumed only with equal ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     benchmark: str
     datasets: tuple[str, ...] = ()
-    """Names of datasets; without any, all that a column counts."""
+    """Names of datasets; empty: all that a column counts."""
     num_frames: int = NUM_FRAMES
     """Frames of a video."""
     mmeb_compat: bool = False
-    """Hand out grades as MMEB-V2's evaluator does."""
+    """Assign grades to candidates as MMEB-V2's evaluator does."""
     seed: int = 0
     instructions: dict[str, tuple[str | None, str | None]] = Field(default_factory=dict)
     """By dataset, of queries and candidates, where a file gives other ones than ours."""
@@ -49,7 +49,7 @@ class BenchmarkRun(BaseModel):
 
 
 def find_benchmark(name: str) -> Official:
-    """Return a benchmark with its files by name, in any case. Raises ConfigError."""
+    """Return a benchmark by name, ignoring case. Raises ConfigError."""
     official = {spelling.casefold(): official for spelling, official in OFFICIAL.items()}.get(name.casefold())
     if official is None:
         raise ConfigError(f"benchmark {name!r}: choose from {', '.join(OFFICIAL)}")
@@ -67,7 +67,7 @@ def measure(
     engine: Engine = LOCAL,
     instructions: Path | None = None,
 ) -> Report:
-    """Evaluate models by name, print the scores and return the report; what is wrong with the files is raised before a model is loaded.
+    """Evaluate models by name, print the scores and return the report. Problems of the files are raised before a model is loaded.
 
     A folder of T-CoTs takes the Reasoner's place, and what it covers is said first. `instructions` is a file for `with_instructions`.
     """
@@ -76,7 +76,7 @@ def measure(
         raise ConfigError(f"--data: give the folder of {run.benchmark}'s files ({official.download})")
     if instructions is not None:
         official = with_instructions(official, instructions)
-        replaced = {source.name: source.given for source in official.sources if source.given != (None, None)}
+        replaced = {source.name: source.replaced for source in official.sources if source.replaced != (None, None)}
         run = run.model_copy(update={"instructions": replaced})
     tasks = list(read_tasks(official, data, run.datasets, num_frames=run.num_frames))
     imported = None

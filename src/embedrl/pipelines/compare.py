@@ -1,4 +1,4 @@
-"""Before and after RL, case by case: evaluation and HTML page with the largest gains and losses."""
+"""Per-query comparison of two Reasoners: evaluation, and HTML page with the largest gains and losses."""
 
 import random
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ COLUMNS = (
 
 
 class Comparison(NamedTuple):
-    """All cases, largest gain first, and those that are shown."""
+    """All cases by descending gain, and those that are shown."""
 
     cases: list[Case]
     gains: list[Case]
     losses: list[Case]
     random: list[Case]
-    """Drawn without a look at them."""
+    """Random sample of the cases."""
 
 
 def compare_reasoners(

@@ -21,7 +21,7 @@ from embedrl.pipelines.annotate import load_judge
 from embedrl.runtime.names import load_embedder, load_reasoner
 
 NUM_RIVALS = 4
-"""Candidates that a judge sees beside the target: the best-ranked others of the Reasoner's own results."""
+"""Number of distractors of a judge question: the best-ranked other candidates of the Reasoner's results."""
 COLUMNS = (
     "Reasoner",
     "hit@1",
@@ -36,16 +36,16 @@ COLUMNS = (
 
 
 class Control(NamedTuple):
-    """The figures of one Reasoner; each is the mean over tasks, with its 95 % interval over queries."""
+    """Control figures of one Reasoner: means over tasks with 95 % intervals over queries."""
 
     name: str
     hits: Figure
     shuffled: Figure
-    """hit@1 with each item's T-CoT exchanged for that of another item of its role."""
+    """hit@1 with T-CoTs shuffled between items of one role."""
     unseen: Figure
-    """hit@1 of an Embedder that is shown texts and T-CoTs only."""
+    """hit@1 of an Embedder without media: texts and T-CoTs only."""
     judged: Figure
-    """Share of the queries for which the judge, reading T-CoTs only, picks the target among its best-ranked rivals."""
+    """Share of queries for which the judge, given T-CoTs only, picks the target among the best-ranked distractors."""
     num_leaks: int
     """Queries whose answer repeats the target's text word by word, which the query does not hold; targets of six words or more."""
     num_holding: int
@@ -59,7 +59,7 @@ class Control(NamedTuple):
 
 
 class WithoutMedia:
-    """An Embedder that is shown no picture of an item."""
+    """An Embedder wrapper that drops all media."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder, self.fingerprint, self.dim = embedder, f"{embedder.fingerprint}-without-media", embedder.dim
@@ -72,7 +72,7 @@ class WithoutMedia:
 def measure_controls(
     reasoners: Sequence[str], embedder: str, judge: str, *, num_queries: int = 20, pool_size: int = 256, seed: int = 0
 ) -> list[Control]:
-    """Evaluate Reasoners by name on the world's held-out tasks, in the four ways. Raises ConfigError for models that cannot do it."""
+    """Evaluate Reasoners by name on the world's held-out tasks with all controls. Raises ConfigError for unsuitable models."""
     embeds, judges = load_embedder(embedder), load_judge(judge)
     if not isinstance(embeds, Embedder):
         raise ConfigError(f"embedder={embedder!r}: a model with loaded weights is needed")

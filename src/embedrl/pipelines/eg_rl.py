@@ -23,7 +23,7 @@ from embedrl.world.tasks import choose_tasks, make_families
 
 
 def train_reasoner(recipe: Recipe) -> Path:
-    """Train a Reasoner with EG-RL; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    """Train a Reasoner with EG-RL, resuming an interrupted run. Returns the folder of the finished model."""
     read_trainer(recipe)
     reasoner = local_reasoner(recipe.start_from, dtype=recipe.dtype, attention=recipe.attention)
     with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
@@ -35,7 +35,7 @@ def train_reasoner(recipe: Recipe) -> Path:
 
 
 def training_pairs(recipe: Recipe) -> list[Pair]:
-    """Return the pairs of a recipe, those of a task together. Raises ConfigError for a file that cannot be used."""
+    """Return the pairs of a recipe, grouped by task. Raises ConfigError for a file that cannot be used."""
     if recipe.pairs is None:
         tasks = list(choose_tasks(recipe.world, recipe.tasks))
         return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size, tasks)]
@@ -48,7 +48,7 @@ def training_pairs(recipe: Recipe) -> list[Pair]:
 
 
 def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Scorer:
-    """Load the frozen Embedder and the judge of a recipe. Raises ConfigError for models that cannot do it."""
+    """Load the frozen Embedder and the judge of a recipe. Raises ConfigError for unsuitable models."""
     embedder = load_embedder(recipe.embedder)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")

@@ -118,7 +118,7 @@ def hit_rows(report: Report) -> tuple[list[str], list[list[str]]]:
 
 
 def task_rows(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows of a console table: each task by itself, since means over tasks hide those without a gain."""
+    """Return columns and rows of a console table: figures of each task."""
     rows = []
     for task, size in report["pools"].items():
         figures = [groups["tasks"][task] for groups in report["systems"].values()]

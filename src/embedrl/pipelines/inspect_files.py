@@ -15,12 +15,12 @@ from embedrl.media.decode import check
 from embedrl.pipelines.benchmark import find_benchmark
 
 MAX_LINES = 5
-"""Problems of one dataset that are told one by one."""
+"""Number of problems of one dataset that are listed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One dataset of a benchmark, as it lies on the disk."""
+    """Counts and problems of one dataset's files."""
 
     dataset: str
     num_queries: int
@@ -55,7 +55,7 @@ def _open_media(pool: Pool, inspection: Inspection) -> None:
 
 
 def examine_benchmark(name: str, data: Path, names: Sequence[str] = ()) -> bool:
-    """Print a table of the datasets, and what is wrong with them; say whether nothing is."""
+    """Print a table of the datasets and their problems; return whether there is none."""
     official = find_benchmark(name)
     findings = inspect(official, data, names)
     rows = [

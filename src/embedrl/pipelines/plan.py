@@ -27,19 +27,19 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.train import read_trainer as reasoner_settings
 
 NUM_SAMPLED = 64
-"""Rows whose inputs are really built, to count their tokens."""
+"""Number of rows whose inputs are built to count tokens."""
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs."""
+    """Estimated needs of a run."""
 
     rows: list[tuple[str, str]]
-    """What is counted, and how much."""
+    """(quantity, value)."""
     assumptions: list[str]
     memory_bytes: int
-    """The most that one process holds."""
+    """Peak memory of one process."""
     flops: float
     """Of the whole run."""
 
@@ -111,7 +111,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
 
 
 def _shares(rows: ContrastiveRows, sampled: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return the share of each data set in all rows, and how many hard negatives stand beside pairs."""
+    """Return rows about each dataset's share and the share of pairs with hard negatives."""
     if not isinstance(rows, PairFileRows):
         return []
     with_negatives = sum(len(row) > 2 for row in sampled) / len(sampled)

@@ -1,4 +1,4 @@
-"""Rejection sampling: the same rollouts and rewards as EG-RL, but the best of each group is learned from by supervised training.
+"""Rejection sampling: supervised fine-tuning on the best rollout of each EG-RL group.
 
 It costs what EG-RL's rollouts cost and a short supervised stage: the control that says what GRPO adds, and what many can afford.
 """

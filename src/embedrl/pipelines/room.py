@@ -1,4 +1,4 @@
-"""The room between T-CoTs and retrieval, looked at before any RL: none, the annotator's, the fullest of several, the true ones.
+"""Headroom of T-CoTs for retrieval before any RL: without, the annotator's, the fullest of several, the true ones.
 
 EG-RL has something to win where true T-CoTs beat the annotator's, and the Embedder has something to teach where the fullest do not.
 """
@@ -23,12 +23,12 @@ from embedrl.runtime.names import load_embedder
 from embedrl.world.claims import claims, selected
 
 NUM_DRAFTS = 8
-"""T-CoTs of the annotator among which the fullest is taken."""
+"""Number of the annotator's T-CoTs that the fullest is chosen from."""
 FIGURES = ("hit@1", "map@10", "ndcg_linear@10", "positive_cosine", "claims/precision", "claims/recall", "claims/true", "claims/invents")
 
 
 class TfIdf:
-    """An "Embedder" that counts the words of answers, rare ones more: what T-CoTs are worth as bare text. Items are not looked at."""
+    """Tf-idf baseline Embedder on the words of answers; items are ignored."""
 
     def __init__(self, tcots: Sequence[TCoT]) -> None:
         seen = Counter(word for tcot in tcots for word in set(tcot.answer.replace(",", "").split()))
@@ -81,7 +81,7 @@ def measure_room(
 
 
 def fullness(tcot: TCoT) -> int:
-    """Count pieces of evidence and different words of the answer: the control reward "fullness"."""
+    """Return the number of pieces of evidence and distinct answer words: the control reward "fullness"."""
     return sum(len({*kind.pieces(tcot.evidence)}) for kind in EVIDENCE_KINDS) + len({*tcot.answer.split()})
 
 

@@ -1,4 +1,4 @@
-"""Which rewards teach a Reasoner what to tell, found out in minutes: the Reasoner is a policy that only chooses among true facts.
+"""Toy study of rewards: policy gradient on a policy that only selects among true facts.
 
 It sees perfectly and words as the annotator does; all it can learn is, for each instruction, from which aspects it takes the facts that
 its T-CoT has room for, and whether it adds to a typed query what was not asked. It is trained by policy gradient with the rewards of a
@@ -34,18 +34,18 @@ INVENTS_AT_FIRST = -0.85
 """Logit of the annotator's rate, .3."""
 _INVENTS = "(invents)"
 _BLIND = ("fullness", "words", "random_embedder", "format")
-"""Rewards that ask no Embedder."""
+"""Rewards without an Embedder."""
 COLUMNS = ("reward", "instruction", "share that matters, before", "after", "F1, after", "invents, before", "after")
 
 
 class Learned(NamedTuple):
-    """What a reward taught about one instruction."""
+    """Result of one reward for one instruction."""
 
     reward: str
     instruction: str
     matters_before: float
     matters_after: float
-    """Share of the facts told that matter, over fresh sides of the test split."""
+    """Precision of the selected facts, over fresh sides of the test split."""
     f1_after: float
     invents_before: float
     invents_after: float
@@ -83,7 +83,7 @@ class SelectionPolicy:
         return compose(chosen), gradient
 
     def learn(self, gradients: Sequence[dict[tuple[str, str], float]], advantages: np.ndarray) -> None:
-        """Take one step up, averaged over the rollouts of each instruction."""
+        """Take one gradient step, averaged over the rollouts of each instruction."""
         counts: dict[tuple[str, str], int] = {}
         sums: dict[tuple[str, str], float] = {}
         for gradient, advantage in zip(gradients, advantages, strict=True):
@@ -133,7 +133,7 @@ def table_rows(learned: Sequence[Learned]) -> list[list[str]]:
 
 
 def _measure(reward: str, policy: SelectionPolicy, tasks: Sequence[str], seed: int) -> list[Learned]:
-    """Sample fresh sides of the test split, once with the policy at its start and once as it is."""
+    """Measure the initial and the trained policy on fresh sides of the test split."""
     sides = [side for pair in make_families("test", seed, 20, 1, tasks) for side in (pair.query, pair.target)]
     rows_by_kind: dict[str, list[tuple[float, ...]]] = {}
     for side in map(_crowded, sides):
@@ -155,7 +155,7 @@ def _crowded(side: object) -> CrowdedSide:
 
 
 def _encoder(recipe: Recipe, reward: str) -> EncodeGroups:
-    """Return the frozen Embedder, or zeros for a reward that asks none."""
+    """Return the frozen Embedder's encoder, or zeros for rewards without an Embedder."""
     if reward in _BLIND:
         return _zeros
     embedder = load_embedder(recipe.embedder)

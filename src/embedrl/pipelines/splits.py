@@ -1,4 +1,4 @@
-"""What the test split shares with the data that models were trained on, counted by meaning: a split that says "held out" says this, too."""
+"""Overlap of the test split with training data, counted by meaning."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ COLUMNS = ("training data", "sides", "query in it", "target in it", "pair in it"
 
 
 class Shared(NamedTuple):
-    """Of the test queries, how many have what in some training data."""
+    """Overlap of the test queries with one kind of training data."""
 
     data: str
     num_sides: int

@@ -9,12 +9,12 @@ from embedrl.media.resize import PAPER_BUDGET, VisualBudget
 
 
 def train_embedder(recipe: EmbedderRecipe) -> Path:
-    """Train an Embedder; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    """Train an Embedder, resuming an interrupted run. Returns the folder of the finished model."""
     return run_recipe(recipe, embedder_rows(recipe), embedder_budget(recipe))
 
 
 def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
-    """Return what a recipe is trained on. Raises ConfigError for files of pairs that cannot be used."""
+    """Return the contrastive rows of a recipe. Raises ConfigError for pair files that cannot be used."""
     if recipe.pairs is not None:
         size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
         return PairFileRows(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
@@ -26,7 +26,7 @@ def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
 
 
 def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
-    """Return how many pixels the Embedder of a recipe is shown."""
+    """Return the visual budget of a recipe."""
     if recipe.budget == "nano":
         from embedrl.nano.data import EMBEDDER_BUDGET
 

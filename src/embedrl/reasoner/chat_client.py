@@ -189,11 +189,11 @@ def error_inside(content: bytes) -> tuple[int | None, str] | None:
     """Return (status, text) of an error that came with status 200; None if there is none."""
     if b'"error"' not in content:
         return None
-    found = read(content, _MaybeError)
-    if isinstance(found, ChatFailure):
+    answer = read(content, _MaybeError)
+    if isinstance(answer, ChatFailure):
         return None
-    first = found.choices[0] if isinstance(found.choices, list) and found.choices else None
-    error = found.error or (first.get("error") if isinstance(first, dict) else None)
+    first = answer.choices[0] if isinstance(answer.choices, list) and answer.choices else None
+    error = answer.error or (first.get("error") if isinstance(first, dict) else None)
     if not error:
         return None
     code = error.get("code", error.get("status")) if isinstance(error, dict) else None

@@ -96,12 +96,12 @@ class _Source(NamedTuple):
 
     def ends(self, start: str) -> list[int]:
         """Return where the text has just said `start`, from the edge of a character."""
-        found, place = [], self.text.find(start)
+        positions, place = [], self.text.find(start)
         while place >= 0:
             if place in self.edges:
-                found.append(place + len(start))
+                positions.append(place + len(start))
             place = self.text.find(start, place + 1)
-        return found
+        return positions
 
     def holds(self, keyword: str, *, closed: bool) -> bool:
         """Say whether the text says a keyword, whole and not empty if it is closed."""
@@ -144,11 +144,11 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
 
 def _keywords(listed: str) -> tuple[list[tuple[str, bool]], bool]:
     """Read what is written after `[`: each keyword, and whether it is closed; and whether the list is."""
-    found: list[tuple[str, bool]] = []
+    keywords: list[tuple[str, bool]] = []
     place = 0
     for match in _STRING.finditer(listed):
         if "]" in listed[place : match.start()]:
-            return found, True
-        found.append((match.group(1), bool(match.group(2))))
+            return keywords, True
+        keywords.append((match.group(1), bool(match.group(2))))
         place = match.end()
-    return found, "]" in listed[place:]
+    return keywords, "]" in listed[place:]

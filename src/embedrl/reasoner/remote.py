@@ -125,11 +125,11 @@ class ChatServer:
 
     def settings(self) -> ServedSettings:
         """Return how the model is to be asked, as our own server tells. Raises ModelError if it does not."""
-        told = next((model.embedrl for model in self._listed().data if model.id == self.model), None)
-        if told is None:
+        settings = next((model.embedrl for model in self._listed().data if model.id == self.model), None)
+        if settings is None:
             raise ModelError(f"{self.url}: does not say how {self.model!r} is asked; give settings=FOLDER, the Reasoner's own")
         self.is_ours = True
-        return check_settings(told, f"{self.url}: the settings of {self.model!r}")
+        return check_settings(settings, f"{self.url}: the settings of {self.model!r}")
 
     def _listed(self) -> Models:
         answer = self.fetch("/models")
@@ -394,5 +394,5 @@ def _read(outcome: Reply | ChatFailure, num_frames: int) -> TCoT | ParseFailure 
 
 
 def _picked(verdict: str, num_candidates: int) -> int | None:
-    found = re.fullmatch(r"[\[(]?([1-9][0-9]{0,3})[\])]?\.?", verdict.strip())
-    return int(found[1]) - 1 if found and int(found[1]) <= num_candidates else None
+    number = re.fullmatch(r"[\[(]?([1-9][0-9]{0,3})[\])]?\.?", verdict.strip())
+    return int(number[1]) - 1 if number and int(number[1]) <= num_candidates else None

@@ -48,12 +48,12 @@ def check_settings(settings: Any, where: str) -> ServedSettings:
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
     try:
-        found = json.loads((folder / name).read_text("utf-8"))
+        value = json.loads((folder / name).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"settings={str(folder)!r}: {name} cannot be read ({getattr(error, 'strerror', None) or error}); "
             f"give the folder of the Reasoner that is served, or {FROM_SERVER!r} for one behind `embedrl serve`"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ConfigError(f"settings={str(folder)!r}: {name} is no JSON object")
-    return found
+    return value

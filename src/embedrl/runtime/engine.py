@@ -16,13 +16,13 @@ DEFAULT_WORKERS = 2
 
 @dataclass(frozen=True)
 class Engine:
-    """What runs the models."""
+    """Settings of where models run."""
 
     kind: EngineKind = "local"
     workers: int | None = None
-    """Of each model, on Ray."""
+    """Number of Ray workers per model."""
     address: str | None = None
-    """Of a Ray cluster; without one, Ray is started on this machine and ended after."""
+    """Address of a Ray cluster; None: Ray is started on this machine and stopped after."""
 
     def __post_init__(self) -> None:
         if self.kind == "local" and (self.workers is not None or self.address is not None):
@@ -34,13 +34,13 @@ LOCAL = Engine()
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """Models that are ready."""
+    """Loaded models."""
 
     reasoners: Mapping[str, Reasons]
     """By name."""
     embedder: Embeds | None
     max_in_flight: int
-    """How many batches to give them at once."""
+    """Number of batches to process concurrently."""
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from embedrl.runtime.names import load_embedder, load_reasoner
 INSTALL = "pip install 'embedrl[scale]'"
 
 MAX_TRIES = 2
-"""A batch that so many workers died of is not tried again."""
+"""Number of worker deaths after which a batch is not retried."""
 MAX_DEATHS_IN_A_ROW = 12
 """The run ends when workers died so often and no batch was done in between: then it is not the batches."""
 MAX_RESTARTS = 100
@@ -44,7 +44,7 @@ _OBJECT_STORE_BYTES = 512 * 2**20  # batches in transit; beyond, Ray uses the di
 
 
 class Worker:
-    """What runs in a worker: one model, loaded when it is first needed. What goes wrong with an item is returned, not raised."""
+    """Ray actor with one lazily loaded model. Errors of items are returned, not raised."""
 
     def __init__(self, kind: str, name: str, limits: Limits) -> None:
         self.kind, self.name = kind, name
@@ -52,7 +52,7 @@ class Worker:
         self.model: Any = None
 
     def about(self) -> dict[str, Any] | EmbedRLError:
-        """Load the model, and say what it is."""
+        """Load the model and describe it."""
         try:
             if self.model is None:
                 self.model = load_reasoner(self.name) if self.kind == "reasoner" else load_embedder(self.name)
@@ -62,7 +62,7 @@ class Worker:
         return {"name": self.model.fingerprint, "version": embedrl.__version__, size: getattr(self.model, size)}
 
     def pid(self) -> int:
-        """Return the number of the process."""
+        """Return the process id."""
         return os.getpid()
 
     def num_tokens(self, text: str) -> int:
@@ -70,7 +70,7 @@ class Worker:
         return getattr(self.model, "num_tokens", count_words)(text)
 
     def run(self, method: str, *batch: Sequence[Any]) -> tuple[Any, list[Path]]:
-        """Call the model; return what it gave or its error, and for an error the files of the batch that are not there."""
+        """Call the model; return (result or error, missing files of the batch)."""
         try:
             return getattr(self.model, method)(*batch), []
         except EmbedRLError as error:
@@ -78,7 +78,7 @@ class Worker:
 
 
 class Cluster:
-    """A connection to Ray. What it starts, workers and maybe the cluster, ends with it."""
+    """Connection to Ray that stops what it started: workers, and perhaps the cluster."""
 
     def __init__(self, num_workers: int, num_models: int, address: str | None = None) -> None:
         """Connect to the cluster at an address, or start one on this machine that only this machine can reach.
@@ -114,7 +114,7 @@ class Cluster:
         return RayEmbedder(self._pool("embedder", name))
 
     def close(self) -> None:
-        """End the workers, and the connection if it is ours."""
+        """Stop the workers, and the connection if it is ours."""
         import ray
 
         for pool in self.pools:
@@ -136,8 +136,8 @@ class Cluster:
         """Return the CPUs and GPUs of one worker. Ray gives it as many threads as CPUs."""
         import ray
 
-        found, wanted = ray.cluster_resources(), self.num_workers * self.num_models
-        num_cpus, num_gpus = int(found.get("CPU", 0)), found.get("GPU", 0.0)
+        resources, wanted = ray.cluster_resources(), self.num_workers * self.num_models
+        num_cpus, num_gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
         if num_cpus < wanted:
             raise ConfigError(
                 f"workers={self.num_workers} for each of {self.num_models} models: that takes {wanted} CPUs, and the cluster has {num_cpus}"
@@ -180,7 +180,7 @@ def _connect(address: str | None, num_workers: int) -> bool:
 
 
 class _Pool:
-    """The workers of one model: who is free, and what becomes of those that die."""
+    """Worker pool of one model, with restarts."""
 
     def __init__(self, kind: str, name: str, num_workers: int, resources: dict[str, float]) -> None:
         import ray
@@ -201,25 +201,25 @@ class _Pool:
 
         started = [worker.about.remote() for worker in self.workers]
         try:
-            found = ray.get(started, timeout=START_TIMEOUT_S)
+            abouts = ray.get(started, timeout=START_TIMEOUT_S)
         except GetTimeoutError as error:
             raise ModelError(f"{self.kind}={self.name!r}: not all workers have it loaded after {START_TIMEOUT_S:g} s") from error
         except RayError as error:
             raise ModelError(f"{self.kind}={self.name!r}: its workers do not start; is embedrl on every machine? {error}") from error
-        for about in found:
+        for about in abouts:
             if isinstance(about, EmbedRLError):
                 raise about
-            if about != found[0] or about["version"] != embedrl.__version__:
+            if about != abouts[0] or about["version"] != embedrl.__version__:
                 raise ConfigError(
-                    f"{self.kind}={self.name!r}: the machines differ ({about}, {found[0]}, embedrl here {embedrl.__version__}): "
+                    f"{self.kind}={self.name!r}: the machines differ ({about}, {abouts[0]}, embedrl here {embedrl.__version__}): "
                     "give all the same files and the same embedrl"
                 )
-        self.about = found[0]
+        self.about = abouts[0]
         for worker in self.workers:
             self.free.put(worker)
 
     def run(self, method: str, *batch: Sequence[Any]) -> Any:
-        """Have a batch done by a free worker, and return what the model gave.
+        """Run a batch on a free worker and return the model's result.
 
         Raises what the model raises; MediaError for a batch that workers die of; ModelError when none is left; ConfigError if the
         workers do not see the files that are here.
@@ -259,7 +259,7 @@ class _Pool:
         raise MediaError(f"{_named(items)}: {MAX_TRIES} {self.kind} workers died of it (out of memory?); it is not tried again")
 
     def _take(self) -> Any:
-        """Return the next worker that is free. Raises ModelError if there is none left, or if they only die."""
+        """Wait for a free worker. Raises ModelError if none is left or all keep dying."""
         worker = self.free.get()
         if worker is None or self.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
             self.free.put(worker)  # the other threads are to learn it too
@@ -268,7 +268,7 @@ class _Pool:
         return worker
 
     def _is_back(self, worker: Any) -> bool:
-        """Wait until a worker that died has its model again; say whether it has, and the same one as before."""
+        """Wait for a restarted worker; return whether it has the same model as before."""
         import ray
         from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError
 

@@ -108,12 +108,12 @@ def _add_status(app: FastAPI, service: Service) -> None:
         return await service.work(lambda: _status(service))
 
     @app.post("/api/login", status_code=204, tags=["status"])
-    async def login(given: Login) -> Response:
+    async def login(credentials: Login) -> Response:
         """Keep the token in a cookie, which scripts cannot read."""
         token = service.settings.token
         if token is None:
             return Response(status_code=204)
-        if not hmac.compare_digest(given.token.encode("utf-8", "replace"), token.encode()):
+        if not hmac.compare_digest(credentials.token.encode("utf-8", "replace"), token.encode()):
             await service.wrong_tokens.wait()
             raise Problem(401, "this is not the server's token", "wrong_token")
         response = Response(status_code=204)
@@ -132,7 +132,7 @@ def _status(service: Service) -> Status:
         modalities=stats.modalities if stats else {},
         num_without_tcot=stats.num_without_tcot if stats else 0,
         # The page offers them in this order, and takes the last: before RL, then after.
-        reasoners=tuple(ServedReasoner(id=each.id, name=each.label) for each in reversed(service.libraries) if each.reasoner),
+        reasoners=tuple(ServedReasoner(id=served.id, name=served.label) for served in reversed(service.libraries) if served.reasoner),
         embedder=service.embedder_label,
         think=library.reasoner is not None,
         indexing=service.librarian.state,

@@ -57,12 +57,12 @@ def holding(budget: PixelBudget) -> Generator[None]:
 @contextmanager
 def decoding(budget: PixelBudget, at_most: int) -> Generator[_Held]:
     """Hold as many pixels as decoding may give while it runs, and afterwards those that it gave: what the block counts."""
-    request, found = _HELD.get(), _Held()
+    request, held = _HELD.get(), _Held()
     budget.take(at_most)
     kept = 0
     try:
-        yield found
-        kept = found.num_pixels if request else 0
+        yield held
+        kept = held.num_pixels if request else 0
     finally:
         if request:
             request.num_pixels += kept

@@ -83,15 +83,15 @@ class FileResponse(Response):
         """Return the status, and the bytes to send. A range of an unknown unit, or that cannot be read, is ignored; so are several."""
         if is_known(headers, self.etag, self.file.status.st_mtime):
             return 304, 0, 0
-        found = _RANGE.fullmatch(headers.get("range", ""))
+        match = _RANGE.fullmatch(headers.get("range", ""))
         condition = headers.get("if-range")
         if (
-            found is None
-            or not any(found.groups())
+            match is None
+            or not any(match.groups())
             or (condition is not None and condition not in (self.etag, self._more["Last-Modified"]))
         ):
             return 200, 0, self.size
-        first, last = found.groups()
+        first, last = match.groups()
         if not first:
             length = min(int(last[:18]), self.size)
             return (206, self.size - length, self.size) if length else (416, 0, 0)

@@ -251,11 +251,11 @@ class IndexWriter:
 
     def _keys_by_path(self) -> dict[Path, list[str]]:
         library = self.libraries[0]
-        found: dict[Path, list[tuple[int, str]]] = {}
+        pages_by_path: dict[Path, list[tuple[int, str]]] = {}
         for key, places in library.catalogue.places.items():
             for place in places:
-                found.setdefault(library.index.locate(place.path), []).append((place.page or 0, key))
-        return {path: [key for _, key in sorted(pages)] for path, pages in found.items()}
+                pages_by_path.setdefault(library.index.locate(place.path), []).append((place.page or 0, key))
+        return {path: [key for _, key in sorted(pages)] for path, pages in pages_by_path.items()}
 
     def _delete(self, key: str, but: Path | None = None) -> list[Path]:
         """Delete the uploaded files of an item, and return them."""
@@ -367,15 +367,15 @@ class IndexWriter:
 
 def take_snapshot(folders: Sequence[Path]) -> Snapshot:
     """Return every file under some folders with what tells that it changed: inode, size, time."""
-    found: Snapshot = {}
+    snapshot: Snapshot = {}
     for folder in folders:
         for path, _ in walk(folder):
             try:
                 status = path.stat()
             except OSError:
                 continue
-            found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return found
+            snapshot[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return snapshot
 
 
 def safe_stem(name: str) -> str:

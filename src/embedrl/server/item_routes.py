@@ -120,7 +120,7 @@ def item_routes(service: Service) -> APIRouter:
                 return problem
 
         checked = await service.work(lambda: _take(service, file))
-        results = await asyncio.gather(*(take_in(*each) for each in checked))
+        results = await asyncio.gather(*(take_in(*checked_file) for checked_file in checked))
         items = tuple(result for result in results if isinstance(result, Added))
         problems = [(name, result) for (_, name, _), result in zip(checked, results, strict=True) if isinstance(result, Problem)]
         if not items:
@@ -138,10 +138,10 @@ def item_routes(service: Service) -> APIRouter:
 
 def media_type(name: str, head: bytes) -> str:
     """Return the content type of a file by its first bytes: nothing that a browser would run."""
-    found = still_format(head) or container_format(head)
-    if found:
+    medium = still_format(head) or container_format(head)
+    if medium:
         by_name = mimetypes.guess_type(name)[0]
-        return by_name if found in ("mov", "matroska") and by_name in ("video/mp4", "video/webm", "video/quicktime") else _TYPES[found]
+        return by_name if medium in ("mov", "matroska") and by_name in ("video/mp4", "video/webm", "video/quicktime") else _TYPES[medium]
     return "application/pdf" if b"%PDF-" in head else "text/plain; charset=utf-8"
 
 

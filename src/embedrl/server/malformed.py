@@ -14,18 +14,18 @@ MAX_CHARS = 300
 
 def say_malformed(error: RequestValidationError) -> str:
     """Name the field and the reason. Of several, a limit that is broken says more than that another type would have done."""
-    errors = [(_place(found["loc"], error.body), found) for found in error.errors()]
-    place, found = max(errors, key=lambda each: (not _WRONG_TYPE.search(each[1]["type"]), len(each[0])))
-    same = [each for other, each in errors if other == place and _WRONG_TYPE.search(each["type"])]
-    reasons = dict.fromkeys(_reason(each) for each in (same if _WRONG_TYPE.search(found["type"]) else [found]))
+    problems = [(_place(problem["loc"], error.body), problem) for problem in error.errors()]
+    place, worst = max(problems, key=lambda pair: (not _WRONG_TYPE.search(pair[1]["type"]), len(pair[0])))
+    same = [problem for other, problem in problems if other == place and _WRONG_TYPE.search(problem["type"])]
+    reasons = dict.fromkeys(_reason(problem) for problem in (same if _WRONG_TYPE.search(worst["type"]) else [worst]))
     reason = " or ".join(reasons)[:MAX_CHARS]
     return f"{'.'.join(place)}: {reason}" if place else reason
 
 
-def _reason(found: Mapping[str, Any]) -> str:
-    if found["type"] == "too_long" and isinstance(found["input"], str):
-        return f"give at most {found['ctx']['max_length']} characters"
-    return str(found["msg"]).removeprefix("Value error, ")
+def _reason(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "too_long" and isinstance(problem["input"], str):
+        return f"give at most {problem['ctx']['max_length']} characters"
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _place(location: Sequence[str | int], body: Any) -> tuple[str, ...]:
@@ -33,15 +33,15 @@ def _place(location: Sequence[str | int], body: Any) -> tuple[str, ...]:
     source, *steps = location if location and location[0] in _SOURCES else (None, *location)
     if source != "body" or not isinstance(body, Mapping | list):
         return tuple(str(step) for step in steps if isinstance(step, int) or _NAME.fullmatch(step))
-    found: list[str] = []
+    names: list[str] = []
     here: Any = body
     for number, step in enumerate(steps):
         if isinstance(step, int):
-            found.append(str(step))
+            names.append(str(step))
             here = here[step] if isinstance(here, list) and step < len(here) else None
         elif isinstance(here, Mapping) and step in here:
-            found.append(step[:64])
+            names.append(step[:64])
             here = here[step]
         elif isinstance(here, Mapping) and number == len(steps) - 1 and _NAME.fullmatch(step):
-            found.append(step)  # what is missing
-    return tuple(found)
+            names.append(step)  # what is missing
+    return tuple(names)

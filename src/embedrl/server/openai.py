@@ -126,7 +126,7 @@ def compatible_routes(service: Service) -> APIRouter:
         need_embedder(asked.model)
         library = service.library()
 
-        num_media = sum(isinstance(each, RerankDocument) and bool(each.image) for each in (asked.query, *asked.documents))
+        num_media = sum(isinstance(document, RerankDocument) and bool(document.image) for document in (asked.query, *asked.documents))
         if num_media > MAX_IMAGES:
             raise Problem(413, f"documents: {num_media} pictures; give at most {MAX_IMAGES} in all", "too_large")
 
@@ -165,16 +165,16 @@ def _item(content: Content, instruction: str | None, field: str, *, query: bool,
     return make.query(content, instruction, looking_for=looking_for) if query else make.candidate(content, instruction)
 
 
-def _content(service: Service, given: str | RerankDocument, share: int) -> Content:
-    if isinstance(given, str):
-        return (Text(text=given),)
-    words = (Text(text=given.text),) if given.text else ()
-    return (read_media(service, given.image, share), *words) if given.image else words
+def _content(service: Service, document: str | RerankDocument, share: int) -> Content:
+    if isinstance(document, str):
+        return (Text(text=document),)
+    words = (Text(text=document.text),) if document.text else ()
+    return (read_media(service, document.image, share), *words) if document.image else words
 
 
-def _sent(given: str | RerankDocument) -> dict[str, Any]:
+def _sent(document: str | RerankDocument) -> dict[str, Any]:
     """Return a document as it was sent."""
-    return {"text": given} if isinstance(given, str) else given.model_dump(exclude_none=True)
+    return {"text": document} if isinstance(document, str) else document.model_dump(exclude_none=True)
 
 
 def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, at_once: int) -> tuple[np.ndarray, list[str | None]]:

@@ -174,5 +174,5 @@ def read_media(service: Service, url: str, share: int) -> Image | Video:
 
 
 def _url(part: ImagePart | VideoPart) -> str:
-    given = part.image_url if isinstance(part, ImagePart) else part.video_url
-    return given if isinstance(given, str) else given.url
+    link = part.image_url if isinstance(part, ImagePart) else part.video_url
+    return link if isinstance(link, str) else link.url

@@ -14,7 +14,9 @@ MAX_TOKENS = 4_096
 
 def _no_tokens(value: Any) -> Any:
     """Refuse token arrays: their numbers are those of another model's tokenizer."""
-    if isinstance(value, list) and any(isinstance(each, int) or (isinstance(each, list) and each) for each in value[:MAX_INPUTS]):
+    if isinstance(value, list) and any(
+        isinstance(element, int) or (isinstance(element, list) and element) for element in value[:MAX_INPUTS]
+    ):
         raise ValueError("token arrays are not read, send texts; LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)")
     return value
 

@@ -112,7 +112,9 @@ def search_routes(service: Service) -> APIRouter:
     async def similar(asked: Similar) -> SearchAnswer:
         """Recommend what is like some items and unlike others, with the reason."""
         library = service.library(asked.reasoner)
-        liked, disliked = (each if isinstance(each, dict) else dict.fromkeys(each, 1.0) for each in (asked.liked, asked.disliked))
+        liked, disliked = (
+            examples if isinstance(examples, dict) else dict.fromkeys(examples, 1.0) for examples in (asked.liked, asked.disliked)
+        )
         try:
             examples = Examples(
                 liked=liked,

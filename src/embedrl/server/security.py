@@ -107,8 +107,8 @@ class SecurityMiddleware:
 
     def _knows_token(self, headers: Headers) -> bool:
         assert self.settings.token is not None
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.settings.token.encode()):
+        kind, _, presented = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and hmac.compare_digest(presented.strip().encode(), self.settings.token.encode()):
             return True
         return hmac.compare_digest(_cookie(headers).encode(), cookie_value(self.settings.token).encode())
 

@@ -74,17 +74,17 @@ class ServedIndex:
         return View(self.shown, lambda: self.catalogue)
 
     def _take_stock(self, version: int) -> Catalogue:
-        found = list(self.index.places())
-        inside = self.roots.inside({self.index.locate(place.path) for place in found})
-        places = places_by_key([place for place in found if self.index.locate(place.path) in inside])
-        return Catalogue(version, places, frozenset({place.key for place in found} - places.keys()))
+        everywhere = list(self.index.places())
+        inside = self.roots.inside({self.index.locate(place.path) for place in everywhere})
+        places = places_by_key([place for place in everywhere if self.index.locate(place.path) in inside])
+        return Catalogue(version, places, frozenset({place.key for place in everywhere} - places.keys()))
 
     def places(self, key: str) -> tuple[Place, ...]:
         """Return where an item lies. Raises Problem 404."""
-        found = self.catalogue.places.get(key)
-        if not found:
+        places = self.catalogue.places.get(key)
+        if not places:
             raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
-        return found
+        return places
 
     def row(self, key: str) -> Row:
         """Return one row of an item. Raises Problem 404."""

@@ -67,11 +67,11 @@ class QueryTCoTs:
     def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """Return what is known of these."""
         with self._lock:
-            found = {key: self._fresh[key] for key in keys if key in self._fresh}
-            found |= {key: read_outcome(value) for key in keys if key not in found and (value := self._records.get(key)) is not None}
-            self.num_hits += len(found)
-            self.num_misses += len(keys) - len(found)
-            return found
+            known = {key: self._fresh[key] for key in keys if key in self._fresh}
+            known |= {key: read_outcome(value) for key in keys if key not in known and (value := self._records.get(key)) is not None}
+            self.num_hits += len(known)
+            self.num_misses += len(keys) - len(known)
+            return known
 
     def keep(self, outcomes: dict[str, Outcome]) -> None:
         """Remember outcomes. One thread writes for all: each write waits for the disk."""
@@ -185,7 +185,7 @@ class SharedEmbedder:
         keys = [f"{item.key}\0{render(tcot) if tcot else ''}" for item, tcot in asked]
         with self._lock:
             known = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = {key: each for key, each in zip(keys, asked, strict=True) if key not in known}
+        missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in known}
         if missing:
             fresh = dict(zip(missing, self.worker.ask(list(missing.values()), background=self._background), strict=True))
             known |= fresh

@@ -1,4 +1,4 @@
-"""T-CoTs about the world: the ground truth, or an oracle annotator with planted habits.
+"""T-CoTs of world items: ground truth, or an oracle annotator with planted errors.
 
 The annotator stands in for a general-purpose model (in the paper: Qwen3-VL-8B): it stops half way, forgets attributes,
 adds remarks that nobody needs, and is now and then wrong, all at the rates stated in `Habits`. A habit holds for a whole
@@ -19,10 +19,10 @@ from embedrl.world.pages import CITIES, LEVELS, NUMBERS, WORDS
 
 @dataclass(frozen=True)
 class Habits:
-    """How often the annotator does what: probabilities for one T-CoT (`mistake`: for one fact)."""
+    """Error rates of the annotator: probabilities per T-CoT (`mistake`: per fact)."""
 
     careful: float = 0.2
-    """It tells everything and adds nothing. If not, each of the others happens by itself:"""
+    """Complete and without additions. Otherwise each of the following happens independently."""
     stops_half_way: float = 0.7
     forgets_size: float = 0.8
     forgets_place: float = 0.8
@@ -42,7 +42,7 @@ REMARKS = (
     "It could be part of a larger set.",
 )
 _IN_THOUGHT = {"size", "place", "value"}
-"""Slots that are told in the answer only, to keep the thinking short."""
+"""Slots that only the answer states, to keep the thinking short."""
 _SLOTS = {
     "colour": tuple(COLOURS),
     "shape": SHAPES,
@@ -54,7 +54,7 @@ _SLOTS = {
 
 
 def write_tcot(seen: Truth, wanted: Truth, *, rng: random.Random | None = None, habits: Habits | None = None) -> TCoT:
-    """Write the T-CoT of an item: what is `seen` in it, as evidence, and what is `wanted`, as answer.
+    """Write the T-CoT of an item: facts `seen` as evidence, facts `wanted` as answer.
 
     Without habits it is the ground truth.
     """
@@ -106,6 +106,6 @@ def _compose(seen: Truth, wanted: Truth, forgotten: frozenset[str] = frozenset()
 
 
 def tell(truth: Truth, without: frozenset[str] = frozenset()) -> str:
-    """State all facts and the setting in the canonical wording of answers."""
+    """Return all facts and the setting in the canonical wording of answers."""
     facts = ", ".join(fact.tell(without) for fact in truth.facts)
     return f"{truth.setting}: {facts}" if truth.medium == "page" else " ".join(filter(None, [facts, truth.setting]))

@@ -9,7 +9,7 @@ from embedrl.world.objects import COLOURS, PLACES, SHAPES, SIZES
 from embedrl.world.pages import CITIES, KINDS, TOPICS
 
 Claim = tuple[str, ...]
-"""The attributes of one thing, event or row, in a fixed order; "" where an attribute is not stated."""
+"""Attributes of one thing, event or row, in a fixed order; "" if not stated."""
 
 
 def _any(words: Iterable[str]) -> str:
@@ -25,7 +25,7 @@ _TITLE = re.compile(rf"\b({_any(TOPICS)}) ({_any(KINDS)})\b")
 
 
 def read_claims(answer: str) -> list[Claim]:
-    """Return every thing, event, title and row that an answer states."""
+    """Parse the things, events, titles and rows stated in an answer."""
     things = [match.groups(default="") for match in _THING.finditer(answer)]
     titles = [match.groups() for match in _TITLE.finditer(answer)]
     rows = [match.groups(default="") for match in _ROW.finditer(answer)] if titles else []
@@ -33,7 +33,7 @@ def read_claims(answer: str) -> list[Claim]:
 
 
 def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
-    """Return how many claims are right, how many are made, and how many are true.
+    """Return the numbers of correct claims, of claims made, and of true claims.
 
     A claim is right if a true one, not yet used, agrees with every attribute that it states.
     """
@@ -55,7 +55,7 @@ def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
 
 
 def attributes(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
-    """Return how many single attributes are right, stated and true: unlike `claims`, what is left unsaid counts.
+    """Return the numbers of correct, stated and true single attributes; unlike `claims`, omissions count.
 
     Each claim is compared with the true one, not yet used, that agrees with it most.
     """
@@ -74,11 +74,11 @@ def attributes(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
 
 
 def told(answer: str) -> list[str]:
-    """Return the statements of an answer of the crowded world, in order; what is repeated counts once."""
+    """Return the distinct statements of an answer of the crowded world, in order."""
     return list(dict.fromkeys(part for text in answer.split(",") if (part := " ".join(text.split()))))
 
 
 def selected(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
-    """Return how many of the statements told matter, how many are told, and how many matter: `claims` of the crowded world."""
+    """Return the numbers of relevant statements made, of statements made, and of relevant ones: `claims` of the crowded world."""
     statements, matters = told(tcot.answer), set(told(truth.answer))
     return sum(text in matters for text in statements), len(statements), len(matters)

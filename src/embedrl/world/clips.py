@@ -1,4 +1,4 @@
-"""Clips: eight frames at two a second, in which one thing does something, then another does."""
+"""Clips: eight frames at 2 fps with two events, one after the other."""
 
 import random
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ _STARTS = ((1, 2), (5, 6))
 
 @dataclass(frozen=True)
 class Event:
-    """What one thing does: it starts in frame `start` (1-based) and is over two frames later."""
+    """An event of one thing, from frame `start` (1-based) to two frames later."""
 
     thing: Thing
     verb: str
     start: int
     to: str = ""
-    """New colour of a thing that turns."""
+    """New colour, of a colour change."""
     to_cell: int = 0
-    """Where a thing that moves ends."""
+    """Final cell, of a movement."""
 
     def at(self, frame: int) -> Thing | None:
-        """Return the thing as it is in a 1-based frame, or None if it is not there."""
+        """Return the thing in a 1-based frame; None if absent."""
         step = frame - self.start
         progress = min(max(step / 2, 0.0), 1.0)
         thing = self.thing
@@ -55,7 +55,7 @@ class Event:
         return thing
 
     def fact(self) -> Fact:
-        """State the event, with the frame in which it is under way."""
+        """Return the event as a fact, with its key frame."""
         verb = f"turns {self.to}" if self.verb == "turns" else self.verb
         slots = (("colour", self.thing.colour), ("shape", self.thing.shape), ("event", verb))
         return Fact(slots, key_frame=self.start + 1)
@@ -69,16 +69,16 @@ class Clip:
     background: str
 
     def frames(self, side: int = SIDE) -> Frames:
-        """Paint all frames, with their times."""
+        """Render all frames, with timestamps."""
         images = tuple(self.frame(number, side) for number in range(1, NUM_FRAMES + 1))
         return Frames(images, tuple(number / FPS for number in range(NUM_FRAMES)))
 
     def things(self, number: int) -> tuple[Thing, ...]:
-        """What is to be seen in a 1-based frame."""
+        """Return the visible things of a 1-based frame."""
         return tuple(thing for event in self.events if (thing := event.at(number)) is not None)
 
     def frame(self, number: int, side: int = SIDE) -> PIL.Image.Image:
-        """Paint one 1-based frame: RGB (side, side)."""
+        """Render a 1-based frame: RGB (side, side)."""
         return draw_things(self.things(number), self.background, GRID, side)
 
     def truth(self) -> Truth:
@@ -95,7 +95,7 @@ class Clip:
         return Frames(frames.images[span], frames.times_s[span]), Truth((moment,), f"on {self.background}", "video")
 
     def signature(self) -> str:
-        """What makes two clips the same clip, whatever their geometry and exact timing."""
+        """Identity up to geometry and exact timing."""
         return f"{self.background}:" + "|".join(event.fact().tell() for event in self.events)
 
 
@@ -114,7 +114,7 @@ def sample_event(rng: random.Random, split: str, cell: int, index: int, *, verb:
 
 
 def _may_show(event: Event, split: str) -> bool:
-    """Say whether the split may show the event's thing as it is at first and as it is in the end."""
+    """Return whether the split allows the event's thing in its first and last state."""
     sizes = tuple(SIZES) if event.verb in ("grows", "shrinks") else (event.thing.size,)
     colours = (event.thing.colour, event.to or event.thing.colour)
     return all(allowed(replace(event.thing, size=size, colour=colour), split) for size in sizes for colour in colours)

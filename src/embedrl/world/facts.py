@@ -1,4 +1,4 @@
-"""Facts about a medium: what can be stated, omitted or asked.
+"""Facts about a medium.
 
 A fact is a phrase made of slots (`size`, `colour`, `shape`, `place`, `event`, `row`, …), where it can be seen (a box, a
 key frame). T-CoTs, captions and questions are written from facts, and T-CoTs are checked against them.
@@ -11,18 +11,18 @@ from embedrl.data.tcot import Box
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing to say. Slots are told in their order."""
+    """One fact: (slot, text) pairs in the order of wording."""
 
     slots: tuple[tuple[str, str], ...]
     box: Box | None = None
-    """Where it is seen, 0..1000."""
+    """Bounding box, 0..1000."""
     key_frame: int | None = None
-    """1-based frame in which it is seen best."""
+    """1-based key frame."""
     keyword: str | None = None
-    """The words of a text that state it."""
+    """Words of the text that state it."""
 
     def tell(self, without: frozenset[str] = frozenset()) -> str:
-        """Say it, leaving out the named slots."""
+        """Return the fact in words, without the named slots."""
         return " ".join(text for name, text in self.slots if name not in without)
 
     def get(self, name: str) -> str:
@@ -31,13 +31,13 @@ class Fact:
 
     @property
     def name(self) -> tuple[str, str]:
-        """What it is about, among the facts of one medium: colour and shape, or city and value."""
+        """Identifying slots among the facts of one medium: colour and shape, or city and value."""
         return self.get("colour") or self.get("city"), self.get("shape") or self.get("value")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """All facts of one medium, in reading order, and what the whole is called ("on white", "a coffee table")."""
+    """All facts of one medium, in reading order, and its setting ("on white", "a coffee table")."""
 
     facts: tuple[Fact, ...]
     setting: str

@@ -38,7 +38,7 @@ _HELD_OUT = {
         *(("large", "red", "ring"), ("small", "blue", "star"), ("large", "yellow", "cross"), ("small", "cyan", "heart")),
     },
 }
-"""Combinations of size, colour and shape that only this split shows: an eighth of all for both together."""
+"""Held-out combinations of size, colour and shape by split, together an eighth of all."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Thing:
     scale: float = 1.0
 
     def phrase(self, grid: int | None = None) -> str:
-        """Name it in full: "large red star", and "at top left" where a grid is given."""
+        """Return all attributes in words: "large red star", with "at top left" if a grid is given."""
         place = f" at {PLACES[grid][self.cell]}" if grid else ""
         return f"{self.size} {self.colour} {self.shape}{place}"
 
     def box(self, grid: int) -> tuple[int, int, int, int]:
-        """x1 y1 x2 y2 in 0..1000, clipped to the picture."""
+        """Bounding box x1 y1 x2 y2, 0..1000, clipped to the image."""
         row, column = divmod(self.cell, grid)
         x, y = (column + 0.5 + self.dx) / grid, (row + 0.5 + self.dy) / grid
         radius = SIZES[self.size] * self.scale / grid
@@ -68,12 +68,12 @@ class Thing:
 
 
 def allowed(thing: Thing, split: str) -> bool:
-    """Say whether a split may show this size, colour and shape together: test shows all but RL's own, train the common ones."""
+    """Return whether a split allows this combination: test allows all but RL's, train only the common ones."""
     return not any(_kind(thing) in held for owner, held in _HELD_OUT.items() if owner != split)
 
 
 def held_out(thing: Thing, split: str) -> bool:
-    """Say whether only this split shows the combination."""
+    """Return whether the combination is held out for this split."""
     return _kind(thing) in _HELD_OUT.get(split, set())
 
 
@@ -82,7 +82,7 @@ def _kind(thing: Thing) -> tuple[str, str, str]:
 
 
 def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0.09) -> Thing:
-    """Draw a thing that the split may show."""
+    """Sample a thing that the split allows."""
     while True:
         thing = Thing(
             rng.choice(SHAPES),
@@ -97,13 +97,13 @@ def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0
 
 
 def sample_other(rng: random.Random, thing: Thing, attribute: str, split: str, choices: tuple[str, ...]) -> Thing:
-    """Return the thing with one attribute changed to another of the choices, or as it is if the split may show no other."""
+    """Change one attribute to another choice that the split allows; unchanged if there is none."""
     options = [replace(thing, **{attribute: value}) for value in choices if value != getattr(thing, attribute)]
     return rng.choice([option for option in options if allowed(option, split)] or [thing])
 
 
 def draw_thing(draw: PIL.ImageDraw.ImageDraw, thing: Thing, grid: int, side: int, background: tuple[int, int, int]) -> None:
-    """Paint a thing on a square canvas of `side` pixels."""
+    """Render a thing on a square canvas of `side` pixels."""
     row, column = divmod(thing.cell, grid)
     unit = side / grid
     x, y = (column + 0.5 + thing.dx) * unit, (row + 0.5 + thing.dy) * unit
@@ -145,7 +145,7 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
 
 
 def draw_things(things: tuple[Thing, ...], background: str, grid: int, side: int) -> PIL.Image.Image:
-    """Paint things on a background, anti-aliased. Returns RGB (side, side)."""
+    """Render things on a background, anti-aliased: RGB (side, side)."""
     canvas = PIL.Image.new("RGB", (side * 2, side * 2), BACKGROUNDS[background])
     draw = PIL.ImageDraw.Draw(canvas)
     for thing in things:

@@ -24,7 +24,7 @@ _HELD_OUT = {"test": 0, "rl": 1}
 
 @dataclass(frozen=True)
 class PageSpec:
-    """What stands on a page. Each row is a city and a word, number or level."""
+    """Content of a page. A row is a city and a word, number or level."""
 
     kind: str
     topic: str
@@ -34,7 +34,7 @@ class PageSpec:
     """Offset of the print, in pixels."""
 
     def draw(self) -> PIL.Image.Image:
-        """Print it: RGB (HEIGHT, WIDTH)."""
+        """Render it: RGB (HEIGHT, WIDTH)."""
         page = PIL.Image.new("RGB", (WIDTH, HEIGHT), (252, 252, 250))
         draw = PIL.ImageDraw.Draw(page)
         ink = INKS[self.ink]
@@ -51,7 +51,7 @@ class PageSpec:
         return page
 
     def bars(self) -> list[tuple[str, int, int, int, int]]:
-        """The bars of a chart: level and corners in pixels."""
+        """Return the bars of a chart: level and corners in pixels."""
         if self.kind != "chart":
             return []
         left, top = 190 + self.shift[0], 110 + self.shift[1]
@@ -61,7 +61,7 @@ class PageSpec:
         ]
 
     def word_boxes(self) -> list[tuple[str, float, float, float, float]]:
-        """All words and their corners in pixels."""
+        """Return all words with their corners in pixels."""
         boxes = []
         for text, x, y, size in self.prints():
             x1, y1, x2, y2 = _font(size).getbbox(text, anchor="ls")
@@ -69,7 +69,7 @@ class PageSpec:
         return boxes
 
     def prints(self) -> list[tuple[str, int, int, int]]:
-        """All words on the page: text, x, y of the base line, font size."""
+        """Return all words on the page: text, x, y of the base line, font size."""
         dx, dy = self.shift
         words = [(self.topic, 24 + dx, 66 + dy, 60), (self.kind, 214 + dx, 66 + dy, 44)]
         for index, (city, value) in enumerate(self.rows):
@@ -80,7 +80,7 @@ class PageSpec:
         return words
 
     def row_box(self, index: int) -> tuple[int, int, int, int]:
-        """Box of a row, 0..1000."""
+        """Return the bounding box of a row, 0..1000."""
         x, y = self.shift
         top = 150 + y + index * 108
         return (
@@ -96,7 +96,7 @@ class PageSpec:
         return Truth(facts, f"{self.topic} {self.kind}", "page")
 
     def signature(self) -> str:
-        """What makes two pages the same page."""
+        """Identity up to layout."""
         return f"{self.kind}:{self.topic}:{self.rows}"
 
 
@@ -106,12 +106,12 @@ def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
 
 
 def values(kind: str) -> tuple[str, ...]:
-    """What may stand behind a city on this kind of page."""
+    """Return the values that a row may have on this kind of page."""
     return {"notes": WORDS, "table": NUMBERS, "chart": LEVELS}[kind]
 
 
 def allowed(topic: str, city: str, split: str) -> bool:
-    """Say whether a split may show a topic with a city: some combinations belong to one split."""
+    """Return whether a split allows a topic with a city; some combinations are held out."""
     owner = (TOPICS.index(topic) + CITIES.index(city)) % 11
     return owner not in {number for name, number in _HELD_OUT.items() if name != split}
 

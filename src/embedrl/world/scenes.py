@@ -1,4 +1,4 @@
-"""Still pictures: two to four things on a 3 x 3 grid."""
+"""Scenes: images of two to four things on a 3 x 3 grid."""
 
 import random
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ class Scene:
     background: str
 
     def draw(self, side: int = SIDE) -> PIL.Image.Image:
-        """Paint it: RGB (side, side)."""
+        """Render it: RGB (side, side)."""
         return draw_things(self.things, self.background, GRID, side)
 
     def truth(self) -> Truth:
@@ -29,7 +29,7 @@ class Scene:
         return Truth(tuple(thing_fact(thing) for thing in things), f"on {self.background}", "image")
 
     def signature(self) -> str:
-        """What makes two scenes the same scene, whatever their exact geometry."""
+        """Identity up to exact geometry."""
         return f"{self.background}:" + "|".join(sorted(thing.phrase(GRID) for thing in self.things))
 
 

@@ -15,17 +15,17 @@ from embedrl.world.wording import INSTRUCTIONS, caption
 
 @dataclass(frozen=True)
 class Side:
-    """One item with all that is true of it."""
+    """One item with its facts."""
 
     item: Item
     seen: Truth
     wanted: Truth
-    """What its answer should state: what is seen, or what is looked for."""
+    """Facts that its answer should state: those seen, or those looked for."""
     signature: str
     """Two sides with one signature mean the same."""
 
     asks: ClassVar[frozenset[str]] = frozenset()
-    """(A query of this world describes its target whole: no other candidate answers it.)"""
+    """Empty: queries of this world describe their target completely, so no other candidate is relevant."""
     holds: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -35,7 +35,7 @@ class Side:
 
     @property
     def meaning(self) -> str:
-        """What no two candidates of a pool may share."""
+        """Identity of a candidate in a pool."""
         return self.truth.answer
 
     @property
@@ -59,7 +59,7 @@ Family = list[tuple[Side, Side]]
 
 class _Medium(Protocol):
     def signature(self) -> str:
-        """Name what it means."""
+        """Return its identity up to geometry."""
         ...
 
     def truth(self) -> Truth:
@@ -76,7 +76,7 @@ def item(role: Role, task: str, side: str, *parts: Part) -> Item:
 
 
 def text_side(text: str, facts: Truth, role: Role, task: str, side: str) -> Side:
-    """Make a side that is a text; `facts` are what the text states."""
+    """Make a text side; `facts` are those that the text states."""
     return Side(item(role, task, side, Text(text=text)), facts, replace(facts, facts=tuple(_unplaced(fact) for fact in facts.facts)), text)
 
 
@@ -85,14 +85,14 @@ def _unplaced(fact: Fact) -> Fact:
 
 
 def label(fact: Fact, setting: str) -> tuple[str, Truth]:
-    """Return a label text ("large red star on white") and its truth, with the keyword that states it."""
+    """Return a class label ("large red star on white") and its facts, with keywords."""
     kept = replace(no_place(fact), box=None, key_frame=None)
     text = " ".join(filter(None, [kept.tell(), setting]))
     return text, Truth((replace(kept, keyword=kept.tell()),), setting, "text")
 
 
 def no_place(fact: Fact) -> Fact:
-    """Return the fact without its place, as something that is asked for by its place."""
+    """Return the fact without its place, for questions that name the place."""
     return replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] != "place"))
 
 

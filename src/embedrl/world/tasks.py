@@ -25,7 +25,7 @@ AnyFamily = Family | CrowdedFamily
 
 @dataclass(frozen=True)
 class WorldPair:
-    """A pair, with the truth of both sides and of its hard negatives."""
+    """A pair with the facts of its sides and hard negatives."""
 
     query: AnySide
     target: AnySide
@@ -35,7 +35,7 @@ class WorldPair:
 
     @property
     def pair(self) -> Pair:
-        """The pair as anyone's data would hold it."""
+        """The pair without ground truth."""
         return Pair(task=self.task, query=self.query.item, target=self.target.item, negatives=tuple(side.item for side in self.negatives))
 
     @property
@@ -103,7 +103,7 @@ def choose_tasks(world: str, names: Sequence[str] = ()) -> dict[str, WorldTask]:
 
 
 def answers(query: AnySide, target: AnySide) -> bool:
-    """Say whether a candidate that is not the query's own target answers it all the same: it holds all that is asked for."""
+    """Return whether another candidate than the query's own target is relevant: it holds all that is asked for."""
     return bool(query.asks) and query.asks <= target.holds
 
 

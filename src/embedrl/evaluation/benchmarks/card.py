@@ -1,4 +1,4 @@
-"""The files of a dataset repository by its card: the `configs:` of README.md's front matter, as `datasets.load_dataset` reads them."""
+"""Data files of a dataset repository by the `configs:` of its card (README.md), as `datasets.load_dataset` reads them."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Problems in a benchmark's files: raised at once for a score, gathered for `embedrl doctor`."""
+"""Problems in benchmark files: raised at once when scoring, collected for `embedrl doctor`."""
 
 from typing import NamedTuple, TypeVar
 
@@ -8,11 +8,11 @@ Id = TypeVar("Id", str, str | int)
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong."""
+    """One problem of a benchmark file."""
 
     dataset: str
     row: int | None
-    """From 1, in the order of the dataset's files; None if it is no row's fault."""
+    """1-based row in the order of the dataset's files; None if not about a row."""
     what: str
     """With the fix."""
 
@@ -21,21 +21,21 @@ class Problem(NamedTuple):
 
 
 class Inspection:
-    """Takes problems: raises the first as ConfigError, or gathers them all."""
+    """Problem sink: raises the first as ConfigError, or collects them all."""
 
     def __init__(self, *, gather: bool = False) -> None:
         self.gather = gather
         self.problems: list[Problem] = []
 
     def report(self, dataset: str, what: str, row: int | None = None) -> None:
-        """Say what is wrong. Raises ConfigError unless problems are gathered."""
+        """Report a problem. Raises ConfigError unless problems are collected."""
         problem = Problem(dataset, row, what)
         if not self.gather:
             raise ConfigError(str(problem))
         self.problems.append(problem)
 
     def is_first(self, rows: dict[Id, int], name: Id, dataset: str, part: str, row: int) -> bool:
-        """Note the row of an id of a file in `rows`; report it and return False if it stood in a row before."""
+        """Record the row of an id in `rows`; report a duplicate and return False."""
         if (first := rows.setdefault(name, row)) == row:
             return True
         self.report(dataset, f"{part}: the id {name!r} stands in row {first} too; download it again", row)

@@ -24,7 +24,7 @@ Name = str | int
 
 @dataclass
 class Pool:
-    """One dataset, as far as it was read."""
+    """Queries, candidates and labels read so far."""
 
     source: Source
     inspection: Inspection
@@ -51,7 +51,7 @@ class Pool:
         local: Iterable[Name] | None = None,
         allow_unlabelled: bool = False,
     ) -> None:
-        """Add a query. `local` are the only candidates it ranks. With `allow_unlabelled`, nothing need be right for it."""
+        """Add a query. `local` restricts its candidates. With `allow_unlabelled` it may have no label."""
         query = self._made(make, "its query", row)
         names = None if local is None else tuple(dict.fromkeys(local))
         pool = self.candidates.keys() if names is None else set(names)
@@ -93,7 +93,7 @@ class Pool:
             self.inspection.report(name, f"{len(self.candidates):,} candidates, where the benchmark has {expected:,}; complete its files")
 
     def task(self) -> RetrievalTask:
-        """Return the task of a pool in which nothing was found wrong."""
+        """Return the task of a pool without problems."""
         ids: dict[Name, str] = {}
         copies: Counter[str] = Counter()
         items = []

@@ -49,7 +49,7 @@ def with_instructions(official: Official, path: Path) -> Official:
             raise ConfigError(f"{str(path)!r}, {name}: give `query`, `candidate` or both, each a text")
         replaced[key] = (table.get("query"), table.get("candidate"))
     sources = tuple(
-        replace(source, given=replaced.get(source.name, replaced.get(source.modality, source.given))) for source in official.sources
+        replace(source, replaced=replaced.get(source.name, replaced.get(source.modality, source.replaced))) for source in official.sources
     )
     return replace(official, sources=sources)
 

@@ -49,7 +49,7 @@ class Source:
     """Folder of its pictures, or of its folders of frames."""
     instructions: tuple[str, str] = ("", "")
     """Of queries and of candidates, where the rows bring none."""
-    given: tuple[str | None, str | None] = (None, None)
+    replaced: tuple[str | None, str | None] = (None, None)
     """Instructions that a user gives for queries and for candidates, in the place of all others ("" is none at all)."""
     columns: tuple[str, str] = ("video_id", "pos_text")
     """Of "video_label", "video_texts" and "text_video": which name the video, and the text."""
@@ -69,7 +69,7 @@ class Source:
 
     def instruction(self, side: int, own: str | None = None) -> str:
         """Return the instruction of queries (0) or candidates (1): a user's, else the row's `own`, else that of the table."""
-        replaced = self.given[side]
+        replaced = self.replaced[side]
         return replaced if replaced is not None else self.instructions[side] if own is None else own
 
 

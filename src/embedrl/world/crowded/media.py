@@ -49,8 +49,8 @@ def relations(scene: scenes.Scene) -> frozenset[str]:
     """Return what stands left of what, and above what."""
     columns = {thing.shape: thing.cell % scenes.GRID for thing in scene.things}
     rows = {thing.shape: thing.cell // scenes.GRID for thing in scene.things}
-    left = {f"{one} left of {other}" for one in columns for other in columns if columns[one] < columns[other]}
-    above = {f"{one} above {other}" for one in rows for other in rows if rows[one] < rows[other]}
+    left = {f"{first} left of {second}" for first in columns for second in columns if columns[first] < columns[second]}
+    above = {f"{first} above {second}" for first in rows for second in rows if rows[first] < rows[second]}
     return frozenset(left | above)
 
 
@@ -198,6 +198,6 @@ def sample_page(
     names = (
         rng.sample(list(cities[1]), 3) if cities else rng.sample([name for name in pages.CITIES if pages.allowed(topic, name, split)], 3)
     )
-    told = rng.sample(list(values[1]), 3) if values else rng.sample(pages.values(kind), 3)
-    rows = tuple(zip(names, told, strict=True))
+    cells = rng.sample(list(values[1]), 3) if values else rng.sample(pages.values(kind), 3)
+    rows = tuple(zip(names, cells, strict=True))
     return pages.PageSpec(kind, topic, rows, rng.randrange(len(pages.INKS)), (rng.randrange(-6, 7), rng.randrange(-8, 9)))

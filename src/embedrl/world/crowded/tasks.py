@@ -40,7 +40,7 @@ Draw = Callable[[random.Random, str, int], CrowdedFamily]
 
 
 def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> CrowdedSide:
-    facts = tuple(fact for found in seen.facts.values() for fact in found)
+    facts = tuple(fact for facts_of_aspect in seen.facts.values() for fact in facts_of_aspect)
     matters = seen.facts[aspect]
     statements = frozenset(fact.tell() for fact in facts)
     worded = catalogued if side == "target" else _as_it_is
@@ -49,7 +49,7 @@ def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> C
         tuple(map(worded, facts)),
         tuple(map(worded, matters)),
         f"{aspect}: " + ", ".join(sorted(fact.tell() for fact in matters)),
-        aspects=tuple(name for name, found in seen.facts.items() for _ in found),
+        aspects=tuple(name for name, facts_of_aspect in seen.facts.items() for _ in facts_of_aspect),
         holds=statements | seen.derived,
         others=tuple(worded(fact).tell() for fact in _OTHERS[_medium(task)] if fact.tell() not in statements),
         num_facts=len(matters),
@@ -128,7 +128,7 @@ def _same(task: str, aspect: Aspect, counterpart: Callable[[str, Wanted], Wanted
                 other = counterpart(split, wanted) if counterpart else wanted
                 if other is None:
                     continue
-                query, target = (aspect.draw(rng, split, each) for each in (wanted, other))
+                query, target = (aspect.draw(rng, split, spec) for spec in (wanted, other))
                 side = _medium_side(target, aspect.name, target_role, task, "target")
                 family.setdefault(side.signature, (_medium_side(query, aspect.name, query_role, task, "query"), side))
                 if len(family) > count:
@@ -192,22 +192,22 @@ def _ask_relation(rng: random.Random, seen: Seen) -> Asked:
     """Say what stands left of or above what, and where that, or something else, stands."""
     while True:
         first = rng.choice(sorted(seen.derived))
-        one, relation, other = first.partition(" left of " if " left of " in first else " above ")
+        subject, relation, other = first.partition(" left of " if " left of " in first else " above ")
         lead = rng.choice(("a ", "the "))
-        asked = [(first, f"{one}{relation}{lead}{other}")]
+        asked = [(first, f"{subject}{relation}{lead}{other}")]
         if rng.random() < 0.5:
             fact = rng.choice(seen.facts["places"])
-            if fact.get("shape") in (one, other):
+            if fact.get("shape") in (subject, other):
                 continue
             words = f"{fact.get('shape')} at {fact.get('place').replace('-', ' ')}"
             asked.append((fact.tell(), words))
         else:
             second = rng.choice(
-                sorted(text for text in seen.derived if text.startswith(f"{one} ") and not text.endswith(f" {other}")) or [""]
+                sorted(text for text in seen.derived if text.startswith(f"{subject} ") and not text.endswith(f" {other}")) or [""]
             )
             if not second:
                 continue
-            rest = second.removeprefix(one).strip()
+            rest = second.removeprefix(subject).strip()
             relation, third = rest.rsplit(" ", 1)
             asked.append((second, f"{relation} {lead}{third}"))
             return f"{lead}{asked[0][1]} and {asked[1][1]}", asked
