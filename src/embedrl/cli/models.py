@@ -37,7 +37,7 @@ def choose(
             if embeds != DEFAULT:
                 raise ConfigError("--think: this index was made without a Reasoner; name one with --reasoner")
             reasons = DEFAULT
-    guessed = [name for given, name in ((embedder, embeds), (reasoner, reasons)) if noted is None and given is None and name is not None]
+    guessed = [name for named, name in ((embedder, embeds), (reasoner, reasons)) if noted is None and named is None and name is not None]
     if guessed and not is_new:
         log.info(f"the index does not say with which models it was made; what is not named is {DEFAULT}")
     check_names(reasons, embeds)

@@ -136,16 +136,19 @@ def judged(before: Outcome | None, after: Outcome | None, truth: TCoT | None) ->
     """
     if truth is None:
         return {"noise": (), "lost": (), "invented": ()}
-    gone, new = ([each for each in statements(one) if each not in statements(other)] for one, other in ((before, after), (after, before)))
-    backing = [set(each.split()) for each in statements(truth)]
+    gone, new = (
+        [statement for statement in statements(side) if statement not in statements(other)]
+        for side, other in ((before, after), (after, before))
+    )
+    backing = [set(statement.split()) for statement in statements(truth)]
 
     def is_true(statement: str) -> bool:
         return any(set(statement.split()) <= words for words in backing)
 
     return {
-        "noise": tuple(each for each in gone if not is_true(each)),
-        "lost": tuple(each for each in gone if is_true(each)),
-        "invented": tuple(each for each in new if not is_true(each)),
+        "noise": tuple(statement for statement in gone if not is_true(statement)),
+        "lost": tuple(statement for statement in gone if is_true(statement)),
+        "invented": tuple(statement for statement in new if not is_true(statement)),
     }
 
 

@@ -63,8 +63,8 @@ def evaluate_world(
                 controls.append(
                     [
                         *(
-                            evaluate(drawn_tasks, models.embedder, name=name, reasoner=each, claims=selected)
-                            for name, each in sampled.items()
+                            evaluate(drawn_tasks, models.embedder, name=name, reasoner=sampler, claims=selected)
+                            for name, sampler in sampled.items()
                         ),
                         *control_systems(drawn_tasks, models.embedder, [result for result in drawn[-1] if result.name in loaded]),
                     ]

@@ -82,11 +82,11 @@ def find_server(directory: Path) -> Announcement | None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:  # it is held: the server lives
         try:
-            found = Announcement.model_validate_json(os.pread(fd, 64 * 1024, 0))
+            announcement = Announcement.model_validate_json(os.pread(fd, 64 * 1024, 0))
         except (ValidationError, OSError):
             return None
-        is_ours = os.fstat(fd).st_uid == os.geteuid() and found.machine == socket.gethostname()
-        return found if is_ours and _is_here(found.host) else None
+        is_ours = os.fstat(fd).st_uid == os.geteuid() and announcement.machine == socket.gethostname()
+        return announcement if is_ours and _is_here(announcement.host) else None
     else:
         return None
     finally:

@@ -53,8 +53,8 @@ def _moved(rng: random.Random, split: str, seen: Seen, aspect: float) -> Seen:
     if geometry is None:
         return seen
     facts = {
-        name: tuple(replace(fact, box=geometry.box(fact.box, aspect)) if fact.box else fact for fact in told)
-        for name, told in seen.facts.items()
+        name: tuple(replace(fact, box=geometry.box(fact.box, aspect)) if fact.box else fact for fact in facts_of_aspect)
+        for name, facts_of_aspect in seen.facts.items()
     }
     return replace(seen, facts=facts, draw=lambda: geometry.part(seen.draw()))
 
