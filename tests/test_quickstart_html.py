@@ -106,6 +106,38 @@ def test_the_lead_does_not_call_noise_a_gain():
     assert "which is no clear difference" in page
 
 
+def test_the_page_leads_with_what_this_run_trained_and_ends_with_what_comes_next():
+    curve = [{"step": float(step), "rl/reward": step / 10} for step in range(1, 6)]
+    following = [("look at it", "embedrl serve --index library")]
+    figures = report("plain", "before_rl", "live_rl")
+    page = render_html(figures, curve=curve, trained=("before_rl", "live_rl"), cases=["<b>a case</b>"], following=following)
+    lead = re.sub(r"<[^>]+>", "", page.split('<p class="lead">')[1].split("</p>")[0])
+    assert lead.startswith("This run trained the Reasoner for 5 steps. With its T-CoTs from before, 62.5 % of all queries")
+    assert "with those from after, 100.0 %: +37.5 points" in lead
+    assert "The same query, before and after" in page
+    assert "Nothing that is measured here fell." in page
+    for axis in (
+        "<span>step 1</span><span>5</span>",
+        "<span>0.5</span><span>0.1</span>",
+        "<span>100 % of queries</span>",
+        "reward, no unit",
+    ):
+        assert axis in page
+    assert page.index("embedrl serve --index library") > page.index("What got worse")
+
+
+def test_what_got_worse_is_said():
+    figures = report("plain", "before_rl", "live_rl")
+    systems = figures["systems"]
+    for group in (systems["live_rl"]["overall"], *systems["live_rl"]["tasks"].values()):
+        group["hit@1"]["value"], group["evidence"]["box_iou50"]["value"] = 0.5, 0.25
+    page = render_html(figures, trained=("before_rl", "live_rl"))
+    worse = re.sub(r"<[^>]+>", " ", page.split("What got worse")[1].split("</table>")[0])
+    assert re.search(r"hit@1, task.*62\.5 %\s+50\.0 %\s+\u221212\.5", worse)
+    assert re.search(r"T-CoTs: boxes right\s+50\.0 %\s+25\.0 %\s+\u221225\.0", worse)
+    assert "length" not in worse
+
+
 def test_systems_of_any_name_and_a_single_one_are_shown():
     page = render_html(report("mine"))
     assert "mine" in page

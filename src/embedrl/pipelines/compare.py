@@ -90,9 +90,10 @@ def _lead(cases: Sequence[Case], before: str, after: str) -> Markup:
     return fragment("compare", "lead", before=before, after=after, num_queries=len(cases), mean=mean, first=first)
 
 
-def case_card(case: Case) -> Markup:
-    """Render one case: query and target, each with its T-CoT before and after."""
+def case_card(case: Case, plain_rank: int | None = None) -> Markup:
+    """Render one case: query and target, each with its T-CoT before and after; `plain_rank` is the target's without any T-CoT."""
     figures = f"cosine {case.cosine[0]:.3f} → {case.cosine[1]:.3f} ({number(case.gain, '+.3f')}), rank {case.rank[0]} → {case.rank[1]}"
+    figures += "" if plain_rank is None else f" (without T-CoTs {plain_rank})"
     changes = [_change("Query", case.query), _change("Target", case.target)]
     return fragment("compare", "case", task=case.task, figures=figures, changes=changes)
 

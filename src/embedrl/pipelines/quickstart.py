@@ -4,14 +4,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
+
+from markupsafe import Markup
 
 from embedrl import log
 from embedrl.config import METRICS, read_metrics
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.errors import unwritable
+from embedrl.evaluation.compare import compare, extremes
+from embedrl.evaluation.evaluate import SystemResult
 from embedrl.evaluation.report import Report, make_report, write_report
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.index.filter import Filter
 from embedrl.index.hit import Hit
@@ -23,8 +29,9 @@ from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
 from embedrl.index.search import search
 from embedrl.media.store import limits_in_force, write_bytes
+from embedrl.pipelines.compare import case_card
 from embedrl.pipelines.eg_rl import train_reasoner
-from embedrl.pipelines.evaluate_world import SHIPPED, evaluate_systems
+from embedrl.pipelines.evaluate_world import SHIPPED, evaluate_systems, hit_rows
 from embedrl.reports.cards import Search, Side, checked_side
 from embedrl.reports.html import render_html, write_html
 from embedrl.rl.config import Recipe
@@ -37,6 +44,15 @@ ABOUT = (
     "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
     "detail. The Reasoner and the Embedder are nano models of a few million weights; everything ran on this machine."
 )
+
+NEXT = (
+    ("search this library in a browser, before and after RL", "embedrl serve --index {library} --before nano-sft"),
+    (
+        "your own photos need models that see (download: docs/full-size.md)",
+        "embedrl index ~/Pictures --reasoner Qwen/Qwen3-VL-2B-Instruct --embedder Qwen/Qwen3-VL-Embedding-2B",
+    ),
+)
+"""What may come after a demo, and the command."""
 
 
 class Direction(NamedTuple):
@@ -86,13 +102,36 @@ def quickstart(
     library = _library(out / "library", num_library_pairs, seed)
     Index.open(out / "library", embedder=embeds)  # an index that holds another Embedder's vectors is refused before the long work
     log.info("drawing held-out tasks")
-    systems = evaluate_systems(world_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size), embeds, reasons)
+    drawn = world_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size)
+    systems = evaluate_systems(drawn, embeds, reasons)
     searches = search_library(out / "library", library, embeds, list(reasons.values())[-1])
     report = make_report(systems, seed=seed, seconds=time.perf_counter() - started)
     write_report(report, out / "report.json")
-    write_html(render_html(report, searches, about=ABOUT, curve=curve, num_tasks=len(TASKS)), out / "report.html")
-    log.info(f"{out / 'report.html'} shows what was found, and why")
+    trained = ("before_rl", "live_rl") if live_steps else None
+    results = {system.name: system for system in systems}
+    page = render_html(
+        report,
+        searches,
+        about=ABOUT,
+        curve=curve,
+        num_tasks=len(TASKS),
+        trained=trained,
+        cases=_cases(drawn, results, *trained) if trained else (),
+        following=[(purpose, command.format(library="library")) for purpose, command in NEXT],
+    )
+    write_html(page, out / "report.html")
+    log.table("hit@1 and its 95 % interval, in %", *hit_rows(report))
+    log.info(f"{out / 'report.html'} shows what was found, and why; next:")
+    for purpose, command in NEXT:
+        log.info(f"  {command.format(library=quote(str(out / 'library')))}   # {purpose}")
     return report
+
+
+def _cases(tasks: Sequence[RetrievalTask], systems: Mapping[str, SystemResult], before: str, after: str) -> list[Markup]:
+    """Render the largest gain and the largest loss of a training, each with the rank that its target has without T-CoTs."""
+    plain = {(case.task, case.query.item.key): case.rank[0] for case in compare(tasks, systems["plain"], systems[after])}
+    gains, losses = extremes(compare(tasks, systems[before], systems[after]), 1)
+    return [case_card(case, plain[case.task, case.query.item.key]) for case in (*gains, *losses)]
 
 
 def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int) -> Recipe:

@@ -14,7 +14,7 @@ SYSTEM_LABELS = {
     "before_rl": "T-CoT, before RL",
     "live_rl": "T-CoT, live RL",
     "after_rl": "T-CoT, after RL",
-    "ceiling": "ground-truth T-CoT",
+    "ceiling": "true T-CoT",
 }
 SYSTEM_PHRASES = {
     "plain": "embedded as they are",
@@ -121,7 +121,8 @@ def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> di
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(step, mean) for (step, _), mean in zip(points[whole - 1 :], means, strict=True)))
     ends = f"{number(means[0], '.3g')} → {number(means[-1], '.3g')}"
     dots = [place(*point) for point in points]
-    return {"label": label, "ends": ends, "dots": dots, "line": line, "num_steps": f"{last - first + 1:.0f}"}
+    axes = {"low": number(low, ".3g"), "high": number(high, ".3g"), "first": f"{first:.0f}", "last": f"{last:.0f}"}
+    return {"label": label, "ends": ends, "dots": dots, "line": line, "num_steps": f"{last - first + 1:.0f}", **axes}
 
 
 def tcot_table(systems: Mapping[str, Any]) -> Markup | None:
