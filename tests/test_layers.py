@@ -36,7 +36,7 @@ HOMES = {
     "starlette": ("server/*",),
     "uvicorn": ("server/*",),
     "prometheus_client": ("server/metrics.py",),
-    "httpx": ("reasoner/remote.py",),
+    "httpx": ("models/model_server.py",),
     "matplotlib": ("reports/plots.py",),
     "jinja2": ("reports/templates.py", "models/template.py"),
     "sentence_transformers": ("embedder/train.py", "embedder/parity.py"),

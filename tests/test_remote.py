@@ -21,8 +21,11 @@ from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.content import Frames, Image, Text, Video
 from embedrl.media.resize import PixelRange, VisualBudget
+from embedrl.models.model_server import _asked_wait_s
+from embedrl.models.server_answers import API_KEY, ServerFailure, ServerFailureReason
+from embedrl.reasoner.chat_client import Reply
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt
-from embedrl.reasoner.remote import API_KEY, ChatFailure, ChatFailureReason, ChatServer, RemoteReasoner, Reply, _asked_wait_s
+from embedrl.reasoner.remote import ChatServer, RemoteReasoner
 from embedrl.runtime.names import load_reasoner
 from tests.chat_server import Answer, ScriptedServer, chat_server, completion
 from tests.test_house import python
@@ -51,11 +54,11 @@ def text_prompt(text: str) -> Prompt:
     return Prompt([{"role": "user", "content": [{"type": "text", "text": text}]}])
 
 
-def ask(client: ChatServer, *texts: str) -> list[Reply | ChatFailure]:
+def ask(client: ChatServer, *texts: str) -> list[Reply | ServerFailure]:
     return client.complete([text_prompt(text) for text in texts], max_tokens=16)
 
 
-def seen(outcomes: list[Reply | ChatFailure]) -> list[str]:
+def seen(outcomes: list[Reply | ServerFailure]) -> list[str]:
     return [outcome.text if isinstance(outcome, Reply) else outcome.reason.value for outcome in outcomes]
 
 
@@ -123,7 +126,7 @@ def test_a_request_that_takes_too_long_is_sent_again(server: ScriptedServer) -> 
     assert server.tries["slow once"] > 1
     server.script("always slow", Answer(stuck=True))
     (outcome,) = ask(client_of(server, timeout_s=0.05), "always slow")
-    assert outcome == ChatFailure(ChatFailureReason.TRANSPORT, "no answer within timeout_s=0.05 (tried 3 times)")
+    assert outcome == ServerFailure(ServerFailureReason.TRANSPORT, "no answer within timeout_s=0.05 (tried 3 times)")
 
 
 def test_requests_run_side_by_side_up_to_the_limit(server: ScriptedServer) -> None:
@@ -194,7 +197,7 @@ def test_a_request_holds_the_settings_and_the_key_is_shown_to_the_server_only(
     }
     assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hello ?"}]}]
     assert server.headers[0]["Authorization"] == "Bearer secret-17"
-    assert ask(client, "who") == [ChatFailure(ChatFailureReason.REFUSED, "401: no such key: ***")]
+    assert ask(client, "who") == [ServerFailure(ServerFailureReason.REFUSED, "401: no such key: ***")]
     assert "secret" not in repr(vars(client))
     monkeypatch.setenv(API_KEY, "two words")
     with pytest.raises(ConfigError, match=API_KEY) as raised:
@@ -208,7 +211,7 @@ def test_a_request_holds_the_settings_and_the_key_is_shown_to_the_server_only(
 def test_answers_are_handed_over_as_they_arrive(server: ScriptedServer) -> None:
     server.script("late", Answer(b"", status=500), Answer())
     server.script("gone", Answer(b"", status=404))
-    arrived: list[tuple[int, Reply | ChatFailure]] = []
+    arrived: list[tuple[int, Reply | ServerFailure]] = []
     texts = ("late", "gone", "early")
     prompts = [text_prompt(text) for text in texts]
     outcomes = client_of(server, max_in_flight=1).complete(
@@ -217,7 +220,7 @@ def test_answers_are_handed_over_as_they_arrive(server: ScriptedServer) -> None:
     assert sorted(arrived, key=lambda pair: pair[0]) == list(enumerate(outcomes))
     assert arrived[-1][0] == 0
 
-    def full_disk(index: int, outcome: Reply | ChatFailure) -> None:
+    def full_disk(index: int, outcome: Reply | ServerFailure) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
@@ -227,7 +230,7 @@ def test_answers_are_handed_over_as_they_arrive(server: ScriptedServer) -> None:
 def test_it_works_inside_a_running_event_loop_and_in_threads(server: ScriptedServer) -> None:
     client = client_of(server)
 
-    async def inside() -> list[Reply | ChatFailure]:
+    async def inside() -> list[Reply | ServerFailure]:
         return ask(client, "a", "b")
 
     assert seen(asyncio.run(inside())) == ["a", "b"]

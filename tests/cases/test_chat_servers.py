@@ -20,11 +20,13 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, ModelError
 from embedrl.media.content import Image, Text
-from embedrl.reasoner import chat_client
+from embedrl.models import server_answers
+from embedrl.models.server_answers import ServerFailure
+from embedrl.models.server_name import add_options, read_server_name
+from embedrl.reasoner.chat_client import Reply
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt
-from embedrl.reasoner.remote import ChatFailure, ChatServer, RemoteReasoner, Reply
-from embedrl.reasoner.server_name import add_options, read_server_name
+from embedrl.reasoner.remote import ChatServer, RemoteReasoner
 from embedrl.runtime.names import load_reasoner, shipped
 from tests.chat_server import Answer, ScriptedServer, chat_server, completion
 from tests.served import served
@@ -169,7 +171,7 @@ def test_a_broken_environment_is_a_model_error_and_does_not_concern_this_machine
         assert near.reason([item()]) == [GOOD], "this machine is reached without a proxy"
 
 
-def complete(server: ScriptedServer, text: str = "hello", **options: Any) -> Reply | ChatFailure:
+def complete(server: ScriptedServer, text: str = "hello", **options: Any) -> Reply | ServerFailure:
     prompt = Prompt([{"role": "user", "content": [{"type": "text", "text": text}]}])
     (outcome,) = ChatServer(server.url, "m", backoff_s=0.001, num_retries=2, **options).complete([prompt], max_tokens=16)
     return outcome
@@ -201,7 +203,7 @@ def test_every_status_is_what_it_says_also_inside_a_200(server: ScriptedServer, 
 
 
 def test_answers_are_bounded_packed_and_unpacked(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat_client, "MAX_ANSWER_BYTES", 50_000)
+    monkeypatch.setattr(server_answers, "MAX_ANSWER_BYTES", 50_000)
     unpacked = json.dumps(completion("x" * 49_000)).encode()
     bomb = b" " * 60_000_000
     for body, encoding, good in (

@@ -31,11 +31,9 @@ def with_server_options(names: Sequence[N], options: list[str] | None, max_new_t
     A name that was not given (None) stays so.
     """
     from embedrl.models.names import is_server
-    from embedrl.reasoner.server_name import add_options, split_option
+    from embedrl.models.server_name import add_options
 
-    added = [split_option(option) for option in options or ()]
-    added += [("max_new_tokens", str(max_new_tokens))] if max_new_tokens is not None else []
-    added += [("timeout_s", f"{server_timeout:g}")] if server_timeout is not None else []
+    added = _server_options(options, max_new_tokens, server_timeout)
     servers = {name for name in names if name is not None and is_server(name)}
     if added and not servers:
         shown = ", ".join(repr(name) for name in names if name is not None) or "no Reasoner"
@@ -44,6 +42,42 @@ def with_server_options(names: Sequence[N], options: list[str] | None, max_new_t
             "what a model folder writes is limited by max_new_tokens in its embedrl.json"
         )
     return [cast(N, add_options(name, added)) if name in servers and name is not None else name for name in names]
+
+
+def with_options_of_both(
+    reasoners: Sequence[N],
+    embedder: N,
+    options: list[str] | None,
+    max_new_tokens: int | None,
+    server_timeout: float | None,
+    like: Path | None = None,
+) -> tuple[list[N], N]:
+    """Return the names of Reasoners and an Embedder; those of servers carry the options.
+
+    What says how a server is reached goes to all of them; the rest is for Reasoners, or for the Embedder if it alone is on a server.
+    Raises ConfigError as `with_server_options` does, and for `like` without an Embedder on a server.
+    """
+    from embedrl.models.names import is_server
+    from embedrl.models.server_name import add_options, is_about_transport
+
+    if embedder is None or not is_server(embedder):
+        if like is not None:
+            raise ConfigError(f"--like {str(like)!r} is for an Embedder on a server: give --embedder http://host:8000/v1#model")
+        return with_server_options(reasoners, options, max_new_tokens, server_timeout), embedder
+    added, asks_reasoner = _server_options(options, None, server_timeout), any(name and is_server(name) for name in reasoners)
+    theirs = [option for option in added if is_about_transport(option[0])] if asks_reasoner else added
+    named = cast(N, add_options(embedder, [*theirs, *([("like", str(like))] if like is not None else [])]))
+    if asks_reasoner or max_new_tokens is not None:
+        return with_server_options(reasoners, options, max_new_tokens, server_timeout), named
+    return list(reasoners), named
+
+
+def _server_options(options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None) -> list[tuple[str, str]]:
+    from embedrl.models.server_name import split_option
+
+    added = [split_option(option) for option in options or ()]
+    added += [("max_new_tokens", str(max_new_tokens))] if max_new_tokens is not None else []
+    return added + ([("timeout_s", f"{server_timeout:g}")] if server_timeout is not None else [])
 
 
 def need_index(place: str, remedy: str = "") -> None:

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import with_server_options
+from embedrl.cli.arguments import with_options_of_both
 from embedrl.cli.options import (
     AsJson,
     ConfigFile,
     Datasets,
     EmbedderName,
     EngineName,
+    Like,
     Limit,
     MaxNewTokens,
     RayAddress,
@@ -43,6 +44,7 @@ def evaluate_on_benchmark(
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
+    like: Like = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH unless given.")] = None,
     dataset: Datasets = None,
     num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
@@ -76,7 +78,7 @@ def evaluate_on_benchmark(
         raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
     shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
-    reasoners = with_server_options(reasoners, server_option, max_new_tokens, server_timeout)
+    reasoners, embedder = with_options_of_both(reasoners, embedder, server_option, max_new_tokens, server_timeout, like)
     from embedrl.cli.limits import set_limits
     from embedrl.runtime.names import check_names
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, with_server_options
+from embedrl.cli.arguments import need_folder, with_options_of_both
 from embedrl.cli.models import choose, noted_models, say_loading, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
@@ -16,6 +16,7 @@ from embedrl.cli.options import (
     IndexEmbedder,
     IndexReasoner,
     IndexThink,
+    Like,
     Limit,
     MaxNewTokens,
     RayAddress,
@@ -74,6 +75,7 @@ def index_folder(
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
+    like: Like = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
     engine: EngineName = "local",
     workers: Workers = None,
@@ -108,7 +110,7 @@ def index_folder(
     Example: embedrl index library --no-think
     Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
-    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
+    [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     need_folder(folder)
     if shelf is not None and table is None:

@@ -13,7 +13,13 @@ ReasonerName = Annotated[
         "(http://host:8000/v1#model).",
     ),
 ]
-EmbedderName = Annotated[str, typer.Option("--embedder", help="Who embeds: nano, a model folder, or a hub id (owner/name@revision).")]
+EmbedderName = Annotated[
+    str,
+    typer.Option(
+        "--embedder",
+        help="Who embeds: nano, a model folder, a hub id (owner/name@revision), or a server's URL (http://host:8000/v1#model).",
+    ),
+]
 IndexReasoner = Annotated[
     str | None,
     typer.Option(
@@ -24,11 +30,18 @@ IndexReasoner = Annotated[
 ]
 IndexEmbedder = Annotated[
     str | None,
-    typer.Option("--embedder", help="Who embeds: nano, a model folder, a hub id. Without it, who embedded the index (nano for a new one)."),
+    typer.Option(
+        "--embedder",
+        help="Who embeds: nano, a model folder, a hub id, a server's URL. Without it, who embedded the index (nano for a new one).",
+    ),
 ]
 IndexThink = Annotated[
     bool | None,
     typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed as it is. Without it, as the index was made."),
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(help="For an Embedder on a server: the model folder that it serves; its probes' vectors must be those of the folder."),
 ]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed items as they are.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_server_options
+from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_options_of_both
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
@@ -18,6 +18,7 @@ from embedrl.cli.options import (
     IndexPlace,
     IndexReasoner,
     IndexThink,
+    Like,
     Limit,
     Local,
     MaxNewTokens,
@@ -61,6 +62,7 @@ def search_index(
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
+    like: Like = None,
     top: Top = 10,
     skip: Skip = 0,
     sort: Annotated[
@@ -84,7 +86,7 @@ def search_index(
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
     Example: embedrl search "a red star" --index library --paths | head -1
     """
-    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
+    [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
     content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
     need_index(index)
     from embedrl.cli.limits import set_limits
@@ -96,7 +98,7 @@ def search_index(
     from embedrl.index.query import Query
 
     query = Query(content, filter=filter, min_score=min_score, sort=sort, offset=skip, limit=top)
-    is_plain = not any((local, limit, config, server_option, max_new_tokens, server_timeout))
+    is_plain = not any((local, limit, config, server_option, max_new_tokens, server_timeout, like))
     server = _running(index, reasoner, embedder, think) if is_plain else None
     result = _ask_server(server, query, index, think) if server else None
     if result is None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from embedrl.cli.arguments import need_folder, need_index, with_server_options
+from embedrl.cli.arguments import need_folder, need_index, with_options_of_both
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
@@ -13,6 +13,7 @@ from embedrl.cli.options import (
     IndexFolder,
     IndexReasoner,
     IndexThink,
+    Like,
     Limit,
     MaxNewTokens,
     ServerOptions,
@@ -34,6 +35,7 @@ def serve_index(
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
+    like: Like = None,
     host: Annotated[str, typer.Option(help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8000,
     token: Annotated[str | None, typer.Option(envvar="EMBEDRL_TOKEN", help="What clients must know.")] = None,
@@ -60,7 +62,7 @@ def serve_index(
     need_folder(index)
     for folder in root or ():
         need_folder(folder)
-    reasoner, before = with_server_options([reasoner, before], server_option, max_new_tokens, server_timeout)
+    (reasoner, before), embedder = with_options_of_both([reasoner, before], embedder, server_option, max_new_tokens, server_timeout, like)
     from pydantic import ValidationError
 
     from embedrl.cli.limits import set_limits
@@ -112,7 +114,7 @@ def serve_index(
 def _label(name: str) -> str:
     """Return how a model is called to clients: never by a path or an address."""
     from embedrl.models.names import is_server
-    from embedrl.reasoner.server_name import read_server_name
+    from embedrl.models.server_name import read_server_name
 
     if is_server(name):
         return read_server_name(name).model or "remote"

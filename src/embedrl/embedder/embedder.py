@@ -17,9 +17,20 @@ from embedrl.concurrency import map_concurrently
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.export import write_serving_files
-from embedrl.embedder.inputs import DEFAULT_FORMAT, EMBED_RL_FORMAT, REQUEST, DecodedItem, EmbedderInput, PromptFormat, build, collate, cut
+from embedrl.embedder.inputs import (
+    DEFAULT_FORMAT,
+    EMBED_RL_FORMAT,
+    REQUEST,
+    DecodedItem,
+    EmbedderInput,
+    EmbedderPrompt,
+    PromptFormat,
+    build,
+    collate,
+    text_limit,
+    within_text_limit,
+)
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.content import Text
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens
@@ -208,18 +219,11 @@ class Embedder:
         )
 
     def _within_text_limit(self, item: Item) -> Item:
-        limit, chars = self.budget.max_text_tokens, self.budget.max_text_chars
-        if len(item.text) <= (chars if limit is None else limit):  # a token has at least one character
-            return item
-        text = item.text[:chars] if limit is None else cut(item.text, self.processor.tokenizer, limit)
-        if text == item.text:
-            return item
-        if not self._has_cut:
-            said = f"{chars:,} characters" if limit is None else f"{limit:,} tokens"
-            log.warn(f"text behind {said} of an item is not seen: all that this Embedder reads")
-        self._has_cut = True
-        visuals = tuple(part for part in item.content if not isinstance(part, Text))
-        return Item(content=(*visuals, Text(text=text)), instruction=item.instruction, role=item.role)
+        shortened = within_text_limit(item, self.budget, self.processor.tokenizer)
+        if shortened is not item and not self._has_cut:
+            log.warn(f"text behind {text_limit(self.budget)} of an item is not seen: all that this Embedder reads")
+        self._has_cut |= shortened is not item
+        return shortened
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None], *, show_media: bool = True) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
@@ -232,7 +236,10 @@ class Embedder:
         for rows in places.values():  # one item after the other: it is decoded once for all its T-CoTs, and then let go
             seen = DecodedItem(items[rows[0]], self.budget, self.factor) if show_media else None
             by_place |= {row: self.build(items[row], tcots[row], show_media=show_media, seen=seen) for row in rows}
-        built = [by_place[row] for row in range(len(items))]
+        return self.embed_built([by_place[row] for row in range(len(items))])
+
+    def embed_built(self, built: Sequence[EmbedderInput]) -> np.ndarray:
+        """Return the vectors of inputs of `build`: float32 (N, dim), unit length, in order."""
         vectors = np.zeros((len(built), self.dim), np.float32)
         grouped = batches(self.lengths(built), [1] * len(built), self.batch_tokens)[::-1]  # the longest first: the streams end together
         vectors_of_batches = encode_concurrently(lambda rows: self.encode([built[row] for row in rows]), grouped, self.model.device)
@@ -250,6 +257,11 @@ class Embedder:
         with self._collating:
             batch = collate(self.processor, inputs)
         return {name: value.to(self.model.device) for name, value in batch.items()}
+
+    @property
+    def prompt_settings(self) -> EmbedderPrompt:
+        """How its inputs are built, for clients of a server that serves it."""
+        return EmbedderPrompt.of(self.budget, self.layout, self.factor)
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text."""

@@ -11,11 +11,12 @@ a system turn, and the vector is read at the token that their tokenizer appends.
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import PIL.Image
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
@@ -60,6 +61,31 @@ class PromptFormat:
 DEFAULT_FORMAT = PromptFormat()
 EMBED_RL_FORMAT = PromptFormat(request="Summarize the above content in one word:", wraps_videos=False, as_published=True)
 """Embed-RL's released evaluation (`eval/mmeb_eval`): what its checkpoints were trained to be asked."""
+
+
+class EmbedderPrompt(BaseModel):
+    """All that decides how the input of an Embedder is built: what a server tells its clients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    budget: VisualBudget
+    factor: int = Field(ge=1)
+    """Pixels a side of one visual token."""
+    end: str
+    request: str | None
+    wraps_videos: bool
+    as_published: bool
+    """As those of `PromptFormat`."""
+
+    @classmethod
+    def of(cls, budget: VisualBudget, layout: PromptFormat, factor: int) -> "EmbedderPrompt":
+        """Gather the settings of a model."""
+        return cls(budget=budget, factor=factor, **asdict(layout))
+
+    @property
+    def layout(self) -> PromptFormat:
+        """How the model is asked."""
+        return PromptFormat(self.end, self.request, self.wraps_videos, self.as_published)
 
 
 @dataclass(frozen=True)
@@ -151,6 +177,23 @@ def cut(text: str, tokenizer: Any, max_tokens: int) -> str:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ends = [end for _, end in encoded["offset_mapping"]]
     return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
+
+
+def within_text_limit(item: Item, budget: VisualBudget, tokenizer: Any) -> Item:
+    """Return an item with its text cut at the limit of a budget; one in tokens only if there is a tokenizer."""
+    limit = budget.max_text_tokens
+    if len(item.text) <= (budget.max_text_chars if limit is None else limit) or (limit is not None and tokenizer is None):
+        return item  # a token has at least one character
+    text = item.text[: budget.max_text_chars] if limit is None else cut(item.text, tokenizer, limit)
+    if text == item.text:
+        return item
+    visuals = tuple(part for part in item.content if not isinstance(part, Text))
+    return Item(content=(*visuals, Text(text=text)), instruction=item.instruction, role=item.role)
+
+
+def text_limit(budget: VisualBudget) -> str:
+    """Return how much text of an item is read, as a message says it."""
+    return f"{budget.max_text_chars:,} characters" if budget.max_text_tokens is None else f"{budget.max_text_tokens:,} tokens"
 
 
 def build(

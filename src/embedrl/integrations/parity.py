@@ -1,16 +1,11 @@
 """`embedrl doctor parity`: one model through several engines, item by item, with the first stage that differs."""
 
-import base64
-import io
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from embedrl import log
 from embedrl.data.sample import Item, Role
@@ -18,10 +13,12 @@ from embedrl.data.tcot import Evidence, TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_plain, trace_sentence_transformers
+from embedrl.embedder.requests import SHAPES, read_vectors, write_request
 from embedrl.errors import ConfigError, EmbedRLError, ModelError
 from embedrl.media.content import Image, Text
-from embedrl.models.names import resolve
-from embedrl.reasoner.remote import ENDPOINT, ChatFailure, ChatFailureReason, ChatServer
+from embedrl.models.model_server import ModelServer
+from embedrl.models.names import is_server, resolve
+from embedrl.models.server_answers import ServerFailure
 from embedrl.runtime.names import load_embedder
 from embedrl.world.scenes import sample_scene
 from embedrl.world.tasks import draw_family
@@ -89,10 +86,12 @@ def compare_engines(embedder: Embedder, folder: Path, probes: Sequence[Probe], s
             continue
         findings += [_finding(probe, engine, *pair) for probe, *pair in zip(probes, ours, theirs, strict=True)]
     for probe, built, mine in zip(probes, inputs, ours, strict=True) if server else ():
-        if built.videos:
-            findings.append(Finding(probe.name, "server", None, "not compared: requests carry no times of frames"))
-        else:
+        try:
             findings.append(_finding(probe, "server", mine, Trace(ask_server(str(server), built))))
+        except ModelError as error:
+            if not built.videos:
+                raise
+            findings.append(Finding(probe.name, "server", None, f"not compared: {error}"))  # vLLM takes times of frames if it is told to
     return findings
 
 
@@ -106,48 +105,17 @@ def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
 
     It must serve the folder of the model, pool the last token, and use the folder's chat template (vLLM does all three).
     """
-    images = iter(built.images)
-    parts = [
-        {"type": "image_url", "image_url": {"url": _data_url(next(images))}} if part["type"] == "image" else part for part in built.parts
-    ]
-    messages = [*built.messages[:-1], {"role": "user", "content": parts}]
-    if not url.startswith(("http://", "https://")):
+    if not is_server(url):
         raise ConfigError(f"--server {url!r}: give a URL that starts with http:// or https:// and ends with /v1")
-    server = ChatServer(f"{url.rstrip('/')}{ENDPOINT}", "", timeout_s=TIMEOUT_S)  # as it is given, with no /v1 added
-    asked = {"model": _served(server), "messages": messages, "encoding_format": "float", "add_generation_prompt": True}
-    answer = _fetch(server, "/embeddings", asked)
-    try:
-        vector = np.asarray(answer["data"][0]["embedding"], dtype=np.float32)
-        norm = float(np.linalg.norm(vector))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(f"{url}: the answer holds no embedding ({error})") from error
-    if vector.ndim != 1 or not np.isfinite(norm) or norm == 0:
-        raise ModelError(f"{url}: the answer is no vector of finite numbers")
-    return vector / norm
-
-
-def _served(server: ChatServer) -> str:
-    try:
-        return str(_fetch(server, "/models")["data"][0]["id"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise ModelError(f"{server.url}: it does not say which model it serves ({error})") from error
-
-
-def _fetch(server: ChatServer, path: str, asked: dict[str, Any] | None = None) -> Any:
-    answer = server.fetch(path, asked)
-    if isinstance(answer, ChatFailure):
-        status = "status " if answer.reason == ChatFailureReason.REFUSED else ""
-        raise ModelError(f"{server.url}{path}: no usable answer ({answer.reason}: {status}{answer.text})")
-    try:
-        return json.loads(answer)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{server.url}{path}: no usable answer ({error})") from error
-
-
-def _data_url(picture: PIL.Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    server = ModelServer(url, "", timeout_s=TIMEOUT_S)
+    names = server.models()
+    if not names:
+        raise ModelError(f"{server.url}: it does not say which model it serves")
+    content = server.fetch("/embeddings", write_request(SHAPES["messages"], [built], {"model": names[0]}))
+    vectors = content if isinstance(content, ServerFailure) else read_vectors(content, 1)
+    if isinstance(vectors, ServerFailure):
+        raise ModelError(f"{server.url}: no usable answer ({vectors.reason}: {vectors.text})")
+    return vectors[0]
 
 
 def examine_parity(name: str = "nano", server: str | None = None) -> bool:

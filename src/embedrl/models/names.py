@@ -38,8 +38,7 @@ def resolve(name: str | Path, kind: str) -> Path:
     if str(name) in known:
         return known[str(name)]
     if not is_hub_id(str(name)) and not Path(name).expanduser().is_dir():
-        server = ", or the URL of a server" if kind == "reasoner" else ""
-        choices = f"{', '.join([*known, 'fake'])}, a hub id (owner/name, owner/name@revision){server}"
+        choices = f"{', '.join([*known, 'fake'])}, a hub id (owner/name, owner/name@revision), or the URL of a server"
         raise ConfigError(f"{kind}={str(name)!r}: not a folder, nor one of {choices}")
     from embedrl.models.hub import locate  # its library takes longer to import than a wrong name should cost
 

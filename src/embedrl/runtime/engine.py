@@ -49,8 +49,7 @@ def start_models(
 ) -> Generator[LoadedModels]:
     """Start models by name, and end what was started for them. Raises ConfigError and ModelError.
 
-    A Reasoner that is a server needs no workers: it is asked from here (up to `concurrency` things at once), and Ray runs the
-    Embedder alone.
+    A server needs no workers: it is asked from here (a Reasoner up to `concurrency` things at once), and Ray runs the other model alone.
     """
     if engine.kind == "local":
         if len(reasoners) == 1 and embedder is not None and not temperature and concurrency is None:
@@ -63,15 +62,16 @@ def start_models(
         return
     if temperature:
         raise ConfigError(f"--temperature {temperature:g}: what is sampled on Ray cannot be repeated; leave it out, or use --engine local")
-    servers = [name for name in reasoners if is_server(name)]
-    num_models = len(reasoners) - len(servers) + (embedder is not None)
+    servers = [name for name in (*reasoners, embedder) if name is not None and is_server(name)]
+    num_models = len(reasoners) + (embedder is not None) - len(servers)
     if not num_models:
-        raise ConfigError(f"--reasoner {servers[0]}: a server needs no workers on Ray; use --engine local")
-    if concurrency is not None and not servers:
+        raise ConfigError(f"{', '.join(servers)}: a server needs no workers on Ray; use --engine local")
+    if concurrency is not None and not any(map(is_server, reasoners)):
         raise ConfigError(f"concurrency={concurrency} is for a server; on Ray, set --workers")
     from embedrl.runtime.ray import Cluster
 
     num_workers = DEFAULT_WORKERS if engine.workers is None else engine.workers
     with Cluster(num_workers, num_models, engine.address) as cluster:
         started = {name: load_reasoner(name, concurrency=concurrency) if name in servers else cluster.reasoner(name) for name in reasoners}
-        yield LoadedModels(started, cluster.embedder(embedder) if embedder is not None else None, 2 * num_workers)
+        embeds = None if embedder is None else load_embedder(embedder) if embedder in servers else cluster.embedder(embedder)
+        yield LoadedModels(started, embeds, 2 * num_workers)

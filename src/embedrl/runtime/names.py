@@ -1,5 +1,5 @@
 """Loading models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge", "fake" (for tests), a folder, a hub id
-(`owner/name@revision`), or a server's URL (Reasoners)."""
+(`owner/name@revision`), or a server's URL."""
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
@@ -44,10 +44,15 @@ def load_reasoner(
 def load_embedder(
     name: str, *, device: str | None = None, dtype: str | None = None, attention: str | None = None, fast: bool = True
 ) -> Embeds:
-    """Load an Embedder by name: "nano", a folder or a hub id (`owner/name@revision`). Options are those of `load_reasoner`.
+    """Load an Embedder by name: "nano", a folder, a hub id (`owner/name@revision`) or a server's URL. Options are those of `load_reasoner`.
 
+    A URL (`http://host:8000/v1#model`) stands for a server that gives vectors; see `RemoteEmbedder.from_url`.
     Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
     """
+    if is_server(name):
+        from embedrl.embedder.remote import RemoteEmbedder
+
+        return RemoteEmbedder.from_url(name)
     if name == "fake":
         from embedrl.testing import FakeEmbedder
 
@@ -65,7 +70,7 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
     """
     if reasoner is None:
         return None, load_embedder(embedder)
-    if is_server(reasoner) or "fake" in (reasoner, embedder):
+    if is_server(reasoner) or is_server(embedder) or "fake" in (reasoner, embedder):
         return load_reasoner(reasoner), load_embedder(embedder)
     folders = [resolve(reasoner, "reasoner"), resolve(embedder, "embedder")]
     if not any((folder / "adapter_config.json").is_file() for folder in folders):
@@ -83,5 +88,5 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
 def check_names(reasoner: str | None, embedder: str | None) -> None:
     """Raise ConfigError for unknown model names, without loading anything or asking the hub."""
     for kind, name in (("reasoner", reasoner), ("embedder", embedder)):
-        if name is not None and name != "fake" and not (kind == "reasoner" and is_server(name)) and not is_hub_id(name):
+        if name is not None and name != "fake" and not is_server(name) and not is_hub_id(name):
             resolve(name, kind)

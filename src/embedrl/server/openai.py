@@ -22,6 +22,7 @@ from embedrl.media.content import Content, Text
 from embedrl.media.kinds import MediaKind
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.budget import REQUEST_PIXELS
+from embedrl.server.embedder_prompt import read_embedder_prompt
 from embedrl.server.openai_messages import (
     MAX_IMAGES,
     TextPart,
@@ -74,7 +75,9 @@ def compatible_routes(service: Service) -> APIRouter:
         """List the models."""
         asked = {library.label: _asked(library.reasoner.model) for library in service.libraries if library.reasoner}
         names = dict.fromkeys([*asked, service.embedder_label])
-        return ModelList(data=[Model(id=name, embedrl=asked.get(name)) for name in names])
+        prompt = service.library().embedder.prompt_settings
+        embeds = {service.embedder_label: prompt.model_dump(mode="json")} if prompt else {}
+        return ModelList(data=[Model(id=name, embedrl=asked.get(name), embeds=embeds.get(name)) for name in names])
 
     @router.get("/models/{model:path}")
     async def model(model: Annotated[str, PathParameter(max_length=200)]) -> Model:
@@ -93,6 +96,11 @@ def compatible_routes(service: Service) -> APIRouter:
             raise Problem(400, f"dimensions: this model has {library.embedder.dim}", "bad_dimensions")
 
         def work() -> Embeddings:
+            if asked.add_generation_prompt:
+                vector = library.embedder.embed_prompt(read_embedder_prompt(service, library.embedder, asked))
+                return Embeddings(
+                    data=[Embedding(index=0, embedding=_encoded(vector, asked.encoding_format))], model=service.embedder_label
+                )
             contents: list[Content] = (
                 [read_content(service, asked.messages)]
                 if asked.messages is not None

@@ -13,7 +13,7 @@ import PIL.Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from embedrl.data.tcot import SPECIAL_TOKEN
-from embedrl.media.content import Content, Image, Text, Video
+from embedrl.media.content import Content, Frames, Image, Text, Video, well_formed
 from embedrl.models.added_tokens import seal
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.budget import REQUEST_PIXELS
@@ -26,10 +26,16 @@ MAX_CHARS = 16_000
 """Of one text, and of a chat in all."""
 MAX_IMAGES = 32
 MAX_MESSAGES = 64
+MAX_FRAMES = 64
+"""Of one video that is sent as frames."""
 MAX_PARTS = 64
 _DATA_URL = re.compile(r"data:(?:image|video)/[\w.+-]{1,40}(?:;[\w.+-]{1,40}=[^;,]{0,80})*;base64,", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
+WholeText = Annotated[
+    str, BeforeValidator(lambda text: well_formed(text).replace("\0", " ") if isinstance(text, str) else text), Field(max_length=MAX_CHARS)
+]
+"""With its ends, which matter in a prompt."""
 CleanText = Annotated[str, BeforeValidator(lambda text: clean(text) if isinstance(text, str) else text), Field(max_length=MAX_CHARS)]
 
 
@@ -48,7 +54,7 @@ class TextPart(_Shape):
     """Words."""
 
     type: Literal["text", "input_text"]
-    text: CleanText
+    text: WholeText
 
 
 class ImagePart(_Shape):
@@ -119,9 +125,9 @@ def read_content(service: Service, messages: Sequence[Message]) -> Content:
         for part in message.parts if message.role == "user" else ():
             match part:
                 case TextPart():
-                    parts += [Text(text=part.text)] if part.text else []
+                    parts += [Text(text=text)] if (text := part.text.strip()) else []
                 case ImagePart() | VideoPart():
-                    parts.append(read_media(service, _url(part), share))
+                    parts.append(read_media(service, url_of(part), share))
     if not parts:
         raise Problem(400, "messages: there is neither text nor a picture of the user in them", "empty_messages")
     return tuple(sorted(parts, key=lambda part: isinstance(part, Text)))
@@ -140,15 +146,34 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
         for part in message.parts:
             match part:
                 case TextPart():
-                    content.append({"type": "text", "text": part.text})
+                    content.append({"type": "text", "text": part.text.strip()})
                 case ImagePart() | VideoPart():
-                    seen = read_media(service, _url(part), share)
+                    seen = read_media(service, url_of(part), share)
                     if not isinstance(seen, Image) or seen.pixels is None:
                         raise Problem(400, "video_url: show the frames of a video as image_url parts", "no_video")
                     content.append({"type": "image"})
                     images.append(seen.pixels)
         turns.append({"role": message.turn, "content": content})
     return Prompt(seal(turns, SPECIAL_TOKEN), tuple(images))
+
+
+def read_frames(service: Service, url: str, times_s: Sequence[float], share: int) -> Video | None:
+    """Decode the frames of a `data:video/jpeg;base64,…,…` URL; None for another URL. Raises Problem unless each has its time."""
+    head = _DATA_URL.match(url[:400])
+    if head is None or not head.group().lower().startswith("data:video/jpeg"):
+        return None
+    frames = url[head.end() :].split(",")
+    if len(frames) != len(times_s) or len(frames) > MAX_FRAMES:
+        raise Problem(
+            400,
+            f"media_io_kwargs.video.frames_indices: {len(times_s)} for {len(frames)} frames; give one each, at most {MAX_FRAMES}",
+            "bad_frames",
+        )
+    decoded = [read_media(service, f"data:image/jpeg;base64,{frame}", share // len(frames)) for frame in frames]
+    pictures = [frame.pixels for frame in decoded if isinstance(frame, Image) and frame.pixels is not None]
+    if len(pictures) != len(frames) or len({picture.size for picture in pictures}) != 1:
+        raise Problem(415, "url: its frames are not pictures of one size", "bad_file")
+    return Video(frames=Frames(tuple(pictures), tuple(times_s)))
 
 
 def read_media(service: Service, url: str, share: int) -> Image | Video:
@@ -173,6 +198,7 @@ def read_media(service: Service, url: str, share: int) -> Image | Video:
     raise Problem(415, "url: holds neither an image nor a video", "bad_file")
 
 
-def _url(part: ImagePart | VideoPart) -> str:
+def url_of(part: ImagePart | VideoPart) -> str:
+    """Return the URL of a part."""
     link = part.image_url if isinstance(part, ImagePart) else part.video_url
     return link if isinstance(link, str) else link.url

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedrl.server.openai_messages import CleanText, Messages
+from embedrl.server.openai_messages import MAX_FRAMES, CleanText, Messages
 from embedrl.server.problem import Problem
 
 MAX_INPUTS = 2_048
@@ -25,6 +25,14 @@ class _Shape(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+class VideoFrames(_Shape):
+    """Frames of a video and their times."""
+
+    fps: float = Field(default=1.0, gt=0, le=1_000_000, allow_inf_nan=False)
+    frames_indices: Annotated[list[Annotated[int, Field(ge=0, le=10**12)]], Field(min_length=1, max_length=MAX_FRAMES)]
+    """The number of each frame; its time is that number divided by `fps`."""
+
+
 class EmbeddingsRequest(_Shape):
     """What to embed: `input`, or chat `messages` that make one item."""
 
@@ -41,12 +49,24 @@ class EmbeddingsRequest(_Shape):
     """Replaces the standard instruction. Not in OpenAI's API."""
     think: bool = False
     """Let the Reasoner write a T-CoT first, which the vector then holds. Not in OpenAI's API."""
+    add_generation_prompt: bool = False
+    """The messages are the Embedder's own prompt, as embedrl's client and vLLM's pooling write it, and are embedded as they are."""
+    media_io_kwargs: dict[Literal["video"], VideoFrames] | None = None
+    """With `add_generation_prompt`: when the frames of a `data:video/jpeg` URL were seen, as vLLM takes it."""
 
     @model_validator(mode="after")
     def _one_input(self) -> "EmbeddingsRequest":
         if (self.input is None) == (self.messages is None):
             raise ValueError("give either input or messages")
+        if self.add_generation_prompt and (self.messages is None or self.think or self.instruction is not None):
+            raise ValueError("add_generation_prompt: belongs to messages, without think and instruction")
         return self
+
+    @property
+    def times_s(self) -> list[float]:
+        """The times of a video's frames, in seconds."""
+        video = (self.media_io_kwargs or {}).get("video")
+        return [number / video.fps for number in video.frames_indices] if video else []
 
 
 class StreamOptions(_Shape):
@@ -200,6 +220,8 @@ class Model(_Shape):
     owned_by: str = "embedrl"
     embedrl: dict[str, Any] | None = None
     """Of a Reasoner with loaded weights: the prompts, pixel budget, length of answers and pixels of a token that it was trained on."""
+    embeds: dict[str, Any] | None = None
+    """Of an Embedder with loaded weights: how its prompt is built, and its pixel budget."""
 
 
 class ModelList(_Shape):

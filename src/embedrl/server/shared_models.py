@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from embedrl.data.reasoning import Answer, Outcome, ask, reason_missing, require
 from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
+from embedrl.embedder.inputs import EmbedderInput, EmbedderPrompt
 from embedrl.errors import MediaError, ModelError, StoreError
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.batching import Worker
@@ -38,7 +39,7 @@ class Chat:
 
 
 ReasonerWorker = Worker[Item | Chat, Outcome | str]
-EmbedderWorker = Worker[tuple[Item, TCoT | None], np.ndarray]
+EmbedderWorker = Worker[tuple[Item, TCoT | None] | EmbedderInput, np.ndarray]
 
 
 @runtime_checkable
@@ -51,6 +52,22 @@ class Writes(Protocol):
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text."""
+        ...
+
+
+@runtime_checkable
+class EmbedsPrompts(Protocol):
+    """An Embedder that also embeds a prompt that a client built for it."""
+
+    processor: Any
+
+    @property
+    def prompt_settings(self) -> EmbedderPrompt:
+        """How its prompts are built."""
+        ...
+
+    def embed_built(self, built: Sequence[EmbedderInput]) -> np.ndarray:
+        """Return the vectors of prompts, in order."""
         ...
 
 
@@ -173,6 +190,20 @@ class SharedEmbedder:
         """Length of a vector."""
         return self._embedder.dim
 
+    @property
+    def prompts(self) -> EmbedsPrompts | None:
+        """The Embedder, if it takes prompts."""
+        return self._embedder if isinstance(self._embedder, EmbedsPrompts) else None
+
+    @property
+    def prompt_settings(self) -> EmbedderPrompt | None:
+        """How the Embedder's prompts are built; None if it takes none."""
+        return self.prompts.prompt_settings if self.prompts else None
+
+    def embed_prompt(self, built: EmbedderInput) -> np.ndarray:
+        """Return the vector of a prompt: float32 (dim,), unit length."""
+        return self.worker.ask([built], background=self._background)[0]
+
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text, or its words where the model counts none."""
         return getattr(self._embedder, "num_tokens", count_words)(text)
@@ -233,7 +264,11 @@ def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str | Excepti
 def embedding_worker(embedder: Embeds, max_batch: int) -> EmbedderWorker:
     """Start the thread of an Embedder."""
 
-    def embed(asked: list[tuple[Item, TCoT | None]]) -> list[np.ndarray]:
-        return [*embedder.embed([item for item, _ in asked], [tcot for _, tcot in asked])]
+    def embed(asked: list[tuple[Item, TCoT | None] | EmbedderInput]) -> list[np.ndarray]:
+        built = [each for each in asked if isinstance(each, EmbedderInput)]
+        items = [each for each in asked if not isinstance(each, EmbedderInput)]
+        of_built = iter(embedder.embed_built(built)) if built and isinstance(embedder, EmbedsPrompts) else iter(())
+        of_items = iter(embedder.embed([item for item, _ in items], [tcot for _, tcot in items]) if items else ())
+        return [next(of_built if isinstance(each, EmbedderInput) else of_items) for each in asked]
 
     return Worker("embedder", embed, max_batch=max_batch, background_batch=BACKGROUND_BATCH)

@@ -16,8 +16,16 @@ CLIENT_OPTIONS: Mapping[str, type] = {
     "max_in_flight": int,
     "max_wait_s": float,
     "settings": str,
+    "like": str,
 }
 """Options that are about the client; all others go into each request."""
+NOT_OF_CLIENT = ("max_new_tokens", "settings", "like")
+"""Those of them that say how the model is asked, not how the server is reached."""
+
+
+def is_about_transport(key: str) -> bool:
+    """Say whether an option says how a server is reached, whatever it is asked."""
+    return key in CLIENT_OPTIONS and key not in NOT_OF_CLIENT
 
 
 @dataclass(frozen=True)
