@@ -86,6 +86,7 @@ def test_nano_behind_our_server_gives_its_own_vectors_for_every_medium(nano_url:
     assert like.fingerprint == remote.fingerprint, "compared or not, it is the same Embedder"
 
 
+@pytest.mark.slow
 def test_an_index_over_http_is_the_index_of_the_models_themselves(nano_url: str, tmp_path: Path):
     for name in ("here", "there"):
         make_world(tmp_path / name, num_pairs=4, seed=3)
