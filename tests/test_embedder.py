@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.embedder.embedder import Embedder
-from embedrl.embedder.inputs import MAX_EVIDENCE_PICTURES, build, collate, render_text
+from embedrl.embedder.inputs import MAX_EVIDENCE_IMAGES, build, collate, render_text
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import Config, EmbedderModule, info_nce, train
 from embedrl.errors import ConfigError, ModelError
@@ -49,7 +49,7 @@ def test_evidence_pictures_are_limited() -> None:
     _, target = draw_family("image_t2i", "test", random.Random(0), num_variants=0)[0]
     boxes = tuple((0, 0, 500, 500 + number) for number in range(40))
     spam = target.truth.model_copy(update={"evidence": Evidence(boxes=boxes)})
-    assert len(build(target.item, spam, EMBEDDER_BUDGET, FACTOR).images) == 1 + MAX_EVIDENCE_PICTURES
+    assert len(build(target.item, spam, EMBEDDER_BUDGET, FACTOR).images) == 1 + MAX_EVIDENCE_IMAGES
 
 
 @pytest.mark.parametrize("num_frames", [1, 3, 8])

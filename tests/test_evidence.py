@@ -60,8 +60,8 @@ def test_a_crop_of_any_box_lies_inside_the_image(box, size):
 
 def test_a_key_frame_is_the_frame_of_that_number():
     [kind] = [kind for kind in EVIDENCE_KINDS if kind.name == "key_frames"]
-    assert kind.picture is not None
-    pictures = [kind.picture(CLIP, number) for number in (3, 1, 0, 5, -1)]
+    assert kind.image is not None
+    pictures = [kind.image(CLIP, number) for number in (3, 1, 0, 5, -1)]
     assert [picture and frame_number(picture) for picture in pictures] == [2, 0, None, None, None]
 
 

@@ -9,7 +9,7 @@ from embedrl.data.sample import Role
 from embedrl.errors import ConfigError
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.mmeb_v2 import MMEB_V2, MMEB_V2_FILES
-from embedrl.evaluation.benchmarks.pages import picture_name
+from embedrl.evaluation.benchmarks.pages import image_name
 from embedrl.evaluation.benchmarks.reading import choose, read_pool, read_tasks, with_instructions
 from embedrl.evaluation.benchmarks.rows import row_files, rows_folder
 from embedrl.evaluation.benchmarks.source import Official
@@ -211,9 +211,9 @@ def test_a_page_without_a_file_is_taken_from_its_row(tmp_path: Path):
 
 
 def test_names_of_pages():
-    assert picture_name(17) == "17.png"
-    assert picture_name("17") == "17.png"
-    name = picture_name(f"{'long' * 20}.jpeg")
+    assert image_name(17) == "17.png"
+    assert image_name("17") == "17.png"
+    name = image_name(f"{'long' * 20}.jpeg")
     assert name.startswith("long" * 12 + "lo_")
     assert name.endswith(".jpeg")
     assert len(name) == 50 + 1 + 8 + 5

@@ -1,7 +1,7 @@
 """Fake Reasoner, Embedder and judge for tests: deterministic, without weights or torch.
 
-They see colours and read words. Give the FakeReasoner a red picture and it answers "a red picture"; the FakeEmbedder then finds
-that picture for the query "something red", so that rankings in a test mean something.
+They see colours and read words. Give the FakeReasoner a red image and it answers "a red picture"; the FakeEmbedder then finds
+that image for the query "something red", so that rankings in a test mean something.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ class FakeReasoner:
         text = item.text
         seen, boxes, key_frames = "", [], []
         if item.visual is not None:
-            frames = _pictures(item, self.num_frames, self.limits)
+            frames = _images(item, self.num_frames, self.limits)
             colours = [_main_colour(_colours(frame)) for frame in frames]
             colour = Counter(colours).most_common(1)[0][0]
             if isinstance(item.visual, Video):
@@ -132,7 +132,7 @@ class FakeEmbedder:
         for word in words:
             vector = vector + _direction(word, self._dim)
         if item.visual is not None:
-            shares = np.mean([_colours(frame) for frame in _pictures(item, self.num_frames, self.limits)], axis=0)
+            shares = np.mean([_colours(frame) for frame in _images(item, self.num_frames, self.limits)], axis=0)
             for name, share in zip(_NAMES, shares, strict=True):
                 vector = vector + self.picture_weight * share * _direction(name, self._dim)
         for word in _words(tcot.answer) if tcot else ():
@@ -182,7 +182,7 @@ def _direction(word: str, dim: int) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def _pictures(item: Item, num_frames: int, limits: Limits | None) -> list[np.ndarray]:
+def _images(item: Item, num_frames: int, limits: Limits | None) -> list[np.ndarray]:
     """Decode an item's visual part to (32, 32) arrays of colour indexes, one per image."""
     assert item.visual is not None
     visual = load_visual(item.visual, num_frames=num_frames, limits=limits)

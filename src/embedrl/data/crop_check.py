@@ -1,6 +1,6 @@
 """A check of boxes against their names: the crop alone, embedded, beside the name and other names.
 
-That a box lies inside its picture says nothing about what is in it. Here the Embedder sees the crop without the T-CoT that claims something
+That a box lies inside its image says nothing about what is in it. Here the Embedder sees the crop without the T-CoT that claims something
 about it, and the name has to fit that crop better than most other names of the library do.
 """
 

@@ -68,7 +68,7 @@ def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:
 def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verification | None = None) -> PIL.Image.Image:
     """Draw numbered boxes on an RGB copy; invalid ones dashed and grey.
 
-    Without a verification, a box holds if it lies inside the picture.
+    Without a verification, a box holds if it lies inside the image.
     """
     drawn = image.convert("RGB").copy()
     draw = PIL.ImageDraw.Draw(drawn)

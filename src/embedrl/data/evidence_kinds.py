@@ -146,7 +146,7 @@ class EvidenceKind:
     """A piece in words."""
     refer: Callable[[Piece, int], str]
     """A piece in words for readers who see it drawn, by its 1-based number."""
-    picture: Callable[[Visual, Piece], PIL.Image.Image | None] | None
+    image: Callable[[Visual, Piece], PIL.Image.Image | None] | None
     """The image of a piece that the Embedder sees, None for an invalid piece; None for kinds without images."""
     meets: Callable[[Piece, Piece], bool]
     """Whether a piece matches a true one."""
@@ -270,11 +270,11 @@ def _box_meets(box: Box, other: Box) -> bool:
     return iou(box, other) >= MIN_IOU
 
 
-def _box_picture(visual: Visual, box: Box) -> PIL.Image.Image | None:
+def _box_image(visual: Visual, box: Box) -> PIL.Image.Image | None:
     return None if isinstance(visual, Frames) else crop(visual, box)
 
 
-def _frame_picture(visual: Visual, number: int) -> PIL.Image.Image | None:
+def _frame_image(visual: Visual, number: int) -> PIL.Image.Image | None:
     return visual.images[number - 1] if isinstance(visual, Frames) and 1 <= number <= len(visual.images) else None
 
 
@@ -297,7 +297,7 @@ EVIDENCE_KINDS = (
         tell=lambda box: f"box {' '.join(map(str, box))}",
         meets=_box_meets,
         refer=lambda box, number: f"box {number}",
-        picture=_box_picture,
+        image=_box_image,
         figures={
             "box_iou50": EvidenceFigure("boxes right", _share(_box_meets)),
             "box_recall": EvidenceFigure("boxes found", lambda pieces, truth: _share(_box_meets)(truth, pieces)),
@@ -316,7 +316,7 @@ EVIDENCE_KINDS = (
         tell=lambda number: f"frame {number}",
         meets=lambda number, other: number == other,
         refer=lambda frame, number: f"frame {frame}",
-        picture=_frame_picture,
+        image=_frame_image,
         figures={"key_frame_f1": EvidenceFigure("key frames (F1)", _f1)},
     ),
     EvidenceKind(
@@ -332,7 +332,7 @@ EVIDENCE_KINDS = (
         tell=lambda keyword: f'"{keyword}"',
         meets=lambda keyword, other: keyword == other,
         refer=lambda keyword, number: f"the word {keyword!r}",
-        picture=None,
+        image=None,
         figures={"keyword_precision": EvidenceFigure("keywords right", _share(_same_words))},
     ),
 )

@@ -46,7 +46,7 @@ A = TypeVar("A")
 
 
 def encode_concurrently(encode: Callable[[A], Tensor], batches: Sequence[A], device: torch.device) -> Iterator[Tensor]:
-    """Yield what `encode` makes of each batch, in order. One batch, one thread or an accelerator: one after the other, here."""
+    """Encode batches, in order, concurrently on a CPU with several threads; otherwise sequentially."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads < NUM_STREAMS or len(batches) < NUM_STREAMS:
         yield from map(encode, batches)
@@ -65,7 +65,7 @@ _counting = threading.Lock()
 
 
 def _use_threads(number: int, *, others: int) -> None:
-    """Let torch use so many threads in this thread alone.
+    """Set the number of torch threads of this thread.
 
     torch sets the number of the calling thread and that of threads to come in one; another thread sets the latter back to `others`.
     """
@@ -131,7 +131,7 @@ _FOREIGN = dict.fromkeys(("budget", "prompts"), "is the folder of a Reasoner: gi
 
 
 class Embedder:
-    """Loaded weights that embed items. Fulfils the `Embeds` role."""
+    """An Embedder on local weights, with last-token pooling. Implements `Embeds`."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Embedder:
 
     @classmethod
     def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path) -> "Embedder":
-        """Take weights that are loaded already, with the settings of a folder. Raises ModelError."""
+        """Wrap loaded weights with the settings of a folder. Raises ModelError."""
         try:
             end = ending(processor, model.config)
         except ModelError as error:
@@ -181,7 +181,7 @@ class Embedder:
         return cls(model, processor, budget, name + tokens_mark(folder, digest), layout=layout)
 
     def save(self, folder: Path) -> None:
-        """Write weights (bf16, an adapter merged), processor, settings, and what other engines need to give the same vectors."""
+        """Save weights (bf16, adapter merged), processor, settings, and the files that other engines need for equal vectors."""
         self.model = merge(self.model)
         config = {"emb_token_ids": [self.processor.tokenizer.convert_tokens_to_ids(EMB)]} if self.layout.end == EMB else {}
         save_bf16(self.model, folder, **config)
@@ -189,7 +189,7 @@ class Embedder:
         write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "", wraps_videos=self.layout.wraps_videos)
 
     def save_settings(self, folder: Path) -> None:
-        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        """Save the processor and the settings, without weights."""
         self.processor.save_pretrained(folder)
         settings: dict[str, Any] = self.budget.model_dump()
         if self.layout.request not in (None, REQUEST):
@@ -269,14 +269,14 @@ class Embedder:
             return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
-        """Return the number of tokens of each input without the few of the chat form."""
+        """Return the number of tokens of each input, without those of the chat template."""
         texts = ["".join(part.get("text", "") for part in embedder_input.parts) for embedder_input in built]
         counted = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         return [len(ids) + embedder_input.visual_tokens(self.factor) for ids, embedder_input in zip(counted, built, strict=True)]
 
 
 def ending(processor: ProcessorMixin, config: PretrainedConfig) -> str:
-    """Return the token whose state is a model's vector. Raises ModelError if it has none, or its files contradict each other."""
+    """Return a model's pooling token. Raises ModelError if it has none, or its files contradict each other."""
     tokenizer = processor.tokenizer
     require_embedder(config)
     if (token_id := tokenizer.convert_tokens_to_ids(EMB)) not in (None, tokenizer.unk_token_id):

@@ -1,6 +1,6 @@
 """The Embedder's message builder, used by data, training, RL, evaluation, server and command line.
 
-User turn: media, instruction and text, the T-CoT up to `</thinking>`, evidence crops or key frames as pictures, the rest of
+User turn: media, instruction and text, the T-CoT up to `</thinking>`, evidence crops or key frames as images, the rest of
 the T-CoT, one fixed request. Assistant turn: `<emb>`, and the sequence ends there, so last-token pooling is special-token
 pooling in any engine. Without a T-CoT the same builder gives the plain input.
 
@@ -39,16 +39,16 @@ WRAPPED_VIDEO = f"<|vision_start|>{VIDEO}<|vision_end|>"
 """How chat templates write a video. Each pair of frames that the processor puts in its place has vision tokens of its own."""
 FRAME_SECONDS = "second_per_grid_ts"
 """Input of models that place frames by time in their positions (Qwen2.5-VL), not by text: seconds from a pair of frames to the next."""
-MAX_EVIDENCE_PICTURES = 8
-"""More crops or key frames than this are not shown: a T-CoT cannot buy itself an endless input."""
+MAX_EVIDENCE_IMAGES = 8
+"""Maximum number of crops or key frames shown, which bounds the input of a T-CoT."""
 
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a model is asked for a vector."""
+    """Prompt format of an Embedder."""
 
     end: str = EMB
-    """The token that ends the prompt; its state is the vector."""
+    """Pooling token, the last one of the prompt."""
     request: str | None = REQUEST
     """The line that ends the user turn. None: there is none, and the instruction is a system turn."""
     wraps_videos: bool = True
@@ -60,7 +60,7 @@ class PromptFormat:
 
 DEFAULT_FORMAT = PromptFormat()
 EMBED_RL_FORMAT = PromptFormat(request="Summarize the above content in one word:", wraps_videos=False, as_published=True)
-"""Embed-RL's released evaluation (`eval/mmeb_eval`): what its checkpoints were trained to be asked."""
+"""Prompt format of Embed-RL's released checkpoints (`eval/mmeb_eval`)."""
 
 
 class EmbedderPrompt(BaseModel):
@@ -90,17 +90,17 @@ class EmbedderPrompt(BaseModel):
 
 @dataclass(frozen=True)
 class EmbedderInput:
-    """Chat messages whose image and video parts stand for `images` and `videos`, in order. All pictures are scaled."""
+    """Chat messages whose image and video parts stand for `images` and `videos`, in order. All images are scaled."""
 
     messages: list[dict[str, Any]]
     images: tuple[PIL.Image.Image, ...]
     videos: tuple[Frames, ...]
     end: str = EMB
     own: tuple[str, ...] = ()
-    """What of each text part is our own wording, and may hold added tokens."""
+    """The trusted part of each text, which may contain added tokens."""
     wraps_videos: bool = True
     item: Item | None = None
-    """What it was built from."""
+    """The item it was built from."""
 
     @property
     def parts(self) -> list[dict[str, Any]]:
@@ -108,14 +108,14 @@ class EmbedderInput:
         return self.messages[-1]["content"]
 
     def visual_tokens(self, factor: int) -> int:
-        """Return how many visual tokens the pictures and frames take; two frames share one grid of tokens."""
+        """Return how many visual tokens the images and frames take; two frames share one grid of tokens."""
         stills = sum(image.width * image.height for image in self.images)
         clips = sum(video.images[0].width * video.images[0].height * -(-len(video.images) // 2) for video in self.videos)
         return (stills + clips) // factor**2
 
 
 class DecodedItem:
-    """The visual parts of an item, decoded and scaled, and its evidence pictures as far as they were asked for.
+    """The visual parts of an item, decoded and scaled, and its evidence images as far as they were asked for.
 
     An item that is built with several T-CoTs is decoded once, and what they point at together is cut out and scaled once.
     """
@@ -146,16 +146,16 @@ class DecodedItem:
         pieces = dict.fromkeys((kind, *piece) for kind in EVIDENCE_KINDS for piece in kind.located(tcot.evidence))
         shown = []
         for kind, piece, number in pieces:
-            if kind.picture is None or not 1 <= number <= len(self._visuals):
+            if kind.image is None or not 1 <= number <= len(self._visuals):
                 continue
             counted = tcot.evidence.num_frames if isinstance(self._visuals[number - 1], Video) else None
             num_frames = None if counted == self._num_frames[number - 1] else counted
             key = number, num_frames, kind.name, piece
             if key not in self._scaled:
-                picture = kind.picture(self._look(number, num_frames), piece)
-                self._scaled[key] = None if picture is None else self.budget.fit(picture, "crop", self.factor)
+                image = kind.image(self._look(number, num_frames), piece)
+                self._scaled[key] = None if image is None else self.budget.fit(image, "crop", self.factor)
             shown.append(self._scaled[key])
-        return [picture for picture in shown if picture is not None][:MAX_EVIDENCE_PICTURES]
+        return [image for image in shown if image is not None][:MAX_EVIDENCE_IMAGES]
 
     def _look(self, number: int, num_frames: int | None) -> PIL.Image.Image | Frames:
         if (number, num_frames) not in self._seen:
@@ -173,7 +173,7 @@ def _num_frames(part: Image | Page | Video, budget: VisualBudget) -> int:
 
 
 def cut(text: str, tokenizer: Any, max_tokens: int) -> str:
-    """Return the beginning of a text that is at most so many tokens of a tokenizer."""
+    """Truncate a text to a number of tokens."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ends = [end for _, end in encoded["offset_mapping"]]
     return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
@@ -210,7 +210,7 @@ def build(
 ) -> EmbedderInput:
     """Build the input of one item. Raises MediaError.
 
-    `show_media=False` leaves all pictures out (training only), `show_evidence=False` the crops and key frames (ablations only).
+    `show_media=False` leaves all images out (training only), `show_evidence=False` the crops and key frames (ablations only).
     `seen` is for an item that is built several times, with the same budget. `special` matches the added tokens of the model's
     tokenizer, which neither the item's text nor the T-CoT's must hold.
     """
@@ -249,9 +249,9 @@ def build(
         if layout.as_published:
             head, tail = f"{_tight(head)}\n", _tight(tail)
         say(head, "<thinking></thinking>")
-        for picture in seen.evidence(tcot) if seen and show_evidence else ():
+        for image in seen.evidence(tcot) if seen and show_evidence else ():
             parts.append({"type": "image"})
-            images.append(picture)
+            images.append(image)
         say(f"{tail}{line_end}", "<rethink></rethink><answer></answer>")
     messages = [{"role": "user", "content": parts}]
     if layout.request is not None:
@@ -284,7 +284,7 @@ def _sentence(text: str) -> str:
 
 
 def render_text(processor: ProcessorMixin, built: EmbedderInput) -> str:
-    """Return the prompt text, with one placeholder for each picture and video. It ends with `<emb>`, if the layout has it."""
+    """Return the prompt text, with one placeholder for each image and video. It ends with `<emb>`, if the layout has it."""
     text = processor.apply_chat_template(built.messages, add_generation_prompt=True)
     if not built.wraps_videos:
         text = text.replace(WRAPPED_VIDEO, VIDEO)

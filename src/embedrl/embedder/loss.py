@@ -1,4 +1,4 @@
-"""Symmetric InfoNCE in which equal targets are never negatives of each other, and hard negatives are documents of their own."""
+"""Symmetric InfoNCE with masked duplicate targets and hard negatives as additional documents."""
 # n local queries, N of all processes, M documents, D dim
 
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def positives(query_ids_N: Tensor, target_ids_N: Tensor, document_ids_M: Tensor) -> Tensor:
-    """Return which documents answer which queries: those equal to the target of an equal query of the batch (N, M), bool."""
+    """Return the positive mask, bool (N, M): documents equal to the target of an equal query in the batch."""
     same_query_NN = query_ids_N[:, None] == query_ids_N[None, :]
     is_target_NM = target_ids_N[:, None] == document_ids_M[None, :]
     return (same_query_NN.float() @ is_target_NM.float()) > 0

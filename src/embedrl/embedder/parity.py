@@ -37,11 +37,11 @@ class Trace:
     vector: np.ndarray
     """float32 (D,), unit length."""
     text: str | None = None
-    """What its tokens say, one placeholder for each picture or pair of frames."""
+    """What its tokens say, one placeholder for each image or pair of frames."""
     ids: tuple[int, ...] | None = None
     """Its tokens, likewise: how many placeholders there are follows from the grid."""
     grid: tuple[tuple[int, ...], ...] | None = None
-    """Frames, rows and columns of patches of each picture and video."""
+    """Frames, rows and columns of patches of each image and video."""
     pixels: Tensor | None = None
     """All patches, normalised."""
     position: int | None = None
@@ -149,7 +149,7 @@ def trace_sentence_transformers(
 
 
 def filled(built: EmbedderInput) -> list[dict[str, Any]]:
-    """Return the messages with their pictures and frames in them."""
+    """Return the messages with their images and frames in them."""
     images, videos = iter(built.images), iter(built.videos)
     parts = []
     for part in built.parts:

@@ -4,7 +4,7 @@ The inputs of a group agree up to their T-CoTs. That prefix (vision tower and at
 its states are handed to every member, and the rest of all members runs as one batch. The vectors are those of
 `Embedder.embed` up to rounding: tests/test_prefix.py holds them at cosine >= 0.99999.
 """
-# G groups in a batch, N members in all, I pictures, P longest prefix, S longest rest, L longest sequence
+# G groups in a batch, N members in all, I images, P longest prefix, S longest rest, L longest sequence
 
 from collections.abc import Sequence
 from itertools import accumulate, takewhile
@@ -56,7 +56,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
     sizes_G = torch.tensor([len(group) for group in groups], device=device)
     owner_N = torch.arange(len(groups), device=device).repeat_interleave(sizes_G)
     first_G = sizes_G.cumsum(0) - sizes_G
-    own_N = torch.tensor([_own_pictures(group[0]) for group in groups], device=device)[owner_N]
+    own_N = torch.tensor([_own_images(group[0]) for group in groups], device=device)[owner_N]
 
     row_I, rank_I = _places(batch["num_images_per_sample"])
     in_prefix_I = rank_I < own_N[row_I]
@@ -80,8 +80,8 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
         input_ids=ids_NL[first_G][:, span_P].masked_fill(~held_GP, embedder.processor.tokenizer.pad_token_id),
         attention_mask=held_GP.long(),
         position_ids=positions_3NL[:, first_G][..., span_P],
-        **_pictures(batch, "image_grid_thw", "pixel_values", in_prefix_I & is_first_N[row_I]),
-        **_pictures(batch, "video_grid_thw", "pixel_values_videos", is_first_N[row_V]),
+        **_images(batch, "image_grid_thw", "pixel_values", in_prefix_I & is_first_N[row_I]),
+        **_images(batch, "video_grid_thw", "pixel_values_videos", is_first_N[row_V]),
     )
     cache.batch_select_indices(owner_N)
 
@@ -96,30 +96,30 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
         position_ids=positions_3NL.gather(2, index_NS.expand(3, -1, -1)),
         past_key_values=cache,
         use_cache=True,
-        **_pictures(batch, "image_grid_thw", "pixel_values", ~in_prefix_I),
+        **_images(batch, "image_grid_thw", "pixel_values", ~in_prefix_I),
     )
     return torch.nn.functional.normalize(vectors_ND.float(), dim=-1)
 
 
 def _encode_members(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]]) -> Tensor:
-    """Return what `encode_groups` does, for a model whose members cannot share a prefix: each is encoded whole."""
+    """Encode every member without prefix sharing, for models that do not support it."""
     return embedder.encode([member for group in groups for member in group])
 
 
-def _own_pictures(built: EmbedderInput) -> int:
-    """Return how many pictures are the item's own: they come before any text, and crops after it."""
+def _own_images(built: EmbedderInput) -> int:
+    """Return the number of the item's own images, which come before any text; crops come after it."""
     own = takewhile(lambda part: part["type"] != "text", built.parts)
     return sum(part["type"] == "image" for part in own)
 
 
 def _places(count_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the row of each picture, and its rank among the row's pictures, both (I,)."""
+    """Return the row of each image and its index among the row's images, both (I,)."""
     row_I = torch.arange(len(count_N), device=count_N.device).repeat_interleave(count_N)
     return row_I, torch.arange(len(row_I), device=count_N.device) - (count_N.cumsum(0) - count_N)[row_I]
 
 
 def _visual_tokens(batch: dict[str, Tensor], merge_size: int, row_I: Tensor, wanted_I: Tensor) -> Tensor:
-    """Return how many tokens of each row belong to the wanted pictures, (N,)."""
+    """Return the number of visual tokens of the selected images per row, (N,)."""
     count_N = torch.zeros_like(batch["num_images_per_sample"])
     if "image_grid_thw" not in batch:
         return count_N
@@ -128,7 +128,7 @@ def _visual_tokens(batch: dict[str, Tensor], merge_size: int, row_I: Tensor, wan
 
 
 def _cut(batch: dict[str, Tensor], sizes: Sequence[int], own_tokens_N: Tensor) -> Tensor:
-    """Return how many tokens each group shares (G,): up to where its members differ, before any crop, and never all of them."""
+    """Return the length of each group's shared prefix (G,): up to the first difference or crop, and never a whole row."""
     is_crop_NL = (batch["mm_token_type_ids"] == 1).cumsum(1) > own_tokens_N[:, None]
     cuts = []
     for ids, mask, is_crop in zip(
@@ -140,8 +140,8 @@ def _cut(batch: dict[str, Tensor], sizes: Sequence[int], own_tokens_N: Tensor) -
     return torch.tensor(cuts, device=own_tokens_N.device)
 
 
-def _pictures(batch: dict[str, Tensor], grid_name: str, pixels_name: str, wanted_I: Tensor) -> dict[str, Tensor]:
-    """Return the grids and patches of the wanted pictures or videos; nothing if there are none."""
+def _images(batch: dict[str, Tensor], grid_name: str, pixels_name: str, wanted_I: Tensor) -> dict[str, Tensor]:
+    """Return grids and patches of the selected images or videos; empty if there are none."""
     if grid_name not in batch or not wanted_I.any():
         return {}
     grid = batch[grid_name]

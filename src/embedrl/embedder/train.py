@@ -2,7 +2,7 @@
 
 Symmetric InfoNCE (paper, Eq. 3): temperature 0.02, the other rows of the batch are negatives in both directions unless their targets
 or queries are equal, hard negatives are more documents, each batch from one dataset. Rows are keys; `resolve` turns a key into an item
-and its T-CoT when the batch is built, so that T-CoT dropout and pictures cost no memory.
+and its T-CoT when the batch is built, so that T-CoT dropout and images cost no memory.
 """
 
 import os
@@ -43,7 +43,7 @@ Resolve = Callable[[str], EmbedderInput]
 Row = Sequence[str]
 """Keys of a query, its target and its hard negatives; an empty key is no item."""
 FILLER = "filler:"
-"""Before a key: the item is embedded and counts for nothing."""
+"""Key prefix of filler items, which are embedded and masked out of the loss."""
 ITEM_IDS = "item_ids"
 """Name of the features that tell which items are equal."""
 _IN_MODULE = "0.model."
@@ -73,7 +73,7 @@ class EmbedderModule(InputModule):
         self.tokenizer = embedder.processor.tokenizer
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Build the batch of the items that the keys name, with an `item_ids` that is equal for equal items; an empty key is no item."""
+        """Build the batch of these item keys, with `item_ids` that are equal for equal items; empty keys are skipped."""
         keys = [key for key in inputs if key]
         if not keys:
             return {}
@@ -92,7 +92,7 @@ class EmbedderModule(InputModule):
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Saves our one module, and goes on from a checkpoint of it: it is not built from a folder alone.
+    """Trainer that saves our single module and resumes from its checkpoints.
 
     Sharded weights (FSDP) come gathered as `state_dict`, and are read back as transformers does it.
     """
@@ -120,7 +120,7 @@ class _Trainer(SentenceTransformerTrainer):
 
 
 class InOrder(DefaultBatchSampler):
-    """Batches in the order of the dataset: whoever made the rows has put hard negatives together and duplicates apart."""
+    """Batch sampler in dataset order; the rows already separate duplicates and group hard negatives."""
 
     def __init__(self, dataset: Dataset, **settings: Any) -> None:
         super().__init__(dataset, **settings)
@@ -300,7 +300,7 @@ class ContrastiveRows(Protocol):
 
 
 def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudget) -> Path:
-    """Train; a killed run goes on where it stopped. Returns the folder of the finished model."""
+    """Train from a recipe, resuming an interrupted run. Returns the folder of the finished model."""
     if recipe.batch_size % (num_processes := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
     settings = read_trainer(recipe)
@@ -342,7 +342,7 @@ def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
 
 
 def learn_ending(processor: ProcessorMixin, config: Any) -> tuple[PromptFormat, int]:
-    """Return how a model is asked, and its tokenizer's size; the tokenizer of one that gives no vectors yet learns `<emb>`."""
+    """Return the prompt format and vocabulary size, adding `<emb>` to tokenizers that lack a pooling token."""
     try:
         end = ending(processor, config)
     except ModelError:

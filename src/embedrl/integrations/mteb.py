@@ -180,10 +180,10 @@ def _rows(batch: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def _content(row: Mapping[str, Any], num_frames: int) -> Content:
     """Return what a row shows, then its text; a document's title stands in its text already."""
     parts: list[Image | Video | Text] = []
-    if (picture := row.get("image")) is not None:
-        if not isinstance(picture, PIL.Image.Image):
-            raise MediaError(f"a picture of the type {type(picture).__name__}: pixels that Pillow has decoded are needed")
-        parts.append(Image(pixels=picture.convert("RGB")))
+    if (image := row.get("image")) is not None:
+        if not isinstance(image, PIL.Image.Image):
+            raise MediaError(f"a picture of the type {type(image).__name__}: pixels that Pillow has decoded are needed")
+        parts.append(Image(pixels=image.convert("RGB")))
     if (clip := row.get("video")) is not None:
         parts.append(Video(frames=_frames(clip, num_frames)))
     text = row.get("text")

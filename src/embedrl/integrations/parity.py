@@ -54,19 +54,19 @@ class Finding:
 
 
 def probes() -> list[Probe]:
-    """Make what is compared: a text, a picture, several pictures with crops, a page, a video with key frames."""
+    """Make what is compared: a text, an image, several images with crops, a page, a video with key frames."""
     rng = random.Random(0)
-    pictures = tuple(Image(pixels=sample_scene(rng, "train").draw()) for _ in range(3))
+    images = tuple(Image(pixels=sample_scene(rng, "train").draw()) for _ in range(3))
     boxes = ((80, 60, 520, 480), (400, 350, 960, 940))
     pointing = TCoT(thinking="Two things matter.", evidence=Evidence(boxes=boxes), rethink="Both are there.", answer="two shapes")
     _, page = draw_family("visdoc_notes", "train", rng, num_variants=0)[0]
     _, clip = draw_family("video_t2v", "train", rng, num_variants=0)[0]
     asked = Item(
-        content=(*pictures, Text(text="What changes from one to the next? <|image_pad|>")), instruction="Answer.", role=Role.QUERY_IMAGE
+        content=(*images, Text(text="What changes from one to the next? <|image_pad|>")), instruction="Answer.", role=Role.QUERY_IMAGE
     )
     return [
         Probe("text", Item(content=(Text(text="a red star <emb>"),), instruction="Find the picture.", role=Role.QUERY_TEXT_TO_IMAGE)),
-        Probe("picture", Item(content=pictures[:1], role=Role.TARGET_IMAGE)),
+        Probe("picture", Item(content=images[:1], role=Role.TARGET_IMAGE)),
         Probe("three pictures, T-CoT, crops", asked, pointing),
         Probe("page, T-CoT", page.item, page.truth),
         Probe("video, T-CoT, key frames", clip.item, clip.truth),

@@ -9,13 +9,13 @@ import PIL.Image
 
 ColourTransform = Callable[[PIL.Image.Image], PIL.Image.Image]
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-"""By the colour space of a profile: the mode of pictures it is for."""
+"""By the colour space of a profile: the mode of images it is for."""
 
 
 def colour_transform(image: PIL.Image.Image) -> ColourTransform | None:
     """Return the transform from an image's ICC profile to sRGB; None if it has none, a damaged one, or sRGB's own.
 
-    The transform takes a part of the picture and returns RGB; transparency is left out.
+    The transform takes a part of the image and returns RGB; transparency is left out.
     """
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes) or not profile:

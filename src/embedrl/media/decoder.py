@@ -1,6 +1,6 @@
 """Decoder child process: reads jobs from stdin and writes decoded content, isolated from crashes.
 
-A job and an answer are JSON behind their length in 4 bytes; the pictures of an answer follow as raw RGB.
+A job and an answer are JSON behind their length in 4 bytes; the images of an answer follow as raw RGB.
 """
 
 import json
@@ -42,13 +42,13 @@ def main() -> None:
     size_at_start = _size_bytes()
     while len(head := sys.stdin.buffer.read(4)) == 4:
         job = json.loads(sys.stdin.buffer.read(struct.unpack(">I", head)[0]))
-        answer, pictures = _work(job)
+        answer, images = _work(job)
         answer["is_last"] = _size_bytes() > size_at_start + MAX_GROWTH_BYTES
-        answer["sizes"] = [picture.size for picture in pictures]
+        answer["sizes"] = [image.size for image in images]
         data = json.dumps(answer).encode()
         _write(answers, struct.pack(">I", len(data)) + data)
-        for picture in pictures:
-            _write(answers, picture.tobytes())
+        for image in images:
+            _write(answers, image.tobytes())
 
 
 @lru_cache(maxsize=8)
@@ -84,7 +84,7 @@ def _work(job: dict[str, Any]) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
 
 
 def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
-    """Do a job: its answer, and pictures if they are wanted."""
+    """Do a job: its answer, and images if they are wanted."""
     paths, want = [Path(path) for path in job["paths"]], job["want"]
     answer: dict[str, Any] = {}
     images: tuple[PIL.Image.Image, ...] = ()

@@ -48,7 +48,7 @@ def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
 def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) -> PIL.Image.Image:
     """Render a page to RGB on white, with annotations and form fields.
 
-    A page that is nothing but one picture (a scan) is not enlarged beyond its own pixels.
+    A page that is nothing but one image (a scan) is not enlarged beyond its own pixels.
     """
     if page.path is None:
         assert page.pixels is not None
@@ -159,7 +159,7 @@ def _name(page: Page) -> str:
 
 
 def _own_scale(page: pypdfium2.PdfPage) -> float | None:
-    """Return pixels per point of the picture on a page that holds nothing else, notes and fields of a form included."""
+    """Return pixels per point of the image on a page that holds nothing else, notes and fields of a form included."""
     if pdfium.FPDFPage_CountObjects(page) != 1 or any(pdfium.FPDFAnnot_GetSubtype(note) not in _UNSEEN_NOTES for note in _notes(page)):
         return None
     only = next(iter(page.get_objects(max_depth=1)))

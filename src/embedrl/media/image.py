@@ -97,7 +97,7 @@ def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
 def _decode_without_end(file: BinaryIO, limits: Limits) -> PIL.Image.Image | None:
     """Decode a JPEG that lacks only its end marker; None for any other file.
 
-    Where picture data is missing, decoders make up what follows. So it must make no difference what follows.
+    Where image data is missing, decoders make up what follows. So it must make no difference what follows.
     """
     file.seek(0)
     data = file.read()

@@ -1,7 +1,7 @@
 """Pool of decoder child processes with memory and time limits. A file that crashes a decoder costs one child.
 
 Children are started when they are first needed, and live on: a file costs a message, not a process. Requests and answers are JSON
-behind their length, pictures follow as raw RGB; everything that comes back is bounded and checked, since a child may have been
+behind their length, images follow as raw RGB; everything that comes back is bounded and checked, since a child may have been
 taken over by what it decoded. A process that forks starts a pool of its own.
 """
 
@@ -162,7 +162,7 @@ class _Child:
         paths = json.dumps([os.path.abspath(path) for path in sys.path if path])
         command = [sys.executable, "-I", "-c", _BOOT, paths]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, start_new_session=True)
-        if hasattr(fcntl, "F_SETPIPE_SZ") and self._process.stdout is not None:  # pictures then take few turns of the two processes
+        if hasattr(fcntl, "F_SETPIPE_SZ") and self._process.stdout is not None:  # images then take few turns of the two processes
             with suppress(OSError):
                 fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:

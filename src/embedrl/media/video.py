@@ -224,7 +224,7 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
         if frame is None or frame.is_corrupt:
             at_s = float((tick - index.ticks[0]) * (stream.time_base or 1))
             raise MediaError(f"{str(path)!r}: the frame at {at_s:.3f} s cannot be decoded; the video is damaged or cut short")
-        decoded.append((int(position), _picture(frame, stream, limits.max_kept_pixels)))
+        decoded.append((int(position), _displayed(frame, stream, limits.max_kept_pixels)))
     return decoded
 
 
@@ -246,7 +246,7 @@ def _require_time(opened: _Opened) -> None:
         raise MediaError(f"{str(opened.path)!r}: decoding took longer than decode_timeout_s={opened.limits.decode_timeout_s:g}")
 
 
-def _picture(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:
+def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:
     """Convert a frame for display: square pixels, display matrix applied, sRGB."""
     shrink = shrink_factor(frame.width * frame.height, max_kept_pixels)
     size: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""LoRA adapters: onto a model from their files, new ones for training, and several on one copy of a base."""
+"""LoRA adapters: loading, adding, saving, merging, and several on one copy of a base model."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from embedrl.models.weights import HEAD, list_some, num_rows, read_json, refuse_
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PEFT_PREFIX = "base_model.model."
 _BODY = "model."
-"""What the names of all weights but the head begin with in a model that has one."""
+"""Prefix of all weights but the head, in a model with a head."""
 _PICKLED = "adapter_model.bin"
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *, onto: PeftModel | None = None) -> PeftModel:
-    """Put the LoRA adapter of a folder on a model's weights, unmerged; `onto` one that has adapters already, as one more.
+    """Load a folder's LoRA adapter onto a model, unmerged; with `onto`, as a further adapter of that model.
 
     The adapter may have been trained with a language model head around the model or without, and may hold a head or an embedding of its
     own: a model without a head leaves that out. Raises ModelError if not all of the rest fits.
@@ -72,12 +72,12 @@ def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *,
 
 
 def _plain(key: str) -> str:
-    """Return a weight's name as it is inside the model without a head; names of the head stay."""
+    """Return a weight's name in the headless model; names of the head are unchanged."""
     return key.removeprefix(_PEFT_PREFIX).removeprefix(_BODY)
 
 
 def _match(config: Any, weights: Mapping[str, Tensor], *, keeps_head: bool) -> None:
-    """Make an adapter's settings name just the modules that its file has weights for, whatever prefix they were written with."""
+    """Restrict an adapter's target modules to those with weights in its file, under any prefix."""
     config.target_modules = {key.split(".lora_")[0] for key in weights if ".lora_" in key}
     config.exclude_modules = config.layers_to_transform = None
     ranks = {key.split(".lora_A")[0]: weight.shape[0] for key, weight in weights.items() if ".lora_A." in key}
@@ -89,26 +89,26 @@ def _match(config: Any, weights: Mapping[str, Tensor], *, keeps_head: bool) -> N
 
 
 def _grow_embedding(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
-    """Add the rows that an adapter's own embedding has more than the base's, such as that of `<emb>`."""
+    """Extend the base's embedding by the additional rows of an adapter, such as `<emb>`."""
     rows = [len(weight) for key, weight in weights.items() if key.endswith("embed_tokens.weight") and "lora_" not in key]
     if rows and rows[0] > num_rows(model):
         grow_embedding(model, rows[0])
 
 
 def grow_embedding(model: Any, rows: int) -> None:
-    """Give a model's embedding more rows, which its adapters are then saved with."""
+    """Add rows to a model's embedding, which its adapters are then saved with."""
     model.resize_token_embeddings(rows, mean_resizing=False)
     vars(model)["has_grown"] = True
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write a model's adapter alone, with the embedding if that has more rows than its base's."""
+    """Save a model's adapter, with the embedding if it was extended."""
     grown = vars(model.get_base_model()).get("has_grown", False)
     model.save_pretrained(folder, save_embedding_layers=grown)
 
 
 def _untie(model: Any) -> None:
-    """Give a head that is the embedding itself weights of its own, which an adapter then changes alone."""
+    """Untie the head from the embedding, so that an adapter can change it alone."""
     if model.lm_head.weight is model.get_input_embeddings().weight:
         model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone(), model.lm_head.weight.requires_grad)
         for config in (model.config, model.config.get_text_config()):
@@ -116,7 +116,7 @@ def _untie(model: Any) -> None:
 
 
 class AdapterView:
-    """A model as it is with one of its adapters, or with none. Several views share the weights, and one call runs at a time."""
+    """View of a shared model with one adapter active, or none. Calls of all views are serialised."""
 
     def __init__(self, model: Any, adapted: PeftModel | None, adapter: str | None, lock: RLock) -> None:
         self._model, self._adapted, self._adapter, self._lock = model, adapted, adapter, lock
@@ -157,7 +157,7 @@ class AdapterView:
 
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
-    """Freeze a model's weights and put a new LoRA adapter on them, which changes nothing until it is trained."""
+    """Freeze a model and add a new LoRA adapter, initialised to the identity."""
     return get_peft_model(model, lora_config(model, lora))
 
 
@@ -173,12 +173,12 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
 
 
 def is_adapted(model: nn.Module) -> bool:
-    """Say whether a model carries adapters."""
+    """Return whether a model has adapters."""
     return isinstance(model, PeftModel)
 
 
 def restore(model: Any, folder: Path) -> None:
-    """Read back, in place, what a checkpoint holds of a model: its weights, or its adapter."""
+    """Restore a model's weights, or its adapter, from a checkpoint, in place."""
     if is_adapted(model):
         set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS))
     else:
@@ -186,5 +186,5 @@ def restore(model: Any, folder: Path) -> None:
 
 
 def merge(model: Any) -> Any:
-    """Return the plain model with its adapter added to its weights; a plain model is returned as it is."""
+    """Merge the adapter into the weights and return the plain model; a plain model is returned unchanged."""
     return model.merge_and_unload() if is_adapted(model) else model

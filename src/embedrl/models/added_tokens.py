@@ -1,4 +1,4 @@
-"""Added tokens: what a tokenizer reads as one token wherever it stands. Text of strangers must never hold one.
+"""Added tokens of tokenizers, which untrusted text must never contain.
 
 A chat template writes the parts of a message without anything between, so parts are joined before tokens are broken up; which tokens
 there are is read from the tokenizer, not from a list. `check_added_tokens` holds the result: the ids of a prompt have the added tokens
@@ -22,12 +22,12 @@ MIN_PLAIN_CHARS = 3
 
 
 class AddedTokens(NamedTuple):
-    """The added tokens of a tokenizer that mean something to its model: special ones, and markup."""
+    """Added tokens of a tokenizer with a meaning for its model: special tokens and markup."""
 
     pattern: re.Pattern[str]
-    """Matches them, and those of the Qwen3-VL family, in a text."""
+    """Pattern of them and of the Qwen3-VL family's."""
     names: dict[int, str]
-    """By id."""
+    """Token id -> token."""
 
 
 _known: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, AddedTokens]]" = WeakKeyDictionary()
@@ -55,7 +55,7 @@ def _is_markup(token: str) -> bool:
 
 
 def seal(messages: Sequence[dict[str, Any]], pattern: re.Pattern[str]) -> list[dict[str, Any]]:
-    """Return chat messages with adjacent text parts joined, and then every added token in them broken up."""
+    """Return chat messages with adjacent text parts joined and all added tokens broken up."""
     return [{**message, "content": _sealed(message["content"], pattern)} for message in messages]
 
 
@@ -86,7 +86,7 @@ def skeleton(messages: Sequence[dict[str, Any]], own: Sequence[str] | None) -> l
 def check_added_tokens(processor: ProcessorMixin, prompts: Sequence[str], skeletons: Sequence[str]) -> None:
     """Hold prompts to the added tokens of their skeletons, each rendered by the chat template, media still placeholders.
 
-    Raises ModelError for a prompt with another one: part of its text would be read as a turn, a picture or an end.
+    Raises ModelError for a prompt with another one: part of its text would be read as a turn, an image or an end.
     """
     names = added_tokens(processor).names
     tokenizer = processor.tokenizer

@@ -1,4 +1,4 @@
-"""Table of the model architectures that embedrl loads, and what config.json must say to be one of them."""
+"""Table of supported model architectures, and validation of config.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from embedrl.models.weights import read_json
 
 @dataclass(frozen=True)
 class Architecture:
-    """What differs between one family of models and another."""
+    """Properties of one architecture."""
 
     model_type: str
-    """As config.json names it."""
+    """`model_type` in config.json."""
     family: str
-    """As its authors and users call it."""
+    """Names of its published models."""
     fast: Callable[[Any], Any] | None = None
-    """Puts faster forward passes with the same results on a loaded model; None: there are none."""
+    """Function that patches a loaded model with faster, equivalent forward passes; None: there are none."""
     shares_prefix: bool = True
-    """Whether a group of T-CoTs can go on from the cache of what they share. A recurrent state has no place to go on from."""
+    """Whether T-CoTs of one item can share a prefix KV cache; recurrent states cannot be shared."""
     embeds: bool = True
     """Whether it can be an Embedder."""
     keeps_rows: bool = False
     """Whether keys and values of its rows can stand at places of their own, so that greedy decoding verifies drafts of any length."""
     takes_grids: bool = True
-    """Whether its processor takes images that are scaled to whole visual tokens already; if not, it scales them itself."""
+    """Whether its processor accepts images pre-scaled to whole visual tokens; otherwise it resizes them itself."""
 
 
 _ROWS = (
@@ -41,11 +41,11 @@ _ROWS = (
     Architecture("qwen2_vl", "Qwen2-VL"),
 )
 ARCHITECTURES = {row.model_type: row for row in _ROWS}
-"""What is known and tried, by the `model_type` of config.json."""
+"""`model_type` -> tested architecture."""
 
 
 def architecture(model_type: str) -> Architecture | None:
-    """Return what is known of an architecture. One that transformers asks with images and a chat template can be a Reasoner."""
+    """Return an architecture, or None. Other image-text-to-text models of transformers can be Reasoners."""
     if model_type in ARCHITECTURES:
         return ARCHITECTURES[model_type]
     if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
@@ -63,7 +63,7 @@ _LIMITS = {
     "patch_size": 1_000,
     "num_position_embeddings": 10_000_000,
 }
-"""No model has more; a folder of others that says so would fill the memory, or take hours to be built."""
+"""Upper bounds of configuration values: an untrusted config.json must not exhaust memory or time."""
 _UNREAD = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation", "_experts_implementation", "auto_map")
 """Keys of config.json with which a folder would choose code to run: how attention is calculated is the caller's setting."""
 
@@ -88,7 +88,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def known() -> str:
-    """Return the architectures that are known, as a message lists them."""
+    """Return the list of known architectures, for messages."""
     rows = ", ".join(f"{row.model_type} ({row.family})" for row in ARCHITECTURES.values())
     return f"{rows}, and as Reasoners the image-text-to-text models of transformers"
 
@@ -103,13 +103,13 @@ def _stranger(table: dict[str, Any]) -> str:
 
 
 def takes_grids(config: Any) -> bool:
-    """Say whether a model's processor takes images that are scaled to whole visual tokens already."""
+    """Return whether a model's processor accepts images pre-scaled to whole visual tokens."""
     row = architecture(config.model_type)
     return row is not None and row.takes_grids
 
 
 def shares_prefix(model: Any) -> bool:
-    """Say whether the T-CoTs of one item can share the cache of its media and text."""
+    """Return whether T-CoTs of one item can share the prefix cache of its media and text."""
     row = architecture(model.config.model_type)
     return row is not None and row.shares_prefix
 
@@ -138,6 +138,6 @@ def decodes_greedily(model: Any) -> bool:
 
 
 def speed_up(model: Any) -> Any:
-    """Put the faster forward passes of its architecture on a model, if there are any, and return it."""
+    """Patch a model with its architecture's faster forward passes, if there are any, and return it."""
     row = ARCHITECTURES.get(model.config.model_type)
     return model if row is None or row.fast is None else row.fast(model)

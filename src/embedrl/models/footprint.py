@@ -24,19 +24,19 @@ ADAM_STATES = 2
 
 
 class Load(NamedTuple):
-    """What one forward and backward pass is run on."""
+    """Input size of one forward and backward pass."""
 
     tokens: int
-    """Of all rows, padding included."""
+    """Tokens of all rows, padding included."""
     longest: int
-    """Tokens of one row."""
+    """Tokens of the longest row."""
     patches: int
-    """Of all pictures; four make a visual token."""
+    """Patches of all images; four make a visual token."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """A model and how it is trained."""
+    """Memory and FLOPs of a model and its training settings."""
 
     config: Any
     """A Qwen3VLConfig."""
@@ -63,7 +63,7 @@ class Footprint:
         trains_vision: bool = True,
         trainer: Mapping[str, Any] | None = None,
     ) -> "Footprint":
-        """Count the parameters of a configuration, without making them. `trainer` are the settings of transformers' trainer."""
+        """Count the parameters of a configuration on the meta device. `trainer` are transformers' TrainingArguments settings."""
         model = empty_model(config)
         vision, embeddings = _size(model.visual), _size(model.language_model.embed_tokens)
         total = _size(model)
@@ -82,22 +82,22 @@ class Footprint:
 
     @property
     def weight_bytes(self) -> int:
-        """The weights, and those of an adapter."""
+        """Bytes of the weights, adapter included."""
         plain = sum(self.counts[part] for part in ("language", "embeddings", "vision")) * self.num_bytes
         return plain + (self.counts["trained"] * FLOAT32 if self.lora else 0)
 
     @property
     def state_bytes(self) -> int:
-        """Gradients and Adam's two states, of what is trained."""
+        """Bytes of gradients and Adam states of the trained parameters."""
         return self.counts["trained"] * (1 + ADAM_STATES) * (FLOAT32 if self.lora else self.num_bytes)
 
     @property
     def _linear(self) -> int:
-        """Bytes of a number that a linear layer gives."""
+        """Bytes per element of linear-layer outputs."""
         return HALF if self.autocast else self.num_bytes
 
     def activation_bytes(self, load: Load) -> int:
-        """What is kept for the backward pass, and what its first layer needs besides."""
+        """Bytes of activations kept for the backward pass, plus the peak of its first layer."""
         text, vision = self.config.text_config, self.config.vision_config
         h, e, c = text.hidden_size, self.num_bytes, self._linear
         layer = load.tokens * self._text_layer(load.longest)
@@ -113,7 +113,7 @@ class Footprint:
         return blocks + mergers + max(inputs + layer + end + casts // text.num_hidden_layers, block)
 
     def _text_layer(self, longest: int) -> int:
-        """Bytes that a token leaves in a layer of the language model."""
+        """Activation bytes per token of a language-model layer."""
         text, e, c = self.config.text_config, self.num_bytes, self._linear
         h, f = text.hidden_size, text.intermediate_size
         q, k = text.num_attention_heads * text.head_dim, text.num_key_value_heads * text.head_dim
@@ -127,7 +127,7 @@ class Footprint:
         return norms + attention + mlp + self._adapter_inputs([(h, 3), (h, 2), (f, 1)], kept_anyway=q)
 
     def _vision_layer(self) -> int:
-        """Bytes that a patch leaves in a block of the vision tower."""
+        """Activation bytes per patch of a vision block."""
         vision, c = self.config.vision_config, self._linear
         h, f = vision.hidden_size, vision.intermediate_size
         # the norms' inputs; qkv, rotated query and key, attention's output; before the activation
@@ -137,7 +137,7 @@ class Footprint:
         return kept + self._adapter_inputs([(h, 1), (h, 1), (f, 1)], kept_anyway=h)
 
     def _merger(self) -> int:
-        """Bytes that a patch leaves in a merger; its layers see four patches as one of four times the width."""
+        """Activation bytes per patch of a patch merger, which sees four patches as one of four times the width."""
         c, h = self._linear, self.config.vision_config.hidden_size
         kept = (self._layer_norm() + c) * h  # the norm's input; before the activation
         return kept + (c * 2 * h if self.lora is None else self._adapter_inputs([(4 * h, 1), (4 * h, 1)]) // 4)
@@ -183,7 +183,7 @@ class Footprint:
         return HALF * (plain + (self.counts["trained"] if self.lora else 0))
 
     def forward_flops(self, load: Load) -> float:
-        """Arithmetic of one forward pass: two for each weight and token, attention over the tokens before, not that over patches."""
+        """FLOPs of one forward pass: 2 per weight and token, plus causal attention; attention over patches is left out."""
         text = self.config.text_config
         attention = 2 * load.tokens * load.longest * text.num_attention_heads * text.head_dim * text.num_hidden_layers
         return 2.0 * self.counts["language"] * load.tokens + attention + self._vision_flops(load)
@@ -192,7 +192,7 @@ class Footprint:
         return 2.0 * self.counts["vision"] * load.patches
 
     def train_flops(self, load: Load, *, cached: bool) -> float:
-        """Arithmetic of a forward and backward pass; `cached` adds the first forward pass of gradient caching."""
+        """FLOPs of a forward and backward pass; `cached` adds gradient caching's first forward pass."""
         forwards, backwards = 1 + cached + self.checkpoints, 1 if self.lora else 2
         spared = 0 if self.trains_vision else backwards * self._vision_flops(load)
         return self.forward_flops(load) * (forwards + backwards) - spared

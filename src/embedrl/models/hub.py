@@ -33,7 +33,7 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 
 
 def locate(place: str | Path) -> Path:
-    """Return the folder that a path or a hub id (`owner/name`, `owner/name@revision`) stands for; a missing model is downloaded.
+    """Return the folder of a path or hub id (`owner/name`, `owner/name@revision`), downloading a missing model.
 
     A folder of huggingface_hub's cache (`models--owner--name`) stands for its snapshot. Raises ModelError.
     """
@@ -45,14 +45,14 @@ def locate(place: str | Path) -> Path:
 
 
 def label(folder: Path) -> str:
-    """Return what a model's folder is called: a snapshot of the cache by the name of its repository, not by its commit."""
+    """Return a display name of a model's folder; a cache snapshot is named by its repository, not its commit."""
     repository = folder.parent.parent.name
     is_snapshot = folder.parent.name == "snapshots" and repository.startswith(_CACHED)
     return repository.rpartition("--")[2] if is_snapshot else folder.name
 
 
 def _snapshot(folder: Path) -> Path:
-    """Return the snapshot of a cached repository that its main branch stands for, or its only one."""
+    """Return the main branch's snapshot of a cached repository, or its only one."""
     snapshots = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
     main = folder / "refs" / constants.DEFAULT_REVISION
     if main.is_file() and (head := folder / "snapshots" / main.read_text("utf-8").strip()) in snapshots:
@@ -98,7 +98,7 @@ def _can_be_reached(name: str, repository: str, revision: str | None) -> bool:
 
 
 def _explain(name: str, error: Exception) -> str:
-    """Say what went wrong with a model of the hub, and what to do."""
+    """Return a message about a failed download, with the fix."""
     repository, _, revision = name.partition("@")
     hub = constants.ENDPOINT
     kept = "run again to go on with it: what was downloaded is kept"
@@ -130,7 +130,7 @@ def _explain(name: str, error: Exception) -> str:
 
 
 def _is_cut(error: Exception) -> bool:
-    """Say whether a download began and broke off: the file has the wrong size, or the connection ended within it."""
+    """Return whether a download was interrupted: wrong file size, or connection lost."""
     names = {type(cause).__name__ for cause in _causes(error)}
     return bool(names & {"RemoteProtocolError", "ReadError", "ReadTimeout"}) or "onsistency check" in str(error)
 

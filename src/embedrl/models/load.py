@@ -1,4 +1,4 @@
-"""Loading model folders for the Reasoner and the Embedder: all of a model, or one ModelError that says what is wrong with it."""
+"""Loading of model folders for Reasoner and Embedder; anything wrong with a folder is one ModelError."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ from embedrl.models.template import check_template
 from embedrl.models.weights import check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
 
 SETTINGS = "embedrl.json"
-"""File beside the weights that holds what embedrl itself must know of a model, such as its pixel budget."""
+"""File beside the weights with embedrl's own settings of a model, such as its pixel budget."""
 EMB = "<emb>"
-"""The token that ends an Embedder's prompt, and whose state is the vector."""
+"""Pooling token: the last token of an Embedder's prompt, whose hidden state is the vector."""
 S = TypeVar("S", bound=BaseModel)
 _MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
@@ -31,7 +31,7 @@ _MODEL_FILES = (".safetensors", ".json", ".jinja")
 
 @contextmanager
 def loading(folder: Path) -> Generator[None]:
-    """The boundary around everything that reads a model folder: what goes wrong inside leaves as a ModelError that names the folder."""
+    """Context manager that turns errors of reading a model folder into a ModelError naming it."""
     try:
         with _quietly():
             yield
@@ -114,7 +114,7 @@ def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.d
 
 
 def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> None:
-    """Raise ModelError if a tokenizer has tokens that a model has no row for, or other ids for images and videos than the model."""
+    """Raise ModelError if a tokenizer has more tokens than the model's embedding, or other image and video token ids."""
     for name in ("image_token", "video_token"):
         token, wanted = getattr(processor, name, None), getattr(model.config, f"{name}_id", None)
         if token is not None and wanted is not None and (token_id := processor.tokenizer.convert_tokens_to_ids(token)) != wanted:
@@ -128,7 +128,7 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> No
 
 
 def model_name(folder: Path, base: Path, dtype: torch.dtype) -> str:
-    """Return a name that changes with a model's files and the type of its numbers: float32 has no mark."""
+    """Return a name that identifies a model's files and dtype (float32 is unmarked)."""
     name = f"{label(folder)}-{folder_fingerprint(folder, _MODEL_FILES)}"
     name += f"-{folder_fingerprint(base, _MODEL_FILES)[:6]}" if base != folder else ""
     return name + ("" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}")
@@ -160,7 +160,7 @@ def load_parts(folder: Path) -> tuple[PreTrainedConfig, Any]:
 
 
 def _refuse_other_patches(folder: Path, config: PreTrainedConfig, processor: Any) -> None:
-    """Raise ModelError if images are cut into other patches than the model was made for."""
+    """Raise ModelError if the processor's patch size differs from the model's."""
     for name, key in (("patch_size", "patch_size"), ("merge_size", "spatial_merge_size")):
         cut, wanted = getattr(processor.image_processor, name, None), getattr(config.vision_config, key, None)
         if cut is not None and wanted is not None and cut != wanted:
@@ -171,7 +171,7 @@ def _refuse_other_patches(folder: Path, config: PreTrainedConfig, processor: Any
 
 
 def read_settings(folder: Path, kind: type[S], foreign: Mapping[str, str]) -> S | None:
-    """Read a folder's settings of embedrl; None if it has none. Raises ModelError if they are broken, or those of another role.
+    """Read a folder's embedrl.json; None without one. Raises ModelError if it is invalid, or of another role.
 
     `foreign` says by which key another role's settings are known, and what to tell whoever gave that folder.
     """
@@ -189,7 +189,7 @@ def read_settings(folder: Path, kind: type[S], foreign: Mapping[str, str]) -> S 
 
 
 def empty_model(config: Any) -> Qwen3VLModel:
-    """Make a model's layers without memory for their weights: to count them. Raises ModelError for another architecture."""
+    """Create a model on the meta device, to count its parameters. Raises ModelError for an unknown architecture."""
     if config.model_type != "qwen3_vl":
         raise ModelError(
             f"what a run needs is counted for the architecture qwen3_vl only, not for {config.model_type!r}: train without --plan"
@@ -247,7 +247,7 @@ def load_shared(folders: Sequence[Path]) -> list[tuple[Any, ProcessorMixin, str]
 
 
 def token_side(config: PreTrainedConfig) -> int:
-    """Return the pixels a side of one visual token: patch size times merge size; 1 if the processor scales images itself."""
+    """Return the side of one visual token in pixels: patch size times merge size; 1 if the processor resizes images itself."""
     if not takes_grids(config):
         return 1
     vision = config.vision_config

@@ -1,4 +1,4 @@
-"""From the name of a model to where it is: one function for command line, recipes and Python."""
+"""Resolution of model names, for command line, recipes and Python."""
 
 import re
 from pathlib import Path
@@ -13,13 +13,13 @@ _SHIPPED: dict[str, dict[str, str]] = {
 
 
 def shipped(kind: str) -> dict[str, Path]:
-    """Return the models that come with the package: name -> folder. `kind` is "reasoner" or "embedder"."""
+    """Return the shipped models: name -> folder. `kind` is "reasoner" or "embedder"."""
     weights = Path(__file__).parents[1] / "nano" / "weights"
     return {name: weights / folder for name, folder in _SHIPPED[kind].items()}
 
 
 def is_server(name: str) -> bool:
-    """Say whether a model's name is the URL of a server."""
+    """Return whether a model's name is a server's URL."""
     return name.startswith(("http://", "https://"))
 
 

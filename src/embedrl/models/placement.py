@@ -1,4 +1,4 @@
-"""Where models run, and in which type of numbers: as told, as set for a whole command, or chosen by what is there."""
+"""Device, dtype and attention implementation of models: explicit, set for a whole command, or automatic."""
 
 import os
 from collections.abc import Generator
@@ -16,7 +16,7 @@ ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_a
 
 @dataclass(frozen=True)
 class Placement:
-    """Settings of loading; what is None is chosen by what is there."""
+    """Placement settings; None is chosen automatically."""
 
     device: str | None = None
     """cpu, cuda, cuda:1, xpu or mps."""
@@ -29,7 +29,7 @@ _default = Placement()
 
 @contextmanager
 def default_placement(placement: Placement) -> Generator[None]:
-    """Let every model that is loaded inside, in this process, be placed so, unless its caller says otherwise. Raises ConfigError."""
+    """Context manager that sets the default placement of models loaded inside it. Raises ConfigError."""
     global _default
     if placement.device is not None:
         choose_device(placement.device)
@@ -41,7 +41,7 @@ def default_placement(placement: Placement) -> Generator[None]:
 
 
 def accelerators() -> dict[str, int]:
-    """Return the kinds of accelerators that are there, the preferred first, and how many of each."""
+    """Return kind -> number of the accelerators present, preferred ones first."""
     counts = {"cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
     counts["xpu"] = torch.xpu.device_count() if torch.xpu.is_available() else 0
     counts["mps"] = int(torch.backends.mps.is_available())

@@ -1,7 +1,7 @@
 """Faster forward passes for transformers' Qwen3-VL, same outputs: grouped vision attention, image deduplication, last-layer pruning.
 
-- A vision layer runs one attention call per picture; here pictures with equally many patches share one.
-- Equal pictures of a batch (the rollouts of one item, its plain and its reasoned vector, the same crop twice) are looked at once.
+- A vision layer runs one attention call per image; here images with equally many patches share one.
+- Equal images of a batch (the rollouts of one item, its plain and its reasoned vector, the same crop twice) are looked at once.
 - Whoever wants the states of a few tokens only (`hidden_states_at`) does not pay for the last layer's work on the others.
 
 None is taken in training mode: gradient caching and gradient checkpointing run a pass twice and need it to draw the same dropout masks
@@ -9,7 +9,7 @@ None is taken in training mode: gradient caching and gradient checkpointing run 
 
 `tests/test_shortcuts.py` holds each equal to what transformers computes.
 """
-# N rows, L tokens a row, D dim; P patches, I pictures
+# N rows, L tokens a row, D dim; P patches, I images
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -36,11 +36,11 @@ _WANTED: ContextVar[Tensor | None] = ContextVar("wanted", default=None)
 
 
 def patch_forward(model: M) -> M:
-    """Let a model's vision layers, its vision tower and its last text layer take the shortcuts. With flash attention, fewer."""
+    """Patch a model's vision attention, vision tower and last text layer with faster forward passes; fewer with flash attention."""
     for module in model.modules():
         flash = "flash" in (getattr(getattr(module, "config", None), "_attn_implementation", None) or "")
         if isinstance(module, Qwen3VLVisionModel):
-            vars(module)["forward"] = _DistinctPictures(module)
+            vars(module)["forward"] = _DistinctImages(module)
         elif isinstance(module, Qwen3VLVisionAttention) and not flash:
             vars(module)["forward"] = _GroupedAttention(module)
         elif isinstance(module, Qwen3VLTextModel) and not flash and len(module.layers) > _num_seeing(model):
@@ -50,12 +50,12 @@ def patch_forward(model: M) -> M:
 
 
 def _num_seeing(model: PreTrainedModel) -> int:
-    """Return how many text layers pictures are added after."""
+    """Return the number of text layers that image features are added after (deepstack)."""
     return len(model.config.vision_config.deepstack_visual_indexes)
 
 
 def hidden_states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
-    """Run a model and return its last state at one place of each row: (N, D)."""
+    """Run a model and return the last hidden state at one position of each row: (N, D)."""
     with _wanting(place_N):
         states_NLD = model(**inputs).last_hidden_state
     rows = torch.arange(len(place_N), device=states_NLD.device)
@@ -63,7 +63,7 @@ def hidden_states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
 
 
 def prefill(model: Any, **inputs: Any) -> Cache:
-    """Run a model for its cache alone."""
+    """Run a model only to fill its KV cache."""
     with _wanting(torch.empty(0)):
         return model(**inputs, use_cache=True).past_key_values
 
@@ -78,7 +78,7 @@ def _wanting(place_N: Tensor | None) -> Generator[None]:
 
 
 class _WantedOnly:
-    """The forward pass of the last decoder layer: keys and values of all tokens, and the rest of it where it is wanted."""
+    """Forward pass of the last decoder layer: keys and values of all tokens, everything else only at the wanted positions."""
 
     def __init__(self, layer: Qwen3VLTextDecoderLayer) -> None:
         self.layer, self.whole = layer, layer.forward
@@ -134,8 +134,8 @@ def _seen_from(place_N: Tensor, attention_mask: Tensor | None, num_keys: int, nu
     return (torch.arange(num_keys, device=place_N.device) <= (place_N + num_keys - num_new)[:, None])[:, None, None]
 
 
-class _DistinctPictures:
-    """The forward pass of a vision tower, on one of each set of equal pictures."""
+class _DistinctImages:
+    """Forward pass of a vision tower on distinct images only."""
 
     def __init__(self, tower: Qwen3VLVisionModel) -> None:
         self.tower, self.whole = tower, tower.forward
@@ -161,7 +161,7 @@ class _DistinctPictures:
 
 
 def _first_equals(pixels_P: Tensor, grid_I: Tensor, size_I: Tensor) -> Tensor:
-    """Return for each picture the place of the first one that is equal to it, (I,): itself, if none is."""
+    """Return for each image the index of the first equal one, (I,)."""
     first_I = torch.arange(len(size_I), device=size_I.device)
     ends_I = size_I.cumsum(0)
     for grid in grid_I.unique(dim=0):
@@ -187,7 +187,7 @@ def _runs(size_I: Tensor, chosen: Tensor) -> Tensor:
 
 
 class _GroupedAttention:
-    """The forward pass of one vision attention layer, one call per distinct picture size."""
+    """Forward pass of one vision attention layer, with one call per distinct image size."""
 
     def __init__(self, layer: Qwen3VLVisionAttention) -> None:
         self.layer, self.whole = layer, layer.forward

@@ -1,4 +1,4 @@
-"""Chat templates of foreign folders: refused before they run if they could fill the memory or never end.
+"""Static check of untrusted chat templates: those that could exhaust memory or time are refused before they run.
 
 transformers runs a template in jinja's sandbox, which keeps it from code and files and not from time and memory.
 """

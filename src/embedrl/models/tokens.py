@@ -1,4 +1,4 @@
-"""What a model's processor makes of fixed probes: part of a model's name, since another version of a library may make something else.
+"""Digest of the token ids of fixed probes: part of a fingerprint, since library versions may tokenise differently.
 
 transformers 5.10 and later, for example, wrap each video in one more pair of vision tokens than 5.9 did. The digest of a model's tokens
 is kept beside its weights when they are saved. As long as it holds, it leaves no mark in the name; otherwise the name changes, so that
@@ -39,7 +39,7 @@ def tokens_digest(rows: Sequence[Sequence[int]]) -> str:
 
 
 def tokens_mark(folder: Path, digest: str) -> str:
-    """Return what a name says of the tokens: nothing if they are those that the folder's weights were saved with.
+    """Return the fingerprint's suffix for the tokens: "" if they are those that the weights were saved with.
 
     Warns if the folder names other tokens.
     """

@@ -1,4 +1,4 @@
-"""The settings of a recipe's `[trainer]` table: known, typed and within their bounds before any model is loaded."""
+"""Validation of a recipe's `[trainer]` table, before any model is loaded."""
 
 import dataclasses
 import difflib
@@ -27,14 +27,14 @@ _NAMES_BY_BOUND: dict[tuple[str, float], str] = {
     ("lt", 1): "adam_beta1 adam_beta2",
     ("lt", 2**32): "seed",
 }
-"""Numbers that the libraries take without a look, or refuse only when the model is loaded."""
+"""Numbers that the libraries do not validate, or only after loading the model."""
 _CHOICES = {
     "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"),
     "importance_sampling_level": ("token", "sequence"),
     "scale_rewards": ("group", "batch", "none", True, False),
     "vllm_mode": ("server", "colocate"),
 }
-"""Names that TRL checks only while it trains."""
+"""Choices that TRL validates only while training."""
 _REFUSED = {
     "output_dir": "set out=...",
     "resume_from_checkpoint": "a run goes on from its last checkpoint by itself",

@@ -26,7 +26,7 @@ LOCK = "run.lock"
 
 
 class Report(TrainerCallback):
-    """Send what a transformers Trainer logs to metrics.jsonl, and the figures named in `shown` to a progress bar."""
+    """Trainer callback that writes logs to metrics.jsonl, and the figures named in `shown` to a progress bar."""
 
     def __init__(self, metrics: Metrics, bar: Bar, stage: str, *, shown: Sequence[str] = ()) -> None:
         self.metrics, self.bar, self.stage, self.shown, self.seen = metrics, bar, stage, shown, 0
@@ -47,7 +47,7 @@ class Report(TrainerCallback):
 
 
 class StopIfNotFinite(TrainerCallback):
-    """End a run before a gradient that is not finite reaches the weights, and before weights that are not finite reach a checkpoint."""
+    """Trainer callback that stops a run at non-finite losses, gradients or weights, before they reach a checkpoint."""
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module | None = None, **_: Any
@@ -95,7 +95,7 @@ def fit(trainer: Trainer, out: Path, bar: Bar, stage: str, *, checkpoint: str | 
 
 @contextmanager
 def run_folder(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None) -> Generator[None]:
-    """Hold a run folder as its one writer, and write config.json into it; the main process does it for all.
+    """Context manager that locks a run folder and writes config.json, in the main process.
 
     Raises StoreError if another run writes there, ConfigError if the folder holds a run with other settings or so many processes.
     """
@@ -116,7 +116,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to give freed memory back: to fault it in again costs a training step on a CPU up to half of its time.
+    """Stop glibc from returning freed memory to the system; page faults otherwise take up to half of a CPU training step.
 
     It holds for the process and changes nothing where there is another allocator.
     """
@@ -135,7 +135,7 @@ def old_names() -> Generator[None]:
 
 
 def last_checkpoint(folder: Path, *, also: Callable[[Path], bool] = lambda _: True) -> str | None:
-    """Return the newest whole checkpoint in a folder, or None: what `Trainer.train(resume_from_checkpoint=…)` takes.
+    """Return the newest complete checkpoint of a folder, or None, for `Trainer.train(resume_from_checkpoint=…)`.
 
     The trainer's state is the last file of a checkpoint: one without it is of a run that was killed as it wrote. `also` asks for more.
     """

@@ -1,4 +1,4 @@
-"""Weight files of a model folder: what they must hold before anything is loaded, and writing them.
+"""Weight files of a model folder: validation before loading, and writing.
 
 A safetensors file begins with a table of its tensors, so a download that was cut off, a Git LFS pointer or a missing shard is found in
 a few reads, before any memory is taken.
@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _flaw(path: Path) -> str:
-    """Say what a file is that cannot be the one it is named for, or nothing."""
+    """Return what is wrong with a file of this name, or ""."""
     if not path.is_file():
         return "is missing"
     if not path.stat().st_size:
@@ -157,7 +157,7 @@ def refuse_nonfinite(folder: Path, model: nn.Module) -> None:
 
 
 def num_rows(model: Any) -> int:
-    """Return how many tokens a model's embedding has a row for."""
+    """Return the number of rows of a model's token embedding."""
     return model.get_input_embeddings().num_embeddings
 
 
@@ -200,7 +200,7 @@ def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
 
 
 def gather_shards(model: nn.Module) -> None:
-    """Make weights that FSDP has sharded over the processes whole again, in place and in each process: to be saved, not trained on."""
+    """Gather FSDP-sharded weights in place in every process, for saving only."""
     whole: dict[int, nn.Parameter] = {}  # weights that several modules share stay one
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):

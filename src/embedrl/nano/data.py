@@ -42,7 +42,7 @@ _ANSWER_ONLY = "Answer only."
 class SFTExamples(Dataset):
     """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
 
-    The first `num_answers` batches teach to read, with the bare answers to pictures, pages, clips and texts. The rest teach the
+    The first `num_answers` batches teach to read, with the bare answers to images, pages, clips and texts. The rest teach the
     T-CoTs that the annotator writes, and to judge; a share of them, `answer_share`, goes on teaching to read, since what the
     annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own; they are about the roomy world in
     either, since what the crowded one's annotator says is drawn at random, and reading is learned from what is not.

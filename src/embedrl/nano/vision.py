@@ -38,7 +38,7 @@ HEADS = {
     "row": PLACES,
     "column": PLACES,
 }
-"""What each head tells apart; index 0 of every head means "nothing here". Rows and columns are eighths of the picture."""
+"""What each head tells apart; index 0 of every head means "nothing here". Rows and columns are eighths of the image."""
 
 
 def label_grid(things: tuple[Thing, ...], grid: int, rows: int, columns: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def label_grid(things: tuple[Thing, ...], grid: int, rows: int, columns: int) ->
 
 
 def _blank(rows: int, columns: int) -> np.ndarray:
-    """Return labels of an empty picture: nothing on any token, and where each one is."""
+    """Return labels of an empty image: nothing on any token, and where each one is."""
     labels = np.zeros((rows, columns, len(HEADS)), np.int64)
     labels[..., 5] = 1 + (np.arange(rows) * len(PLACES) // rows)[:, None]
     labels[..., 6] = 1 + (np.arange(columns) * len(PLACES) // columns)[None, :]
@@ -86,7 +86,7 @@ def _covered(x1: float, y1: float, x2: float, y2: float, rows: int, columns: int
 
 
 def example(rng: random.Random) -> tuple[PIL.Image.Image, np.ndarray]:
-    """Draw one labelled training picture: a scene, a frame of a clip, or a page, at the Reasoner's resolution."""
+    """Draw one labelled training image: a scene, a frame of a clip, or a page, at the Reasoner's resolution."""
     kind = rng.random()
     if kind < 0.45:
         scene = scenes.sample_scene(rng, "train", num_things=rng.choice((3, 4, 5)))

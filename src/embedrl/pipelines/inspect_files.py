@@ -31,7 +31,7 @@ class Finding:
 
 
 def inspect(official: Official, data: Path, names: Sequence[str] = ()) -> list[Finding]:
-    """Read every row of the datasets, and open every picture, page and frame once. Raises ConfigError for a missing folder."""
+    """Read every row of the datasets, and open every image, page and frame once. Raises ConfigError for a missing folder."""
     findings = []
     for source in log.progress(choose(official, names), f"{official.benchmark.name}: look at the files"):
         pool = read_pool(source, data, inspection := Inspection(gather=True))

@@ -169,7 +169,7 @@ def live_recipe(out: Path, start_from: str, embedder: str, steps: int, seed: int
 
 
 def search_library(folder: Path, pairs: Sequence[WrittenPair], embedder: Embeds, reasoner: Reasons) -> list[Search]:
-    """Index a library and search it once in each direction, then for what is most like the first picture found."""
+    """Index a library and search it once in each direction, then for what is most like the first image found."""
     index = Index.open(folder, embedder=embedder)
     for kind in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         _ingest(kind, index, embedder, reasoner)

@@ -25,7 +25,7 @@ class Reply:
 
     text: str
     finish_reason: str | None
-    """As the server says: "stop"; "length" (`LENGTH`) for a text that was cut at `max_tokens`."""
+    """Finish reason of the server: "stop", or "length" (`LENGTH`) for output cut at `max_tokens`."""
     num_prompt_tokens: int | None
     num_completion_tokens: int | None
     """None where the server does not count."""
@@ -91,7 +91,7 @@ def read_reply(content: bytes) -> Reply | ServerFailure:
 
 
 def write_body(prompt: Prompt, settings: dict[str, Any], *, is_ours: bool = False) -> bytes:
-    """Return the JSON of a request, pictures inside; text that UTF-8 cannot hold (lone surrogates) becomes question marks."""
+    """Serialise a request as JSON with inline images; lone surrogates become question marks."""
     num_parts = sum(part["type"] == "image" for message in prompt.messages for part in message["content"])
     assert num_parts == len(prompt.images), f"{num_parts} image parts, {len(prompt.images)} images"
     images = iter(prompt.images)

@@ -21,7 +21,7 @@ _STRING = re.compile(r'"((?:\\.|[^"\\])*\\?)("?)', re.DOTALL)
 
 
 class KeywordCopyConstraint(LogitsProcessor):
-    """Sets the scores of tokens that would misquote to -inf, row by row. A row without a text is left alone.
+    """Logits processor that forbids tokens that would misquote the text of their row; rows without a text are unconstrained.
 
     White space counts as one space, as it does when evidence is verified. Use a new one for each call of `generate`.
     """
@@ -68,7 +68,7 @@ class KeywordCopyConstraint(LogitsProcessor):
             scores_V[self._cannot_begin(row)] = -torch.inf
 
     def _going_on(self, start: str, source: "_Source") -> list[int]:
-        """Return the tokens that go on with a keyword, or end it."""
+        """Return the tokens that continue or end a keyword."""
         longer = (source.text[end : end + length] for end in source.ends(start) for length in range(1, self.vocabulary.longest + 1))
         ending = (
             token
@@ -95,7 +95,7 @@ class _Source(NamedTuple):
     edges: frozenset[int]
 
     def ends(self, start: str) -> list[int]:
-        """Return where the text has just said `start`, from the edge of a character."""
+        """Return the end positions of `start` in the text, at character boundaries."""
         positions, place = [], self.text.find(start)
         while place >= 0:
             if place in self.edges:
@@ -104,7 +104,7 @@ class _Source(NamedTuple):
         return positions
 
     def holds(self, keyword: str, *, closed: bool) -> bool:
-        """Say whether the text says a keyword, whole and not empty if it is closed."""
+        """Return whether the text contains a keyword; a closed one must be complete and not empty."""
         return any(not closed or (keyword and end in self.edges) for end in self.ends(keyword))
 
 
@@ -143,7 +143,7 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> _Vocabulary:
 
 
 def _keywords(listed: str) -> tuple[list[tuple[str, bool]], bool]:
-    """Read what is written after `[`: each keyword, and whether it is closed; and whether the list is."""
+    """Parse the text after `[`: ([(keyword, is_closed)], whether the list is closed)."""
     keywords: list[tuple[str, bool]] = []
     place = 0
     for match in _STRING.finditer(listed):

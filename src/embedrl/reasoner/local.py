@@ -33,7 +33,7 @@ from embedrl.reasoner.prompts import SETS, Prompt, match_prompt, pick_prompt, pr
 
 
 class ReasonerSettings(BaseModel):
-    """How a Reasoner is prompted and what it gets to see."""
+    """Prompt set, visual budget and answer length of a Reasoner (embedrl.json)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -63,7 +63,7 @@ def read_reasoner_settings(folder: Path) -> ReasonerSettings:
 
 
 class LocalReasoner:
-    """Loaded weights that write T-CoTs. Fulfils `Reasons` and `Judges`."""
+    """A Reasoner on local weights. Implements `Reasons` and `Judges`."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class LocalReasoner:
 
     @classmethod
     def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path, *, temperature: float = 0.0) -> "LocalReasoner":
-        """Take weights that are loaded already, with the settings of a folder. Raises ModelError."""
+        """Wrap loaded weights with the settings of a folder. Raises ModelError."""
         settings = read_reasoner_settings(folder)
         with loading(folder):
             if processor.tokenizer.pad_token is None:
@@ -128,17 +128,17 @@ class LocalReasoner:
 
     @property
     def special(self) -> re.Pattern[str]:
-        """What no text may hold for this model's tokenizer."""
+        """Pattern of the special and added tokens that no input text may contain."""
         return added_tokens(self.processor).pattern
 
     def save(self, folder: Path) -> None:
-        """Write weights (bf16, an adapter merged), processor and settings."""
+        """Save weights (bf16, adapter merged), processor and settings."""
         self.model = merge(self.model)
         save_bf16(self.model, folder)
         self.save_settings(folder)
 
     def save_settings(self, folder: Path) -> None:
-        """Write what belongs to the weights, or to an adapter: the processor, and the settings."""
+        """Save the processor and the settings, without weights."""
         self.processor.save_pretrained(folder)
         (folder / SETTINGS).write_text(self.settings.model_dump_json(indent=2) + "\n", "utf-8")
         save_tokens(folder, _probe_digest(self.processor, self.settings, self.factor, takes_grids(self.model.config)))
@@ -151,7 +151,7 @@ class LocalReasoner:
 
     @property
     def num_frames(self) -> int:
-        """How many frames of a video it is shown, at most."""
+        """Maximum number of frames of a video that it is shown."""
         return self.settings.budget.num_frames
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
@@ -164,7 +164,7 @@ class LocalReasoner:
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
         """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.
 
-        A picture that is no grid of whole visual tokens within the budget is scaled to one; a prompt of a stranger is sealed.
+        An image that is no grid of whole visual tokens within the budget is scaled to one; a prompt of a stranger is sealed.
         """
         limit = min(max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
         heat = self.temperature if temperature is None else temperature
@@ -248,12 +248,12 @@ class LocalReasoner:
         return {name: value.to(self.model.device) for name, value in batch.items()}
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
-        """Say of each (query, target) whether the two could belong to one pair."""
+        """Return for each (query, target) whether they match."""
         prompts = [match_prompt(query, target, self.settings.prompts, special=self.special) for query, target in pairs]
         return [choice == 1 for choice in self._choose(prompts, [["no", "yes"]] * len(prompts))]
 
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
-        """Name the 0-based index of the candidate that fits each anchor best, by the likeliest next token."""
+        """Return for each question the 0-based index of the best candidate, by the most likely next token."""
         for _, candidates in questions:
             if not 2 <= len(candidates) <= 9:
                 raise ConfigError(f"{len(candidates)} candidates: this judge picks one of 2 to 9")
@@ -262,7 +262,7 @@ class LocalReasoner:
 
     @torch.inference_mode()
     def _choose(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[int]:
-        """Return which answer's first token is likeliest next, for each prompt: one forward pass a batch."""
+        """Return for each prompt the answer whose first token is most likely next; one forward pass per batch."""
         choices = [0] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
         for start in range(0, len(order), self.batch_size):
@@ -280,7 +280,7 @@ class LocalReasoner:
 
 
 def forbidden_tokens(processor: ProcessorMixin) -> list[int]:
-    """Return the ids that must never be sampled: every added special token but the end of turn, and `<emb>`."""
+    """Return the token ids that must never be sampled: all added special tokens but the end of turn, and `<emb>`."""
     tokenizer = processor.tokenizer
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special or token.content == EMB}
     return sorted(special - {tokenizer.eos_token_id})

@@ -1,6 +1,6 @@
 """Chat prompts of the seven Reasoner roles and two judge tasks; the wording is in prompts/<set>/<role>.txt.
 
-A video is shown as separate pictures labelled "Frame i (t s)": GRPO trainers take pictures only, and a number that can be
+A video is shown as separate images labelled "Frame i (t s)": GRPO trainers take images only, and a number that can be
 read can be pointed at. No path or file name ever reaches a prompt.
 """
 

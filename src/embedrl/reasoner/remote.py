@@ -68,7 +68,7 @@ class ChatServer(ModelServer):
 
 
 class RemoteReasoner:
-    """A model on a server that writes T-CoTs. Fulfils `Reasons` and `Judges`."""
+    """A Reasoner on a server. Implements `Reasons` and `Judges`."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class RemoteReasoner:
         temperature: float = 0.0,
         factor: int = 32,
     ) -> None:
-        """Pictures are scaled to multiples of `factor`, the pixels a side of one visual token, which a server does not tell."""
+        """Images are scaled to multiples of `factor`, the pixels a side of one visual token, which a server does not tell."""
         if temperature < 0:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         if max_new_tokens < 1:
@@ -116,7 +116,7 @@ class RemoteReasoner:
 
     @property
     def num_frames(self) -> int:
-        """How many frames of a video it is shown, at most."""
+        """Maximum number of frames of a video that it is shown."""
         return self.budget.num_frames
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
@@ -131,12 +131,12 @@ class RemoteReasoner:
         return require_all([_read(outcome, self.num_frames) for outcome in outcomes], f"{self.server.model!r} at {self.server.url}")
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
-        """Say of each (query, target) whether the two could belong to one pair; None if the answer is not yes or no alone."""
+        """Return for each (query, target) whether they match; None if the answer is not just yes or no."""
         verdicts = self._judge([match_prompt(query, target, self.prompts) for query, target in pairs])
         return [{"yes": True, "no": False}.get(verdict.strip(string.punctuation + string.whitespace).lower()) for verdict in verdicts]
 
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
-        """Name the 0-based index of the candidate that fits each anchor best; None if the answer is not its number alone."""
+        """Return for each question the 0-based index of the best candidate; None if the answer is not just a number."""
         for _, candidates in questions:
             if len(candidates) < 2:
                 raise ConfigError(f"{len(candidates)} candidates: this judge picks one of 2 or more")

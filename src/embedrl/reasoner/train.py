@@ -22,7 +22,7 @@ from embedrl.reasoner.prompts import Prompt
 
 @dataclass(frozen=True)
 class SFTExample:
-    """A prompt and the answer to learn."""
+    """A prompt and its target answer."""
 
     prompt: Prompt
     completion: str
@@ -40,7 +40,7 @@ class Config(BaseModel):
 
 
 class SFTCollator:
-    """Turn examples into one padded batch with labels on the answers only."""
+    """Data collator: one padded batch with labels on the answers only."""
 
     def __init__(self, processor: ProcessorMixin) -> None:
         self.processor = processor

@@ -18,7 +18,7 @@ from embedrl.media.decode import count_frames, load_visual
 from embedrl.reports.templates import ENVIRONMENT, fragment
 
 MAX_SIDE = {"image": 480, "page": 760, "frame": 240}
-"""Pictures are embedded no larger than this, in pixels."""
+"""Images are embedded no larger than this, in pixels."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Score tables as pictures: a radar over the columns, a bar for every dataset, and differences with their intervals (inline SVG)."""
+"""Score tables as images: a radar over the columns, a bar for every dataset, and differences with their intervals (inline SVG)."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tasks about still pictures: classification, question answering, captions both ways, composed queries, grounding."""
+"""Tasks about still images: classification, question answering, captions both ways, composed queries, grounding."""
 
 import random
 from dataclasses import replace
@@ -99,12 +99,12 @@ def composed(rng: random.Random, split: str, count: int) -> Family:
 def grounding(rng: random.Random, split: str, count: int) -> Family:
     """A scene with the name of one thing in it, and the crop that shows it."""
     scene = scenes.sample_scene(rng, split, num_things=4)
-    picture, family = scene.draw(), []
+    image, family = scene.draw(), []
     for thing in scene.things[: count + 1]:
         x1, y1, x2, y2 = (value / 1000 * scenes.SIDE for value in thing.box(scenes.GRID))
         margin = (x2 - x1) * 0.2
         left, top, right, bottom = (round(min(max(v, 0), scenes.SIDE)) for v in (x1 - margin, y1 - margin, x2 + margin, y2 + margin))
-        crop = picture.crop((left, top, right, bottom))
+        crop = image.crop((left, top, right, bottom))
         fact, setting = no_place(scenes.thing_fact(thing)), f"on {scene.background}"
         seen = Truth((fact,), setting, "image")
         query = _scene_side(scene, Role.QUERY_IMAGE, "image_grounding", "query", text=f"the {thing.colour} {thing.shape}", seen=seen)

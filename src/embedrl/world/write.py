@@ -1,4 +1,4 @@
-"""The world as real files: PNG and JPEG pictures, MP4 clips, PDF pages, and one pairs.jsonl that joins them."""
+"""The world as real files: PNG and JPEG images, MP4 clips, PDF pages, and one pairs.jsonl that joins them."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The published training files of Embed-RL: gigabytes of JSON, one array each, with a T-CoT for each side and no media.
 
-Rows about pictures and pages are MMEB-train rows with "query_cot", "pos_cot" and "error". Rows about videos::
+Rows about images and pages are MMEB-train rows with "query_cot", "pos_cot" and "error". Rows about videos::
 
     {"dataset_name": "llavahound_qa", "qry": {"conversations": [{"from": "human", "value": "<video>\\nWhat is added last?"}],
      "video": ["train_300k/v_ab/c01_0001.jpeg", …]}, "pos": {"conversations": [{"from": "gpt", "value": "Salt."}],
@@ -23,7 +23,7 @@ from embedrl.data.sources.row import Outcome, ProblemKind, RowError, annotated, 
 from embedrl.data.sources.stream import read_json
 
 BLANK = "blank.jpg"
-"""The picture that stands for none."""
+"""The image that stands for none."""
 
 
 class _Annotated(BaseModel):
@@ -35,7 +35,7 @@ class _Annotated(BaseModel):
 
 
 class ImageRow(MMEBRow, _Annotated):
-    """A row about pictures, pages or texts."""
+    """A row about images, pages or texts."""
 
 
 class VideoSide(BaseModel):

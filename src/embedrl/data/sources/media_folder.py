@@ -34,7 +34,7 @@ class MediaFolder:
             raise ConfigError(f"media_root={str(self.root)!r}: there is no such folder; give the one that holds the media")
 
     def image(self, name: str) -> Image:
-        """Return a picture of the folder. Raises MediaError, naming it, if it is missing or no picture."""
+        """Return an image of the folder. Raises MediaError, naming it, if it is missing or no image."""
         return self.located(Image(path=Path(name)))
 
     def located(self, part: P) -> P:
@@ -48,7 +48,7 @@ class MediaFolder:
         return part
 
     def written(self, data: bytes, name: str) -> Image:
-        """Keep a picture that came as bytes under the hash of them, and return it. One that is there already is not written again.
+        """Keep an image that came as bytes under the hash of them, and return it. One that is there already is not written again.
 
         Raises MediaError, with the name it had in its row, if it cannot be decoded within the limits; StoreError on a full disk.
         """

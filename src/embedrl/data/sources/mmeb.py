@@ -1,4 +1,4 @@
-"""MMEB-train: pairs of texts and pictures, some with a hard negative; one Parquet or JSON file per data set.
+"""MMEB-train: pairs of texts and images, some with a hard negative; one Parquet or JSON file per data set.
 
 A row: {"qry": "<|image_1|>\\nName the thing on the table.\\n", "qry_image_path": "images/OK-VQA/a.jpg", "pos_text": "a kettle",
 "pos_image_path": "", "neg_text": "a cup", "neg_image_path": ""}. Rows do not mark where the instruction ends and the text
@@ -21,7 +21,7 @@ from embedrl.media.content import Content
 
 
 class MMEBRow(BaseModel):
-    """A row of MMEB-train. An empty or missing path means that there is no picture."""
+    """A row of MMEB-train. An empty or missing path means that there is no image."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -34,7 +34,7 @@ class MMEBRow(BaseModel):
 
 
 def read_mmeb(path: Path, media_root: Path | None = None, *, task: str | None = None) -> Iterator[Outcome]:
-    """Read MMEB-train rows of a .parquet file, or else of JSON. Pictures lie under `media_root` (default: the file's folder).
+    """Read MMEB-train rows of a .parquet file, or else of JSON. Images lie under `media_root` (default: the file's folder).
 
     `task` is the file's name (a shard's folder's) unless given.
     """
@@ -57,5 +57,5 @@ def mmeb_pair(row: MMEBRow, task: str, media: MediaFolder) -> Iterator[Pair | Ro
     yield make_pair(task, query, target, negatives=[negative] if negative else [])
 
 
-def _side(text: str | None, picture: str | None, media: MediaFolder) -> Content:
-    return side(text, *([media.image(picture)] if picture else []))
+def _side(text: str | None, image: str | None, media: MediaFolder) -> Content:
+    return side(text, *([media.image(image)] if image else []))

@@ -12,7 +12,7 @@ _PLACEHOLDER = re.compile(r"<\|(?:(?:image|video)(?:_\d{1,4}|_pad)?|vision_start
 
 
 def plain(text: str | None) -> str:
-    """Return a text without the marks that other projects put where a picture goes: `<|image_1|>`, `<image>`, `<video>` …"""
+    """Return a text without the marks that other projects put where an image goes: `<|image_1|>`, `<image>`, `<video>` …"""
     return " ".join(filter(None, (piece.strip() for piece in _PLACEHOLDER.split(text or ""))))
 
 

@@ -1,6 +1,6 @@
 """Training sets of ViDoRe (ColPali) and VisRAG: document pages with their questions, as Parquet.
 
-Pictures come inside the rows: {"query": "Which year had the peak?", "answer": "2019", "image": {"bytes": …, "path": "p.jpg"}}.
+Images come inside the rows: {"query": "Which year had the peak?", "answer": "2019", "image": {"bytes": …, "path": "p.jpg"}}.
 They are written under `media_root`, once, by the hash of their bytes: pairs stay small, and keys do not depend on where they lie.
 """
 

@@ -1,7 +1,7 @@
 """MMEB-V2 image datasets: each query ranks its own candidate list, of which the first is right.
 
 A row: {"qry_inst": "<|image_1|>\\nDecide the scene.\\n", "qry_text": "", "qry_img_path": "SUN397/Test/1.jpg", "tgt_inst": "",
-"tgt_text": ["beach", "harbour"], "tgt_img_path": ["", ""]}. Instructions are the rows' own, without the marks of pictures.
+"tgt_text": ["beach", "harbour"], "tgt_img_path": ["", ""]}. Instructions are the rows' own, without the marks of images.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from embedrl.evaluation.benchmarks.source import Source
 
 
 def read_images(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
-    """Read a dataset whose candidates are named by their text, by their picture, or by both, as its layout says."""
+    """Read a dataset whose candidates are named by their text, by their image, or by both, as its layout says."""
     pool, ask = Pool(source, inspection), asks(source, data, num_frames)
     media = MediaFolder(data / source.media)
     for number, row in read_rows(

@@ -1,6 +1,6 @@
 """MMEB-V2: table of its datasets, their files, instructions and metrics.
 
-Rows are dataset repositories, downloaded under their own names ("VLM2Vec/MSVD/…"). Pictures, frames and pages are those of
+Rows are dataset repositories, downloaded under their own names ("VLM2Vec/MSVD/…"). Images, frames and pages are those of
 TIGER-Lab/MMEB-V2, unpacked into `image-tasks`, `video-tasks/frames` and `visdoc-tasks`. The image rows bring their instructions;
 the others are worded here, since the benchmark keeps its own in code.
 """

@@ -32,7 +32,7 @@ def read_moments(source: Source, data: Path, inspection: Inspection, num_frames:
 
 
 def read_momentseeker(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
-    """Read MomentSeeker: a query is a text, alone or with a picture or a clip; clips are named by the video they were cut from."""
+    """Read MomentSeeker: a query is a text, alone or with an image or a clip; clips are named by the video they were cut from."""
     pool, ask = Pool(source, inspection), asks(source, data, num_frames)
     frames = FrameFolders(MediaFolder(data / source.media), num_frames)
     for number, row in read_rows(source, data, inspection, ("query", "positive_frames", "negative_frames"), ("input_frames",)):

@@ -1,7 +1,7 @@
 """MMEB-V2 document datasets in BEIR layout (`queries`, `corpus`, `qrels`); every query ranks all pages.
 
 Rows: {"query-id": 0, "query": "who signed page two?"}, {"corpus-id": 17, "image": …} and {"query-id": 0, "corpus-id": 17, "score": 1}.
-A page lies as a picture named after its id. One that does not is taken from its row and written there.
+A page lies as an image named after its id. One that does not is taken from its row and written there.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
     folder.mkdir(parents=True, exist_ok=True)
     media, ask = MediaFolder(folder), asks(source, data, num_frames)
     pages = _ids(source, data, inspection, "corpus")
-    _unpack(source, data, inspection, {page for page in pages if not (folder / picture_name(page)).is_file()}, folder)
+    _unpack(source, data, inspection, {page for page in pages if not (folder / image_name(page)).is_file()}, folder)
     for page, row in pages.items():
         pool.offer(page, _shown(media, page), row)
     relevant: dict[Name, dict[Name, float]] = {}
@@ -54,7 +54,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
     return pool
 
 
-def picture_name(page: Name) -> str:
+def image_name(page: Name) -> str:
     """Return the file name of a page: an id that is a file name itself is shortened, with 8 digits of its md5."""
     path = PurePath(str(page))
     if isinstance(page, int) or not path.suffix:
@@ -63,7 +63,7 @@ def picture_name(page: Name) -> str:
 
 
 def _shown(media: MediaFolder, page: Name) -> Callable[[], Content]:
-    return lambda: (media.image(picture_name(page)),)
+    return lambda: (media.image(image_name(page)),)
 
 
 def _ids(source: Source, data: Path, inspection: Inspection, part: str) -> dict[Name, int]:
@@ -75,14 +75,14 @@ def _ids(source: Source, data: Path, inspection: Inspection, part: str) -> dict[
 
 
 def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Name], folder: Path) -> None:
-    """Write pages that have no file from the pictures in their rows; those without are reported when they are looked for."""
+    """Write pages that have no file from the images in their rows; those without are reported when they are looked for."""
     if not missing or inspection.gather:
         return
     for _, row in read_rows(source, data, inspection, ("corpus-id",), ("image",), config="corpus"):
-        picture = row.get("image")
-        held = picture.get("bytes") if isinstance(picture, dict) else picture
+        image = row.get("image")
+        held = image.get("bytes") if isinstance(image, dict) else image
         if row["corpus-id"] in missing and isinstance(held, bytes):
-            path = folder / picture_name(row["corpus-id"])
+            path = folder / image_name(row["corpus-id"])
             try:
                 write_bytes(path, held)
             except OSError as error:

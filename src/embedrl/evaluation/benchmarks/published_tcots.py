@@ -1,6 +1,6 @@
 """Published T-CoT files instead of a Reasoner. Entries match items exactly; ambiguous ones are reported, never guessed.
 
-The tools they were made for look them up by parts of names: the last row about a picture or a video stands for all questions about
+The tools they were made for look them up by parts of names: the last row about an image or a video stands for all questions about
 it, and a text is found inside another. Here a query is matched by its whole content, a candidate by what the benchmark calls it.
 Where those tools would have had a choice, or have taken another item's, the item is listed as ambiguous.
 """
@@ -225,11 +225,11 @@ def _candidates(source: Source, task: RetrievalTask, data: Path, path: Path) -> 
         name = str(task.names.get(key, key))
         for key in _keys(source, name, item, root):
             known[key][item.key] = item
-    pictures: dict[str, Written] = {}
+    images: dict[str, Written] = {}
     for entry in _entries(matched, read_candidates(path, task.modality)) if path.is_file() else ():
         items = next((known[key] for key in _stored_keys(source, entry) if key in known), {})
         if entry.kind == "image":
-            pictures[entry.name] = entry.written
+            images[entry.name] = entry.written
         if not items:
             matched.coverage.strangers.append(entry.written.where)
         elif entry.kind == "image" and len(items) > 1:
@@ -238,15 +238,15 @@ def _candidates(source: Source, task: RetrievalTask, data: Path, path: Path) -> 
         else:
             for key in items:
                 matched.exact[key].append(entry.written)
-    names = {PurePosixPath(name).name: written for name, written in pictures.items()}
+    names = {PurePosixPath(name).name: written for name, written in images.items()}
 
     def near(item: Item) -> list[Written]:
-        if not pictures or not isinstance(item.visual, Image):
+        if not images or not isinstance(item.visual, Image):
             return []
         place = _place(item)
         ends = [place[start:] for start in range(len(place))]
         taken = names.get(PurePosixPath(place).name)
-        return [pictures[end] for end in ends if end in pictures] or ([taken] if taken else [])
+        return [images[end] for end in ends if end in images] or ([taken] if taken else [])
 
     return matched.settle(near)
 
@@ -277,7 +277,7 @@ def _stored_keys(source: Source, entry: Entry) -> list[tuple[str, str]]:
 
 
 def _place(item: Item) -> str:
-    """Return where the picture, or the frames, of an item lie; nothing for a text."""
+    """Return where the image, or the frames, of an item lie; nothing for a text."""
     match item.visual:
         case Image(path=Path() as path):
             return path.as_posix()

@@ -70,7 +70,7 @@ def asks(source: Source, data: Path, num_frames: int) -> Ask:
 
 
 def shown(media: MediaFolder, text: str, path: str) -> Content:
-    """Return the side of a row that has a text, a picture or both. Raises MediaError."""
+    """Return the side of a row that has a text, an image or both. Raises MediaError."""
     return side(text, *([media.image(path)] if path else []))
 
 

@@ -1,7 +1,7 @@
 """Reader of UVRB's files: `jsonl/queries.jsonl`, `corpus.jsonl`, `instances.jsonl` and frame folders.
 
 Lines: {"id": "q7", "text": "camera tilts up", "video": "", "image": ""}, {"id": "d3", "video": "clip_3.mp4"} and {"qid": "q7",
-"pos": ["d3"]}. A query's picture counts before its video. Several lines of instances about one query are merged; a query
+"pos": ["d3"]}. A query's image counts before its video. Several lines of instances about one query are merged; a query
 without any counts as 0, as in the benchmark.
 """
 
@@ -27,7 +27,7 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
         inspection.report(source.name, f"no folder of it with jsonl/queries.jsonl in {str(data)!r}; download {source.rows} there")
         return pool
     frames = FrameFolders(MediaFolder(root / "videos_frames" if (root / "videos_frames").is_dir() else root), num_frames)
-    pictures = MediaFolder(root / "images" if (root / "images").is_dir() else root)
+    images = MediaFolder(root / "images" if (root / "images").is_dir() else root)
     known: dict[str, int] = {}
     for number, row in _lines(root, "corpus", ("id", "video"), source, inspection):
         inspection.is_first(known, row["id"], source.name, "corpus", number)
@@ -38,7 +38,7 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
 
     def ask(row: dict[str, Any]) -> Item:
         name, video = row.get("image"), row.get("video")
-        seen = [pictures.image(name)] if name else [frames.video(video)] if video else []
+        seen = [images.image(name)] if name else [frames.video(video)] if video else []
         return items.query(
             some(side(row.get("text"), *seen)),
             plain(source.instruction(0)),

@@ -23,7 +23,7 @@ Layout = Literal[
     "pages",
     "uvrb",
 ]
-"""How a dataset's rows are read. The image layouts differ in what names a candidate: its text, its picture, or both."""
+"""How a dataset's rows are read. The image layouts differ in what names a candidate: its text, its image, or both."""
 
 _SEEKS_VIDEO = ("text_video", "moments", "momentseeker", "uvrb")
 _SEEKS_IMAGE = ("image_path", "image_both", "pages")
@@ -46,7 +46,7 @@ class Source:
     also: tuple[str, ...] = ()
     """Other repositories that hold the same rows."""
     media: str = ""
-    """Folder of its pictures, or of its folders of frames."""
+    """Folder of its images, or of its folders of frames."""
     instructions: tuple[str, str] = ("", "")
     """Of queries and of candidates, where the rows bring none."""
     replaced: tuple[str | None, str | None] = (None, None)

@@ -1,8 +1,8 @@
 """Reader of Embed-RL's T-CoT files for MMEB-V2: per dataset one for queries, one for candidates.
 
-Queries are the benchmark's own rows with "query_cot" and "error" added. Candidates: of a dataset of pictures {"text": {text: T-CoT},
+Queries are the benchmark's own rows with "query_cot" and "error" added. Candidates: of a dataset of images {"text": {text: T-CoT},
 "image": {path: T-CoT}}; of videos rows {"corpus_content": text or folder of frames, "corpus_cot": …, "error": …}; of pages the
-corpus rows without their picture, with "corpus_cot" and "error".
+corpus rows without their image, with "corpus_cot" and "error".
 """
 
 import json
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     name: str = ""
     """Of a candidate: what the file calls it."""
     kind: str = ""
-    """Of a candidate of a dataset of pictures: "text" or "image"."""
+    """Of a candidate of a dataset of images: "text" or "image"."""
 
 
 def read_queries(path: Path) -> Iterator[Entry | str]:
@@ -56,7 +56,7 @@ def read_queries(path: Path) -> Iterator[Entry | str]:
 def read_candidates(path: Path, modality: Modality) -> Iterator[Entry | str]:
     """Yield what a file of candidates holds, and a sentence for each row that is broken. Raises ConfigError if it cannot be read."""
     if modality == "image":
-        yield from _picture_corpus(path)
+        yield from _image_corpus(path)
         return
     column = _CONTENT[modality]
     for where, row in _rows(path):
@@ -81,7 +81,7 @@ def _written(row: dict[str, Any], column: str, where: str) -> Written:
     return Written(text if isinstance(text, str) else "", str(row.get("error") or ""), where)
 
 
-def _picture_corpus(path: Path) -> Iterator[Entry | str]:
+def _image_corpus(path: Path) -> Iterator[Entry | str]:
     try:
         table = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What crowded pictures, clips and pages hold, and every fact that can be said of them, by aspect."""
+"""What crowded images, clips and pages hold, and every fact that can be said of them, by aspect."""
 
 import random
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def place_fact(thing: Thing, grid: int, *, boxed: bool = True) -> Fact:
 
 
 def scene_facts(scene: scenes.Scene) -> Facts:
-    """Return the facts of a picture: objects, places, sizes and the background."""
+    """Return the facts of an image: objects, places, sizes and the background."""
     things = sorted(scene.things, key=lambda thing: thing.cell)
     return {
         "objects": tuple(object_fact(thing, scenes.GRID) for thing in things),
