@@ -1,6 +1,6 @@
 """Fake Reasoner, Embedder and judge for tests: deterministic, without weights or torch.
 
-They see colours and read words. Give the FakeReasoner a red image and it answers "a red picture"; the FakeEmbedder then finds
+They see colours and read words. Give the FakeReasoner a red image and it answers "a red image"; the FakeEmbedder then finds
 that image for the query "something red", so that rankings in a test mean something.
 """
 

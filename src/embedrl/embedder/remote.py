@@ -1,6 +1,6 @@
 """An Embedder behind a server: `embedrl serve`, vLLM's pooling, llama.cpp, Ollama, or any OpenAI-compatible endpoint of embeddings.
 
-Inputs are built here, as those of a local Embedder: pictures scaled, evidence cut out, special tokens broken up. A server is tried with
+Inputs are built here, as those of a local Embedder: images scaled, evidence cut out, special tokens broken up. A server is tried with
 probes first; its answers to them are part of the fingerprint, so that another model behind the same name is another Embedder.
 """
 
@@ -98,11 +98,11 @@ class RemoteEmbedder:
         if folder is not None:
             prompt, processor = _of_folder(locate(folder))
             return cls(server, prompt, processor, like=locate(folder) if asked.get("like") else None)
-        told = next((model.embeds for model in server.listed().data if model.id == server.model), None)
-        if told is None:
+        settings = next((model.embeds for model in server.listed().data if model.id == server.model), None)
+        if settings is None:
             return cls(server)
         try:
-            return cls(server, EmbedderPrompt.model_validate(told))
+            return cls(server, EmbedderPrompt.model_validate(settings))
         except ValidationError as error:
             raise ModelError(f"{server.url}: says of {server.model!r} what cannot be read ({error.errors()[0]['msg']})") from error
 
@@ -135,7 +135,7 @@ class RemoteEmbedder:
         return MediaError(f"{', '.join(map(repr, files)) or repr(item.text[:60])}: {text}")
 
     def _sees(self, item: Item) -> bool:
-        """Say whether the pictures of an item are shown; warn once if they are not."""
+        """Say whether the images of an item are shown; warn once if they are not."""
         if item.visual is None or self.shape.takes_images:
             return item.visual is not None
         if not self._has_said_blind:
@@ -170,11 +170,11 @@ class RemoteEmbedder:
         for group, content in zip(
             groups, self.server.post_each("/embeddings", [self._body(shape, group) for group in groups]), strict=True
         ):
-            found = content if isinstance(content, ServerFailure) else read_vectors(content, len(group))
-            if isinstance(found, ServerFailure) and found.about_item and len(group) > 1:
-                outcomes += [outcome for each in group for outcome in self._ask(shape, [each])]
+            vectors = content if isinstance(content, ServerFailure) else read_vectors(content, len(group))
+            if isinstance(vectors, ServerFailure) and vectors.about_item and len(group) > 1:
+                outcomes += [outcome for one_input in group for outcome in self._ask(shape, [one_input])]
             else:
-                outcomes += [found] * len(group) if isinstance(found, ServerFailure) else list(found)
+                outcomes += [vectors] * len(group) if isinstance(vectors, ServerFailure) else list(vectors)
         return outcomes
 
     def _body(self, shape: RequestShape, inputs: Sequence[EmbedderInput]) -> Callable[[], bytes]:
@@ -200,7 +200,7 @@ class RemoteEmbedder:
         raise ModelError(f"{self.where} gives no vectors ({failures[-1].reason}: {failures[-1].text})")
 
     def _media_marker(self) -> str | None:
-        """Return what stands for a picture in a prompt of llama.cpp, or None for another server."""
+        """Return what stands for an image in a prompt of llama.cpp, or None for another server."""
         content = self.server.fetch(f"{self.server.url}/props")
         props = content if isinstance(content, ServerFailure) else read(content, _Props)
         return None if isinstance(props, ServerFailure) else props.media_marker or MARKER
@@ -214,8 +214,8 @@ class RemoteEmbedder:
             for name, item in shown.items()
         }
         vectors: dict[str, np.ndarray] = {}
-        for name, given in built.items():
-            [outcome] = self._ask(self.shape, [given])
+        for name, probe in built.items():
+            [outcome] = self._ask(self.shape, [probe])
             if not isinstance(outcome, ServerFailure):
                 vectors[name] = outcome
             elif items[name].visual is None or not outcome.about_item:

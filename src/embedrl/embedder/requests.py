@@ -1,8 +1,8 @@
 """Requests for vectors, in the shapes that servers of embeddings take, and their answers.
 
 - `messages`: the Embedder's own chat messages, one item a request (vLLM's pooling, `embedrl serve`). The server writes the prompt.
-- `prompts`: a prompt with a marker for each picture beside the pictures (llama.cpp).
-- `texts`: plain texts, several a request (Ollama, text-embeddings-inference, OpenAI). Pictures have no place in it.
+- `prompts`: a prompt with a marker for each image beside the images (llama.cpp).
+- `texts`: plain texts, several a request (Ollama, text-embeddings-inference, OpenAI). Images have no place in it.
 """
 
 import base64
@@ -21,7 +21,7 @@ from embedrl.models.server_answers import ServerFailure, ServerFailureReason, ba
 
 ShapeName = Literal["messages", "prompts", "texts"]
 MARKER = "<__media__>"
-"""Where a picture stands in a prompt for llama.cpp, unless its /props name another marker."""
+"""Where an image stands in a prompt for llama.cpp, unless its /props name another marker."""
 TEXTS_AT_ONCE = 16
 """Texts of one request; an answer stays far below the limit of `read_bounded`."""
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -99,7 +99,7 @@ def _messages(built: EmbedderInput) -> dict[str, Any]:
 
 
 def _marked(built: EmbedderInput, processor: Any, marker: str) -> dict[str, Any]:
-    """Return a prompt of llama.cpp. The frames of a video are pictures one after the other."""
+    """Return a prompt of llama.cpp. The frames of a video are images one after the other."""
     images, videos = iter(built.images), iter(built.videos)
     parts: list[dict[str, Any]] = []
     shown = []
@@ -119,7 +119,7 @@ def _marked(built: EmbedderInput, processor: Any, marker: str) -> dict[str, Any]
 
 
 def _rendered(built: EmbedderInput, processor: Any) -> str:
-    """Return the text of an input. Pictures are not in it."""
+    """Return the text of an input. Images are not in it."""
     if processor is None:
         return _joined([_system(built), *(part["text"] for part in built.parts if part["type"] == "text")])
     texts = [part for part in built.parts if part["type"] == "text"]
@@ -155,21 +155,21 @@ def read_vectors(content: bytes, num_inputs: int) -> np.ndarray | ServerFailure:
         return _malformed(f"{len(vectors)} vectors for {num_inputs} inputs")
     if len(sizes) != 1 or 0 in sizes:
         return _malformed(f"vectors of {', '.join(map(str, sorted(sizes)))} numbers")
-    found = np.stack([vector for vector in vectors if vector is not None])
-    if not np.isfinite(found).all():
+    stacked = np.stack([vector for vector in vectors if vector is not None])
+    if not np.isfinite(stacked).all():
         return _malformed("a vector that holds NaN or infinite numbers")
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
+    norms = np.linalg.norm(stacked, axis=1, keepdims=True)
     if not norms.all():
         return _malformed("a vector of zeros")
-    return (found / norms).astype(np.float32)
+    return (stacked / norms).astype(np.float32)
 
 
-def _vector(given: list[float] | str) -> np.ndarray | None:
+def _vector(value: list[float] | str) -> np.ndarray | None:
     """Return numbers as they are, or of base64 (little-endian float32); None for what is neither."""
-    if not isinstance(given, str):
-        return np.asarray(given, np.float64)
+    if not isinstance(value, str):
+        return np.asarray(value, np.float64)
     try:
-        return np.frombuffer(base64.b64decode(given, validate=True), "<f4").astype(np.float64)
+        return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float64)
     except (binascii.Error, ValueError):
         return None
 

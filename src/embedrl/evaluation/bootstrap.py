@@ -31,7 +31,7 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Replicates:
-    """The figures of one task or group, as measured and resampled."""
+    """Measured and resampled figures of one task or group."""
 
     values: np.ndarray
     """float64 (1 + R, F), row 0 as measured."""
@@ -52,7 +52,7 @@ def replicates(
     num_resamples: int = NUM_RESAMPLES,
     families: Sequence[Hashable] | None = None,
 ) -> Replicates:
-    """Return the means of each figure over one task's queries.
+    """Bootstrap the mean of each figure over one task's queries.
 
     A NaN value is a query for which the figure is not defined: it is left out of the mean. `families` names each query's family, which
     is drawn whole; without it every query is its own.
@@ -92,7 +92,7 @@ def mean_over_tasks(tables: Sequence[Replicates]) -> Replicates:
 
 
 def figure(table: Replicates, column: int = 0, *, bounds: tuple[float, float] | None = None) -> Figure | None:
-    """Read one figure of a table; None if it is not defined as measured. With its `bounds` the interval does not collapse at them."""
+    """Return one figure with its interval; None if undefined. `bounds` keep the interval from collapsing at them."""
     column_R = table.values[:, column]
     value = float(column_R[0])
     if not np.isfinite(value):

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 MODALITIES = ("text", "image", "video")
 BLANK = "(blank)"
-"""What is embedded in the place of a text that holds none: a task wants a vector for each row."""
+"""Placeholder for empty texts, since mteb needs a vector per row."""
 INSTALL = "pip install 'embedrl[mteb]'"
 
 _Vectors = np.ndarray | Tensor
 
 
 class MTEBEncoder:
-    """Fulfils mteb's EncoderProtocol. Without a Reasoner, or where it writes no T-CoT, an item is embedded plain."""
+    """Implements mteb's EncoderProtocol. Without a T-CoT an item is embedded plain."""
 
     def __init__(self, embedder: Embeds, reasoner: Reasons | None = None, *, num_frames: int | None = None) -> None:
         """Take models; of a video they are given `num_frames` frames, or else as many as the Reasoner sees.
@@ -66,7 +66,7 @@ class MTEBEncoder:
 
     @classmethod
     def named(cls, embedder: str, reasoner: str | None = None, *, cache: Path | None = None) -> "MTEBEncoder":
-        """Load models by name. What they make is kept in the folder `cache`, if there is one, and read by the next run.
+        """Load models by name. With a folder `cache`, T-CoTs and vectors are cached across runs.
 
         Raises ConfigError and ModelError.
         """
@@ -78,7 +78,7 @@ class MTEBEncoder:
 
     @property
     def mteb_model_meta(self) -> "ModelMeta":
-        """What mteb's result files say of the model."""
+        """Model metadata of mteb's result files."""
         from mteb.models import ModelMeta
 
         parts = [self.embedder.fingerprint, *([self.reasoner.fingerprint] if self.reasoner else [])]

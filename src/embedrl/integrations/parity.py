@@ -1,4 +1,4 @@
-"""`embedrl doctor parity`: one model through several engines, item by item, with the first stage that differs."""
+"""`embedrl doctor parity`: one model in several engines, item by item, with the first stage that differs."""
 
 import random
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing to embed."""
+    """One input to compare."""
 
     name: str
     item: Item
@@ -54,7 +54,7 @@ class Finding:
 
 
 def probes() -> list[Probe]:
-    """Make what is compared: a text, an image, several images with crops, a page, a video with key frames."""
+    """Make the inputs to compare: a text, an image, several images with crops, a page, a video with key frames."""
     rng = random.Random(0)
     images = tuple(Image(pixels=sample_scene(rng, "train").draw()) for _ in range(3))
     boxes = ((80, 60, 520, 480), (400, 350, 960, 940))
@@ -101,7 +101,7 @@ def _finding(probe: Probe, engine: str, ours: Trace, theirs: Trace) -> Finding:
 
 
 def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
-    """Ask an engine with OpenAI-shaped embeddings of chat messages for a vector: `url` ends with /v1. Raises ModelError.
+    """Request a vector from an engine with OpenAI-compatible embeddings of chat messages; `url` ends with /v1. Raises ModelError.
 
     It must serve the folder of the model, pool the last token, and use the folder's chat template (vLLM does all three).
     """

@@ -40,9 +40,9 @@ _CONNECT_S = 10.0
 _VERSION = re.compile(r"/v\d+\w*(?:/openai)?$")
 _PROXIES, _CERTIFICATES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"), ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TRIES_AGAIN = frozenset({408, 409, 425, 429})
-"""Statuses below 500 that the next try may change."""
+"""Statuses below 500 that are retried."""
 _REFUSES_ALL = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407})
-"""Statuses that are about the key, the address or the model, and not about what was asked."""
+"""Statuses about the key, the address or the model, not the item."""
 _jitter = random.Random()  # not the global one, which runs seed
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ OnContent = Callable[[int, bytes | ServerFailure], None]
 
 
 class ModelServer:
-    """One model on an OpenAI-compatible server. Nothing stays open between calls."""
+    """Client of one model on an OpenAI-compatible server, without open connections between calls."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class ModelServer:
         return server
 
     def models(self) -> list[str]:
-        """Return the names of the server's models. Raises ModelError if it does not tell."""
+        """Return the names of the server's models. Raises ModelError."""
         return [model.id for model in self.listed().data]
 
     def listed(self) -> Models:

@@ -34,9 +34,9 @@ class ServerFailureReason(StrEnum):
     """Why a request has no answer."""
 
     TRANSPORT = "transport"
-    """The server was not reached, was too slow, hung up, or answered 429 or 5xx, each time it was tried."""
+    """Connection error, timeout, 429 or 5xx at every attempt."""
     REFUSED = "refused"
-    """The server does not take this request (4xx)."""
+    """The server rejected this request (4xx)."""
     MALFORMED = "malformed"
     """The answer is not JSON, or not a chat completion."""
     EMPTY = "empty"
@@ -50,9 +50,9 @@ class ServerFailure:
     reason: ServerFailureReason
     text: str
     about_item: bool = field(default=False, compare=False)
-    """Whether the server does not take this request, and may well take others."""
+    """Whether the server rejected this item and may accept others."""
     is_cut: bool = field(default=False, compare=False)
-    """Whether the limit of tokens came before the first word of the answer, as it does for a model that thinks long."""
+    """Whether the token limit was reached before the answer began, as with long thinking."""
 
     def __bool__(self) -> bool:
         return False
@@ -91,7 +91,7 @@ def read(content: bytes, shape: type[M]) -> M | ServerFailure:
 
 
 async def read_bounded(chunks: AsyncIterator[bytes], encoding: str) -> bytes | ServerFailure:
-    """Read the raw body of an answer as long as it has no more than `MAX_ANSWER_BYTES`, packed and unpacked."""
+    """Read a response body of at most `MAX_ANSWER_BYTES`, both compressed and decompressed."""
     too_long = ServerFailure(ServerFailureReason.MALFORMED, f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
     packed = bytearray()
     async for chunk in chunks:
@@ -115,11 +115,11 @@ def error_inside(content: bytes) -> tuple[int | None, str] | None:
     """Return (status, text) of an error that came with status 200; None if there is none."""
     if b'"error"' not in content:
         return None
-    found = read(content, _MaybeError)
-    if isinstance(found, ServerFailure):
+    answer = read(content, _MaybeError)
+    if isinstance(answer, ServerFailure):
         return None
-    first = found.choices[0] if isinstance(found.choices, list) and found.choices else None
-    error = found.error or (first.get("error") if isinstance(first, dict) else None)
+    first = answer.choices[0] if isinstance(answer.choices, list) and answer.choices else None
+    error = answer.error or (first.get("error") if isinstance(first, dict) else None)
     if not error:
         return None
     code = error.get("code", error.get("status")) if isinstance(error, dict) else None
@@ -129,12 +129,12 @@ def error_inside(content: bytes) -> tuple[int | None, str] | None:
 
 
 def data_url(image: PIL.Image.Image) -> str:
-    """Return a picture as a lossless data URL."""
+    """Return an image as a lossless data URL."""
     return f"data:image/png;base64,{base64_png(image)}"
 
 
 def base64_png(image: PIL.Image.Image) -> str:
-    """Return a picture as PNG in base64."""
+    """Return an image as PNG in base64."""
     return base64.b64encode(_png(image)).decode()
 
 
@@ -153,7 +153,7 @@ def api_key() -> str:
 
 
 def short(text: str) -> str:
-    """Return a remark of a server on one line, without the key that it may repeat."""
+    """Return a server's error text on one line, with the API key redacted."""
     if key := api_key():
         text = text.replace(key, "***")
     line = " ".join(text.split())

@@ -27,7 +27,7 @@ from embedrl.reasoner.local import LocalReasoner, ReasonerSettings
 from embedrl.reasoner.prompts import prompt_hash
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Where the shipped models lie."""
+"""Folder of the shipped models."""
 _REFUSED = {"per_device_train_batch_size": "set batch_size", **dict.fromkeys(("max_steps", "num_train_epochs"), "set num_batches")}
 
 
@@ -59,7 +59,7 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
 
 
 def _sighted(recipe: ReasonerRecipe) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Return a model that can see and not yet speak, and its processor."""
+    """Return a model with a pre-trained vision tower, and its processor."""
     processor_folder, tower = recipe.out / "processor", recipe.out / "vision.safetensors"
     if not processor_folder.is_dir():
         info("training the tokenizer")

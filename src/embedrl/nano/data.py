@@ -1,4 +1,4 @@
-"""Training data of the nano models: streams of world examples, each a pure function of seed and index."""
+"""Training data of the nano models: world examples, deterministic by seed and index."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ EMBEDDER_BUDGET = VisualBudget(
     crop=PixelRange(min_pixels=1024, max_pixels=32 * 64),
     grid="area",
 )
-"""The weaker eye: 9 visual tokens for a scene, 12 for a page, 4 for two frames."""
+"""9 visual tokens for a scene, 12 for a page, 4 for two frames: fewer than the Reasoner's."""
 
 _READINGS = {"image": 0.33, "video": 0.37, "visdoc": 0.18, "text": 0.12}
 _KINDS = {
@@ -40,7 +40,7 @@ _ANSWER_ONLY = "Answer only."
 
 
 class SFTExamples(Dataset):
-    """Examples for the Reasoner's supervised stage. Each batch is of one kind, so that little is padded.
+    """Examples of the Reasoner's supervised fine-tuning, in batches of one kind to reduce padding.
 
     The first `num_answers` batches teach to read, with the bare answers to images, pages, clips and texts. The rest teach the
     T-CoTs that the annotator writes, and to judge; a share of them, `answer_share`, goes on teaching to read, since what the
@@ -129,7 +129,7 @@ def _judge_example(rng: random.Random) -> SFTExample:
 
 
 class WorldRows:
-    """Rows for the Embedder: batches of one task, made of families whose members differ in one attribute.
+    """Contrastive rows of the Embedder: batches of one task, of families whose members differ in one attribute.
 
     No two rows of a batch mean the same, and no target answers another row's query. Each pair has no T-CoTs, the annotator's, or else true
     ones; with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.

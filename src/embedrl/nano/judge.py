@@ -25,24 +25,24 @@ from embedrl.world.tasks import TASKS, AnySide, draw_family
 
 MAX_RIVALS = 5
 _SAME_TASK = 0.6
-"""Share of the easy rivals that are of the anchor's task."""
+"""Share of easy distractors from the anchor's task."""
 
 
 class Batch(NamedTuple):
-    """Questions as the model sees them."""
+    """A tokenised batch of questions."""
 
     ids: Tensor
     """(N, L)."""
     mask: Tensor
     """(N, L)."""
     answers: Tensor
-    """(N, L): the token that should come next where a verdict is due, -100 elsewhere."""
+    """Labels (N, L): the next token at verdict positions, -100 elsewhere."""
     last: Tensor
-    """(N,): the place at which the number is due."""
+    """(N,): position at which the number is predicted."""
 
 
 def draw_question(rng: random.Random, split: str, *, num_rivals: int, hard_share: float, whole: bool) -> tuple[Question, int]:
-    """Return (anchor, candidates) and the place of the right one.
+    """Draw (anchor, candidates) and the index of the matching one.
 
     That share of the rivals differs from it in one attribute, as members of its family; no rival means the same. `whole` T-CoTs tell
     everything, the others are the annotator's. The right one is any member of the family, so that it cannot be told from its
@@ -118,7 +118,7 @@ def losses(model: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def train_judge(model: PreTrainedModel, processor: ProcessorMixin, recipe: JudgeRecipe, metrics: Metrics) -> None:
-    """Train the language model in place, from easy questions to hard ones."""
+    """Train the language model in place, with a curriculum from easy to hard questions."""
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     weights = [weight for name, weight in model.named_parameters() if "visual" not in name]

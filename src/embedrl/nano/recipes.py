@@ -32,15 +32,15 @@ class ReasonerRecipe(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     num_batches: int = Field(ge=1)
     num_answers: int = Field(default=0, ge=0)
-    """How many of the batches come first, with bare answers; the others have T-CoTs."""
+    """Number of initial batches with bare answers; the others have T-CoTs."""
     answer_share: float = Field(default=0, ge=0, le=1)
-    """So many of those others have bare answers as well."""
+    """Share of bare answers among the other batches."""
     start_from: Path | None = None
-    """Folder of a nano Reasoner to train further; None starts from nothing."""
+    """Folder of a nano Reasoner to continue from; None: from scratch."""
     world: WorldName = "roomy"
     """Where its T-CoTs come from: a world that has room for all that is true, or one that has not."""
     tasks: tuple[str, ...] = ()
-    """Of that world, these tasks; none: all."""
+    """Tasks of that world; empty: all."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Settings of transformers.TrainingArguments."""
 
@@ -64,8 +64,8 @@ class JudgeRecipe(BaseModel):
     num_batches: int = Field(ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     warmup: int = Field(default=50, ge=1)
-    """Batches."""
+    """Warm-up, in batches."""
     word_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
-    """What foretelling the question's own words counts beside the verdicts."""
+    """Weight of the language-modelling loss on the question beside the verdicts."""
     whole_share: float = Field(default=0.7, ge=0, le=1)
-    """So many questions are of T-CoTs that tell everything; the others are of the annotator's."""
+    """Share of questions with complete T-CoTs; the others have the annotator's."""

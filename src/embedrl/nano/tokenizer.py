@@ -35,7 +35,7 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Yield what the nano models will read and write."""
+    """Yield the tokenizer's training texts: prompts, item texts and T-CoTs."""
     rng = random.Random(f"tokenizer:{seed}")
     for _ in range(NUM_FAMILIES):
         for query, target in draw_family(rng.choice(list(TASKS)), "train", rng, num_variants=1):

@@ -42,7 +42,7 @@ HEADS = {
 
 
 def label_grid(things: tuple[Thing, ...], grid: int, rows: int, columns: int) -> np.ndarray:
-    """Return (rows, columns, 7) class numbers: the thing that covers most of each token, if it covers 6 % of it."""
+    """Return class labels (rows, columns, 7): the thing that covers most of each visual token, if at least 6 % of it."""
     labels = _blank(rows, columns)
     best = np.full((rows, columns), 0.06)
     for thing in things:
@@ -67,7 +67,7 @@ def _blank(rows: int, columns: int) -> np.ndarray:
 
 
 def label_page(page: pages.PageSpec, rows: int, columns: int) -> np.ndarray:
-    """Return (rows, columns, 7) class numbers of a page: the word or bar on each token."""
+    """Return class labels (rows, columns, 7) of a page: the word or bar on each visual token."""
     labels = _blank(rows, columns)
     cell_x, cell_y = pages.WIDTH / columns, pages.HEIGHT / rows
     for word, x1, y1, x2, y2 in page.word_boxes():
@@ -114,7 +114,7 @@ def directions(embeddings: Tensor, tokenizer: PreTrainedTokenizerBase, seed: int
 
 
 class VisionProbe(nn.Module):
-    """The vision tower with one question per head, answered along fixed directions."""
+    """Vision tower with one linear classification head per attribute, along fixed directions."""
 
     SCALE = 30.0
     """Logit of a token that points straight at a word. Seven answers at once leave each a cosine of 0.38."""

@@ -37,7 +37,7 @@ class ChatServer(ModelServer):
     """Whether it is known to be `embedrl serve`."""
 
     def settings(self) -> ServedSettings:
-        """Return how the model is to be asked, as our own server tells. Raises ModelError if it does not."""
+        """Return the model's settings as reported by `embedrl serve`. Raises ModelError for other servers."""
         settings = next((model.embedrl for model in self.listed().data if model.id == self.model), None)
         if settings is None:
             raise ModelError(f"{self.url}: does not say how {self.model!r} is asked; give settings=FOLDER, the Reasoner's own")

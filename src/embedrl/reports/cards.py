@@ -1,4 +1,4 @@
-"""HTML of one search: the query with its T-CoT, and the hits with their evidence drawn."""
+"""HTML cards of one search: the query with its T-CoT, and the hits with their evidence drawn."""
 
 import base64
 import io
@@ -23,24 +23,24 @@ MAX_SIDE = {"image": 480, "page": 760, "frame": 240}
 
 @dataclass(frozen=True)
 class Side:
-    """An item as a report shows it."""
+    """An item in a report."""
 
     item: Item
     tcot: TCoT | None = None
     verification: Verification | None = None
-    """Which of the T-CoT's evidence holds; None where nothing was checked."""
+    """Validity of the T-CoT's evidence; None if not verified."""
     name: str = ""
-    """Where the item lies in the library."""
+    """Path in the library."""
     score: float | None = None
     """Cosine to the query, for a hit."""
     is_right: bool = False
-    """Whether it is known to be the right answer."""
+    """Whether it is the known target."""
     num_frames: int | None = None
     """How many frames of a video whoever wrote the T-CoT was shown, at most: its key frames count these. None: all."""
 
 
 def checked_side(item: Item, tcot: TCoT | None, num_frames: int | None = None) -> Side:
-    """Make a Side whose evidence is checked against its item, as its Reasoner saw it (`num_frames`, or as the T-CoT says).
+    """Make a Side with verified evidence; `num_frames` is that of its Reasoner, unless the T-CoT records it.
 
     Raises MediaError.
     """
@@ -52,7 +52,7 @@ def checked_side(item: Item, tcot: TCoT | None, num_frames: int | None = None) -
 
 @dataclass(frozen=True)
 class Search:
-    """One query and what it found, best first."""
+    """One query and its hits, best first."""
 
     title: str
     query: Side
@@ -75,7 +75,7 @@ def search_card(search: Search) -> Markup:
 
 
 def _doubts(side: Side) -> list[str]:
-    """Name the evidence that does not hold."""
+    """List the invalid evidence."""
     if side.tcot is None or side.verification is None:
         return []
     return [

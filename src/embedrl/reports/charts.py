@@ -36,27 +36,27 @@ TCOT_FIGURES = {
 
 
 def system_label(name: str) -> str:
-    """Return what people read for a system; an unknown name stands for itself."""
+    """Return the display name of a system; unknown names are unchanged."""
     return SYSTEM_LABELS.get(name, name)
 
 
 def number(value: float, form: str = ".1f") -> str:
-    """Write a number with a typographic minus."""
+    """Format a number with a typographic minus."""
     return f"{value:{form}}".replace("-", "\u2212")
 
 
 def percent(fraction: float) -> str:
-    """Write a fraction as a percentage with one decimal."""
+    """Format a fraction as a percentage with one decimal."""
     return f"{number(100 * fraction)} %"
 
 
 def span(row: Mapping[str, Any], scale: float = 100) -> str:
-    """Write an interval, its bounds parted by a dash."""
+    """Format an interval."""
     return " \u2013 ".join(number(scale * bound) for bound in row["ci95"])
 
 
 def lookup(group: Mapping[str, Any], figure: str) -> Mapping[str, Any] | None:
-    """Find a figure by its nested name ("evidence/box_iou50"); None if it is not defined."""
+    """Return a figure by its nested name ("evidence/box_iou50"); None if undefined."""
     for part in figure.split("/"):
         group = group.get(part, {})
     return group or None
@@ -99,12 +99,12 @@ def curves(rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, win
 
 
 def series(rows: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
-    """Return (step, value) of one figure, of the reports that have it."""
+    """Return [(step, value)] of one figure."""
     return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Return at each place the mean of the last `window` values, or of as many as there are."""
+    """Return the running mean over the last `window` values, or fewer at the start."""
     return [fmean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)]
 
 
@@ -126,7 +126,7 @@ def _curve(points: Sequence[tuple[float, float]], label: str, window: int) -> di
 
 
 def tcot_table(systems: Mapping[str, Any]) -> Markup | None:
-    """Tabulate what the T-CoTs of each system are worth, as far as it can be measured; None if no system has any."""
+    """Tabulate T-CoT figures of each system; None if no system has any."""
     with_tcots = {name: system["overall"] for name, system in systems.items() if lookup(system["overall"], "tcot_valid")}
     figures = [name for name in TCOT_FIGURES if any(lookup(group, name) for group in with_tcots.values())]
     rows = []

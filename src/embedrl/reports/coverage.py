@@ -29,7 +29,7 @@ def tell_coverage(imported: ImportedTCoTs) -> None:
 
 
 def coverage_rows(imported: ImportedTCoTs) -> tuple[list[str], list[list[object]]]:
-    """Return columns and rows: of each dataset how many items have a T-CoT, and how many are listed for which reason."""
+    """Return columns and rows: numbers of items with a T-CoT, and without one by reason, per dataset."""
     rows: list[list[object]] = []
     for dataset, tcots in imported.datasets.items():
         sides = tcots.coverage.values()
@@ -39,7 +39,7 @@ def coverage_rows(imported: ImportedTCoTs) -> tuple[list[str], list[list[object]
 
 
 def coverage_json(imported: ImportedTCoTs) -> dict[str, Any]:
-    """Return what `tcots.json` of a run folder holds."""
+    """Return the content of a run folder's `tcots.json`."""
     datasets = {
         dataset: {"name": tcots.fingerprint, **{side: asdict(coverage) for side, coverage in tcots.coverage.items()}}
         for dataset, tcots in imported.datasets.items()

@@ -58,7 +58,7 @@ def render_page(title: str, lead: str, *sections: str) -> str:
 
 
 def write_html(html: str, path: Path) -> None:
-    """Write a rendered page, whole or not at all. Raises StoreError."""
+    """Write a page, atomically. Raises StoreError."""
     try:
         write_bytes(path, html.encode())
     except OSError as error:

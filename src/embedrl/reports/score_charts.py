@@ -21,7 +21,7 @@ _NUM_RINGS = 4
 
 @dataclass(frozen=True)
 class Series:
-    """One system: its name, its look and its figures in 0..1."""
+    """One system of a chart: name, style and figures in 0..1."""
 
     label: str
     style: str
@@ -34,7 +34,7 @@ class Series:
 
 
 def style(place: int, num_own: int) -> str:
-    """Return the look of a system by its place; own ones come first."""
+    """Return the style of a system by its index; own ones come first."""
     return f"own{place % NUM_SHADES}" if place < num_own else f"other{(place - num_own) % NUM_SHADES}"
 
 
@@ -44,14 +44,14 @@ def legend(series: Sequence[Series]) -> Markup:
 
 
 def axes(benchmark: Benchmark, series: Sequence[Series]) -> list[str]:
-    """Return the columns that no other column is a part of, as far as every own system has them."""
+    """Return the smallest columns (not supersets of another) that every own system has."""
     members = {column: set(benchmark.members(column)) for column in benchmark.columns}
     smallest = [column for column in members if not any(other < members[column] for other in members.values())]
     return [column for column in smallest if all(column in system.values for system in series if system.is_own)]
 
 
 def radar(names: Sequence[str], series: Sequence[Series]) -> Markup | str:
-    """Draw one shape for each system that has every axis; "" for fewer than three axes."""
+    """Draw a radar chart of the systems that have every axis; "" for fewer than three axes."""
     drawn = [system for system in series if all(name in system.values for name in names)]
     if len(names) < 3 or not drawn:
         return ""

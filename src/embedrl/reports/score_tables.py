@@ -99,7 +99,7 @@ def console_rows(table: ScoreTable) -> tuple[list[str], list[list[str]], list[st
 
 
 def _note(table: ScoreTable, system: int, column: str) -> str:
-    """Say why a cell is empty, or what a reader of it should know; nothing for most."""
+    """Return the footnote of a cell: why it is empty, or a remark; "" for most."""
     result, columns = table.systems[system], table.columns[system]
     if column not in columns.missing:
         return columns.notes.get(column, "")
@@ -130,7 +130,7 @@ def difference_tables(table: ScoreTable) -> list[tuple[str, list[str], list[list
 
 
 def pair_notes(table: ScoreTable) -> list[str]:
-    """Say of each pair of own systems which datasets are not compared, and why."""
+    """Return for each pair of own systems which datasets are not compared, and why."""
     notes = []
     for pair in table.pairs:
         reasons: dict[str, list[str]] = {}

@@ -13,6 +13,7 @@ from embedrl.index.query import Query
 from embedrl.index.search import SearchResult, Timings
 from embedrl.media.content import Text
 from embedrl.server.running import Announcement, ask
+from embedrl.server.schemas import PIECE_FIELDS
 
 MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
 """What the server's search takes."""
@@ -74,18 +75,14 @@ def _hit(shown: Mapping[str, Any]) -> Hit:
     )
 
 
-_PIECES = {"boxes": "box", "key_frames": "number", "keywords": "text"}
-"""Kind of evidence -> where a piece of it is sent."""
-
-
 def _verification(evidence: Mapping[str, Any]) -> Verification:
-    return Verification.model_validate({kind: [piece["verified"] for piece in evidence[kind]] for kind in _PIECES})
+    return Verification.model_validate({kind: [piece["verified"] for piece in evidence[kind]] for kind in PIECE_FIELDS})
 
 
 def _tcot(shown: Mapping[str, Any]) -> TCoT | None:
     """Return the T-CoT of a hit or a query as it was sent."""
     if shown["tcot"] is None:
         return None
-    pieces = shown["evidence"] or dict.fromkeys(_PIECES, ())
-    evidence = Evidence.model_validate({kind: [piece[name] for piece in pieces[kind]] for kind, name in _PIECES.items()})
+    pieces = shown["evidence"] or dict.fromkeys(PIECE_FIELDS, ())
+    evidence = Evidence.model_validate({kind: [piece[name] for piece in pieces[kind]] for kind, name in PIECE_FIELDS.items()})
     return TCoT(**shown["tcot"], evidence=evidence)

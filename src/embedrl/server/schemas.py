@@ -56,6 +56,10 @@ class EvidenceShown(_Answer):
     keywords: tuple[KeywordShown, ...] = ()
 
 
+PIECE_FIELDS = {"boxes": "box", "key_frames": "number", "keywords": "text"}
+"""Kind of evidence -> field of its answer that holds the piece."""
+
+
 class CropChecked(_Answer):
     """What came of comparing a box with its name."""
 

@@ -153,7 +153,7 @@ class SharedReasoner:
 
     @property
     def num_frames(self) -> int:
-        """How many frames of a video it is shown, at most."""
+        """Maximum number of frames of a video that it is shown."""
         return self.model.num_frames
 
     @property
@@ -265,10 +265,10 @@ def embedding_worker(embedder: Embeds, max_batch: int) -> EmbedderWorker:
     """Start the thread of an Embedder."""
 
     def embed(asked: list[tuple[Item, TCoT | None] | EmbedderInput]) -> list[np.ndarray]:
-        built = [each for each in asked if isinstance(each, EmbedderInput)]
-        items = [each for each in asked if not isinstance(each, EmbedderInput)]
+        built = [entry for entry in asked if isinstance(entry, EmbedderInput)]
+        items = [entry for entry in asked if not isinstance(entry, EmbedderInput)]
         of_built = iter(embedder.embed_built(built)) if built and isinstance(embedder, EmbedsPrompts) else iter(())
         of_items = iter(embedder.embed([item for item, _ in items], [tcot for _, tcot in items]) if items else ())
-        return [next(of_built if isinstance(each, EmbedderInput) else of_items) for each in asked]
+        return [next(of_built if isinstance(entry, EmbedderInput) else of_items) for entry in asked]
 
     return Worker("embedder", embed, max_batch=max_batch, background_batch=BACKGROUND_BATCH)

@@ -25,6 +25,6 @@ SOURCES: dict[str, Callable[..., Iterator[Outcome]]] = {
     "lines": read_lines,
     "folder": read_folder,
 }
-"""Every reader, by the name that a recipe gives it."""
+"""Reader name in recipes -> reader."""
 
 __all__ = ["SOURCES", "AnnotatedPair", "Outcome", "ProblemKind", "SourceProblem", "SourceReport"]

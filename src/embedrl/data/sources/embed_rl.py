@@ -23,7 +23,7 @@ from embedrl.data.sources.row import Outcome, ProblemKind, RowError, annotated, 
 from embedrl.data.sources.stream import read_json
 
 BLANK = "blank.jpg"
-"""The image that stands for none."""
+"""File name of the placeholder for no image."""
 
 
 class _Annotated(BaseModel):

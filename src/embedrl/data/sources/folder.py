@@ -16,7 +16,7 @@ CAPTION_SUFFIX = ".txt"
 
 
 def read_folder(path: Path, media_root: Path | None = None, *, task: str | None = None) -> Iterator[Outcome]:
-    """Read captions (the queries) and what they describe (the targets), at any depth. `task` is the folder's name unless given.
+    """Read captions (queries) and the media they describe (targets), recursively. `task` defaults to the folder's name.
 
     With `media_root`, the media lie there, at the same places. A medium without a caption, a caption without a medium, and any
     other file is a problem. Raises ConfigError if there is no such folder.

@@ -23,7 +23,7 @@ from embedrl.media.content import Content, Image, Page, Video
 
 
 class Side(BaseModel):
-    """A side as it is written by hand."""
+    """One side in the hand-written format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class Side(BaseModel):
 
 
 class Line(BaseModel):
-    """A pair as it is written by hand."""
+    """A pair in the hand-written format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class Line(BaseModel):
 
 
 class WholeLine(BaseModel):
-    """A pair as this package writes it."""
+    """A pair in the format this package writes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -64,7 +64,7 @@ class WholeLine(BaseModel):
 
 
 def read_lines(path: Path, media_root: Path | None = None, *, task: str | None = None) -> Iterator[Outcome]:
-    """Read pairs, one a line; paths are relative to `media_root` (default: the file's folder).
+    """Read JSON Lines of pairs; paths are relative to `media_root` (default: the file's folder).
 
     `task` is what the line says, or else the file's name, unless given.
     """

@@ -1,4 +1,4 @@
-"""LLaVA-Hound: instructions and answers about videos that lie as folders of frames.
+"""LLaVA-Hound: instructions and answers about videos stored as frame folders.
 
 A line: {"id": "v_ab_3", "video": "v_ab", "conversations": [{"from": "human", "value": "<video>\\nWhat does the cook add last?"},
 {"from": "gpt", "value": "Salt."}]}. Its frames: train_300k/v_ab/c01_0001.jpeg and so on.
@@ -26,7 +26,7 @@ PARTS = ("", "train_300k", "train_600k")
 
 
 class Turn(BaseModel):
-    """Something that was said."""
+    """One turn of a conversation."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -68,7 +68,7 @@ def read_llava_hound(
 
 
 def said(turns: Sequence[Turn], speaker: str) -> str:
-    """Return what a speaker said. Raises RowError unless that is one turn."""
+    """Return a speaker's only turn. Raises RowError unless there is exactly one."""
     texts = [turn.value for turn in turns if turn.speaker == speaker]
     if len(texts) != 1:
         raise RowError(ProblemKind.FIELDS, f"conversations: {len(texts)} turns of {speaker!r}, where there should be one")
@@ -76,7 +76,7 @@ def said(turns: Sequence[Turn], speaker: str) -> str:
 
 
 def exchange_pair(task: str, use: Use, human: str, gpt: str, video: Video) -> Pair:
-    """Make the pair of a clip, what was asked about it, and the answer. Raises RowError if a side is empty."""
+    """Make the pair of a video, a question about it and the answer. Raises RowError for an empty side."""
     match use:
         case "caption":
             return make_pair(task, (video,), side(gpt), instructions=(plain(human) or CAPTION["video"], DESCRIBE["text"]))

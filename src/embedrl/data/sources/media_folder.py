@@ -1,4 +1,4 @@
-"""Media paths of a source, checked before a pair is made so that a missing file is named with its row."""
+"""Media files of a source, checked before a pair is made, so that a missing file is reported with its row."""
 
 import hashlib
 import re
@@ -14,9 +14,9 @@ from embedrl.media.kinds import MEDIA
 from embedrl.media.store import Limits, limits_in_force, media_kind, still_format, write_bytes
 
 NUM_FRAMES = 8
-"""Frames that are taken of a folder or a list of them."""
+"""Default number of frames of a folder or list."""
 FRAME_INTERVAL_S = 1.0
-"""Frames in files do not say when they were seen: they count as one a second."""
+"""Assumed interval of frame files, which have no timestamps."""
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 P = TypeVar("P", bound=Part)
@@ -24,7 +24,7 @@ P = TypeVar("P", bound=Part)
 
 @dataclass(frozen=True)
 class MediaFolder:
-    """A folder that names of media are relative to (an absolute name is kept), and the limits that they have to keep."""
+    """Root folder of relative media paths, and the limits of the media."""
 
     root: Path
     limits: Limits = field(default_factory=limits_in_force)
@@ -48,7 +48,7 @@ class MediaFolder:
         return part
 
     def written(self, data: bytes, name: str) -> Image:
-        """Keep an image that came as bytes under the hash of them, and return it. One that is there already is not written again.
+        """Write an image's bytes to a content-addressed file, unless it exists, and return it.
 
         Raises MediaError, with the name it had in its row, if it cannot be decoded within the limits; StoreError on a full disk.
         """
@@ -70,7 +70,7 @@ class MediaFolder:
         return Image(path=path)
 
     def frames(self, names: Sequence[str], num_frames: int = NUM_FRAMES) -> Video:
-        """Decode frames that lie in files of their own: at most `num_frames`, evenly from the first to the last.
+        """Decode frame files: at most `num_frames`, evenly from the first to the last.
 
         Raises MediaError, naming the frame, if one of them is missing, broken, or of another size than the first.
         """
@@ -81,7 +81,7 @@ class MediaFolder:
         return self._decoded(self.frame_files(name, num_frames), num_frames)
 
     def frame_files(self, name: str, num_frames: int = NUM_FRAMES) -> Video:
-        """Choose frames of a folder as `frame_folder` does, and leave decoding them to whoever looks. Raises MediaError."""
+        """Choose frames of a folder as `frame_folder` does, to be decoded lazily. Raises MediaError."""
         return self._chosen(self._frame_paths(name), num_frames)
 
     def _decoded(self, video: Video, num_frames: int) -> Video:
@@ -118,5 +118,5 @@ def evenly(count: int, wanted: int) -> list[int]:
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
-    """Return a sorting key by which 10 comes after 9."""
+    """Return a natural sort key."""
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]

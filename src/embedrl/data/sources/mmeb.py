@@ -46,7 +46,7 @@ def read_mmeb(path: Path, media_root: Path | None = None, *, task: str | None = 
 
 
 def mmeb_pair(row: MMEBRow, task: str, media: MediaFolder) -> Iterator[Pair | RowError]:
-    """Make the pair of a row, and a RowError if its negative has to be left out."""
+    """Make the pair of a row, and a RowError if its hard negative is unusable."""
     query = _side(row.qry, row.qry_image_path, media)
     target = _side(row.pos_text, row.pos_image_path, media)
     negative: Content = ()

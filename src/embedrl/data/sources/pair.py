@@ -1,4 +1,4 @@
-"""Pairs from rows of public datasets: content without the placeholders of other projects, roles from the kinds of parts."""
+"""Pairs from rows of public datasets: placeholders removed, roles derived from the kinds of parts."""
 
 import re
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ _PLACEHOLDER = re.compile(r"<\|(?:(?:image|video)(?:_\d{1,4}|_pad)?|vision_start
 
 
 def plain(text: str | None) -> str:
-    """Return a text without the marks that other projects put where an image goes: `<|image_1|>`, `<image>`, `<video>` …"""
+    """Remove media placeholders of other projects from a text: `<|image_1|>`, `<image>`, `<video>` …"""
     return " ".join(filter(None, (piece.strip() for piece in _PLACEHOLDER.split(text or ""))))
 
 
 def side(text: str | None, *seen: Image | Video | Page) -> Content:
-    """Return what one side consists of: visual parts, then the text if there is any."""
+    """Return the content of one side: visual parts, then the text if not empty."""
     words = plain(text)
     return (*seen, Text(text=words)) if words else seen
 

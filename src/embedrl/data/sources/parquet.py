@@ -1,4 +1,4 @@
-"""Rows of Parquet files, a few at a time."""
+"""Streaming reader of Parquet rows."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from embedrl.data.sources.row import ProblemKind, RowError, required_file
 from embedrl.errors import ConfigError
 
 BATCH_ROWS = 16
-"""Rows that are held at once: a row may hold a page of some megabytes."""
+"""Number of rows held in memory; a row may hold a page of some megabytes."""
 
 
 def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[dict[str, Any] | RowError]:

@@ -1,4 +1,4 @@
-"""The outcome of one source row: a Pair, perhaps with T-CoTs, or a SourceProblem; with counts of both."""
+"""Outcome of a source row: a Pair, optionally with T-CoTs, or a SourceProblem; with counts of both."""
 
 import re
 from collections import Counter
@@ -16,18 +16,18 @@ from embedrl.errors import ConfigError, MediaError
 
 
 class ProblemKind(StrEnum):
-    """What is wrong with a row."""
+    """Kinds of problems of a row."""
 
     UNREADABLE = "unreadable"
-    """The file is damaged here: no JSON, no UTF-8, a broken block."""
+    """Damaged file: invalid JSON or UTF-8, broken block."""
     FIELDS = "fields"
-    """A field is missing, or holds what it should not."""
+    """A field is missing or has an invalid value."""
     EMPTY = "empty"
     """A side has neither text nor a medium."""
     MEDIA = "media"
     """A medium is missing or cannot be used."""
     ANNOTATION = "annotation"
-    """The row says itself that writing its T-CoTs failed."""
+    """The row reports that its annotation failed."""
 
 
 class SourceProblem(BaseModel):
@@ -38,18 +38,18 @@ class SourceProblem(BaseModel):
     path: Path
     """The file that holds the row."""
     row: int | None = None
-    """Its number there, from 1; None if the file is no list of rows."""
+    """1-based row number; None if the file is not a list of rows."""
     kind: ProblemKind
     reason: str
     num_rows: int = 1
-    """How many rows gave no pair; 0 if the row's pair is given all the same, without the broken part."""
+    """Number of rows without a pair; 0 if only a part of the pair was dropped."""
 
     def __str__(self) -> str:
         return f"{str(self.path)!r}{f', row {self.row}' if self.row else ''}: {self.reason}"
 
 
 class AnnotatedPair(Pair):
-    """A Pair of a source that brings T-CoTs. They are no part of its key."""
+    """A Pair with T-CoTs from its source, which are not part of its key."""
 
     query_tcot: TCoT | ParseFailure | None = None
     """None if there is none."""
@@ -72,7 +72,7 @@ def annotated(pair: Pair, query_text: str | None, target_text: str | None, *, nu
 
 
 class RowError(ValueError):
-    """Why a row cannot be used. A reader raises it, or yields it to go on; it never leaves this package."""
+    """A row that cannot be used; raised by a reader, or yielded to continue. Internal to this package."""
 
     def __init__(self, kind: ProblemKind, reason: str, num_rows: int = 1) -> None:
         super().__init__(reason)
@@ -113,7 +113,7 @@ def task_name(path: Path) -> str:
 
 
 def required_file(path: Path) -> Path:
-    """Return the path of a data file. Raises ConfigError if there is none."""
+    """Return the path of a data file. Raises ConfigError if it does not exist."""
     if not path.is_file():
         raise ConfigError(f"{str(path)!r}: there is no such file; give the path of the data file")
     return path
@@ -121,18 +121,18 @@ def required_file(path: Path) -> Path:
 
 @dataclass
 class Coverage:
-    """The pairs of one task, and what became of the T-CoTs of their two sides."""
+    """Counts of one task: pairs, and T-CoTs of their sides."""
 
     num_pairs: int = 0
     num_tcots: int = 0
     num_without: int = 0
-    """Sides that came without a T-CoT."""
+    """Number of sides without a T-CoT."""
     failures: Counter[FailureReason] = field(default_factory=Counter)
-    """Sides whose T-CoT cannot be read, by reason."""
+    """Reason -> number of sides with an invalid T-CoT."""
 
 
 class SourceReport:
-    """The count of what sources gave, while they are read."""
+    """Running counts of source outcomes."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, Coverage] = {}
@@ -142,7 +142,7 @@ class SourceReport:
         """Rows that gave no pair."""
 
     def watch(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """Count outcomes on their way through."""
+        """Count outcomes while passing them on."""
         for outcome in outcomes:
             self._count(outcome)
             yield outcome
@@ -164,7 +164,7 @@ class SourceReport:
                     coverage.num_without += 1
 
     def lines(self) -> list[str]:
-        """Return the report for a person: one line a task, and one for what was left out."""
+        """Return the report as text: a line per task, and one for problems."""
         lines = []
         for name, coverage in self.tasks.items():
             line, num_sides = f"{name}: {coverage.num_pairs} pairs", 2 * coverage.num_pairs

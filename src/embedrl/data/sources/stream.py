@@ -13,7 +13,7 @@ from embedrl.data.sources.row import ProblemKind, RowError, required_file
 from embedrl.errors import ConfigError
 
 CHUNK_CHARS = 1 << 18
-"""How much is read at once, in characters."""
+"""Characters per read."""
 MAX_ROW_CHARS = 1 << 22
 """A longer row is broken: no caption is as long, but a text without its closing quote is."""
 
@@ -28,7 +28,7 @@ class Readable(Protocol):
     """An open text file."""
 
     def read(self, size: int, /) -> str:
-        """Return at most so many characters, "" at the end."""
+        """Return at most `count` characters, "" at the end."""
         ...
 
 
@@ -75,20 +75,20 @@ def stream_rows(file: Readable, chunk_chars: int = CHUNK_CHARS) -> Iterator[Any]
 
 
 class _Text:
-    """The text of a file from a place on, of which as little as possible is held."""
+    """Sliding window over the text of a file."""
 
     def __init__(self, file: Readable, chunk_chars: int) -> None:
         self.file, self.chunk_chars = file, chunk_chars
         self.held, self.at, self.at_end = "", 0, False
 
     def next_char(self) -> str:
-        """Return the character here, "" at the end of the file."""
+        """Return the current character, "" at the end of the file."""
         while self.at == len(self.held) and not self.at_end:
             self._more()
         return self.held[self.at : self.at + 1]
 
     def skip_gap(self) -> str:
-        """Step over white space and commas, and return them."""
+        """Skip white space and commas, and return them."""
         gap = ""
         while self.next_char():
             match = _GAP.match(self.held, self.at)
@@ -135,7 +135,7 @@ class _Text:
         return True
 
     def _more(self) -> None:
-        """Read a chunk, and let go of what lies behind."""
+        """Read a chunk and drop consumed text."""
         chunk = self.file.read(self.chunk_chars)
         self.at_end = not chunk
         self.held, self.at = self.held[self.at :] + chunk, 0

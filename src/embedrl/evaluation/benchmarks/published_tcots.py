@@ -29,12 +29,12 @@ _LETTER = re.compile(r"^\([A-Z]\) ")
 
 @dataclass
 class Coverage:
-    """What the files hold for one side of a dataset. The lists name items or rows, with the reason."""
+    """Coverage of one side of a dataset by the files. The lists name items or rows, with the reason."""
 
     num_items: int
-    """Items that differ."""
+    """Number of distinct items."""
     num_found: int = 0
-    """Those with a T-CoT."""
+    """Number of items with a T-CoT."""
     missing: list[str] = field(default_factory=list)
     """Items without one: they are embedded plain."""
     malformed: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Coverage:
     undecided: list[str] = field(default_factory=list)
     """Items that share a key of the files with others, so that nobody can tell whose T-CoT it is: they are embedded plain."""
     strangers: list[str] = field(default_factory=list)
-    """Rows that are about no item of the dataset."""
+    """Rows that match no item of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _candidates(source: Source, task: RetrievalTask, data: Path, path: Path) -> 
 
 
 def _keys(source: Source, name: str, item: Item, root: Path) -> list[tuple[str, str]]:
-    """Return what files may call a candidate; the kind is "text", "image", "path" (its last parts) or "id"."""
+    """Return the keys (kind, name) of a candidate in files; the kind is "text", "image", "path" (its last parts) or "id"."""
     if source.modality == "visdoc":
         return [("id", name)]
     if item.visual is None:
@@ -287,7 +287,7 @@ def _place(item: Item) -> str:
 
 
 def _called(item: Item) -> str:
-    """Say which item it is: the end of its path, and the start of its text."""
+    """Return a display name of an item: the end of its path and the start of its text."""
     tail = "/".join(PurePosixPath(_place(item)).parts[-2:])
     return " ".join(filter(None, [tail, repr(item.text[:80]) if item.text else ""]))
 

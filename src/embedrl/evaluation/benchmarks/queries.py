@@ -23,7 +23,7 @@ Ask = Callable[[Mapping[str, Any]], Item]
 
 @dataclass(frozen=True)
 class FrameFolders:
-    """Folders of frames, one for each video."""
+    """Frame folders by video name."""
 
     media: MediaFolder
     num_frames: int
@@ -36,7 +36,7 @@ class FrameFolders:
 
 
 def asks(source: Source, data: Path, num_frames: int) -> Ask:
-    """Return what makes the query of a row of a dataset of MMEB-V2.
+    """Return the query builder of an MMEB-V2 dataset.
 
     It raises RowError for a row without a query, MediaError for a missing file, KeyError, ValueError, IndexError or TypeError for a
     row that lacks a column or does not fit its dataset.
@@ -75,7 +75,7 @@ def shown(media: MediaFolder, text: str, path: str) -> Content:
 
 
 def some(content: Content) -> Content:
-    """Return a content that there is. Raises RowError for an empty one."""
+    """Return the content. Raises RowError if it is empty."""
     if not content:
         raise RowError(ProblemKind.EMPTY, "it has neither text nor a medium")
     return content

@@ -26,17 +26,17 @@ _CONTENT = {"video": "corpus_content", "visdoc": "corpus-id"}
 
 
 class Written(NamedTuple):
-    """A T-CoT as it stands in a file."""
+    """Raw T-CoT of a file."""
 
     text: str
     error: str
-    """What its maker says went wrong; empty if nothing did."""
+    """Error recorded in the file; "" if none."""
     where: str
     """File and row."""
 
 
 class Entry(NamedTuple):
-    """What a file holds about one item."""
+    """Entry of a file about one item."""
 
     written: Written
     row: dict[str, Any]
