@@ -7,8 +7,8 @@ import pytest
 from embedrl.data.tcot import parse, render
 from embedrl.errors import ConfigError, ModelError, StoreError
 from embedrl.index import Index, IngestReport, ingest, list_failures
-from embedrl.index.reading import read_item
 from embedrl.index.row import Row
+from embedrl.index.units import read_item
 from embedrl.media.image import save_image
 from embedrl.media.store import Limits
 from embedrl.testing import FakeEmbedder, FakeReasoner

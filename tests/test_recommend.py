@@ -31,7 +31,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 def names(index: Index, text: str = "picture", **where: object) -> list[str]:
-    query = Query((Text(text=text),), filter=Filter(**where), limit=20)
+    query = Query((Text(text=text),), filter=Filter(**where), unit="unit", limit=20)
     return sorted(str(hit.path) for hit in search(index, query, EMBEDDER, REASONER).hits)
 
 

@@ -95,7 +95,7 @@ def test_results_are_json(index: Index):
 
 
 def test_filters(index: Index):
-    everything = search_text(index, "red picture", limit=100).hits
+    everything = search_text(index, "red picture", unit="unit", limit=100).hits
     assert len(everything) == NUM_ITEMS, "the same content is one hit"
     assert len({hit.key for hit in everything}) == NUM_ITEMS, "the same content is one hit"
     assert [hit.score for hit in everything] == sorted((hit.score for hit in everything), reverse=True)
@@ -113,7 +113,7 @@ def test_filters(index: Index):
 def test_recommend_leaves_the_item_itself_out(index: Index):
     blue = search_text(index, "blue picture", filter=Filter(modality=("image",))).hits[0]
     for use_tcot in (True, False):
-        hits = [item.hit for item in recommend(index, Examples(liked={blue.key[:8]: 1.0}, use_tcot=use_tcot, limit=100)).items]
+        hits = [item.hit for item in recommend(index, Examples(liked={blue.key[:8]: 1.0}, use_tcot=use_tcot, unit="unit", limit=100)).items]
         assert len(hits) == NUM_ITEMS - 1
         assert blue.key not in {hit.key for hit in hits}
     clips = Examples(liked={blue.key: 1.0}, use_tcot=False, filter=Filter(modality=("video",)))

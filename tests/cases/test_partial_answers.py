@@ -214,7 +214,7 @@ def test_index_retry_asks_again_where_the_answer_was_no_tcot(folder: Path):
 
 
 def keys_of(folder: Path) -> list[str]:
-    from embedrl.index.reading import read_item
+    from embedrl.index.units import read_item
     from embedrl.media.store import Limits
 
     return [read_item(path, "text", None, Limits()).key for path in sorted(folder.glob("*.txt"))]

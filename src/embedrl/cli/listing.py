@@ -93,12 +93,34 @@ def evidence(hit: Hit) -> str:
 
 def failure_line(failure: Failure) -> str:
     """Say in one line what could not be indexed, and why."""
-    return f"{failure.path}{_page(failure.page)}: {failure.reason}"
+    unit = {None: "", 0: ", as a whole"}.get(failure.unit, f", part {failure.unit}")
+    return f"{failure.path}{_page(failure.page)}{unit}: {failure.reason}"
 
 
 def _place(hit: Hit) -> str:
     more = f" (and {len(hit.other_paths)} more)" if hit.other_paths else ""
-    return f"{hit.path}{_page(hit.page)}{more}"
+    return f"{hit.path}{_page(hit.page)}{_unit(hit)}{more}{_others(hit)}"
+
+
+def _unit(hit: Hit) -> str:
+    if hit.unit and hit.modality == "video":
+        return f", {_clock(hit.start_s)}-{_clock(hit.end_s)}"
+    return f", characters {hit.start_char:,}-{hit.end_char:,}" if hit.start_char is not None else ""
+
+
+def _others(hit: Hit) -> str:
+    """Say how many more units of the file were found, and where the best of them are."""
+    if not hit.num_other_units:
+        return ""
+    noun = {"video": "moment", "text": "passage"}.get(hit.modality, "page")
+    others = [other for other in hit.other_units if other.unit != 0]
+    where = [_clock(other.start_s) if hit.modality == "video" else str(other.page or other.unit) for other in others]
+    return f" ({hit.num_other_units} more {noun}{'' if hit.num_other_units == 1 else 's'}: {', '.join(where)})"
+
+
+def _clock(time_s: float | None) -> str:
+    minutes, seconds = divmod(int(time_s or 0.0), 60)
+    return f"{minutes}:{seconds:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def _page(number: int | None) -> str:

@@ -50,6 +50,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 IndexFolder = Annotated[Path, typer.Option("--index", help="The folder that was indexed.")]
 IndexPlace = Annotated[str, typer.Option("--index", help="The folder that was indexed, or its table in object storage (s3://bucket/name).")]
 MinScore = Annotated[float | None, typer.Option(min=-1, max=1, help="Leave out hits below this cosine.")]
+ResultUnitName = Annotated[
+    Literal["file", "unit"], typer.Option("--unit", help="A result is a file with its best page, scene or passage; or each of these.")
+]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
 Under = Annotated[Path | None, typer.Option(help="Find only what lies in this folder of the index, or fits a pattern (*.pdf).")]
 Since = Annotated[str | None, typer.Option(help="Find only files changed at this date or time (ISO, of this time zone) or later.")]

@@ -26,6 +26,7 @@ from embedrl.cli.options import (
     Modalities,
     OpenFirst,
     PathsOnly,
+    ResultUnitName,
     ServerOptions,
     ServerTimeout,
     Since,
@@ -69,6 +70,7 @@ def search_index(
         Literal["score", "newest", "oldest", "name"], typer.Option(help="In which order; other than score, the best 1,000.")
     ] = "score",
     min_score: MinScore = None,
+    unit: ResultUnitName = "file",
     modality: Modalities = None,
     under: Under = None,
     since: Since = None,
@@ -97,7 +99,7 @@ def search_index(
     from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.query import Query
 
-    query = Query(content, filter=filter, min_score=min_score, sort=sort, offset=skip, limit=top)
+    query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top)
     is_plain = not any((local, limit, config, server_option, max_new_tokens, server_timeout, like))
     server = _running(index, reasoner, embedder, think) if is_plain else None
     result = _ask_server(server, query, index, think) if server else None
@@ -180,6 +182,7 @@ def similar_items(
     top: Top = 10,
     skip: Skip = 0,
     min_score: MinScore = None,
+    unit: ResultUnitName = "file",
     modality: Modalities = None,
     under: Under = None,
     since: Since = None,
@@ -207,6 +210,7 @@ def similar_items(
         filter=filter,
         min_score=min_score,
         use_tcot=think,
+        unit=unit,
         offset=skip,
         limit=top,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -85,7 +86,7 @@ class Batches:
     def _look(self, work: Work) -> Preview | MediaError:
         place = work.places[0]
         try:
-            with self.marks.decoding(place.path, place.stamp):
+            with self.marks.decoding(marked_as(place.path, place.unit), place.stamp):
                 return preview(work.item, num_frames=self.num_frames, limits=self.limits)
         except MediaError as error:
             return error
@@ -142,6 +143,11 @@ class Batches:
             )
             for place in work.places
         ]
+
+
+def marked_as(path: Path, unit: int | None) -> Path:
+    """Return what a unit is called in the marks: one that ends a process does not take the other units of its file with it."""
+    return path if unit is None else path / str(unit)
 
 
 def _work(source: object) -> Work:

@@ -15,7 +15,7 @@ import numpy as np
 from embedrl.data.records import Records
 from embedrl.errors import StoreError
 from embedrl.index.index import Index
-from embedrl.index.row import Row, shown, write_row
+from embedrl.index.row import ADDED_COLUMNS, Row, shown, write_row
 
 CHECKSUMS = "checksums.jsonl"
 
@@ -24,6 +24,8 @@ def row_checksum(row: Row) -> str:
     """Return a hash (SHA-256, 32 hex digits) of all that is in a row."""
     checksum = hashlib.sha256()
     for name, value in sorted(write_row(row).items()):
+        if value is None and name in ADDED_COLUMNS:  # as it was noted before there was such a column
+            continue
         plain = np.asarray(value, dtype="<f4").tobytes() if isinstance(value, np.ndarray) else value
         checksum.update(f"{name}={plain!r};".encode("utf-8", "surrogatepass"))
     return checksum.hexdigest()[:32]

@@ -24,6 +24,8 @@ class Failure(BaseModel):
     """Relative to the folder that holds the index, if it lies in there; else absolute."""
     page: int | None = None
     """1-based page number, if only that page failed."""
+    unit: int | None = None
+    """1-based number of the scene or passage, if only that one failed; 0: all of a video, beside its scenes."""
     reason: str
     """Without the path, where it would only repeat it."""
     stamp: Stamp | None = None
@@ -38,7 +40,7 @@ class Failure(BaseModel):
     @property
     def id(self) -> str:
         """Names the place."""
-        return place_id(self.path, self.page)
+        return place_id(self.path, self.page, self.unit)
 
 
 def limits_hash(limits: Limits) -> str:
@@ -73,4 +75,4 @@ def keep_failures(records: Records, failures: Iterable[Failure]) -> None:
 
 def in_order(failures: Iterable[Failure]) -> list[Failure]:
     """Sort failures by path and page."""
-    return sorted(failures, key=lambda failure: (os.fsencode(failure.path), failure.page or 0))
+    return sorted(failures, key=lambda failure: (os.fsencode(failure.path), failure.page or 0, failure.unit or 0))

@@ -15,6 +15,25 @@ from embedrl.index.row import Modality, Place, Row, shown
 EXCERPT_CHARS = 300
 
 
+class OtherUnit(BaseModel):
+    """Another page, scene or passage of the file of a hit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    key: str
+    score: float
+    """Cosine to the query, -1..1."""
+    page: int | None = None
+    unit: int | None = None
+    """1-based number of a scene or a passage; 0: all of a video."""
+    start_s: float | None = None
+    end_s: float | None = None
+    """Time span, seconds."""
+    start_char: int | None = None
+    end_char: int | None = None
+    """Span in characters."""
+
+
 class Hit(BaseModel):
     """A search result: an item with its score, T-CoT and evidence.
 
@@ -37,9 +56,23 @@ class Hit(BaseModel):
     """1-based page number of a document."""
     num_pages: int | None = None
     """Number of pages of the document."""
+    unit: int | None = None
+    """1-based number of the scene or passage; 0: all of a video that has scenes; None: a file that is not divided."""
+    num_units: int | None = None
+    """Number of scenes or passages of the file."""
     start_s: float | None = None
     end_s: float | None = None
-    """Time span of a video, seconds."""
+    """Time span of a video or a scene, seconds."""
+    start_char: int | None = None
+    end_char: int | None = None
+    """Span of a passage in characters of the text, whose line ends are one character each."""
+    start_byte: int | None = None
+    end_byte: int | None = None
+    """Span of a passage in bytes of the file; None where it is not UTF-8."""
+    other_units: tuple[OtherUnit, ...] = ()
+    """Other pages, scenes or passages of the file, best first; some of them."""
+    num_other_units: int = 0
+    """How many others were found: among the 1,000 best, or of what passes the filter."""
     tcot: TCoT | None = None
     tcot_failure: str | None = None
     """Reason if the Reasoner was asked and gave no valid T-CoT."""
@@ -118,6 +151,12 @@ def hit_of(score: float, rows: Sequence[Row]) -> Hit:
         modified_s=row.place.stamp.mtime_ns / 1e9,
         page=row.place.page,
         num_pages=row.place.num_places if row.place.page else None,
+        unit=row.place.unit,
+        num_units=None if row.place.unit is None else row.place.num_places - (row.modality == "video"),
+        start_char=row.place.start_char,
+        end_char=row.place.end_char,
+        start_byte=row.place.start_byte,
+        end_byte=row.place.end_byte,
         start_s=row.start_s,
         end_s=row.end_s,
         tcot=tcot,

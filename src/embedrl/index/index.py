@@ -155,6 +155,10 @@ class Index:
         """Return the thumbnail of an item as JPEG; empty bytes for a text. Raises ConfigError for an unknown key."""
         return self.rows([self.find(key)])[0].thumbnail
 
+    def spans(self, keys: Collection[str]) -> dict[str, tuple[float | None, float | None]]:
+        """Return when the scenes among these items begin and end, in seconds; (None, None) for others."""
+        return self.table.spans(keys) if self.table.is_there() else {}
+
     def vectors(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
         """Return item key -> vector, float32 (dim,), for the keys that exist; `vectors` is "plain" or "tcot"."""
         return self.table.vectors_of(keys, vectors) if self.table.is_there() else {}

@@ -15,15 +15,15 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError, MediaError
-from embedrl.index.batch import Batches, Work
+from embedrl.index.batch import Batches, Work, marked_as
 from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
 from embedrl.index.ingest_report import IngestReport
 from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
-from embedrl.index.reading import page_numbers, read_item
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
+from embedrl.index.units import SCANS, Divider, Splitting, Unit, read_item
 from embedrl.media.kinds import UNREAD
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, limits_in_force, media_kind, walk
@@ -54,11 +54,12 @@ def ingest(
     retry_failed: bool = False,
     roots: Sequence[Path] = (),
     on_progress: Progress | None = None,
+    splitting: Splitting | None = None,
 ) -> IngestReport:
-    """Index every image, video, PDF page and text file under a folder, in sorted order.
+    """Index every image, video, PDF and text file under a folder, in sorted order, and the units that each is divided into.
 
-    `num_frames` (frames sampled per video) defaults to the Reasoner's. `on_progress` is called with the numbers of items done and
-    known so far (a document that was not opened yet counts as one). With `roots`, links that lead out of these folders are not
+    `num_frames` (frames sampled per video or scene) defaults to the Reasoner's. `on_progress` is called with the numbers of items done
+    and known so far (a file that was not opened yet counts as one). With `roots`, links that lead out of these folders are not
     followed. With `max_in_flight` above 1, the models are called from that many threads at once.
 
     An item without a T-CoT is indexed by its plain vector, with the reason. Items the Reasoner did not answer are retried by the next
@@ -80,17 +81,19 @@ def ingest(
         )
     lock = index.writing()
     failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
-    checksums = Records(index.directory / CHECKSUMS)
+    checksums, scans = Records(index.directory / CHECKSUMS), Records(index.directory / SCANS)
     try:
         limits, marks = limits or limits_in_force(), Marks(index.directory)
         batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, retry_failed)
-        return _Run(folder, index, batches, batch_size, max_in_flight, failures, checksums, roots).run(
+        divider = Divider(splitting or Splitting(), limits, scans)
+        return _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots).run(
             retry_failed, on_progress or (lambda done, total: None)
         )
     finally:
         failures.close()
         tcots.close()
         checksums.close()
+        scans.close()
         lock.release()
 
 
@@ -102,6 +105,7 @@ class _Run:
         folder: Path,
         index: Index,
         batches: Batches,
+        divider: Divider,
         batch_size: int,
         max_in_flight: int,
         failure_records: Records,
@@ -109,6 +113,7 @@ class _Run:
         roots: Sequence[Path],
     ) -> None:
         self.folder, self.index, self.batches, self.batch_size, self.max_in_flight = folder, index, batches, batch_size, max_in_flight
+        self.divider, self.split = divider, divider.splitting.fingerprint
         self.num_queued = num_queued(batch_size, max_in_flight)
         self.failure_records, self.checksums = failure_records, checksums
         self.roots = [Path(os.path.realpath(root)) for root in roots]
@@ -202,9 +207,9 @@ class _Run:
             failed = [] if retry_failed else [failure for failure in self.failures_of.get(stored, []) if self._still_fails(failure, stamp)]
             for failure in failed:
                 self.failed[failure.id] = failure
-            if any(failure.page is None for failure in failed):
+            if any(failure.page is failure.unit is None for failure in failed):
                 return
-            current = [place for place in known if place.stamp == stamp and self._is_fresh(place)]
+            current = [place for place in known if place.stamp == stamp and place.split == self.split and self._is_fresh(place)]
             if current and len(current) + len(failed) == current[0].num_places:
                 self.kept.update(place.id for place in current)
                 self.counts["unchanged"] += len(current)
@@ -215,38 +220,42 @@ class _Run:
                 self.counts["unsupported"] += 1
                 self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += 1
                 return
-            marks = self.batches.marks
-            if (num_deaths := marks.num_deaths(stored, stamp)) >= MAX_DEATHS:
-                raise MediaError(f"{num_deaths} processes ended while they decoded it; it is not tried again until it changes")
-            with marks.decoding(stored, stamp):
-                pages = page_numbers(path, modality, self.batches.limits)
+            self._need_alive(stored, stamp)
+            units = self.divider.units(path, modality)
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
-        self.num_places += len(pages) - 1
-        self.num_waiting += len(pages)
-        for page in pages:
-            if place_id(stored, page) in self.failed:
+        self.num_places += len(units) - 1
+        self.num_waiting += len(units)
+        for unit in units:
+            if place_id(stored, unit.page, unit.number) in self.failed:
                 self.num_waiting -= 1
             else:
-                self._place(path, stored, modality, page, len(pages), stamp)
+                self._place(path, stored, modality, unit, len(units), stamp)
 
-    def _place(self, path: Path, stored: Path, modality: Modality, page: int | None, num_places: int, stamp: Stamp) -> None:
+    def _place(self, path: Path, stored: Path, modality: Modality, unit: Unit, num_places: int, stamp: Stamp) -> None:
         """Queue one place: its content is new, or is to be copied from where it is known."""
         try:
-            item = read_item(path, modality, page, self.batches.limits)
+            self._need_alive(marked_as(stored, unit.number), stamp)
+            item = read_item(path, modality, unit, self.batches.limits)
             key = item.key
         except MediaError as error:
-            self._fail(stored, page, str(error), stamp)
+            self._fail(stored, unit, str(error), stamp)
             self.num_waiting -= 1
             return
         reasoner = self.batches.reasoner
         place = Place(
-            id=place_id(stored, page),
+            id=place_id(stored, unit.page, unit.number),
             key=key,
             path=stored,
-            page=page,
+            page=unit.page,
+            unit=unit.number,
             num_places=num_places,
+            split=self.split,
+            start_char=unit.start_char,
+            end_char=unit.end_char,
+            start_byte=unit.start_byte,
+            end_byte=unit.end_byte,
             stamp=stamp,
             reasoner=reasoner.fingerprint if reasoner else "",
         )
@@ -263,6 +272,10 @@ class _Run:
             self.copies.append((place, work))
             if len(self.copies) >= 8 * self.batch_size:
                 self._flush_copies()
+
+    def _need_alive(self, marked: Path, stamp: Stamp) -> None:
+        if (num_deaths := self.batches.marks.num_deaths(marked, stamp)) >= MAX_DEATHS:
+            raise MediaError(f"{num_deaths} processes ended while they decoded it; it is not tried again until it changes")
 
     def _queue(self, work: Work) -> None:
         if same := self.pending.get(work.item.key):
@@ -292,7 +305,7 @@ class _Run:
         for rows, broken, tcots in map_concurrently(self.batches.make_rows, split(works, self.batch_size), self.max_in_flight):
             for work, error in broken:
                 for place in work.places:
-                    self._fail(place.path, place.page, str(error), place.stamp)
+                    self._fail(place.path, place, str(error), place.stamp)
             self.num_waiting -= len(rows) + sum(len(work.places) for work, _ in broken)
             written = self._write(rows)
             self._show_progress()
@@ -315,7 +328,7 @@ class _Run:
             except MediaError:
                 changed = True
             if changed:
-                self._fail(place.path, place.page, f"{str(path)!r}: changed while it was read; run again", None)
+                self._fail(place.path, place, f"{str(path)!r}: changed while it was read; run again", None)
             else:
                 good.append(row)
         self.uncommitted += good
@@ -333,9 +346,11 @@ class _Run:
                     self.index.compact()
         self.uncommitted, self.committed_s = [], time.monotonic()
 
-    def _fail(self, path: Path, page: int | None, reason: str, stamp: Stamp | None) -> None:
+    def _fail(self, path: Path, within: Unit | Place | None, reason: str, stamp: Stamp | None) -> None:
         reason = reason.removeprefix(f"{str(self.index.locate(path))!r}: ")
-        failure = Failure(path=path, page=page, reason=reason, stamp=stamp, limits=limits_hash(self.batches.limits))
+        unit = within.number if isinstance(within, Unit) else within.unit if within else None
+        page, limits = within.page if within else None, limits_hash(self.batches.limits)
+        failure = Failure(path=path, page=page, unit=unit, reason=reason, stamp=stamp, limits=limits)
         self.failed[failure.id] = failure
         self.kept.discard(failure.id)
         if self.failed_before.get(failure.id) != failure:

@@ -7,7 +7,7 @@ from embedrl.index.failures import Failure
 
 
 class IngestReport(BaseModel):
-    """Counts, failures and timings of one ingestion. A place is a file or a page of a document."""
+    """Counts, failures and timings of one ingestion. A place is a file or a unit of it: a page, scene or passage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

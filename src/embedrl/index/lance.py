@@ -20,7 +20,19 @@ from embedrl.index.approximate import Kind
 from embedrl.index.connection import ALL_ROWS, ARRIVING, SCHEMA_VERSION, TABLE_NAME, Connection, is_foreign, short_message
 from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
 from embedrl.index.location import is_remote
-from embedrl.index.row import PLACE_COLUMNS, VECTOR_COLUMNS, Modality, Place, Row, Vectors, read_place, read_row, write_row, written_as
+from embedrl.index.row import (
+    ADDED_COLUMNS,
+    PLACE_COLUMNS,
+    VECTOR_COLUMNS,
+    Modality,
+    Place,
+    Row,
+    Vectors,
+    read_place,
+    read_row,
+    write_row,
+    written_as,
+)
 
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
@@ -94,6 +106,11 @@ class Table(Connection):
     def find_keys(self, prefix: str) -> set[str]:
         """Return the keys that start with these hex digits, or some of them if they are many."""
         return self._keys(f"key LIKE '{prefix}%'", limit=100)
+
+    def spans(self, keys: Collection[str]) -> dict[str, tuple[float | None, float | None]]:
+        """Return begin and end of these items, in seconds, by key."""
+        records = self._select(_is_among("key", keys), ["key", "start_s", "end_s"]).to_pylist() if keys else []
+        return {record["key"]: (record["start_s"], record["end_s"]) for record in records}
 
     def vectors_of(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
         """Return the vectors of those of these items that are there, float32 (dim,) each, by key."""
@@ -183,7 +200,15 @@ class Table(Connection):
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows in one commit: one whose id is there is replaced."""
+        self.add_columns()
         self._merge(pa.Table.from_pylist([write_row(row) for row in rows], schema=self._opened().schema))
+
+    def add_columns(self) -> None:
+        """Add columns that a table of a former version lacks, in one commit."""
+        known = self._opened().schema.names
+        if missing := [name for name in ADDED_COLUMNS if name not in known]:
+            fields = _schema(*self.identity, is_shared=False)
+            self._write(lambda table: table.add_columns([fields.field(name) for name in missing]))
 
     def upsert_batches(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Write rows as another table holds them, in one commit."""
@@ -256,6 +281,7 @@ class Table(Connection):
 
     def _scan(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield these columns of all rows, or all columns, in no order, as of one version."""
+        columns = None if columns is None else self._known(columns)
         batches = self._read(lambda table: _first_read(iter(_columns(table, columns).limit(ALL_ROWS).to_batches())))
         while True:
             try:
@@ -270,7 +296,13 @@ class Table(Connection):
 
     def _select(self, condition: str, columns: Sequence[str] | None = None, *, limit: int = ALL_ROWS) -> pa.Table:
         """Return these columns, or all, of the rows that fulfil a condition (SQL)."""
+        columns = None if columns is None else self._known(columns)
         return self._read(lambda table: _columns(table, columns).where(condition).limit(limit).to_arrow())
+
+    def _known(self, columns: Sequence[str]) -> list[str]:
+        """Return those of these columns that there are: a table of a former version may lack some."""
+        known = self._read(lambda table: table.schema.names)
+        return [name for name in columns if name in known or name not in ADDED_COLUMNS]
 
     def _keys(self, condition: str, *, limit: int = ALL_ROWS) -> set[str]:
         return set(self._select(condition, ["key"], limit=limit)["key"].to_pylist())
@@ -285,7 +317,7 @@ class Table(Connection):
             )
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
-        columns = [*PLACE_COLUMNS, "_score"]
+        columns = [*self._known(PLACE_COLUMNS), "_score"]
         return self._read(lambda table: table.search(wanted, query_type="fts").limit(ALL_ROWS).select(columns).to_arrow()).to_batches()
 
     def _indexed(self) -> set[str]:
@@ -322,8 +354,10 @@ def _is_among(column: str, values: Iterable[str]) -> str:
 def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:
     text, vector = pa.string(), pa.list_(pa.float32(), dim)
     fields = {
-        "id": text, "key": text, "path": pa.binary(), "name": text, "page": pa.int32(), "num_places": pa.int32(),
+        "id": text, "key": text, "path": pa.binary(), "name": text, "page": pa.int32(), "unit": pa.int32(),
+        "num_places": pa.int32(), "split": text,
         "size": pa.int64(), "mtime_ns": pa.int64(), "modality": text, "start_s": pa.float64(), "end_s": pa.float64(),
+        "start_char": pa.int64(), "end_char": pa.int64(), "start_byte": pa.int64(), "end_byte": pa.int64(),
         "frame_times_s": pa.list_(pa.float64()), "text": text, "answer": text, "tcot_text": text, "tcot_failure": text,
         "verification": text, "thumbnail": pa.binary(), "reasoner": text, "embedder": text, "created_s": pa.float64(),
         "plain_vector": vector, "tcot_vector": vector,

@@ -39,6 +39,7 @@ def move(source: str, target: str, *, on_progress: Callable[[int, int], None] = 
         raise ConfigError(f"{source!r}: its table lies at {there!r} already")
     lock = None if home.directory is None else index.writing()
     try:
+        old.add_columns()
         new = open_table(there, old.identity)
         if not new.is_there(arriving=True):
             new.create(is_shared=old.is_shared, arriving_from=home.uri)

@@ -12,6 +12,8 @@ from embedrl.index.filter import Filter
 from embedrl.media.content import Content, Text
 
 Sort = Literal["score", "newest", "oldest", "name"]
+ResultUnit = Literal["file", "unit"]
+"""What a result is: a file, for which its best page, scene or passage stands; or each of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class Selection:
     """Keys of items that are never returned."""
     use_tcot: bool = True
     """Compare by the vectors that include T-CoTs; otherwise by plain vectors."""
+    unit: ResultUnit = "file"
+    """Whether a file is one result, or each of its pages, scenes and passages."""
     offset: int = 0
     """Rank of the first hit, from 0."""
     limit: int = 10

@@ -1,20 +1,15 @@
-"""From a file to its Items and to the preview a row keeps: thumbnail, times, text."""
+"""From an item to the preview that a row keeps: thumbnail, times, text."""
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import PIL.Image
 
-from embedrl.data import items
 from embedrl.data.sample import Item
-from embedrl.errors import MediaError
-from embedrl.index.row import Modality
-from embedrl.media.content import Image, Page, Text, Video
-from embedrl.media.decode import Want, look, num_pages
+from embedrl.media.content import Video
+from embedrl.media.decode import Want, look
 from embedrl.media.resize import Reduce
 from embedrl.media.store import Limits
-from embedrl.media.text import load_text
 
 THUMBNAIL_SIDE = 256
 _PREVIEW_PIXELS = 16 * THUMBNAIL_SIDE**2
@@ -33,32 +28,6 @@ class Preview:
     start_s: float | None = None
     end_s: float | None = None
     frame_times_s: tuple[float, ...] = ()
-
-
-def page_numbers(path: Path, modality: Modality, limits: Limits) -> list[int | None]:
-    """Return the pages of a document, or `[None]` for a file that makes one item. Raises MediaError."""
-    if modality != "page":
-        return [None]
-    count = num_pages(path, limits)
-    if not count:
-        raise MediaError(f"{str(path)!r}: the document has no pages")
-    return list(range(1, count + 1))
-
-
-def read_item(path: Path, modality: Modality, page: int | None, limits: Limits) -> Item:
-    """Make the Item of a place; pixels stay in the file. Raises MediaError."""
-    match modality:
-        case "image":
-            return items.candidate((Image(path=path),))
-        case "video":
-            return items.candidate((Video(path=path),))
-        case "page":
-            return items.candidate((Page(path=path, number=page or 1),))
-        case "text":
-            text = load_text(path, limits)
-            if not text.strip():
-                raise MediaError(f"{str(path)!r}: holds no text")
-            return items.candidate((Text(text=text),))
 
 
 def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:

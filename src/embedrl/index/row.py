@@ -1,4 +1,4 @@
-"""Row schema of the index: one file, or one page of a document."""
+"""Row schema of the index: one file, or one unit of it: a page, a scene, a passage."""
 
 import hashlib
 import os
@@ -23,9 +23,10 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
 
-def place_id(path: Path, page: int | None) -> str:
+def place_id(path: Path, page: int | None, unit: int | None = None) -> str:
     """Return the hash (32 hex digits) that names a place in an index."""
-    return hashlib.sha256(os.fsencode(path) + b"\0" + str(page or "").encode()).hexdigest()[:32]
+    within = str(page or "") if unit is None else f"{page or ''}\0{unit}"
+    return hashlib.sha256(os.fsencode(path) + b"\0" + within.encode()).hexdigest()[:32]
 
 
 def shown(path: Path) -> str:
@@ -50,16 +51,26 @@ class Place(_Row):
     """Relative to the folder that holds the index, if it lies in there; else absolute."""
     page: int | None = None
     """1-based page number of a document."""
+    unit: int | None = None
+    """1-based number of a scene or a passage; 0: all of a video, beside its scenes; None: all of a file, or a page."""
     num_places: int = 1
-    """How many places the file makes: pages of a document, else 1."""
+    """How many places the file makes: pages of a document, scenes and the whole of a video, passages of a text."""
+    split: str | None = None
+    """How the file was divided: the fingerprint of a `Splitting`; None before there was one."""
+    start_char: int | None = None
+    end_char: int | None = None
+    """Span of a passage, in characters of the text as it is read."""
+    start_byte: int | None = None
+    end_byte: int | None = None
+    """Span of a passage, in bytes of the file; None where the text is not kept as UTF-8."""
     stamp: Stamp
     reasoner: str = ""
     """Name of the Reasoner that was asked; empty if none was."""
 
     @property
-    def position(self) -> tuple[bytes, int]:
-        """What places are sorted by: the path, then the page."""
-        return os.fsencode(self.path), self.page or 0
+    def position(self) -> tuple[bytes, int, int]:
+        """What places are sorted by: the path, then the page, the scene or the passage."""
+        return os.fsencode(self.path), self.page or 0, self.unit or 0
 
 
 class Row(_Row):
@@ -79,10 +90,10 @@ class Row(_Row):
     verification: str | None = None
     """`Verification` as JSON."""
     text: str = ""
-    """The item's own text: of a text file or of a page."""
+    """The item's own text: of a text file, a passage or a page."""
     start_s: float | None = None
     end_s: float | None = None
-    """Time span of a video, seconds."""
+    """Time span of a video or a scene, seconds."""
     frame_times_s: tuple[float, ...] = ()
     """Times of the frames that evidence numbers count, seconds."""
     thumbnail: bytes = b""
@@ -93,7 +104,10 @@ class Row(_Row):
 
 
 VECTOR_COLUMNS: dict[Vectors, str] = {"plain": "plain_vector", "tcot": "tcot_vector"}
-PLACE_COLUMNS = ["id", "key", "path", "page", "num_places", "size", "mtime_ns", "reasoner"]
+ADDED_COLUMNS = ("unit", "split", "start_char", "end_char", "start_byte", "end_byte")
+"""Columns that a table from before there were units lacks; their values are then None."""
+_PLACE_FIELDS = ("id", "key", "page", "num_places", "reasoner")
+PLACE_COLUMNS = [*_PLACE_FIELDS, "path", "size", "mtime_ns", *ADDED_COLUMNS]
 _SAME_NAME = sorted(Row.model_fields.keys() - {"place", "plain", "tcot"})
 
 
@@ -111,7 +125,7 @@ def write_row(row: Row) -> dict[str, Any]:
     place = row.place
     return {
         **{name: getattr(row, name) for name in _SAME_NAME},
-        **place.model_dump(include={"id", "key", "page", "num_places", "reasoner"}),
+        **place.model_dump(include={*_PLACE_FIELDS, *ADDED_COLUMNS}),
         **place.stamp.model_dump(),
         "path": os.fsencode(place.path),
         "name": written_as(os.fsencode(place.path.name).decode("utf-8", "replace"), "name"),
@@ -124,7 +138,8 @@ def write_row(row: Row) -> dict[str, Any]:
 
 def read_place(record: Mapping[str, Any]) -> Place:
     """Read the columns `PLACE_COLUMNS`."""
-    fields = {name: record[name] for name in ("id", "key", "page", "num_places", "reasoner")}
+    fields: dict[str, Any] = {name: record[name] for name in _PLACE_FIELDS}
+    fields |= {name: record.get(name) for name in ADDED_COLUMNS}
     return Place(path=Path(os.fsdecode(record["path"])), stamp=Stamp(size=record["size"], mtime_ns=record["mtime_ns"]), **fields)
 
 

@@ -19,6 +19,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
+from embedrl.index.fold import Places, fold, with_others
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
 from embedrl.index.phrases import named, named_by, shared_phrases
@@ -128,8 +129,17 @@ def browse(index: Index, query: Selection, view: View = WHOLE) -> SearchResult:
         if key not in query.exclude_keys and (passing is None or key in passing) and (kinds is None or key in kinds)
     ]
     keys = _sorted(keys, order, catalogue.places, view)
-    hits = look_up(index, [Neighbour(key, 0.0) for key in keys[query.offset : query.end]], catalogue)
-    return SearchResult(hits=hits, total=len(keys), more=len(keys) > query.end)
+    hits, num_results = _hits(index, query, [Neighbour(key, 0.0) for key in keys], catalogue.places, catalogue)
+    return SearchResult(hits=hits, total=num_results, more=num_results > query.end)
+
+
+def _hits(
+    index: Index, query: Selection, near: Sequence[Neighbour], places: Places, catalogue: Catalogue | None
+) -> tuple[tuple[Hit, ...], int]:
+    """Return the hits of a page, folded by file if the query wants files, and the number of results on all pages."""
+    groups = fold(near, places) if query.unit == "file" else {neighbour.key: [neighbour] for neighbour in near}
+    page = [group[0] for group in list(groups.values())[query.offset : query.end]]
+    return with_others(index, look_up(index, page, catalogue), groups, places), len(groups)
 
 
 def rank(index: Index, vectors: QueryVectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
@@ -182,16 +192,29 @@ def _page(index: Index, query: Query, vectors: QueryVectors, view: View) -> Sear
     by_score = query.order == "score"
     for _ in range(MAX_TRIES):
         catalogue = view.catalogue() if view.catalogue else None
-        near = _ranked(index, query, vectors, query.end + 1 if by_score else NUM_SORTED, view, catalogue)
+        near, places = _deep_enough(index, query, vectors, view, catalogue)
         if not by_score:
             scores = {neighbour.key: neighbour for neighbour in near}
-            places = catalogue.places if catalogue else places_by_key(index.places_of(scores))
             near = [scores[key] for key in _sorted([key for key in scores if key in places], query.order, places, view)]
-        page = near[query.offset : query.end]
-        hits = look_up(index, page, catalogue)
-        if len(hits) == len(page):
+        hits, num_results = _hits(index, query, near, places, catalogue)
+        if len(hits) == max(min(num_results, query.end) - query.offset, 0):
             break
-    return SearchResult(hits=hits, total=None if by_score else len(near), more=len(near) > query.end)
+    return SearchResult(hits=hits, total=None if by_score else num_results, more=num_results > query.end)
+
+
+def _deep_enough(
+    index: Index, query: Query, vectors: QueryVectors, view: View, catalogue: Catalogue | None
+) -> tuple[list[Neighbour], Places]:
+    """Rank as many items as a page and its successor take, whose files may be fewer; return them and where they lie."""
+    by_score, by_file = query.order == "score", query.unit == "file"
+    depth = max(query.end + 1, NUM_SORTED if by_file else 0) if by_score else NUM_SORTED
+    while True:
+        near = _ranked(index, query, vectors, depth, view, catalogue)
+        needs_places = by_file or not by_score
+        places = catalogue.places if catalogue else places_by_key(index.places_of([n.key for n in near])) if needs_places else {}
+        if not (by_score and by_file) or len(near) < depth or len(fold(near, places)) > query.end:
+            return near, places
+        depth *= 4
 
 
 def _ranked(index: Index, query: Query, vectors: QueryVectors, top: int, view: View, catalogue: Catalogue | None) -> list[Neighbour]:
@@ -218,6 +241,6 @@ def _ranked(index: Index, query: Query, vectors: QueryVectors, top: int, view: V
 def _sorted(keys: Sequence[str], order: Sort, places: Mapping[str, Sequence[Place]], view: View) -> list[str]:
     """Sort keys by the first place of each; of equals, as they are."""
     if order == "name":
-        return sorted(keys, key=lambda key: (view.shown_as(places[key][0].path).casefold(), places[key][0].page or 0))
+        return sorted(keys, key=lambda key: (view.shown_as(places[key][0].path).casefold(), *places[key][0].position[1:]))
     sign = 1 if order == "oldest" else -1
     return sorted(keys, key=lambda key: sign * places[key][0].stamp.mtime_ns)

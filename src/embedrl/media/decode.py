@@ -14,7 +14,7 @@ from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.store import Limits, limits_in_force
 
-Want = Literal["pixels", "text", "num_pages"]
+Want = Literal["pixels", "text", "num_pages", "scan"]
 
 NUM_CHECKED_FRAMES = 8
 """Number of frames decoded to check a video."""

@@ -101,6 +101,12 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
                 answer["text"] = page_text(page, limits)
             if "pixels" in want:
                 images = (load_page(page, limits),)
+        case "video" if "scan" in want:
+            from embedrl.media.scan import scan_video
+
+            scan = scan_video(paths[0], job["start_s"], job["shortest_s"], limits)
+            answer.update(times_s=scan.times_s, changes_s=scan.changes_s, next_s=scan.next_s, duration_s=scan.duration_s)
+            return answer, [scan.signatures]
         case "video":
             from embedrl.media.video import load_frames, read_video
 

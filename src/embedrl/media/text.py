@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from bisect import bisect_left
 from pathlib import Path
 
 from embedrl.errors import MediaError
@@ -38,6 +39,39 @@ def load_text(path: Path, limits: Limits = DEFAULT) -> str:
     if not text.strip():
         raise MediaError(f"{str(path)!r}: holds no text")
     return text
+
+
+LONG_TEXT = 100
+"""A text that is divided into passages may have so many times `max_text_chars`."""
+
+
+def load_long_text(path: Path, limits: Limits = DEFAULT) -> str:
+    """Read a text file that is divided into passages, as `load_text` does: it may be 100 times as long."""
+    most = LONG_TEXT * limits.max_text_chars
+    try:
+        return load_text(path, limits.model_copy(update={"max_text_chars": most}))
+    except MediaError as error:
+        if f"max_text_chars={most}" not in str(error):
+            raise
+        told = f"is longer than {LONG_TEXT} times max_text_chars={limits.max_text_chars}; split it"
+        raise MediaError(f"{str(path)!r}: {told}") from error
+
+
+def byte_offsets(path: Path, text: str, positions: list[int], limits: Limits = DEFAULT) -> dict[int, int]:
+    """Return at which byte of the file each of these characters (rising) of its text begins; none if it is not kept as UTF-8."""
+    with open_regular(path, limits) as file:
+        data = file.read()
+    mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
+    stored = _decoded(data[mark:], "utf-8")
+    if stored is None or stored.replace("\r\n", "\n").replace("\r", "\n") != text:
+        return {}
+    ends = [match.start() - number for number, match in enumerate(re.finditer("\r\n", stored))]
+    offsets, last, offset = {}, 0, mark
+    for position in positions:
+        at = position + bisect_left(ends, position)
+        offset += len(stored[last:at].encode())
+        offsets[position], last = offset, at
+    return offsets
 
 
 def _decode(data: bytes, path: Path) -> str:

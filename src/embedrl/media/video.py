@@ -91,7 +91,7 @@ def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -
     if num_frames is None:
         raise ConfigError(f"{str(video.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
     with _open(video.path, limits) as opened:
-        index = _read_index(opened)
+        index = _index_of(opened)
         base = opened.stream.time_base or Fraction(1, 1)
         times = [float((tick - index.ticks[0]) * base) for tick in index.ticks]
         end_s = float((index.end - index.ticks[0]) * base)
@@ -102,6 +102,23 @@ def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -
         decoded = _decode(opened, index, [index.ticks[i] for i in chosen])
         times_s = tuple(round(float((tick - index.ticks[0]) * base), 6) for tick, _ in decoded)
         return Frames(tuple(image for _, image in decoded), times_s), end_s
+
+
+def walk_frames(path: Path, start_s: float, side: int, limits: Limits = DEFAULT) -> Iterator[tuple[float, np.ndarray | None, float]]:
+    """Yield each frame that appears from `start_s` on, in order: its time in seconds, its pixels, and the length of the file.
+
+    Pixels are scaled to a square, uint8 (side, side, 3). Frames that are damaged are left out. At first comes the length alone.
+    """
+    with _open(path, limits) as opened:
+        index = _index_of(opened)
+        base = opened.stream.time_base or Fraction(1, 1)
+        end_s = float((index.end - index.ticks[0]) * base)
+        yield start_s, None, end_s
+        start = index.ticks[0] + math.floor(start_s / base)
+        for tick, frame in _frames(opened, index, start, skip_damaged=True):
+            if tick is not None and tick >= start:
+                pixels = frame.to_ndarray(format="rgb24", width=side, height=side, interpolation="AREA", threads=1)
+                yield float((tick - index.ticks[0]) * base), pixels, end_s
 
 
 def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits: Limits) -> Frames:
@@ -160,6 +177,19 @@ def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
 def _require_size(path: Path, width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise MediaError(f"{str(path)!r}: its frames have {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
+
+
+_last_index: tuple[tuple[object, ...], _Index] | None = None
+"""Of the file that was opened last: the scenes of a film are decoded one after the other."""
+
+
+def _index_of(opened: _Opened) -> _Index:
+    global _last_index
+    status = opened.path.stat()
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, opened.stream.index, opened.limits)
+    if _last_index is None or _last_index[0] != key:
+        _last_index = key, _read_index(opened)
+    return _last_index[1]
 
 
 def _read_index(opened: _Opened) -> _Index:
@@ -228,14 +258,20 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
     return decoded
 
 
-def _frames(opened: _Opened, index: _Index, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
+def _frames(opened: _Opened, index: _Index, start: int, *, skip_damaged: bool = False) -> Iterator[tuple[int | None, av.VideoFrame]]:
     """Decode from the key frame at or before a time; yields (time in ticks, frame)."""
     opened.container.seek(start, stream=opened.stream)
     counted = None
     for packet in opened.container.demux(opened.stream):
         if counted is None:
             counted = iter(index.ticks[bisect_left(index.ticks, packet.dts or index.ticks[0]) :])
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            if not skip_damaged:
+                raise
+            continue
+        for frame in frames:
             _require_time(opened)
             _require_size(opened.path, frame.width, frame.height, opened.limits)
             yield (frame.pts if index.is_timed else next(counted, None)), frame

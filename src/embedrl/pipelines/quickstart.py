@@ -24,10 +24,10 @@ from embedrl.index.hit import Hit
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.index.query import Query
-from embedrl.index.reading import read_item
 from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
 from embedrl.index.search import search
+from embedrl.index.units import Unit, read_item
 from embedrl.media.store import limits_in_force, write_bytes
 from embedrl.pipelines.compare import case_card
 from embedrl.pipelines.eg_rl import train_reasoner
@@ -230,5 +230,5 @@ def _shown(index: Index, hit: Hit, right: Path | None, num_frames: int) -> Side:
     path = index.locate(hit.path)
     name = f"{hit.path}, page {hit.page}" if hit.page else str(hit.path)
     is_right = right in {index.locate(place).resolve() for place in (hit.path, *hit.other_paths)}
-    item = read_item(path, hit.modality, hit.page, limits_in_force())
+    item = read_item(path, hit.modality, Unit(page=hit.page), limits_in_force())
     return Side(item, hit.tcot, hit.verification, name=name, score=hit.score, is_right=is_right, num_frames=num_frames)

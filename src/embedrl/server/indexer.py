@@ -251,11 +251,11 @@ class IndexWriter:
 
     def _keys_by_path(self) -> dict[Path, list[str]]:
         library = self.libraries[0]
-        pages_by_path: dict[Path, list[tuple[int, str]]] = {}
+        units_by_path: dict[Path, list[tuple[tuple[bytes, int, int], str]]] = {}
         for key, places in library.catalogue.places.items():
             for place in places:
-                pages_by_path.setdefault(library.index.locate(place.path), []).append((place.page or 0, key))
-        return {path: [key for _, key in sorted(pages)] for path, pages in pages_by_path.items()}
+                units_by_path.setdefault(library.index.locate(place.path), []).append((place.position, key))
+        return {path: [key for _, key in sorted(units)] for path, units in units_by_path.items()}
 
     def _delete(self, key: str, but: Path | None = None) -> list[Path]:
         """Delete the uploaded files of an item, and return them."""

@@ -7,6 +7,7 @@ import PIL.Image
 from embedrl.data.evidence import Verification, draw_boxes
 from embedrl.index.hit import tcot_of
 from embedrl.index.row import Row
+from embedrl.index.units import unit_of
 from embedrl.media.content import Image, Page, Part, Text, Video
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
@@ -62,8 +63,10 @@ def still(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
 
 def _decode(service: Service, library: ServedIndex, key: str) -> Decoded:
     place, file = library.file(key)
+    unit = unit_of(library.row(key))
+    span_s = unit.start_s, unit.end_s
     try:
-        return service.decode_file(file.path, page=place.page or 1, num_frames=library.num_frames, is_indexed=True)
+        return service.decode_file(file.path, page=place.page or 1, span_s=span_s, num_frames=library.num_frames, is_indexed=True)
     except Problem as problem:  # the client's request was fine
         if problem.status != 415:
             raise

@@ -7,7 +7,7 @@ from fastapi import File, Form, UploadFile
 
 from embedrl.errors import ConfigError
 from embedrl.index.filter import MAX_WORDS, Filter, read_time
-from embedrl.index.query import Query, Selection, Sort
+from embedrl.index.query import Query, ResultUnit, Selection, Sort
 from embedrl.index.row import MODALITIES, Modality
 from embedrl.media.content import Content, Image, Part, Text, Video
 from embedrl.server.problem import Problem
@@ -63,6 +63,7 @@ def read_query(
     words: Annotated[str | None, Form(max_length=500, description="Words that must stand in answer, name or text.")] = None,
     min_score: Annotated[float | None, Form(ge=-1, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[Sort | None, Form()] = None,
+    unit: Annotated[ResultUnit, Form(description="A result is a file with its best unit, or each page, scene and passage.")] = "file",
     offset: Annotated[int, Form(ge=0, le=MAX_OFFSET)] = 0,
     limit: Annotated[int, Form(ge=1, le=100)] = 24,
     think: Annotated[bool | None, Form(description="Let the Reasoner write a T-CoT first.")] = None,
@@ -79,7 +80,7 @@ def read_query(
         raise Problem(422, "nothing to look for: give text, a file, a key, or words", "empty_query")
     content: Content = (Text(text=text),) if text else ()
     order = None if sort == "score" else sort  # the default of what is compared; words alone have no score
-    query = Query(content=content, filter=filter, min_score=min_score, sort=order, offset=offset, limit=limit)
+    query = Query(content=content, filter=filter, min_score=min_score, sort=order, unit=unit, offset=offset, limit=limit)
     return Asked(query, think, reasoner or None, file, key)
 
 

@@ -11,7 +11,7 @@ from embedrl.media.decode import Look, look
 from embedrl.media.kinds import MediaKind
 from embedrl.media.resize import Reduce
 from embedrl.media.store import Limits, container_format, media_kind, still_format
-from embedrl.media.text import load_text
+from embedrl.media.text import load_long_text
 
 MAX_QUERY_PIXELS = 4_000_000
 """Pictures come back with at most so many pixels: more than any model is shown."""
@@ -35,8 +35,20 @@ class Decoded:
         return Frames(self.pictures, self.times_s)
 
 
-def decode(path: Path, limits: Limits, *, page: int = 1, num_frames: int, keep: bool = True, max_pixels: int = MAX_QUERY_PIXELS) -> Decoded:
-    """Decode a file; of a document, one page. Raises MediaError, without a path, for one that cannot be used or takes too much."""
+def decode(
+    path: Path,
+    limits: Limits,
+    *,
+    page: int = 1,
+    span_s: tuple[float, float | None] = (0.0, None),
+    num_frames: int,
+    keep: bool = True,
+    max_pixels: int = MAX_QUERY_PIXELS,
+) -> Decoded:
+    """Decode a file; of a document, one page; of a video, a span in seconds.
+
+    Raises MediaError, without a path, for one that cannot be used or takes too much.
+    """
     try:
         kind = media_kind(path, limits)
         if kind is None:
@@ -44,10 +56,14 @@ def decode(path: Path, limits: Limits, *, page: int = 1, num_frames: int, keep: 
         with path.open("rb") as file:
             head = file.read(64)
         if kind == "text":
-            load_text(path, limits)
+            load_long_text(path, limits)
             seen = Look()
         else:
-            part = {"image": Image(path=path), "video": Video(path=path), "page": Page(path=path, number=page)}[kind]
+            part = {
+                "image": Image(path=path),
+                "video": Video(path=path, start_s=span_s[0], end_s=span_s[1]),
+                "page": Page(path=path, number=page),
+            }[kind]
             want = ("pixels", "text", "num_pages") if kind == "page" else ("pixels",)
             scale = Reduce(max_pixels=max_pixels)
             seen = look(part, *want, num_frames=num_frames, limits=limits, scale=scale, keep_pixels=keep)

@@ -6,6 +6,7 @@ from embedrl.data.box_names import box_names
 from embedrl.data.evidence import Verification
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import Box, TCoT
+from embedrl.index.hit import OtherUnit
 from embedrl.index.row import Modality
 
 
@@ -100,8 +101,20 @@ class HitShown(_Answer):
     page: int | None = None
     """1-based."""
     num_pages: int | None = None
+    unit: int | None = None
+    """1-based number of the scene or passage; 0: all of a video that has scenes; null: a file that is not divided."""
+    num_units: int | None = None
+    """Scenes or passages of the file."""
     start_s: float | None = None
     end_s: float | None = None
+    """Time span of a video or a scene in its file."""
+    start_char: int | None = None
+    end_char: int | None = None
+    """Span of a passage in its text."""
+    other_units: tuple[OtherUnit, ...] = ()
+    """Other pages, scenes or passages of the file, best first; some of them."""
+    num_other_units: int = 0
+    """How many others there are among what was found."""
     duration_s: float | None = None
     modified_s: float
     """When the file was changed, seconds since 1970."""

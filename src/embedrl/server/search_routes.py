@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedrl import log
 from embedrl.data import items
 from embedrl.errors import ConfigError
-from embedrl.index.query import Query
+from embedrl.index.query import Query, ResultUnit
 from embedrl.index.recommend import MAX_EXAMPLES, Examples
 from embedrl.index.row import Modality
 from embedrl.media.content import Image, Video
@@ -56,6 +56,8 @@ class Similar(BaseModel):
     until: str | None = Field(default=None, max_length=40)
     words: str | None = Field(default=None, max_length=500)
     min_score: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
+    unit: ResultUnit = "file"
+    """A result is a file with its best unit, or each page, scene and passage."""
     offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     limit: int = Field(default=24, ge=1, le=100)
     think: bool | None = None
@@ -122,6 +124,7 @@ def search_routes(service: Service) -> APIRouter:
                 diversity=asked.diversity,
                 filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words),
                 min_score=asked.min_score,
+                unit=asked.unit,
                 use_tcot=library.reasoner is not None if asked.think is None else asked.think,
                 offset=asked.offset,
                 limit=asked.limit,
@@ -138,12 +141,13 @@ def search_routes(service: Service) -> APIRouter:
         until: Annotated[str | None, Parameter(max_length=40)] = None,
         words: Annotated[str | None, Parameter(max_length=500)] = None,
         sort: Literal["newest", "oldest", "name"] = "newest",
+        unit: ResultUnit = "file",
         offset: Annotated[int, Parameter(ge=0, le=MAX_OFFSET)] = 0,
         limit: Annotated[int, Parameter(ge=1, le=100)] = 24,
         reasoner: Annotated[str | None, Parameter(max_length=40)] = None,
     ) -> Listing:
         """List what is there."""
-        query = Query(filter=read_filter(modality, under, since, until, words), sort=sort, offset=offset, limit=limit)
+        query = Query(filter=read_filter(modality, under, since, until, words), sort=sort, unit=unit, offset=offset, limit=limit)
         library = service.library(reasoner)
         return await service.work(lambda: answering.listing(library, query))
 

@@ -8,8 +8,8 @@ from embedrl.data.box_names import box_names
 from embedrl.errors import MediaError
 from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key, tcot_of
 from embedrl.index.index import Index, IndexStats
-from embedrl.index.reading import read_item
 from embedrl.index.row import Place, Row, Stamp
+from embedrl.index.units import read_item, unit_of
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import limits_in_force
 from embedrl.server.allowed_folders import AllowedFolders, OpenFile
@@ -109,7 +109,9 @@ class ServedIndex:
         if stamp == place.stamp or stamp.size != place.stamp.size:
             return stamp == place.stamp
         try:
-            return read_item(file.real, self.row(place.key).modality, place.page, limits_in_force()).key == place.key
+            row = self.row(place.key)
+            row = row.model_copy(update={"place": place})
+            return read_item(file.real, row.modality, unit_of(row), limits_in_force()).key == place.key
         except MediaError:
             return False
 
@@ -146,6 +148,12 @@ class ServedIndex:
             other_paths=tuple(paths[1:]),
             page=hit.page,
             num_pages=hit.num_pages,
+            unit=hit.unit,
+            num_units=hit.num_units,
+            start_char=hit.start_char,
+            end_char=hit.end_char,
+            other_units=hit.other_units,
+            num_other_units=hit.num_other_units,
             start_s=hit.start_s,
             end_s=hit.end_s,
             duration_s=None if hit.end_s is None else hit.end_s - (hit.start_s or 0.0),

@@ -102,7 +102,15 @@ class Service:
         return await asyncio.wrap_future(future)
 
     def decode_file(
-        self, path: Path, *, page: int = 1, num_frames: int, keep: bool = True, share: int = REQUEST_PIXELS, is_indexed: bool = False
+        self,
+        path: Path,
+        *,
+        page: int = 1,
+        span_s: tuple[float, float | None] = (0.0, None),
+        num_frames: int,
+        keep: bool = True,
+        share: int = REQUEST_PIXELS,
+        is_indexed: bool = False,
     ) -> Decoded:
         """Decode a file in a child process, within the budget of pixels. `share`: pixels that all its pictures may have together.
 
@@ -114,7 +122,7 @@ class Service:
         limits = self.settings.library_limits if is_indexed else self.settings.limits
         try:
             with decoding(self.pixels, max_pixels * num_pictures if keep else 0) as held:
-                decoded = decode(path, limits, page=page, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
+                decoded = decode(path, limits, page=page, span_s=span_s, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
                 held.num_pixels = sum(image.width * image.height for image in decoded.pictures)
                 return decoded
         except MediaError as error:

@@ -1,0 +1,148 @@
+"""Units of a file: what it is divided into, each an item of its own: pages, scenes of a video, passages of a text."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from embedrl.data import items
+from embedrl.data.records import Records
+from embedrl.data.sample import Item
+from embedrl.errors import ConfigError, MediaError
+from embedrl.index.row import Modality, Row
+from embedrl.media.content import Image, Page, Text, Video, file_sha256
+from embedrl.media.decode import num_pages
+from embedrl.media.passages import passages
+from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
+from embedrl.media.store import Limits
+from embedrl.media.text import byte_offsets, load_long_text
+
+NOUNS: dict[Modality, str] = {"image": "picture", "video": "scene", "page": "page", "text": "passage"}
+"""What a unit of a file of a kind is called."""
+SCANS = "scans.jsonl"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a file that is an item of its own; by default all of a file that is not divided."""
+
+    page: int | None = None
+    """1-based page number of a document."""
+    number: int | None = None
+    """1-based number of a scene or a passage; 0: all of a video, beside its scenes."""
+    start_s: float = 0.0
+    end_s: float | None = None
+    """Span of a scene, in seconds."""
+    start_char: int | None = None
+    end_char: int | None = None
+    """Span of a passage, in characters of the text as it is read: line ends are one character."""
+    start_byte: int | None = None
+    end_byte: int | None = None
+    """Span of a passage in bytes of the file; None where the text is not kept as UTF-8."""
+    text: str | None = None
+    """A passage itself."""
+
+
+WHOLE = Unit()
+
+
+def unit_of(row: Row) -> Unit:
+    """Return the unit that a row is of."""
+    place = row.place
+    span_s = (row.start_s or 0.0, row.end_s) if row.modality == "video" and place.unit else (0.0, None)
+    return Unit(place.page, place.unit, *span_s, place.start_char, place.end_char, place.start_byte, place.end_byte)
+
+
+class Splitting(BaseModel):
+    """How files are divided into units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    scenes: SceneSettings | None = SceneSettings()
+    """None: a video is one unit."""
+    max_passage_chars: int | None = Field(default=2000, ge=200)
+    """Longer texts are divided into passages of at most so many characters, what models are shown of one; None: a text is one unit."""
+    passage_overlap_chars: int = Field(default=200, ge=0)
+    """A passage begins with the last sentences of the one before, at most so many characters."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Splitting":
+        if self.max_passage_chars is not None and 2 * self.passage_overlap_chars > self.max_passage_chars:
+            raise ConfigError(
+                f"passage_overlap_chars={self.passage_overlap_chars}: give at most half of max_passage_chars={self.max_passage_chars}"
+            )
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits that change whenever files may be divided otherwise."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
+
+class Divider:
+    """Divides files. What a scan of a long video has seen is kept until all is seen, and then its scenes: a kill costs one part."""
+
+    def __init__(self, splitting: Splitting, limits: Limits, scans: Records) -> None:
+        self.splitting, self.limits, self.scans = splitting, limits, scans
+
+    def units(self, path: Path, modality: Modality) -> list[Unit]:
+        """Return the units of a file, in order. Raises MediaError."""
+        match modality:
+            case "page":
+                count = num_pages(path, self.limits)
+                if not count:
+                    raise MediaError(f"{str(path)!r}: the document has no pages")
+                return [Unit(page=number) for number in range(1, count + 1)]
+            case "video" if self.splitting.scenes is not None:
+                spans = self._scenes(path, self.splitting.scenes)
+                parts = [Unit(number=number, start_s=start, end_s=end) for number, (start, end) in enumerate(spans, 1)]
+                return [Unit(number=0), *parts] if len(parts) > 1 else [WHOLE]
+            case "text" if self.splitting.max_passage_chars is not None:
+                return list(self._passages(path, self.splitting.max_passage_chars))
+        return [WHOLE]
+
+    def _passages(self, path: Path, max_chars: int) -> Iterator[Unit]:
+        text = load_long_text(path, self.limits)
+        spans = passages(text, max_chars, self.splitting.passage_overlap_chars)
+        if len(spans) <= 1:
+            yield Unit(text=text)
+            return
+        offsets = byte_offsets(path, text, sorted({border for span in spans for border in span}), self.limits)
+        for number, (start, end) in enumerate(spans, 1):
+            yield Unit(None, number, 0.0, None, start, end, offsets.get(start), offsets.get(end), text[start:end])
+
+    def _scenes(self, path: Path, settings: SceneSettings) -> list[tuple[float, float]]:
+        name = f"{file_sha256(path).hex()[:32]} {settings.model_dump_json()}"
+        if (known := self.scans.get(name)) is not None:
+            return [(float(start), float(end)) for start, end in known]
+        parts: list[Differences] = []
+        while (part := self.scans.get(f"{name} {len(parts)}")) is not None:
+            parts.append(Differences.model_validate(part))
+        while not parts or parts[-1].next_s is not None:
+            parts.append(scan_part(path, parts[-1] if parts else Differences(), settings, self.limits))
+            if parts[-1].next_s is not None:
+                self.scans.put(f"{name} {len(parts) - 1}", parts[-1].model_dump())
+        spans = scenes(parts, settings)
+        if parts[-1].times_s:
+            self.scans.put(name, spans)
+            self.scans.drop_many([f"{name} {number}" for number in range(len(parts) - 1)])
+        return spans
+
+
+def read_item(path: Path, modality: Modality, unit: Unit | None, limits: Limits) -> Item:
+    """Make the Item of a unit; pixels stay in the file. Raises MediaError."""
+    unit = unit or WHOLE
+    match modality:
+        case "image":
+            return items.candidate((Image(path=path),))
+        case "video":
+            return items.candidate((Video(path=path, start_s=unit.start_s, end_s=unit.end_s),))
+        case "page":
+            return items.candidate((Page(path=path, number=unit.page or 1),))
+        case "text":
+            text = unit.text if unit.text is not None else load_long_text(path, limits)[unit.start_char : unit.end_char]
+            if not text.strip():
+                raise MediaError(f"{str(path)!r}: holds no text")
+            return items.candidate((Text(text=text),))

@@ -1,0 +1,155 @@
+"""Scenes of a video: where the picture changes for good (Foote's novelty over frame signatures), and windows where nothing cuts."""
+
+# F frames, L lags
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from embedrl.errors import MediaError
+from embedrl.media.content import Video
+from embedrl.media.decode import job_of
+from embedrl.media.sandbox import pool
+from embedrl.media.store import Limits
+
+NUM_LAGS = 16
+_CHANGED = 20
+"""A block of a signature counts as changed if a channel of it differs by more than this, of 255."""
+_WINDOW_S = 2.0
+_PEAK_S = 1.5
+"""A cut is where the novelty is highest within so many seconds."""
+_MIN_NOVELTY = 0.10
+"""Share of blocks: how much more the frames before and after a cut differ from each other than among themselves."""
+_OWN_WEIGHT = 0.5
+_MIN_RATIO = 1.3
+"""Where everything moves, a novelty is a cut only if both sides differ so much more from each other than among themselves."""
+_JUMP, _JUMP_RATIO = 0.4, 3.0
+"""A cut between moving pictures: so many blocks change from one frame to the next, so many times more than around it."""
+
+
+class SceneSettings(BaseModel):
+    """How a video is divided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    shortest_split_s: float = Field(default=10.0, gt=0)
+    """A video that is shorter is one scene, in seconds."""
+    min_scene_s: float = Field(default=2.0, gt=0)
+    """Of two cuts that are nearer, the clearer one counts, in seconds."""
+    max_scene_s: float = Field(default=30.0, gt=0)
+    """A longer scene is divided into windows of equal length, in seconds."""
+
+
+class Differences(BaseModel):
+    """How the frames of a part of a video differ: what is kept of a scan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    times_s: tuple[float, ...] = ()
+    changes_s: tuple[float, ...] = ()
+    lags: tuple[tuple[int, ...], ...] = ()
+    """For each frame: blocks (of 256) that changed since the frame before it, the one before that, …"""
+    tail: str = ""
+    """Signatures of the last frames, hexadecimal: the next part is compared with them."""
+    next_s: float | None = 0.0
+    """Where the next part begins; None at the end of the file."""
+    duration_s: float = 0.0
+
+
+def scan_part(path: Path, before: Differences, settings: SceneSettings, limits: Limits) -> Differences:
+    """Scan the next part of a video, in a child process. Raises MediaError."""
+    assert before.next_s is not None
+    job = job_of(Video(path=path, start_s=before.next_s), "scan", limits=limits)
+    answer = pool().decode({**job, "shortest_s": settings.shortest_split_s}, path, limits)
+    try:
+        [picture] = answer.images
+        times, changes = (tuple(map(float, answer.head[name])) for name in ("times_s", "changes_s"))
+        next_s = None if answer.head["next_s"] is None else float(answer.head["next_s"])
+        signatures = np.asarray(picture).reshape(picture.height, -1, 3)[: len(times)]
+        if not len(times) == len(changes) == len(signatures) or not (next_s is None or next_s > before.next_s):
+            raise ValueError(len(times))
+        duration_s = float(answer.head["duration_s"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
+    tail = np.frombuffer(bytes.fromhex(before.tail), np.uint8).reshape(-1, *signatures.shape[1:])
+    both = np.concatenate([tail, signatures])
+    lags = _lags(both)[len(tail) :]
+    return Differences(
+        times_s=times,
+        changes_s=changes,
+        lags=tuple(map(tuple, lags.tolist())),
+        tail=both[-NUM_LAGS:].tobytes().hex(),
+        next_s=next_s,
+        duration_s=duration_s,
+    )
+
+
+def _lags(signatures: np.ndarray) -> np.ndarray:
+    """Return how many blocks of each frame differ from those of the frames before it: (F, L)."""
+    lags_FL = np.zeros((len(signatures), NUM_LAGS), dtype=int)
+    for lag in range(1, min(NUM_LAGS, len(signatures) - 1) + 1):
+        apart = np.abs(signatures[lag:].astype(np.int16) - signatures[:-lag]).max(axis=-1)
+        lags_FL[lag:, lag - 1] = (apart > _CHANGED).sum(axis=-1)
+    return lags_FL
+
+
+def scenes(parts: Sequence[Differences], settings: SceneSettings) -> list[tuple[float, float]]:
+    """Return (start, end) of each scene in seconds; one that spans all for a video that is short, or in which nothing changes for good."""
+    duration_s = parts[-1].duration_s
+    if duration_s < settings.shortest_split_s:
+        return [(0.0, duration_s)]
+    cuts = find_cuts(parts, settings.min_scene_s)
+    borders = [0.0, *(cut for cut in cuts if settings.min_scene_s <= cut <= duration_s - settings.min_scene_s), duration_s]
+    spans: list[tuple[float, float]] = []
+    for start, end in pairwise(borders):
+        number = math.ceil((end - start) / settings.max_scene_s - 1e-9)
+        steps = [round(start + (end - start) * step / number, 6) for step in range(number + 1)]
+        spans += pairwise(steps)
+    return spans
+
+
+def find_cuts(parts: Sequence[Differences], min_scene_s: float) -> list[float]:
+    """Return the times at which another scene begins, in seconds.
+
+    A cut is where the frames of two seconds before and after it differ more from each other than among themselves: the novelty of a
+    self-similarity matrix (Foote 2000), here in blocks that changed. It holds for fades as well, whose middle is returned.
+    """
+    times = np.array([time for part in parts for time in part.times_s])
+    changes = [time for part in parts for time in part.changes_s]
+    lags_FL = np.array([row for part in parts for row in part.lags], dtype=float).reshape(len(times), NUM_LAGS) / 256
+    novelty = np.zeros(len(times))
+    for at in range(1, len(times)):
+        novelty[at] = _novelty(times, lags_FL, at)
+    peaks = [at for at in np.flatnonzero(novelty >= _MIN_NOVELTY).tolist() if novelty[at] >= novelty[_near(times, at)].max()]
+    order = sorted(peaks, key=lambda at: -novelty[at])
+    chosen: list[int] = []
+    for at in order:
+        if all(abs(times[at] - times[other]) >= min_scene_s for other in chosen):
+            chosen.append(at)
+    return [changes[at] for at in sorted(chosen)]
+
+
+def _near(times: np.ndarray, at: int) -> slice:
+    return slice(int(np.searchsorted(times, times[at] - _PEAK_S)), int(np.searchsorted(times, times[at] + _PEAK_S, "right")))
+
+
+def _novelty(times: np.ndarray, lags_FL: np.ndarray, at: int) -> float:
+    first = max(at - NUM_LAGS // 2, int(np.searchsorted(times, times[at] - _WINDOW_S - 1e-6)), 0)
+    last = min(at + NUM_LAGS // 2, int(np.searchsorted(times, times[at] + _WINDOW_S - 1e-6)), len(times))
+    first, last = min(first, at - 1), max(last, at + 1)
+
+    def mean(laters: range, earliers: Callable[[int], range]) -> float:
+        values = [lags_FL[later, later - earlier - 1] for later in laters for earlier in earliers(later) if later - earlier <= NUM_LAGS]
+        return float(np.mean(values)) if values else 0.0
+
+    across = mean(range(at, last), lambda _: range(first, at))
+    own = (mean(range(first, at), lambda later: range(first, later)) + mean(range(at, last), lambda later: range(at, later))) / 2
+    if across >= _MIN_RATIO * own:
+        return across - _OWN_WEIGHT * own
+    steps = lags_FL[first + 1 : last, 0]
+    others = (steps.sum() - lags_FL[at, 0]) / max(len(steps) - 1, 1)
+    return across - _OWN_WEIGHT * own if lags_FL[at, 0] >= max(_JUMP, _JUMP_RATIO * others) else 0.0

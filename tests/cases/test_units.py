@@ -1,0 +1,244 @@
+"""An event in a film was one eighth of its vector, and of a text only the first 2,000 characters were embedded (issue 23, 1)."""
+
+import codecs
+import io
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from embedrl.cli.listing import hit_rows
+from embedrl.index import Filter, Hit, Index, Query, ingest, search
+from embedrl.index.checksums import check_index
+from embedrl.index.row import ADDED_COLUMNS, Row
+from embedrl.index.units import Splitting
+from embedrl.media.content import Text
+from embedrl.media.passages import passages
+from embedrl.media.store import Limits
+from embedrl.media.text import byte_offsets, load_long_text, load_text
+from embedrl.media.video import save_video
+from embedrl.testing import COLOURS, FakeEmbedder
+from tests.coloured_folder import picture
+from tests.served import Served, served
+
+SHOTS = ("red", "green", "blue", "yellow")
+SHOT_S = 5.0
+
+
+def write_film(path: Path, colours: tuple[str, ...] = SHOTS) -> None:
+    """Write shots of five seconds, each all of one colour."""
+    save_video([PIL.Image.new("RGB", (64, 48), COLOURS[colour]) for colour in colours for _ in range(10)], path, fps=2)
+
+
+def write_long_text(path: Path, marked: int = 20) -> str:
+    """Write 40 paragraphs, one of which speaks of an elephant."""
+    rng = random.Random(0)
+    words = ["nothing", "happens", "here", "today", "quiet", "rain", "falls", "again"]
+    said = [" ".join(rng.choices(words, k=12)).capitalize() + "." for _ in range(40 * 12)]
+    paragraphs = [" ".join(said[12 * number : 12 * number + 12]) for number in range(40)]
+    paragraphs[marked] += " An elephant walked by the river."
+    text = "\n\n".join(paragraphs)
+    path.write_text(text, "utf-8")
+    return text
+
+
+def index_of(folder: Path, embedder: FakeEmbedder | None = None, splitting: Splitting | None = None) -> Index:
+    index = Index.open(folder, embedder=embedder or FakeEmbedder())
+    report = ingest(folder, index, None, embedder or FakeEmbedder(), think=False, splitting=splitting)
+    assert report.failures == ()
+    return index
+
+
+def rows_of(index: Index) -> list[Row]:
+    rows = index.rows({place.key for place in index.places()})
+    return sorted(rows, key=lambda row: row.place.position)
+
+
+def hits(index: Index, text: str, **options: object) -> tuple[Hit, ...]:
+    return search(index, Query((Text(text=text),), use_tcot=False, **options), FakeEmbedder()).hits
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("units") / "library"
+    folder.mkdir()
+    write_film(folder / "film.mp4")
+    write_long_text(folder / "book.txt")
+    picture("pink").save(folder / "pink.png")
+    index_of(folder)
+    return folder
+
+
+def test_a_film_yields_its_scenes_and_itself(library: Path):
+    film = [row for row in rows_of(Index.open(library)) if row.modality == "video"]
+    assert [row.place.unit for row in film] == [0, 1, 2, 3, 4]
+    assert [(row.start_s, row.end_s) for row in film] == [(0.0, 20.0), *((SHOT_S * n, SHOT_S * (n + 1)) for n in range(4))]
+    for number, row in enumerate(film[1:]):
+        assert SHOT_S * number <= row.frame_times_s[0]
+        assert row.frame_times_s[-1] < SHOT_S * (number + 1)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_moment_is_found_and_others_are_folded_under_it(library: Path, number: int):
+    index = Index.open(library, embedder=FakeEmbedder())
+    best = hits(index, SHOTS[number])[0]
+    assert (best.path.name, best.unit, best.num_units) == ("film.mp4", number + 1, 4)
+    assert (best.start_s, best.end_s) == (SHOT_S * number, SHOT_S * (number + 1))
+    assert best.num_other_units == 4
+    assert {other.unit for other in best.other_units} == {0, 1, 2, 3, 4} - {number + 1}
+    [row] = hit_rows([best])
+    assert f"0:{5 * number:02}-0:{5 * number + 5:02}" in row[3]
+    assert "4 more moments" in row[3]
+
+
+def test_units_may_be_results_of_their_own(library: Path):
+    index = Index.open(library, embedder=FakeEmbedder())
+    files = [hit.path for hit in hits(index, "green", limit=100)]
+    assert len(files) == len(set(files)) == 3
+    every = hits(index, "green", unit="unit", limit=1000)
+    assert len(every) == len(index)
+    assert all(hit.num_other_units == 0 for hit in every)
+
+
+def test_pages_of_folded_results_hold_every_file_once(tmp_path: Path):
+    for number in range(4):
+        write_long_text(tmp_path / f"{number}.txt", marked=number)
+    index = index_of(tmp_path)
+    pages = [hits(index, "elephant", limit=1, offset=offset) for offset in range(5)]
+    assert sorted(hit.path.name for page in pages for hit in page) == ["0.txt", "1.txt", "2.txt", "3.txt"]
+
+
+def test_the_right_passage_is_found_where_it_stands(library: Path):
+    text = (library / "book.txt").read_text("utf-8")
+    best = hits(Index.open(library, embedder=FakeEmbedder()), "an elephant by the river", filter=Filter(modality=("text",)))[0]
+    assert best.path.name == "book.txt"
+    assert "An elephant walked by the river." in text[best.start_char : best.end_char]
+    assert best.end_char - best.start_char <= 2000
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_offsets_in_characters_and_bytes_name_the_same_passage(tmp_path: Path, line_end: str, mark: bytes):
+    path = tmp_path / "größe.txt"
+    path.write_bytes(mark + line_end.join(f"Ünïcode {number} 写真. Über!" for number in range(400)).encode())
+    rows = rows_of(index_of(tmp_path))
+    assert len(rows) > 3
+    data, text = path.read_bytes(), load_text(path)
+    for row in rows:
+        place = row.place
+        assert text[place.start_char : place.end_char] == row.text
+        assert data[place.start_byte : place.end_byte].decode().replace("\r\n", "\n") == row.text
+
+
+def test_a_text_that_is_not_utf_8_has_no_byte_offsets(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes("Der Bär läuft. ".encode("cp1252") * 400)
+    for row in rows_of(index_of(tmp_path)):
+        assert row.place.start_char is not None
+        assert row.place.start_byte is None
+
+
+def test_every_word_of_a_text_is_in_a_passage():
+    rng = random.Random(1)
+    for _ in range(30):
+        pieces = [rng.choice(["word ", "end. ", "\n", "\n\n", "# head\n", "写真。", "x" * 700, " ", "title\n=====\n"]) for _ in range(400)]
+        text = "".join(pieces)
+        spans = passages(text, 500, 100)
+        covered = bytearray(len(text))
+        for start, end in spans:
+            assert 0 < end - start <= 500
+            assert text[start:end] == text[start:end].strip()
+            covered[start:end] = b"x" * (end - start)
+        assert not "".join(char for char, seen in zip(text, covered, strict=True) if not seen).strip()
+        assert spans == sorted(spans)
+
+
+def test_a_short_text_is_one_passage_as_it_is():
+    assert passages(" short \n", 2000, 200) == [(0, 8)]
+    assert passages(" \n", 2000, 200) == []
+
+
+def test_an_edit_redoes_the_passages_around_it(library: Path, tmp_path: Path):
+    path, embedder = tmp_path / "book.txt", FakeEmbedder()
+    text = write_long_text(path)
+    index = index_of(tmp_path, embedder)
+    embedder.embedded.clear()
+    at = text.index("An elephant")
+    path.write_text(f"{text[:at]}A giraffe and {text[at:]}", "utf-8")
+    index_of(tmp_path, embedder)
+    assert 1 <= len(embedder.embedded) <= 4
+    rows = rows_of(index)
+    changed = path.read_text("utf-8")
+    for row in rows:
+        assert changed[row.place.start_char : row.place.end_char] == row.text, "offsets behind the edit have moved"
+
+
+def test_a_text_of_five_megabytes_is_read_and_one_beyond_the_limit_is_refused_by_name(tmp_path: Path):
+    path = tmp_path / "long.txt"
+    path.write_text("Nothing of note happened. " * 200_000, "utf-8")
+    text = load_long_text(path)
+    assert len(text) == 5_200_000
+    spans = passages(text, 2000, 200)
+    assert len(spans) > 2_600
+    assert spans[-1][1] == len(text.rstrip())
+    assert byte_offsets(path, text, [0, 5_000_000]) == {0: 0, 5_000_000: 5_000_000}
+    with pytest.raises(Exception, match="100 times max_text_chars=1000; split it"):
+        load_long_text(path, Limits(max_text_chars=1000))
+
+
+def test_a_clip_of_a_few_seconds_and_a_film_without_changes_are_one_unit_each(tmp_path: Path):
+    write_film(tmp_path / "short.mp4", ("red",))
+    write_film(tmp_path / "still.mp4", ("red",) * 4)
+    assert [row.place.unit for row in rows_of(index_of(tmp_path))] == [None, None]
+
+
+def test_where_nothing_cuts_there_are_windows(tmp_path: Path):
+    write_film(tmp_path / "still.mp4", ("red",) * 15)
+    spans = [(row.start_s, row.end_s) for row in rows_of(index_of(tmp_path))]
+    assert spans == [(0.0, 75.0), (0.0, 25.0), (25.0, 50.0), (50.0, 75.0)]
+
+
+def test_files_may_be_left_whole(tmp_path: Path):
+    write_film(tmp_path / "film.mp4")
+    whole = Splitting(scenes=None, max_passage_chars=None)
+    assert [row.place.unit for row in rows_of(index_of(tmp_path, splitting=whole))] == [None]
+    assert [row.place.unit for row in rows_of(index_of(tmp_path))] == [0, 1, 2, 3, 4], "and be divided later"
+
+
+def test_an_index_from_before_there_were_units_is_read_and_brought_up_to_date(tmp_path: Path):
+    write_film(tmp_path / "film.mp4")
+    picture("pink").save(tmp_path / "pink.png")
+    index = index_of(tmp_path, splitting=Splitting(scenes=None))
+    index.table._opened().drop_columns(list(ADDED_COLUMNS))
+    old = Index.open(tmp_path, embedder=FakeEmbedder())
+    assert hits(old, "pink")[0].path.name == "pink.png"
+    assert len(hits(old, "red")) == 2
+    embedder = FakeEmbedder()
+    assert [row.place.unit for row in rows_of(index_of(tmp_path, embedder))] == [0, 1, 2, 3, 4, None]
+    assert len(embedder.embedded) == 4, "what was known is not embedded again"
+    assert check_index(tmp_path).is_whole
+
+
+@pytest.fixture(scope="module")
+def server(library: Path) -> Iterator[Served]:
+    with served(library, index=False, think=False) as found:
+        yield found
+
+
+def test_http_folds_shows_the_scene_and_the_passage(server: Served):
+    best = server.search(text="blue")["hits"][0]
+    assert (best["name"], best["unit"], best["num_units"], best["start_s"], best["end_s"]) == ("film.mp4", 3, 4, 10.0, 15.0)
+    assert best["num_other_units"] == 4
+    assert best["other_units"][0]["key"] != best["key"]
+    picture_of = server.client.get(best["picture"])
+    assert picture_of.headers["content-type"] == "image/jpeg"
+    red, green, blue = PIL.Image.open(io.BytesIO(picture_of.content)).convert("RGB").resize((1, 1)).getpixel((0, 0))
+    assert blue > max(red, green) + 50, "the picture of a scene is of that scene"
+    assert len(server.search(text="blue", unit="unit", limit=100)["hits"]) == len(Index.open(server.folder))
+    passage = server.search(text="an elephant by the river", modality="text")["hits"][0]
+    shown = server.client.get(f"/api/items/{passage['key']}").json()
+    assert "An elephant walked by the river." in shown["text"]
+    assert shown["end_char"] - shown["start_char"] == len(shown["text"])
+    assert server.client.get(best["media"]).status_code == 200
+    assert server.client.get(passage["media"]).status_code == 200
