@@ -33,12 +33,12 @@ def write_film(path: Path, colours: tuple[str, ...] = SHOTS) -> None:
 
 
 def write_long_text(path: Path, marked: int = 20) -> str:
-    """Write 40 paragraphs, one of which speaks of an elephant."""
+    """Write 40 paragraphs, one of which is about an elephant."""
     rng = random.Random(0)
     words = ["nothing", "happens", "here", "today", "quiet", "rain", "falls", "again"]
     said = [" ".join(rng.choices(words, k=12)).capitalize() + "." for _ in range(40 * 12)]
     paragraphs = [" ".join(said[12 * number : 12 * number + 12]) for number in range(40)]
-    paragraphs[marked] += " An elephant walked by the river."
+    paragraphs[marked] = " ".join(["An elephant walked by the river."] * 40)
     text = "\n\n".join(paragraphs)
     path.write_text(text, "utf-8")
     return text

@@ -32,7 +32,8 @@ def passages(text: str, max_chars: int, overlap_chars: int) -> list[tuple[int, i
         written = text[start:end]
         if written.strip():
             start += len(written) - len(written.lstrip())
-            spans.append((_with_overlap(text, start, overlap_chars), end - len(written) + len(written.rstrip())))
+            earliest = max(start - overlap_chars, spans[-1][0] + 1 if spans else start)
+            spans.append((_with_overlap(text, start, earliest), end - len(written) + len(written.rstrip())))
     return spans
 
 
@@ -70,10 +71,9 @@ def _is_chosen(block: str) -> bool:
     return zlib.crc32(block.strip().encode("utf-8", "replace")) % 2 == 0
 
 
-def _with_overlap(text: str, start: int, overlap_chars: int) -> int:
+def _with_overlap(text: str, start: int, earliest: int) -> int:
     """Return where a passage begins with the whole sentences that stand before it."""
-    lowest = max(start - overlap_chars, 0)
-    if not overlap_chars or _HEADING.match(text, start):
+    if earliest >= start or _HEADING.match(text, start):
         return start
-    borders = (match.end() for match in _SENTENCE.finditer(text, max(lowest - 1, 0), start) if lowest <= match.end() < start)
+    borders = (match.end() for match in _SENTENCE.finditer(text, earliest - 1, start) if earliest <= match.end() < start)
     return next((border for border in borders if not text[border].isspace()), start)
