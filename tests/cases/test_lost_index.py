@@ -57,7 +57,7 @@ def test_a_deleted_index_is_said_and_one_made_anew_is_served(tmp_path: Path):
         shutil.rmtree(server.folder / ".embedrl-index", ignore_errors=True)
         make_anew(server)
         assert statuses(server) == {"ready": 200, "known": 200, "new": 200, "items": 200, "upload": 201}
-        assert server.client.get("/api/items").json()["total"] == NUM_ITEMS + 1
+        assert server.client.get("/api/items", params={"unit": "unit"}).json()["total"] == NUM_ITEMS + 1
 
 
 def test_a_table_made_anew_with_the_same_number_of_versions_is_seen(tmp_path: Path):
@@ -80,7 +80,7 @@ def test_a_watching_server_makes_a_deleted_index_anew(tmp_path: Path):
         server.settle()
         shutil.rmtree(server.folder / ".embedrl-index")
         server.wait(lambda: server.client.get("/ready").status_code == 200)
-        server.wait(lambda: server.client.get("/api/items").json().get("total") == NUM_ITEMS)
+        server.wait(lambda: server.client.get("/api/items", params={"unit": "unit"}).json().get("total") == NUM_ITEMS)
 
 
 READ_ONLY = """
