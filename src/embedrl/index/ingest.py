@@ -7,7 +7,7 @@ work, and the next run finishes the rest.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embedrl.concurrency import map_concurrently, num_queued, split
@@ -19,12 +19,11 @@ from embedrl.index.batch import Batches, Work, marked_as
 from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
-from embedrl.index.ingest_report import IngestReport
+from embedrl.index.ingest_report import IngestReport, count_unread
 from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.index.units import SCANS, Divider, Splitting, Unit, read_item
-from embedrl.media.kinds import UNREAD
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, limits_in_force, media_kind, walk
 
@@ -80,20 +79,20 @@ def ingest(
             f"the index holds vectors of {index.embedder_name!r}, not of {embedder.fingerprint!r}: open it with this Embedder"
         )
     lock = index.writing()
-    failures, tcots = open_failures(index), Records(index.directory / "tcots.jsonl")
-    checksums, scans = Records(index.directory / CHECKSUMS), Records(index.directory / SCANS)
+    kept = index.directory
     try:
-        limits, marks = limits or limits_in_force(), Marks(index.directory)
-        batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, retry_failed)
-        divider = Divider(splitting or Splitting(), limits, scans)
-        return _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots).run(
-            retry_failed, on_progress or (lambda done, total: None)
-        )
+        with (
+            open_failures(index) as failures,
+            Records(kept / "tcots.jsonl") as tcots,
+            Records(kept / CHECKSUMS) as checksums,
+            Records(kept / SCANS) as scans,
+        ):
+            limits, marks = limits or limits_in_force(), Marks(kept)
+            batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, retry_failed)
+            divider = Divider(splitting or Splitting(), limits, scans)
+            run = _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots)
+            return run.run(retry_failed, on_progress or (lambda done, total: None))
     finally:
-        failures.close()
-        tcots.close()
-        checksums.close()
-        scans.close()
         lock.release()
 
 
@@ -167,7 +166,7 @@ class _Run:
             num_files=len(files),
             **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
             tcots=self.tcots,
-            unread_kinds=dict((self.unread_kinds + _unread(self.failed.values())).most_common()),
+            unread_kinds=dict((self.unread_kinds + count_unread(self.failed.values())).most_common()),
             skipped=dict(self.skipped.most_common()),
             failures=tuple(in_order(self.failed.values())),
             seconds={**self.batches.seconds, "total": time.perf_counter() - started},
@@ -387,11 +386,6 @@ class _Run:
 
     def _still_fails(self, failure: Failure, stamp: Stamp) -> bool:
         return failure.stamp == stamp and failure.limits == limits_hash(self.batches.limits)
-
-
-def _unread(failures: Iterable[Failure]) -> Counter[str]:
-    suffixes = (failure.path.suffix.lower() for failure in failures if failure.page is None)
-    return Counter(suffix for suffix in suffixes if suffix in UNREAD)
 
 
 def _stamp(path: Path) -> Stamp:

@@ -1,9 +1,13 @@
 """Counts, failures and timings of one ingestion."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.index.failures import Failure
+from embedrl.media.kinds import UNREAD
 
 
 class IngestReport(BaseModel):
@@ -34,3 +38,9 @@ class IngestReport(BaseModel):
     """All known failures in the folder, of this run and earlier ones."""
     seconds: dict[str, float]
     """Seconds by stage: decode, reason, embed, write, total."""
+
+
+def count_unread(failures: Iterable[Failure]) -> Counter[str]:
+    """Count failures of files of kinds that are not read, by suffix."""
+    suffixes = (failure.path.suffix.lower() for failure in failures if failure.page is None)
+    return Counter(suffix for suffix in suffixes if suffix in UNREAD)

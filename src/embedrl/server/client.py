@@ -37,6 +37,7 @@ def _fields(query: Query, text: str) -> list[tuple[str, str]]:
         "words": " ".join(chosen.words),
         "min_score": "" if query.min_score is None else str(query.min_score),
         "sort": query.sort or "",
+        "unit": query.unit,
         **times,
     }
     fields = [(name, value) for name, value in single.items() if value]
@@ -62,7 +63,7 @@ def _result(answer: Mapping[str, Any]) -> SearchResult:
 
 
 def _hit(shown: Mapping[str, Any]) -> Hit:
-    same = ("key", "score", "modality", "modified_s", "page", "num_pages", "start_s", "end_s", "tcot_failure", "excerpt")
+    same = Hit.model_fields.keys() & shown.keys() - {"path", "other_paths", "tcot", "evidence", "answer", "verification"}
     evidence, tcot = shown["evidence"], _tcot(shown)
     return Hit(
         **{name: shown[name] for name in same},

@@ -111,6 +111,9 @@ class HitShown(_Answer):
     start_char: int | None = None
     end_char: int | None = None
     """Span of a passage in its text."""
+    start_byte: int | None = None
+    end_byte: int | None = None
+    """Span of a passage in its file; null where that is not UTF-8."""
     other_units: tuple[OtherUnit, ...] = ()
     """Other pages, scenes or passages of the file, best first; some of them."""
     num_other_units: int = 0

@@ -152,6 +152,8 @@ class ServedIndex:
             num_units=hit.num_units,
             start_char=hit.start_char,
             end_char=hit.end_char,
+            start_byte=hit.start_byte,
+            end_byte=hit.end_byte,
             other_units=hit.other_units,
             num_other_units=hit.num_other_units,
             start_s=hit.start_s,
