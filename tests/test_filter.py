@@ -307,7 +307,7 @@ def test_wrong_options(tmp_path: Path):
         filter_pairs(tmp_path)
     assert list(tmp_path.iterdir()) == []
     folder = annotated_folder(tmp_path, [text_pair("q", "t")])
-    for options in ({"rl_share": 1.5}, {"rl_share": float("nan")}, {"leak_words": 0}, {"batch_size": 0}):
+    for options in ({"rl_share": 1.5}, {"rl_share": float("nan")}, {"batch_size": 0}):
         with pytest.raises(ConfigError):
             filter_pairs(folder, **options)
     lock = WriterLock(folder / "filter.lock")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.annotate.rules import LEAK_WORDS, Reason, Sides, leak, malformed, ungrounded, unread
+from embedrl.annotate.rules import Reason, Sides, leak, malformed, ungrounded, unread
 from embedrl.annotate.store import Annotations
 from embedrl.data.protocols import Judges
 from embedrl.data.records import Records, WriterLock
@@ -65,7 +65,6 @@ def filter_pairs(
     *,
     reasoner: str | None = None,
     rl_share: float = 0.5,
-    leak_words: int = LEAK_WORDS,
     batch_size: int = 32,
 ) -> FilterReport:
     """Filter the annotated pairs of a folder into contrastive.jsonl, rl.jsonl and rejected.jsonl, each written atomically.
@@ -76,8 +75,8 @@ def filter_pairs(
     """
     if not 0 <= rl_share <= 1:
         raise ConfigError(f"rl_share={rl_share}: give a share from 0 to 1")
-    if min(leak_words, batch_size) < 1:
-        raise ConfigError(f"leak_words={leak_words}, batch_size={batch_size}: give at least 1")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size}: give at least 1")
     if not folder.is_dir():
         raise ConfigError(f"{str(folder)!r}: there is no such folder")
     store, verdicts = Annotations(folder), Records(folder / "verdicts.jsonl")
@@ -85,7 +84,7 @@ def filter_pairs(
         name = store.reasoner_name(reasoner)
         lock = WriterLock(folder / "filter.lock")
         try:
-            return _Run(store, name, judge, verdicts, leak_words, batch_size).run(rl_share)
+            return _Run(store, name, judge, verdicts, batch_size).run(rl_share)
         finally:
             lock.release()
     finally:
@@ -109,11 +108,9 @@ def report_rows(report: FilterReport) -> tuple[list[str], list[list[str]]]:
 class _Run:
     """One pass over all pairs, holding one batch and the keys of rejected pairs."""
 
-    def __init__(
-        self, store: Annotations, reasoner: str, judge: Judges | None, verdicts: Records, leak_words: int, batch_size: int
-    ) -> None:
+    def __init__(self, store: Annotations, reasoner: str, judge: Judges | None, verdicts: Records, batch_size: int) -> None:
         self.store, self.reasoner, self.judge, self.verdicts = store, reasoner, judge, verdicts
-        self.leak_words, self.batch_size = leak_words, batch_size
+        self.batch_size = batch_size
         self.num_frames: int = store.reasoners.get(reasoner)["num_frames"]
         self.kept: Counter[str] = Counter()
         self.keys: defaultdict[tuple[str, Reason], list[str]] = defaultdict(list)
@@ -200,7 +197,7 @@ class _Run:
                     return Reason.UNGROUNDED, detail
         except MediaError as error:
             return Reason.UNREADABLE, str(error)
-        if not self.store.saw_answer(pair.query, self.reasoner) and (detail := leak(pair, query, self.leak_words)):
+        if not self.store.saw_answer(pair.query, self.reasoner) and (detail := leak(pair, query)):
             return Reason.LEAK, detail
         return None
 

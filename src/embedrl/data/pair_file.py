@@ -18,10 +18,10 @@ from embedrl.errors import ConfigError, MediaError
 class PairFile:
     """Pairs of one JSON Lines file, such as contrastive.jsonl of `embedrl filter`."""
 
-    def __init__(self, path: Path, media_root: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         """Index the file. Raises ConfigError, naming the line, for an invalid pair or missing media."""
         self.path = path
-        self._media = MediaFolder(media_root or path.parent)
+        self._media = MediaFolder(path.parent)
         self._places: list[tuple[int, int]] = []
         self.has_tcot = bytearray()
         """By pair: 1 if its target has a T-CoT."""

@@ -141,11 +141,10 @@ class Embedder:
         name: str,
         *,
         layout: PromptFormat = DEFAULT_FORMAT,
-        batch_tokens: int | None = None,
     ) -> None:
         self.model, self.processor, self.budget, self.layout = model.eval(), processor, budget, layout
         self.fingerprint = f"{name}-{budget.fingerprint}"
-        self.batch_tokens = batch_tokens or (_BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS)
+        self.batch_tokens = _BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS
         self.factor = token_side(model.config)
         self._collating, self._has_cut = threading.Lock(), False
         self.dim: int = model.config.text_config.hidden_size

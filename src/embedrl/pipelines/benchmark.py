@@ -17,7 +17,7 @@ from embedrl.evaluation.benchmarks.reading import read_tasks, with_instructions
 from embedrl.evaluation.benchmarks.register import OFFICIAL
 from embedrl.evaluation.benchmarks.source import Official
 from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
-from embedrl.evaluation.evaluate import SystemResult, evaluate, join
+from embedrl.evaluation.evaluate import evaluate, join
 from embedrl.evaluation.predictions import score, write_predictions
 from embedrl.evaluation.report import Report, make_report, write_report
 from embedrl.evaluation.tables import Result, write_leaderboard
@@ -131,17 +131,14 @@ def evaluate_files(
     result = join(results)
     for task, task_result in zip(tasks, result.tasks, strict=True):
         write_predictions(task, task_result, out)
-    write_leaderboard(_scores(official, result, out), out / "leaderboard.json")
+    scores = {task.name: score(task) for task in result.tasks}
+    write_leaderboard(Result(out.resolve().name, official.benchmark, scores), out / "leaderboard.json")
     report = make_report([result], seed=run.seed, seconds=time.perf_counter() - started) | {"settings": run.model_dump(mode="json")}
     write_report(report, out / "report.json")
     graded = ", with grades as MMEB-V2's evaluator hands them out" if run.mmeb_compat else ""
     about = f"The official files of {official.benchmark.name}, embedded by {embedder.fingerprint}{graded}."
     write_html(render_html(report, about=about), out / "report.html")
     return report
-
-
-def _scores(official: Official, result: SystemResult, out: Path) -> Result:
-    return Result(out.resolve().name, official.benchmark, {task.name: score(task) for task in result.tasks})
 
 
 def score_rows(report: Report, official: Official) -> tuple[list[str], list[list[object]]]:

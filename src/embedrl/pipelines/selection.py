@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
@@ -157,12 +156,8 @@ def _crowded(side: object) -> CrowdedSide:
 def _encoder(recipe: Recipe, reward: str) -> EncodeGroups:
     """Return the frozen Embedder's encoder, or zeros for rewards without an Embedder."""
     if reward in _BLIND:
-        return _zeros
+        return lambda _, tcots: [np.zeros((len(group), 1), np.float32) for group in tcots]
     embedder = load_embedder(recipe.embedder)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")
     return partial(embed_groups, embedder, show_evidence=recipe.show_evidence)
-
-
-def _zeros(items: Sequence[Item], tcots: Sequence[Sequence[TCoT | None]]) -> list[np.ndarray]:
-    return [np.zeros((len(group), 1), np.float32) for group in tcots]

@@ -77,11 +77,8 @@ def item(role: Role, task: str, side: str, *parts: Part) -> Item:
 
 def text_side(text: str, facts: Truth, role: Role, task: str, side: str) -> Side:
     """Make a text side; `facts` are those that the text states."""
-    return Side(item(role, task, side, Text(text=text)), facts, replace(facts, facts=tuple(_unplaced(fact) for fact in facts.facts)), text)
-
-
-def _unplaced(fact: Fact) -> Fact:
-    return replace(fact, box=None, key_frame=None)
+    wanted = tuple(replace(fact, box=None, key_frame=None) for fact in facts.facts)
+    return Side(item(role, task, side, Text(text=text)), facts, replace(facts, facts=wanted), text)
 
 
 def label(fact: Fact, setting: str) -> tuple[str, Truth]:
