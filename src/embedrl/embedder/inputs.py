@@ -120,8 +120,8 @@ class DecodedItem:
     An item that is built with several T-CoTs is decoded once, and what they point at together is cut out and scaled once.
     """
 
-    def __init__(self, item: Item, budget: VisualBudget, factor: int) -> None:
-        """Decode. Raises MediaError."""
+    def __init__(self, item: Item, budget: VisualBudget, factor: int, *, scale: bool = True) -> None:
+        """Decode. `scale=False` leaves the item's own media as they are, for engines that scale by themselves. Raises MediaError."""
         self.budget, self.factor = budget, factor
         self._visuals = [part for part in item.content if not isinstance(part, Text)]
         self._num_frames = [_num_frames(part, budget) for part in self._visuals]
@@ -131,12 +131,13 @@ class DecodedItem:
         }
         """The visual parts by their number, and by how many frames of them are looked at; None: as many as this model is shown."""
         self._scaled: dict[tuple[int, int | None, str, Piece], PIL.Image.Image | None] = {}
-        self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(
-            Frames(tuple(budget.for_clip(len(visual.images)).fit(frame, "frame", factor) for frame in visual.images), visual.times_s)
-            if isinstance(visual, Frames)
-            else budget.fit(visual, "image", factor)
-            for visual in decoded
-        )
+        self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(map(self._fit, decoded) if scale else decoded)
+
+    def _fit(self, visual: PIL.Image.Image | Frames) -> PIL.Image.Image | Frames:
+        if not isinstance(visual, Frames):
+            return self.budget.fit(visual, "image", self.factor)
+        budget = self.budget.for_clip(len(visual.images))
+        return Frames(tuple(budget.fit(frame, "frame", self.factor) for frame in visual.images), visual.times_s)
 
     def evidence(self, tcot: TCoT) -> list[PIL.Image.Image]:
         """Return what a T-CoT points at: crops of images, or key frames of a video, each once; what does not hold is left out.

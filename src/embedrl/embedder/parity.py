@@ -16,8 +16,10 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoModel, AutoProcessor
 
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
-from embedrl.embedder.inputs import EmbedderInput, collate, metadata
+from embedrl.embedder.inputs import DecodedItem, EmbedderInput, collate, metadata
 from embedrl.errors import ModelError
 from embedrl.models.load import loading
 
@@ -25,7 +27,8 @@ MIN_COSINE = 0.999
 """Below this two vectors are not the same one: arithmetic in bf16 stays above."""
 
 _PAD = re.compile(r"(<\|(?:image|video)_pad\|>)+")
-_PIXEL_TOLERANCE = 1e-3
+_PIXEL_TOLERANCE = 0.035
+"""Two of 255 levels, normalised: libraries that scale by the same rule round otherwise."""
 _GRIDS = ("image_grid_thw", "video_grid_thw")
 _PIXELS = ("pixel_values", "pixel_values_videos")
 
@@ -75,6 +78,11 @@ def _same_pixels(ours: Tensor | None, theirs: Tensor | None) -> bool:
     if ours is None or theirs is None:
         return ours is theirs
     return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= _PIXEL_TOLERANCE)
+
+
+def with_originals(embedder: Embedder, item: Item, tcot: TCoT | None) -> EmbedderInput:
+    """Build an input for engines that scale by themselves: its item's media as they are, evidence cut out and scaled as for ours."""
+    return embedder.build(item, tcot, seen=DecodedItem(item, embedder.budget, embedder.factor, scale=False))
 
 
 def trace_ours(embedder: Embedder, inputs: Sequence[EmbedderInput]) -> list[Trace]:

@@ -1,6 +1,7 @@
 """`embedrl doctor parity`: one model in several engines, item by item, with the first stage that differs."""
 
 import random
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
-from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_plain, trace_sentence_transformers
+from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_plain, trace_sentence_transformers, with_originals
 from embedrl.embedder.requests import SHAPES, read_vectors, write_request
 from embedrl.errors import ConfigError, EmbedRLError, ModelError
 from embedrl.media.content import Image, Text
 from embedrl.models.model_server import ModelServer
 from embedrl.models.names import is_server, resolve
 from embedrl.models.server_answers import ServerFailure
+from embedrl.models.weights import read_json
 from embedrl.runtime.names import load_embedder
 from embedrl.world.scenes import sample_scene
 from embedrl.world.tasks import draw_family
@@ -54,9 +56,10 @@ class Finding:
 
 
 def probes() -> list[Probe]:
-    """Make the inputs to compare: a text, an image, several images with crops, a page, a video with key frames."""
+    """Make the inputs to compare: texts, images of two sizes, several with crops, a page, a video with key frames."""
     rng = random.Random(0)
     images = tuple(Image(pixels=sample_scene(rng, "train").draw()) for _ in range(3))
+    wide = Image(pixels=sample_scene(rng, "train").draw().resize((250, 90)))
     boxes = ((80, 60, 520, 480), (400, 350, 960, 940))
     pointing = TCoT(thinking="Two things matter.", evidence=Evidence(boxes=boxes), rethink="Both are there.", answer="two shapes")
     _, page = draw_family("visdoc_notes", "train", rng, num_variants=0)[0]
@@ -66,7 +69,9 @@ def probes() -> list[Probe]:
     )
     return [
         Probe("text", Item(content=(Text(text="a red star <emb>"),), instruction="Find the picture.", role=Role.QUERY_TEXT_TO_IMAGE)),
+        Probe("text without an instruction", Item(content=(Text(text="größe"),), role=Role.TARGET_TEXT)),
         Probe("picture", Item(content=images[:1], role=Role.TARGET_IMAGE)),
+        Probe("wide picture, text", Item(content=(wide, Text(text="what is left?")), instruction="Answer.", role=Role.QUERY_IMAGE)),
         Probe("three pictures, T-CoT, crops", asked, pointing),
         Probe("page, T-CoT", page.item, page.truth),
         Probe("video, T-CoT, key frames", clip.item, clip.truth),
@@ -74,9 +79,12 @@ def probes() -> list[Probe]:
 
 
 def compare_engines(embedder: Embedder, folder: Path, probes: Sequence[Probe], server: str | None = None) -> list[Finding]:
-    """Send every probe through every engine. One that cannot be used is told with its reason, and does not stop the others."""
-    inputs = [embedder.build(probe.item, probe.tcot) for probe in probes]
-    ours = trace_ours(embedder, inputs)
+    """Send every probe through every engine, with its media as they are: each engine scales them by itself.
+
+    An engine that cannot be used is reported with its reason, and does not stop the others.
+    """
+    ours = trace_ours(embedder, [embedder.build(probe.item, probe.tcot) for probe in probes])
+    inputs = [with_originals(embedder, probe.item, probe.tcot) for probe in probes]
     findings: list[Finding] = []
     for engine, trace in {"transformers": trace_plain, "sentence-transformers": trace_sentence_transformers}.items():
         try:
@@ -123,13 +131,29 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
     embedder = load_embedder(name)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"--embedder {name!r}: it is no model that other engines could load; give a folder")
-    findings = compare_engines(embedder, resolve(name, "embedder"), probes(), server)
+    folder = resolve(name, "embedder")
+    with tempfile.TemporaryDirectory() as temporary:
+        if not _scales(folder):
+            log.info(
+                f"{str(folder)!r}: its processor does not scale pictures (do_resize is false); compared is what Embedder.save writes of it"
+            )
+            folder = Path(temporary)
+            embedder.save(folder)
+        findings = compare_engines(embedder, folder, probes(), server)
     rows = [
         (finding.engine, finding.probe, _DASH if finding.cosine is None else f"{finding.cosine:.6f}", finding.stage or "none")
         for finding in findings
     ]
     log.table(f"{embedder.fingerprint} and other engines", ["engine", "item", "cosine", "first stage that differs"], rows)
+    if embedder.budget.grid == "area" and any(finding.stage == "pixel grid" for finding in findings):
+        log.info("trained on grids nearest to a picture's area; processors round otherwise: give engines pictures scaled by embedrl")
     return all(finding.is_same for finding in findings) and any(finding.cosine is not None for finding in findings)
+
+
+def _scales(folder: Path) -> bool:
+    """Say whether the processor of a saved folder scales pictures by itself."""
+    path = folder / "processor_config.json"
+    return not path.is_file() or read_json(path).get("image_processor", {}).get("do_resize") is not False
 
 
 _DASH = "\u2013"
