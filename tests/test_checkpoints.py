@@ -16,12 +16,12 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, 
 from embedrl.config import Lora
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT
-from embedrl.embedder.embedder import QWEN3_VL_EMBEDDING_BUDGET, Embedder
+from embedrl.embedder.embedder import EMBED_RL_BUDGET, QWEN3_VL_EMBEDDING_BUDGET, Embedder
 from embedrl.embedder.inputs import render_text
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ModelError
 from embedrl.media.content import Image, Text
-from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget
+from embedrl.media.resize import PixelRange, VisualBudget
 from embedrl.models.adapters import add_lora, load_adapter
 from embedrl.models.load import load
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
@@ -148,7 +148,7 @@ def test_groups_share_their_prefix_in_every_layout(folders: Path, name: str) -> 
 
 
 def test_without_settings_each_layout_has_its_published_limits(folders: Path, tmp_path: Path) -> None:
-    for name, budget in (("Embed-RL-2B", PAPER_BUDGET), ("Qwen3-VL-Embedding-2B", QWEN3_VL_EMBEDDING_BUDGET)):
+    for name, budget in (("Embed-RL-2B", EMBED_RL_BUDGET), ("Qwen3-VL-Embedding-2B", QWEN3_VL_EMBEDDING_BUDGET)):
         folder = shutil.copytree(folders / name, tmp_path / name)
         (folder / "embedrl.json").unlink()
         assert Embedder.load(folder).budget == budget

@@ -38,8 +38,12 @@ def run_checks(
     *,
     embedder: str | None = None,
     server: str | None = None,
+    extract_frames: bool = False,
+    videos: Path | None = None,
 ) -> bool:
     """Look at the installation, at a benchmark's files, or at what other engines make of a model; say whether all is well."""
+    if (extract_frames or videos) and (benchmark in (None, "parity", "index") or not extract_frames):
+        raise ConfigError("--extract-frames and --videos belong to the files of a benchmark: embedrl doctor MMEB-V2 DIR --extract-frames")
     if benchmark == "parity":
         from embedrl.integrations.parity import examine_parity
 
@@ -55,7 +59,7 @@ def run_checks(
 
         if data is None:
             raise ConfigError(f"doctor {benchmark}: give the folder of its files too")
-        return examine_benchmark(benchmark, data, datasets)
+        return examine_benchmark(benchmark, data, datasets, videos=(videos or data) if extract_frames else None)
     checks = examine()
     rows = [(check.name, "ok" if check.ok else "FAILED", check.detail) for check in checks]
     log.table("embedrl doctor", ["check", "state", "detail"], rows)

@@ -133,6 +133,10 @@ def doctor(
         str | None,
         typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM; not of embedrl serve."),
     ] = None,
+    extract_frames: Annotated[
+        bool, typer.Option("--extract-frames", help="Of a benchmark: first extract the frames that are missing from raw videos.")
+    ] = False,
+    videos: Annotated[Path | None, typer.Option(help="Where the raw videos are, if not under the benchmark's folder.")] = None,
     limit: Limit = None,
     config: ConfigFile = None,
 ) -> None:
@@ -144,6 +148,7 @@ def doctor(
     \b
     Example: embedrl doctor
     Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD
+    Example: embedrl doctor MMEB-V2 mmeb --dataset MSVD --extract-frames --videos downloads/msvd
     Example: embedrl doctor index library
     Example: embedrl doctor parity --embedder runs/embedder/model
     """
@@ -152,7 +157,7 @@ def doctor(
     set_limits(config, limit)
     from embedrl.cli.doctor import run_checks
 
-    if not run_checks(benchmark, data, dataset or (), embedder=embedder, server=server):
+    if not run_checks(benchmark, data, dataset or (), embedder=embedder, server=server, extract_frames=extract_frames, videos=videos):
         raise typer.Exit(1)
 
 

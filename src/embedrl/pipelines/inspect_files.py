@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedrl import log
-from embedrl.errors import MediaError
+from embedrl.errors import ConfigError, MediaError
+from embedrl.evaluation.benchmarks.extract import extracting
 from embedrl.evaluation.benchmarks.inspection import Inspection, Problem
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.reading import choose, read_pool
@@ -54,9 +55,29 @@ def _open_media(pool: Pool, inspection: Inspection) -> None:
                 inspection.report(pool.source.name, f"{error}; download or unpack it again")
 
 
-def examine_benchmark(name: str, data: Path, names: Sequence[str] = ()) -> bool:
-    """Print a table of the datasets and their problems; return whether there is none."""
+def extract_frames(official: Official, data: Path, names: Sequence[str], videos: Path) -> None:
+    """Extract the frames that the datasets miss from the raw videos of a folder; what could not be is listed. Raises ConfigError."""
+    if not videos.is_dir():
+        raise ConfigError(f"{str(videos)!r}: there is no such folder; give the one that holds the raw videos")
+    with extracting(videos) as extractor:
+        for source in log.progress(choose(official, names), f"{official.benchmark.name}: extract frames"):
+            if source.modality == "video":
+                (data / source.media).mkdir(parents=True, exist_ok=True)
+                read_pool(source, data, Inspection(gather=True))
+    for folder, why in list(extractor.failed.items())[:MAX_LINES]:
+        log.warn(f"{folder}: {why}")
+    if len(extractor.failed) > MAX_LINES:
+        log.warn(f"and {len(extractor.failed) - MAX_LINES:,} more folders of frames without their video")
+    log.info(
+        f"{extractor.num_videos:,} videos in {videos}; frames of {extractor.num_extracted:,} extracted, of {len(extractor.failed):,} not"
+    )
+
+
+def examine_benchmark(name: str, data: Path, names: Sequence[str] = (), *, videos: Path | None = None) -> bool:
+    """Print a table of the datasets and their problems; return whether there is none. Missing frames come out of `videos`, if given."""
     official = find_benchmark(name)
+    if videos is not None:
+        extract_frames(official, data, names, videos)
     findings = inspect(official, data, names)
     rows = [
         (

@@ -11,6 +11,7 @@ from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import plain, side
 from embedrl.data.sources.row import ProblemKind, RowError
+from embedrl.evaluation.benchmarks.extract import supply
 from embedrl.evaluation.benchmarks.questions import QUESTIONS
 from embedrl.evaluation.benchmarks.source import Source
 from embedrl.media.content import Content, Image, Video
@@ -32,6 +33,7 @@ class FrameFolders:
         """Choose frames of a video; a name may carry the suffix that its folder lacks. Raises MediaError."""
         plain = PurePosixPath(name)
         known = name if (self.media.root / name).is_dir() else str(plain.with_suffix("")) if plain.suffix else name
+        supply(self.media.root / known, self.media.root)
         return self.media.frame_files(known, self.num_frames)
 
 
