@@ -28,14 +28,15 @@ def opened(browser: Browser, url: str, *, expected: str = "", **options: Any) ->
     expect.set_options(timeout=TIMEOUT_MS)
     page = context.new_page()
     complaints: list[str] = []
-    allowed = (url if url.startswith("http") else "http://127.0.0.1", "blob:", "about:")
+    allowed = ("/".join(url.split("/")[:3]) if url.startswith("http") else "http://127.0.0.1", "blob:", "about:")
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
     page.on("request", lambda request: None if request.url.startswith(allowed) else complaints.append(request.url))
     page.goto(url)
     try:
         yield page
-        assert [complaint for complaint in complaints if not expected or expected not in complaint] == []
+        unexpected = [complaint for complaint in complaints if not expected or expected not in complaint]
+        assert unexpected == [], unexpected
     finally:
         context.close()
 

@@ -144,13 +144,18 @@ def test_a_video_opens_at_its_key_frame(page: Page, library: ServedIndex):
     shown = card(page, path, library)
     shown.get_by_role("button", name=f"Key frame {frame['number']},").click()
     video = page.locator("dialog video")
-    until(page, lambda: video.evaluate("video => video.currentTime") == pytest.approx(frame["time_s"], abs=0.01))
+    played_from(page, video, frame["time_s"])
     assert video.evaluate("video => [video.error, video.videoWidth > 0]") == [None, True]
     first = hit["evidence"]["key_frames"][0]
     page.locator("dialog").get_by_role("button", name=f"Key frame {first['number']},").click()
-    until(page, lambda: video.evaluate("video => video.currentTime") == pytest.approx(first["time_s"], abs=0.01))
+    played_from(page, video, first["time_s"])
     image = page.locator("dialog .frame img").first
     until(page, lambda: image.evaluate("image => image.complete && image.naturalWidth > 0"))
+
+
+def played_from(page: Page, video: Locator, time_s: float) -> None:
+    """Wait until a clip was played from a time on; of two times, the earlier one is to be tried last."""
+    until(page, lambda: video.evaluate("video => video.played.length ? video.played.start(0) : null") == pytest.approx(time_s, abs=0.1))
 
 
 def test_the_switch_shows_before_and_after_training(page: Page, library: ServedIndex):
@@ -294,15 +299,15 @@ def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: ServedIn
     shown.scroll_into_view_if_needed()
     assert shown.locator("h3").inner_text() == HOSTILE_NAME
     assert shown.locator(".answer").text_content() == f"{SCRIPT} hostile"
-    assert shown.locator(".keyword").first.text_content() == f"{SCRIPT}not verified"
-    expect(shown).to_contain_text("4 pieces of evidence not verified")
+    assert shown.locator(".keyword").first.text_content() == f"{SCRIPT}not quoted"
+    expect(shown).to_contain_text("4 pieces of evidence fail their check")
     shown.locator(".open").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("How it was read").click()
     expect(dialog.locator(".thoughts")).to_contain_text(SCRIPT)
     expect(dialog.locator(".box-list li.unverified")).to_have_count(1)
     expect(dialog.locator("rect.box.verified")).to_have_count(1)
-    expect(dialog.locator(".frame.unverified")).to_contain_text("not verified")
+    expect(dialog.locator(".frame.unverified")).to_contain_text("no such frame")
     page.wait_for_load_state("networkidle")
     assert page.locator('img[src="x"], script:not([src]), h3 b').count() == 0
     assert "attacked" not in page.title()
@@ -320,7 +325,7 @@ def test_files_can_be_added_found_and_removed(browser: Browser, library: ServedI
         page.locator("#add-files").set_input_files(
             {"name": "broken.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n but no more"}
         )
-        expect(page.locator("#problem")).to_be_visible()
+        expect(page.get_by_label("Files being added").locator(".refused")).to_contain_text("not added")
         page.locator(".open").first.click()
         page.get_by_role("button", name="Remove", exact=True).click()
         page.get_by_role("button", name="Remove for good?").click()
@@ -337,7 +342,7 @@ def test_indexing_is_shown_until_it_is_done(browser: Browser, tmp_path: Path):
         expect(page.locator("#indexing")).to_contain_text("Reasoning about new files")
         expect(page.locator(".card")).to_have_count(2)
         expect(page.locator("#indexing")).to_be_hidden()
-        expect(page.locator(".card .answer").filter(has_text="another elephant")).to_have_count(1)
+        expect(page.locator(".card .words mark").filter(has_text="another")).to_have_count(1)
 
 
 def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Path):

@@ -133,6 +133,7 @@ def test_a_picture_of_the_library_is_in_the_address_by_its_key(page: Page, libra
     expect(page.locator(".card").first).to_have_attribute("data-key", key)
 
 
+@pytest.mark.slow
 def test_another_picture_is_kept_by_this_browser(browser: Browser, page: Page, library: ServedIndex):
     choose_picture(page, "mine.png", picture_bytes("orange"))
     first = names(page)
@@ -160,6 +161,7 @@ def test_a_late_answer_never_replaces_a_later_one(page: Page):
     assert page.locator("#summary").inner_text() == summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wide", [True, False])
 def test_scrolling_loads_everything_past_a_thousand_with_few_rows(browser: Browser, large: Served, wide: bool):
     viewport = {"width": 1280, "height": 900} if wide else {"width": 375, "height": 800}
@@ -184,6 +186,7 @@ def test_scrolling_loads_everything_past_a_thousand_with_few_rows(browser: Brows
             assert page.evaluate("scrollY") == pytest.approx(at, abs=900)
 
 
+@pytest.mark.slow
 def test_pages_of_a_document_are_gathered_and_can_be_opened(browser: Browser, large: Served):
     with opened(browser, f"{large.url}/?modality=page") as page:
         expect(page.locator(".card")).to_have_count(1)
@@ -208,6 +211,7 @@ def test_a_refused_filter_leaves_no_old_hits_and_speaks_of_the_labels(browser: B
         expect(page.locator(".card")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser, tmp_path: Path):
     (tmp_path / "letter.txt").write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder := FakeEmbedder())
@@ -322,6 +326,7 @@ def test_the_page_speaks_chinese(browser: Browser, library: ServedIndex):
         expect(page.get_by_label("What to look for")).to_have_value("something red")
 
 
+@pytest.mark.slow
 def test_nano_models_say_that_they_are_blind(browser: Browser, tmp_path: Path):
     (tmp_path / "letter.txt").write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder := FakeEmbedder())

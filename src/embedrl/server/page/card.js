@@ -99,7 +99,8 @@ function says(hit) {
 
 /** The last row of a card: frames of a clip, else keywords that stand neither in the tile nor in the answer. */
 function details(hit, evidence, answer, actions, current) {
-  if (evidence.key_frames.length) return frameStrip(evidence.key_frames, (time) => actions.open(current(), time, true));
+  const there = evidence.key_frames.some(({ verified }) => verified);
+  if (there || (evidence.key_frames.length && !evidence.keywords.length)) return frameStrip(evidence.key_frames, (time) => actions.open(current(), time, true));
   const fresh = evidence.keywords.filter(({ text, verified }) => !verified || !holds(`${hit.thumbnail ? "" : hit.excerpt}\n${answer}`, text));
   return fresh.length ? keywordList(fresh.slice(0, MAX_KEYWORDS)) : null;
 }

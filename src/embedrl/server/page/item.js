@@ -161,7 +161,7 @@ function showText(whole) {
 }
 
 export function thoughts(tcot, keywords) {
-  const part = (title, words) => (words.trim() ? [el("h4", {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
+  const part = (title, words) => (words.trim() ? [el("h3", {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
   return el("details", { class: "thoughts" }, el("summary", {}, t("how_read")), part(t("thinking"), tcot.thinking), part(t("rethink"), tcot.rethink));
 }
 
