@@ -332,7 +332,8 @@ def test_nano_models_say_that_they_are_blind(browser: Browser, tmp_path: Path):
     fill(tmp_path, None, embedder := FakeEmbedder())
     service = make_service(Settings(port=0), {"main": (tmp_path, "none", None)}, embedder, "nano")
     with running(service) as url, opened(browser, url) as page:
-        expect(page.locator("#blind")).to_contain_text("blind on real photos")
+        expect(page.locator("#blind summary")).to_contain_text("on real photos they are blind")
+        page.locator("#blind summary").click()
         expect(page.locator("#blind code")).to_contain_text("embedrl index FOLDER --reasoner")
         page.get_by_role("button", name="Do not show this again").click()
         page.reload()

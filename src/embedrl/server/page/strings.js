@@ -108,7 +108,9 @@ export const STRINGS = {
     upload_too_large: "has {size}; this server takes at most {limit} a file",
     upload_summary: "{added} of {n} file added|{added} of {n} files added",
 
-    blind: "These are the nano models: they know the miniature world of coloured shapes only, and are blind on real photos, films and documents; their scores mean nothing there. To search your own files, index them with a model that sees:",
+    blind_title: "About these models",
+    blind: "Nano models know coloured shapes only: on real photos they are blind. What to do",
+    blind_more: "Their scores mean nothing on real photos, films and documents. To search your own files, index them with models that see:",
     blind_why: "Which models there are, and what they need: docs/models.md.",
 
     open_item: "Open {name}, {kind}",
@@ -289,7 +291,9 @@ export const STRINGS = {
     upload_too_large: "有 {size}；此服务器每个文件最多 {limit}",
     upload_summary: "已添加 {n} 个文件中的 {added} 个",
 
-    blind: "这里用的是 nano 模型：它们只认识由彩色图形组成的微型世界，看不懂真实的照片、影片和文档；在那里分数没有意义。要搜索自己的文件，请用看得见的模型建立索引：",
+    blind_title: "关于这些模型",
+    blind: "nano 模型只认识彩色图形：看不懂真实照片。怎么办",
+    blind_more: "对真实的照片、影片和文档，它们的分数没有意义。要搜索自己的文件，请用看得见的模型建立索引：",
     blind_why: "有哪些模型、需要什么：见 docs/models.md。",
 
     open_item: "打开 {name}，{kind}",
