@@ -21,38 +21,38 @@ Kind = Literal["ivf-flat", "ivf-sq"]
 
 
 class Policy(BaseModel):
-    """When a table gets approximate indexes, of which kind, and how good they must be. Kept in the table, for all who open it."""
+    """Settings of approximate indexes, stored in the table: when to build them, their kind and required recall."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     exact_below: int = Field(default=50_000, ge=0)
-    """With fewer rows (files and pages), a search compares with every vector, in memory."""
+    """Below this number of rows, search is exact, in memory."""
     kind: Kind = "ivf-flat"
-    """Partitions of whole vectors; or of vectors at a byte a number, the best of which are compared whole: less is read."""
+    """IVF over full vectors, or over scalar-quantised ones with re-ranking by full vectors."""
     recall: float = Field(default=0.99, gt=0, le=1)
-    """Recall@10 that is probed for; where it is not reached, search stays exact."""
+    """Required recall@10; if not reached, search stays exact."""
     growth: float = Field(default=2.0, gt=1)
-    """The index is built anew when the table has grown by this factor; until then it takes in new rows as it is."""
+    """Growth factor of the table at which the index is rebuilt; until then new rows are added to it."""
 
 
 class Approximate(BaseModel):
-    """How the approximate index over one kind of vectors is used, and how good it was when it was measured."""
+    """Search parameters and measured recall of the approximate index over one kind of vectors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     kind: Kind
     num_rows_built: int
-    """How many rows the partitions were fitted to."""
+    """Number of rows the partitions were fitted to."""
     num_rows: int
-    """How many rows there were when the recall was measured."""
+    """Number of rows at the time of the measurement."""
     num_partitions: int
     num_probes: int
-    """How many partitions a search looks into."""
+    """Number of partitions probed per search."""
     recall: float
     """Recall@10 against exact search, 0..1."""
 
     def serves(self, policy: Policy, num_rows: int) -> bool:
-        """Whether it is of the wanted kind, and its partitions, fitted to fewer rows, still serve."""
+        """Whether it is of the wanted kind and not outgrown."""
         return self.kind == policy.kind and num_rows < policy.growth * self.num_rows_built
 
     def is_measured(self, policy: Policy, num_rows: int) -> bool:
@@ -61,16 +61,16 @@ class Approximate(BaseModel):
 
 
 class Searching(BaseModel):
-    """How a table is searched, as it is kept in the table."""
+    """Search settings stored in the table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     policy: Policy = Policy()
     approximate: dict[Vectors, Approximate] = {}
-    """What there is of indexes."""
+    """Kind of vectors -> approximate index."""
 
     def good(self, vectors: Vectors, num_rows: int) -> Approximate | None:
-        """Return the index to search with so many rows; None: search exactly."""
+        """Return the approximate index to use for this number of rows; None: search exactly."""
         built = self.approximate.get(vectors)
         return built if built is not None and num_rows >= self.policy.exact_below and built.recall >= self.policy.recall else None
 
@@ -84,12 +84,12 @@ def read_searching(text: str | None, where: str) -> Searching:
 
 
 def num_partitions(num_rows: int) -> int:
-    """Return how many partitions an index over so many rows gets."""
+    """Return the number of partitions of an index over this number of rows."""
     return max(MIN_PARTITIONS, num_rows // ROWS_PER_PARTITION)
 
 
 def sample_queries(batches: Iterable[np.ndarray], num_rows: int) -> np.ndarray:
-    """Return evenly spread vectors, each moved a little away from its row, unit length, float32 (S, D)."""
+    """Return evenly sampled rows with small noise added, unit length, float32 (S, D)."""
     chosen = np.unique(np.linspace(0, num_rows - 1, NUM_SAMPLES).astype(int))
     samples, seen = [], 0
     for vectors_ND in batches:
@@ -107,7 +107,7 @@ def tune(
     partitions: int,
     recall: float,
 ) -> tuple[int, float]:
-    """Look into more partitions until a sample finds its neighbours as exact search does, or all are looked into.
+    """Double the number of probes until the sampled recall is reached, or all partitions are probed.
 
     `probe(query, number of probes)` returns the scores of what the index finds, `batches()` all vectors (twice asked). Returns the
     number of probes, and the recall that they give.

@@ -34,7 +34,7 @@ B = TypeVar("B")
 
 @dataclass
 class Work:
-    """A content to reason over and embed, and the places where it lies."""
+    """One content to reason about and embed, and its places."""
 
     item: Item
     modality: Modality
@@ -43,17 +43,17 @@ class Work:
 
 @dataclass
 class Batches:
-    """What turns Work into rows, for the length of a run. With no Reasoner, rows have plain vectors only."""
+    """Turns Work into rows during a run. Without a Reasoner, rows have plain vectors only."""
 
     reasoner: Reasons | None
     embedder: Embeds
     tcots: Records
-    """T-CoTs of this and former runs, by (item key, Reasoner name)."""
+    """T-CoTs of this and earlier runs, by (item key, Reasoner name)."""
     limits: Limits
     num_frames: int
     marks: Marks
     retry: bool = False
-    """Ask again about items whose answer was no T-CoT."""
+    """Retry items with an invalid T-CoT."""
     patience: Patience = field(default_factory=Patience)
     said_it_is_gone: bool = False
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "reason", "embed", "write"), 0.0))
@@ -75,7 +75,7 @@ class Batches:
 
     @contextmanager
     def timed(self, phase: str) -> Generator[None]:
-        """Count the time of a block to a phase."""
+        """Context manager that adds its time to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -92,7 +92,7 @@ class Batches:
             return error
 
     def _reason(self, items: Sequence[Item]) -> list[Answer | None]:
-        """Return what came of each item, now or in a former run. What is written now is on the disk when this returns."""
+        """Return an answer or error per item, of this or an earlier run; new ones are on the disk when this returns."""
         if self.reasoner is None:
             return [None] * len(items)
         answers = reason_missing(self.reasoner, items, RecordedTCoTs(self.tcots), retry=self.retry, patience=self.patience)
@@ -105,7 +105,7 @@ class Batches:
         return [*answers]
 
     def _embed(self, asked: Sequence[tuple[Item, Answer | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return each item's plain vector and the one with its T-CoT; the same where there is none."""
+        """Return (plain vector, vector with T-CoT) per item; equal for items without a T-CoT."""
         items = [item for item, _ in asked]
         thought = [(position, outcome) for position, (_, outcome) in enumerate(asked) if isinstance(outcome, TCoT)]
         both = [*items, *(items[position] for position, _ in thought)]
@@ -170,7 +170,7 @@ def _sift(sources: Sequence[A], results: Sequence[B | MediaError], broken: list[
 
 
 def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> list[B | MediaError]:
-    """Call for all values at once; if one of them is broken, for each alone."""
+    """Call for all values at once; if that fails, for each alone."""
     if not values:
         return []
     try:

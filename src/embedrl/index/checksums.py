@@ -1,4 +1,4 @@
-"""Checksums of rows, kept beside the table, and the check of an index: journals, files, rows.
+"""Row checksums, stored beside the table, and the integrity check of an index: journals, files, rows.
 
 LanceDB notices no flipped bit in a vector or a text. A row is noted before it is committed, with what was noted before: a kill in
 between leaves a row that fits one of the two.
@@ -21,7 +21,7 @@ CHECKSUMS = "checksums.jsonl"
 
 
 def row_checksum(row: Row) -> str:
-    """Return a hash (SHA-256, 32 hex digits) of all that is in a row."""
+    """Return the checksum of a row (SHA-256, 32 hex digits)."""
     checksum = hashlib.sha256()
     for name, value in sorted(write_row(row).items()):
         if value is None and name in ADDED_COLUMNS:  # as it was noted before there was such a column
@@ -32,13 +32,13 @@ def row_checksum(row: Row) -> str:
 
 
 def note_rows(checksums: Records, rows: Sequence[Row]) -> None:
-    """Note rows that are about to be committed."""
+    """Store the checksums of rows before they are committed."""
     noted = {row.place.id: checksums.get(row.place.id) or [] for row in rows}
     checksums.put_many({row.place.id: [row_checksum(row), *noted[row.place.id][:1]] for row in rows})
 
 
 def forget_rows(checksums: Records, ids: Sequence[str]) -> None:
-    """Forget rows that were removed; compact the file when half of it is stale."""
+    """Delete the checksums of removed rows; compact the file when half of it is stale."""
     checksums.drop_many(ids)
     if checksums.num_stale > max(100, len(checksums)):
         checksums.compact()
@@ -46,19 +46,19 @@ def forget_rows(checksums: Records, ids: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class IndexCheck:
-    """What a check of an index found."""
+    """Result of an integrity check of an index."""
 
     num_rows: int
     num_unnoted: int
-    """Rows without a checksum: of a former version, or moved here from elsewhere."""
+    """Rows without a checksum: of an older version, or moved from elsewhere."""
     damaged_rows: tuple[str, ...]
-    """Places whose row is not as it was written."""
+    """Places whose row does not match its checksum."""
     damaged_lines: dict[str, int]
     """Damaged lines of each journal."""
     damaged_files: tuple[str, ...]
-    """Files of the table that do not end as they were written."""
+    """Truncated files of the table."""
     error: str | None
-    """Why the table cannot be read to its end."""
+    """Error of reading the table; None if it can be read."""
 
     @property
     def is_whole(self) -> bool:
@@ -67,7 +67,7 @@ class IndexCheck:
 
 
 def check_index(folder: Path) -> IndexCheck:
-    """Read everything that an index keeps, and compare it with its checksums. Raises StoreError if there is no index."""
+    """Read a whole index and verify its checksums. Raises StoreError if there is no index."""
     index = Index.open(folder)
     damaged_lines, num_rows, num_unnoted = {}, 0, 0
     for path in sorted(index.directory.glob("*.jsonl")):

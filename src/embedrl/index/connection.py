@@ -1,4 +1,4 @@
-"""The connection to an index's LanceDB table: opening it, reads and commits that are tried again, and what a damaged one is told."""
+"""Connection to an index's LanceDB table: opening, reads and commits with retries, and errors of damaged tables."""
 
 import errno
 from collections.abc import Callable
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A table that may not be there yet, may be made anew by others, and may be damaged."""
+    """Connection to a table that may not exist yet, may be recreated by others, and may be damaged."""
 
     def __init__(self, uri: str, wanted: tuple[str, int] | None) -> None:
         """`wanted` is the name and the dimension of the Embedder whose vectors it holds, or None to take what is there."""
@@ -68,7 +68,7 @@ class Connection:
 
     @property
     def identity(self) -> tuple[str, int]:
-        """Name and dimension of the Embedder whose vectors these are."""
+        """(fingerprint, dimension) of the Embedder of the vectors."""
         if self._table is None and not self.is_there():
             assert self.wanted is not None, "a table that is not there has no identity"
             return self.wanted
@@ -79,13 +79,13 @@ class Connection:
 
     @property
     def version(self) -> int:
-        """Grows with every commit, of this or another process."""
+        """Version, which grows with every commit of any process."""
         self._last_version = self._read(lambda table: table.version)
         return self._versions_before + self._last_version
 
     @property
     def arriving_from(self) -> str | None:
-        """Where the rows are being copied from; None if all are here."""
+        """Source of an unfinished copy; None if the table is complete."""
         metadata = self._opened().schema.field("id").metadata or {}
         return metadata[ARRIVING.encode()].decode() if ARRIVING.encode() in metadata else None
 
@@ -101,7 +101,7 @@ class Connection:
         return self._table
 
     def _read(self, ask: Callable[[lancedb.table.Table], T]) -> T:
-        """Ask the table; once more if a writer replaced files between the look at the version and the read."""
+        """Read from the table, retrying once if a writer replaced files meanwhile."""
         table = self._opened()
         try:
             return ask(table)
@@ -119,7 +119,7 @@ class Connection:
             raise StoreError(f"{self.uri!r}: cannot be read ({short_message(error)}); {self._remedy}") from error
 
     def _fall_back(self) -> bool:
-        """Go back to the last version that can be read whole, if files of the newest are damaged; say whether that was done."""
+        """Restore the last readable version if files of the newest are damaged; return whether that was done."""
         if self.folder is None or self._table is None or not self.folder.damaged_files():
             return False
         newest = self._table.version
@@ -139,7 +139,7 @@ class Connection:
         return False
 
     def _write(self, commit: Callable[[lancedb.table.Table], object]) -> None:
-        """Commit; again if another writer's commit came before and the two do not go together."""
+        """Commit, retrying on conflicts with another writer."""
         table = self._opened()
         if self.folder:
             self.folder.begin()

@@ -12,7 +12,7 @@ from embedrl import log
 from embedrl.data.records import sync_folder
 
 _MAGIC = b"LANC"
-"""How every whole file of Lance ends."""
+"""Footer magic of Lance files."""
 _SET_ASIDE = ".damaged"
 
 
@@ -38,7 +38,7 @@ class TableFolder:
             self._synced = set(self._files())
 
     def sync(self) -> None:
-        """Return once the files of a commit, and their names, are on the disk. Raises OSError."""
+        """Fsync the files of a commit and their folders. Raises OSError."""
         now = set(self._files())
         fresh = now - (self._synced or set())
         for name, _ in fresh:
@@ -62,7 +62,7 @@ class TableFolder:
         return self._set_aside(manifests[:1])
 
     def damaged_files(self) -> list[Path]:
-        """Return the files that do not end as they were written."""
+        """Return the truncated files."""
         return [path for name, _ in self._files() if (path := Path(name)).suffix in (".lance", ".manifest") and not is_whole(path)]
 
     def set_aside_after(self, version: int) -> bool:
@@ -96,7 +96,7 @@ class TableFolder:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a file of Lance ends as it was written."""
+    """Return whether a Lance file is complete."""
     try:
         with path.open("rb") as file:
             file.seek(-min(len(_MAGIC), path.stat().st_size), os.SEEK_END)

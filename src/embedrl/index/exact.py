@@ -11,7 +11,7 @@ import numpy as np
 from embedrl.index.row import Modality
 
 TIE_DECIMALS = 6
-"""Scores are compared to this many decimals, so that rounding inside a matrix product does not order equal vectors."""
+"""Decimals to which scores are compared, so that rounding errors do not order equal vectors."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The items among which the nearest are looked for; all, unless something narrows them."""
+    """Candidate set of a nearest-neighbour search; all items by default."""
 
     modality: Collection[Modality] | None = None
     only_keys: Collection[str] | None = None
@@ -39,7 +39,7 @@ EVERYTHING = Candidates()
 
 
 class VectorBatch(NamedTuple):
-    """Vectors of one kind for some rows of a table, with what narrows a search."""
+    """Vectors of one kind of some rows, with the columns that a search filters by."""
 
     keys: list[str]
     modalities: list[Modality]
@@ -72,7 +72,7 @@ class ExactVectors:
 
     @classmethod
     def first_of_each(cls, batches: Iterable[VectorBatch], dim: int) -> "ExactVectors":
-        """Gather batches in which an item may stand several times, and keep its first row."""
+        """Collect batches, keeping the first row of each item."""
         keys: dict[str, None] = {}
         modalities: list[Modality] = []
         has_tcot, vectors = [np.empty(0, dtype=bool)], [np.empty((0, dim), dtype=np.float32)]
@@ -88,7 +88,7 @@ class ExactVectors:
         return cls(VectorBatch(list(keys), modalities, np.concatenate(has_tcot), np.concatenate(vectors)))
 
     def without_tcot(self, keys: Iterable[str]) -> set[str]:
-        """Return those of these items that have no T-CoT."""
+        """Return the keys among these whose items have no T-CoT."""
         return {key for key in keys if key in self._position and not self._has_tcot[self._position[key]]}
 
     def nearest(self, vector: np.ndarray, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:

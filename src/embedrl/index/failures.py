@@ -16,7 +16,7 @@ _FILE = "failures.jsonl"
 
 
 class Failure(BaseModel):
-    """A file, or a page of it, that is not in the index, and why."""
+    """A file or page that could not be indexed, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -27,11 +27,11 @@ class Failure(BaseModel):
     unit: int | None = None
     """1-based number of the scene or passage, if only that one failed; 0: all of a video, beside its scenes."""
     reason: str
-    """Without the path, where it would only repeat it."""
+    """Message, without a redundant path."""
     stamp: Stamp | None = None
-    """The file as it was then; None if it could not even be looked at."""
+    """Stamp of the file at that time; None if it could not be read at all."""
     limits: str = ""
-    """Hash of the limits it was read with: other limits are another chance."""
+    """Hash of the limits it was read with; other limits cause a retry."""
 
     @field_serializer("path", when_used="json")
     def _readable(self, path: Path) -> str:
@@ -39,7 +39,7 @@ class Failure(BaseModel):
 
     @property
     def id(self) -> str:
-        """Names the place."""
+        """Id of the place."""
         return place_id(self.path, self.page, self.unit)
 
 
@@ -54,7 +54,7 @@ def open_failures(index: Index) -> Records:
 
 
 def list_failures(index: Index) -> list[Failure]:
-    """Return what could not be indexed so far and still lies there, by path and page."""
+    """Return the failures of files that still exist, by path and page."""
     records = open_failures(index)
     try:
         return in_order(read_failures(records).values())

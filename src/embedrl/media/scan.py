@@ -17,7 +17,7 @@ RATE = 4
 """Frames a second that are kept."""
 MAX_KEPT = 2400
 _FINER = 4
-"""A frame is scaled to so many times the side first: the scaler makes nothing of a picture of 16 pixels."""
+"""A frame is scaled to so many times the side first: the scaler makes nothing of an image of 16 pixels."""
 _SHARE_OF_TIME = 0.4
 """A scan ends after this share of `decode_timeout_s`, and goes on in the next job."""
 
@@ -30,7 +30,7 @@ class Scan(NamedTuple):
     times_s: list[float]
     """When each appears, from the first frame of the file on."""
     changes_s: list[float]
-    """When, since the frame before it, the picture changed most."""
+    """When, since the frame before it, the image changed most."""
     next_s: float | None
     """Where the next scan has to begin; None at the end of the file."""
     duration_s: float

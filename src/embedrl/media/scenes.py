@@ -1,4 +1,4 @@
-"""Scenes of a video: where the picture changes for good (Foote's novelty over frame signatures), and windows where nothing cuts."""
+"""Scenes of a video: where the image changes for good (Foote's novelty over frame signatures), and windows where nothing cuts."""
 
 # F frames, L lags
 

@@ -24,7 +24,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A regular file under a root, opened for reading; its name may be anyone's by now."""
+    """A regular file under a root, opened for reading; its path may have been replaced since."""
 
     fd: int
     name: str
@@ -54,11 +54,11 @@ class AllowedFolders:
 
     @property
     def uploads(self) -> Path:
-        """Where uploads are kept."""
+        """Folder of uploads."""
         return self.folders[0] / UPLOADS
 
     def real(self, path: Path) -> Path | None:
-        """Return the file behind a path if it lies under a root, links resolved; else None."""
+        """Resolve a path; None if it leads outside the roots."""
         try:
             real = Path(os.path.realpath(path))
         except OSError:  # a link that went away while it was followed
@@ -66,7 +66,7 @@ class AllowedFolders:
         return real if any(real.is_relative_to(folder) for folder in self.folders) else None
 
     def inside(self, paths: Iterable[Path]) -> set[Path]:
-        """Return those of these paths that lie under a root, links resolved, as things are now."""
+        """Return the paths that resolve to a place under a root."""
         folders: dict[Path, bool] = {}
 
         def lies_inside(path: Path) -> bool:
@@ -128,11 +128,11 @@ class AllowedFolders:
         return shown(Path(path.name))
 
     def is_upload(self, path: Path) -> bool:
-        """Say whether a path is that of an upload."""
+        """Return whether a path is an upload's."""
         return path.parent == self.uploads
 
     def without_paths(self, text: str) -> str:
-        """Return a message with the folders of this machine taken out."""
+        """Remove this machine's folders from a message."""
         for folder in self.folders:
             text = text.replace(f"{shown(folder)}{os.sep}", "").replace(shown(folder), "the library")
         return text

@@ -20,7 +20,7 @@ WAIT_S = 600.0
 
 
 class Worker(Generic[A, B]):
-    """Calls a function for many callers at once. `call` gets a list of values and returns as many results, or errors in their place."""
+    """Batches values of concurrent callers. `call` takes a list of values and returns as many results or errors."""
 
     def __init__(self, name: str, call: Callable[[list[A]], Sequence[B | Exception]], *, max_batch: int, background_batch: int) -> None:
         self._call, self._max_batch, self._background_batch = call, max_batch, background_batch
@@ -34,7 +34,7 @@ class Worker(Generic[A, B]):
 
     @property
     def num_waiting(self) -> int:
-        """How many values wait for their turn."""
+        """Number of queued values."""
         return len(self._urgent) + len(self._background)
 
     def ask(self, values: Sequence[A], *, background: bool = False) -> list[B]:
@@ -72,7 +72,7 @@ class Worker(Generic[A, B]):
         return results
 
     def close(self) -> None:
-        """Finish the batch under way, and give up what waits."""
+        """Finish the current batch and fail queued values."""
         with self._changed:
             self._closed = True
             self._changed.notify()

@@ -1,4 +1,4 @@
-"""Bodies of requests: limited by what they turn into, not by their bytes alone, and parsed in a thread, not on the event loop."""
+"""Request bodies: limited by their parsed size, not only by bytes, and parsed in a thread."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -26,11 +26,11 @@ class _ParsedRequest(Request):
     parsed: Any
 
     async def body(self) -> bytes:
-        """Return what was read."""
+        """Return the raw body."""
         return self.content
 
     async def json(self) -> Any:
-        """Return what was parsed."""
+        """Return the parsed body."""
         return self.parsed
 
 
@@ -58,7 +58,7 @@ class BoundedRoute(APIRoute):
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a JSON body. Raises Problem 413 if it turns into too much, 422 if it is no JSON."""
+    """Parse a JSON body. Raises Problem 413 if it is too large, 422 if it is not JSON."""
     if len(body) > MAX_JSON_BYTES and _size_without_data(body) > MAX_JSON_BYTES:
         raise Problem(413, f"the JSON has more than {MAX_JSON_BYTES} bytes beside its data URLs", "too_large")
     num_objects = 0

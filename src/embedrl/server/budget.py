@@ -1,4 +1,4 @@
-"""What requests hold in memory once they are decoded: pixels, under one budget for all; each request gives back what it held."""
+"""Memory budget of decoded requests, in pixels, shared by all and released per request."""
 
 import threading
 from collections.abc import Generator
@@ -14,21 +14,21 @@ WAIT_S = 10.0
 
 
 class PixelBudget:
-    """Counts the pixels that all requests hold."""
+    """Pixel budget shared by all requests."""
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels, self.num_held = max_pixels, 0
         self._changed = threading.Condition()
 
     def take(self, num_pixels: int) -> None:
-        """Wait until there is room, then hold pixels. Raises Problem 429 if there is none in time."""
+        """Acquire pixels, waiting for room. Raises Problem 429 on timeout."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.num_held + num_pixels <= self.max_pixels, WAIT_S):
                 raise Problem(429, "too many pictures are held by other requests: try again", "busy", retry_after_s=2)
             self.num_held += num_pixels
 
     def give_back(self, num_pixels: int) -> None:
-        """Hold so many fewer."""
+        """Release pixels."""
         with self._changed:
             self.num_held -= num_pixels
             self._changed.notify_all()
@@ -44,7 +44,7 @@ _HELD: ContextVar[_Held | None] = ContextVar("held", default=None)
 
 @contextmanager
 def holding(budget: PixelBudget) -> Generator[None]:
-    """Give back, at the end of a request, what it took."""
+    """Context manager that releases a request's pixels at its end."""
     held = _Held()
     token = _HELD.set(held)
     try:

@@ -1,4 +1,4 @@
-"""Answers with a file from its descriptor: whole, a part (Range), only its head (HEAD), or none where the client has it (304)."""
+"""File responses from a descriptor, with Range, HEAD and conditional requests (304)."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE)
 
 
 def is_known(headers: Headers, etag: str, modified_s: float | None = None) -> bool:
-    """Say whether a client has the version with this tag already, by If-None-Match or else If-Modified-Since (RFC 9110, §13)."""
+    """Evaluate If-None-Match, else If-Modified-Since (RFC 9110, §13): whether the client has this version."""
     if (tags := headers.get("if-none-match")) is not None:
         return "*" in tags or etag in {tag.strip().removeprefix("W/") for tag in tags.split(",")}
     if modified_s is None or (since := headers.get("if-modified-since")) is None:
@@ -29,7 +29,7 @@ def is_known(headers: Headers, etag: str, modified_s: float | None = None) -> bo
 
 
 def tagged(request: Request, content: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Response:
-    """Answer with content that has a tag, or with 304."""
+    """Return a response with an ETag, or 304."""
     headers = {**headers, "ETag": etag}
     if is_known(request.headers, etag):
         return Response(status_code=304, headers=headers)

@@ -1,4 +1,4 @@
-"""The server's socket. It is bound before any model is loaded, so that a port that is taken costs no waiting."""
+"""Listening socket, bound before models are loaded, so that a port in use fails at once."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What a client is told of a request that does not fit: the field as it was sent, and the reason, never an object of this program."""
+"""Messages for invalid requests: the field as sent and the reason, without internals."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ MAX_CHARS = 300
 
 
 def say_malformed(error: RequestValidationError) -> str:
-    """Name the field and the reason. Of several, a limit that is broken says more than that another type would have done."""
+    """Return field and reason of a validation error; of several, a broken limit comes before a wrong type."""
     problems = [(_place(problem["loc"], error.body), problem) for problem in error.errors()]
     place, worst = max(problems, key=lambda pair: (not _WRONG_TYPE.search(pair[1]["type"]), len(pair[0])))
     same = [problem for other, problem in problems if other == place and _WRONG_TYPE.search(problem["type"])]
@@ -29,7 +29,7 @@ def _reason(problem: Mapping[str, Any]) -> str:
 
 
 def _place(location: Sequence[str | int], body: Any) -> tuple[str, ...]:
-    """Return the steps of a location that are the client's: what pydantic adds for unions and validators is left out."""
+    """Return the client's part of an error location, without pydantic's steps for unions and validators."""
     source, *steps = location if location and location[0] in _SOURCES else (None, *location)
     if source != "body" or not isinstance(body, Mapping | list):
         return tuple(str(step) for step in steps if isinstance(step, int) or _NAME.fullmatch(step))

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the server. Labels are taken from closed sets, so that no client can make them grow."""
+"""Prometheus metrics of the server, with labels from closed sets."""
 
 import re
 from collections.abc import Callable, Generator, Iterator
@@ -18,7 +18,7 @@ disable_created_metrics()  # no `_created` series beside each counter
 
 
 class Metrics(Collector):
-    """Counts requests by route and status, and how long they took. `gauges` are asked when the figures are."""
+    """Request counts and durations by route and status; `gauges` are read at collection."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -43,7 +43,7 @@ class Metrics(Collector):
         self._seconds.labels(route).observe(seconds)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Yield the gauges as they are now."""
+        """Yield the current gauges."""
         for name, (help_text, value) in self.gauges.items():
             yield (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, help_text, value=value())
 

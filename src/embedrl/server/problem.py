@@ -20,14 +20,14 @@ KINDS = {
 
 
 class ProblemDetail(BaseModel):
-    """What went wrong."""
+    """Details of an error."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message: str
-    """Words for a person."""
+    """Human-readable message."""
     type: str
-    """Kind of problem, for programs."""
+    """Machine-readable kind."""
     code: str | None = None
 
 
@@ -46,13 +46,13 @@ class Problem(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The answer, as JSON types."""
+        """Response body, as JSON types."""
         detail = ProblemDetail(message=self.message, type=KINDS.get(self.status, "invalid_request"), code=self.code)
         return ProblemAnswer(error=detail).model_dump()
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that belong to the answer."""
+        """Response headers."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 

@@ -1,4 +1,4 @@
-"""Folders for files on their way to a decoder. One that a killed server left is swept by the next start."""
+"""Temporary folders of uploads to decode; leftovers of a killed server are removed at the next start."""
 
 import os
 import re
@@ -13,13 +13,13 @@ _NAME = re.compile(r"embedrl-upload-(\d+)-\w+")
 
 @contextmanager
 def scratch_folder() -> Generator[Path]:
-    """Make a folder that is gone after the block; its name says whose it is."""
+    """Context manager of a temporary folder, named by its process."""
     with tempfile.TemporaryDirectory(prefix=f"embedrl-upload-{os.getpid()}-") as folder:
         yield Path(folder)
 
 
 def sweep() -> None:
-    """Delete the folders of processes that are no more."""
+    """Delete the folders of dead processes."""
     for path in Path(tempfile.gettempdir()).glob("embedrl-upload-*"):
         owner = _NAME.fullmatch(path.name)
         try:

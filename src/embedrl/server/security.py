@@ -36,7 +36,7 @@ SECURITY_HEADERS = {
 
 
 class WrongTokens:
-    """Answers wrong tokens one after the other, some time apart: guessing is slow, however many guess at once."""
+    """Rate limiter of wrong tokens: they are answered one at a time, with a delay."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -48,7 +48,7 @@ class WrongTokens:
 
 
 class SecurityMiddleware:
-    """Refuses what must not get in, limits what does, and turns every failure into a `Problem`."""
+    """ASGI middleware that authorises and limits requests, and turns every failure into a `Problem`."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, pixels: PixelBudget, wrong_tokens: WrongTokens) -> None:
         self.app, self.settings, self.metrics, self.pixels, self.wrong_tokens = app, settings, metrics, pixels, wrong_tokens
@@ -191,7 +191,7 @@ def _gives_token(headers: Headers) -> bool:
 
 
 def cookie_value(token: str) -> str:
-    """Return what the cookie holds: not the token itself."""
+    """Return the cookie's value, a hash of the token."""
     return hmac.new(token.encode(), b"embedrl cookie", hashlib.sha256).hexdigest()
 
 

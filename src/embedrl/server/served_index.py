@@ -1,4 +1,4 @@
-"""A served index: its models, its files, and how its items are shown."""
+"""A served index: models, files, and rendering of items."""
 
 import threading
 from collections.abc import Iterable
@@ -37,12 +37,12 @@ class ServedIndex:
 
     @property
     def num_frames(self) -> int:
-        """How many frames of a video the evidence counts."""
+        """Number of frames of a video that key frames are counted in."""
         return self.reasoner.num_frames if self.reasoner else PAPER_BUDGET.num_frames
 
     @property
     def catalogue(self) -> Catalogue:
-        """What is there now."""
+        """Catalogue of the current version."""
         with self._lock:
             version = self.index.version
             if version != self._catalogue.version:
@@ -80,7 +80,7 @@ class ServedIndex:
         return Catalogue(version, places, frozenset({place.key for place in everywhere} - places.keys()))
 
     def places(self, key: str) -> tuple[Place, ...]:
-        """Return where an item lies. Raises Problem 404."""
+        """Return the places of an item. Raises Problem 404."""
         places = self.catalogue.places.get(key)
         if not places:
             raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
