@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.index import Index, ingest
 from embedrl.server.run import listen, make_server, make_service
 from embedrl.server.service import Service
@@ -68,6 +68,8 @@ def served(
     think: bool = True,
     index: bool = True,
     roots: tuple[Path, ...] = (),
+    reranker: tuple[str, Reranks] | None = None,
+    gate: Gates | None = None,
     reasoner_label: str = "the-reasoner",
     embedder_label: str = "the-embedder",
     **settings: Any,
@@ -78,7 +80,9 @@ def served(
     if index:
         fill(folder, reasoner, embedder)
     chosen = Settings(port=0, **settings)
-    service = make_service(chosen, {"main": (folder, reasoner_label, reasoner)}, embedder, embedder_label, roots=roots)
+    service = make_service(
+        chosen, {"main": (folder, reasoner_label, reasoner)}, embedder, embedder_label, roots=roots, reranker=reranker, gate=gate
+    )
     with running(service) as url:
         found = Served(service, url, Path(os.path.realpath(folder)), reasoner, embedder)
         with found.client:

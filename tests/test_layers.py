@@ -39,7 +39,7 @@ HOMES = {
     "httpx": ("models/model_server.py",),
     "matplotlib": ("reports/plots.py",),
     "jinja2": ("reports/templates.py", "models/template.py"),
-    "sentence_transformers": ("embedder/train.py", "embedder/parity.py"),
+    "sentence_transformers": ("embedder/train.py", "embedder/parity.py", "embedder/cross_encoder.py"),
     "datasets": ("embedder/train.py", "rl/train.py"),
     "trl": ("rl/train.py",),
     "huggingface_hub": ("models/hub.py",),

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from embedrl.data.protocols import Question
+from embedrl.data.protocols import Question, Side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.media.content import Frames, Page, Video
@@ -164,6 +164,20 @@ class FakeJudge:
     def _pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int | None:
         scores = [_overlap(anchor.answer, candidate.answer) for candidate in candidates]
         return scores.index(max(scores)) if max(scores, default=0) > 0 else None
+
+
+class FakeReranker:
+    """Counts the query's words that a candidate's text or answer says."""
+
+    fingerprint = "fake-reranker"
+
+    def rerank(self, query: Side, candidates: Sequence[Side]) -> list[float | None]:
+        """Return the share of the query's words that each candidate says; None for a query without words."""
+        wanted = set(_words(query[0].text))
+        return [
+            len(wanted & {*_words(item.text), *_words(tcot.answer if tcot else "")}) / len(wanted) if wanted else None
+            for item, tcot in candidates
+        ]
 
 
 def _words(text: str) -> list[str]:

@@ -128,6 +128,13 @@ def search_filter(names: list[str] | None, under: Path | None, since: str | None
     return Filter(modality=modality, path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
 
 
+def think_share(gate: Path | None, budget: float | None) -> float:
+    """Return the share of queries to reason about. Raises ConfigError for a budget without a gate."""
+    if budget is not None and gate is None:
+        raise ConfigError(f"--think-budget {budget:g}: belongs to --gate FILE, which says of which queries")
+    return 0.5 if budget is None else budget
+
+
 def weights(keys: list[str]) -> dict[str, float]:
     """Read keys with weights, like `3fa94c` or `3fa94c=0.5`. Raises ConfigError for a weight that is no number."""
     weight_of_key = {}

@@ -94,6 +94,9 @@ def index_folder(
     rebuild_growth: Annotated[
         float | None, typer.Option(min=1.01, help="Build anew when the index has grown by this factor; 2 at first.")
     ] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="For a new index: keep the first so many numbers of each vector; all unless given.")
+    ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try files again that could not be used, and ask again where the answer was no T-CoT.")
     ] = False,
@@ -137,6 +140,7 @@ def index_folder(
         shelf=shelf,
         policy={name: value for name, value in policy.items() if value is not None},
         retry_failed=retry,
+        dimensions=dimensions,
         limits=limits,
     )
     if as_json:

@@ -45,6 +45,8 @@ def show(result: SearchResult, *, as_json: bool) -> None:
 
 def warn_of_plain(result: SearchResult) -> None:
     """Say so if the query has no T-CoT although one was asked for."""
+    if result.gate == "plain":
+        log.info("answered without reasoning: the gate expects no gain for this query (--think-budget 1 reasons always)")
     if result.query_tcot_failure:
         reason = result.query_tcot_error or result.query_tcot_failure
         log.warn(f"the Reasoner wrote no T-CoT of the query ({reason}); items were compared as they are, without theirs")

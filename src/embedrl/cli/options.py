@@ -58,6 +58,25 @@ Under = Annotated[Path | None, typer.Option(help="Find only what lies in this fo
 Since = Annotated[str | None, typer.Option(help="Find only files changed at this date or time (ISO, of this time zone) or later.")]
 Until = Annotated[str | None, typer.Option(help="Find only files changed up to this date or time (ISO, of this time zone).")]
 Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
+MatchWords = Annotated[
+    Literal["filter", "fuse"],
+    typer.Option("--match", help="fuse: --words, or the rare words of the text, rank items beside the vectors, and filter nothing."),
+]
+Rerank = Annotated[int, typer.Option(min=0, max=100, help="Let a reranker put so many of the first hits in order; 0: none.")]
+GateFile = Annotated[
+    Path | None, typer.Option("--gate", help="Reason about a query only where this gate expects it to pay (bench/gate.py fits one).")
+]
+ThinkBudget = Annotated[
+    float | None,
+    typer.Option("--think-budget", min=0, max=1, help="For --gate: the share of queries to reason about; 0.5 unless given."),
+]
+RerankerName = Annotated[
+    str,
+    typer.Option(
+        "--reranker",
+        help="For --rerank: judge (the Reasoner's own), a Reasoner or cross-encoder folder, or the URL of a /v1/rerank server.",
+    ),
+]
 Skip = Annotated[int, typer.Option(min=0, help="Leave out so many of the first hits: the next page.")]
 Limit = Annotated[
     list[str] | None,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_options_of_both
+from embedrl.cli.arguments import need_index, query_content, search_filter, think_share, weights, with_options_of_both
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
     ConfigFile,
+    GateFile,
     IndexEmbedder,
     IndexPlace,
     IndexReasoner,
@@ -21,16 +22,20 @@ from embedrl.cli.options import (
     Like,
     Limit,
     Local,
+    MatchWords,
     MaxNewTokens,
     MinScore,
     Modalities,
     OpenFirst,
     PathsOnly,
+    Rerank,
+    RerankerName,
     ResultUnitName,
     ServerOptions,
     ServerTimeout,
     Since,
     Skip,
+    ThinkBudget,
     Top,
     Under,
     Until,
@@ -76,6 +81,11 @@ def search_index(
     since: Since = None,
     until: Until = None,
     words: Words = None,
+    match: MatchWords = "filter",
+    rerank: Rerank = 0,
+    reranker: RerankerName = "judge",
+    gate: GateFile = None,
+    think_budget: ThinkBudget = None,
     limit: Limit = None,
     config: ConfigFile = None,
     paths: PathsOnly = False,
@@ -99,12 +109,12 @@ def search_index(
     from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.query import Query
 
-    query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top)
-    is_plain = not any((local, limit, config, server_option, max_new_tokens, server_timeout, like))
+    query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top, match=match, rerank=rerank)
+    is_plain = not any((local, rerank, gate, limit, config, server_option, max_new_tokens, server_timeout, like))
     server = _running(index, reasoner, embedder, think) if is_plain else None
     result = _ask_server(server, query, index, think) if server else None
     if result is None:
-        result = _search_here(query, index, reasoner, embedder, think)
+        result = _search_here(query, index, reasoner, embedder, think, reranker, gate, think_share(gate, think_budget))
     if paths:
         warn_of_plain(result)
         show_paths(index, result.hits)
@@ -146,15 +156,30 @@ def _ask_server(server: "Announcement", query: "Query", index: str, think: bool 
     return result
 
 
-def _search_here(query: "Query", index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "SearchResult":
-    from embedrl.index.index import Index
+def _search_here(
+    query: "Query",
+    index: str,
+    reasoner: str | None,
+    embedder: str | None,
+    think: bool | None,
+    reranker: str,
+    gate: Path | None,
+    share: float,
+) -> "SearchResult":
+    from embedrl.index.gate import read_gate
+    from embedrl.index.index import Index, embedder_of
     from embedrl.index.search import search
+    from embedrl.runtime.names import load_reranker
 
     Index.open(index)  # a missing index is said before a model is loaded
     names = choose(reasoner, embedder, think, noted_models(index))
     warn_if_blind(names, index)
     reasons, embeds = load(names)
-    return search(Index.open(index, embedder=embeds), replace(query, use_tcot=reasons is not None), embeds, reasons)
+    embeds = embedder_of(index, embeds)
+    second = load_reranker(reranker, reasons) if query.rerank else None
+    gates = None if gate is None or reasons is None else read_gate(gate, share, embeds.fingerprint)
+    opened = Index.open(index, embedder=embeds)
+    return search(opened, replace(query, use_tcot=reasons is not None), embeds, reasons, reranker=second, gate=gates)
 
 
 def _open(index: str, hits: "Sequence[Hit]") -> None:

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from embedrl.cli.arguments import need_folder, need_index, with_options_of_both
+from embedrl.cli.arguments import need_folder, need_index, think_share, with_options_of_both
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
+    GateFile,
     IndexEmbedder,
     IndexFolder,
     IndexReasoner,
@@ -18,6 +19,7 @@ from embedrl.cli.options import (
     MaxNewTokens,
     ServerOptions,
     ServerTimeout,
+    ThinkBudget,
     commands,
 )
 from embedrl.cli.placement import places_models
@@ -45,6 +47,11 @@ def serve_index(
     before: Annotated[
         str | None, typer.Option(help="A Reasoner to compare with (nano-sft, say): the files are indexed with it as well.")
     ] = None,
+    reranker: Annotated[
+        str | None, typer.Option(help="A second stage for searches and /v1/rerank: judge, a Reasoner or cross-encoder folder, or a URL.")
+    ] = None,
+    gate: GateFile = None,
+    think_budget: ThinkBudget = None,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
     max_in_flight: Annotated[int, typer.Option(min=1, help="Requests that may wait for the models at once.")] = 64,
     limit: Limit = None,
@@ -67,7 +74,9 @@ def serve_index(
 
     from embedrl.cli.limits import set_limits
     from embedrl.errors import ConfigError
-    from embedrl.runtime.names import check_names, load_reasoner
+    from embedrl.index.gate import read_gate
+    from embedrl.index.index import embedder_of
+    from embedrl.runtime.names import check_names, load_reasoner, load_reranker
     from embedrl.server.listener import bind
     from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
@@ -102,13 +111,20 @@ def serve_index(
     from embedrl.server.run import index_beside, make_service, serve
 
     first = (index, _label(names.reasoner or "none"), reasons)
+    second = None if reranker is None else (_label(reranker), load_reranker(reranker, reasons))
+    embeds = embedder_of(index, embeds)
+    gates = None if gate is None else read_gate(gate, think_share(gate, think_budget), embeds.fingerprint)
     indexes = {"main": first}
     roots = tuple(root or ())
     if before is not None:
         other = load_reasoner(before)
         indexes = {"after": first, "before": (index_beside(index, roots, other, embeds), _label(before), other)}
     lasting = ModelNames.of(names.reasoner, names.embedder)
-    serve(make_service(settings, indexes, embeds, _label(names.embedder), roots=roots, models=lasting), bound, lasting)
+    serve(
+        make_service(settings, indexes, embeds, _label(names.embedder), roots=roots, models=lasting, reranker=second, gate=gates),
+        bound,
+        lasting,
+    )
 
 
 def _label(name: str) -> str:

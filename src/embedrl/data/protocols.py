@@ -105,6 +105,38 @@ class Judges(Protocol):
         ...
 
 
+Side = tuple[Item, TCoT | None]
+"""An item and what a Reasoner wrote about it, if it did."""
+
+
+@runtime_checkable
+class Reranks(Protocol):
+    """Compares a query with each of a few candidates, more closely than two vectors do."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the output depends on."""
+        ...
+
+    def rerank(self, query: Side, candidates: Sequence[Side]) -> list[float | None]:
+        """Score how well each candidate answers the query, higher is better; None where it cannot say. Raises ModelError."""
+        ...
+
+
+@runtime_checkable
+class Gates(Protocol):
+    """Decides for a query whether reasoning about it is expected to pay."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What its decisions depend on."""
+        ...
+
+    def wants(self, item: Item, plain: np.ndarray, scores: Sequence[float]) -> bool:
+        """Say whether to write a T-CoT of the item, from its plain vector (dim,) and the cosines of its plain neighbours, best first."""
+        ...
+
+
 @runtime_checkable
 class ExplainsFailure(Protocol):
     """A judge that keeps its last failure."""

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from datasets import Dataset, DatasetDict
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.modules.input_module import InputModule
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
 from sentence_transformers.util.distributed import all_gather, all_gather_with_grad, get_rank
 from torch import Tensor, nn
 from transformers import AddedToken, AutoModel, ProcessorMixin, Trainer
@@ -60,6 +60,8 @@ class Config(BaseModel):
     temperature: float = Field(default=0.02, gt=0, allow_inf_nan=False)
     mini_batch_size: int = Field(default=32, ge=1)
     """Rows whose activations are held at once (gradient caching)."""
+    matryoshka_dims: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Train the first so many numbers of a vector to be a vector, too (MatryoshkaLoss, all weights 1); the whole one is always trained."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to SentenceTransformerTrainingArguments."""
 
@@ -189,8 +191,11 @@ def _item_id(built: EmbedderInput) -> int:
     return int(built.item.key[:15], 16)
 
 
-def info_nce(model: SentenceTransformer, config: Config, *, num_negatives: int = 0) -> InfoNCE:
-    """Return the symmetric InfoNCE loss with gradient caching: the mean of both directions (all vectors equal: log B)."""
+def info_nce(model: SentenceTransformer, config: Config, *, num_negatives: int = 0) -> InfoNCE | MatryoshkaLoss:
+    """Return the symmetric InfoNCE loss with gradient caching: the mean of both directions (all vectors equal: log B).
+
+    With `matryoshka_dims` it is summed over these lengths of a vector and the whole one. Raises ConfigError for one that is longer.
+    """
     loss = InfoNCE(
         model,
         scale=1 / config.temperature,
@@ -198,7 +203,15 @@ def info_nce(model: SentenceTransformer, config: Config, *, num_negatives: int =
         gather_across_devices=torch.distributed.is_initialized(),
     )
     loss.num_negatives = num_negatives
-    return loss
+    if not config.matryoshka_dims:
+        return loss
+    module: Any = model[0]
+    dim: int = module.model.config.text_config.hidden_size
+    if max(config.matryoshka_dims) > dim:
+        raise ConfigError(
+            f"matryoshka_dims={list(config.matryoshka_dims)}: the vectors of this model have {dim} numbers; give at most as many"
+        )
+    return MatryoshkaLoss(model, loss, sorted({*config.matryoshka_dims, dim}, reverse=True))
 
 
 _REFUSED = {

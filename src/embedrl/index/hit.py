@@ -45,6 +45,10 @@ class Hit(BaseModel):
     key: str
     score: float
     """Cosine to the query, -1..1: of the vectors with T-CoT, or of the plain ones if the query or the item has none."""
+    without_reasoning: bool = False
+    """Whether a gate decided to answer the query without reasoning about it."""
+    rerank_score: float | None = None
+    """What the reranker gave it; None where it was not asked, or could not say."""
     path: Path
     """Relative to the indexed folder if inside it, else absolute."""
     other_paths: tuple[Path, ...] = ()

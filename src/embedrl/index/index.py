@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.records import WriterLock
+from embedrl.data.vectors import as_indexed
 from embedrl.errors import ConfigError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, ExactVectors, Neighbour, ranked
@@ -122,6 +123,10 @@ class Index:
         """Yield all places, unordered; with `words`, those whose name, text or answer contains all of them, case ignored."""
         if self.table.is_there():
             yield from self.table.places(words)
+
+    def keys_with(self, word: str, limit: int) -> list[str]:
+        """Return the keys of places where a word stands in the name, the text or the answer: at most `limit`, a key for each place."""
+        return self.table.keys_with(word, limit) if self.table.is_there() else []
 
     def tcot_failures(self) -> dict[str, str]:
         """Return item key -> reason for items whose T-CoT failed."""
@@ -359,6 +364,15 @@ class Index:
             if vectors not in self._exact or self._exact[vectors][0] != version:
                 self._exact[vectors] = (version, ExactVectors.first_of_each(self.table.scan_vectors(vectors), self.dim))
             return self._exact[vectors][1]
+
+
+def embedder_of(path: str | Path, embedder: Embeds) -> Embeds:
+    """Return an Embedder as the index of a folder holds its vectors: shortened, if it was made with fewer dimensions."""
+    home = find_home(path)
+    if not home.is_begun:
+        return embedder
+    table = open_table(home.uri, None)
+    return as_indexed(embedder, *table.identity) if table.is_there() else embedder
 
 
 def open_table(uri: str, wanted: tuple[str, int] | None) -> "Table":

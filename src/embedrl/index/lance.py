@@ -150,6 +150,10 @@ class Table(Connection):
         for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):
             yield from map(read_place, batch.to_pylist())
 
+    def keys_with(self, word: str, limit: int) -> list[str]:
+        """Return the keys of rows in whose name, text or answer a word stands, in any case: at most `limit` of them, in no order."""
+        return [key for batch in self._with_words([word], limit) for key in batch["key"].to_pylist()]
+
     def probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, among: Candidates = EVERYTHING
     ) -> tuple[list[str], np.ndarray]:
@@ -310,7 +314,7 @@ class Table(Connection):
     def _merge(self, data: pa.Table) -> None:
         self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data))
 
-    def _with_words(self, words: Sequence[str]) -> list[pa.RecordBatch]:
+    def _with_words(self, words: Sequence[str], limit: int = ALL_ROWS) -> list[pa.RecordBatch]:
         def anywhere(word: str) -> BooleanQuery:
             return BooleanQuery(
                 [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in _WORDS_OF]
@@ -318,7 +322,7 @@ class Table(Connection):
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
         columns = [*self._known(PLACE_COLUMNS), "_score"]
-        return self._read(lambda table: table.search(wanted, query_type="fts").limit(ALL_ROWS).select(columns).to_arrow()).to_batches()
+        return self._read(lambda table: table.search(wanted, query_type="fts").limit(limit).select(columns).to_arrow()).to_batches()
 
     def _indexed(self) -> set[str]:
         return {name for config in self._read(lambda table: table.list_indices()) for name in config.columns}

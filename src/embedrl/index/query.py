@@ -14,6 +14,9 @@ from embedrl.media.content import Content, Text
 Sort = Literal["score", "newest", "oldest", "name"]
 ResultUnit = Literal["file", "unit"]
 """What a result is: a file, for which its best page, scene or passage stands; or each of these."""
+Match = Literal["filter", "fuse"]
+
+MAX_RERANK = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +64,25 @@ class Query(Selection):
     """None: the standard instruction for such a query (`embedrl.data.items`)."""
     sort: Sort | None = None
     """None: by score; without content, newest first."""
+    match: Match = "filter"
+    """`filter`: an item must hold all of the filter's words. `fuse`: these words, or without any the rare ones of the query's text, rank
+    items, and that ranking is fused with that of the vectors by reciprocal ranks."""
+    rerank: int = 0
+    """So many of the first hits are put in the order of a reranker; 0: none."""
     medium_key: str | None = None
     """Key of the item whose file the content was decoded from, where the content holds only pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.rerank <= MAX_RERANK:
+            raise ConfigError(f"rerank={self.rerank}: give 0 (none) to {MAX_RERANK}")
+        if self.rerank and (self.sort or "score") != "score":
+            raise ConfigError(
+                f"rerank={self.rerank}, sort={self.sort!r}: what is sorted otherwise than by score is not reranked; leave out one"
+            )
         object.__setattr__(self, "content", items.as_content(self.content))
+        if self.match == "fuse" and not self.content:
+            raise ConfigError("match='fuse': there is nothing to compare; give content, or match='filter' to list what holds the words")
 
     @property
     def order(self) -> Sort:

@@ -8,11 +8,12 @@ one ranks items with a T-CoT by the vectors with T-CoT; an item without one keep
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.data.reasoning import Answer, ask, failure_reason
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
@@ -20,14 +21,18 @@ from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
 from embedrl.index.fold import Places, fold, with_others
+from embedrl.index.fusion import fuse, rank_by_words
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
 from embedrl.index.phrases import named, named_by, shared_phrases
 from embedrl.index.query import Query, Selection, Sort
+from embedrl.index.reranking import Reranker
 from embedrl.index.row import Place, Vectors
 
 NUM_SORTED = 1_000
 """Number of best hits that an order other than by score sorts."""
+NUM_FUSED = 100
+"""So many of the best by vectors, and by words, are fused."""
 MAX_TRIES = 3
 """Attempts of a search whose hits another process removes meanwhile."""
 
@@ -54,6 +59,12 @@ class SearchResult(_Result):
     """Whether there is a next page."""
     used_tcot: bool = False
     """Whether vectors with T-CoT were compared, rather than plain ones."""
+    fused_words: tuple[str, ...] = ()
+    """With `match="fuse"`: the words that ranked items; without any, the vectors alone did."""
+    reranker: str = ""
+    """Fingerprint of what put the first hits in order; empty if nothing did."""
+    gate: Literal["plain", "reasoned"] | None = None
+    """What the gate decided: to answer as it is, or to reason first; None without one."""
     query_tcot: TCoT | None = None
     query_tcot_failure: str | None = None
     """Reason code if the Reasoner was asked and gave no valid T-CoT."""
@@ -73,31 +84,45 @@ class QueryVectors:
 
 
 def search(
-    index: Index, query: Query, embedder: Embeds | None = None, reasoner: Reasons | None = None, *, view: View = WHOLE
+    index: Index,
+    query: Query,
+    embedder: Embeds | None = None,
+    reasoner: Reasons | None = None,
+    *,
+    reranker: Reranks | None = None,
+    gate: Gates | None = None,
+    view: View = WHOLE,
 ) -> SearchResult:
     """Rank the items of an index by their cosine to a query, ties by key; without content, list what passes the filter.
 
-    With `query.use_tcot` the Reasoner writes a T-CoT of the query first. An item with the query's own bytes is the first hit; the
-    medium of a composed query (a medium with text) is left out. Raises ConfigError for models that do not fit the index, MediaError
-    for a query file that cannot be read.
+    With `query.use_tcot` the Reasoner writes a T-CoT of the query first, unless the `gate` decides against it. An item with the query's
+    own bytes is the first hit; the medium of a composed query (a medium with text) is left out. Raises ConfigError for models that do
+    not fit the index, MediaError for a query file that cannot be read, ModelError of the reranker.
     """
     started = time.perf_counter()
+    if query.rerank and reranker is None:
+        raise ConfigError(f"rerank={query.rerank} needs a reranker: give one, or leave it out")
     if not query.content:
         listed = browse(index, query, view)
         return listed.model_copy(update={"timings": Timings(search_s=time.perf_counter() - started)})
     if embedder is None:
         raise ConfigError("a query with content is compared by its vector: give the Embedder of the index")
     check_models(index, embedder, reasoner, query)
-    outcome = _reason(reasoner, query.item) if query.use_tcot and reasoner is not None else None
+    decision = _decide(index, query, embedder, gate) if query.use_tcot and gate is not None else None
+    outcome = _reason(reasoner, query.item) if query.use_tcot and reasoner is not None and decision != "plain" else None
     reasoned = time.perf_counter()
     tcot = outcome if isinstance(outcome, TCoT) else None
     vectors = _embed(index, embedder, query.item, tcot)
     embedded = time.perf_counter()
-    page = _page(index, query, vectors, view)
+    page = _page(index, query, vectors, view, Reranker(reranker, (query.item, tcot)) if reranker is not None and query.rerank else None)
     asked = [query.item.text, *(named_by(tcot, tcot.evidence.keywords) if tcot else ())]
     return page.model_copy(
         update={
-            "hits": tuple(hit.model_copy(update={"shared": shared_phrases(named(hit), asked)}) for hit in page.hits),
+            "hits": tuple(
+                hit.model_copy(update={"shared": shared_phrases(named(hit), asked), "without_reasoning": decision == "plain"})
+                for hit in page.hits
+            ),
+            "gate": decision,
             "used_tcot": tcot is not None,
             "query_tcot": tcot,
             "query_tcot_failure": None if outcome is None else failure_reason(outcome),
@@ -105,6 +130,13 @@ def search(
             "timings": Timings(reason_s=reasoned - started, embed_s=embedded - reasoned, search_s=time.perf_counter() - embedded),
         }
     )
+
+
+def _decide(index: Index, query: Query, embedder: Embeds, gate: Gates) -> Literal["plain", "reasoned"]:
+    """Ask a gate about a query, by its plain vector and its first two hits among all items."""
+    [plain] = embedder.embed([query.item], [None])
+    scores = [neighbour.score for neighbour in index.nearest(plain, "plain", 2)]
+    return "reasoned" if gate.wants(query.item, plain, scores) else "plain"
 
 
 def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, query: Query) -> None:
@@ -188,54 +220,94 @@ def _embed(index: Index, embedder: Embeds, item: Item, tcot: TCoT | None) -> Que
     return QueryVectors(plain=vectors[1] if len(tcots) > 1 else None, tcot=vectors[0])
 
 
-def _page(index: Index, query: Query, vectors: QueryVectors, view: View) -> SearchResult:
+def _page(index: Index, query: Query, vectors: QueryVectors, view: View, reranker: Reranker | None) -> SearchResult:
     by_score = query.order == "score"
     for _ in range(MAX_TRIES):
         catalogue = view.catalogue() if view.catalogue else None
-        near, places = _deep_enough(index, query, vectors, view, catalogue)
+        near, places, fused_words = _deep_enough(index, query, vectors, view, catalogue)
+        if reranker is not None:
+            near = _reranked(index, query, near, places, catalogue, reranker)
         if not by_score:
             scores = {neighbour.key: neighbour for neighbour in near}
             near = [scores[key] for key in _sorted([key for key in scores if key in places], query.order, places, view)]
         hits, num_results = _hits(index, query, near, places, catalogue)
         if len(hits) == max(min(num_results, query.end) - query.offset, 0):
             break
-    return SearchResult(hits=hits, total=None if by_score else num_results, more=num_results > query.end)
+    if reranker is not None:
+        hits = tuple(hit.model_copy(update={"rerank_score": reranker.scores.get(hit.key)}) for hit in hits)
+    return SearchResult(
+        hits=hits,
+        total=None if by_score else num_results,
+        more=num_results > query.end,
+        fused_words=fused_words,
+        reranker="" if reranker is None else reranker.model.fingerprint,
+    )
 
 
 def _deep_enough(
     index: Index, query: Query, vectors: QueryVectors, view: View, catalogue: Catalogue | None
-) -> tuple[list[Neighbour], Places]:
-    """Rank as many items as a page and its successor take, whose files may be fewer; return them and where they lie."""
+) -> tuple[list[Neighbour], Places, tuple[str, ...]]:
+    """Rank as many items as a page and its successor take, whose files may be fewer; return them, where they lie, and the words that helped."""
     by_score, by_file = query.order == "score", query.unit == "file"
-    depth = max(query.end + 1, NUM_SORTED if by_file else 0) if by_score else NUM_SORTED
+    end = max(query.end, query.rerank)
+    depth = max(end + 1, NUM_SORTED if by_file else 0) if by_score else NUM_SORTED
     while True:
-        near = _ranked(index, query, vectors, depth, view, catalogue)
+        near, words = _ranked(index, query, vectors, depth, view, catalogue)
         needs_places = by_file or not by_score
         places = catalogue.places if catalogue else places_by_key(index.places_of([n.key for n in near])) if needs_places else {}
-        if not (by_score and by_file) or len(near) < depth or len(fold(near, places)) > query.end:
-            return near, places
+        if not (by_score and by_file) or len(near) < depth or len(fold(near, places)) > end:
+            return near, places, words
         depth *= 4
 
 
-def _ranked(index: Index, query: Query, vectors: QueryVectors, top: int, view: View, catalogue: Catalogue | None) -> list[Neighbour]:
-    """Rank what the query asks for; the item with its own content comes first."""
+def _reranked(
+    index: Index, query: Query, near: list[Neighbour], places: Places, catalogue: Catalogue | None, reranker: Reranker
+) -> list[Neighbour]:
+    """Put the first results, each by its best unit, in the order of a reranker; the others follow as they were."""
+    best = fold(near, places) if query.unit == "file" else None
+    first = [neighbour for neighbour in near if best is None or neighbour.key in best][: query.rerank]
+    keys = {neighbour.key for neighbour in first}
+    return [*reranker.sort(index, first, catalogue), *(neighbour for neighbour in near if neighbour.key not in keys)]
+
+
+def _ranked(
+    index: Index, query: Query, vectors: QueryVectors, top: int, view: View, catalogue: Catalogue | None
+) -> tuple[list[Neighbour], tuple[str, ...]]:
+    """Rank what the query asks for, and name the words that helped; the item with its own content comes first."""
     if catalogue is not None and not catalogue.places:
-        return []
+        return [], ()
+    is_fused = query.match == "fuse"
+    filter = replace(query.filter, words=()) if is_fused else query.filter
     among = Candidates(
         modality=query.filter.modality,
-        only_keys=matching_keys(index, query.filter, view.shown_as),
+        only_keys=matching_keys(index, filter, view.shown_as),
         exclude_keys={*query.exclude_keys, *query.reference_keys, *(catalogue.barred if catalogue else ())},
         min_score=query.min_score,
     )
-    near = rank(index, vectors, top, among)
+    near, words = _fused(index, query, vectors, top, among) if is_fused else (rank(index, vectors, top, among), ())
     same = query.same_key
     admitted = same is not None and same not in among.exclude_keys and (among.only_keys is None or same in among.only_keys)
     if not admitted or (among.modality is not None and query.content[0].kind not in among.modality):
-        return near
+        return near, words
     score = score_of(index, vectors, same)
     if score is None or (among.min_score is not None and score < among.min_score):
-        return near
-    return [Neighbour(same, score), *(neighbour for neighbour in near if neighbour.key != same)][:top]
+        return near, words
+    return [Neighbour(same, score), *(neighbour for neighbour in near if neighbour.key != same)][:top], words
+
+
+def _fused(index: Index, query: Query, vectors: QueryVectors, top: int, among: Candidates) -> tuple[list[Neighbour], tuple[str, ...]]:
+    """Fuse the ranking of the vectors with that of rare words; every item keeps its cosine as its score."""
+    near = rank(index, vectors, max(top, NUM_FUSED), among)
+    worded = rank_by_words(index, query.item.text, query.filter.words)
+    if not worded.keys:
+        return near[:top], worded.words
+    scores = {neighbour.key: neighbour.score for neighbour in near}
+    others = [key for key in worded.keys[:NUM_FUSED] if key not in scores]
+    if others:  # their cosines are asked for as any other's, so that every condition holds for them
+        narrowed = set(others) if among.only_keys is None else set(others) & set(among.only_keys)
+        scores |= {neighbour.key: neighbour.score for neighbour in rank(index, vectors, len(others), replace(among, only_keys=narrowed))}
+    fused = fuse([[neighbour.key for neighbour in near], [key for key in worded.keys if key in scores]])
+    return [Neighbour(key, scores[key]) for key in fused][:top], worded.words
 
 
 def _sorted(keys: Sequence[str], order: Sort, places: Mapping[str, Sequence[Place]], view: View) -> list[str]:

@@ -1,6 +1,6 @@
 """EG-RL from a recipe: load the models, read the pairs, train, save."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from embedrl.data.protocols import Judges
 from embedrl.data.sample import Pair
 from embedrl.data.sources.lines import read_lines
 from embedrl.data.sources.row import SourceProblem
+from embedrl.data.tcot import count_words
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ConfigError
@@ -28,7 +29,7 @@ def train_reasoner(recipe: Recipe) -> Path:
     reasoner = local_reasoner(recipe.start_from, dtype=recipe.dtype, attention=recipe.attention)
     with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
         pairs = training_pairs(recipe)
-        train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames), recipe)
+        train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens), recipe)
         if is_main_process():
             reasoner.save(recipe.out / "model")
     return recipe.out / "model"
@@ -47,7 +48,7 @@ def training_pairs(recipe: Recipe) -> list[Pair]:
     return sorted(pairs, key=lambda pair: pair.task)
 
 
-def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Scorer:
+def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int, count_tokens: Callable[[str], int] = count_words) -> Scorer:
     """Load the frozen Embedder and the judge of a recipe. Raises ConfigError for unsuitable models."""
     embedder = load_embedder(recipe.embedder)
     if not isinstance(embedder, Embedder):
@@ -64,6 +65,7 @@ def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int) -> Sc
         recipe.rewards,
         num_frames=num_frames,
         control_every=recipe.control_every,
+        count_tokens=count_tokens,
     )
 
 

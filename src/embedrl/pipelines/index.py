@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embedrl import log
-from embedrl.index.index import Index
+from embedrl.data.vectors import ShortenedEmbedder
+from embedrl.index.index import Index, embedder_of
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.index.model_names import ModelNames
 from embedrl.media.store import Limits
@@ -23,15 +24,18 @@ def index_by_name(
     policy: Mapping[str, object] | None = None,
     retry_failed: bool = False,
     limits: Limits | None = None,
+    dimensions: int | None = None,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
+    With `dimensions`, a new index holds the first so many numbers of each vector, which later runs and searches keep to.
     `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.
     Raises what `ingest`, `create_at` and `start_models` raise.
     """
     with start_models(engine, [reasoner] if reasoner else [], embedder) as models, log.progress(None, "index, items") as bar:
         assert models.embedder is not None
-        opened = Index.open(folder, embedder=models.embedder)
+        embeds = embedder_of(folder, models.embedder) if dimensions is None else ShortenedEmbedder(models.embedder, dimensions)
+        opened = Index.open(folder, embedder=embeds)
         if table is not None:
             opened.create_at(table, shelf)
         opened.note_models(ModelNames.of(reasoner, embedder))
@@ -41,7 +45,7 @@ def index_by_name(
             folder,
             opened,
             models.reasoners[reasoner] if reasoner else None,
-            models.embedder,
+            embeds,
             think=reasoner is not None,
             batch_size=batch_size,
             max_in_flight=models.max_in_flight,

@@ -72,7 +72,7 @@ def train_by_rejection(recipe: Recipe) -> Path:
     reasoner.quotes = False  # as in EG-RL
     with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
         pairs = training_pairs(recipe)
-        scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames)
+        scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens)
         chosen = order([pair.task for pair in pairs], pairs_per_batch, recipe.family_size, num_batches, recipe.seed)
         rows: list[tuple[int, bool, str]] = []
         with progress(num_batches, "rollouts") as bar:

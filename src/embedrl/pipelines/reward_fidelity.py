@@ -34,7 +34,12 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
         reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
         reasoner.quotes = False  # as in training
     pairs = [row.pair for row in made]
-    scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames if reasoner else NUM_FRAMES)
+    scorer = make_scorer(
+        recipe,
+        pairs,
+        num_frames=reasoner.num_frames if reasoner else NUM_FRAMES,
+        **({"count_tokens": reasoner.num_tokens} if reasoner else {}),
+    )
     measure = selection_quality if recipe.world == "crowded" else quality
     rng = random.Random(f"fidelity:{seed}")
     if scorer.judge is None and recipe.judge:  # its verdicts are measured even where the recipe does not count them

@@ -260,17 +260,25 @@ class LocalReasoner:
         prompts = [pick_prompt(anchor, candidates, self.settings.prompts, special=self.special) for anchor, candidates in questions]
         return [*self._choose(prompts, [[str(number + 1) for number in range(len(shown))] for _, shown in questions])]
 
-    @torch.inference_mode()
     def _choose(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[int]:
-        """Return for each prompt the answer whose first token is most likely next; one forward pass per batch."""
-        choices = [0] * len(prompts)
+        """Return which answer's first token is likeliest next, for each prompt."""
+        return [int(scores.argmax()) for scores in self._answer_scores(prompts, answers)]
+
+    def yes_scores(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Return log p(yes) - log p(no) as the next token of each prompt."""
+        return [float(scores[1] - scores[0]) for scores in self._answer_scores(prompts, [["no", "yes"]] * len(prompts))]
+
+    @torch.inference_mode()
+    def _answer_scores(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Return the scores of each answer's first token, for each prompt: one forward pass a batch."""
+        found = [torch.empty(0)] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            logits = self.model(**self._collate([prompts[row] for row in rows])).logits[:, -1]
+            logits = self.model(**self._collate([prompts[row] for row in rows]), logits_to_keep=1).logits[:, -1]
             for row, scores in zip(rows, logits, strict=True):
-                choices[row] = int(scores[self._first_tokens(tuple(answers[row]))].argmax())
-        return choices
+                found[row] = scores[self._first_tokens(tuple(answers[row]))].float()
+        return found
 
     def _first_tokens(self, answers: tuple[str, ...]) -> list[int]:
         firsts = [self.processor.tokenizer(answer, add_special_tokens=False)["input_ids"][0] for answer in answers]

@@ -14,8 +14,9 @@ from typing import Any
 
 import PIL.Image
 
+from embedrl.data.protocols import Side
 from embedrl.data.sample import Item
-from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise
+from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render
 from embedrl.errors import ConfigError
 from embedrl.media.content import Frames, Text
 from embedrl.media.decode import load_visual
@@ -23,6 +24,14 @@ from embedrl.media.resize import Fit, VisualBudget
 
 SETS = ("full", "nano")
 """Full wording for general models, and one line each for the nano models, which were trained on it."""
+
+
+_RERANK = {
+    "Query": "Task: {instruction}\n{text}\nReasoning about the query: {tcot}",
+    "Candidate": "{text}\nReasoning about the candidate: {tcot}",
+    "request": "Does the candidate answer the query? Answer yes or no.",
+}
+"""Wording of the second stage. It is no part of `prompt_hash`: no T-CoT depends on it."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +67,28 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int, 
 
     `special` matches the added tokens of the model that is asked, which the item's text must not hold.
     """
-    parts: list[dict[str, Any]] = []
-    images: list[PIL.Image.Image] = []
-
-    def show(image: PIL.Image.Image) -> None:
-        parts.append({"type": "image"})
-        images.append(image)
-
-    scale = Fit(budget=budget, factor=factor)
-    for part in item.content:
-        if isinstance(part, Text):
-            continue
-        seen = load_visual(part, num_frames=budget.num_frames, scale=scale)
-        if isinstance(seen, Frames):
-            for number, (frame, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1):
-                parts.append({"type": "text", "text": f"Frame {number} ({time_s:.1f} s)"})
-                show(frame)
-        else:
-            show(seen)
+    parts, images = _media(item, budget, factor)
     shown = neutralise(item.text[: budget.max_text_chars], special)
     text, own = _fill(template(prompt_set, item.role), special, instruction=item.instruction, text=shown)
     labels = tuple(part["text"] for part in parts if part["type"] == "text")
     parts.append({"type": "text", "text": text})
     return Prompt([{"role": "user", "content": parts}], tuple(images), shown, (*labels, own))
+
+
+def rerank_prompt(query: Side, candidate: Side, budget: VisualBudget, factor: int, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
+    """Ask a judge whether a candidate answers a query, with the media, texts and T-CoTs of both. Raises MediaError naming a bad file."""
+    parts: list[dict[str, Any]] = []
+    images: list[PIL.Image.Image] = []
+    own: list[str] = []
+    for name, (item, tcot) in (("Query", query), ("Candidate", candidate)):
+        media, seen = _media(item, budget, factor)
+        images += seen
+        values = {"instruction": item.instruction, "text": item.text[: budget.max_text_chars], "tcot": render(tcot) if tcot else "none"}
+        text, wording = _fill(_RERANK[name], special, **values)
+        parts += [{"type": "text", "text": f"{name}:"}, *media, {"type": "text", "text": text}]
+        own += [f"{name}:", *(part["text"] for part in media if part["type"] == "text"), wording]
+    parts.append({"type": "text", "text": _RERANK["request"]})
+    return Prompt([{"role": "user", "content": parts}], tuple(images), own=(*own, _RERANK["request"]))
 
 
 def match_prompt(query: TCoT, target: TCoT, prompt_set: str, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
@@ -92,6 +100,25 @@ def pick_prompt(anchor: TCoT, candidates: Sequence[TCoT], prompt_set: str, *, sp
     """Ask a judge for the number (from 1) of the candidate that belongs to the anchor."""
     listed = "\n".join(f"{number}: {tcot.answer}" for number, tcot in enumerate(candidates, 1))
     return _text_prompt(*_fill(template(prompt_set, "pick"), special, anchor=anchor.answer, candidates=listed))
+
+
+def _media(item: Item, budget: VisualBudget, factor: int) -> tuple[list[dict[str, Any]], list[PIL.Image.Image]]:
+    """Return the message parts of an item's media, frames labelled, and their images, scaled to the budget."""
+    parts: list[dict[str, Any]] = []
+    images: list[PIL.Image.Image] = []
+    scale = Fit(budget=budget, factor=factor)
+    for part in item.content:
+        if isinstance(part, Text):
+            continue
+        seen = load_visual(part, num_frames=budget.num_frames, scale=scale)
+        if isinstance(seen, Frames):
+            for number, (frame, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1):
+                parts += [{"type": "text", "text": f"Frame {number} ({time_s:.1f} s)"}, {"type": "image"}]
+                images.append(frame)
+        else:
+            parts.append({"type": "image"})
+            images.append(seen)
+    return parts, images
 
 
 def _text_prompt(text: str, own: str) -> Prompt:

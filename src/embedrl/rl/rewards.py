@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from embedrl.data.tcot import MAX_CHARS, TCoT
 from embedrl.rl.config import RewardConfig
 
+TOKENS_PER_COST = 100
+"""Tokens that cost a `brevity` of 1."""
 RANDOM_DIM = 1024
 """Dimension of the untrained Embedder: with few, words of different spelling are alike by chance."""
 
@@ -143,6 +145,8 @@ class RewardBatch:
     """Informativeness, int64: ordered by valid pieces of evidence, then distinct answer words; -1 for an invalid T-CoT."""
     right: Tensor
     """Verdict of the judge: 1, 0, or NaN where it failed; 0 without a judge."""
+    num_tokens: Tensor | None = None
+    """Tokens of each completion, int64; None where nobody counts them."""
     hard_similarity: Tensor | None = None
     """Cosines with the batch's M hard negatives (N, M), -inf where one is not a negative of the row; None if there are none."""
 
@@ -185,6 +189,19 @@ def outcome_reward(batch: RewardBatch) -> Tensor:
 def process_reward(batch: RewardBatch) -> Tensor:
     """Process reward p: a judge that reads only T-CoTs picks the matching target."""
     return process(batch.right, batch.margin, batch.config.process_value)
+
+
+def brevity_reward(batch: RewardBatch) -> Tensor:
+    """l = -tokens / 100: the cost of a completion's length; one that is not valid costs as much as the longest of its group (ours).
+
+    So no rollout gains by stopping early. NaN where nobody counted tokens.
+    """
+    if batch.num_tokens is None:
+        return torch.full((len(batch.tcots),), torch.nan, dtype=torch.double)
+    tokens = batch.num_tokens.double()
+    group = batch.rows.group.unique(return_inverse=True)[1]
+    longest = torch.zeros(int(group.max()) + 1, dtype=torch.double).scatter_reduce(0, group, tokens, "amax")[group]
+    return -torch.where(batch.format > 0, tokens, longest) / TOKENS_PER_COST
 
 
 def fullness_reward(batch: RewardBatch) -> Tensor:
@@ -256,7 +273,13 @@ CONTROLS: dict[str, Reward] = {
     "random_embedder": random_embedder_reward,
 }
 """Control rewards without knowledge of retrieval: if one helps as much, the gain is not due to the Embedder."""
-REWARDS: dict[str, Reward] = {"format": format_reward, "outcome": outcome_reward, "process": process_reward, **CONTROLS}
+REWARDS: dict[str, Reward] = {
+    "format": format_reward,
+    "outcome": outcome_reward,
+    "process": process_reward,
+    "brevity": brevity_reward,
+    **CONTROLS,
+}
 """By the name that a weight has in a recipe (`format_weight`, or `weights.<name>` for any but the first three). NaN: failed.
 
 Another reward is one more function in this file and one more row; metrics (`reward/<name>`) and reward fidelity follow.

@@ -17,7 +17,7 @@ from embedrl.data.evidence import verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.protocols import ExplainsFailure, Judges
 from embedrl.data.sample import Item, Pair
-from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, read
+from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, count_words, read
 from embedrl.errors import ModelError
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
@@ -63,11 +63,14 @@ class Scorer:
         *,
         num_frames: int | None = None,
         control_every: int = 0,
+        count_tokens: Callable[[str], int] = count_words,
     ) -> None:
         self.pairs, self.encode, self.judge = pairs, encode, judge
         self.config = config
         self.num_frames = num_frames
         """How many frames of a video the Reasoner is shown, at most; None: all that items hold."""
+        self.count_tokens = count_tokens
+        """Length of a completion, for the cost of it (`brevity`): in the Reasoner's tokens, or in words."""
         self.control_every = control_every
         """Measure the control figures every so many steps; 0 never."""
 
@@ -101,7 +104,10 @@ class Scorer:
         tcots = [self._tcot(reading) for reading in readings]
         frames: dict[str, int | None] = {}
         formats = [self._format(rollout, reading, frames) for rollout, reading in zip(rollouts, readings, strict=True)]
-        counts = [(len(reading.repaired), len(reading.dropped)) for reading in readings]
+        counts = [
+            (len(reading.repaired), len(reading.dropped), self.count_tokens(rollout.text))
+            for reading, rollout in zip(readings, rollouts, strict=True)
+        ]
         vectors = self._embed(rollouts, tcots)
         everyone, start = _gather(list(zip(rollouts, tcots, formats, counts, vectors, strict=True)))
         all_rollouts, all_tcots, all_formats, all_counts, all_vectors = zip(*everyone, strict=True)
@@ -122,8 +128,9 @@ class Scorer:
             informativeness=informativeness,
             right=self._ask(similarity, rows, all_tcots, informativeness, here, seed),
             hard_similarity=self._hard_similarity(all_rollouts, vectors_ND, dict(hard)),
-            num_repaired=torch.tensor([num_repaired for num_repaired, _ in all_counts]),
-            num_dropped=torch.tensor([num_dropped for _, num_dropped in all_counts]),
+            num_repaired=torch.tensor([num_repaired for num_repaired, _, _ in all_counts]),
+            num_dropped=torch.tensor([num_dropped for _, num_dropped, _ in all_counts]),
+            num_tokens=torch.tensor([num_tokens for _, _, num_tokens in all_counts]),
             local=here,
         )
 

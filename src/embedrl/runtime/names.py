@@ -1,11 +1,17 @@
 """Loading models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge", "fake" (for tests), a folder, a hub id
 (`owner/name@revision`), or a server's URL."""
 
-from embedrl.data.protocols import Embeds, Reasons
+from typing import TYPE_CHECKING
+
+from embedrl import log
+from embedrl.data.protocols import Embeds, Reasons, Reranks
 from embedrl.errors import ConfigError
 from embedrl.models.names import is_hub_id, is_server, resolve, shipped
 
-__all__ = ["check_names", "is_server", "load_both", "load_embedder", "load_reasoner", "resolve", "shipped"]
+if TYPE_CHECKING:
+    from embedrl.reasoner.reranker import JudgeReranker
+
+__all__ = ["check_names", "is_server", "load_both", "load_embedder", "load_reasoner", "load_reranker", "resolve", "shipped"]
 
 
 def load_reasoner(
@@ -83,6 +89,43 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
         return load_reasoner(reasoner), load_embedder(embedder)
     first, second = load_shared(folders)
     return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
+
+
+def load_reranker(name: str, reasoner: Reasons | None) -> Reranks:
+    """Load a reranker: "judge" (that of the loaded Reasoner), a Reasoner's or a cross-encoder's folder, or a server's URL.
+
+    Raises ConfigError for a name that is none of these, or a Reasoner that cannot judge; ModelError for a folder that is not a model.
+    """
+    if is_server(name):
+        from embedrl.reasoner.rerank_client import RemoteReranker
+
+        return RemoteReranker(name)
+    if name == "fake":
+        from embedrl.testing import FakeReranker
+
+        return FakeReranker()
+    from embedrl.reasoner.local import LocalReasoner
+    from embedrl.reasoner.reranker import JudgeReranker
+
+    if name == "judge":
+        if not isinstance(reasoner, LocalReasoner):
+            raise ConfigError("--reranker judge: needs a Reasoner with loaded weights, and with T-CoTs on; name another reranker")
+        return _said(JudgeReranker(reasoner))
+    folder = resolve(name, "reasoner")
+    if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
+        from embedrl.embedder.cross_encoder import TextReranker
+
+        return TextReranker(folder)
+    return _said(JudgeReranker(LocalReasoner.load(folder)))
+
+
+def _said(judge: "JudgeReranker") -> "JudgeReranker":
+    """Warn of a judge that only reads: as second stage, those of the nano models choose hardly better than by chance."""
+    if not judge.sees:
+        log.warn(
+        log.warn("this judge reads T-CoTs only; on the world it chose among ten hits hardly better than chance (docs/when-reasoning-pays.md)")
+        )
+    return judge
 
 
 def check_names(reasoner: str | None, embedder: str | None) -> None:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from embedrl.data.evidence import verify
+from embedrl.data.protocols import Gates
 from embedrl.index.query import Query
 from embedrl.index.recommend import Examples, Reason, recommend
 from embedrl.index.search import SearchResult, search
@@ -12,15 +13,20 @@ from embedrl.server.problem import Problem
 from embedrl.server.query import MAX_RANK, within_ranks
 from embedrl.server.schemas import Listing, QueryShown, RankChange, ReasonedAnswer, SearchAnswer, Seconds, show_evidence, show_tcot
 from embedrl.server.served_index import ServedIndex
+from embedrl.server.shared_models import SharedReranker
 
 
-def answer(library: ServedIndex, query: Query) -> SearchAnswer:
+def answer(library: ServedIndex, query: Query, reranker: SharedReranker | None = None, gate: Gates | None = None) -> SearchAnswer:
     """Answer a query whose file is decoded. Blocks. Raises Problem."""
     started = time.perf_counter()
     if query.content and query.use_tcot and library.reasoner is None:
         raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+    if query.rerank and reranker is None:
+        raise Problem(422, "rerank: this server has no reranker; leave it out, or start it with --reranker", "no_reranker")
     page = within_ranks(query) if query.content else query
-    result = SearchResult(hits=()) if page is None else search(library.index, page, library.embedder, library.reasoner, view=library.view)
+    result = SearchResult(hits=())
+    if page is not None:
+        result = search(library.index, page, library.embedder, library.reasoner, reranker=reranker, gate=gate, view=library.view)
     return SearchAnswer(
         hits=library.show_hits(result.hits),
         total=result.total,
@@ -28,6 +34,9 @@ def answer(library: ServedIndex, query: Query) -> SearchAnswer:
         more=result.more and (not query.content or query.end < MAX_RANK),
         think=result.used_tcot,
         reasoner=library.id,
+        gate=result.gate,
+        fused_words=result.fused_words,
+        reranker=reranker.label if reranker is not None and result.reranker else "",
         query=_show_query(library, query, result),
         seconds=Seconds(
             reason=result.timings.reason_s,

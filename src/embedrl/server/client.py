@@ -38,6 +38,7 @@ def _fields(query: Query, text: str) -> list[tuple[str, str]]:
         "min_score": "" if query.min_score is None else str(query.min_score),
         "sort": query.sort or "",
         "unit": query.unit,
+        "match": "" if query.match == "filter" else query.match,
         **times,
     }
     fields = [(name, value) for name, value in single.items() if value]

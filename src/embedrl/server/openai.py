@@ -18,6 +18,7 @@ from embedrl.data import items as make
 from embedrl.data.protocols import Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words, render
+from embedrl.data.vectors import shortened
 from embedrl.media.content import Content, Text
 from embedrl.media.kinds import MediaKind
 from embedrl.server.bodies import BoundedRoute
@@ -92,8 +93,8 @@ def compatible_routes(service: Service) -> APIRouter:
         """Embed texts, or messages with pictures."""
         need_embedder(asked.model)
         library = service.library()
-        if asked.dimensions not in (None, library.embedder.dim):
-            raise Problem(400, f"dimensions: this model has {library.embedder.dim}", "bad_dimensions")
+        if asked.dimensions is not None and not 1 <= asked.dimensions <= library.embedder.dim:
+            raise Problem(400, f"dimensions={asked.dimensions}: give 1 to {library.embedder.dim}", "bad_dimensions")
 
         def work() -> Embeddings:
             if asked.add_generation_prompt:
@@ -109,6 +110,7 @@ def compatible_routes(service: Service) -> APIRouter:
             query = asked.input_type == "query"
             items = [_item(content, asked.instruction, f"input.{place}", query=query) for place, content in enumerate(contents)]
             vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
+            vectors = shortened(vectors, asked.dimensions)
             data = [
                 Embedding(index=index, embedding=_encoded(vector, asked.encoding_format), tcot_failure=failure)
                 for index, (vector, failure) in enumerate(zip(vectors, failures, strict=True))
@@ -130,8 +132,9 @@ def compatible_routes(service: Service) -> APIRouter:
 
     @router.post("/rerank")
     async def rerank(asked: RerankRequest) -> Rerank:
-        """Sort candidates by their cosine to a query."""
-        need_embedder(asked.model)
+        """Sort candidates by the score of the reranker, or without one by their cosine to a query; the answer's `model` says which."""
+        if service.reranker is None or asked.model != service.reranker.label:
+            need_embedder(asked.model)
         library = service.library()
 
         num_media = sum(isinstance(document, RerankDocument) and bool(document.image) for document in (asked.query, *asked.documents))
@@ -144,11 +147,7 @@ def compatible_routes(service: Service) -> APIRouter:
             documents = [_item(content, None, f"documents.{place}", query=False) for place, content in enumerate(contents)]
             wanted = make.kind_of(documents[0].content)
             items = [_item(_content(service, asked.query, share), None, "query", query=True, looking_for=wanted), *documents]
-            vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
-            think = asked.think and not any(failures)
-            if asked.think and not think:  # vectors with T-CoTs and without are never compared
-                vectors, _ = _embed(library, items, think=False, at_once=service.settings.max_batch)
-            scores = np.round((vectors[1:] @ vectors[0]).astype(np.float64), 6)
+            scores, think = (_cosines if service.reranker is None else _reranked)(service, library, items, asked)
             order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: asked.top_n]
             results = [
                 Ranked(
@@ -159,11 +158,36 @@ def compatible_routes(service: Service) -> APIRouter:
                 for index in order
             ]
             usage = _read(library, items)
-            return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=service.embedder_label, results=results, think=think, usage=usage)
+            name = service.embedder_label if service.reranker is None else service.reranker.label
+            return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=name, results=results, think=think, usage=usage)
 
         return await service.work(work)
 
     return router
+
+
+def _cosines(service: Service, library: ServedIndex, items: Sequence[Item], asked: RerankRequest) -> tuple[list[float], bool]:
+    """Return the cosine of the first item to each other one, and whether T-CoTs were compared."""
+    vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
+    think = asked.think and not any(failures)
+    if asked.think and not think:  # vectors with T-CoTs and without are never compared
+        vectors, _ = _embed(library, items, think=False, at_once=service.settings.max_batch)
+    return np.round((vectors[1:] @ vectors[0]).astype(np.float64), 6).tolist(), think
+
+
+def _reranked(service: Service, library: ServedIndex, items: Sequence[Item], asked: RerankRequest) -> tuple[list[float], bool]:
+    """Return the reranker's score of each item but the first, the query. Raises Problem 422 for one that it cannot score."""
+    assert service.reranker is not None
+    if asked.think and library.reasoner is None:
+        raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+    outcomes = library.reasoner.reason(items) if asked.think and library.reasoner else [None] * len(items)
+    sides = [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(items, outcomes, strict=True)]
+    scores = service.reranker.rerank(sides[0], sides[1:])
+    for place, score in enumerate(scores):
+        if score is None:
+            hint = "" if asked.think else "; think=true lets it read T-CoTs"
+            raise Problem(422, f"documents.{place}: the reranker cannot score it with this query{hint}", "not_scored")
+    return [score for score in scores if score is not None], asked.think
 
 
 def _item(content: Content, instruction: str | None, field: str, *, query: bool, looking_for: MediaKind = "image") -> Item:

@@ -43,6 +43,7 @@ class EmbeddingsRequest(_Shape):
     messages: Messages | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+    """Return the first so many numbers, scaled to unit length."""
     input_type: Literal["query", "document"] = "document"
     """Whether this looks for something, or is to be found. Not in OpenAI's API."""
     instruction: Annotated[CleanText, Field(max_length=2000)] | None = None
@@ -196,7 +197,7 @@ class Ranked(_Shape):
 
     index: int
     relevance_score: float
-    """Cosine to the query, -1..1."""
+    """What the reranker gave it; without one, the cosine to the query, -1..1."""
     document: dict[str, Any] | None = None
 
 
@@ -205,6 +206,7 @@ class Rerank(_Shape):
 
     id: str
     model: str
+    """What scored them: the reranker, or the Embedder."""
     results: list[Ranked]
     think: bool = False
     """Whether T-CoTs were compared. If one item got none, all are compared as they are."""

@@ -7,7 +7,7 @@ from fastapi import File, Form, UploadFile
 
 from embedrl.errors import ConfigError
 from embedrl.index.filter import MAX_WORDS, Filter, read_time
-from embedrl.index.query import Query, ResultUnit, Selection, Sort
+from embedrl.index.query import MAX_RERANK, Match, Query, ResultUnit, Selection, Sort
 from embedrl.index.row import MODALITIES, Modality
 from embedrl.media.content import Content, Image, Part, Text, Video
 from embedrl.server.problem import Problem
@@ -35,6 +35,7 @@ class Asked:
     file: UploadFile | None = None
     key: str | None = None
     """Key of an item of the index that is the medium of the query."""
+    match: Match = "filter"
 
     def with_file(self, decoded: Decoded, medium_key: str) -> Query:
         """Return the query with its file, decoded, as its first part. Raises Problem 415."""
@@ -61,6 +62,8 @@ def read_query(
     since: Annotated[str | None, Form(max_length=40, description="ISO date or time: files changed then or later.")] = None,
     until: Annotated[str | None, Form(max_length=40, description="ISO date or time: files changed up to then.")] = None,
     words: Annotated[str | None, Form(max_length=500, description="Words that must stand in answer, name or text.")] = None,
+    match: Annotated[Match, Form(description="fuse: words rank beside the vectors, and filter nothing.")] = "filter",
+    rerank: Annotated[int, Form(ge=0, le=MAX_RERANK, description="Let the reranker put so many of the first hits in order.")] = 0,
     min_score: Annotated[float | None, Form(ge=-1, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[Sort | None, Form()] = None,
     unit: Annotated[ResultUnit, Form(description="A result is a file with its best unit, or each page, scene and passage.")] = "file",
@@ -80,8 +83,12 @@ def read_query(
         raise Problem(422, "nothing to look for: give text, a file, a key, or words", "empty_query")
     content: Content = (Text(text=text),) if text else ()
     order = None if sort == "score" else sort  # the default of what is compared; words alone have no score
-    query = Query(content=content, filter=filter, min_score=min_score, sort=order, unit=unit, offset=offset, limit=limit)
-    return Asked(query, think, reasoner or None, file, key)
+    if match == "fuse" and not content and file is None and key is None:
+        raise Problem(422, "match=fuse: there is nothing to compare; give text or a file", "nothing_to_fuse")
+    if rerank and sort not in (None, "score"):
+        raise Problem(422, f"rerank={rerank}, sort={sort}: only what is sorted by score is reranked; leave out one", "not_reranked")
+    query = Query(content=content, filter=filter, min_score=min_score, sort=order, unit=unit, offset=offset, limit=limit, rerank=rerank)
+    return Asked(query, think, reasoner or None, file, key, match)
 
 
 def within_ranks(selection: S) -> S | None:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedrl import log
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
@@ -25,7 +25,15 @@ from embedrl.server.running import Announced
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.settings import Settings
-from embedrl.server.shared_models import QueryTCoTs, SharedEmbedder, SharedReasoner, embedding_worker, reasoning_worker
+from embedrl.server.shared_models import (
+    QueryTCoTs,
+    SharedEmbedder,
+    SharedReasoner,
+    SharedReranker,
+    embedding_worker,
+    reasoning_worker,
+    reranking_worker,
+)
 
 QUERY_TCOTS = "query-tcots.jsonl"
 
@@ -84,10 +92,13 @@ def make_service(
     *,
     roots: tuple[Path, ...] = (),
     models: ModelNames | None = None,
+    reranker: tuple[str, Reranks] | None = None,
+    gate: Gates | None = None,
 ) -> Service:
     """Open indexes and put models behind workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
     and answers who names none. An index that is new notes the names of its `models`.
 
+    `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: which searches are reasoned about.
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
     embedding = embedding_worker(embedder, settings.max_batch)
@@ -108,7 +119,12 @@ def make_service(
             workers.append(reasoning_worker(reasoner, settings.max_batch))
             asked = SharedReasoner(reasoner, tcots, workers[-1])
         libraries.append(ServedIndex(id, label, opened[id], asked, shared, served))
-    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots)
+    shared_reranker = None
+    if reranker is not None:
+        if not workers:
+            workers.append(reranking_worker(settings.max_batch))
+        shared_reranker = SharedReranker(reranker[1], reranker[0], workers[0])
+    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate)
 
 
 def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds) -> Path:

@@ -1,5 +1,7 @@
 """Response schemas of items, hits and evidence."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.data.box_names import box_names
@@ -92,6 +94,10 @@ class HitShown(_Answer):
     key: str
     score: float
     """Cosine to the query, -1..1; 0 where nothing was compared."""
+    without_reasoning: bool = False
+    """Whether a gate decided to answer the query without reasoning about it."""
+    rerank_score: float | None = None
+    """What the reranker gave it; null where it was not asked, or could not say."""
     modality: Modality
     name: str
     path: str
@@ -176,6 +182,12 @@ class SearchAnswer(_Answer):
     think: bool
     """Whether items were compared with their T-CoTs, and the query with its own."""
     reasoner: str
+    gate: Literal["plain", "reasoned"] | None = None
+    """What the gate decided: to answer as it is, or to reason first; null without one."""
+    fused_words: tuple[str, ...] = ()
+    """With match=fuse: the words that ranked items beside the vectors."""
+    reranker: str = ""
+    """What put the first hits in order; empty if nothing did."""
     query: QueryShown = QueryShown()
     seconds: Seconds = Seconds()
 

@@ -82,7 +82,11 @@ def search_routes(service: Service) -> APIRouter:
     async def search(asked: Annotated[Asked, Depends(read_query)]) -> SearchAnswer:
         """Search with words, an image, a video, an item of the index, or words about one of these."""
         library, think = chosen(asked)
-        return await service.work(lambda: answering.answer(library, replace(decoded(asked, library), use_tcot=think)))
+        return await service.work(
+            lambda: answering.answer(
+                library, replace(decoded(asked, library), use_tcot=think, match=asked.match), service.reranker, service.gate
+            )
+        )
 
     @router.post("/search/stream", response_class=StreamingResponse, responses=_EVENTS)
     async def search_stream(asked: Annotated[Asked, Depends(read_query)]) -> StreamingResponse:
@@ -90,14 +94,19 @@ def search_routes(service: Service) -> APIRouter:
         library, think = chosen(asked)
         if think and library.reasoner is None:
             raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
-        query = await service.work(lambda: decoded(asked, library))
-        plain = await service.work(lambda: answering.answer(library, replace(query, use_tcot=False)))
+        query, second = await service.work(lambda: decoded(asked, library)), service.reranker
+        query = replace(query, match=asked.match)
+        plain = await service.work(
+            lambda: answering.answer(library, replace(query, use_tcot=False, rerank=0 if think else query.rerank), second)
+        )
 
         async def events() -> AsyncIterator[bytes]:
             yield _event("plain", plain.model_dump(mode="json"))
             if think:
                 try:
-                    reasoned = asyncio.ensure_future(service.work(lambda: answering.answer(library, replace(query, use_tcot=True))))
+                    reasoned = asyncio.ensure_future(
+                        service.work(lambda: answering.answer(library, replace(query, use_tcot=True), second, service.gate))
+                    )
                     async for alive in _waiting(reasoned):
                         yield alive
                     yield _event("reasoned", answering.compare(plain, reasoned.result()).model_dump(mode="json"))

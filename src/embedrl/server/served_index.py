@@ -142,6 +142,8 @@ class ServedIndex:
         return HitShown(
             key=hit.key,
             score=hit.score,
+            without_reasoning=hit.without_reasoning,
+            rerank_score=hit.rerank_score,
             modality=hit.modality,
             name=Path(paths[0]).name,
             path=paths[0],

@@ -8,6 +8,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
+from embedrl.data.protocols import Gates
 from embedrl.errors import MediaError
 from embedrl.media.store import container_format
 from embedrl.models.names import shipped
@@ -21,7 +22,7 @@ from embedrl.server.scratch import sweep
 from embedrl.server.security import WrongTokens
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.settings import Settings
-from embedrl.server.shared_models import EmbedderWorker, QueryTCoTs, ReasonerWorker
+from embedrl.server.shared_models import EmbedderWorker, QueryTCoTs, ReasonerWorker, SharedReranker
 
 T = TypeVar("T")
 
@@ -36,8 +37,14 @@ class Service:
         embedder_label: str,
         workers: list[ReasonerWorker | EmbedderWorker],
         tcots: QueryTCoTs | None,
+        reranker: SharedReranker | None = None,
+        gate: Gates | None = None,
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
+        self.gate = gate
+        """Which searches are reasoned about; None: all that ask for it."""
+        self.reranker = reranker
+        """The second stage; None: there is none."""
         self.metrics = Metrics()
         self.wrong_tokens = WrongTokens()
         self.pixels = PixelBudget(settings.max_decoded_pixels)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Reasons, Reranks, Side
 from embedrl.data.reasoning import Answer, Outcome, ask, reason_missing, require_all
 from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item
@@ -38,7 +38,17 @@ class Chat:
     temperature: float | None
 
 
-ReasonerWorker = Worker[Item | Chat, Outcome | str]
+@dataclass(frozen=True, eq=False)
+class Reranking:
+    """A query and its candidates, as a question to a reranker."""
+
+    model: Reranks
+    query: Side
+    candidates: tuple[Side, ...]
+
+
+Scores = list[float | None]
+ReasonerWorker = Worker[Item | Chat | Reranking, Outcome | str | Scores]
 EmbedderWorker = Worker[tuple[Item, TCoT | None] | EmbedderInput, np.ndarray]
 
 
@@ -135,7 +145,7 @@ class _Batched:
         for answer in self._worker.ask_each(items, background=self._background):
             if isinstance(answer, Exception) and not isinstance(answer, MediaError | ModelError):
                 raise answer
-            assert not isinstance(answer, str), "an item is answered with a T-CoT"
+            assert not isinstance(answer, str | list), "an item is answered with a T-CoT"
             answers.append(answer)
         return require_all(answers, repr(self.fingerprint))
 
@@ -170,6 +180,24 @@ class SharedReasoner:
     def for_indexing(self) -> "SharedReasoner":
         """Return the same Reasoner for work that can wait; an index keeps T-CoTs itself."""
         return SharedReasoner(self.model, None, self.worker, background=True)
+
+
+class SharedReranker:
+    """A reranker behind the worker of a Reasoner, whose weights it may share. Fulfils `Reranks`."""
+
+    def __init__(self, model: Reranks, label: str, worker: ReasonerWorker) -> None:
+        self.model, self.label, self.worker = model, label, worker
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the reranker."""
+        return self.model.fingerprint
+
+    def rerank(self, query: Side, candidates: Sequence[Side]) -> Scores:
+        """Score candidates, higher is better. Raises what the model raises."""
+        [scores] = self.worker.ask([Reranking(self.model, query, tuple(candidates))])
+        assert isinstance(scores, list)
+        return scores
 
 
 class SharedEmbedder:
@@ -237,12 +265,32 @@ class SharedEmbedder:
 def reasoning_worker(reasoner: Reasons, max_batch: int) -> ReasonerWorker:
     """Start the thread of a Reasoner: it writes T-CoTs of items and, if it can, answers of chats."""
 
-    def answer(asked: list[Item | Chat]) -> list[Outcome | str | Exception]:
+    def answer(asked: list[Item | Chat | Reranking]) -> list[Outcome | str | Scores | Exception]:
         answers = iter(ask(reasoner, [question for question in asked if isinstance(question, Item)]))
         texts = _write(reasoner, [question for question in asked if isinstance(question, Chat)])
-        return [next(answers) if isinstance(question, Item) else texts[question] for question in asked]
+        scores = {question: _rerank(question) for question in asked if isinstance(question, Reranking)}
+        return [
+            next(answers) if isinstance(question, Item) else texts[question] if isinstance(question, Chat) else scores[question]
+            for question in asked
+        ]
 
     return Worker("reasoner", answer, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
+
+
+def reranking_worker(max_batch: int) -> ReasonerWorker:
+    """Start the thread of a reranker where no Reasoner has one."""
+
+    def answer(asked: list[Item | Chat | Reranking]) -> list[Outcome | str | Scores | Exception]:
+        return [_rerank(question) if isinstance(question, Reranking) else ModelError("there is no Reasoner") for question in asked]
+
+    return Worker("reranker", answer, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
+
+
+def _rerank(asked: Reranking) -> Scores | Exception:
+    try:
+        return asked.model.rerank(asked.query, asked.candidates)
+    except Exception as error:  # boundary: whatever a model raises belongs to who asked
+        return error
 
 
 def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str | Exception]:

@@ -1,0 +1,65 @@
+"""Vectors in fewer numbers: the first ones of each, as a model trained with a Matryoshka loss means them."""
+
+# N vectors, D dim
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedrl.data.protocols import Embeds
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
+from embedrl.errors import ConfigError
+
+
+def shortened(vectors_ND: np.ndarray, dim: int | None) -> np.ndarray:
+    """Return the first `dim` numbers of each vector, unit length, float32 (N, dim); None: all.
+
+    Raises ConfigError for more than there are.
+    """
+    if dim is None or dim == vectors_ND.shape[-1]:
+        return vectors_ND
+    if not 1 <= dim <= vectors_ND.shape[-1]:
+        raise ConfigError(f"dimensions={dim}: these vectors have {vectors_ND.shape[-1]} numbers; give 1 to {vectors_ND.shape[-1]}")
+    head = vectors_ND[..., :dim].astype(np.float32)
+    return head / np.maximum(np.linalg.norm(head, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+class ShortenedEmbedder:
+    """An Embedder of which the first numbers are kept. Fulfils `Embeds`."""
+
+    def __init__(self, embedder: Embeds, dim: int) -> None:
+        """Raises ConfigError for more numbers than there are."""
+        if not 1 <= dim <= embedder.dim:
+            raise ConfigError(f"dimensions={dim}: the vectors of this Embedder have {embedder.dim} numbers; give 1 to {embedder.dim}")
+        self.embedder, self._dim = embedder, dim
+
+    @property
+    def fingerprint(self) -> str:
+        """The Embedder's, and how many numbers are kept."""
+        return f"{self.embedder.fingerprint}-d{self._dim}"
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    @property
+    def num_frames(self) -> int | None:
+        """How many frames of a video the Embedder is shown; None if it does not say."""
+        return getattr(self.embedder, "num_frames", None)
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return float32 (N, dim), unit length, in order."""
+        return shortened(self.embedder.embed(items, tcots), self._dim)
+
+
+def as_indexed(embedder: Embeds, fingerprint: str, dim: int) -> Embeds:
+    """Return the Embedder whose vectors an index of this Embedder's fingerprint and dimension holds: as it is, or shortened alike."""
+    if (
+        embedder.fingerprint != fingerprint
+        and dim < embedder.dim
+        and (short := ShortenedEmbedder(embedder, dim)).fingerprint == fingerprint
+    ):
+        return short
+    return embedder
