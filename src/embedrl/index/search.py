@@ -247,7 +247,7 @@ def _page(index: Index, query: Query, vectors: QueryVectors, view: View, reranke
 def _deep_enough(
     index: Index, query: Query, vectors: QueryVectors, view: View, catalogue: Catalogue | None
 ) -> tuple[list[Neighbour], Places, tuple[str, ...]]:
-    """Rank as many items as a page and its successor take, whose files may be fewer; return them, where they lie, and the words that helped."""
+    """Rank as many items as a page and its successor take, whose files may be fewer; return them, their places, and what words helped."""
     by_score, by_file = query.order == "score", query.unit == "file"
     end = max(query.end, query.rerank)
     depth = max(end + 1, NUM_SORTED if by_file else 0) if by_score else NUM_SORTED
