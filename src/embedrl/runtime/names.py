@@ -122,11 +122,7 @@ def load_reranker(name: str, reasoner: Reasons | None) -> Reranks:
 def _said(judge: "JudgeReranker") -> "JudgeReranker":
     """Warn of a judge that only reads: as second stage, those of the nano models choose hardly better than by chance."""
     if not judge.sees:
-        log.warn(
-            log.warn(
-                "this judge reads T-CoTs only; on the world it chose among ten hits hardly better than chance (docs/when-reasoning-pays.md)"
-            )
-        )
+        log.warn("this judge only reads T-CoTs; on the world it chose among ten hits hardly above chance (docs/when-reasoning-pays.md)")
     return judge
 
 
