@@ -151,7 +151,7 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
 
 
 def _scales(folder: Path) -> bool:
-    """Say whether the processor of a saved folder scales pictures by itself."""
+    """Say whether the processor of a saved folder scales images by itself."""
     path = folder / "processor_config.json"
     return not path.is_file() or read_json(path).get("image_processor", {}).get("do_resize") is not False
 

@@ -53,8 +53,8 @@ def load_long_text(path: Path, limits: Limits = DEFAULT) -> str:
     except MediaError as error:
         if f"max_text_chars={most}" not in str(error):
             raise
-        told = f"is longer than {LONG_TEXT} times max_text_chars={limits.max_text_chars}; split it"
-        raise MediaError(f"{str(path)!r}: {told}") from error
+        reason = f"is longer than {LONG_TEXT} times max_text_chars={limits.max_text_chars}; split it"
+        raise MediaError(f"{str(path)!r}: {reason}") from error
 
 
 def byte_offsets(path: Path, text: str, positions: list[int], limits: Limits = DEFAULT) -> dict[int, int]:
