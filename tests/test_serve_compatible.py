@@ -83,7 +83,7 @@ def test_wrong_requests_are_said_in_its_own_errors(client: openai.OpenAI):
     with pytest.raises(openai.NotFoundError, match="no such Embedder"):
         client.embeddings.create(model="text-embedding-3-large", input="x")
     with pytest.raises(openai.BadRequestError, match="dimensions"):
-        client.embeddings.create(model="nano", input="x", dimensions=7)
+        client.embeddings.create(model="nano", input="x", dimensions=100_000)
     with pytest.raises(openai.BadRequestError, match="fetches nothing"):
         client.chat.completions.create(
             model="nano-sft",

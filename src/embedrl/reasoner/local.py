@@ -195,7 +195,7 @@ class LocalReasoner:
         tokenizer = self.processor.tokenizer
         suppressed = tuple(sorted(set(forbidden_tokens(self.processor)) - set(self.ends)))
         stops = Stops(max_new_tokens, frozenset(self.ends), suppressed, tokenizer.pad_token_id)
-        decoder = GreedyDecoder(self.model, self._habits, stops, min(self.batch_size, max(1, len(prompts))), max_draft=self.max_draft)
+        decoder = GreedyDecoder(self.model, self.habits, stops, min(self.batch_size, max(1, len(prompts))), max_draft=self.max_draft)
         constraint = KeywordCopyConstraint(tokenizer, [prompt.text for prompt in prompts]) if self.quotes else None
         lengths = [_length(prompt, self.factor) for prompt in prompts]
         answers = [("", False)] * len(prompts)
@@ -206,7 +206,8 @@ class LocalReasoner:
         return answers
 
     @cached_property
-    def _habits(self) -> Habits:
+    def habits(self) -> Habits:
+        """What it wrote before, for drafts."""
         with self._collating:
             return Habits([self.processor.tokenizer(text, add_special_tokens=False)["input_ids"] for text in skeletons()])
 
