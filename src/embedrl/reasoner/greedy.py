@@ -20,7 +20,7 @@ from embedrl.models.qwen3_vl_fast import hidden_states_at
 from embedrl.reasoner.drafts import Drafter, Habits
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 
-MAX_DRAFT = 6
+MAX_DRAFT = 4
 """Tokens of a draft, at most: a pass over more rarely pays."""
 REFILL_SHARE = 0.25
 """New rows come in once so many of the slots are free."""
