@@ -30,6 +30,8 @@ class EmbedderRecipe(BaseModel):
     """Of the generated world's pairs, so many have no T-CoTs."""
     annotated_share: float = Field(default=0.3, ge=0, le=1)
     """And so many the annotator's; the others have true ones."""
+    media_dropout: float = Field(default=0.15, ge=0, le=1)
+    """Of the generated world's sides with a T-CoT, so many are shown without their media, so that the Embedder learns to read."""
     budget: VisualBudget | Literal["nano", "paper"] = "nano"
     """What the Embedder gets to see."""
     batch_size: int = Field(default=80, ge=1)

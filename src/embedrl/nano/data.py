@@ -145,12 +145,13 @@ class WorldRows:
         *,
         plain_share: float = 0.25,
         annotated_share: float = 0.3,
+        media_dropout: float = 0.15,
         world: str = "roomy",
         tasks: Sequence[str] = (),
     ) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.tasks = choose_tasks(world, tasks)
-        self.plain_share, self.annotated_share = plain_share, annotated_share
+        self.plain_share, self.annotated_share, self.media_dropout = plain_share, annotated_share, media_dropout
 
     def datasets(self, num_batches: int | None = None) -> dict[str, list[tuple[str, str]]]:
         """Return (query key, target key) rows by task, of the first `num_batches` if given; each task's rows are whole batches."""
@@ -189,7 +190,7 @@ class WorldRows:
         rng = random.Random(f"embedder:{key}")
         if mode < self.plain_share:
             return chosen.item, None, True
-        return chosen.item, chosen.annotated(rng) if mode >= 1 - self.annotated_share else chosen.truth, rng.random() >= 0.15
+        return chosen.item, chosen.annotated(rng) if mode >= 1 - self.annotated_share else chosen.truth, rng.random() >= self.media_dropout
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
     from embedrl.nano.data import WorldRows
 
     assert recipe.num_batches is not None, "the recipe checks it"
-    shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share}
+    shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share, "media_dropout": recipe.media_dropout}
     return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, world=recipe.world, tasks=recipe.tasks, **shares)
 
 
