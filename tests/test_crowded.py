@@ -201,6 +201,13 @@ def test_no_target_of_a_batch_answers_another_rows_query():
     assert not any(answers(query, other) for query, target in pairs for _, other in pairs if other is not target)
 
 
+def test_sides_with_tcots_may_all_go_without_their_media():
+    rows = WorldRows(0, 1, 8, world="crowded", tasks=("visdoc_values",), plain_share=0, media_dropout=1)
+    keys = [key for found in rows.datasets().values() for pair in found for key in pair]
+    assert not any(shown for _, _, shown in map(rows.resolve, keys))
+    assert all(tcot for _, tcot, _ in map(rows.resolve, keys))
+
+
 def test_supervised_examples_are_of_the_chosen_tasks():
     examples = SFTExamples(0, 3, 4, world="crowded", tasks=("visdoc_part",))
     assert all(isinstance(side, CrowdedSide) for side in examples.sides())

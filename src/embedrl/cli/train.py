@@ -217,6 +217,36 @@ def bench_controls(
         write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in controls]}, out)
 
 
+@bench_app.command("perturbed", short_help="What perturbed media cost.")
+@places_models
+def bench_perturbed(
+    reasoner: Annotated[list[str] | None, typer.Option(help="A Reasoner; give several to compare them.")] = None,
+    embedder: EmbedderName = "nano",
+    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "roomy",
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    media: Annotated[list[str] | None, typer.Option(help="Only this perturbation, by name; may be repeated.")] = None,
+    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
+    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+) -> None:
+    """Show what perturbed media cost: JPEG, noise, resizing, re-encoded videos, shifts, a rotation, a border.
+
+    \b
+    Example: embedrl bench perturbed --num-queries 8
+    Example: embedrl bench perturbed --reasoner nano --media "shifted by 4 pixels" --media "a border of 10%"
+    """
+    from embedrl.pipelines.perturbed import COLUMNS, measure_robustness, robustness_row, table_rows
+
+    sizes = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed}
+    rows = measure_robustness(reasoner or ["nano-sft", "nano"], embedder, world=world, tasks=task or (), media=media or (), **sizes)
+    log.table(f"Perturbed media of the {world} world, seed {seed}, with 95 % intervals", COLUMNS, table_rows(rows))
+    if out is not None:
+        from embedrl.evaluation.report import write_report
+
+        write_report({"seed": seed, "world": world, "media": [robustness_row(row) for row in rows]}, out)
+
+
 @bench_app.command("room", short_help="What there is to win before any RL.")
 @places_models
 def bench_room(
