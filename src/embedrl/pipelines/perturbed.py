@@ -19,7 +19,8 @@ from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.media.content import Frames, Image, Page, Part, Video
-from embedrl.media.video import load_frames, save_video
+from embedrl.media.decode import load_visual
+from embedrl.media.video import save_video
 from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.world.claims import claims, selected
 from embedrl.world.clips import FPS
@@ -137,7 +138,9 @@ def _reencoded(frames: Frames) -> Frames:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
         save_video(frames, path, FPS)
-        return load_frames(Video(path=path), len(frames.images))
+        images = load_visual(Video(path=path), num_frames=len(frames.images))
+        assert isinstance(images, Frames)
+        return images
 
 
 def _perturb(part: Part, media: str) -> Part:
