@@ -111,9 +111,17 @@ def query_content(text: str | None, image: Path | None, video: Path | None) -> "
     return (Video(path=video), *words) if video else words
 
 
-def search_filter(names: list[str] | None, under: Path | None, since: str | None, until: str | None, words: str | None) -> "Filter":
+def search_filter(
+    names: list[str] | None,
+    under: Path | None,
+    since: str | None,
+    until: str | None,
+    words: str | None,
+    camera: str | None = None,
+    area: str | None = None,
+) -> "Filter":
     """Return the filters. Raises ConfigError for an unknown kind, what is no date, too many words, or an end before the beginning."""
-    from embedrl.index.filter import MAX_WORDS, Filter, read_time
+    from embedrl.index.filter import MAX_WORDS, Filter, read_area, read_time
     from embedrl.index.row import MODALITIES, shown
 
     if unknown := sorted(set(names or ()) - set(MODALITIES)):
@@ -125,7 +133,15 @@ def search_filter(names: list[str] | None, under: Path | None, since: str | None
     since_s, until_s = (read_time(time, is_end=is_end, zone=None) if time else None for time, is_end in ((since, False), (until, True)))
     if since_s is not None and until_s is not None and since_s >= until_s:
         raise ConfigError(f"--since {since}, --until {until}: give the earlier time first")
-    return Filter(modality=modality, path=shown(under) if under else "", since_s=since_s, until_s=until_s, words=wanted)
+    return Filter(
+        modality=modality,
+        path=shown(under) if under else "",
+        since_s=since_s,
+        until_s=until_s,
+        words=wanted,
+        camera=decoded(camera) or "",
+        area=read_area(area) if area else None,
+    )
 
 
 def think_share(gate: Path | None, budget: float | None) -> float:

@@ -55,7 +55,13 @@ ResultUnitName = Annotated[
 ]
 Modalities = Annotated[list[str] | None, typer.Option("--modality", help="Find only image, video, page or text; may be repeated.")]
 Under = Annotated[Path | None, typer.Option(help="Find only what lies in this folder of the index, or fits a pattern (*.pdf).")]
-Since = Annotated[str | None, typer.Option(help="Find only files changed at this date or time (ISO, of this time zone) or later.")]
+Camera = Annotated[str | None, typer.Option(help="Find only what a camera took whose name holds these words.")]
+Area = Annotated[
+    str | None, typer.Option(metavar="AREA", help="Find only what was taken there: LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST.")
+]
+Since = Annotated[
+    str | None, typer.Option(help="Find only files taken (or else changed) at this date or time (ISO, of this time zone) or later.")
+]
 Until = Annotated[str | None, typer.Option(help="Find only files changed up to this date or time (ISO, of this time zone).")]
 Words = Annotated[str | None, typer.Option(help="Find only what holds each of these words in answer, name or text.")]
 MatchWords = Annotated[

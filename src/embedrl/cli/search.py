@@ -12,7 +12,9 @@ from embedrl import log
 from embedrl.cli.arguments import need_index, query_content, search_filter, think_share, weights, with_options_of_both
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
+    Area,
     AsJson,
+    Camera,
     ConfigFile,
     GateFile,
     IndexEmbedder,
@@ -86,6 +88,8 @@ def search_index(
     reranker: RerankerName = "judge",
     gate: GateFile = None,
     think_budget: ThinkBudget = None,
+    camera: Camera = None,
+    area: Area = None,
     limit: Limit = None,
     config: ConfigFile = None,
     paths: PathsOnly = False,
@@ -99,7 +103,7 @@ def search_index(
     Example: embedrl search "a red star" --index library --paths | head -1
     """
     [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
-    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words)
+    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words, camera, area)
     need_index(index)
     from embedrl.cli.limits import set_limits
     from embedrl.runtime.names import check_names
@@ -213,6 +217,8 @@ def similar_items(
     since: Since = None,
     until: Until = None,
     words: Words = None,
+    camera: Camera = None,
+    area: Area = None,
     paths: PathsOnly = False,
     open_first: OpenFirst = False,
     as_json: AsJson = False,
@@ -222,7 +228,7 @@ def similar_items(
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
     """
-    filter, likes, dislikes = search_filter(modality, under, since, until, words), weights(liked), weights(unlike or [])
+    filter, likes, dislikes = search_filter(modality, under, since, until, words, camera, area), weights(liked), weights(unlike or [])
     need_index(index)
     from embedrl.cli.listing import show_paths, show_recommended
     from embedrl.index.index import Index

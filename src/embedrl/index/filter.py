@@ -16,6 +16,7 @@ from embedrl.index.row import MODALITIES, Modality, Place, shown
 
 MAX_WORDS = 16
 MAX_PATH_CHARS = 1000
+_EARTH_KM = 6371.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,15 @@ class Filter:
     path: str = ""
     """A folder of the library (`trips/2024`), or a pattern (`*.pdf`, `trips/*/b*.jpg`) whose `*` matches across folders."""
     since_s: float | None = None
-    """Earliest modification time of the file, seconds since 1970, inclusive."""
+    """Earliest time at which the file was taken, or else modified, seconds since 1970, inclusive."""
     until_s: float | None = None
-    """Latest modification time of the file, seconds since 1970, exclusive."""
+    """Latest time at which the file was taken, or else modified, seconds since 1970, exclusive."""
     words: tuple[str, ...] = ()
-    """All must occur as whole words, case ignored, in the file's name, the item's text or its T-CoT's answer."""
+    """All must occur as whole words, case ignored, in the file's name, title, keywords or camera, the item's text or its T-CoT's answer."""
+    camera: str = ""
+    """Each word occurs in the name of the camera, case ignored."""
+    area: tuple[float, ...] | None = None
+    """Where the file was taken, degrees: (latitude, longitude, distance in km), or a box (south, west, north, east)."""
 
     def __post_init__(self) -> None:
         if self.modality is not None and (not self.modality or set(self.modality) - set(MODALITIES)):
@@ -49,19 +54,28 @@ class Filter:
         if self.since_s is not None and self.until_s is not None and self.since_s >= self.until_s:
             raise ConfigError(f"since_s={self.since_s:g}, until_s={self.until_s:g}: give the earlier time first")
 
+        if len(self.camera) > MAX_PATH_CHARS:
+            raise ConfigError(f"camera={self.camera[:40]!r}…: has {len(self.camera)} characters; give at most {MAX_PATH_CHARS}")
+        if self.area is not None:
+            _check_area(self.area)
+
     @property
     def by_place(self) -> bool:
         """Whether a condition other than `modality` is set."""
-        return bool(self.path or self.words) or self.since_s is not None or self.until_s is not None
+        return bool(self.path or self.words or self.camera) or self.area is not None or self.since_s is not None or self.until_s is not None
 
     def matching(self, places: Iterable[Place], shown_as: Callable[[Path], str] = shown) -> Iterator[Place]:
-        """Yield the places that meet the conditions on path and date. `shown_as` maps a path to the name that `path` is matched with."""
+        """Yield the places that meet the conditions on path, date, camera and area. `shown_as`: what a path is called."""
         folder = _written_alike(os.path.normpath(self.path).strip("/")) if self.path else ""
         pattern = re.compile(translate(folder))  # `fnmatch` would keep thousands of patterns
         earliest, latest = (None if time_s is None else round(time_s * 1e9) for time_s in (self.since_s, self.until_s))
+        camera = self.camera.casefold().split()
         for place in places:
-            changed = place.stamp.mtime_ns
-            in_time = (earliest is None or changed >= earliest) and (latest is None or changed < latest)
+            is_there = self.area is None or _lies_within(place, self.area)
+            if not is_there or not all(word in place.camera.casefold() for word in camera):
+                continue
+            taken = round(place.taken_s * 1e9) if place.captured_s is not None else place.stamp.mtime_ns
+            in_time = (earliest is None or taken >= earliest) and (latest is None or taken < latest)
             if in_time and (folder in ("", ".") or _lies_in(_written_alike(shown_as(place.path).lstrip("/")), folder, pattern)):
                 yield place
 
@@ -96,6 +110,42 @@ def _seconds(moment: datetime, zone: tzinfo | None) -> float:
         return moment.replace(tzinfo=zone).timestamp()
     except (ValueError, OverflowError):  # in the first and the last year of the calendar an offset may lead out of it
         return moment.replace(tzinfo=UTC).timestamp()
+
+
+def read_area(text: str) -> tuple[float, ...]:
+    """Read `LATITUDE,LONGITUDE,KM` or `SOUTH,WEST,NORTH,EAST`. Raises ConfigError for anything else."""
+    try:
+        area = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        area = ()
+    _check_area(area, text)
+    return area
+
+
+def _check_area(area: tuple[float, ...], text: str | None = None) -> None:
+    """Raise ConfigError for what is neither a distance from a point nor a box on the globe."""
+    box = area if len(area) == 4 else (area[0], area[1], area[0], area[1]) if len(area) == 3 and area[2] >= 0 else ()
+    is_whole = all(math.isfinite(value) for value in area) and len(box) == 4
+    if not is_whole or not (-90 <= box[0] <= box[2] <= 90 and -180 <= box[1] <= 180 and -180 <= box[3] <= 180):
+        raise ConfigError(
+            f"area {text if text is not None else area!r}: give latitude,longitude,km such as 48.86,2.35,10, or a box "
+            "south,west,north,east such as 48.8,2.2,48.9,2.5 (degrees: latitudes within 90, longitudes within 180)"
+        )
+
+
+def _lies_within(place: Place, area: tuple[float, ...]) -> bool:
+    """Say whether a file was taken in an area; a box whose west is greater than its east crosses the 180th meridian."""
+    if place.latitude is None or place.longitude is None:
+        return False
+    if len(area) == 4:
+        south, west, north, east = area
+        between = west <= place.longitude <= east if west <= east else place.longitude >= west or place.longitude <= east
+        return south <= place.latitude <= north and between
+    latitude, longitude, distance_km = area
+    one, other = math.radians(latitude), math.radians(place.latitude)
+    half = math.sin((other - one) / 2) ** 2
+    half += math.cos(one) * math.cos(other) * math.sin(math.radians(place.longitude - longitude) / 2) ** 2
+    return 2 * _EARTH_KM * math.asin(min(1.0, math.sqrt(half))) <= distance_km
 
 
 def _lies_in(path: str, folder: str, pattern: re.Pattern[str]) -> bool:

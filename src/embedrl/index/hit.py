@@ -11,6 +11,7 @@ from embedrl.data.tcot import TCoT, parse
 from embedrl.index.exact import Neighbour
 from embedrl.index.index import Index
 from embedrl.index.row import Modality, Place, Row, shown
+from embedrl.media.metadata import Source
 
 EXCERPT_CHARS = 300
 
@@ -54,6 +55,16 @@ class Hit(BaseModel):
     other_paths: tuple[Path, ...] = ()
     """Other files with the same content."""
     modality: Modality
+    captured_s: float | None = None
+    """When the file was taken, seconds since 1970; None if nothing says it but its mtime."""
+    captured_from: Source | None = None
+    """What says so: a sidecar, EXIF, QuickTime, XMP, PDF, the name."""
+    camera: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    """Where it was taken, degrees (WGS 84)."""
+    about: str = ""
+    """Title, description and keywords of the file."""
     modified_s: float
     """Modification time of the file, seconds since 1970."""
     page: int | None = None
@@ -152,6 +163,12 @@ def hit_of(score: float, rows: Sequence[Row]) -> Hit:
         path=row.place.path,
         other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
         modality=row.modality,
+        captured_s=row.place.captured_s,
+        captured_from=row.place.captured_from,
+        camera=row.place.camera,
+        latitude=row.place.latitude,
+        longitude=row.place.longitude,
+        about=row.place.about,
         modified_s=row.place.stamp.mtime_ns / 1e9,
         page=row.place.page,
         num_pages=row.place.num_places if row.place.page else None,

@@ -7,8 +7,9 @@ work, and the next run finishes the rest.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, Reasons
@@ -23,7 +24,9 @@ from embedrl.index.ingest_report import IngestReport, count_unread
 from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
-from embedrl.index.units import SCANS, Divider, Splitting, Unit, read_item
+from embedrl.index.units import SCANS, Divider, Splitting, Unit, place_of, read_item
+from embedrl.media.decode import read_metadata
+from embedrl.media.metadata import is_sidecar, sidecars_hash
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, limits_in_force, media_kind, walk
 
@@ -209,10 +212,15 @@ class _Run:
             if any(failure.page is failure.unit is None for failure in failed):
                 return
             current = [place for place in known if place.stamp == stamp and place.split == self.split and self._is_fresh(place)]
+            sidecars = sidecars_hash(path)
+            current = [place for place in current if place.sidecars == sidecars]
             if current and len(current) + len(failed) == current[0].num_places:
                 self.kept.update(place.id for place in current)
                 self.counts["unchanged"] += len(current)
                 self.num_places += len(current) - 1
+                return
+            if is_sidecar(path):
+                self.skipped["sidecars"] += 1
                 return
             modality = media_kind(path, self.batches.limits)
             if modality is None:
@@ -221,19 +229,22 @@ class _Run:
                 return
             self._need_alive(stored, stamp)
             units = self.divider.units(path, modality)
+            facts = read_metadata(path, modality, self.batches.limits).model_dump()
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
         self.num_places += len(units) - 1
         self.num_waiting += len(units)
+        facts = facts | {"path": stored, "num_places": len(units), "split": self.split, "sidecars": sidecars, "stamp": stamp}
         for unit in units:
             if place_id(stored, unit.page, unit.number) in self.failed:
                 self.num_waiting -= 1
             else:
-                self._place(path, stored, modality, unit, len(units), stamp)
+                self._place(path, modality, unit, facts)
 
-    def _place(self, path: Path, stored: Path, modality: Modality, unit: Unit, num_places: int, stamp: Stamp) -> None:
-        """Queue one place: its content is new, or is to be copied from where it is known."""
+    def _place(self, path: Path, modality: Modality, unit: Unit, facts: Mapping[str, Any]) -> None:
+        """Queue one place: its content is new, or is to be copied from where it is known. `facts`: what all places of a file share."""
+        stored, stamp = facts["path"], facts["stamp"]
         try:
             self._need_alive(marked_as(stored, unit.number), stamp)
             item = read_item(path, modality, unit, self.batches.limits)
@@ -243,21 +254,7 @@ class _Run:
             self.num_waiting -= 1
             return
         reasoner = self.batches.reasoner
-        place = Place(
-            id=place_id(stored, unit.page, unit.number),
-            key=key,
-            path=stored,
-            page=unit.page,
-            unit=unit.number,
-            num_places=num_places,
-            split=self.split,
-            start_char=unit.start_char,
-            end_char=unit.end_char,
-            start_byte=unit.start_byte,
-            end_byte=unit.end_byte,
-            stamp=stamp,
-            reasoner=reasoner.fingerprint if reasoner else "",
-        )
+        place = place_of(unit, key=key, reasoner=reasoner.fingerprint if reasoner else "", **facts)
         self.kept.add(place.id)
         work = Work(item, modality, [place])
         if key not in self.fresh_keys:

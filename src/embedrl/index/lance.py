@@ -22,6 +22,7 @@ from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
 from embedrl.index.location import is_remote
 from embedrl.index.row import (
     ADDED_COLUMNS,
+    ADDED_TEXTS,
     PLACE_COLUMNS,
     VECTOR_COLUMNS,
     Modality,
@@ -36,7 +37,7 @@ from embedrl.index.row import (
 
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
-_WORDS_OF = {"name": "icu", "text": "icu", "answer": "icu"}
+_WORDS_OF = {"name": "icu", "text": "icu", "answer": "icu", "about": "icu", "camera": "icu"}
 """Columns whose words can be asked for, and what cuts them: the rules of the script; of a name, only its letters and digits are there."""
 _SETTINGS = "embedrl.searching"
 _MODELS = "embedrl.models"
@@ -210,7 +211,7 @@ class Table(Connection):
     def add_columns(self) -> None:
         """Add columns that a table of a former version lacks, in one commit."""
         known = self._opened().schema.names
-        if missing := [name for name in ADDED_COLUMNS if name not in known]:
+        if missing := [name for name in (*ADDED_COLUMNS, *ADDED_TEXTS) if name not in known]:
             fields = _schema(*self.identity, is_shared=False)
             self._write(lambda table: table.add_columns([fields.field(name) for name in missing]))
 
@@ -243,7 +244,7 @@ class Table(Connection):
 
     def index_words(self) -> None:
         """Make words findable, where they are not yet."""
-        for column in _WORDS_OF.keys() - self._indexed():
+        for column in set(self._known(list(_WORDS_OF))) - self._indexed():
             tokens = FTS(base_tokenizer=_WORDS_OF[column], stem=False, remove_stop_words=False, ascii_folding=False, max_token_length=None)
             self._write(lambda table, column=column, tokens=tokens: table.create_index(column, config=tokens))
 
@@ -306,7 +307,7 @@ class Table(Connection):
     def _known(self, columns: Sequence[str]) -> list[str]:
         """Return those of these columns that there are: a table of a former version may lack some."""
         known = self._read(lambda table: table.schema.names)
-        return [name for name in columns if name in known or name not in ADDED_COLUMNS]
+        return [name for name in columns if name in known or name not in ADDED_COLUMNS + ADDED_TEXTS]
 
     def _keys(self, condition: str, *, limit: int = ALL_ROWS) -> set[str]:
         return set(self._select(condition, ["key"], limit=limit)["key"].to_pylist())
@@ -315,14 +316,16 @@ class Table(Connection):
         self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data))
 
     def _with_words(self, words: Sequence[str], limit: int = ALL_ROWS) -> list[pa.RecordBatch]:
+        columns = self._indexed() & _WORDS_OF.keys()
+
         def anywhere(word: str) -> BooleanQuery:
             return BooleanQuery(
-                [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in _WORDS_OF]
+                [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in sorted(columns)]
             )
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
-        columns = [*self._known(PLACE_COLUMNS), "_score"]
-        return self._read(lambda table: table.search(wanted, query_type="fts").limit(limit).select(columns).to_arrow()).to_batches()
+        shown = [*self._known(PLACE_COLUMNS), "_score"]
+        return self._read(lambda table: table.search(wanted, query_type="fts").limit(limit).select(shown).to_arrow()).to_batches()
 
     def _indexed(self) -> set[str]:
         return {name for config in self._read(lambda table: table.list_indices()) for name in config.columns}
@@ -361,7 +364,8 @@ def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:
         "id": text, "key": text, "path": pa.binary(), "name": text, "page": pa.int32(), "unit": pa.int32(),
         "num_places": pa.int32(), "split": text,
         "size": pa.int64(), "mtime_ns": pa.int64(), "modality": text, "start_s": pa.float64(), "end_s": pa.float64(),
-        "start_char": pa.int64(), "end_char": pa.int64(), "start_byte": pa.int64(), "end_byte": pa.int64(),
+        "captured_s": pa.float64(), "captured_from": text, "camera": text, "latitude": pa.float64(), "longitude": pa.float64(),
+        "about": text, "sidecars": text, "start_char": pa.int64(), "end_char": pa.int64(), "start_byte": pa.int64(), "end_byte": pa.int64(),
         "frame_times_s": pa.list_(pa.float64()), "text": text, "answer": text, "tcot_text": text, "tcot_failure": text,
         "verification": text, "thumbnail": pa.binary(), "reasoner": text, "embedder": text, "created_s": pa.float64(),
         "plain_vector": vector, "tcot_vector": vector,

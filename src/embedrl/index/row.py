@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.media.kinds import MEDIA, MediaKind
+from embedrl.media.metadata import Source
 
 Modality = MediaKind
 MODALITIES: tuple[Modality, ...] = tuple(MEDIA)
@@ -63,9 +64,26 @@ class Place(_Row):
     start_byte: int | None = None
     end_byte: int | None = None
     """Span of a passage, in bytes of the file; None where the text is not kept as UTF-8."""
+    captured_s: float | None = None
+    """When the file was taken, seconds since 1970; None if nothing says it but its mtime."""
+    captured_from: Source | None = None
+    """What says so: a sidecar, EXIF, QuickTime, XMP, PDF, the name."""
+    camera: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    """Where it was taken, degrees (WGS 84)."""
+    about: str = ""
+    """Title, description and keywords of the file."""
+    sidecars: str = ""
+    """What tells whether the file's sidecars changed."""
     stamp: Stamp
     reasoner: str = ""
     """Name of the Reasoner that was asked; empty if none was."""
+
+    @property
+    def taken_s(self) -> float:
+        """When it was taken, or else changed, seconds since 1970."""
+        return self.stamp.mtime_ns / 1e9 if self.captured_s is None else self.captured_s
 
     @property
     def position(self) -> tuple[bytes, int, int]:
@@ -104,10 +122,15 @@ class Row(_Row):
 
 
 VECTOR_COLUMNS: dict[Vectors, str] = {"plain": "plain_vector", "tcot": "tcot_vector"}
-ADDED_COLUMNS = ("unit", "split", "start_char", "end_char", "start_byte", "end_byte")
-"""Columns that a table from before there were units lacks; their values are then None."""
+ADDED_COLUMNS = (
+    *("unit", "split", "start_char", "end_char", "start_byte", "end_byte"),
+    *("captured_s", "captured_from", "latitude", "longitude"),
+)
+"""Columns that a table of a former version lacks; their values are then None."""
+ADDED_TEXTS = ("camera", "about", "sidecars")
+"""Further ones, which are "" there."""
 _PLACE_FIELDS = ("id", "key", "page", "num_places", "reasoner")
-PLACE_COLUMNS = [*_PLACE_FIELDS, "path", "size", "mtime_ns", *ADDED_COLUMNS]
+PLACE_COLUMNS = [*_PLACE_FIELDS, "path", "size", "mtime_ns", *ADDED_COLUMNS, *ADDED_TEXTS]
 _SAME_NAME = sorted(Row.model_fields.keys() - {"place", "plain", "tcot"})
 
 
@@ -125,12 +148,13 @@ def write_row(row: Row) -> dict[str, Any]:
     place = row.place
     return {
         **{name: getattr(row, name) for name in _SAME_NAME},
-        **place.model_dump(include={*_PLACE_FIELDS, *ADDED_COLUMNS}),
+        **place.model_dump(include={*_PLACE_FIELDS, *ADDED_COLUMNS, *ADDED_TEXTS}),
         **place.stamp.model_dump(),
         "path": os.fsencode(place.path),
         "name": written_as(os.fsencode(place.path.name).decode("utf-8", "replace"), "name"),
         "text": written_as(row.text, "text"),
         "answer": written_as(row.answer, "answer"),
+        "about": written_as(place.about, "about"),
         VECTOR_COLUMNS["plain"]: row.plain,
         VECTOR_COLUMNS["tcot"]: row.tcot,
     }
@@ -139,7 +163,7 @@ def write_row(row: Row) -> dict[str, Any]:
 def read_place(record: Mapping[str, Any]) -> Place:
     """Read the columns `PLACE_COLUMNS`."""
     fields: dict[str, Any] = {name: record[name] for name in _PLACE_FIELDS}
-    fields |= {name: record.get(name) for name in ADDED_COLUMNS}
+    fields |= {name: record.get(name) for name in ADDED_COLUMNS} | {name: record.get(name) or "" for name in ADDED_TEXTS}
     return Place(path=Path(os.fsdecode(record["path"])), stamp=Stamp(size=record["size"], mtime_ns=record["mtime_ns"]), **fields)
 
 

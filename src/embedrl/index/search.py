@@ -315,4 +315,4 @@ def _sorted(keys: Sequence[str], order: Sort, places: Mapping[str, Sequence[Plac
     if order == "name":
         return sorted(keys, key=lambda key: (view.shown_as(places[key][0].path).casefold(), *places[key][0].position[1:]))
     sign = 1 if order == "oldest" else -1
-    return sorted(keys, key=lambda key: sign * places[key][0].stamp.mtime_ns)
+    return sorted(keys, key=lambda key: sign * places[key][0].taken_s)

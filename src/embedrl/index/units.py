@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,7 +12,7 @@ from embedrl.data import items
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.errors import ConfigError, MediaError
-from embedrl.index.row import Modality, Row
+from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
 from embedrl.media.decode import num_pages
 from embedrl.media.passages import passages
@@ -53,6 +54,12 @@ def unit_of(row: Row) -> Unit:
     place = row.place
     span_s = (row.start_s or 0.0, row.end_s) if row.modality == "video" and place.unit else (0.0, None)
     return Unit(place.page, place.unit, *span_s, place.start_char, place.end_char, place.start_byte, place.end_byte)
+
+
+def place_of(unit: Unit, *, path: Path, **facts: Any) -> Place:
+    """Return the place of a unit of a file; `facts` are the other fields of a Place."""
+    own = {name: getattr(unit, name) for name in ("page", "start_char", "end_char", "start_byte", "end_byte")}
+    return Place(id=place_id(path, unit.page, unit.number), path=path, unit=unit.number, **own, **facts)
 
 
 class Splitting(BaseModel):

@@ -9,12 +9,14 @@ import PIL.Image
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Frames, Image, Page, Video, part_files
 from embedrl.media.image import to_rgb
+from embedrl.media.kinds import MediaKind
+from embedrl.media.metadata import Metadata, from_name, merge
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.store import Limits, limits_in_force
 
-Want = Literal["pixels", "text", "num_pages", "scan"]
+Want = Literal["pixels", "text", "num_pages", "scan", "metadata"]
 
 NUM_CHECKED_FRAMES = 8
 """Number of frames decoded to check a video."""
@@ -121,6 +123,19 @@ def load_visual(
 def page_text(page: Page, limits: Limits | None = None) -> str:
     """Return the text layer of a page, "" if it has none (a scan, or pixels in memory). Raises MediaError."""
     return look(page, "text", limits=limits).text
+
+
+def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None) -> Metadata:
+    """Return what a file, its sidecars and its name say of it: when it was taken, with what, where. Raises MediaError."""
+    limits = limits or limits_in_force()
+    if kind == "text":
+        return merge([from_name(path.name)])
+    part = {"image": Image(path=path), "video": Video(path=path), "page": Page(path=path)}[kind]
+    answer = pool().decode(job_of(part, "metadata", limits=limits), path, limits)
+    try:
+        return Metadata.model_validate(answer.head["metadata"])
+    except (KeyError, ValueError) as error:
+        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 
 
 def num_pages(path: Path, limits: Limits | None = None) -> int:

@@ -19,7 +19,8 @@ import PIL.Image
 
 from embedrl.errors import MediaError
 from embedrl.media.content import FrameFiles, Page, Video
-from embedrl.media.image import load_image
+from embedrl.media.image import load_image, still_metadata
+from embedrl.media.metadata import from_name, from_sidecar, merge, sidecars_of
 from embedrl.media.resize import read_scale, scaled
 from embedrl.media.sandbox import GRACE_S
 from embedrl.media.store import Limits
@@ -88,6 +89,8 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
     paths, want = [Path(path) for path in job["paths"]], job["want"]
     answer: dict[str, Any] = {}
     images: tuple[PIL.Image.Image, ...] = ()
+    if "metadata" in want:
+        return {"metadata": _metadata(job["kind"], paths[0], limits)}, []
     match job["kind"]:
         case "image":
             images = (load_image(paths[0], limits),)
@@ -121,6 +124,24 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
         return answer, []
     scale = read_scale(job["scale"])
     return answer, [scaled(image, scale, is_frame=job["kind"] == "video") for image in images]
+
+
+def _metadata(kind: str, path: Path, limits: Limits) -> dict[str, Any]:
+    """Return what a file and its sidecars say of it. A sidecar was written by a person or a program that knew better."""
+    own: list[dict[str, Any]] = []
+    match kind:
+        case "image":
+            own = still_metadata(path, limits)
+        case "video":
+            from embedrl.media.video import video_metadata
+
+            own = [video_metadata(path, limits)]
+        case "page":
+            from embedrl.media.document import document_metadata
+
+            own = [document_metadata(path, limits)]
+    sidecars = [from_sidecar(sidecar) for sidecar in sidecars_of(path)]
+    return merge([*sidecars, *own, from_name(path.name)]).model_dump()
 
 
 def _size_bytes() -> int:

@@ -21,6 +21,7 @@ import pypdfium2.raw as pdfium
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Page, well_formed
 from embedrl.media.image import to_rgb
+from embedrl.media.metadata import from_tags
 from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
 
 MAX_SIDE = 1600
@@ -136,6 +137,12 @@ def _document(path: Path, limits: Limits) -> Generator[pypdfium2.PdfDocument]:
             yield document
         finally:
             document.close()
+
+
+def document_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
+    """Return what a PDF says of itself. Raises MediaError."""
+    with _document(path, limits) as document:
+        return from_tags(document.get_metadata_dict(skip_empty=True))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import math
 import threading
 import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.AvifImagePlugin
@@ -15,6 +15,7 @@ import PIL.Image
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.colour import ColourTransform, colour_transform
 from embedrl.media.content import Image, Page
+from embedrl.media.metadata import from_exif
 from embedrl.media.store import DEFAULT, Limits, open_regular, still_format, write_bytes
 
 PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # ty: ignore[invalid-assignment]
@@ -70,6 +71,18 @@ def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Ima
             if (whole := _decode_without_end(file, limits)) is not None:
                 return whole
             raise MediaError(f"{str(path)!r}: the image is damaged or cut short ({error})") from error
+
+
+def still_metadata(path: Path, limits: Limits = DEFAULT) -> list[dict[str, Any]]:
+    """Return what a still says of itself (EXIF, XMP, IPTC); nothing for one that cannot be opened."""
+    with open_regular(path, limits) as file, _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Boundary: whatever is wrong with the file, decoding it will say.
+        try:
+            with PIL.Image.open(file, formats=limits.image_formats) as image:
+                return from_exif(image)
+        except Exception:
+            return []
 
 
 def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:

@@ -30,6 +30,7 @@ from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
 from embedrl.media.container import missing_bytes
 from embedrl.media.content import FrameFiles, Frames, Video
 from embedrl.media.image import load_image, shrink_factor, to_rgb
+from embedrl.media.metadata import from_tags
 from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
 
@@ -177,6 +178,12 @@ def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
 def _require_size(path: Path, width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise MediaError(f"{str(path)!r}: its frames have {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
+
+
+def video_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
+    """Return what a video file says of itself in its tags. Raises MediaError."""
+    with _open(path, limits) as opened:
+        return from_tags({**opened.stream.metadata, **opened.container.metadata})
 
 
 _last_index: tuple[tuple[object, ...], _Index] | None = None

@@ -39,6 +39,8 @@ def _fields(query: Query, text: str) -> list[tuple[str, str]]:
         "sort": query.sort or "",
         "unit": query.unit,
         "match": "" if query.match == "filter" else query.match,
+        "camera": chosen.camera,
+        "area": ",".join(map(str, chosen.area or ())),
         **times,
     }
     fields = [(name, value) for name, value in single.items() if value]

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 from fastapi import File, Form, UploadFile
 
 from embedrl.errors import ConfigError
-from embedrl.index.filter import MAX_WORDS, Filter, read_time
+from embedrl.index.filter import MAX_WORDS, Filter, read_area, read_time
 from embedrl.index.query import MAX_RERANK, Match, Query, ResultUnit, Selection, Sort
 from embedrl.index.row import MODALITIES, Modality
 from embedrl.media.content import Content, Image, Part, Text, Video
@@ -59,11 +59,13 @@ def read_query(
     key: Annotated[str | None, Form(pattern=KEY, description="Key of an item to look for, in the place of a file.")] = None,
     modality: Annotated[list[Modality] | None, Form(description="Kinds of items; none for all.")] = None,
     under: Annotated[str | None, Form(max_length=1000, description="A folder of the library.")] = None,
-    since: Annotated[str | None, Form(max_length=40, description="ISO date or time: files changed then or later.")] = None,
-    until: Annotated[str | None, Form(max_length=40, description="ISO date or time: files changed up to then.")] = None,
+    since: Annotated[str | None, Form(max_length=40, description="ISO date or time: files taken, or else changed, then or later.")] = None,
+    until: Annotated[str | None, Form(max_length=40, description="ISO date or time: files taken, or else changed, up to then.")] = None,
     words: Annotated[str | None, Form(max_length=500, description="Words that must stand in answer, name or text.")] = None,
     match: Annotated[Match, Form(description="fuse: words rank beside the vectors, and filter nothing.")] = "filter",
     rerank: Annotated[int, Form(ge=0, le=MAX_RERANK, description="Let the reranker put so many of the first hits in order.")] = 0,
+    camera: Annotated[str | None, Form(max_length=200, description="Words of the camera's name.")] = None,
+    area: Annotated[str | None, Form(max_length=200, description="LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST.")] = None,
     min_score: Annotated[float | None, Form(ge=-1, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[Sort | None, Form()] = None,
     unit: Annotated[ResultUnit, Form(description="A result is a file with its best unit, or each page, scene and passage.")] = "file",
@@ -76,7 +78,7 @@ def read_query(
     if file is not None and not file.filename and not file.size:
         file = None  # a form field that was left empty
     text = clean(text)
-    filter = read_filter(modality, under, since, until, words)
+    filter = read_filter(modality, under, since, until, words, camera, area)
     if file is not None and key is not None:
         raise Problem(422, "file, key: give one of the two", "two_media")
     if not text and file is None and key is None and not filter.words:
@@ -102,7 +104,15 @@ def clean(text: str | None) -> str:
     return (text or "").encode("utf-8", "replace").decode().replace("\0", " ").strip()
 
 
-def read_filter(modality: list[Modality] | None, under: str | None, since: str | None, until: str | None, words: str | None) -> Filter:
+def read_filter(
+    modality: list[Modality] | None,
+    under: str | None,
+    since: str | None,
+    until: str | None,
+    words: str | None,
+    camera: str | None = None,
+    area: str | None = None,
+) -> Filter:
     """Read the filters. Raises Problem."""
     kinds = tuple(name for name in MODALITIES if name in modality) if modality else None
     wanted = tuple(clean(words).split())
@@ -111,7 +121,11 @@ def read_filter(modality: list[Modality] | None, under: str | None, since: str |
     since_s, until_s = _time_s("since", since, is_end=False), _time_s("until", until, is_end=True)
     if since_s is not None and until_s is not None and since_s >= until_s:
         raise Problem(422, f"since={clean(since)}, until={clean(until)}: give the earlier time first", "bad_time")
-    return Filter(modality=kinds, path=clean(under), since_s=since_s, until_s=until_s, words=wanted)
+    try:
+        place = read_area(area) if (area := clean(area)) else None
+    except ConfigError as error:
+        raise Problem(422, str(error), "bad_area") from error
+    return Filter(modality=kinds, path=clean(under), since_s=since_s, until_s=until_s, words=wanted, camera=clean(camera), area=place)
 
 
 def _time_s(name: str, value: str | None, *, is_end: bool) -> float | None:

@@ -10,6 +10,7 @@ from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import Box, TCoT
 from embedrl.index.hit import OtherUnit
 from embedrl.index.row import Modality
+from embedrl.media.metadata import Source
 
 
 class _Answer(BaseModel):
@@ -125,6 +126,15 @@ class HitShown(_Answer):
     num_other_units: int = 0
     """How many others there are among what was found."""
     duration_s: float | None = None
+    captured_s: float | None = None
+    """When the file was taken, seconds since 1970; null if nothing says it but its mtime."""
+    captured_from: Source | None = None
+    camera: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    """Where it was taken, degrees (WGS 84)."""
+    about: str = ""
+    """Title, description and keywords of the file."""
     modified_s: float
     """When the file was changed, seconds since 1970."""
     uploaded: bool

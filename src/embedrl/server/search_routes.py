@@ -55,6 +55,9 @@ class Similar(BaseModel):
     since: str | None = Field(default=None, max_length=40)
     until: str | None = Field(default=None, max_length=40)
     words: str | None = Field(default=None, max_length=500)
+    camera: str | None = Field(default=None, max_length=200)
+    area: str | None = Field(default=None, max_length=200)
+    """LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST."""
     min_score: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
     unit: ResultUnit = "file"
     """A result is a file with its best unit, or each page, scene and passage."""
@@ -131,7 +134,7 @@ def search_routes(service: Service) -> APIRouter:
                 liked=liked,
                 disliked=disliked,
                 diversity=asked.diversity,
-                filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words),
+                filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words, asked.camera, asked.area),
                 min_score=asked.min_score,
                 unit=asked.unit,
                 use_tcot=library.reasoner is not None if asked.think is None else asked.think,
@@ -149,6 +152,8 @@ def search_routes(service: Service) -> APIRouter:
         since: Annotated[str | None, Parameter(max_length=40)] = None,
         until: Annotated[str | None, Parameter(max_length=40)] = None,
         words: Annotated[str | None, Parameter(max_length=500)] = None,
+        camera: Annotated[str | None, Parameter(max_length=200)] = None,
+        area: Annotated[str | None, Parameter(max_length=200)] = None,
         sort: Literal["newest", "oldest", "name"] = "newest",
         unit: ResultUnit = "file",
         offset: Annotated[int, Parameter(ge=0, le=MAX_OFFSET)] = 0,
@@ -156,7 +161,9 @@ def search_routes(service: Service) -> APIRouter:
         reasoner: Annotated[str | None, Parameter(max_length=40)] = None,
     ) -> Listing:
         """List what is there."""
-        query = Query(filter=read_filter(modality, under, since, until, words), sort=sort, unit=unit, offset=offset, limit=limit)
+        query = Query(
+            filter=read_filter(modality, under, since, until, words, camera, area), sort=sort, unit=unit, offset=offset, limit=limit
+        )
         library = service.library(reasoner)
         return await service.work(lambda: answering.listing(library, query))
 

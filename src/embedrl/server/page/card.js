@@ -27,7 +27,7 @@ export function makeCard(entry, actions) {
       type: "button",
       class: "open",
       "aria-label": t("open_item", { name: hit.name, kind: kindOf(hit) }),
-      onclick: () => actions.open(card.entry.hit, firstTime(evidence)),
+      onclick: () => actions.open(card.entry.hit, firstTime(card.entry.hit)),
     },
     preview(hit, evidence),
     el("span", { class: "kind" }, kindOf(hit)),
@@ -86,9 +86,10 @@ function preview(hit, evidence) {
   return pictureWithBoxes(hit.thumbnail, "", hit.modality === "video" ? [] : evidence.boxes);
 }
 
-/** A clip opens where its evidence begins, as long as that holds. */
-function firstTime(evidence) {
-  return evidence.key_frames.find((frame) => frame.verified && frame.time_s !== null)?.time_s ?? null;
+/** A clip opens where its evidence begins, as long as that holds; a scene of a film where it begins. */
+function firstTime(hit) {
+  const evident = evidenceOf(hit).key_frames.find((frame) => frame.verified && frame.time_s !== null);
+  return evident?.time_s ?? (hit.unit ? hit.start_s : null);
 }
 
 /** The words of a card below its tile: nothing that the tile shows already. */
@@ -113,8 +114,8 @@ function otherUnits(hit, others, actions) {
   return el(
     "ul",
     { class: "others", "aria-label": title },
-    shown.map((other, at) => el("li", {}, el("button", { type: "button", onclick: () => actions.open(other, firstTime(evidenceOf(other))) }, unitName(other, at)))),
-    rest ? el("li", {}, el("button", { type: "button", onclick: () => actions.open(others[MAX_OTHERS], firstTime(evidenceOf(others[MAX_OTHERS]))) }, t("n_others", { n: rest }))) : null,
+    shown.map((other, at) => el("li", {}, el("button", { type: "button", onclick: () => actions.open(other, firstTime(other)) }, unitName(other, at)))),
+    rest ? el("li", {}, el("button", { type: "button", onclick: () => actions.open(others[MAX_OTHERS], firstTime(others[MAX_OTHERS])) }, t("n_others", { n: rest }))) : null,
   );
 }
 

@@ -76,7 +76,7 @@ function draw(hit, time_s, plays) {
     el(
       "header",
       {},
-      el("div", {}, el("h2", { id: "item-name" }, hit.name), el("p", { class: "quiet" }, [kindOf(hit), hit.path, day(hit.modified_s)].join(" · "))),
+      el("div", {}, el("h2", { id: "item-name" }, hit.name), el("p", { class: "quiet" }, [kindOf(hit), hit.path, day(hit.captured_s ?? hit.modified_s), hit.camera, hit.about].filter(Boolean).join(" · "))),
       step("‹", "previous", before),
       step("›", "next", after),
       el("button", { type: "button", class: "icon", "aria-label": t("close"), onclick: () => dialog.close() }, "×"),
@@ -203,7 +203,7 @@ function units(hit) {
       "ul",
       { class: "others all", "aria-label": title },
       others.map((other, at) =>
-        el("li", {}, el("button", { type: "button", "aria-current": other.key === hit.key && "true", onclick: () => openItem(other) }, unitName(other, at - 1))),
+        el("li", {}, el("button", { type: "button", "aria-current": other.key === hit.key && "true", onclick: () => openItem(other, other.unit ? other.start_s : null) }, unitName(other, at - 1))),
       ),
     ),
   );

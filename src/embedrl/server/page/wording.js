@@ -28,6 +28,8 @@ export function bytes(number) {
 /** What an item is, in a few words: "Page", "Page 2 of 3", "Video, 0:04". */
 export function kindOf(hit) {
   if (hit.num_pages > 1) return t("page_of", { page: hit.page, pages: hit.num_pages });
+  if (hit.unit && hit.end_s !== null) return t("timed", { kind: t(hit.modality), time: `${clock(hit.start_s)}–${clock(hit.end_s)}` });
+  if (hit.unit) return t("timed", { kind: t(hit.modality), time: `${hit.unit}/${hit.num_units}` });
   return hit.duration_s === null ? t(hit.modality) : t("timed", { kind: t(hit.modality), time: clock(hit.duration_s) });
 }
 

@@ -1,0 +1,189 @@
+"""Dates were those of the last copy; cameras, places, titles and sidecars were not read (report on media, case 18; issue 23, 3)."""
+
+import json
+import os
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import PIL.Image
+import pytest
+
+from embedrl.cli.arguments import search_filter
+from embedrl.errors import ConfigError
+from embedrl.index import Filter, Hit, Index, Query, ingest, search
+from embedrl.index.filter import read_area
+from embedrl.media.decode import read_metadata
+from embedrl.media.metadata import Metadata, from_name, from_xmp, seconds
+from embedrl.testing import FakeEmbedder
+from tests.coloured_folder import picture
+
+PARIS, TOKYO = (48.8583, 2.2945), (35.6586, 139.7454)
+
+
+def local(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def write_photo(
+    path: Path, taken: str | None = None, *, camera: str = "", point: tuple[float, float] | None = None, offset: str = ""
+) -> None:
+    exif = PIL.Image.Exif()
+    taken_ifd = exif.get_ifd(0x8769)
+    taken_ifd[0x9003] = taken
+    if offset:
+        taken_ifd[0x9011] = offset
+    if camera:
+        exif[0x010F], exif[0x0110] = camera.split()[0], camera
+    if point:
+        place = exif.get_ifd(0x8825)
+        for number, degrees, signs in ((1, point[0], "NS"), (3, point[1], "EW")):
+            place[number] = signs[degrees < 0]
+            place[number + 1] = (int(abs(degrees)), int(abs(degrees) * 60 % 60), Fraction(abs(degrees) * 3600 % 60).limit_denominator(1000))
+    picture("red").save(path, exif=exif)
+
+
+def write_video(path: Path, tags: dict[str, str]) -> None:
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream("libx264", rate=2)
+        stream.width = stream.height = 48
+        stream.pix_fmt = "yuv420p"
+        for colour in ("red", "blue"):
+            container.mux(stream.encode(av.VideoFrame.from_image(picture(colour))))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    folder = tmp_path_factory.mktemp("dates") / "library"
+    folder.mkdir()
+    write_photo(folder / "old.jpg", "2019:07:01 12:34:56", camera="Canon EOS 80D", point=PARIS)
+    write_photo(folder / "zoned.jpg", "2021:01:01 00:30:00", offset="+09:00", camera="Apple iPhone 12", point=TOKYO)
+    write_video(
+        folder / "clip.mp4",
+        {"com.apple.quicktime.creationdate": "2018-05-06T07:08:09+0200", "location": "+48.8583+002.2945/", "title": "Spring fair"},
+    )
+    picture("blue").save(folder / "IMG_20170102_030405.png")
+    picture("green").save(folder / "export.png")
+    takeout = {"photoTakenTime": {"timestamp": "1262304000"}, "geoData": {"latitude": 0.0, "longitude": 0.0}, "description": "Grandmother"}
+    (folder / "export.png.json").write_text(json.dumps(takeout))
+    picture("yellow").save(folder / "plain.png")
+    os.utime(folder / "plain.png", (local("2024-02-03T04:05:06"),) * 2)
+    found = Index.open(folder, embedder=FakeEmbedder())
+    report = ingest(folder, found, None, FakeEmbedder(), think=False)
+    assert report.failures == ()
+    assert report.skipped == {"sidecars": 1}
+    assert report.unread_kinds == {}
+    return found
+
+
+def listed(index: Index, sort: str = "name", **conditions: object) -> list[str]:
+    return [hit.path.name for hit in search(index, Query(filter=Filter(**conditions), sort=sort)).hits]
+
+
+def hit_of(index: Index, name: str) -> Hit:
+    return next(hit for hit in search(index, Query()).hits if hit.path.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "source"),
+    [
+        ("old.jpg", "2019-07-01T12:34:56", "exif"),
+        ("zoned.jpg", "2021-01-01T00:30:00+09:00", "exif"),
+        ("clip.mp4", "2018-05-06T07:08:09+02:00", "quicktime"),
+        ("IMG_20170102_030405.png", "2017-01-02T03:04:05", "name"),
+        ("export.png", "2010-01-01T00:00:00+00:00", "sidecar"),
+    ],
+)
+def test_when_a_file_was_taken_is_read_where_it_says_so(index: Index, name: str, taken: str, source: str):
+    hit = hit_of(index, name)
+    assert (hit.captured_s, hit.captured_from) == (local(taken), source)
+
+
+def test_without_a_word_of_it_the_file_s_own_date_counts(index: Index):
+    hit = hit_of(index, "plain.png")
+    assert (hit.captured_s, hit.captured_from) == (None, None)
+    assert listed(index, since_s=local("2024-02-03"), until_s=local("2024-02-04")) == ["plain.png"]
+
+
+def test_filters_and_order_are_by_the_day_it_was_taken(index: Index):
+    assert listed(index, since_s=local("2019-01-01"), until_s=local("2020-01-01")) == ["old.jpg"]
+    assert listed(index, "oldest") == ["export.png", "IMG_20170102_030405.png", "clip.mp4", "old.jpg", "zoned.jpg", "plain.png"]
+    assert listed(index, "newest") == listed(index, "oldest")[::-1]
+
+
+def test_filters_by_camera_and_area(index: Index):
+    assert hit_of(index, "old.jpg").camera == "Canon EOS 80D"
+    assert listed(index, camera="canon 80d") == ["old.jpg"]
+    assert listed(index, camera="nikon") == []
+    assert listed(index, area=(*PARIS, 5.0)) == ["clip.mp4", "old.jpg"]
+    assert listed(index, area=(35.0, 139.0, 36.0, 140.0)) == ["zoned.jpg"]
+    assert listed(index, area=(-90.0, 170.0, 90.0, 140.0)) == ["clip.mp4", "old.jpg", "zoned.jpg"], "across the 180th meridian"
+    near = hit_of(index, "zoned.jpg")
+    assert near.latitude == pytest.approx(TOKYO[0], abs=1e-5)
+    assert near.longitude == pytest.approx(TOKYO[1], abs=1e-5)
+
+
+def test_titles_and_cameras_are_found_by_their_words(index: Index):
+    assert listed(index, words=("fair",)) == ["clip.mp4"]
+    assert listed(index, words=("grandmother",)) == ["export.png"]
+    assert listed(index, words=("iphone",)) == ["zoned.jpg"]
+
+
+def test_a_sidecar_that_changes_is_read_anew(tmp_path: Path):
+    picture("red").save(tmp_path / "a.png")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    for year in (2001, 2002):
+        xmp = f'<x xmlns:e="urn:e" e:DateTimeOriginal="{year}-02-03T04:05:06Z" e:GPSLatitude="48,51.5N" e:GPSLongitude="2,17.67E"/>'
+        (tmp_path / "a.xmp").write_text(xmp)
+        report = ingest(tmp_path, index, None, embedder := FakeEmbedder(), think=False)
+        hit = hit_of(index, "a.png")
+        assert hit.captured_s == local(f"{year}-02-03T04:05:06+00:00")
+        assert hit.latitude == pytest.approx(48 + 51.5 / 60)
+    assert report.added == 0
+    assert not embedder.embedded
+
+
+@pytest.mark.parametrize("text", ["0000:00:00 00:00:00", "1904-01-01 00:00:00", "1970:01:01 00:00:00", "2019:13:01 00:00:00", "soon", None])
+def test_dates_that_no_camera_means_are_none(text: str | None):
+    assert seconds(text) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("PXL_20210304_050607089.jpg", "2021-03-04T05:06:07"),
+        ("VID-20190701-WA0001.mp4", "2019-07-01T12:00:00"),
+        ("Screenshot 2020-02-29 at 10.11.12.png", "2020-02-29T12:00:00"),
+        ("2019-07-01 08.09.10.jpg", "2019-07-01T08:09:10"),
+        ("invoice 20193344.pdf", None),
+        ("2019-02-30.jpg", None),
+        ("120190701123.jpg", None),
+    ],
+)
+def test_dates_in_names(name: str, taken: str | None):
+    assert from_name(name).get("captured_s") == (None if taken is None else local(taken))
+
+
+@pytest.mark.parametrize("packet", [b"", b"<", b"<a", b"\0" * 100, b'<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', b"<x>" * 10_000])
+def test_xmp_that_is_none_says_nothing(packet: bytes):
+    assert from_xmp(packet) == {}
+
+
+def test_damaged_metadata_leaves_the_picture_in_peace(tmp_path: Path):
+    picture("red").save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(256)) * 4)
+    (tmp_path / "a.jpg.json").write_text('{"photoTakenTime": [], "geoData": {"latitude": "x"}}')
+    assert isinstance(read_metadata(tmp_path / "a.jpg", "image"), Metadata)
+
+
+@pytest.mark.parametrize("text", ["48", "91,0,1", "1,2,-3", "1,2,3,4,5", "a,b,c", "2,0,1,0", "nan,0,1"])
+def test_an_area_that_is_none_is_said(text: str):
+    with pytest.raises(ConfigError, match="give latitude,longitude,km"):
+        read_area(text)
+
+
+def test_the_command_line_reads_camera_and_area():
+    found = search_filter(None, None, None, None, None, "EOS", "48.86,2.35,10")
+    assert (found.camera, found.area) == ("EOS", (48.86, 2.35, 10.0))
