@@ -272,14 +272,14 @@ class LocalReasoner:
     @torch.inference_mode()
     def _answer_scores(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Tensor]:
         """Return the scores of each answer's first token, for each prompt: one forward pass a batch."""
-        found = [torch.empty(0)] * len(prompts)
+        answer_scores = [torch.empty(0)] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda row: (_length(prompts[row], self.factor), row))
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             logits = self.model(**self._collate([prompts[row] for row in rows]), logits_to_keep=1).logits[:, -1]
             for row, scores in zip(rows, logits, strict=True):
-                found[row] = scores[self._first_tokens(tuple(answers[row]))].float()
-        return found
+                answer_scores[row] = scores[self._first_tokens(tuple(answers[row]))].float()
+        return answer_scores
 
     def _first_tokens(self, answers: tuple[str, ...]) -> list[int]:
         firsts = [self.processor.tokenizer(answer, add_special_tokens=False)["input_ids"][0] for answer in answers]
