@@ -17,7 +17,7 @@ from embedrl.data.protocols import Embeds
 from embedrl.data.tcot import TCoT, render
 from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.evaluation.world import world_tasks
+from embedrl.evaluation.world import draw_tasks
 from embedrl.index.gate import LinearGate
 from embedrl.log import table
 from embedrl.reasoner.local import LocalReasoner
@@ -81,7 +81,8 @@ def main(*arguments: str) -> None:
 
 def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, num_queries: int, pool: int) -> list[Measured]:
     """Reason about every item of the tasks, embed it both ways, and rank each query both ways."""
-    tasks = world_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool, split=split)
+    drawn = draw_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool, split=split, world="roomy")
+    tasks = [task for task, _ in drawn]
     items = {key: item for task in tasks for key, item in task.items.items()}
     outcomes = reasoner.reason(list(items.values()))
     tcots = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in zip(items, outcomes, strict=True)}
