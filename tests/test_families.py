@@ -31,6 +31,7 @@ COLUMNS = (
     "Reasoner",
     "Embedder",
     "LoRA adapter",
+    "int8 weights",
     "two adapters on one base",
     "T-CoTs of an item share their prefix",
     "faster forward passes",
@@ -52,6 +53,9 @@ def try_family(model_type: str, folder: Path) -> dict[str, str]:
     reasoner.settings = reasoner.settings.model_copy(update={"budget": SMALL, "max_new_tokens": 4})
     together = [outcome.text for outcome in reasoner.reason(items)]
     assert together == [reasoner.reason([item])[0].text for item in items]
+    writer = LocalReasoner.load(base, dtype=torch.float32, quantize="int8")
+    writer.settings = reasoner.settings
+    assert len(writer.reason(items)) == len(items)
 
     (base / "embedrl.json").write_text(SMALL.model_dump_json(), "utf-8")
     embedder = Embedder.load(base, dtype=torch.float32)
@@ -77,8 +81,12 @@ def try_family(model_type: str, folder: Path) -> dict[str, str]:
     _, shared = load_both(str(folder / "other"), str(folder / "adapter"))
     assert np.abs(shared.embed(items, tcots) - adapted.embed(items, tcots)).max() < 1e-5
 
+    packed = Embedder.load(base, dtype=torch.float32, quantize="int8")
+    assert (packed.embed(items, tcots) * vectors).sum(axis=1).min() > 0.99
+    assert packed.model.get_memory_footprint() < embedder.model.get_memory_footprint()
+
     row = ARCHITECTURES[model_type]
-    cells = ["yes", "yes", "yes", "yes", "yes" if row.shares_prefix else "no: each is encoded whole", "yes" if row.fast else "none"]
+    cells = ["yes", "yes", "yes", "yes", "yes", "yes" if row.shares_prefix else "no: each is encoded whole", "yes" if row.fast else "none"]
     return dict(zip(COLUMNS, cells, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""`--device`, `--dtype` and `--attention` of every command that loads models."""
+"""`--device`, `--dtype`, `--attention` and `--quantize` of every command that loads models."""
 
 import functools
 import inspect
@@ -19,6 +19,9 @@ _OPTIONS: dict[str, Any] = {
         Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None,
         typer.Option(help="How attention is calculated; sdpa unless given."),
     ],
+    "quantize": Annotated[
+        Literal["int8", "int4"] | None, typer.Option(help="Keep weights in 8 or 4 bits (extra quantize); other bits, other vectors.")
+    ],
 }
 
 
@@ -33,7 +36,9 @@ def places_models(command: C) -> C:
         if kwargs.get("engine") == "ray":
             from embedrl.errors import ConfigError
 
-            raise ConfigError("--device, --dtype and --attention are for --engine local: workers on Ray choose by their own machine")
+            raise ConfigError(
+                "--device, --dtype, --attention and --quantize are for --engine local: workers on Ray choose by their own machine"
+            )
         from embedrl.models.placement import Placement, default_placement
 
         with default_placement(Placement(**placement)):

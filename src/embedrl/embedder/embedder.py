@@ -157,6 +157,7 @@ class Embedder:
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
         attention: str | None = None,
+        quantize: str | None = None,
         fast: bool = True,
     ) -> "Embedder":
         """Load a local folder (safetensors only): ours, Embed-RL's, Qwen3-VL-Embedding's, or a LoRA adapter of one of them.
@@ -165,7 +166,7 @@ class Embedder:
         """
         read_settings(folder, EmbedderSettings, _FOREIGN)  # a folder of the other role is refused before its weights are read
         require_embedder(load_config(folder))
-        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, fast=fast), folder)
+        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast), folder)
 
     @classmethod
     def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path) -> "Embedder":

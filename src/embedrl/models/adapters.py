@@ -1,5 +1,6 @@
 """LoRA adapters: loading, adding, saving, merging, and several on one copy of a base model."""
 
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,5 +187,12 @@ def restore(model: Any, folder: Path) -> None:
 
 
 def merge(model: Any) -> Any:
-    """Merge the adapter into the weights and return the plain model; a plain model is returned unchanged."""
-    return model.merge_and_unload() if is_adapted(model) else model
+    """Merge the adapter into the weights and return the plain model; a plain model is returned unchanged.
+
+    Into quantized weights it is rounded as they are.
+    """
+    if not is_adapted(model):
+        return model
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Merge lora module to")
+        return model.merge_and_unload()

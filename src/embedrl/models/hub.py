@@ -44,6 +44,11 @@ def locate(place: str | Path) -> Path:
     raise ModelError(f"{str(place)!r}: there is no such folder, and it is no hub id (owner/name or owner/name@revision)")
 
 
+def is_offline() -> bool:
+    """Whether nothing is fetched (HF_HUB_OFFLINE)."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def label(folder: Path) -> str:
     """Return a display name of a model's folder; a cache snapshot is named by its repository, not its commit."""
     repository = folder.parent.parent.name

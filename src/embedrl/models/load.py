@@ -16,7 +16,8 @@ from embedrl.media.content import folder_fingerprint
 from embedrl.models.adapters import ADAPTER, AdapterView, load_adapter, merge
 from embedrl.models.architectures import read_config, speed_up, takes_grids
 from embedrl.models.hub import label, locate
-from embedrl.models.placement import choose
+from embedrl.models.placement import choose, choose_quantization
+from embedrl.models.quantize import quantization, quantized
 from embedrl.models.template import check_template
 from embedrl.models.weights import check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
 
@@ -70,6 +71,7 @@ def load(
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
     attention: str | None = None,
+    quantize: str | None = None,
     fast: bool = True,
 ) -> tuple[PreTrainedModel, ProcessorMixin, str]:
     """Load a local model folder (safetensors only) with a transformers auto class; the folder of a LoRA adapter is merged with its base.
@@ -81,16 +83,26 @@ def load(
     with loading(folder):
         base = base_folder(folder)
         _, processor = load_parts(folder)
-        model = load_base(auto, base, device=device, dtype=dtype, attention=attention)
+        model = load_base(auto, base, device=device, dtype=dtype, attention=attention, quantize=quantize)
         if base != folder:
             model = merge(load_adapter(model, folder))
         check_vocabulary(folder, model, processor)
-        return speed_up(model) if fast else model, processor, model_name(folder, base, model.dtype)
+        return speed_up(model) if fast else model, processor, model_name(folder, base, model)
 
 
-def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.dtype | None, attention: str | None) -> PreTrainedModel:
+def load_base(
+    auto: Any,
+    base: Path,
+    *,
+    device: str | None,
+    dtype: str | torch.dtype | None,
+    attention: str | None,
+    quantize: str | None = None,
+) -> PreTrainedModel:
     """Load the full weights of a folder, without any adapter. Raises ModelError unless they are all there, and fit."""
     device, dtype, attention = choose(device, dtype, attention)
+    quantize = choose_quantization(quantize)
+    settings = quantization(quantize, device, dtype) if quantize else {}
     config = read_config(base)
     check_files(base)
     model, info = auto.from_pretrained(
@@ -103,12 +115,13 @@ def load_base(auto: Any, base: Path, *, device: str | None, dtype: str | torch.d
         attn_implementation=attention,
         ignore_mismatched_sizes=True,  # they are listed with all the rest
         output_loading_info=True,
+        **settings,
     )
     headless = model.base_model is model
     refuse_unfit(base, model, info, headless=headless)
     if headless:
         keep_head_source(model, base, info)
-    model = model.to(device)
+    model = model if quantize else model.to(device)
     refuse_nonfinite(base, model)
     return model
 
@@ -127,11 +140,12 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> No
         raise ModelError(f"{str(folder)!r}: the tokenizer has {num_tokens} tokens and the model {rows} rows for them")
 
 
-def model_name(folder: Path, base: Path, dtype: torch.dtype) -> str:
-    """Return a name that identifies a model's files and dtype (float32 is unmarked)."""
+def model_name(folder: Path, base: Path, model: Any) -> str:
+    """Return a name that identifies a model's files, dtype (float32 is unmarked) and quantization."""
     name = f"{label(folder)}-{folder_fingerprint(folder, _MODEL_FILES)}"
     name += f"-{folder_fingerprint(base, _MODEL_FILES)[:6]}" if base != folder else ""
-    return name + ("" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}")
+    name += "" if model.dtype == torch.float32 else f"-{str(model.dtype).removeprefix('torch.')}"
+    return name + (f"-{kind}" if (kind := quantized(model)) else "")
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -242,7 +256,7 @@ def load_shared(folders: Sequence[Path]) -> list[tuple[Any, ProcessorMixin, str]
         processor = load_parts(folder)[1]
         check_vocabulary(folder, model, processor)
         view = AdapterView(model, adapted, None if folder == base else f"adapter{number}", lock)
-        shared.append((view, processor, model_name(folder, base, model.dtype)))
+        shared.append((view, processor, model_name(folder, base, model)))
     return shared
 
 

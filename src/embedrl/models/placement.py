@@ -14,6 +14,10 @@ ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_a
 """How attention may be calculated. Kernels that transformers would fetch from a hub are code of others, and are not among them."""
 
 
+QUANTIZATIONS = ("int8", "int4")
+"""Of the weights of linear layers, as bitsandbytes does it: LLM.int8, and 4-bit NormalFloat."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Placement settings; None is chosen automatically."""
@@ -22,6 +26,8 @@ class Placement:
     """cpu, cuda, cuda:1, xpu or mps."""
     dtype: str | None = None
     attention: str | None = None
+    quantize: str | None = None
+    """int8 or int4, of models that are used and not trained."""
 
 
 _default = Placement()
@@ -74,3 +80,11 @@ def choose(device: str | None, dtype: str | torch.dtype | None, attention: str |
     if attention not in ATTENTIONS:
         raise ConfigError(f"attention={attention!r}: choose from {', '.join(ATTENTIONS)}")
     return device, dtype, attention
+
+
+def choose_quantization(quantize: str | None) -> str | None:
+    """Return how weights are quantized: as given, else as set for the command; None: not at all. Raises ConfigError."""
+    quantize = quantize or _default.quantize
+    if quantize is not None and quantize not in QUANTIZATIONS:
+        raise ConfigError(f"quantize={quantize!r}: choose from {', '.join(QUANTIZATIONS)}")
+    return quantize

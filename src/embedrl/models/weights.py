@@ -185,6 +185,8 @@ def save_bf16(model: PreTrainedModel, folder: Path, **config: Any) -> None:
     of the published models. A head that is not tied to the embedding is written as it was in the folder that the model was loaded from.
     `config` is added to config.json.
     """
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ModelError("a quantized model cannot be saved: load it without --quantize")
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     if model.base_model is model:
         state = {f"model.{name}": tensor for name, tensor in state.items()}

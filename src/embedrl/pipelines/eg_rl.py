@@ -50,10 +50,10 @@ def training_pairs(recipe: Recipe) -> list[Pair]:
 
 def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int, count_tokens: Callable[[str], int] = count_words) -> Scorer:
     """Load the frozen Embedder and the judge of a recipe. Raises ConfigError for unsuitable models."""
-    embedder = load_embedder(recipe.embedder)
+    embedder = load_embedder(recipe.embedder, quantize=recipe.quantize)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")
-    judge = load_reasoner(recipe.judge) if recipe.judge and recipe.rewards.process_weight else None
+    judge = load_reasoner(recipe.judge, quantize=recipe.quantize) if recipe.judge and recipe.rewards.process_weight else None
     if judge is None and recipe.rewards.process_weight:
         raise ConfigError("judge: name a Reasoner, or set rewards.process_weight=0")
     if judge is not None and not isinstance(judge, Judges):

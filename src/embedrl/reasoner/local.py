@@ -104,6 +104,7 @@ class LocalReasoner:
         dtype: str | torch.dtype | None = None,
         attention: str | None = None,
         temperature: float = 0.0,
+        quantize: str | None = None,
         fast: bool = True,
     ) -> "LocalReasoner":
         """Load a local folder (safetensors only): ours, Qwen3-VL's, or a LoRA adapter of one of them.
@@ -111,7 +112,7 @@ class LocalReasoner:
         `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
         read_reasoner_settings(folder)  # a folder of the other role is refused before its weights are read
-        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention, fast=fast)
+        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast)
         return cls.on(*loaded, folder, temperature=temperature)
 
     @classmethod

@@ -140,6 +140,8 @@ class Recipe(Config):
     """The Reasoner that judges for the process reward; None: no judge, for `rewards.process_weight = 0`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the trained Reasoner's weights; an adapter is always float32."""
+    quantize: Literal["int8", "int4"] | None = None
+    """Of the frozen Embedder and judge, which then take less memory (extra quantize)."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     show_evidence: bool = True
     """Show the Embedder the evidence's crops and key frames, not only its text."""

@@ -21,6 +21,7 @@ def load_reasoner(
     device: str | None = None,
     dtype: str | None = None,
     attention: str | None = None,
+    quantize: str | None = None,
     fast: bool = True,
     concurrency: int | None = None,
 ) -> Reasons:
@@ -44,11 +45,19 @@ def load_reasoner(
     folder = resolve(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 
-    return LocalReasoner.load(folder, device=device, dtype=dtype, attention=attention, fast=fast, temperature=temperature)
+    return LocalReasoner.load(
+        folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast, temperature=temperature
+    )
 
 
 def load_embedder(
-    name: str, *, device: str | None = None, dtype: str | None = None, attention: str | None = None, fast: bool = True
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+    quantize: str | None = None,
+    fast: bool = True,
 ) -> Embeds:
     """Load an Embedder by name: "nano", a folder, a hub id (`owner/name@revision`) or a server's URL. Options are those of `load_reasoner`.
 
@@ -66,7 +75,7 @@ def load_embedder(
     folder = resolve(name, "embedder")
     from embedrl.embedder.embedder import Embedder
 
-    return Embedder.load(folder, device=device, dtype=dtype, attention=attention, fast=fast)
+    return Embedder.load(folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast)
 
 
 def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:
