@@ -70,4 +70,4 @@ def test_commands_place_their_models(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(*query) == 2, "float32 is another space"
     assert run("search", "red", "--index", tmp_path, "--attention", "evil/kernel") == 2
     assert run("index", tmp_path, *nano, "--engine", "ray") == 2
-    assert "--device, --dtype and --attention are for --engine local" in capsys.readouterr().err
+    assert "--device, --dtype, --attention and --quantize are for --engine local" in capsys.readouterr().err

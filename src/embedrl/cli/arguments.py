@@ -44,6 +44,18 @@ def with_server_options(names: Sequence[N], options: list[str] | None, max_new_t
     return [cast(N, add_options(name, added)) if name in servers and name is not None else name for name in names]
 
 
+def with_preset(name: str | None, reasoner: N, embedder: N) -> tuple[N, N]:
+    """Return the names of a Reasoner and an Embedder, those of a preset where neither was given. Raises ConfigError."""
+    if name is None:
+        return reasoner, embedder
+    from embedrl.models.known import preset
+
+    if reasoner is not None or embedder is not None:
+        raise ConfigError(f"--models {name} names both models: leave out --reasoner and --embedder, or --models")
+    pair = preset(name)
+    return cast(N, pair.reasoner), cast(N, pair.embedder)
+
+
 def with_options_of_both(
     reasoners: Sequence[N],
     embedder: N,

@@ -6,16 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import with_options_of_both
+from embedrl.cli.arguments import with_options_of_both, with_preset
 from embedrl.cli.options import (
     AsJson,
     ConfigFile,
     Datasets,
-    EmbedderName,
     EngineName,
     Like,
     Limit,
     MaxNewTokens,
+    Preset,
     RayAddress,
     Seed,
     ServerOptions,
@@ -40,7 +40,8 @@ def evaluate_on_benchmark(
     reasoner: Annotated[
         list[str] | None, typer.Option(help="Who writes T-CoTs: a name, a folder or a URL; on the world, several may be compared.")
     ] = None,
-    embedder: EmbedderName = "nano",
+    embedder: Annotated[str | None, typer.Option("--embedder", help="Who embeds, named as for `index`; nano unless given.")] = None,
+    models: Preset = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
@@ -76,6 +77,8 @@ def evaluate_on_benchmark(
     """
     if tcots is not None and (reasoner or not think or benchmark.lower() == "world"):
         raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
+    given, embedder = with_preset(models, reasoner[0] if reasoner else None, embedder)
+    reasoner, embedder = reasoner or ([given] if given else None), embedder or "nano"
     shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
     reasoners, embedder = with_options_of_both(reasoners, embedder, server_option, max_new_tokens, server_timeout, like)
@@ -131,7 +134,7 @@ def doctor(
     embedder: Annotated[str | None, typer.Option(help="Of parity: nano, or the folder of a saved model.")] = None,
     server: Annotated[
         str | None,
-        typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM; not of embedrl serve."),
+        typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM or embedrl serve."),
     ] = None,
     extract_frames: Annotated[
         bool, typer.Option("--extract-frames", help="Of a benchmark: first extract the frames that are missing from raw videos.")

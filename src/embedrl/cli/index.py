@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, with_options_of_both
+from embedrl.cli.arguments import need_folder, with_options_of_both, with_preset
 from embedrl.cli.models import choose, noted_models, say_loading, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
@@ -19,6 +19,7 @@ from embedrl.cli.options import (
     Like,
     Limit,
     MaxNewTokens,
+    Preset,
     RayAddress,
     ServerOptions,
     ServerTimeout,
@@ -71,6 +72,7 @@ def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
+    models: Preset = None,
     think: IndexThink = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
@@ -113,6 +115,7 @@ def index_folder(
     Example: embedrl index library --no-think
     Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
+    reasoner, embedder = with_preset(models, reasoner, embedder)
     [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     need_folder(folder)

@@ -39,6 +39,10 @@ IndexThink = Annotated[
     bool | None,
     typer.Option("--think/--no-think", help="Write T-CoTs before embedding, or embed as it is. Without it, as the index was made."),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option("--models", help="A pair of models by one name (qwen3-vl-2b; `embedrl models` lists them) in place of both options."),
+]
 Like = Annotated[
     Path | None,
     typer.Option(help="For an Embedder on a server: the model folder that it serves; its probes' vectors must be those of the folder."),

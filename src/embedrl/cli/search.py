@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_index, query_content, search_filter, think_share, weights, with_options_of_both
+from embedrl.cli.arguments import need_index, query_content, search_filter, think_share, weights, with_options_of_both, with_preset
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     Area,
@@ -30,6 +30,7 @@ from embedrl.cli.options import (
     Modalities,
     OpenFirst,
     PathsOnly,
+    Preset,
     Rerank,
     RerankerName,
     ResultUnitName,
@@ -65,6 +66,7 @@ def search_index(
     index: IndexPlace = ".",
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
+    models: Preset = None,
     think: IndexThink = None,
     local: Local = False,
     server_option: ServerOptions = None,
@@ -102,6 +104,7 @@ def search_index(
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
     Example: embedrl search "a red star" --index library --paths | head -1
     """
+    reasoner, embedder = with_preset(models, reasoner, embedder)
     [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
     content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words, camera, area)
     need_index(index)

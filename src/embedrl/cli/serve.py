@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from embedrl.cli.arguments import need_folder, need_index, think_share, with_options_of_both
+from embedrl.cli.arguments import need_folder, need_index, think_share, with_options_of_both, with_preset
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
@@ -17,6 +17,7 @@ from embedrl.cli.options import (
     Like,
     Limit,
     MaxNewTokens,
+    Preset,
     ServerOptions,
     ServerTimeout,
     ThinkBudget,
@@ -33,6 +34,7 @@ def serve_index(
     index: IndexFolder = Path(),
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
+    models: Preset = None,
     think: IndexThink = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
@@ -69,6 +71,7 @@ def serve_index(
     need_folder(index)
     for folder in root or ():
         need_folder(folder)
+    reasoner, embedder = with_preset(models, reasoner, embedder)
     (reasoner, before), embedder = with_options_of_both([reasoner, before], embedder, server_option, max_new_tokens, server_timeout, like)
     from pydantic import ValidationError
 

@@ -88,3 +88,13 @@ def choose_quantization(quantize: str | None) -> str | None:
     if quantize is not None and quantize not in QUANTIZATIONS:
         raise ConfigError(f"quantize={quantize!r}: choose from {', '.join(QUANTIZATIONS)}")
     return quantize
+
+
+def memory_bytes(device: str | None = None) -> int:
+    """Return the memory of a device, or of the best one that is there; of a CPU, that of the machine. Raises ConfigError."""
+    kind, _, number = choose_device(device or _default.device).partition(":")
+    if kind in ("cuda", "xpu"):
+        return int(getattr(torch, kind).get_device_properties(int(number or 0)).total_memory)
+    if kind == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
