@@ -167,7 +167,7 @@ def test_scrolling_loads_everything_past_a_thousand_with_few_rows(browser: Brows
     viewport = {"width": 1280, "height": 900} if wide else {"width": 375, "height": 800}
     with opened(browser, large.url, viewport=viewport) as page:
         settled(page)
-        expect(page.locator("#summary")).to_contain_text("1,037 items")
+        expect(page.locator("#summary")).to_contain_text("1,031 items")
         assert page.locator(".card .kind").first.inner_text() != "Text"  # pictures come first
         most = 0
         for _ in range(400):
@@ -176,7 +176,7 @@ def test_scrolling_loads_everything_past_a_thousand_with_few_rows(browser: Brows
             most = max(most, page.locator(".card").count())
             if page.locator('.card[aria-posinset="1031"]').count():
                 break
-        expect(page.locator('.card[aria-posinset="1031"]')).to_be_visible()  # 1,037 items, of which seven pages are gathered
+        expect(page.locator('.card[aria-posinset="1031"]')).to_be_visible()  # seven pages are one result
         assert most < 120
         at = page.evaluate("scrollY")
         page.wait_for_timeout(600)
@@ -195,9 +195,10 @@ def test_pages_of_a_document_are_gathered_and_can_be_opened(browser: Browser, la
         others.get_by_role("button", name="page 3").click()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("Page 3 of 7")
-        expect(dialog.locator(".others button")).to_have_count(7)
-        dialog.get_by_role("button", name="page 7").click()
-        expect(dialog).to_contain_text("Page 7 of 7")
+        expect(dialog.locator(".others button")).to_have_count(6)
+        dialog.get_by_role("button", name="page 5").click()
+        expect(dialog).to_contain_text("Page 5 of 7")
+        assert page.locator(".card").count() == 1
 
 
 def test_a_refused_filter_leaves_no_old_hits_and_speaks_of_the_labels(browser: Browser, library: ServedIndex):
@@ -252,7 +253,7 @@ def test_each_file_of_an_upload_has_a_bar_and_a_fate(browser: Browser, tmp_path:
         said = panel.locator("li").all_inner_texts()
         assert re.search(r"red\.png\s+added", said[0])
         assert re.search(r"broken\.heic\s+not added: .+", said[1])
-        assert re.search(r"large\.png\s+not added: has 196 kB; this server takes at most 97 kB a file", said[2])
+        assert re.search(r"large\.png\s+not added: has 196 kB; this server takes at most 98 kB a file", said[2])
         assert re.search(r"letter again\.txt\s+was there already", said[3])
         panel.get_by_role("button", name="Put the list away").click()
         expect(panel).to_be_hidden()

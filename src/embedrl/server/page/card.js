@@ -3,13 +3,13 @@
 import { el } from "./element.js";
 import { evidenceOf, frameStrip, keywordList, numUnverified, pictureWithBoxes } from "./evidence.js";
 import { t } from "./language.js";
-import { holds, marked } from "./marks.js";
+import { marked, repeats } from "./marks.js";
 import { clock, kindOf } from "./wording.js";
 
 const MAX_KEYWORDS = 4;
 const MAX_OTHERS = 3;
 
-/** Make the card of an entry. `actions`: open(hit, time_s, plays), like(hit), dislike(hit). Its `update` says what is new about the same entry. */
+/** Make the card of an entry. `actions`: open(hit, time_s, plays), openUnit(unit), like(hit), dislike(hit). Its `update` says what is new about the same entry. */
 export function makeCard(entry, actions) {
   const { hit, others } = entry;
   const evidence = evidenceOf(hit);
@@ -46,7 +46,7 @@ export function makeCard(entry, actions) {
       reason,
       answer ? el("p", { class: "answer" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
       unverified ? el("p", { class: "tag" }, t("n_unverified", { n: unverified })) : null,
-      others.length ? otherUnits(hit, others, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
+      others.length ? otherUnits(entry, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
     ),
   );
   const card = { entry, node, open, update };
@@ -95,33 +95,31 @@ function firstTime(hit) {
 /** The words of a card below its tile: nothing that the tile shows already. */
 function says(hit) {
   const answer = hit.tcot ? hit.tcot.answer : hit.thumbnail ? hit.excerpt : "";
-  return hit.thumbnail || !holds(hit.excerpt, answer) ? answer : "";
+  return hit.thumbnail || !repeats(answer, hit.excerpt) ? answer : "";
 }
 
 /** The last row of a card: frames of a clip, else keywords that stand neither in the tile nor in the answer. */
 function details(hit, evidence, answer, actions, current) {
   const there = evidence.key_frames.some(({ verified }) => verified);
   if (there || (evidence.key_frames.length && !evidence.keywords.length)) return frameStrip(evidence.key_frames, (time) => actions.open(current(), time, true));
-  const fresh = evidence.keywords.filter(({ text, verified }) => !verified || !holds(`${hit.thumbnail ? "" : hit.excerpt}\n${answer}`, text));
+  const fresh = evidence.keywords.filter(({ text, verified }) => !verified || !repeats(text, `${hit.thumbnail ? "" : hit.excerpt}\n${answer}`));
   return fresh.length ? keywordList(fresh.slice(0, MAX_KEYWORDS)) : null;
 }
 
-/** The other pages or scenes of the same file that were found. */
-function otherUnits(hit, others, actions) {
+/** The other pages, scenes or passages of the same file that were found. */
+function otherUnits({ hit, others, numOthers }, actions) {
   const title = t({ page: "others_pages", video: "others_scenes" }[hit.modality] ?? "others_file");
   const shown = others.slice(0, MAX_OTHERS);
-  const rest = others.length - shown.length;
-  return el(
-    "ul",
-    { class: "others", "aria-label": title },
-    shown.map((other, at) => el("li", {}, el("button", { type: "button", onclick: () => actions.open(other, firstTime(other)) }, unitName(other, at)))),
-    rest ? el("li", {}, el("button", { type: "button", onclick: () => actions.open(others[MAX_OTHERS], firstTime(others[MAX_OTHERS])) }, t("n_others", { n: rest }))) : null,
-  );
+  const rest = numOthers - shown.length;
+  const unit = (other) => el("li", {}, el("button", { type: "button", onclick: () => actions.openUnit(other) }, unitName(other)));
+  const more = rest > 0 ? el("li", {}, el("button", { type: "button", onclick: () => actions.open(hit, null) }, t("n_others", { n: rest }))) : null;
+  return el("ul", { class: "others", "aria-label": title }, shown.map(unit), more);
 }
 
-export function unitName(hit, at) {
-  if (hit.page) return t("other_page", { page: hit.page });
-  return hit.modality === "video" ? t("other_scene", { time: clock(hit.start_s ?? 0) }) : t("other_part", { n: at + 2 });
+export function unitName({ page, unit, start_s, start_char }) {
+  if (page) return t("other_page", { page });
+  if (unit === 0) return t("other_whole");
+  return start_s !== null && start_char === null ? t("other_scene", { time: clock(start_s ?? 0) }) : t("other_part", { n: unit ?? 1 });
 }
 
 function taste(key, sign, choose) {

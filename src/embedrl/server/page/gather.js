@@ -1,17 +1,12 @@
-// Results that lie in the same file (pages of a document, scenes of a film) are gathered under the best of them.
+// A result is a file: its best page, scene or passage, with the others that were found.
 
-/** Return one entry for each file, in the order of its best hit: {hit, others, at}; `at` is the rank of the best, from 0. */
+/** Return one entry for each hit: {hit, others, numOthers, at}; `others` are some of the file's other units, `at` is the rank from 0. */
 export function gather(hits) {
-  const entries = new Map();
-  hits.forEach((hit, at) => {
-    const known = entries.get(hit.path);
-    if (known) known.others.push(hit);
-    else entries.set(hit.path, { hit, others: [], at });
-  });
-  return [...entries.values()];
+  return hits.map((hit, at) => ({ hit, others: hit.other_units ?? [], numOthers: hit.num_other_units ?? 0, at }));
 }
 
-/** All hits in the order in which entries show them. */
-export function flat(entries) {
-  return entries.flatMap(({ hit, others }) => [hit, ...others]);
+/** The entry that an item is in, as its best unit or as another, or -1. */
+export function placeOf(entries, key) {
+  const best = entries.findIndex(({ hit }) => hit.key === key);
+  return best >= 0 ? best : entries.findIndex(({ others }) => others.some((other) => other.key === key));
 }

@@ -3,6 +3,7 @@
 
 import { byId } from "./element.js";
 import { makeCard } from "./card.js";
+import { placeOf } from "./gather.js";
 
 const GAP = 24;
 const MIN_WIDTH = 236;
@@ -17,7 +18,7 @@ let columns = 1;
 let rowHeight = 0;
 let frame = 0;
 
-/** `given`: open(hit, time_s), like(hit), dislike(hit), and near(last): the last entry that is close to the screen. */
+/** `given`: open(hit, time_s), openUnit(unit), like(hit), dislike(hit), and near(last): the last entry that is close to the screen. */
 export function startGrid(given) {
   actions = given;
   list.addEventListener("keydown", onKey);
@@ -48,7 +49,7 @@ export function tellEntries() {
 }
 
 export function focusCard(key) {
-  const at = entries.findIndex(({ hit, others }) => hit.key === key || others.some((other) => other.key === key));
+  const at = placeOf(entries, key);
   if (at >= 0) focusAt(at);
 }
 

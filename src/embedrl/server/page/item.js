@@ -15,7 +15,7 @@ let zoom = null;
 let leaves = false;
 let actions = {};
 
-/** `given`: neighbours(key), units(key), why(hit), like(hit), dislike(hit), ask(hit), opened(key, time_s), closed(key, leaves: for something else), removed(), reasoner(). */
+/** `given`: neighbours(key), units(key), openUnit(unit), why(hit), like(hit), dislike(hit), ask(hit), opened(key, time_s), closed(key, leaves: for something else), removed(), reasoner(). */
 export function startItem(given) {
   actions = given;
   dialog.addEventListener("close", () => {
@@ -43,6 +43,7 @@ export function closeItem() {
 export async function openItem(hit, time_s = null, plays = false) {
   const isFirst = shown === null;
   shown = hit.key;
+  time_s ??= hit.start_s || null; // a scene starts where it starts in its film
   draw(hit, time_s, plays);
   if (dialog.open) dialog.focus();
   else dialog.showModal();
@@ -160,8 +161,8 @@ function showText(whole) {
   else media.replaceChildren(text);
 }
 
-export function thoughts(tcot, keywords) {
-  const part = (title, words) => (words.trim() ? [el("h3", {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
+export function thoughts(tcot, keywords, heading = "h3") {
+  const part = (title, words) => (words.trim() ? [el(heading, {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
   return el("details", { class: "thoughts" }, el("summary", {}, t("how_read")), part(t("thinking"), tcot.thinking), part(t("rethink"), tcot.rethink));
 }
 
@@ -202,8 +203,8 @@ function units(hit) {
     el(
       "ul",
       { class: "others all", "aria-label": title },
-      others.map((other, at) =>
-        el("li", {}, el("button", { type: "button", "aria-current": other.key === hit.key && "true", onclick: () => openItem(other, other.unit ? other.start_s : null) }, unitName(other, at - 1))),
+      others.map((other) =>
+        el("li", {}, el("button", { type: "button", "aria-current": other.key === hit.key && "true", onclick: () => actions.openUnit(other) }, unitName(other))),
       ),
     ),
   );

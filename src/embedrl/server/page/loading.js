@@ -12,7 +12,7 @@ export function browse({ reasoner, signal }) {
   const { modality, min_score: _, sort, ...others } = filters();
   const isNarrowed = modality.length || sort || Object.keys(others).length;
   const parts = isNarrowed ? [modality] : [PICTURES, ["text"]];
-  const fixed = { ...others, unit: "unit", ...(sort ? { sort } : {}), ...(reasoner ? { reasoner } : {}) };
+  const fixed = { ...others, ...(sort ? { sort } : {}), ...(reasoner ? { reasoner } : {}) };
   let [part, start] = [0, 0];
   const ask = (offset) => {
     const parameters = new URLSearchParams({ ...fixed, offset: offset - start, limit: PAGE });
@@ -56,9 +56,9 @@ export function recommend({ think, reasoner, signal }) {
   const { modality, sort: _, min_score, ...others } = filters();
   const narrowed = { ...others, modality: modality.length ? modality : null, min_score: min_score ? Number(min_score) : null };
   const examples = wanted();
-  return (offset) => postJson("/api/similar", { ...examples, ...narrowed, unit: "unit", offset, limit: PAGE, think, reasoner }, signal);
+  return (offset) => postJson("/api/similar", { ...examples, ...narrowed, offset, limit: PAGE, think, reasoner }, signal);
 }
 
 function fields({ think, reasoner, offset }) {
-  return { think: String(think), unit: "unit", offset: String(offset), limit: String(PAGE), ...(reasoner ? { reasoner } : {}) };
+  return { think: String(think), offset: String(offset), limit: String(PAGE), ...(reasoner ? { reasoner } : {}) };
 }

@@ -3,7 +3,7 @@
 import { addressOf, readAddress } from "./address.js";
 import { Gone, get, onLocked } from "./api.js";
 import { byId, el, say } from "./element.js";
-import { flat, gather } from "./gather.js";
+import { gather, placeOf } from "./gather.js";
 import { focusCard, focusFirst, scrollToEntry, showEntries, startGrid, tellEntries, topEntry } from "./grid.js";
 import { closeItem, getItem, openItem, openedItem, startItem, thoughts } from "./item.js";
 import { chooseLanguage, language, languages, t, translate } from "./language.js";
@@ -99,7 +99,7 @@ async function loadMore(signal) {
     const answer = await now.next(now.hits.length);
     if (signal.aborted || now !== shown) return false;
     now.loading = false;
-    const ranks = answer.plain ? { plain: [...now.plain.keys(), ...answer.plain.map(({ key }) => key)].map((key) => ({ key })) } : {};
+    const ranks = answer.plain ? { plain: [...now.plain.keys(), ...answer.plain.map(({ path }) => path)].map((path) => ({ path })) } : {};
     show({ ...answer, hits: [...now.hits, ...answer.hits], ...ranks }, { ...now, more: now.next, changes: now.changes.values() });
     return answer.hits.length > 0;
   } catch (error) {
@@ -116,7 +116,7 @@ function show(answer, { more, scored = true, changes = [] }) {
   const entries = gather(answer.hits);
   const compared = scored && (isChosen() || hasQuery());
   const byKey = new Map([...changes].map((change) => [change.key, change]));
-  const plain = new Map((answer.plain ?? []).map(({ key }, at) => [key, at + 1]));
+  const plain = new Map((answer.plain ?? []).map(({ path }, at) => [path, at + 1]));
   const { address } = shown;
   shown = { hits: answer.hits, entries, scored: compared, changes: byKey, plain, question: words(), next: more, more: answer.more, address };
   showEntries(entries, tells);
@@ -140,7 +140,7 @@ function tells({ hit, at }) {
 function rankWords(hit, both, beyond) {
   const at = shown.hits.indexOf(hit);
   if (!shown.plain.size || at < 0) return "";
-  const plain = shown.plain.get(hit.key);
+  const plain = shown.plain.get(hit.path);
   return plain ? t(both, { plain, reasoned: at + 1 }) : t(beyond, { n: shown.plain.size, reasoned: at + 1 });
 }
 
@@ -161,7 +161,7 @@ function complain(error, { keeps = false } = {}) {
 function showReading({ tcot, failure, evidence }) {
   const read = byId("read");
   read.hidden = false;
-  const [, ...parts] = tcot ? thoughts(tcot, evidence?.keywords).children : [null];
+  const [, ...parts] = tcot ? thoughts(tcot, evidence?.keywords, "h2").children : [null];
   const title = tcot ? t("read_as", { answer: tcot.answer.trim() }) : t("read_not", { why: failure });
   read.replaceChildren(el("summary", {}, title), ...parts);
 }
@@ -301,14 +301,15 @@ function showLanguages() {
 }
 
 function neighbours(key) {
-  const hits = flat(shown.entries);
-  const at = hits.findIndex((hit) => hit.key === key);
-  return at < 0 ? [null, null] : [hits[at - 1] ?? null, hits[at + 1] ?? null];
+  const at = placeOf(shown.entries, key);
+  return at < 0 ? [null, null] : [shown.entries[at - 1]?.hit ?? null, shown.entries[at + 1]?.hit ?? null];
 }
 
 function units(key) {
-  const entry = shown.entries.find(({ hit, others }) => [hit, ...others].some((each) => each.key === key));
-  return entry ? [entry.hit, ...entry.others].sort((one, other) => (one.page ?? one.start_s ?? 0) - (other.page ?? other.start_s ?? 0)) : [];
+  const entry = shown.entries[placeOf(shown.entries, key)];
+  if (!entry) return [];
+  const place = ({ page, start_s, unit }) => page ?? start_s ?? unit ?? 0;
+  return [entry.hit, ...entry.others].sort((one, other) => place(one) - place(other));
 }
 
 function start() {
@@ -318,6 +319,7 @@ function start() {
   onLocked(askForToken);
   startGrid({
     open: openItem,
+    openUnit: (unit) => openByKey(unit.key, unit.start_s || null),
     like: (hit) => taste(hit, 1),
     dislike: (hit) => taste(hit, -1),
     near: (last) => last >= shown.entries.length && loadMore(running.signal),
@@ -325,6 +327,7 @@ function start() {
   startItem({
     neighbours,
     units,
+    openUnit: (unit) => openByKey(unit.key, unit.start_s || null),
     why: (hit) => ({ reason: reasonOf(hit, likedNames()), question: shown.scored ? shown.question : "", ranks: rankWords(hit, "rank_both", "rank_beyond") }),
     like: (hit) => taste(hit, 1),
     dislike: (hit) => taste(hit, -1),

@@ -32,9 +32,10 @@ export function answered(question, shared) {
   );
 }
 
-/** Whether a text holds another, whatever the case, white space and signs. */
-export function holds(text, other) {
-  return ` ${bare(text)} `.includes(` ${bare(other)} `);
+/** Whether a text says nothing that another has not said: all of its words stand there. */
+export function repeats(text, other) {
+  const said = new Set(bare(other).split(" "));
+  return bare(text).split(" ").every((word) => said.has(word));
 }
 
 /** Name -> numbers of the boxes that are called so. */

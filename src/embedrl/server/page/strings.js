@@ -133,6 +133,7 @@ export const STRINGS = {
     others_file: "Also in this file:",
     other_page: "page {page}",
     other_scene: "from {time}",
+    other_whole: "all of it",
     other_part: "part {n}",
     n_others: "{n} more",
 
@@ -316,6 +317,7 @@ export const STRINGS = {
     others_file: "此文件中还有：",
     other_page: "第 {page} 页",
     other_scene: "自 {time}",
+    other_whole: "全部",
     other_part: "第 {n} 部分",
     n_others: "另外 {n} 个",
 
