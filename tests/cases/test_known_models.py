@@ -10,6 +10,7 @@ from transformers import Qwen3VLConfig
 
 from embedrl.cli.main import main
 from embedrl.errors import ConfigError, ModelError
+from embedrl.integrations.parity import probes
 from embedrl.models.known import KnownModel, known_models, preset, presets
 from embedrl.models.load import empty_model
 from embedrl.models.names import is_hub_id, shipped
@@ -83,13 +84,14 @@ def test_a_preset_takes_the_place_of_both_names(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_check_says_what_a_model_is_good_for(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    assert run("models", "check", "nano", "--json") == 0
+    assert run("models", "check", "nano", "--json") == 1
     embedder, reasoner = json.loads(capsys.readouterr().out)
-    assert len(embedder["outcomes"]) == len(reasoner["outcomes"]) == 5
-    assert not embedder["differences"]
+    assert len(embedder["outcomes"]) == len(reasoner["outcomes"]) == len(probes())
+    assert embedder["differences"]
+    assert all("pixel grid" in found for found in embedder["differences"]), "nano was trained on grids nearest to a picture's area"
     assert not reasoner["differences"]
     assert embedder["weight_bytes"] > 1e6
-    assert run("models", "check", str(shipped("embedder")["nano"])) == 0
+    assert run("models", "check", str(shipped("embedder")["nano"])) == 1
     assert "is the folder of an Embedder" in capsys.readouterr().out
     assert run("models", "check", str(tmp_path)) == 2
     with pytest.raises(ModelError, match=r"as Embedder: .*; as Reasoner: "):

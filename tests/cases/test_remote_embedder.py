@@ -178,10 +178,10 @@ def test_texts_are_sent_together_and_pictures_as_their_tcots(server: VectorServe
     items = [text(f"word {number}") for number in range(TEXTS_AT_ONCE + 3)]
     found = embedder.embed([*items, picture()], [*[None] * len(items), TCOT])
     assert found.shape == (len(items) + 1, embedder.dim)
-    assert [len(body["input"]) for body in server.asked] == [TEXTS_AT_ONCE, 4]
+    assert sorted(len(body["input"]) for body in server.asked) == [4, TEXTS_AT_ONCE]
     expected = np.asarray(vector("Describe the text.\nword 3"), np.float32)
     assert float(found[3] @ (expected / np.linalg.norm(expected))) > 0.99999
-    assert "a red card" in server.said()[-1]
+    assert any("a red card" in said for said in server.said())
     assert "takes texts only" in capsys.readouterr().err
 
 

@@ -57,7 +57,7 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
 @_models.command("check", short_help="Load a model and hold it against plain transformers.")
 @places_models
 def check(name: Annotated[str, typer.Argument(help="A shipped name, folder, hub id or server's URL.")], as_json: AsJson = False) -> None:
-    """Load a model, embed and reason about five probes of every medium, and say what differs from plain transformers; exits with 1 if so.
+    """Load a model, embed and reason about probes of every medium, and say what differs from plain transformers; exits with 1 if so.
 
     \b
     Example: embedrl models check nano

@@ -126,20 +126,26 @@ def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
     return vectors[0]
 
 
+def compare_by_name(embedder: Embedder, name: str, probes: Sequence[Probe], server: str | None = None) -> list[Finding]:
+    """Compare as `compare_engines` does, with the folder of a name, or with what `Embedder.save` writes if that does not scale pictures.
+
+    Raises ConfigError, ModelError.
+    """
+    folder = resolve(name, "embedder")
+    if _scales(folder):
+        return compare_engines(embedder, folder, probes, server)
+    log.info(f"{str(folder)!r}: its processor does not scale pictures (do_resize is false); compared is what Embedder.save writes of it")
+    with tempfile.TemporaryDirectory() as saved:
+        embedder.save(Path(saved))
+        return compare_engines(embedder, Path(saved), probes, server)
+
+
 def examine_parity(name: str = "nano", server: str | None = None) -> bool:
     """Print a table of engines and probes; say whether all that could be compared is the same. Raises ConfigError, ModelError."""
     embedder = load_embedder(name)
     if not isinstance(embedder, Embedder):
         raise ConfigError(f"--embedder {name!r}: it is no model that other engines could load; give a folder")
-    folder = resolve(name, "embedder")
-    with tempfile.TemporaryDirectory() as temporary:
-        if not _scales(folder):
-            log.info(
-                f"{str(folder)!r}: its processor does not scale pictures (do_resize is false); compared is what Embedder.save writes of it"
-            )
-            folder = Path(temporary)
-            embedder.save(folder)
-        findings = compare_engines(embedder, folder, probes(), server)
+    findings = compare_by_name(embedder, name, probes(), server)
     rows = [
         (finding.engine, finding.probe, _DASH if finding.cosine is None else f"{finding.cosine:.6f}", finding.stage or "none")
         for finding in findings

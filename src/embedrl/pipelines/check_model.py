@@ -7,8 +7,8 @@ from typing import Any
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import EmbedRLError, ModelError
-from embedrl.integrations.parity import compare_engines, probes
-from embedrl.models.names import is_server, resolve
+from embedrl.integrations.parity import compare_by_name, probes
+from embedrl.models.names import is_server
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.runtime.names import load_embedder, load_reasoner
 
@@ -55,9 +55,14 @@ def _check_embedder(name: str) -> RoleReport:
     report.outcomes = [f"{probe.name}: {len(vector)} numbers" for probe, vector in zip(given, vectors, strict=True)]
     if isinstance(embedder, Embedder):
         report.weight_bytes = _footprint(embedder.model)
+        try:
+            findings = compare_by_name(embedder, name, given)
+        except ModelError as error:  # one with quantized weights, say
+            report.outcomes.append(f"not compared with other engines: {error}")
+            return report
         report.differences = [
             f"{row.probe}, {row.engine}: {row.stage}{'' if row.cosine is None else f' (cosine {row.cosine:.5f})'}"
-            for row in compare_engines(embedder, resolve(name, "embedder"), given)
+            for row in findings
             if row.stage
         ]
     return report
