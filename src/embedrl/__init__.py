@@ -14,6 +14,7 @@ _HOMES = {
     "embedrl.data.tcot": ("Evidence", "TCoT"),
     "embedrl.evaluation.evaluate": ("evaluate",),
     "embedrl.index": ("Examples", "Filter", "Index", "Query", "ingest", "recommend", "search"),
+    "embedrl.index.answer": ("CitedAnswer", "ask"),
     "embedrl.media.content": ("Image", "Page", "Text", "Video"),
     "embedrl.runtime.names": ("load_embedder", "load_reasoner"),
 }

@@ -12,6 +12,8 @@ from embedrl.index import Query as Query
 from embedrl.index import ingest as ingest
 from embedrl.index import recommend as recommend
 from embedrl.index import search as search
+from embedrl.index.answer import CitedAnswer as CitedAnswer
+from embedrl.index.answer import ask as ask
 from embedrl.media.content import Image as Image
 from embedrl.media.content import Page as Page
 from embedrl.media.content import Text as Text

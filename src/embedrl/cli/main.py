@@ -9,7 +9,7 @@ import typer
 
 import embedrl
 from embedrl import log
-from embedrl.cli import annotate, evaluate, index, known_models, search, serve, train
+from embedrl.cli import annotate, ask, evaluate, index, known_models, mcp, search, serve, train
 from embedrl.cli.options import Seed, commands
 from embedrl.errors import EmbedRLError, MediaError
 
@@ -63,7 +63,7 @@ def quickstart(
     demo.quickstart(out, seed=seed, live_steps=live_steps)
 
 
-for group in (annotate, index, search, serve, train, evaluate, known_models):
+for group in (annotate, index, search, ask, serve, mcp, train, evaluate, known_models):
     app.add_typer(group.app)
 
 if __name__ == "__main__":

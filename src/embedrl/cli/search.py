@@ -118,7 +118,7 @@ def search_index(
 
     query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top, match=match, rerank=rerank)
     is_plain = not any((local, rerank, gate, limit, config, server_option, max_new_tokens, server_timeout, like))
-    server = _running(index, reasoner, embedder, think) if is_plain else None
+    server = running_server(index, reasoner, embedder, think) if is_plain else None
     result = _ask_server(server, query, index, think) if server else None
     if result is None:
         result = _search_here(query, index, reasoner, embedder, think, reranker, gate, think_share(gate, think_budget))
@@ -128,10 +128,10 @@ def search_index(
     else:
         show(result, as_json=as_json)
     if open_first:
-        _open(index, result.hits)
+        open_best(index, result.hits)
 
 
-def _running(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "Announcement | None":
+def running_server(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "Announcement | None":
     """Return a running server of this index whose models are those that would be loaded here."""
     from embedrl.index.location import find_home
     from embedrl.index.model_names import ModelNames
@@ -189,7 +189,7 @@ def _search_here(
     return search(opened, replace(query, use_tcot=reasons is not None), embeds, reasons, reranker=second, gate=gates)
 
 
-def _open(index: str, hits: "Sequence[Hit]") -> None:
+def open_best(index: str, hits: "Sequence[Hit]") -> None:
     """Open the file of the best hit with the desktop's program for it."""
     from embedrl.index.location import find_home
 
@@ -256,4 +256,4 @@ def similar_items(
     else:
         show_recommended(result, asked_for_tcots=think, as_json=as_json)
     if open_first:
-        _open(index, hits)
+        open_best(index, hits)

@@ -17,6 +17,7 @@ import embedrl
 from embedrl import log
 from embedrl.errors import NO_SPACE, ConfigError, EmbedRLError, MediaError, StoreError
 from embedrl.index.failures import list_failures
+from embedrl.server.ask_routes import ask_routes
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import tagged
 from embedrl.server.item_routes import item_routes
@@ -75,7 +76,7 @@ def make_app(service: Service) -> FastAPI:
         wrong_tokens=service.wrong_tokens,
     )
     _add_errors(app, service)
-    for router in (search_routes(service), item_routes(service), compatible_routes(service)):
+    for router in (search_routes(service), ask_routes(service), item_routes(service), compatible_routes(service)):
         app.include_router(router)
     _add_status(app, service)
     _add_page(app)

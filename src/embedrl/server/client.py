@@ -12,7 +12,7 @@ from embedrl.index.hit import Hit
 from embedrl.index.query import Query
 from embedrl.index.search import SearchResult, Timings
 from embedrl.media.content import Text
-from embedrl.server.running import Announcement, ask
+from embedrl.server.running import Announcement, post_form
 from embedrl.server.schemas import PIECE_FIELDS
 
 MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
@@ -25,7 +25,7 @@ def search_running(server: Announcement, query: Query, *, token: str | None = No
     if query.limit > MAX_PAGE or query.end > MAX_RANK or len(text) > MAX_CHARS:
         raise StoreError(f"the server at {server.url} gives {MAX_PAGE} hits a page, up to rank {MAX_RANK:,}, for {MAX_CHARS:,} characters")
     file = next((path for part in query.content if isinstance(path := getattr(part, "path", None), Path)), None)
-    return _result(ask(server, "/api/search", _fields(query, text), file, token=token))
+    return _result(post_form(server, "/api/search", _fields(query, text), file, token=token))
 
 
 def _fields(query: Query, text: str) -> list[tuple[str, str]]:

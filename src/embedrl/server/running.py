@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -103,11 +104,22 @@ def _is_here(host: str) -> bool:
     return True
 
 
-def ask(server: Announcement, path: str, fields: Sequence[tuple[str, str]], file: Path | None = None, *, token: str | None = None) -> dict:
+def post_form(
+    server: Announcement, path: str, fields: Sequence[tuple[str, str]], file: Path | None = None, *, token: str | None = None
+) -> dict[str, Any]:
     """Send a form to the server and return its answer. Raises StoreError, with its reason, if it refuses or does not answer."""
     headers, body = _form(fields, file)
+    return _post(server, path, headers, body, token)
+
+
+def post_json(server: Announcement, path: str, value: Mapping[str, Any], *, token: str | None = None) -> dict[str, Any]:
+    """Send JSON to the server and return its answer. Raises StoreError as `post_form` does."""
+    return _post(server, path, {"Content-Type": "application/json"}, json.dumps(value).encode(), token)
+
+
+def _post(server: Announcement, path: str, headers: dict[str, str], body: bytes, token: str | None) -> dict[str, Any]:
     if token:
-        headers["Authorization"] = f"Bearer {token}"
+        headers = {**headers, "Authorization": f"Bearer {token}"}
     connection = http.client.HTTPConnection(server.host, server.port, timeout=CONNECT_S)
     try:
         connection.connect()

@@ -1,0 +1,136 @@
+"""Command `ask`: a question about what is indexed, answered with citations."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedrl import log
+from embedrl.cli.arguments import decoded, need_index, search_filter, with_server_options
+from embedrl.cli.models import choose, load, noted_models, warn_if_blind
+from embedrl.cli.options import (
+    AsJson,
+    IndexEmbedder,
+    IndexPlace,
+    IndexReasoner,
+    IndexThink,
+    Local,
+    MaxNewTokens,
+    Modalities,
+    ServerOptions,
+    ServerTimeout,
+    Since,
+    Under,
+    Until,
+    Words,
+    commands,
+)
+from embedrl.cli.placement import places_models
+from embedrl.cli.search import running_server
+from embedrl.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from embedrl.index.answer import Citation, CitedAnswer
+
+app = commands()
+NOT_ANSWERED = 1
+
+
+@app.command("ask", short_help="Answer a question from an index, with citations.")
+@places_models
+def ask_index(
+    question: Annotated[str, typer.Argument(help="A question about what is indexed.")],
+    index: IndexPlace = ".",
+    reasoner: IndexReasoner = None,
+    embedder: IndexEmbedder = None,
+    think: IndexThink = None,
+    local: Local = False,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
+    look_at: Annotated[int, typer.Option(min=1, max=32, help="Items that are retrieved and looked at.")] = 8,
+    min_support: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of the question's words that an item must say to be cited; .75 unless given."),
+    ] = None,
+    modality: Modalities = None,
+    under: Under = None,
+    since: Since = None,
+    until: Until = None,
+    words: Words = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question from the best items of an index, and cite the box, the moment, the page or the line.
+
+    Where nothing there answers it, the answer says so, and the exit code is 1.
+
+    \b
+    Example: embedrl ask "when does the red circle leave?" --index library
+    """
+    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
+    question = decoded(question) or ""
+    if not question.strip():
+        raise ConfigError('nothing is asked: give a question, as in `embedrl ask "when does the red circle leave?"`')
+    need_index(index)
+    from embedrl.runtime.names import check_names
+
+    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    from embedrl.index.answer import MIN_SUPPORT, ask
+    from embedrl.index.index import Index
+    from embedrl.index.query import Query
+
+    share = MIN_SUPPORT if min_support is None else min_support
+    filter = search_filter(modality, under, since, until, words)
+    asked = {"question": question, "limit": look_at, "min_support": share}
+    is_plain = not any((local, modality, under, since, until, words, server_option, max_new_tokens, server_timeout, think is False))
+    answer = _ask_server(index, reasoner, embedder, think, asked) if is_plain else None
+    if answer is None:
+        Index.open(index)  # a missing index is said before a model is loaded
+        names = choose(reasoner, embedder, think, noted_models(index))
+        warn_if_blind(names, index)
+        reasons, embeds = load(names)
+        answer = ask(
+            Index.open(index, embedder=embeds), question, embeds, reasons, limit=look_at, min_support=share, query=Query(filter=filter)
+        )
+    _show(answer, as_json=as_json)
+    if not answer.is_answered:
+        raise typer.Exit(NOT_ANSWERED)
+
+
+def _ask_server(index: str, reasoner: str | None, embedder: str | None, think: bool | None, asked: dict[str, Any]) -> "CitedAnswer | None":
+    """Let a running server of this index answer; None, with the reason said, if there is none or it does not."""
+    server = running_server(index, reasoner, embedder, think)
+    if server is None:
+        return None
+    from embedrl.index.answer import Citation, CitedAnswer
+    from embedrl.server.running import post_json
+
+    try:
+        answer = post_json(server, "/v1/ask", asked, token=os.environ.get("EMBEDRL_TOKEN"))
+    except StoreError as error:
+        log.info(f"{error}; answering here")
+        return None
+    warn_if_blind(server.models, index)
+    log.info(f"asked {server.url}, which serves this index; --local answers here")
+    cited = tuple(Citation(**{name: row[name] for name in Citation.model_fields}) for row in answer["citations"])
+    return CitedAnswer(text=answer["text"], citations=cited, num_asked=answer["num_asked"])
+
+
+def _show(answer: "CitedAnswer", *, as_json: bool) -> None:
+    from embedrl.index.row import shown
+
+    if as_json:
+        log.print_json(answer.model_dump(mode="json"))
+        return
+    log.result(answer.text)
+    for number, cited in enumerate(answer.citations, 1):
+        log.result(f"[{number}] {shown(cited.path)}{_where(cited)}: {cited.answer}")
+
+
+def _where(cited: "Citation") -> str:
+    """Say where in the file: page, moments, boxes, line."""
+    parts = [f"page {cited.page}"] if cited.page else []
+    parts += [f"at {time_s:.1f} s" for time_s in cited.times_s]
+    parts += [f"box {' '.join(map(str, box))}" for box in cited.boxes]
+    parts += [f"line {cited.line}"] if cited.line else []
+    return "".join(f", {part}" for part in parts)

@@ -1,0 +1,190 @@
+"""Question answering over an index: retrieve, find what answers, and cite the box, moment, page or line.
+
+An item is cited only if what was said about it *before* the question was known (its own text and its stored T-CoT) supports the
+question: a Reasoner that is asked about a red star sees one. Where a clause of that answers, it is the answer, with the evidence that
+belongs to it; else the Reasoner is asked about the item. Where no item supports the question, the answer says so.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from embedrl.data import items
+from embedrl.data.evidence import Evidence, Verification, verify
+from embedrl.data.evidence_kinds import EVIDENCE_KINDS
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.reasoning import ask as ask_reasoner
+from embedrl.data.sample import Item
+from embedrl.data.tcot import Box, TCoT
+from embedrl.errors import ConfigError, MediaError
+from embedrl.index.hit import WHOLE, Hit, View
+from embedrl.index.index import Index
+from embedrl.index.query import Query
+from embedrl.index.reading import read_item
+from embedrl.index.search import search
+from embedrl.index.support import answering, clauses, support
+from embedrl.media.content import Text
+from embedrl.media.store import limits_in_force
+
+MIN_SUPPORT = 0.75
+"""Share of the question's words that an item must say; measured on the world (docs/ask.md)."""
+MAX_CITED = 3
+NOTHING = "nothing in this index answers the question"
+ANSWER_TEXT = "Answer the question about the text."
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Citation(_Shown):
+    """Where an answer comes from."""
+
+    key: str
+    path: Path
+    """As in a Hit."""
+    modality: str
+    answer: str
+    """What this item answers."""
+    support: float
+    """Share of the question's words that the item says, 0..1."""
+    score: float
+    """Cosine to the question."""
+    page: int | None = None
+    boxes: tuple[Box, ...] = ()
+    """Where in the picture, 0..1000; only boxes that lie in it."""
+    times_s: tuple[float, ...] = ()
+    """Moments of a video, seconds; only of frames that exist."""
+    line: int | None = None
+    """1-based line of a text."""
+    quote: str = ""
+    """Words of the item's own text."""
+
+
+class CitedAnswer(_Shown):
+    """An answer with its citations, best first; without any, nothing in the index answers the question."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+    num_asked: int = 0
+    """Items that were retrieved and looked at."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether something answers the question."""
+        return bool(self.citations)
+
+
+def ask(
+    index: Index,
+    question: str,
+    embedder: Embeds,
+    reasoner: Reasons | None = None,
+    *,
+    limit: int = 8,
+    min_support: float = MIN_SUPPORT,
+    query: Query | None = None,
+    view: View = WHOLE,
+    locate: Callable[[Hit], Path] | None = None,
+) -> CitedAnswer:
+    """Answer a question from the `limit` best items. `query` narrows the search (its content is replaced by the question).
+
+    Without a Reasoner the answer is taken from stored T-CoTs and texts. Raises ConfigError for an empty question.
+    """
+    if not question.strip():
+        raise ConfigError('the question is empty: ask something, as in `embedrl ask "when does the red circle leave?"`')
+    if not 0 <= min_support <= 1 or limit < 1:
+        raise ConfigError(f"min_support={min_support}, limit={limit}: give a share in 0..1, and at least 1 item")
+    asked = replace(query or Query(), content=(Text(text=question),), limit=limit, use_tcot=reasoner is not None, offset=0)
+    hits = search(index, asked, embedder, reasoner, view=view).hits
+    supported = [(hit, share) for hit in hits if (share := support(question, told(index, hit))) >= min_support]
+    supported = sorted(supported, key=lambda row: -row[1])[:MAX_CITED]  # stable: of equals, the better hit
+    find = locate or (lambda hit: index.locate(hit.path))
+    cited = [_stored(index, hit, share, question) for hit, share in supported]
+    open_ones = [position for position, citation in enumerate(cited) if citation is None]
+    asked_about = [_about(find(supported[position][0]), supported[position][0], question) for position in open_ones]
+    for position, (item, tcot) in zip(open_ones, _ask_about(asked_about, reasoner), strict=True):
+        if item is not None and tcot is not None:
+            cited[position] = _asked(index, *supported[position], item, tcot)
+    found = tuple(citation for citation in cited if citation is not None)
+    return CitedAnswer(text=found[0].answer if found else NOTHING, citations=found, num_asked=len(hits))
+
+
+def told(index: Index, hit: Hit) -> str:
+    """Return what is said about an item without any question: its text, and its T-CoT's thinking and answer."""
+    own = index.rows([hit.key])
+    text = own[0].text if own else hit.excerpt
+    return "\n".join(filter(None, [text, hit.tcot.thinking if hit.tcot else "", hit.answer]))
+
+
+def _about(path: Path, hit: Hit, question: str) -> Item | None:
+    """Return the question about one item; None if its file cannot be read any more."""
+    try:
+        content = read_item(path, hit.modality, hit.page, limits_in_force()).content
+    except MediaError:
+        return None
+    if hit.modality == "text":
+        instruction = ANSWER_TEXT
+    elif hit.modality == "video" and question.split()[0].casefold() == "when":
+        instruction = items.MOMENT
+    else:
+        instruction = items.ANSWER[hit.modality]
+    return items.query((*content, Text(text=question)), instruction)
+
+
+def _ask_about(asked: list[Item | None], reasoner: Reasons | None) -> list[tuple[Item | None, TCoT | None]]:
+    """Ask the Reasoner about each; what it does not answer has no T-CoT."""
+    there = [item for item in asked if item is not None]
+    answers = iter(ask_reasoner(reasoner, there) if reasoner is not None and there else [None] * len(there))
+    outcomes = [None if item is None else next(answers) for item in asked]
+    return [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(asked, outcomes, strict=True)]
+
+
+def _stored(index: Index, hit: Hit, share: float, question: str) -> Citation | None:
+    """Cite what was said of an item before: a clause of its T-CoT's answer, or a line of its own text. None if none answers."""
+    row = index.rows([hit.key])[0]
+    said = clauses(hit.answer) if hit.tcot else []
+    if hit.tcot and (position := answering(question, said, adds=hit.modality != "video")) is not None:
+        held = _held(hit.tcot.evidence, hit.verification, position if len(said) > 1 else None, len(said))
+        return _citation(hit, share, said[position], held, row.frame_times_s)
+    lines = row.text.splitlines()
+    if (position := answering(question, lines)) is not None:
+        line = lines[position].strip()
+        return _citation(hit, share, line, {}, ()).model_copy(update={"line": position + 1, "quote": line})
+    return None
+
+
+def _asked(index: Index, hit: Hit, share: float, item: Item, tcot: TCoT) -> Citation:
+    """Cite what the Reasoner answers about an item, with the evidence that holds."""
+    frames = index.rows([hit.key])[0].frame_times_s
+    held = _held(tcot.evidence, verify(tcot.evidence, item, len(frames) or None))
+    return _citation(hit, share, tcot.answer, held, frames)
+
+
+def _held(evidence: Evidence, checked: Verification | None, position: int | None = None, num_clauses: int = 0) -> dict[str, list[Any]]:
+    """Return by kind the pieces of evidence that hold; where there is one for each clause, that of the clause alone."""
+    held: dict[str, list[Any]] = {}
+    for kind in EVIDENCE_KINDS:
+        pieces = kind.checked(evidence, checked)
+        if position is not None and len(pieces) == num_clauses:
+            pieces = pieces[position : position + 1]
+        held[kind.name] = [piece for piece, holds in pieces if holds]
+    return held
+
+
+def _citation(hit: Hit, share: float, answer: str, held: Mapping[str, list[Any]], frames: Sequence[float]) -> Citation:
+    return Citation(
+        key=hit.key,
+        path=hit.path,
+        modality=hit.modality,
+        answer=answer,
+        support=share,
+        score=hit.score,
+        page=hit.page,
+        boxes=tuple(held.get("boxes", ())),
+        times_s=tuple(frames[number - 1] for number in held.get("key_frames", ()) if number <= len(frames)),
+        quote="; ".join(held.get("keywords", ())),
+    )

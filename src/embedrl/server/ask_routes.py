@@ -1,0 +1,128 @@
+"""Ask route: a question about the whole index, answered with citations."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from embedrl.data.tcot import Box
+from embedrl.index.answer import MIN_SUPPORT, Citation, ask
+from embedrl.index.hit import Hit
+from embedrl.index.query import Query
+from embedrl.index.row import Modality
+from embedrl.server.bodies import BoundedRoute
+from embedrl.server.problem import Problem
+from embedrl.server.query import clean, read_filter
+from embedrl.server.served_index import ServedIndex
+from embedrl.server.service import Service
+
+MAX_QUESTION_CHARS = 2_000
+
+
+class Question(BaseModel):
+    """A question about what is indexed."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    question: str = Field(min_length=1, max_length=MAX_QUESTION_CHARS)
+    limit: int = Field(default=8, ge=1, le=32)
+    """Items that are retrieved and looked at."""
+    min_support: float = Field(default=MIN_SUPPORT, ge=0, le=1, allow_inf_nan=False)
+    """Share of the question's words that an item must say to be cited; 0: the Reasoner answers from the best items anyway."""
+    modality: list[Modality] | None = None
+    under: str | None = Field(default=None, max_length=1000)
+    since: str | None = Field(default=None, max_length=40)
+    until: str | None = Field(default=None, max_length=40)
+    words: str | None = Field(default=None, max_length=500)
+    reasoner: str | None = Field(default=None, max_length=40)
+
+
+class CitationShown(BaseModel):
+    """Where an answer comes from."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    key: str
+    path: str
+    """Relative to the root."""
+    modality: Modality
+    answer: str
+    support: float
+    """Share of the question's words that the item says, 0..1."""
+    score: float
+    """Cosine to the question."""
+    page: int | None
+    boxes: tuple[Box, ...]
+    """Where in the picture, 0..1000."""
+    times_s: tuple[float, ...]
+    """Moments of a video, seconds."""
+    line: int | None
+    """1-based line of a text."""
+    quote: str
+    media: str
+    """Where the file is, at the moment or the page."""
+
+
+class AnswerShown(BaseModel):
+    """An answer with its citations, best first."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    text: str
+    answered: bool
+    """False if nothing in the index answers the question; then there are no citations."""
+    citations: tuple[CitationShown, ...]
+    num_asked: int
+    """Items that were retrieved and looked at."""
+
+
+def ask_routes(service: Service) -> APIRouter:
+    """Make the route over a service."""
+    router = APIRouter(prefix="/v1", tags=["search"], route_class=BoundedRoute)
+
+    @router.post("/ask")
+    async def ask_index(asked: Question) -> AnswerShown:
+        """Answer a question from the best items, and cite the box, moment, page or line; say so if nothing answers it."""
+        library = service.library(asked.reasoner)
+        question = clean(asked.question)
+        if not question:
+            raise Problem(422, "question: ask something", "empty_query")
+        query = Query(filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words))
+        return await service.work(lambda: _answer(library, question, query, asked))
+
+    return router
+
+
+def _answer(library: ServedIndex, question: str, query: Query, asked: Question) -> AnswerShown:
+    answer = ask(
+        library.index,
+        question,
+        library.embedder,
+        library.reasoner,
+        limit=asked.limit,
+        min_support=asked.min_support,
+        query=replace(query, use_tcot=library.reasoner is not None),
+        view=library.view,
+        locate=lambda hit: _file(library, hit),
+    )
+    return AnswerShown(
+        text=answer.text,
+        answered=answer.is_answered,
+        citations=tuple(_cited(library, citation) for citation in answer.citations),
+        num_asked=answer.num_asked,
+    )
+
+
+def _file(library: ServedIndex, hit: Hit) -> Path:
+    """Return the file of a served item, checked to be the indexed one. Raises Problem 404."""
+    _, file = library.file(hit.key)
+    file.close()
+    return file.real
+
+
+def _cited(library: ServedIndex, citation: Citation) -> CitationShown:
+    media = f"/api/items/{citation.key}/media"
+    anchor = f"#t={citation.times_s[0]:g}" if citation.times_s else f"#page={citation.page}" if citation.page else ""
+    fields = {name: getattr(citation, name) for name in CitationShown.model_fields if name not in ("path", "media")}
+    return CitationShown(**fields, path=library.shown(citation.path), media=f"{media}{anchor}")
