@@ -46,6 +46,9 @@ HOMES = {
     "peft": ("models/adapters.py",),
     "ray": ("runtime/ray.py",),
     "mteb": ("integrations/mteb.py",),
+    "mcp": ("integrations/mcp.py",),
+    "langchain_core": ("integrations/langchain.py",),
+    "llama_index": ("integrations/llama_index.py",),
     "tokenizers": ("nano/tokenizer.py",),
     "PIL": ("media/*", "data/evidence.py", "world/*", "server/*", "reports/*", "integrations/*", "pipelines/*", "runtime/*"),
     "torch": (

@@ -5,8 +5,8 @@ question: a Reasoner that is asked about a red star sees one. Where a clause of 
 belongs to it; else the Reasoner is asked about the item. Where no item supports the question, the answer says so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.index.hit import WHOLE, Hit, View
 from embedrl.index.index import Index
 from embedrl.index.query import Query
-from embedrl.index.reading import read_item
+from embedrl.index.row import Row
 from embedrl.index.search import search
 from embedrl.index.support import answering, clauses, support
+from embedrl.index.units import read_item, unit_of
 from embedrl.media.content import Text
 from embedrl.media.store import limits_in_force
 
@@ -59,7 +60,9 @@ class Citation(_Shown):
     times_s: tuple[float, ...] = ()
     """Moments of a video, seconds; only of frames that exist."""
     line: int | None = None
-    """1-based line of a text."""
+    """1-based line of a text; None in a passage of one, which `start_char` places."""
+    start_char: int | None = None
+    """Where the passage begins in its text, in characters."""
     quote: str = ""
     """Words of the item's own text."""
 
@@ -98,32 +101,41 @@ def ask(
         raise ConfigError('the question is empty: ask something, as in `embedrl ask "when does the red circle leave?"`')
     if not 0 <= min_support <= 1 or limit < 1:
         raise ConfigError(f"min_support={min_support}, limit={limit}: give a share in 0..1, and at least 1 item")
-    asked = replace(query or Query(), content=(Text(text=question),), limit=limit, use_tcot=reasoner is not None, offset=0)
+    asked = replace(query or Query(), content=(Text(text=question),), limit=limit, use_tcot=reasoner is not None, offset=0, unit="unit")
     hits = search(index, asked, embedder, reasoner, view=view).hits
-    supported = [(hit, share) for hit in hits if (share := support(question, told(index, hit))) >= min_support]
-    supported = sorted(supported, key=lambda row: -row[1])[:MAX_CITED]  # stable: of equals, the better hit
+    rows = {row.place.key: row for row in index.rows([hit.key for hit in hits])}  # without those that were removed meanwhile
+    units = [_Unit(hit, rows[hit.key], support(question, told(hit, rows[hit.key]))) for hit in hits if hit.key in rows]
+    supported = sorted((unit for unit in units if unit.support >= min_support), key=lambda unit: -unit.support)[:MAX_CITED]
     find = locate or (lambda hit: index.locate(hit.path))
-    cited = [_stored(index, hit, share, question) for hit, share in supported]
+    cited = [_stored(unit, question) for unit in supported]
     open_ones = [position for position, citation in enumerate(cited) if citation is None]
-    asked_about = [_about(find(supported[position][0]), supported[position][0], question) for position in open_ones]
+    asked_about = [_about(find(supported[position].hit), supported[position], question) for position in open_ones]
     for position, (item, tcot) in zip(open_ones, _ask_about(asked_about, reasoner), strict=True):
         if item is not None and tcot is not None:
-            cited[position] = _asked(index, *supported[position], item, tcot)
+            cited[position] = _asked(supported[position], item, tcot)
     found = tuple(citation for citation in cited if citation is not None)
     return CitedAnswer(text=found[0].answer if found else NOTHING, citations=found, num_asked=len(hits))
 
 
-def told(index: Index, hit: Hit) -> str:
+@dataclass(frozen=True)
+class _Unit:
+    """A retrieved item, its row, and how well it supports the question."""
+
+    hit: Hit
+    row: Row
+    support: float
+
+
+def told(hit: Hit, row: Row) -> str:
     """Return what is said about an item without any question: its text, and its T-CoT's thinking and answer."""
-    own = index.rows([hit.key])
-    text = own[0].text if own else hit.excerpt
-    return "\n".join(filter(None, [text, hit.tcot.thinking if hit.tcot else "", hit.answer]))
+    return "\n".join(filter(None, [row.text, hit.tcot.thinking if hit.tcot else "", hit.answer]))
 
 
-def _about(path: Path, hit: Hit, question: str) -> Item | None:
+def _about(path: Path, unit: _Unit, question: str) -> Item | None:
     """Return the question about one item; None if its file cannot be read any more."""
+    hit = unit.hit
     try:
-        content = read_item(path, hit.modality, hit.page, limits_in_force()).content
+        content = read_item(path, hit.modality, unit_of(unit.row), limits_in_force()).content
     except MediaError:
         return None
     if hit.modality == "text":
@@ -143,25 +155,24 @@ def _ask_about(asked: list[Item | None], reasoner: Reasons | None) -> list[tuple
     return [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(asked, outcomes, strict=True)]
 
 
-def _stored(index: Index, hit: Hit, share: float, question: str) -> Citation | None:
+def _stored(unit: _Unit, question: str) -> Citation | None:
     """Cite what was said of an item before: a clause of its T-CoT's answer, or a line of its own text. None if none answers."""
-    row = index.rows([hit.key])[0]
+    hit, row = unit.hit, unit.row
     said = clauses(hit.answer) if hit.tcot else []
     if hit.tcot and (position := answering(question, said, adds=hit.modality != "video")) is not None:
         held = _held(hit.tcot.evidence, hit.verification, position if len(said) > 1 else None, len(said))
-        return _citation(hit, share, said[position], held, row.frame_times_s)
+        return _citation(unit, said[position], held)
     lines = row.text.splitlines()
-    if (position := answering(question, lines)) is not None:
-        line = lines[position].strip()
-        return _citation(hit, share, line, {}, ()).model_copy(update={"line": position + 1, "quote": line})
-    return None
+    if (position := answering(question, lines)) is None:
+        return None
+    line = lines[position].strip()
+    number = position + 1 if hit.modality == "text" and not row.place.start_char else None
+    return _citation(unit, line, {}).model_copy(update={"line": number, "quote": line})
 
 
-def _asked(index: Index, hit: Hit, share: float, item: Item, tcot: TCoT) -> Citation:
+def _asked(unit: _Unit, item: Item, tcot: TCoT) -> Citation:
     """Cite what the Reasoner answers about an item, with the evidence that holds."""
-    frames = index.rows([hit.key])[0].frame_times_s
-    held = _held(tcot.evidence, verify(tcot.evidence, item, len(frames) or None))
-    return _citation(hit, share, tcot.answer, held, frames)
+    return _citation(unit, tcot.answer, _held(tcot.evidence, verify(tcot.evidence, item, len(unit.row.frame_times_s) or None)))
 
 
 def _held(evidence: Evidence, checked: Verification | None, position: int | None = None, num_clauses: int = 0) -> dict[str, list[Any]]:
@@ -175,16 +186,18 @@ def _held(evidence: Evidence, checked: Verification | None, position: int | None
     return held
 
 
-def _citation(hit: Hit, share: float, answer: str, held: Mapping[str, list[Any]], frames: Sequence[float]) -> Citation:
+def _citation(unit: _Unit, answer: str, held: Mapping[str, list[Any]]) -> Citation:
+    hit, frames = unit.hit, unit.row.frame_times_s
     return Citation(
         key=hit.key,
         path=hit.path,
         modality=hit.modality,
         answer=answer,
-        support=share,
+        support=unit.support,
         score=hit.score,
         page=hit.page,
         boxes=tuple(held.get("boxes", ())),
         times_s=tuple(frames[number - 1] for number in held.get("key_frames", ()) if number <= len(frames)),
+        start_char=hit.start_char,
         quote="; ".join(held.get("keywords", ())),
     )

@@ -58,7 +58,9 @@ class CitationShown(BaseModel):
     times_s: tuple[float, ...]
     """Moments of a video, seconds."""
     line: int | None
-    """1-based line of a text."""
+    """1-based line of a text; null in a passage of one, which `start_char` places."""
+    start_char: int | None
+    """Where the passage begins in its text, in characters."""
     quote: str
     media: str
     """Where the file is, at the moment or the page."""

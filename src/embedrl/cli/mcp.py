@@ -1,0 +1,46 @@
+"""Command `mcp`: an index for clients of the Model Context Protocol."""
+
+from embedrl.cli.arguments import need_index, with_server_options
+from embedrl.cli.models import choose, load, noted_models, warn_if_blind
+from embedrl.cli.options import (
+    IndexEmbedder,
+    IndexPlace,
+    IndexReasoner,
+    IndexThink,
+    MaxNewTokens,
+    ServerOptions,
+    ServerTimeout,
+    commands,
+)
+from embedrl.cli.placement import places_models
+
+app = commands()
+
+
+@app.command("mcp", short_help="Serve an index to MCP clients, over stdio.")
+@places_models
+def serve_mcp(
+    index: IndexPlace = ".",
+    reasoner: IndexReasoner = None,
+    embedder: IndexEmbedder = None,
+    think: IndexThink = None,
+    server_option: ServerOptions = None,
+    max_new_tokens: MaxNewTokens = None,
+    server_timeout: ServerTimeout = None,
+) -> None:
+    """Let clients of the Model Context Protocol search an index, over stdin and stdout: search, similar, get_evidence, ask. Read-only.
+
+    \b
+    Example: embedrl mcp --index library
+    """
+    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
+    need_index(index)
+    from embedrl.runtime.names import check_names
+
+    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    from embedrl.integrations.mcp import serve_stdio
+
+    names = choose(reasoner, embedder, think, noted_models(index))
+    warn_if_blind(names, index)
+    reasons, embeds = load(names)
+    serve_stdio(index, embeds, reasons)

@@ -1,0 +1,76 @@
+"""LangChain: a retriever over an index, and embeddings by an Embedder. langchain-core is the extra "langchain".
+
+from embedrl.integrations.langchain import EmbedRLRetriever
+
+retriever = EmbedRLRetriever.open("~/Pictures", embedder="nano", reasoner="nano", limit=5)
+documents = retriever.invoke("a red star")
+"""
+
+from pathlib import Path
+from typing import Any
+
+from embedrl.data import items
+from embedrl.data.protocols import Embeds
+from embedrl.errors import ConfigError
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.query import Query
+from embedrl.index.search import search
+from embedrl.runtime.names import load_both, load_embedder
+
+try:
+    from langchain_core.documents import Document  # ty: ignore[import-not-found]
+    from langchain_core.embeddings import Embeddings  # ty: ignore[import-not-found]
+    from langchain_core.retrievers import BaseRetriever  # ty: ignore[import-not-found]
+except ImportError as error:
+    raise ConfigError("this needs the package langchain-core: pip install 'embedrl[langchain]'") from error
+
+
+class EmbedRLRetriever(BaseRetriever):
+    """Retrieves items of an index: what is said of each as the document's text, path, score and evidence as its metadata."""
+
+    index: Any
+    """An `Index`."""
+    embedder: Any
+    reasoner: Any = None
+    """Without one, items are compared as they are."""
+    limit: int = 10
+    filter: Any = Filter()
+
+    @classmethod
+    def open(cls, place: str | Path, embedder: str = "nano", reasoner: str | None = None, **fields: Any) -> "EmbedRLRetriever":
+        """Open an index with models by name. Raises ConfigError, ModelError and StoreError."""
+        reasons, embeds = load_both(reasoner, embedder)
+        return cls(index=Index.open(place, embedder=embeds), embedder=embeds, reasoner=reasons, **fields)
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> "list[Document]":
+        asked = Query(items.as_content(query), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)
+        found = search(self.index, asked, self.embedder, self.reasoner).hits
+        return [Document(id=hit.key, page_content=text_of(hit), metadata=metadata_of(self.index, hit)) for hit in found]
+
+
+class EmbedRLEmbeddings(Embeddings):
+    """Plain vectors (unit length, without T-CoTs) of texts: documents as candidates, queries as queries."""
+
+    def __init__(self, embedder: str | Embeds = "nano") -> None:
+        self.embedder = load_embedder(embedder) if isinstance(embedder, str) else embedder
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return one vector per text."""
+        return self.embedder.embed([items.candidate(text) for text in texts], [None] * len(texts)).tolist() if texts else []
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a query that looks for texts."""
+        return self.embedder.embed([items.query(text, looking_for="text")], [None])[0].tolist()
+
+
+def text_of(hit: Hit) -> str:
+    """Return what is said of a hit: the answer of its T-CoT, and how its own text begins."""
+    return "\n".join(filter(None, [hit.answer, hit.excerpt]))
+
+
+def metadata_of(index: Index, hit: Hit) -> dict[str, Any]:
+    """Return where a hit lies and what its T-CoT points at, as JSON types."""
+    facts = hit.model_dump(mode="json", include={"key", "score", "modality", "page", "start_s", "end_s", "tcot", "verification"})
+    return {"source": str(index.locate(hit.path)), **{name: value for name, value in facts.items() if value is not None}}

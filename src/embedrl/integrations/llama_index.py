@@ -1,0 +1,78 @@
+"""LlamaIndex: a retriever over an index, and an embedding model. llama-index-core is the extra "llamaindex".
+
+from embedrl.integrations.llama_index import EmbedRLRetriever
+
+retriever = EmbedRLRetriever.open("~/Pictures", embedder="nano", reasoner="nano", limit=5)
+nodes = retriever.retrieve("a red star")
+"""
+
+from pathlib import Path
+from typing import Any
+
+from embedrl.data import items
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.errors import ConfigError
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.query import Query
+from embedrl.index.search import search
+from embedrl.runtime.names import load_both, load_embedder
+
+try:
+    from llama_index.core.base.base_retriever import BaseRetriever  # ty: ignore[import-not-found]
+    from llama_index.core.base.embeddings.base import BaseEmbedding  # ty: ignore[import-not-found]
+    from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode  # ty: ignore[import-not-found]
+    from pydantic import PrivateAttr
+except ImportError as error:
+    raise ConfigError("this needs the package llama-index-core: pip install 'embedrl[llamaindex]'") from error
+
+
+class EmbedRLRetriever(BaseRetriever):
+    """Retrieves items of an index: what is said of each as the node's text, path, score and evidence as its metadata."""
+
+    def __init__(
+        self, index: Index, embedder: Embeds, reasoner: Reasons | None = None, *, limit: int = 10, filter: Filter | None = None
+    ) -> None:
+        self.index, self.embedder, self.reasoner, self.limit, self.filter = index, embedder, reasoner, limit, filter or Filter()
+        super().__init__()
+
+    @classmethod
+    def open(cls, place: str | Path, embedder: str = "nano", reasoner: str | None = None, **fields: Any) -> "EmbedRLRetriever":
+        """Open an index with models by name. Raises ConfigError, ModelError and StoreError."""
+        reasons, embeds = load_both(reasoner, embedder)
+        return cls(Index.open(place, embedder=embeds), embeds, reasons, **fields)
+
+    def _retrieve(self, query_bundle: "QueryBundle") -> "list[NodeWithScore]":
+        asked = Query(items.as_content(query_bundle.query_str), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)
+        found = search(self.index, asked, self.embedder, self.reasoner).hits
+        return [NodeWithScore(node=self._node(hit), score=hit.score) for hit in found]
+
+    def _node(self, hit: Hit) -> "TextNode":
+        facts = hit.model_dump(mode="json", include={"modality", "page", "start_s", "end_s", "tcot", "verification"})
+        known = {name: value for name, value in facts.items() if value is not None}
+        text = "\n".join(filter(None, [hit.answer, hit.excerpt]))
+        return TextNode(id_=hit.key, text=text, metadata={"source": str(self.index.locate(hit.path)), **known})
+
+
+class EmbedRLEmbedding(BaseEmbedding):
+    """Plain vectors (unit length, without T-CoTs) of texts: documents as candidates, queries as queries."""
+
+    _embedder: Any = PrivateAttr()
+
+    def __init__(self, embedder: str | Embeds = "nano", **fields: Any) -> None:
+        loaded = load_embedder(embedder) if isinstance(embedder, str) else embedder
+        super().__init__(model_name=loaded.fingerprint, **fields)
+        self._embedder = loaded
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._embedder.embed([items.query(query, looking_for="text")], [None])[0].tolist()
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._embedder.embed([items.candidate(text) for text in texts], [None] * len(texts)).tolist()
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
