@@ -19,11 +19,13 @@ from tests.served import Served, served
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = "http://127.0.0.1:8000"
-README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = ("README.md", "docs/guide.md", "docs/ask.md")
+"""Documents whose blocks are run or checked."""
+TEXT = "\n".join((ROOT / name).read_text("utf-8") for name in DOCUMENTS)
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("block", _blocks("python"))
@@ -68,7 +70,7 @@ def test_the_openai_client_works_as_written(server: Served) -> None:
 
 
 def test_commands_and_options_exist() -> None:
-    lines = [line for block in _blocks("console") for line in block.splitlines() if "/embedrl " in line]
+    lines = [line for block in _blocks("console") for line in block.splitlines() if line.startswith(("embedrl ", ".venv/bin/embedrl "))]
     assert lines
     for line in lines:
         words = shlex.split(line.split("#")[0])[1:]
@@ -86,7 +88,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_tree_names_what_is_there() -> None:
-    tree = next(block for block in README.split("```")[1::2] if block.startswith("\nsrc/embedrl/"))
+    tree = next(block for block in (ROOT / "docs" / "house.md").read_text("utf-8").split("```")[1::2] if block.startswith("\nsrc/embedrl/"))
     package = ROOT / "src" / "embedrl"
     named = {name for line in tree.splitlines() for name in re.findall(r"^ {2,4}((?:[\w/]+(?:\.py|/) ?)+)", line) for name in name.split()}
     assert {name for name in named if name.endswith("/")} == {
@@ -95,3 +97,19 @@ def test_the_tree_names_what_is_there() -> None:
     files = {path.name for path in package.rglob("*.py")}
     assert {name for name in named if name.endswith(".py")} <= files
     assert {path.name for path in package.glob("*.py")} - {"__init__.py"} <= named
+
+
+LINKS = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda path: path.name)
+def test_links_lead_to_files(document: Path) -> None:
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", document.read_text("utf-8"), flags=re.DOTALL)
+    found = [target.partition("#")[0] for target in LINKS.findall(prose) if "://" not in target]
+    targets = [target for target in found if target and not target.startswith("mailto:")]
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_site_has_every_document() -> None:
+    listed = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))

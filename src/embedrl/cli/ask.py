@@ -76,7 +76,7 @@ def ask_index(
 
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
     from embedrl.index.answer import MIN_SUPPORT, ask
-    from embedrl.index.index import Index
+    from embedrl.index.index import Index, embedder_of
     from embedrl.index.query import Query
 
     share = MIN_SUPPORT if min_support is None else min_support
@@ -89,6 +89,7 @@ def ask_index(
         names = choose(reasoner, embedder, think, noted_models(index))
         warn_if_blind(names, index)
         reasons, embeds = load(names)
+        embeds = embedder_of(index, embeds)
         answer = ask(
             Index.open(index, embedder=embeds), question, embeds, reasons, limit=look_at, min_support=share, query=Query(filter=filter)
         )

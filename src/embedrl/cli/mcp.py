@@ -38,9 +38,10 @@ def serve_mcp(
     from embedrl.runtime.names import check_names
 
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    from embedrl.index.index import embedder_of
     from embedrl.integrations.mcp import serve_stdio
 
     names = choose(reasoner, embedder, think, noted_models(index))
     warn_if_blind(names, index)
     reasons, embeds = load(names)
-    serve_stdio(index, embeds, reasons)
+    serve_stdio(index, embedder_of(index, embeds), reasons)

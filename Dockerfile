@@ -1,0 +1,24 @@
+# The server: `docker build -t embedrl .` (CPU), or with a GPU `docker build --build-arg TORCH=torch -t embedrl .`
+FROM python:3.12-slim
+
+# What pip is asked for: the CPU build where the index has one (torch==VERSION+cpu with its own --index-url), or the usual CUDA build.
+ARG TORCH=torch
+ARG TORCH_INDEX=
+ARG EXTRAS=mcp
+
+RUN useradd --create-home --uid 1000 embedrl && mkdir /library && chown embedrl /library
+WORKDIR /opt/embedrl
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH" torchvision
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY src ./src
+RUN pip install --no-cache-dir ".[$EXTRAS]"
+
+USER embedrl
+# Models by hub id are kept here: a volume, so that they are downloaded once.
+ENV HF_HOME=/home/embedrl/models
+VOLUME ["/library", "/home/embedrl/models"]
+EXPOSE 8000
+HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=5)"]
+ENTRYPOINT ["embedrl"]
+# Others than the container itself can reach it, so a token is needed: EMBEDRL_TOKEN.
+CMD ["serve", "--index", "/library", "--watch", "--host", "0.0.0.0"]
