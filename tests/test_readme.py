@@ -110,6 +110,7 @@ def test_links_lead_to_files(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
-def test_the_site_has_every_document() -> None:
+def test_the_site_names_documents_that_are_there() -> None:
     listed = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
-    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    assert listed
+    assert [name for name in listed if not (ROOT / "docs" / name).is_file()] == []
