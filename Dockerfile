@@ -6,8 +6,8 @@ ARG TORCH=torch
 ARG TORCH_INDEX=
 ARG EXTRAS=mcp
 
-RUN useradd --create-home --uid 1000 embedrl && mkdir /library && chown embedrl /library
-WORKDIR /opt/embedrl
+RUN useradd --create-home --uid 1000 embedrl && mkdir /library /models && chown embedrl /library /models
+WORKDIR /app
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH" torchvision
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
@@ -15,8 +15,8 @@ RUN pip install --no-cache-dir ".[$EXTRAS]"
 
 USER embedrl
 # Models by hub id are kept here: a volume, so that they are downloaded once.
-ENV HF_HOME=/home/embedrl/models
-VOLUME ["/library", "/home/embedrl/models"]
+ENV HF_HOME=/models
+VOLUME ["/library", "/models"]
 EXPOSE 8000
 HEALTHCHECK --start-period=120s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=5)"]
 ENTRYPOINT ["embedrl"]
