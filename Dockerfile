@@ -1,14 +1,12 @@
-# The server: `docker build -t embedrl .` (CPU), or with a GPU `docker build --build-arg TORCH=torch -t embedrl .`
+# The server: `docker build -t embedrl .`; TORCH may ask for the CPU build: `--build-arg TORCH=torch==VERSION+cpu`, where the index has one.
 FROM python:3.12-slim
 
-# What pip is asked for: the CPU build where the index has one (torch==VERSION+cpu with its own --index-url), or the usual CUDA build.
 ARG TORCH=torch
-ARG TORCH_INDEX=
 ARG EXTRAS=mcp
 
 RUN useradd --create-home --uid 1000 embedrl && mkdir /library /models && chown embedrl /library /models
 WORKDIR /app
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$TORCH" torchvision
+RUN pip install --no-cache-dir "$TORCH" torchvision
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
 RUN pip install --no-cache-dir ".[$EXTRAS]"
