@@ -1,13 +1,16 @@
-"""LoRA adapters: loading, adding, saving, merging, and several on one copy of a base model."""
+"""LoRA adapters: loading, adding, saving, merging, and several on one copy of a base model.
 
+peft is imported where an adapter is met: that takes seconds, which a search without one need not wait for.
+"""
+
+import sys
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, load_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -16,6 +19,9 @@ from embedrl.config import Lora
 from embedrl.errors import ModelError
 from embedrl.models.weights import HEAD, list_some, num_rows, read_json, refuse_unfinished, tensor_shapes
 
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PEFT_PREFIX = "base_model.model."
 _BODY = "model."
@@ -23,12 +29,14 @@ _BODY = "model."
 _PICKLED = "adapter_model.bin"
 
 
-def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *, onto: PeftModel | None = None) -> PeftModel:
+def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *, onto: "PeftModel | None" = None) -> "PeftModel":
     """Load a folder's LoRA adapter onto a model, unmerged; with `onto`, as a further adapter of that model.
 
     The adapter may have been trained with a language model head around the model or without, and may hold a head or an embedding of its
     own: a model without a head leaves that out. Raises ModelError if not all of the rest fits.
     """
+    from peft import LoraConfig, PeftConfig, PeftModel, set_peft_model_state_dict
+
     kind = read_json(folder / ADAPTER).get("peft_type")
     if kind != "LORA":
         raise ModelError(f"{str(folder)!r} is an adapter of type {str(kind)[:80]!r}: only LoRA is known")
@@ -119,7 +127,7 @@ def _untie(model: Any) -> None:
 class AdapterView:
     """View of a shared model with one adapter active, or none. Calls of all views are serialised."""
 
-    def __init__(self, model: Any, adapted: PeftModel | None, adapter: str | None, lock: RLock) -> None:
+    def __init__(self, model: Any, adapted: "PeftModel | None", adapter: str | None, lock: RLock) -> None:
         self._model, self._adapted, self._adapter, self._lock = model, adapted, adapter, lock
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -159,11 +167,15 @@ class AdapterView:
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> Any:
     """Freeze a model and add a new LoRA adapter, initialised to the identity."""
+    from peft import get_peft_model
+
     return get_peft_model(model, lora_config(model, lora))
 
 
-def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
+def lora_config(model: PreTrainedModel, lora: Lora) -> "LoraConfig":
     """Return peft's settings: all linear layers of the language model and, if wanted, of the vision tower; never the head."""
+    from peft import LoraConfig
+
     parts = ("language_model", "visual") if lora.vision else ("language_model",)
     targets = [
         name
@@ -175,12 +187,15 @@ def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
 
 def is_adapted(model: nn.Module) -> bool:
     """Return whether a model has adapters."""
-    return isinstance(model, PeftModel)
+    peft = sys.modules.get("peft")
+    return peft is not None and isinstance(model, peft.PeftModel)
 
 
 def restore(model: Any, folder: Path) -> None:
     """Restore a model's weights, or its adapter, from a checkpoint, in place."""
     if is_adapted(model):
+        from peft import set_peft_model_state_dict
+
         set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS))
     else:
         load_model(model, folder / "model.safetensors")
