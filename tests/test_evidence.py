@@ -166,7 +166,7 @@ def test_boxes_of_any_kind_can_be_drawn():
 
 
 def test_kinds_of_evidence_are_listed_by_hand_in_few_files():
-    """Another kind costs what names all kinds: the table, the answers of the server, the page; and whoever makes evidence of that kind."""
+    """What names all kinds by hand: the table, citations, the answers of the server, the page; and whoever makes evidence of that kind."""
     source = Path(__file__).parents[1] / "src" / "embedrl"
     files = [path for suffix in ("py", "js", "html") for path in source.rglob(f"*.{suffix}")]
     listing = {
@@ -177,6 +177,6 @@ def test_kinds_of_evidence_are_listed_by_hand_in_few_files():
     makers = {"testing.py", "world/annotator.py", "world/crowded/side.py"}
     drawing = {"reports/cards.py", "server/page/card.js"}
     page = {"server/page/evidence.js", "server/page/strings.js"}
-    assert listing - makers - drawing - page == {"data/evidence_kinds.py", "server/schemas.py"}
+    assert listing - makers - drawing - page == {"data/evidence_kinds.py", "index/answer.py", "server/schemas.py"}
     assert {kind.name for kind in EVIDENCE_KINDS} == set(Verification.model_fields) - {"num_unread"}
     assert {kind.name for kind in EVIDENCE_KINDS} == set(Evidence.model_fields) - {"box_images", "num_frames", "num_unread"}

@@ -10,11 +10,14 @@ import pytest
 from embedrl.cli.main import main
 from embedrl.cli.options import commands
 from embedrl.cli.stopping import says_what_is_kept
+from embedrl.data.tcot import Evidence, TCoT
 from embedrl.index import Index
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
+from embedrl.server.client import read_tcot
 from embedrl.server.run import make_service
 from embedrl.server.running import ANNOUNCEMENT, Announced, Announcement, find_server
+from embedrl.server.schemas import show_evidence, show_tcot
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
@@ -114,6 +117,14 @@ def test_what_a_dead_server_or_a_stranger_left_is_not_asked(library: Path, capsy
     assert "does not answer" in err
     assert "searching here" in err
     announced.close()
+
+
+def test_a_tcot_comes_back_from_a_server_as_it_was():
+    """Which image a box lies in, and what could not be read, were lost on the way."""
+    evidence = Evidence(boxes=[(0, 0, 9, 9), (1, 1, 8, 8)], box_images=(1, 2), key_frames=(3,), keywords=("a",), num_frames=8, num_unread=2)
+    tcot = TCoT(thinking="t", evidence=evidence, rethink="r", answer="a")
+    sent = {"tcot": show_tcot(tcot).model_dump(), "evidence": show_evidence(tcot, None).model_dump()}
+    assert read_tcot(json.loads(json.dumps(sent))) == tcot
 
 
 def test_filters_reach_the_server(library: Path, capsys: pytest.CaptureFixture[str]):

@@ -13,7 +13,7 @@ from embedrl.index.query import Query
 from embedrl.index.search import SearchResult, Timings
 from embedrl.media.content import Text
 from embedrl.server.running import Announcement, post_form
-from embedrl.server.schemas import PIECE_FIELDS
+from embedrl.server.schemas import PIECE_FIELDS, EvidenceShown
 
 MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
 """What the server's search takes."""
@@ -59,7 +59,7 @@ def _result(answer: Mapping[str, Any]) -> SearchResult:
         total=answer["total"],
         more=answer["more"],
         used_tcot=answer["think"],
-        query_tcot=_tcot(query),
+        query_tcot=read_tcot(query),
         query_tcot_failure=query["failure"],
         timings=Timings(reason_s=seconds["reason"], embed_s=seconds["embed"], search_s=seconds["search"]),
     )
@@ -67,7 +67,7 @@ def _result(answer: Mapping[str, Any]) -> SearchResult:
 
 def _hit(shown: Mapping[str, Any]) -> Hit:
     same = Hit.model_fields.keys() & shown.keys() - {"path", "other_paths", "tcot", "evidence", "answer", "verification"}
-    evidence, tcot = shown["evidence"], _tcot(shown)
+    evidence, tcot = shown["evidence"], read_tcot(shown)
     return Hit(
         **{name: shown[name] for name in same},
         path=Path(shown["path"]),
@@ -83,10 +83,15 @@ def _verification(evidence: Mapping[str, Any]) -> Verification:
     return Verification.model_validate({kind: [piece["verified"] for piece in evidence[kind]] for kind in PIECE_FIELDS})
 
 
-def _tcot(shown: Mapping[str, Any]) -> TCoT | None:
+def read_tcot(shown: Mapping[str, Any]) -> TCoT | None:
     """Return the T-CoT of a hit or a query as it was sent."""
     if shown["tcot"] is None:
         return None
-    pieces = shown["evidence"] or dict.fromkeys(PIECE_FIELDS, ())
-    evidence = Evidence.model_validate({kind: [piece[name] for piece in pieces[kind]] for kind, name in PIECE_FIELDS.items()})
+    pieces = shown["evidence"] or EvidenceShown().model_dump()
+    evidence = Evidence(
+        **{kind: tuple(piece[name] for piece in pieces[kind]) for kind, name in PIECE_FIELDS.items()},
+        box_images=tuple(box["part"] for box in pieces["boxes"]),
+        num_frames=pieces["num_frames"],
+        num_unread=pieces["num_unread"],
+    )
     return TCoT(**shown["tcot"], evidence=evidence)

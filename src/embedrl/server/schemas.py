@@ -27,6 +27,8 @@ class BoxShown(_Answer):
     """What was checked, in words: `inside the picture`, or not."""
     name: str | None = None
     """What the T-CoT says is in it, where that can be told."""
+    part: int = 1
+    """1-based number of the item's image or frame part that it lies in."""
 
 
 class KeyFrameShown(_Answer):
@@ -58,6 +60,10 @@ class EvidenceShown(_Answer):
     boxes: tuple[BoxShown, ...] = ()
     key_frames: tuple[KeyFrameShown, ...] = ()
     keywords: tuple[KeywordShown, ...] = ()
+    num_frames: int | None = None
+    """Number of frames (at most) that the key frames are counted in; null if not known."""
+    num_unread: int = 0
+    """Number of pieces that could not be parsed."""
 
 
 PIECE_FIELDS = {"boxes": "box", "key_frames": "number", "keywords": "text"}
@@ -339,10 +345,13 @@ def show_evidence(
     checked = {kind.name: kind.checked(evidence, verification) for kind in EVIDENCE_KINDS}
     say = {kind.name: kind.say for kind in EVIDENCE_KINDS}
     times = times_s if len(times_s) == len(evidence.key_frames) else (None,) * len(evidence.key_frames)
+    parts = evidence.box_images or (1,) * len(evidence.boxes)
     return EvidenceShown(
+        num_frames=evidence.num_frames,
+        num_unread=evidence.num_unread,
         boxes=tuple(
-            BoxShown(box=box, verified=holds, check=say["boxes"](holds), name=name)
-            for (box, holds), name in zip(checked["boxes"], box_names(tcot), strict=True)
+            BoxShown(box=box, verified=holds, check=say["boxes"](holds), name=name, part=part)
+            for (box, holds), name, part in zip(checked["boxes"], box_names(tcot), parts, strict=True)
         ),
         key_frames=tuple(
             KeyFrameShown(
