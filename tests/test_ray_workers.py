@@ -1,5 +1,6 @@
 """Bulk work on Ray: two workers of each model, one of them killed in the middle, give what this process gives."""
 
+import fcntl
 import os
 import signal
 import sys
@@ -165,8 +166,10 @@ def test_what_kills_its_workers_is_a_failure_of_its_own(cluster: Cluster, tmp_pa
         assert reasoner.reason([text_item("one")]) == load_reasoner("fake").reason([text_item("one")]), "the workers are back"
         with pytest.raises(MediaError, match=r"no such file|cannot be read"):
             reasoner.reason([Item(content=(Image(path=tmp_path / "none.png"),), role=Role.TARGET_IMAGE)])
-        with open(unseen, "rb") as file:  # a path that only this process sees
-            here = Item(content=(Image(path=Path(f"/proc/self/fd/{file.fileno()}")),), role=Role.TARGET_IMAGE)
+        with open(unseen, "rb") as file:  # a path that only this process sees: no worker has so many files open
+            here = Item(
+                content=(Image(path=Path(f"/proc/self/fd/{fcntl.fcntl(file.fileno(), fcntl.F_DUPFD, 900)}")),), role=Role.TARGET_IMAGE
+            )
             if here.content[0].path.exists() and sys.platform == "linux":
                 with pytest.raises(ConfigError, match="workers do not see it"):
                     reasoner.reason([here])

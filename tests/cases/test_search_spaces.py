@@ -238,7 +238,7 @@ def test_over_http_too(tmp_path: Path):
         assert "red.png" not in server.paths(file=upload, text="make it blue", limit=100)
         answer = server.search(text="a cat", think=True, limit=50)
         assert answer["think"] is False
-        assert answer["query"] == {"tcot": None, "failure": "missing_thinking", "evidence": None}
+        assert answer["query"] == {"tcot": None, "failure": "missing_thinking", "evidence": None, "key": None}
         assert [hit["key"] for hit in answer["hits"]] == [hit["key"] for hit in server.search(text="a cat", think=False, limit=50)["hits"]]
 
 

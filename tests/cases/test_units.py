@@ -10,15 +10,19 @@ import PIL.Image
 import pytest
 
 from embedrl.cli.listing import hit_rows
+from embedrl.data import items
+from embedrl.embedder.inputs import DecodedItem
 from embedrl.index import Filter, Hit, Index, Query, ingest, search
 from embedrl.index.checksums import check_index
 from embedrl.index.row import ADDED_COLUMNS, Row
 from embedrl.index.units import Splitting
-from embedrl.media.content import Text
+from embedrl.media.content import Frames, Text, Video
 from embedrl.media.passages import passages
+from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits
 from embedrl.media.text import byte_offsets, load_long_text, load_text
 from embedrl.media.video import save_video
+from embedrl.reasoner.prompts import tcot_prompt
 from embedrl.testing import COLOURS, FakeEmbedder
 from tests.coloured_folder import picture
 from tests.served import Served, served
@@ -197,6 +201,22 @@ def test_where_nothing_cuts_there_are_windows(tmp_path: Path):
     write_film(tmp_path / "still.mp4", ("red",) * 15)
     spans = [(row.start_s, row.end_s) for row in rows_of(index_of(tmp_path))]
     assert spans == [(0.0, 75.0), (0.0, 25.0), (25.0, 50.0), (50.0, 75.0)]
+
+
+def test_models_are_shown_a_scene_as_they_are_shown_a_clip(tmp_path: Path):
+    """Frames of a scene carried times since the beginning of the film: minutes in, a model was shown times that it never learned."""
+    write_film(tmp_path / "film.mp4")
+    write_film(tmp_path / "clip.mp4", SHOTS[2:3])
+    scene = Video(path=tmp_path / "film.mp4", start_s=10.0, end_s=15.0)
+    shown, labels = [], []
+    for video in (scene, Video(path=tmp_path / "clip.mp4")):
+        item = items.candidate((video,))
+        [frames] = DecodedItem(item, PAPER_BUDGET, 16).own
+        assert isinstance(frames, Frames)
+        shown.append(frames.times_s)
+        labels.append([part.get("text") for part in tcot_prompt(item, "nano", PAPER_BUDGET, 16).messages[0]["content"]])
+    assert shown[0] == shown[1]
+    assert labels[0] == labels[1]
 
 
 def test_files_may_be_left_whole(tmp_path: Path):

@@ -131,7 +131,12 @@ class DecodedItem:
         }
         """The visual parts by their number, and by how many frames of them are looked at; None: as many as this model is shown."""
         self._scaled: dict[tuple[int, int | None, str, Piece], PIL.Image.Image | None] = {}
-        self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(map(self._fit, decoded) if scale else decoded)
+        shown = [
+            visual.since(part.start_s) if isinstance(visual, Frames) and isinstance(part, Video) else visual
+            for part, visual in zip(self._visuals, decoded, strict=True)
+        ]
+        self.own: tuple[PIL.Image.Image | Frames, ...] = tuple(map(self._fit, shown) if scale else shown)
+        """The visual parts as this model is shown them; timestamps of a span of a video count from its start, as in a clip of its own."""
 
     def _fit(self, visual: PIL.Image.Image | Frames) -> PIL.Image.Image | Frames:
         if not isinstance(visual, Frames):

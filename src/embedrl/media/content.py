@@ -32,6 +32,10 @@ class Frames:
         if not self.images or len(self.images) != len(self.times_s):
             raise MediaError(f"{len(self.images)} frames with {len(self.times_s)} times: give one time per frame, at least one frame")
 
+    def since(self, start_s: float) -> "Frames":
+        """The same frames with timestamps counted from `start_s`, the start of a span: never negative."""
+        return Frames(self.images, tuple(max(0.0, round(time_s - start_s, 6)) for time_s in self.times_s)) if start_s else self
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)

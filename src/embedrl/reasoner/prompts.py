@@ -18,7 +18,7 @@ from embedrl.data.protocols import Side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render
 from embedrl.errors import ConfigError
-from embedrl.media.content import Frames, Text
+from embedrl.media.content import Frames, Text, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.resize import Fit, VisualBudget
 
@@ -112,7 +112,8 @@ def _media(item: Item, budget: VisualBudget, factor: int) -> tuple[list[dict[str
             continue
         seen = load_visual(part, num_frames=budget.num_frames, scale=scale)
         if isinstance(seen, Frames):
-            for number, (frame, time_s) in enumerate(zip(seen.images, seen.times_s, strict=True), 1):
+            shown = seen.since(part.start_s if isinstance(part, Video) else 0.0)  # a span is shown as a clip of its own
+            for number, (frame, time_s) in enumerate(zip(shown.images, shown.times_s, strict=True), 1):
                 parts += [{"type": "text", "text": f"Frame {number} ({time_s:.1f} s)"}, {"type": "image"}]
                 images.append(frame)
         else:

@@ -1,6 +1,6 @@
 """Moments in films and passages in texts: boundary F1 against known cuts, and retrieval of a moment beside separate clips and whole files.
 
-    python bench/collections.py [clips of a film] [seed]
+    python bench/moments.py [clips of a film] [seed]
 
 Films are clips of the world, joined by hard cuts or by fades of one second, or one clip that is held (no cuts). Queries are captions;
 plain vectors of the nano Embedder. Intervals are bootstraps over cuts, or over queries, 2,000 resamples.
