@@ -49,7 +49,7 @@ attack: setup ## try on our own server and index, on this machine, what stranger
 	HF_HUB_OFFLINE=1 $(PYTHON) -m tests.attack
 
 lock: setup ## bring requirements.lock up to date with pyproject.toml (keeps versions that still fit)
-	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile pyproject.toml --extra dev --extra train --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --quiet --output-file requirements.lock
 
 # Each step can be repeated, and the stamp comes last: a killed set-up is made good by the next one.

@@ -15,6 +15,16 @@ from embedrl.errors import EmbedRLError, MediaError
 
 app = commands(add_completion=True)
 
+EXTRAS = {
+    "sentence_transformers": "train",
+    "trl": "train",
+    "datasets": "train",
+    "ray": "scale",
+    "mteb": "mteb",
+    "bitsandbytes": "quantize",
+}
+"""Package -> the extra of ours that brings it."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 some items failed, 2 wrong usage."""
@@ -27,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             if hint := limit_hint([str(error)]):
                 log.info(hint)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        log.error(f"this needs the package {error.name}: pip install 'embedrl[{EXTRAS[error.name]}]'")
         sys.exit(2)
 
 
