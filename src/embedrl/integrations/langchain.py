@@ -13,10 +13,10 @@ from embedrl.data import items
 from embedrl.data.protocols import Embeds
 from embedrl.errors import ConfigError
 from embedrl.index.filter import Filter
-from embedrl.index.hit import Hit
 from embedrl.index.index import Index
 from embedrl.index.query import Query
 from embedrl.index.search import search
+from embedrl.integrations.documents import metadata_of, text_of
 from embedrl.runtime.names import load_both, load_embedder
 
 try:
@@ -47,7 +47,9 @@ class EmbedRLRetriever(BaseRetriever):
     def _get_relevant_documents(self, query: str, *, run_manager: Any) -> "list[Document]":
         asked = Query(items.as_content(query), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)
         found = search(self.index, asked, self.embedder, self.reasoner).hits
-        return [Document(id=hit.key, page_content=text_of(hit), metadata=metadata_of(self.index, hit)) for hit in found]
+        return [
+            Document(id=hit.key, page_content=text_of(hit), metadata=metadata_of(self.index, hit, also={"key", "score"})) for hit in found
+        ]
 
 
 class EmbedRLEmbeddings(Embeddings):
@@ -63,14 +65,3 @@ class EmbedRLEmbeddings(Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a query that looks for texts."""
         return self.embedder.embed([items.query(text, looking_for="text")], [None])[0].tolist()
-
-
-def text_of(hit: Hit) -> str:
-    """Return what is said of a hit: the answer of its T-CoT, and how its own text begins."""
-    return "\n".join(filter(None, [hit.answer, hit.excerpt]))
-
-
-def metadata_of(index: Index, hit: Hit) -> dict[str, Any]:
-    """Return where a hit lies and what its T-CoT points at, as JSON types."""
-    facts = hit.model_dump(mode="json", include={"key", "score", "modality", "page", "start_s", "end_s", "tcot", "verification"})
-    return {"source": str(index.locate(hit.path)), **{name: value for name, value in facts.items() if value is not None}}

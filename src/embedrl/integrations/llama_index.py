@@ -17,6 +17,7 @@ from embedrl.index.hit import Hit
 from embedrl.index.index import Index
 from embedrl.index.query import Query
 from embedrl.index.search import search
+from embedrl.integrations.documents import metadata_of, text_of
 from embedrl.runtime.names import load_both, load_embedder
 
 try:
@@ -49,10 +50,7 @@ class EmbedRLRetriever(BaseRetriever):
         return [NodeWithScore(node=self._node(hit), score=hit.score) for hit in found]
 
     def _node(self, hit: Hit) -> "TextNode":
-        facts = hit.model_dump(mode="json", include={"modality", "page", "start_s", "end_s", "tcot", "verification"})
-        known = {name: value for name, value in facts.items() if value is not None}
-        text = "\n".join(filter(None, [hit.answer, hit.excerpt]))
-        return TextNode(id_=hit.key, text=text, metadata={"source": str(self.index.locate(hit.path)), **known})
+        return TextNode(id_=hit.key, text=text_of(hit), metadata=metadata_of(self.index, hit))
 
 
 class EmbedRLEmbedding(BaseEmbedding):
