@@ -7,7 +7,7 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import decoded, need_index, search_filter, with_server_options
-from embedrl.cli.models import choose, load, noted_models, warn_if_blind
+from embedrl.cli.models import load_for, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
     IndexEmbedder,
@@ -76,7 +76,7 @@ def ask_index(
 
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
     from embedrl.index.answer import MIN_SUPPORT, ask
-    from embedrl.index.index import Index, embedder_of
+    from embedrl.index.index import Index
     from embedrl.index.query import Query
 
     share = MIN_SUPPORT if min_support is None else min_support
@@ -85,11 +85,7 @@ def ask_index(
     is_plain = not any((local, modality, under, since, until, words, server_option, max_new_tokens, server_timeout, think is False))
     answer = _ask_server(index, reasoner, embedder, think, asked) if is_plain else None
     if answer is None:
-        Index.open(index)  # a missing index is said before a model is loaded
-        names = choose(reasoner, embedder, think, noted_models(index))
-        warn_if_blind(names, index)
-        reasons, embeds = load(names)
-        embeds = embedder_of(index, embeds)
+        reasons, embeds = load_for(index, reasoner, embedder, think)
         answer = ask(
             Index.open(index, embedder=embeds), question, embeds, reasons, limit=look_at, min_support=share, query=Query(filter=filter)
         )

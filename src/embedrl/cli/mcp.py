@@ -1,7 +1,7 @@
 """Command `mcp`: an index for clients of the Model Context Protocol."""
 
 from embedrl.cli.arguments import need_index, with_server_options
-from embedrl.cli.models import choose, load, noted_models, warn_if_blind
+from embedrl.cli.models import load_for
 from embedrl.cli.options import (
     IndexEmbedder,
     IndexPlace,
@@ -38,10 +38,7 @@ def serve_mcp(
     from embedrl.runtime.names import check_names
 
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
-    from embedrl.index.index import embedder_of
     from embedrl.integrations.mcp import serve_stdio
 
-    names = choose(reasoner, embedder, think, noted_models(index))
-    warn_if_blind(names, index)
-    reasons, embeds = load(names)
-    serve_stdio(index, embedder_of(index, embeds), reasons)
+    reasons, embeds = load_for(index, reasoner, embedder, think)
+    serve_stdio(index, embeds, reasons)

@@ -52,6 +52,20 @@ def load(names: "ModelNames") -> "tuple[Reasons | None, Embeds]":
     return load_both(names.reasoner, names.embedder)
 
 
+def load_for(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "tuple[Reasons | None, Embeds]":
+    """Load the models that are named, or that an index was made with; the Embedder gives vectors of the index's length.
+
+    A missing index is said before a model is loaded. Raises ConfigError, ModelError and StoreError.
+    """
+    from embedrl.index.index import Index, embedder_of
+
+    Index.open(index)
+    names = choose(reasoner, embedder, think, noted_models(index))
+    warn_if_blind(names, index)
+    reasons, embeds = load(names)
+    return reasons, embedder_of(index, embeds)
+
+
 def say_loading(names: "ModelNames") -> None:
     """Say that models are being loaded: the next seconds are silent."""
     log.info(f"loading {f'the Reasoner {names.reasoner} and ' if names.reasoner else ''}the Embedder {names.embedder} …")

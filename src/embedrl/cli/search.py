@@ -10,7 +10,7 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import need_index, query_content, search_filter, think_share, weights, with_options_of_both, with_preset
-from embedrl.cli.models import choose, load, noted_models, warn_if_blind
+from embedrl.cli.models import load_for, warn_if_blind
 from embedrl.cli.options import (
     Area,
     AsJson,
@@ -174,15 +174,11 @@ def _search_here(
     share: float,
 ) -> "SearchResult":
     from embedrl.index.gate import read_gate
-    from embedrl.index.index import Index, embedder_of
+    from embedrl.index.index import Index
     from embedrl.index.search import search
     from embedrl.runtime.names import load_reranker
 
-    Index.open(index)  # a missing index is said before a model is loaded
-    names = choose(reasoner, embedder, think, noted_models(index))
-    warn_if_blind(names, index)
-    reasons, embeds = load(names)
-    embeds = embedder_of(index, embeds)
+    reasons, embeds = load_for(index, reasoner, embedder, think)
     second = load_reranker(reranker, reasons) if query.rerank else None
     gates = None if gate is None or reasons is None else read_gate(gate, share, embeds.fingerprint)
     opened = Index.open(index, embedder=embeds)
