@@ -1,4 +1,4 @@
-"""One library and one browser for all tests of the page."""
+"""One library and one browser for all tests of the page; both end with them, since Playwright keeps an event loop running in its thread."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from tests.served import Served, fill, running
 from tests.world_library import KnowingReasoner, make_library
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedIndex]:
     """A served library with a Reasoner before and one after training: colours only, and the truth."""
     files = tmp_path_factory.mktemp("page") / "files"
@@ -28,12 +28,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedIndex]:
             yield server, truths
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=TIMEOUT_MS)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=TIMEOUT_MS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
