@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,13 +19,16 @@ from sentence_transformers import SentenceTransformer
 
 from embedrl.cli.main import main
 from embedrl.data import items
+from embedrl.data.sample import Item, Role
 from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.export import AREA_GRID, SMALL_FRAMES
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_sentence_transformers, with_originals
 from embedrl.errors import ConfigError, ModelError
-from embedrl.integrations.parity import ask_server, compare_engines, probes
-from embedrl.media.content import Frames
+from embedrl.integrations.parity import Probe, ask_server, compare_engines, probes
+from embedrl.media.content import Frames, Video
 from embedrl.models.names import shipped
+from embedrl.models.weights import save_bf16
 from tests.checkpoints import write_embed_rl, write_qwen3_vl_embedding
 
 FOLDER = shipped("embedder")["nano"]
@@ -112,18 +116,38 @@ def engine(embedder: Embedder) -> Iterator[Engine]:
 
 
 def test_every_engine_gives_our_vectors_from_original_media(embedder: Embedder, folder: Path, engine: Engine):
-    """Engines are given media as they are. This model's grids are those nearest to the area, so a wide picture may differ, and is named."""
+    """Engines are given media as they are. This model's grids are those nearest to the area: a wide picture differs as it should."""
     given = probes()
     sizes = [image.size for probe in given for image in with_originals(embedder, probe.item, probe.tcot).images]
     assert (250, 90) in sizes, "not scaled by us"
     findings = compare_engines(embedder, folder, given, engine.url)
     assert len(findings) == 3 * len(given)
+    assert all(found.is_same for found in findings)
     for found in findings:
         if found.probe == "wide picture, text" and found.engine != "server":
-            assert found.stage == "pixel grid"
+            assert found.said == "ours: pixel grid"
+            assert found.by_design == AREA_GRID
         else:
-            assert found.stage == "", found
+            assert found.said == "", found
             assert found.cosine == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("changed", "stage"), [("weights", "vector"), ("template", "text")])
+def test_a_difference_by_design_hides_no_other(embedder: Embedder, folder: Path, engine: Engine, tmp_path: Path, changed: str, stage: str):
+    """A folder with other weights, or another template, fails for the wide picture too, whose grid may differ."""
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    if changed == "weights":
+        other = Embedder.load(folder)
+        with torch.no_grad():
+            for weight in other.model.language_model.norm.parameters():
+                weight[: len(weight) // 2] *= -1
+        save_bf16(other.model, broken)
+    else:
+        template = (broken / "chat_template.jinja").read_text("utf-8")
+        (broken / "chat_template.jinja").write_text(template.replace("<emb>", "<|im_end|>"), "utf-8")
+    [wide] = [probe for probe in probes() if "wide" in probe.name]
+    findings = compare_engines(embedder, broken, [wide])
+    assert [(found.stage, found.by_design, found.is_same) for found in findings] == [(stage, "", False)] * 2
 
 
 def test_frames_without_their_times_are_found_in_the_text(embedder: Embedder, folder: Path):
@@ -159,9 +183,10 @@ def test_the_first_stage_that_differs_is_named():
 
 @pytest.mark.parametrize(("write", "end"), [(write_embed_rl, "<emb>"), (write_qwen3_vl_embedding, "")])
 def test_what_is_saved_of_a_published_model_gives_other_engines_our_vectors(tmp_path: Path, write: Any, end: str):
-    """All seven probes, from original media. A published folder of Embed-RL writes no `<emb>`.
+    """All probes, from original media. A published folder of Embed-RL writes no `<emb>`.
 
-    Qwen3-VL-Embedding's limits are for a frame, a processor's for a clip: tiny frames are named as another pixel grid.
+    Qwen3-VL-Embedding's least size is that of a frame, a processor's that of a clip: tiny frames differ, and that is said. A large clip
+    of few frames was four times as large for others: their limit was that of the clip alone.
     """
     model = Embedder.load(write(tmp_path / "published"), dtype=torch.float32)
     if end:
@@ -169,10 +194,16 @@ def test_what_is_saved_of_a_published_model_gives_other_engines_our_vectors(tmp_
         assert {found.stage for found in plain} == {"text"}
     model.save(tmp_path / "saved")
     saved = Embedder.load(tmp_path / "saved", dtype=torch.float32)
-    findings = compare_engines(saved, tmp_path / "saved", probes())
-    assert len(findings) == 2 * len(probes()) == 14
-    assert {found.probe for found in findings if found.stage} == (set() if end else {"video, T-CoT, key frames"})
-    assert {found.stage for found in findings} == ({""} if end else {"", "pixel grid"})
+    frames = tuple(PIL.Image.effect_mandelbrot((1216, 832), (-2, -1.5 + step, 1, 1.5), 20).convert("RGB") for step in (0, 0.5))
+    clip = Probe("large clip", Item(content=(Video(frames=Frames(frames, (0.0, 1.0))),), role=Role.TARGET_VIDEO))
+    findings = compare_engines(saved, tmp_path / "saved", [*probes(), clip] if not end else probes())
+    assert all(found.is_same for found in findings)
+    assert len(findings) == 2 * (len(probes()) + (not end))
+    said = {(found.probe, found.said, found.by_design) for found in findings if found.stage}
+    assert said == (set() if end else {("video, T-CoT, key frames", "ours: pixel grid", SMALL_FRAMES)})
+    card = (tmp_path / "saved" / "README.md").read_text("utf-8")
+    assert (SMALL_FRAMES[1:] in card) is not bool(end)
+    assert "library_name: sentence-transformers" in card
 
 
 def test_a_saved_model_tells_others_its_default_instruction(tmp_path: Path):
@@ -205,13 +236,15 @@ def test_an_engine_that_cannot_be_used_is_told(embedder: Embedder, engine: Engin
 
 
 def test_doctor_parity_prints_a_table(capsys: pytest.CaptureFixture[str]):
-    for words, code in ((("parity",), 1), (("parity", "--embedder", "fake"), 2), (("--server", "http://localhost"), 2)):
+    for words, code in ((("parity",), 0), (("parity", "--embedder", "fake"), 2), (("--server", "http://localhost"), 2)):
         with pytest.raises(SystemExit) as ended:
             main(["doctor", *words])
         assert int(ended.value.code or 0) == code
-        if code == 1:
-            rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        if code == 0:
+            printed = capsys.readouterr()
+            rows = [line.split("\t") for line in printed.out.splitlines()]
             assert rows[0] == ["engine", "item", "cosine", "first stage that differs"]
             assert len(rows) == 15
-            assert {row[1]: row[3] for row in rows[1:] if row[3] != "none"} == {"wide picture, text": "pixel grid"}
+            assert {row[1]: row[3] for row in rows[1:] if row[3] != "none"} == {"wide picture, text": "ours: pixel grid"}
+            assert AREA_GRID in printed.err
             assert {row[0] for row in rows[1:]} == {"transformers", "sentence-transformers"}

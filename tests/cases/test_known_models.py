@@ -84,14 +84,16 @@ def test_a_preset_takes_the_place_of_both_names(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_check_says_what_a_model_is_good_for(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    assert run("models", "check", "nano", "--json") == 1
+    assert run("models", "check", "nano", "--json") == 0
     embedder, reasoner = json.loads(capsys.readouterr().out)
     assert len(embedder["outcomes"]) == len(reasoner["outcomes"]) == len(probes())
-    assert embedder["differences"]
-    assert all("pixel grid" in found for found in embedder["differences"]), "nano was trained on grids nearest to a picture's area"
+    assert not embedder["differences"]
+    assert all("pixel grid" in found for found in embedder["by_design"]), "nano was trained on grids nearest to a picture's area"
+    assert len(embedder["by_design"]) == 2
     assert not reasoner["differences"]
-    assert embedder["weight_bytes"] > 1e6
-    assert run("models", "check", str(shipped("embedder")["nano"])) == 1
+    for role in (embedder, reasoner):
+        assert 1e6 < role["weight_bytes"] < role["peak_bytes"] < 64e9
+    assert run("models", "check", str(shipped("embedder")["nano"])) == 0
     assert "is the folder of an Embedder" in capsys.readouterr().out
     assert run("models", "check", str(tmp_path)) == 2
     with pytest.raises(ModelError, match=r"as Embedder: .*; as Reasoner: "):

@@ -11,19 +11,41 @@ from typing import Any
 from embedrl.embedder.inputs import DEFAULT_INSTRUCTION, VIDEO, WRAPPED_VIDEO
 from embedrl.media.resize import VisualBudget
 
-TEMPLATE = "chat_template.jinja"
+TEMPLATE, MODULES, PROCESSOR, README = "chat_template.jinja", "modules.json", "processor_config.json", "README.md"
 
-
+_LIMITS_FRAMES = ("Qwen2VLVideoProcessor",)
 _DEFAULT_SYSTEM_TURN = (
     """{%- if messages[0].role != 'system' %}{{- "<|im_start|>system\\n""" + DEFAULT_INSTRUCTION + """<|im_end|>\\n" }}{%- endif %}\n"""
 )
 """What Qwen3-VL-Embedding is told where a caller says nothing."""
 
+AREA_GRID = "this model was trained on grids nearest to the area of an image; processors round otherwise"
+SMALL_FRAMES = "a processor's minimum is that of a clip, this model's that of a frame: small frames are enlarged less"
+_README = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, feature-extraction, embedrl]
+---
+
+# An Embedder of embedrl
+
+Vectors of texts, images, videos and pages, {dim} numbers of unit length: last-token pooling on a vision-language model.
+
+- embedrl: `embedrl index DIR --embedder FOLDER`
+- sentence-transformers: `SentenceTransformer("FOLDER").encode("a red bicycle")`; images and videos as parts of a message
+- vLLM: `vllm serve FOLDER --runner pooling`, then `messages` with `add_generation_prompt` to `/v1/embeddings`
+
+From these files other engines give embedrl's vectors (`embedrl doctor parity --embedder FOLDER` compares them) but for what follows.
+
+- Evidence of a T-CoT is cut out and scaled by embedrl; so are videos sampled. A video's frames need their times (`video_metadata`).
+{differences}"""
+
 
 def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: str, wraps_videos: bool = True) -> None:
     """Add `end` to the saved chat template's generation prompt, set its pixel limits, and write sentence-transformers' files.
 
-    Its processor then scales images and videos of `num_frames` frames to our grids. Without `end`, the default instruction is said.
+    Its processor then scales images and videos to our grids: with a budget a second, all but those whose frames are smaller than its
+    minimum; without, videos of `num_frames` frames. Without `end`, the default instruction is said. A README says how to use the folder.
     `wraps_videos=False` takes the pair of vision tokens around a video out of the template, for models that were trained without it.
     """
     writes_end = f"{{%- if add_generation_prompt %}}{{{{- '{end}' }}}}{{%- endif %}}"
@@ -36,18 +58,16 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
         template += writes_end
     (folder / TEMPLATE).write_text(template, "utf-8")
 
-    processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
-    clip_pixels = min(budget.frame.max_pixels * budget.num_frames, 2 * (budget.clip_pixels or budget.frame.max_pixels * budget.num_frames))
-    for kind, smallest, largest in (
-        ("image_processor", budget.image.min_pixels, budget.image.max_pixels),
-        ("video_processor", budget.frame.min_pixels * (1 if budget.fps else budget.num_frames), clip_pixels),
-    ):
-        processor[kind] |= {"do_resize": True, "size": {"shortest_edge": smallest, "longest_edge": largest}}
-    _write(folder / "processor_config.json", processor)
+    processor = json.loads((folder / PROCESSOR).read_text("utf-8"))
+    processor["image_processor"] |= {"do_resize": True, "size": _size(budget.image.min_pixels, budget.image.max_pixels)}
+    processor["video_processor"] |= {"do_resize": True, **_video_limits(processor["video_processor"], budget)}
+    _write(folder / PROCESSOR, processor)
+    if not (readme := folder / README).is_file():
+        readme.write_text(_README.format(dim=dim, differences=_differences(budget)), "utf-8")
 
     modules = ("transformer.Transformer", ""), ("pooling.Pooling", "1_Pooling"), ("normalize.Normalize", "2_Normalize")
     _write(
-        folder / "modules.json",
+        folder / MODULES,
         [
             {
                 "idx": number,
@@ -72,6 +92,34 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
     for name, settings in {"1_Pooling": pooling, "2_Normalize": {}}.items():
         (folder / name).mkdir(exist_ok=True)
         _write(folder / name / "config.json", settings)
+
+
+def _differences(budget: VisualBudget) -> str:
+    frames = f"{SMALL_FRAMES} (below {budget.frame.min_pixels:,} pixels)"
+    clips = f"the limits of a clip are those of {budget.num_frames} frames, as this model is shown"
+    said = [frames if budget.fps else clips, *([AREA_GRID] if budget.grid == "area" else [])]
+    return "".join(f"- {line[0].upper()}{line[1:]}. embedrl scales by its own rule: give others what it has scaled.\n" for line in said)
+
+
+def _video_limits(processor: dict[str, Any], budget: VisualBudget) -> dict[str, Any]:
+    """Return the settings of a video processor with which it scales frames as the budget says.
+
+    That of Qwen2-VL and Qwen2.5-VL limits a frame. That of Qwen3-VL limits a clip, and where it is told so each frame from above; it knows
+    no minimum of a frame. Versions of transformers differ in what they do where it is not told.
+    """
+    frame, clip_pixels = budget.frame, 2 * (budget.clip_pixels or budget.frame.max_pixels * budget.num_frames)
+    if processor["video_processor_type"] in _LIMITS_FRAMES:
+        return {"size": _size(frame.min_pixels, frame.max_pixels), "cap_pixels_per_frame": False}
+    if not budget.fps:
+        largest = min(frame.max_pixels * budget.num_frames, clip_pixels)
+        return {"size": _size(frame.min_pixels * budget.num_frames, largest), "cap_pixels_per_frame": False}
+    visual_token = (processor["patch_size"] * processor["merge_size"]) ** 2
+    most = frame.max_pixels // visual_token
+    return {"size": _size(frame.min_pixels, clip_pixels), "cap_pixels_per_frame": True, "max_video_tokens": most}
+
+
+def _size(smallest: int, largest: int) -> dict[str, int]:
+    return {"shortest_edge": smallest, "longest_edge": largest}
 
 
 def _write(path: Path, table: Any) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoProcessor
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.export import AREA_GRID, MODULES, SMALL_FRAMES
 from embedrl.embedder.inputs import DecodedItem, EmbedderInput, collate, metadata
 from embedrl.errors import ModelError
 from embedrl.models.load import loading
@@ -85,6 +86,21 @@ def with_originals(embedder: Embedder, item: Item, tcot: TCoT | None) -> Embedde
     return embedder.build(item, tcot, seen=DecodedItem(item, embedder.budget, embedder.factor, scale=False))
 
 
+def own_scaling(embedder: Embedder, built: EmbedderInput) -> str:
+    """Return why an engine that scales this input by itself sees another grid, as designed; "" if it should see ours.
+
+    What stands here is documented in docs/parity.md; `built` is an input of `with_originals`.
+    """
+    budget, factor = embedder.budget, embedder.factor
+    if budget.grid == "area" and (built.images or built.videos):
+        return AREA_GRID
+    smallest = budget.frame.min_pixels
+    sizes = (frame.size for video in built.videos for frame in video.images[:1])
+    if budget.fps and any(round(width / factor) * round(height / factor) * factor**2 < smallest for width, height in sizes):
+        return SMALL_FRAMES
+    return ""
+
+
 def trace_ours(embedder: Embedder, inputs: Sequence[EmbedderInput]) -> list[Trace]:
     """Trace our own path."""
     traces = []
@@ -128,8 +144,8 @@ def trace_sentence_transformers(
 
     Without `with_times` it is not told when the frames of a video were seen, as a caller may forget. Raises ModelError.
     """
-    if not (folder / "modules.json").is_file():
-        raise ModelError(f"{str(folder)!r} has no modules.json: save the model with embedrl first (Embedder.load(…).save(…))")
+    if not (folder / MODULES).is_file():
+        raise ModelError(f"{str(folder)!r} has no {MODULES}: save the model with embedrl first (Embedder.load(…).save(…))")
     with loading(folder):
         model = SentenceTransformer(
             str(folder),

@@ -12,8 +12,9 @@ from embedrl import log
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.export import MODULES
 from embedrl.embedder.inputs import EmbedderInput
-from embedrl.embedder.parity import Comparison, Trace, trace_ours, trace_plain, trace_sentence_transformers, with_originals
+from embedrl.embedder.parity import Comparison, Trace, own_scaling, trace_ours, trace_plain, trace_sentence_transformers, with_originals
 from embedrl.embedder.requests import SHAPES, read_vectors, write_request
 from embedrl.errors import ConfigError, EmbedRLError, ModelError
 from embedrl.media.content import Image, Text
@@ -48,11 +49,18 @@ class Finding:
     """None if it was not compared."""
     stage: str
     """The first stage that differs, why it was not compared, or nothing."""
+    by_design: str = ""
+    """Why the stage differs by design, if it does: from media scaled by embedrl, the engine's vector is ours."""
 
     @property
     def is_same(self) -> bool:
-        """Whether nothing differs, as far as it was compared."""
-        return self.cosine is None or not self.stage
+        """Whether nothing differs but what should, as far as it was compared."""
+        return self.cosine is None or not self.stage or bool(self.by_design)
+
+    @property
+    def said(self) -> str:
+        """The stage, as a table says it."""
+        return f"ours: {self.stage}" if self.by_design else self.stage
 
 
 def probes() -> list[Probe]:
@@ -81,31 +89,45 @@ def probes() -> list[Probe]:
 def compare_engines(embedder: Embedder, folder: Path, probes: Sequence[Probe], server: str | None = None) -> list[Finding]:
     """Send every probe through every engine, with its media as they are: each engine scales them by itself.
 
-    An engine that cannot be used is reported with its reason, and does not stop the others.
+    Where its grid should differ (`own_scaling`), the engine gets the media as embedrl scales them as well; only if it then gives our
+    vector, the difference is one by design. An engine that cannot be used is reported with its reason, and does not stop the others.
     """
-    ours = trace_ours(embedder, [embedder.build(probe.item, probe.tcot) for probe in probes])
-    inputs = [with_originals(embedder, probe.item, probe.tcot) for probe in probes]
+    scaled = [embedder.build(probe.item, probe.tcot) for probe in probes]
+    ours = trace_ours(embedder, scaled)
+    originals = [with_originals(embedder, probe.item, probe.tcot) for probe in probes]
+    reasons = [own_scaling(embedder, built) for built in originals]
+    again = [row for row, reason in enumerate(reasons) if reason]
     findings: list[Finding] = []
     for engine, trace in {"transformers": trace_plain, "sentence-transformers": trace_sentence_transformers}.items():
         try:
-            theirs = trace(embedder, folder, inputs)
+            theirs = trace(embedder, folder, [*originals, *(scaled[row] for row in again)])
         except EmbedRLError as error:
             findings += [Finding(probe.name, engine, None, f"not compared: {error}") for probe in probes]
             continue
-        findings += [_finding(probe, engine, *pair) for probe, *pair in zip(probes, ours, theirs, strict=True)]
-    for probe, built, mine in zip(probes, inputs, ours, strict=True) if server else ():
+        from_scaled = dict(zip(again, theirs[len(probes) :], strict=True))
+        for row, probe in enumerate(probes):
+            second = Comparison(ours[row], from_scaled[row]) if row in again else None
+            findings.append(_finding(probe, engine, Comparison(ours[row], theirs[row]), second, reasons[row]))
+    for row, probe in enumerate(probes) if server else ():
+        shown = [originals[row], *([scaled[row]] if row in again else [])]
         try:
-            findings.append(_finding(probe, "server", mine, Trace(ask_server(str(server), built))))
+            first, *second = [Comparison(ours[row], Trace(ask_server(str(server), built))) for built in shown]
         except ModelError as error:
-            if not built.videos:
+            if not originals[row].videos:
                 raise
             findings.append(Finding(probe.name, "server", None, f"not compared: {error}"))  # vLLM takes times of frames if it is told to
+            continue
+        findings.append(_finding(probe, "server", first, next(iter(second), None), reasons[row]))
     return findings
 
 
-def _finding(probe: Probe, engine: str, ours: Trace, theirs: Trace) -> Finding:
-    comparison = Comparison(ours, theirs)
-    return Finding(probe.name, engine, comparison.cosine, comparison.stage)
+def _finding(probe: Probe, engine: str, first: Comparison, second: Comparison | None, reason: str) -> Finding:
+    """Report a comparison, and the one from media scaled by embedrl where there is one. A server shows its vector and no grid."""
+    if second is None or first.stage != ("vector" if engine == "server" else "pixel grid"):
+        return Finding(probe.name, engine, first.cosine, first.stage)
+    if second.stage:
+        return Finding(probe.name, engine, second.cosine, second.stage)
+    return Finding(probe.name, engine, first.cosine, first.stage, reason)
 
 
 def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
@@ -127,14 +149,14 @@ def ask_server(url: str, built: EmbedderInput) -> np.ndarray:
 
 
 def compare_by_name(embedder: Embedder, name: str, probes: Sequence[Probe], server: str | None = None) -> list[Finding]:
-    """Compare as `compare_engines` does, with the folder of a name, or with what `Embedder.save` writes if that does not scale pictures.
+    """Compare as `compare_engines` does, with the folder of a name, or with what `Embedder.save` writes if it is not for other engines.
 
     Raises ConfigError, ModelError.
     """
     folder = resolve(name, "embedder")
-    if _scales(folder):
+    if not (why := _unfit(folder)):
         return compare_engines(embedder, folder, probes, server)
-    log.info(f"{str(folder)!r}: its processor does not scale pictures (do_resize is false); compared is what Embedder.save writes of it")
+    log.info(f"{str(folder)!r}: {why}; compared is what Embedder.save writes of it")
     with tempfile.TemporaryDirectory() as saved:
         embedder.save(Path(saved))
         return compare_engines(embedder, Path(saved), probes, server)
@@ -147,19 +169,21 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
         raise ConfigError(f"--embedder {name!r}: it is no model that other engines could load; give a folder")
     findings = compare_by_name(embedder, name, probes(), server)
     rows = [
-        (finding.engine, finding.probe, _DASH if finding.cosine is None else f"{finding.cosine:.6f}", finding.stage or "none")
+        (finding.engine, finding.probe, _DASH if finding.cosine is None else f"{finding.cosine:.6f}", finding.said or "none")
         for finding in findings
     ]
     log.table(f"{embedder.fingerprint} and other engines", ["engine", "item", "cosine", "first stage that differs"], rows)
-    if embedder.budget.grid == "area" and any(finding.stage == "pixel grid" for finding in findings):
-        log.info("trained on grids nearest to a picture's area; processors round otherwise: give engines pictures scaled by embedrl")
+    for reason in dict.fromkeys(finding.by_design for finding in findings if finding.by_design):
+        log.info(f"ours: {reason}; from media scaled by embedrl they give our vectors (docs/parity.md)")
     return all(finding.is_same for finding in findings) and any(finding.cosine is not None for finding in findings)
 
 
-def _scales(folder: Path) -> bool:
-    """Say whether the processor of a saved folder scales images by itself."""
+def _unfit(folder: Path) -> str:
+    """Return why other engines cannot be given a folder as it is, or ""."""
     path = folder / "processor_config.json"
-    return not path.is_file() or read_json(path).get("image_processor", {}).get("do_resize") is not False
+    if path.is_file() and read_json(path).get("image_processor", {}).get("do_resize") is False:
+        return "its processor does not scale pictures (do_resize is false)"
+    return "" if (folder / MODULES).is_file() else f"it does not say how engines pool and scale ({MODULES} is missing)"
 
 
 _DASH = "\u2013"

@@ -1,9 +1,13 @@
 """Device, dtype and attention implementation of models: explicit, set for a whole command, or automatic."""
 
 import os
+import re
+import resource
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -16,6 +20,9 @@ ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_a
 
 QUANTIZATIONS = ("int8", "int4")
 """Of the weights of linear layers, as bitsandbytes does it: LLM.int8, and 4-bit NormalFloat."""
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+"""Of Linux: where a process begins anew to count its peak, and where that stands."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,11 @@ def choose_device(name: str | None = None) -> str:
     raise ConfigError(f"device={name!r}: not on this machine, which has {known}")
 
 
+def chosen_device() -> torch.device:
+    """Return the device of models that are loaded now: as set for the command, else the best that is there. Raises ConfigError."""
+    return torch.device(choose_device(_default.device))
+
+
 def choose(device: str | None, dtype: str | torch.dtype | None, attention: str | None) -> tuple[str, str | torch.dtype, str]:
     """Return device, type and attention of a model: as given, else as set for the command, else by what is there. Raises ConfigError.
 
@@ -98,3 +110,26 @@ def memory_bytes(device: str | None = None) -> int:
     if kind == "mps":
         return int(torch.mps.recommended_max_memory())
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure anew what `peak_memory_bytes` returns, where that is possible."""
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).reset_peak_memory_stats(device)
+    elif device.type == "cpu":
+        with suppress(OSError):  # no Linux, or one that does not allow it
+            _CLEAR.write_text("5")
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the most memory that was held at once since the last reset: torch's on an accelerator, on a CPU the whole process's.
+
+    None where it is not known (mps). On a CPU where no reset is possible it is that of the whole run so far.
+    """
+    if device.type in ("cuda", "xpu"):
+        return int(getattr(torch, device.type).max_memory_allocated(device))
+    if device.type != "cpu":
+        return None
+    if _STATUS.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())):
+        return int(peak[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

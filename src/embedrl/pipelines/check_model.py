@@ -9,6 +9,7 @@ from embedrl.embedder.embedder import Embedder
 from embedrl.errors import EmbedRLError, ModelError
 from embedrl.integrations.parity import compare_by_name, probes
 from embedrl.models.names import is_server
+from embedrl.models.placement import chosen_device, peak_memory_bytes, reset_peak_memory
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.runtime.names import load_embedder, load_reasoner
 
@@ -24,8 +25,12 @@ class RoleReport:
     """For all probes."""
     weight_bytes: int | None = None
     """Of its weights in memory; None for one on a server."""
+    peak_bytes: int | None = None
+    """The most memory held at once while it was loaded and ran: of the accelerator, or of the whole process on a CPU."""
     differences: list[str] = field(default_factory=list)
     """Probes on which it differs from plain transformers, and how."""
+    by_design: list[str] = field(default_factory=list)
+    """Probes on which it differs as it should, and why."""
     outcomes: list[str] = field(default_factory=list)
     """What it made of each probe."""
     error: str = ""
@@ -43,6 +48,7 @@ def check_model(name: str) -> list[RoleReport]:
 def _check_embedder(name: str) -> RoleReport:
     report, given = RoleReport("Embedder"), probes()
     try:
+        reset_peak_memory(chosen_device())
         started = time.perf_counter()
         embedder = load_embedder(name)
         report.load_s, report.fingerprint = time.perf_counter() - started, embedder.fingerprint
@@ -54,7 +60,7 @@ def _check_embedder(name: str) -> RoleReport:
         return report
     report.outcomes = [f"{probe.name}: {len(vector)} numbers" for probe, vector in zip(given, vectors, strict=True)]
     if isinstance(embedder, Embedder):
-        report.weight_bytes = _footprint(embedder.model)
+        report.weight_bytes, report.peak_bytes = _footprint(embedder.model), peak_memory_bytes(embedder.model.device)
         try:
             findings = compare_by_name(embedder, name, given)
         except ModelError as error:  # one with quantized weights, say
@@ -63,7 +69,11 @@ def _check_embedder(name: str) -> RoleReport:
         report.differences = [
             f"{row.probe}, {row.engine}: {row.stage}{'' if row.cosine is None else f' (cosine {row.cosine:.5f})'}"
             for row in findings
-            if row.stage
+            if not row.is_same
+        ]
+        report.outcomes += [f"{row.probe}, {row.engine}: {row.stage}" for row in findings if row.cosine is None]
+        report.by_design = [
+            f"{row.probe}, {row.engine}: {row.stage} (cosine {row.cosine:.5f}; {row.by_design})" for row in findings if row.by_design
         ]
     return report
 
@@ -71,6 +81,7 @@ def _check_embedder(name: str) -> RoleReport:
 def _check_reasoner(name: str) -> RoleReport:
     report, items = RoleReport("Reasoner"), [probe.item for probe in probes()]
     try:
+        reset_peak_memory(chosen_device())
         started = time.perf_counter()
         reasoner = load_reasoner(name)
         report.load_s, report.fingerprint = time.perf_counter() - started, reasoner.fingerprint
@@ -87,7 +98,7 @@ def _check_reasoner(name: str) -> RoleReport:
         for probe, outcome in zip(probes(), outcomes, strict=True)
     ]
     if isinstance(reasoner, LocalReasoner):
-        report.weight_bytes = _footprint(reasoner.model)
+        report.weight_bytes, report.peak_bytes = _footprint(reasoner.model), peak_memory_bytes(reasoner.model.device)
         plain = load_reasoner(name, fast=False)
         assert isinstance(plain, LocalReasoner)
         plain.continuous = False  # transformers' own generate
