@@ -102,7 +102,7 @@ def test_search_can_be_narrowed(run: Ran, library: Path):
     assert {hit["modality"] for hit in json.loads(out)["hits"]} == {"text"}
     code, out, err = run("search", "something red", "--index", library, *FAKES, "--min-score", 1)
     assert (code, out) == (0, "")
-    assert "nothing was found" in err
+    assert "no hits" in err
 
 
 def test_search_filters_sorts_and_pages(run: Ran, library: Path):
@@ -174,9 +174,9 @@ def test_evaluate_world_writes_a_report(run: Ran, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["search"], "nothing to look for"),
-        (["search", "  "], "nothing to look for"),
-        (["search", "x", "--image", "a.png", "--video", "b.mp4"], "give one of them"),
+        (["search"], "the query is empty"),
+        (["search", "  "], "the query is empty"),
+        (["search", "x", "--image", "a.png", "--video", "b.mp4"], "exclude each other"),
         (["search", "--image", "nowhere.png"], "--image 'nowhere.png': there is no such file"),
         (["search", "x", "--index", "nowhere"], "nowhere"),
         (["search", "x", "--min-score", "2"], "min-score"),

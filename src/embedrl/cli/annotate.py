@@ -24,18 +24,20 @@ from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
 
 app = commands()
-world_app = commands(help="The generated world, a small problem with known answers.\n\n\b\nExample: embedrl world make library --pairs 120")
+world_app = commands(
+    help="The generated world, a synthetic dataset with ground truth.\n\n\b\nExample: embedrl world make library --pairs 120"
+)
 app.add_typer(world_app, name="world")
 
 
 @world_app.command("make", short_help="Write the generated world: media files and pairs.")
 def world_make(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
-    pairs: Annotated[int, typer.Option(min=1, help="How many (query, target) pairs, spread over all tasks.")] = 120,
+    pairs: Annotated[int, typer.Option(min=1, help="Number of (query, target) pairs, spread evenly over the tasks.")] = 120,
     seed: Seed = 0,
     split: Annotated[Literal["train", "rl", "test"], typer.Option(help="Splits share no combination of attributes.")] = "test",
 ) -> None:
-    """Write pictures, clips and pages with their pairs and their true T-CoTs.
+    """Write images, clips and pages with their pairs and ground-truth T-CoTs.
 
     \b
     Example: embedrl world make library --pairs 120 --seed 7
@@ -46,37 +48,39 @@ def world_make(
     log.result(f"{folder}: {pairs} pairs in {num_files} media files")
 
 
-@app.command("annotate", short_help="Write T-CoTs for the pairs of a data set.")
+@app.command("annotate", short_help="Write T-CoTs for the pairs of a dataset.")
 @says_what_is_kept("T-CoTs that are written are kept; the same command goes on with the rest")
 @places_models
 def annotate_pairs(
-    source: Annotated[str, typer.Argument(help="The format: lines, folder, mmeb, llava-hound-caption, vidore, visrag, embed-rl, ...")],
+    source: Annotated[str, typer.Argument(help="Dataset format: lines, folder, mmeb, llava-hound-caption, vidore, visrag, embed-rl, ...")],
     path: Annotated[Path, typer.Argument(help="The data file or folder.")],
-    out: Annotated[Path, typer.Option(help="Where T-CoTs are kept; a second run does what is missing.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the T-CoTs; a second run resumes.")],
     reasoner: ReasonerName = "nano",
-    media_root: Annotated[Path | None, typer.Option(help="The folder that names of media are relative to.")] = None,
-    task: Annotated[str | None, typer.Option(help="What the pairs are called, if not as the data says.")] = None,
+    media_root: Annotated[Path | None, typer.Option(help="Folder that media paths are relative to.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task name of the pairs, in place of the data's own.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Items that are reasoned about at once, and then kept.", show_default="16")
+        int | None, typer.Option(min=1, help="Items per batch; each batch is saved when it is done.", show_default="16")
     ] = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests to a server at once.", show_default="16")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Concurrent requests to a server.", show_default="16")] = None,
     answer_share: Annotated[
-        float, typer.Option(min=0, max=1, help="This share of the queries is shown its target's text; their records say so.")
+        float, typer.Option(min=0, max=1, help="Fraction of queries whose prompt shows the target's text; marked in their records.")
     ] = 0.0,
-    retry: Annotated[Literal["malformed", "failed"] | None, typer.Option(help="Do these alone again.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Stop when so many tokens are written.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
-    give_up_after: Annotated[int, typer.Option(min=1, help="End with an error if the model fails for so many items in a row.")] = 16,
+    retry: Annotated[
+        Literal["malformed", "failed"] | None, typer.Option(help="Retry only the T-CoTs that were malformed, or that failed.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Stop after generating this many tokens.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
+    give_up_after: Annotated[int, typer.Option(min=1, help="Abort after this many consecutive failures of the model.")] = 16,
     engine: EngineName = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
     limit: Limit = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write a T-CoT for both sides of each pair of a data set; a killed run goes on where it stopped.
+    """Write a T-CoT for both sides of each pair of a dataset; a killed run resumes.
 
     \b
     Example: embedrl annotate lines library/pairs.jsonl --out runs/annotated
@@ -117,18 +121,18 @@ def annotate_pairs(
         raise typer.Exit(1)
 
 
-@app.command("filter", short_help="Sort annotated pairs by whether their T-CoTs match.")
+@app.command("filter", short_help="Filter annotated pairs by whether their T-CoTs match.")
 @places_models
 def filter_pairs_of(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that was annotated into.")],
-    judge: Annotated[str | None, typer.Option(help="Who says whether T-CoTs match: a Reasoner's name; without, nobody.")] = None,
-    reasoner: Annotated[str | None, typer.Option(help="Whose T-CoTs, if several annotated there.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `embedrl annotate`.")],
+    judge: Annotated[str | None, typer.Option(help="Reasoner that judges whether the T-CoTs of a pair match; none by default.")] = None,
+    reasoner: Annotated[str | None, typer.Option(help="Use the T-CoTs of this Reasoner, if the folder holds several.")] = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
-    rl_share: Annotated[float, typer.Option(min=0, max=1, help="This share of the rejected goes to rl.jsonl.")] = 0.5,
+    rl_share: Annotated[float, typer.Option(min=0, max=1, help="Fraction of the rejected pairs written to rl.jsonl.")] = 0.5,
 ) -> None:
-    """Sort annotated pairs into contrastive.jsonl, rl.jsonl and rejected.jsonl, with the reasons.
+    """Filter annotated pairs into contrastive.jsonl, rl.jsonl and rejected.jsonl, with the reasons.
 
     \b
     Example: embedrl filter runs/annotated --judge nano-judge

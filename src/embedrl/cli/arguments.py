@@ -14,21 +14,21 @@ N = TypeVar("N", str, str | None)
 
 
 def need_file(path: Path, what: str) -> None:
-    """Raise ConfigError if there is no such file; `what` says what it was meant to be."""
+    """Raise ConfigError if the file does not exist; `what` names its purpose."""
     if not path.is_file():
         raise ConfigError(f"{what} {str(path)!r}: there is no such file")
 
 
 def need_folder(path: Path) -> None:
-    """Raise ConfigError if there is no such folder."""
+    """Raise ConfigError if the folder does not exist."""
     if not path.is_dir():
         raise ConfigError(f"{str(path)!r}: there is no such folder")
 
 
 def with_server_options(names: Sequence[N], options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None) -> list[N]:
-    """Return names of models; those of servers carry the options. Raises ConfigError for options where no name is a server's.
+    """Return model names, with the server options added to those of servers. Raises ConfigError if options are given but no server.
 
-    A name that was not given (None) stays so.
+    Names that are None stay None.
     """
     from embedrl.models.names import is_server
     from embedrl.models.server_name import add_options
@@ -38,14 +38,14 @@ def with_server_options(names: Sequence[N], options: list[str] | None, max_new_t
     if added and not servers:
         shown = ", ".join(repr(name) for name in names if name is not None) or "no Reasoner"
         raise ConfigError(
-            f"{added[0][0]}={added[0][1]} is for a server (http://host:8000/v1#model), and {shown} is none; "
-            "what a model folder writes is limited by max_new_tokens in its embedrl.json"
+            f"{added[0][0]}={added[0][1]} is for a server (http://host:8000/v1#model), and {shown} is not one; "
+            "the answers of a model folder are limited by max_new_tokens in its embedrl.json"
         )
     return [cast(N, add_options(name, added)) if name in servers and name is not None else name for name in names]
 
 
 def with_preset(name: str | None, reasoner: N, embedder: N) -> tuple[N, N]:
-    """Return the names of a Reasoner and an Embedder, those of a preset where neither was given. Raises ConfigError."""
+    """Return the names of a Reasoner and an Embedder, from the preset if there is one. Raises ConfigError if both are set."""
     if name is None:
         return reasoner, embedder
     from embedrl.models.known import preset
@@ -64,9 +64,9 @@ def with_options_of_both(
     server_timeout: float | None,
     like: Path | None = None,
 ) -> tuple[list[N], N]:
-    """Return the names of Reasoners and an Embedder; those of servers carry the options.
+    """Return the names of Reasoners and an Embedder, with the server options added to those of servers.
 
-    What says how a server is reached goes to all of them; the rest is for Reasoners, or for the Embedder if it alone is on a server.
+    Transport options go to every server; all others to the Reasoners, or to the Embedder if it alone is on a server.
     Raises ConfigError as `with_server_options` does, and for `like` without an Embedder on a server.
     """
     from embedrl.models.names import is_server
@@ -77,11 +77,11 @@ def with_options_of_both(
             raise ConfigError(f"--like {str(like)!r} is for an Embedder on a server: give --embedder http://host:8000/v1#model")
         return with_server_options(reasoners, options, max_new_tokens, server_timeout), embedder
     added, asks_reasoner = _server_options(options, None, server_timeout), any(name and is_server(name) for name in reasoners)
-    theirs = [option for option in added if is_about_transport(option[0])] if asks_reasoner else added
-    named = cast(N, add_options(embedder, [*theirs, *([("like", str(like))] if like is not None else [])]))
+    embedder_options = [option for option in added if is_about_transport(option[0])] if asks_reasoner else added
+    with_options = cast(N, add_options(embedder, [*embedder_options, *([("like", str(like))] if like is not None else [])]))
     if asks_reasoner or max_new_tokens is not None:
-        return with_server_options(reasoners, options, max_new_tokens, server_timeout), named
-    return list(reasoners), named
+        return with_server_options(reasoners, options, max_new_tokens, server_timeout), with_options
+    return list(reasoners), with_options
 
 
 def _server_options(options: list[str] | None, max_new_tokens: int | None, server_timeout: float | None) -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _server_options(options: list[str] | None, max_new_tokens: int | None, serve
 
 
 def need_index(place: str, remedy: str = "") -> None:
-    """Raise StoreError if there is no index in a folder; `remedy` is what else would do. A place in object storage is not asked."""
+    """Raise StoreError if a folder has no index; `remedy` ends the message. Object storage is not queried."""
     from embedrl.index.location import find_home
 
     if not (home := find_home(place)).is_begun:
@@ -101,17 +101,17 @@ def need_index(place: str, remedy: str = "") -> None:
 
 
 def decoded(text: str | None) -> str | None:
-    """Return a text argument as its bytes read in UTF-8, whatever the locale made of them."""
+    """Decode a text argument as UTF-8, independent of the locale."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def query_content(text: str | None, image: Path | None, video: Path | None) -> "Content":
-    """Build the query. Raises ConfigError if it is empty or names a file that is not there."""
+    """Build the query's Content. Raises ConfigError if it is empty or names a missing file."""
     text = decoded(text)
     if image and video:
-        raise ConfigError("--image and --video: give one of them")
+        raise ConfigError("--image and --video exclude each other: give one")
     if not (text and text.strip()) and not image and not video:
-        raise ConfigError('nothing to look for: give a text, --image FILE or --video FILE, as in `embedrl search "a red star"`')
+        raise ConfigError('the query is empty: give a text, --image FILE or --video FILE, as in `embedrl search "a red star"`')
     for path, option in ((image, "--image"), (video, "--video")):
         if path:
             need_file(path, option)
@@ -132,7 +132,7 @@ def search_filter(
     camera: str | None = None,
     area: str | None = None,
 ) -> "Filter":
-    """Return the filters. Raises ConfigError for an unknown kind, what is no date, too many words, or an end before the beginning."""
+    """Build the Filter. Raises ConfigError for an unknown modality, an invalid date or range, or too many words."""
     from embedrl.index.filter import MAX_WORDS, Filter, read_area, read_time
     from embedrl.index.row import MODALITIES, shown
 
@@ -157,14 +157,14 @@ def search_filter(
 
 
 def think_share(gate: Path | None, budget: float | None) -> float:
-    """Return the share of queries to reason about. Raises ConfigError for a budget without a gate."""
+    """Return the fraction of queries to reason about. Raises ConfigError for a budget without a gate."""
     if budget is not None and gate is None:
-        raise ConfigError(f"--think-budget {budget:g}: belongs to --gate FILE, which says of which queries")
+        raise ConfigError(f"--think-budget {budget:g}: only together with --gate FILE, which selects the queries")
     return 0.5 if budget is None else budget
 
 
 def weights(keys: list[str]) -> dict[str, float]:
-    """Read keys with weights, like `3fa94c` or `3fa94c=0.5`. Raises ConfigError for a weight that is no number."""
+    """Parse weighted keys, like `3fa94c` or `3fa94c=0.5`. Raises ConfigError for a weight that is not a number."""
     weight_of_key = {}
     for text in keys:
         key, _, weight = text.partition("=")

@@ -39,7 +39,7 @@ NOT_ANSWERED = 1
 @app.command("ask", short_help="Answer a question from an index, with citations.")
 @places_models
 def ask_index(
-    question: Annotated[str, typer.Argument(help="A question about what is indexed.")],
+    question: Annotated[str, typer.Argument(help="A question about the indexed items.")],
     index: IndexPlace = ".",
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
@@ -48,10 +48,10 @@ def ask_index(
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
-    look_at: Annotated[int, typer.Option(min=1, max=32, help="Items that are retrieved and looked at.")] = 8,
+    look_at: Annotated[int, typer.Option(min=1, max=32, help="Number of items to retrieve and read.")] = 8,
     min_support: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of the question's words that an item must say to be cited; .75 unless given."),
+        typer.Option(min=0, max=1, help="Fraction of the question's words that an item must contain to be cited; 0.75 by default."),
     ] = None,
     modality: Modalities = None,
     under: Under = None,
@@ -60,9 +60,9 @@ def ask_index(
     words: Words = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a question from the best items of an index, and cite the box, the moment, the page or the line.
+    """Answer a question from the top items of an index, citing box, moment, page or line.
 
-    Where nothing there answers it, the answer says so, and the exit code is 1.
+    If no item answers it, the answer says so and the exit code is 1.
 
     \b
     Example: embedrl ask "when does the red circle leave?" --index library
@@ -70,7 +70,7 @@ def ask_index(
     [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
     question = decoded(question) or ""
     if not question.strip():
-        raise ConfigError('nothing is asked: give a question, as in `embedrl ask "when does the red circle leave?"`')
+        raise ConfigError('the question is empty: give one, as in `embedrl ask "when does the red circle leave?"`')
     need_index(index)
     from embedrl.runtime.names import check_names
 
@@ -81,21 +81,29 @@ def ask_index(
 
     share = MIN_SUPPORT if min_support is None else min_support
     filter = search_filter(modality, under, since, until, words)
-    asked = {"question": question, "limit": look_at, "min_support": share}
+    request = {"question": question, "limit": look_at, "min_support": share}
     is_plain = not any((local, modality, under, since, until, words, server_option, max_new_tokens, server_timeout, think is False))
-    answer = _ask_server(index, reasoner, embedder, think, asked) if is_plain else None
+    answer = _ask_server(index, reasoner, embedder, think, request) if is_plain else None
     if answer is None:
-        reasons, embeds = load_for(index, reasoner, embedder, think)
+        loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think)
         answer = ask(
-            Index.open(index, embedder=embeds), question, embeds, reasons, limit=look_at, min_support=share, query=Query(filter=filter)
+            Index.open(index, embedder=loaded_embedder),
+            question,
+            loaded_embedder,
+            loaded_reasoner,
+            limit=look_at,
+            min_support=share,
+            query=Query(filter=filter),
         )
     _show(answer, as_json=as_json)
     if not answer.is_answered:
         raise typer.Exit(NOT_ANSWERED)
 
 
-def _ask_server(index: str, reasoner: str | None, embedder: str | None, think: bool | None, asked: dict[str, Any]) -> "CitedAnswer | None":
-    """Let a running server of this index answer; None, with the reason said, if there is none or it does not."""
+def _ask_server(
+    index: str, reasoner: str | None, embedder: str | None, think: bool | None, request: dict[str, Any]
+) -> "CitedAnswer | None":
+    """Ask the running server of this index; None, with the reason logged, if there is none or it refuses."""
     server = running_server(index, reasoner, embedder, think)
     if server is None:
         return None
@@ -103,7 +111,7 @@ def _ask_server(index: str, reasoner: str | None, embedder: str | None, think: b
     from embedrl.server.running import post_json
 
     try:
-        answer = post_json(server, "/v1/ask", asked, token=os.environ.get("EMBEDRL_TOKEN"))
+        answer = post_json(server, "/v1/ask", request, token=os.environ.get("EMBEDRL_TOKEN"))
     except StoreError as error:
         log.info(f"{error}; answering here")
         return None
@@ -125,7 +133,7 @@ def _show(answer: "CitedAnswer", *, as_json: bool) -> None:
 
 
 def _where(cited: "Citation") -> str:
-    """Say where in the file: page, moments, boxes, line."""
+    """Format the position in the file: page, moments, boxes, line."""
     parts = [f"page {cited.page}"] if cited.page else []
     parts += [f"at {time_s:.1f} s" for time_s in cited.times_s]
     parts += [f"box {' '.join(map(str, box))}" for box in cited.boxes]

@@ -15,7 +15,7 @@ from embedrl.models.names import shipped
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     ok: bool
@@ -23,7 +23,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything; a check that fails says why and does not stop the others."""
+    """Run all checks of the installation; a failed one does not stop the others."""
     versions = [Check(name, True, version) for name, version in library_versions().items()]
     with tempfile.TemporaryDirectory() as folder:
         media = [_attempt(name, work, Path(folder)) for name, work in (("images", _images), ("videos", _videos), ("documents", _documents))]
@@ -41,7 +41,7 @@ def run_checks(
     extract_frames: bool = False,
     videos: Path | None = None,
 ) -> bool:
-    """Look at the installation, at a benchmark's files, or at what other engines make of a model; say whether all is well."""
+    """Check the installation, a benchmark's files, an index, or a model in other engines; return whether all passed."""
     if (extract_frames or videos) and (benchmark in (None, "parity", "index") or not extract_frames):
         raise ConfigError("--extract-frames and --videos belong to the files of a benchmark: embedrl doctor MMEB-V2 DIR --extract-frames")
     if benchmark == "parity":
@@ -52,7 +52,7 @@ def run_checks(
         raise ConfigError("--embedder and --server belong to `embedrl doctor parity`")
     if benchmark == "index":
         if data is None:
-            raise ConfigError("doctor index: give the folder that was indexed too")
+            raise ConfigError("doctor index: give the indexed folder, as in `embedrl doctor index library`")
         return _check_index(data)
     if benchmark is not None:
         from embedrl.pipelines.inspect_files import examine_benchmark
@@ -67,7 +67,7 @@ def run_checks(
 
 
 def _check_index(folder: Path) -> bool:
-    """Read a whole index against its checksums, and say what is damaged and what mends it."""
+    """Verify the checksums of an index; print what is damaged and how to repair it."""
     from embedrl.index.checksums import check_index
 
     damage = check_index(folder)
@@ -82,9 +82,9 @@ def _check_index(folder: Path) -> bool:
         f"embedrl doctor index {folder}", ["what", "state", "detail"], [(name, "ok" if ok else "FAILED", why) for name, ok, why in rows]
     )
     if damage.damaged_rows or damage.damaged_files or damage.error:
-        log.info("delete items.lance in the index and run `embedrl index` again: T-CoTs lie beside it and are kept")
+        log.info("delete items.lance in the index and run `embedrl index` again: T-CoTs are stored separately and are kept")
     if any(damage.damaged_lines.values()):
-        log.info("damaged lines are left out: the next `embedrl index` makes what they held again")
+        log.info("damaged lines are skipped: the next `embedrl index` restores their content")
     return damage.is_whole
 
 

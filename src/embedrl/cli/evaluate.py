@@ -31,35 +31,35 @@ from embedrl.errors import ConfigError
 app = commands()
 
 
-@app.command("evaluate", short_help="Measure retrieval on the world, MMEB-V2 or UVRB.")
+@app.command("evaluate", short_help="Evaluate retrieval on the world, MMEB-V2 or UVRB.")
 @says_what_is_kept("T-CoTs and vectors of a benchmark are kept; the same command goes on with the rest")
 @places_models
 def evaluate_on_benchmark(
-    benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated as it is needed), MMEB-V2 or UVRB.")],
+    benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated on the fly), MMEB-V2 or UVRB.")],
     data: Annotated[Path | None, typer.Option(help="The folder of the benchmark's files; the world needs none.")] = None,
     reasoner: Annotated[
-        list[str] | None, typer.Option(help="Who writes T-CoTs: a name, a folder or a URL; on the world, several may be compared.")
+        list[str] | None, typer.Option(help="Reasoner: a name, a folder or a URL; repeatable on the world, to compare several.")
     ] = None,
-    embedder: Annotated[str | None, typer.Option("--embedder", help="Who embeds, named as for `index`; nano unless given.")] = None,
+    embedder: Annotated[str | None, typer.Option("--embedder", help="Embedder, named as for `index`; nano by default.")] = None,
     models: Preset = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
     like: Like = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH unless given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH by default.")] = None,
     dataset: Datasets = None,
-    num_frames: Annotated[int, typer.Option(min=1, help="Frames of a video, of a benchmark's files.")] = 8,
-    mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, bug for bug.")] = False,
-    cache: Annotated[Path | None, typer.Option(help="Where T-CoTs and vectors are kept, if not in the run folder.")] = None,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames per video, for a benchmark's files.")] = 8,
+    mmeb_compat: Annotated[bool, typer.Option(help="Grade pages as MMEB-V2's evaluator does, including its bugs.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Cache folder of T-CoTs and vectors; the run folder by default.")] = None,
     tcots: Annotated[Path | None, typer.Option(help="A folder of published T-CoT files instead of a Reasoner (MMEB-V2).")] = None,
     instructions: Annotated[
-        Path | None, typer.Option(help="TOML file with other instructions: a table a dataset or modality, with `query` and `candidate`.")
+        Path | None, typer.Option(help="TOML file of custom instructions: one table per dataset or modality, with `query` and `candidate`.")
     ] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task of the world.")] = 32,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task of the world, at least.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0, help="Of the Reasoner on the world; 0 is greedy.")] = 0.0,
+    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task of the world.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature of the Reasoner on the world; 0 is greedy.")] = 0.0,
     seed: Seed = 0,
-    num_seeds: Annotated[int, typer.Option(min=1, help="Of the world: so many seeds, from --seed on, each with its own queries.")] = 1,
+    num_seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the world, starting at --seed; each has its own queries.")] = 1,
     world: Annotated[str, typer.Option(help="Which world: roomy, or crowded (partial descriptions, selection).")] = "roomy",
     think: Think = True,
     engine: EngineName = "local",
@@ -68,7 +68,7 @@ def evaluate_on_benchmark(
     limit: Limit = None,
     config: ConfigFile = None,
 ) -> None:
-    """Measure retrieval on the world, or on the official files of a benchmark; there, a killed run goes on where it stopped.
+    """Evaluate retrieval on the generated world, or on the official files of a benchmark, where a killed run resumes.
 
     \b
     Example: embedrl evaluate world --num-queries 32 --out runs/world
@@ -76,9 +76,9 @@ def evaluate_on_benchmark(
     Example: embedrl evaluate MMEB-V2 --data mmeb --tcots tcots --embedder embed-rl-2b --out runs/mmeb
     """
     if tcots is not None and (reasoner or not think or benchmark.lower() == "world"):
-        raise ConfigError("--tcots: T-CoTs of a benchmark's files take the Reasoner's place; give neither --reasoner nor --no-think")
-    given, embedder = with_preset(models, reasoner[0] if reasoner else None, embedder)
-    reasoner, embedder = reasoner or ([given] if given else None), embedder or "nano"
+        raise ConfigError("--tcots replaces the Reasoner: leave out --reasoner and --no-think")
+    preset_reasoner, embedder = with_preset(models, reasoner[0] if reasoner else None, embedder)
+    reasoner, embedder = reasoner or ([preset_reasoner] if preset_reasoner else None), embedder or "nano"
     shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
     reasoners, embedder = with_options_of_both(reasoners, embedder, server_option, max_new_tokens, server_timeout, like)
@@ -93,23 +93,23 @@ def evaluate_on_benchmark(
     chosen = Engine(engine, workers, ray_address)
     if benchmark.lower() == "world":
         if instructions is not None:
-            raise ConfigError("--instructions: they are for a benchmark's files; the world's are its own")
+            raise ConfigError("--instructions: only for a benchmark's files; the world has its own")
         from embedrl.pipelines.evaluate_world import measure_world
 
         settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "num_seeds": num_seeds}
         of = {"world": world, "tasks": tuple(dataset or ())}
-        _end(measure_world(reasoners, embedder, out, engine=chosen, temperature=temperature, **of, **settings))
+        _report_missing(measure_world(reasoners, embedder, out, engine=chosen, temperature=temperature, **of, **settings))
         return
     if len(reasoners) > 1 or temperature:
-        raise ConfigError(f"{benchmark}: give one --reasoner, and no --temperature; they are for the world")
+        raise ConfigError(f"{benchmark}: give one --reasoner and no --temperature; several Reasoners and sampling are for the world")
     from embedrl.pipelines.benchmark import BenchmarkRun, measure
 
     run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
-    _end(measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen, instructions))
+    _report_missing(measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen, instructions))
 
 
-def _end(report: dict[str, Any]) -> None:
-    """Print what was embedded without a T-CoT; exit with 1 if some items got no answer, for then the figures are not the Reasoner's."""
+def _report_missing(report: dict[str, Any]) -> None:
+    """Report items that were embedded without a T-CoT; exit with 1 if the Reasoner failed on some."""
     from embedrl.cli.listing import warn_of_failures
     from embedrl.evaluation.report import tcot_counts
 
@@ -125,28 +125,26 @@ def _end(report: dict[str, Any]) -> None:
 def doctor(
     benchmark: Annotated[
         str | None,
-        typer.Argument(metavar="[BENCH", help="MMEB-V2 or UVRB: look at its files instead; index: at an index; parity: at other engines."),
+        typer.Argument(metavar="[BENCH", help="What to check: MMEB-V2 or UVRB (files), index, or parity (other engines)."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files, or the one that was indexed.")
-    ] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files, or the indexed folder.")] = None,
     dataset: Datasets = None,
-    embedder: Annotated[str | None, typer.Option(help="Of parity: nano, or the folder of a saved model.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="For parity: nano, or the folder of a saved model.")] = None,
     server: Annotated[
         str | None,
-        typer.Option(help="Of parity: the URL (…/v1) of an engine that serves that folder, such as vLLM or embedrl serve."),
+        typer.Option(help="For parity: URL (…/v1) of an engine that serves that folder, such as vLLM or embedrl serve."),
     ] = None,
     extract_frames: Annotated[
-        bool, typer.Option("--extract-frames", help="Of a benchmark: first extract the frames that are missing from raw videos.")
+        bool, typer.Option("--extract-frames", help="For a benchmark: first extract missing frames from raw videos.")
     ] = False,
-    videos: Annotated[Path | None, typer.Option(help="Where the raw videos are, if not under the benchmark's folder.")] = None,
+    videos: Annotated[Path | None, typer.Option(help="Folder of the raw videos; the benchmark's folder by default.")] = None,
     limit: Limit = None,
     config: ConfigFile = None,
 ) -> None:
-    """Check this installation, or a benchmark's files: what is missing, wrong counts, what does not open. Exits with 1 if so.
+    """Check the installation, or a benchmark's files: missing files, wrong counts, unreadable media. Exits with 1 if a check fails.
 
     `doctor parity` sends the same items through embedrl, plain transformers, sentence-transformers and a server, and names the first
-    stage at which one parts from ours: text, token ids, pixel grid, pixels, pooled position, vector.
+    stage that differs: text, token ids, pixel grid, pixels, pooled position, vector.
 
     \b
     Example: embedrl doctor
@@ -164,18 +162,18 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command("report", short_help="Put scores beside the published ones.")
+@app.command("report", short_help="Compare scores with the published ones.")
 def report_scores(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="FILE_OR_DIR...", help="Leaderboard files, or folders of score files; one for each system.")
+        list[Path], typer.Argument(metavar="FILE_OR_DIR...", help="Leaderboard files or folders of score files, one per system.")
     ],
-    benchmark: Annotated[str | None, typer.Option(help="MMEB-V2 or UVRB, if the datasets do not say.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="MMEB-V2 or UVRB; inferred from the datasets by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write tables.json and tables.html here.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put scores on the field's benchmarks beside the published ones; a mean that lacks a dataset is not shown.
+    """Compare benchmark scores with the published ones; a mean over incomplete datasets is not shown.
 
-    Run folders of several systems are also compared with each other, query by query.
+    Several run folders are also compared with each other, paired by query.
 
     \b
     Example: embedrl report runs/mmeb --out runs/mmeb/report

@@ -38,7 +38,7 @@ class _IndexOrMove(TyperCommand):
     """`embedrl index DIR`, and `embedrl index move SRC DST`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Read the arguments; after the word `move` they are those of the move (a folder of that name is `./move`)."""
+        """Parse the arguments as those of `move` after that word (a folder of that name is `./move`)."""
         if args[:1] != ["move"]:
             return super().make_context(info_name, args, parent, **extra)
         return typer.main.get_command(_moving).make_context(f"{info_name} move", args[1:], parent, **extra)
@@ -46,11 +46,11 @@ class _IndexOrMove(TyperCommand):
 
 @_moving.command()
 def move_index(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="The folder that was indexed, or a place in object storage.")],
-    target: Annotated[str, typer.Argument(metavar="DST", help="A place in object storage (s3://bucket/name), or the folder again.")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The indexed folder, or a location in object storage.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="A location in object storage (s3://bucket/name), or the folder again.")],
     as_json: AsJson = False,
 ) -> None:
-    """Move the table of an index to object storage, or back; the folder knows where it lies. Counts and checksums are compared.
+    """Move the table of an index to object storage, or back; counts and checksums are verified.
 
     \b
     Example: embedrl index move library s3://bucket/library
@@ -65,7 +65,7 @@ def move_index(
         log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
 
 
-@app.command("index", cls=_IndexOrMove, short_help="Make a folder searchable, or take in what changed.")
+@app.command("index", cls=_IndexOrMove, short_help="Index a folder, or update its index.")
 @says_what_is_kept("what is indexed is kept and can be searched; the same command goes on with the rest")
 @places_models
 def index_folder(
@@ -78,37 +78,37 @@ def index_folder(
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
     like: Like = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items that are reasoned about and embedded at once.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items per batch.")] = 32,
     engine: EngineName = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
     table: Annotated[
-        str | None, typer.Option(help="Where a new index's table lies: object storage (s3://bucket/name); the folder remembers it.")
+        str | None, typer.Option(help="Location of a new index's table in object storage (s3://bucket/name); remembered by the folder.")
     ] = None,
-    shelf: Annotated[str | None, typer.Option(help="For --table: what this folder is called in there; its own name unless given.")] = None,
-    exact_below: Annotated[
-        int | None, typer.Option(min=0, help="With fewer files and pages, compare with every vector; 50,000 at first.")
-    ] = None,
+    shelf: Annotated[str | None, typer.Option(help="For --table: path prefix of this folder; its own name by default.")] = None,
+    exact_below: Annotated[int | None, typer.Option(min=0, help="Exact search below this many rows; 50,000 for a new index.")] = None,
     vector_index: Annotated[
-        Literal["ivf-flat", "ivf-sq"] | None, typer.Option(help="Above: partitions of whole vectors (at first), or of shortened ones.")
+        Literal["ivf-flat", "ivf-sq"] | None,
+        typer.Option(help="Approximate index above that: IVF over full (default) or scalar-quantised vectors."),
     ] = None,
-    recall: Annotated[float | None, typer.Option(min=0.01, max=1, help="Recall@10 to probe for, else stay exact; 0.99 at first.")] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Minimum recall@10 of the approximate index, else search stays exact; 0.99 for a new index."),
+    ] = None,
     rebuild_growth: Annotated[
-        float | None, typer.Option(min=1.01, help="Build anew when the index has grown by this factor; 2 at first.")
+        float | None, typer.Option(min=1.01, help="Rebuild the approximate index after growth by this factor; 2 for a new index.")
     ] = None,
     dimensions: Annotated[
-        int | None, typer.Option(min=1, help="For a new index: keep the first so many numbers of each vector; all unless given.")
+        int | None, typer.Option(min=1, help="For a new index: truncate vectors to this many dimensions (Matryoshka); all by default.")
     ] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try files again that could not be used, and ask again where the answer was no T-CoT.")
-    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry files that failed, and items whose answer was malformed.")] = False,
     limit: Limit = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a folder searchable, or take in what changed since. Files that cannot be read are listed; the exit code is then 1.
+    """Index a folder, or update its index. Files that cannot be read are listed, and the exit code is then 1.
 
-    So it is if the Reasoner had no answer for some items, or a T-CoT for none; they are found by their plain vectors until then.
+    It is also 1 if the Reasoner failed on some items or wrote no T-CoT at all; those items are indexed by their plain vectors.
     `embedrl index move SRC DST` moves an index to object storage, or back.
 
     \b
@@ -120,7 +120,7 @@ def index_folder(
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     need_folder(folder)
     if shelf is not None and table is None:
-        raise ConfigError(f"--shelf {shelf}: belongs to --table")
+        raise ConfigError(f"--shelf {shelf}: only together with --table")
     from embedrl.cli.limits import limit_hint, set_limits
     from embedrl.runtime.names import check_names
 
@@ -161,7 +161,7 @@ def index_folder(
     if hint := limit_hint([failure.reason for failure in report.failures]):
         log.info(hint)
     if not report.num_files:
-        log.warn(f"{folder}: there are no files in it; put images, videos, PDFs or texts there, and run this again")
+        log.warn(f"{folder}: the folder is empty; add images, videos, PDFs or texts, and run this again")
     warn_of_failures(report.tcots, "--retry asks again")
     if report.failures or report.tcots.is_failure:
         raise typer.Exit(1)

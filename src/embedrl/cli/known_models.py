@@ -11,13 +11,13 @@ from embedrl.cli.placement import places_models
 
 app = commands()
 _models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
-app.add_typer(_models, name="models", short_help="Known models, what they take, and a check of one.")
+app.add_typer(_models, name="models", short_help="Known models and their sizes; check one.")
 _GB = 1e9
 
 
 @_models.callback()
 def list_models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List models that are known to fit together, what they take, and whether they fit this machine; sizes are computed.
+    """List known models, their computed sizes, and whether they fit this machine.
 
     \b
     Example: embedrl models
@@ -54,10 +54,10 @@ def list_models(context: typer.Context, as_json: AsJson = False) -> None:
         log.info(f"--models {name}: --reasoner {pair.reasoner} --embedder {pair.embedder}")
 
 
-@_models.command("check", short_help="Load a model and hold it against plain transformers.")
+@_models.command("check", short_help="Load a model and compare it with plain transformers.")
 @places_models
 def check(name: Annotated[str, typer.Argument(help="A shipped name, folder, hub id or server's URL.")], as_json: AsJson = False) -> None:
-    """Load a model, embed and reason about probes of every medium, and say what differs from plain transformers; exits with 1 if so.
+    """Load a model, run it on probes of every medium, and compare with plain transformers; exits with 1 if they differ.
 
     What differs by design (docs/parity.md) is said and is no failure. Peak memory is the accelerator's; on a CPU, the whole process's.
 
@@ -77,9 +77,9 @@ def check(name: Annotated[str, typer.Argument(help="A shipped name, folder, hub 
                 rows.append([report.role, "no", "", "", "", report.error])
                 continue
             weights, peak = ("" if size is None else f"{size / _GB:.3f}" for size in (report.weight_bytes, report.peak_bytes))
-            said = "; ".join([*(report.differences or report.outcomes), *(f"ours: {difference}" for difference in report.by_design)])
+            findings = "; ".join([*(report.differences or report.outcomes), *(f"ours: {difference}" for difference in report.by_design)])
             state, seconds = "differs" if report.differences else "yes", f"{report.load_s:.1f} + {report.run_s:.1f}"
-            rows.append([report.role, state, seconds, weights, peak, said])
+            rows.append([report.role, state, seconds, weights, peak, findings])
         log.table(name, ["role", "usable", "seconds to load + run", "weights GB", "peak GB", "probes, or what differs"], rows)
     if any(report.differences for report in reports):
         raise typer.Exit(1)

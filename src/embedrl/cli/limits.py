@@ -1,4 +1,4 @@
-"""Limits of decoding, as a command line sets them: `--limit NAME=VALUE`, and tables of a `--config` file."""
+"""Decoding limits from the command line: `--limit NAME=VALUE`, and tables of a `--config` file."""
 
 import re
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ class ConfigTables(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     limits: Limits = Limits()
-    """For files of this machine's owner."""
+    """Limits of local files."""
     upload_limits: Limits = Limits()
-    """For files that clients of `embedrl serve` send; what is not named stays as the server has it."""
+    """Limits of files that clients of `embedrl serve` upload; the server's defaults unless named."""
     server: Capacity = Capacity()
     """Of `embedrl serve`."""
 
 
 def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits: Sequence[str] | None = None) -> ConfigTables:
-    """Read limits, later ones over earlier ones and options over the file, and put those for the owner's files in force.
+    """Parse limits (options override the file, later ones earlier ones) and apply those of local files.
 
-    Raises ConfigError naming what is wrong, with the names that there are.
+    Raises ConfigError naming the value, with the valid names.
     """
     if config is not None:
         need_file(config, "--config")
@@ -46,13 +46,13 @@ def set_limits(config: Path | None, limits: Sequence[str] | None, upload_limits:
 
 
 def limit_hint(reasons: Sequence[str]) -> str:
-    """Say which option changes the limits that these messages name; empty if they name none."""
+    """Return a hint on how to change the limits that these messages name; empty if they name none."""
     named = sorted({name for name in Limits.model_fields for reason in reasons if re.search(rf"\b{name}\b", reason)})
     return f"limits can be changed: {', '.join(f'--limit {name}=…' for name in named)}, or [limits] of a --config file" if named else ""
 
 
 def _by_option(message: str, *, with_file: bool) -> str:
-    """Call tables by their options; a file has tables."""
+    """Replace table names by option names in a message."""
     for table, option in OPTIONS.items():
         message = message.replace(f"override: {table}.", f"{option} ").replace(f"'{table}.", f"'{option} ")
         if not with_file:

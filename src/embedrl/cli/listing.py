@@ -19,7 +19,7 @@ _LENGTH = "its answer was cut off: raise --max-new-tokens, or max_new_tokens in 
 
 
 def warn_of_failures(counts: TCoTCounts, answered: str = "", unanswered: str = "the next run asks again", *, system: str = "") -> None:
-    """Print how many items have no T-CoT, a line for each reason, and how to have those asked about again that got an answer or none."""
+    """Print how many items have no T-CoT, by reason, and how to retry them."""
     for reason, count in sorted(counts.failed.items(), key=lambda row: (-row[1], row[0])):
         items = "1 item has" if count == 1 else f"{count:,} items have"
         if reason == FailureReason.TRUNCATED:
@@ -38,26 +38,26 @@ def show(result: SearchResult, *, as_json: bool) -> None:
         return
     warn_of_plain(result)
     if result.hits:
-        log.table("Found, best first", HIT_COLUMNS, hit_rows(result.hits))
+        log.table("Hits, best first", HIT_COLUMNS, hit_rows(result.hits))
     else:
-        log.info("nothing was found")
+        log.info("no hits")
 
 
 def warn_of_plain(result: SearchResult) -> None:
-    """Say so if the query has no T-CoT although one was asked for."""
+    """Warn if the query has no T-CoT although one was requested."""
     if result.gate == "plain":
         log.info("answered without reasoning: the gate expects no gain for this query (--think-budget 1 reasons always)")
     if result.query_tcot_failure:
         reason = result.query_tcot_error or result.query_tcot_failure
-        log.warn(f"the Reasoner wrote no T-CoT of the query ({reason}); items were compared as they are, without theirs")
+        log.warn(f"the Reasoner wrote no T-CoT for the query ({reason}); the search used plain vectors")
 
 
 def show_paths(index: str, hits: Sequence[Hit]) -> None:
-    """Print where the files of an index's hits lie, best first; a document of which several pages were found is one file."""
+    """Print the distinct file paths of hits, best first."""
     home = find_home(index)
     log.print_paths(dict.fromkeys(home.locate(hit.path) for hit in hits))
     if not hits:
-        log.info("nothing was found")
+        log.info("no hits")
 
 
 def show_recommended(result: Recommendations, *, asked_for_tcots: bool, as_json: bool) -> None:
@@ -67,12 +67,12 @@ def show_recommended(result: Recommendations, *, asked_for_tcots: bool, as_json:
         log.print_json({"hits": hits, "more": result.more, "used_tcot": result.used_tcot})
         return
     if asked_for_tcots and not result.used_tcot:
-        log.warn("an example has no T-CoT; items were compared as they are, without theirs")
+        log.warn("an example has no T-CoT; the recommendation used plain vectors")
     if result.items:
         rows = zip(hit_rows([item.hit for item in result.items]), result.items, strict=True)
         log.table("Recommended", (*HIT_COLUMNS, "reason"), [(*row, item.reason.say(item.reason.key[:12])) for row, item in rows])
     else:
-        log.info("nothing was found")
+        log.info("no hits")
 
 
 def hit_rows(hits: Sequence[Hit]) -> list[tuple[str, ...]]:
@@ -81,7 +81,7 @@ def hit_rows(hits: Sequence[Hit]) -> list[tuple[str, ...]]:
 
 
 def evidence(hit: Hit) -> str:
-    """Write a Hit's evidence; what fails its check is marked with the words of the check, as "(not quoted)"."""
+    """Format a Hit's evidence; pieces that fail verification are marked, as "(not quoted)"."""
     if hit.tcot is None:
         return ""
     times = {"key_frames": _times(hit)}
@@ -94,7 +94,7 @@ def evidence(hit: Hit) -> str:
 
 
 def failure_line(failure: Failure) -> str:
-    """Say in one line what could not be indexed, and why."""
+    """Format a failure in one line: path, page or part, reason."""
     unit = {None: "", 0: ", as a whole"}.get(failure.unit, f", part {failure.unit}")
     return f"{failure.path}{_page(failure.page)}{unit}: {failure.reason}"
 
@@ -111,7 +111,7 @@ def _unit(hit: Hit) -> str:
 
 
 def _others(hit: Hit) -> str:
-    """Say how many more units of the file were found, and where the best of them are."""
+    """Format the number of further units of the file among the hits, and where the best of them are."""
     if not hit.num_other_units:
         return ""
     noun = {"video": "moment", "text": "passage"}.get(hit.modality, "page")

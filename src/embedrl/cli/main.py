@@ -1,4 +1,4 @@
-"""The command line. Heavy imports wait inside the commands, so that --help is quick and imports no torch."""
+"""The command line. Heavy imports are inside the commands, so that --help stays quick."""
 
 import sys
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ EXTRAS = {
     "mteb": "mteb",
     "bitsandbytes": "quantize",
 }
-"""Package -> the extra of ours that brings it."""
+"""Package -> the extra that installs it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,9 +64,9 @@ def _embedrl(
 
 @app.command(short_help="Show the whole method on generated media, on a CPU.")
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
     seed: Seed = 0,
-    live_steps: Annotated[int, typer.Option(min=0, help="Steps of EG-RL that train a Reasoner live; 0: none.")] = 30,
+    live_steps: Annotated[int, typer.Option(min=0, help="EG-RL steps of the live training; 0 skips it.")] = 30,
 ) -> None:
     """Show the whole method on generated media with the nano models, on a CPU.
 

@@ -28,7 +28,7 @@ def serve_mcp(
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
 ) -> None:
-    """Let clients of the Model Context Protocol search an index, over stdin and stdout: search, similar, get_evidence, ask. Read-only.
+    """Serve an index to Model Context Protocol clients over stdio, read-only: tools search, similar, get_evidence, ask.
 
     \b
     Example: embedrl mcp --index library
@@ -40,5 +40,5 @@ def serve_mcp(
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
     from embedrl.integrations.mcp import serve_stdio
 
-    reasons, embeds = load_for(index, reasoner, embedder, think)
-    serve_stdio(index, embeds, reasons)
+    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think)
+    serve_stdio(index, loaded_embedder, loaded_reasoner)

@@ -1,4 +1,4 @@
-"""Which models a command uses: those that are named, else those that the index was made with."""
+"""Resolve the models of a command: named ones, else those that the index was built with."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
 
 DEFAULT = "nano"
 _BLIND = (
-    "the nano models know nothing but the generated world of `embedrl world make`: of photos and documents of your own, what they say is "
-    "invented and what they find means nothing. For these name models that see with --reasoner and --embedder (docs/models.md has sizes)"
+    "the nano models know only the generated world of `embedrl world make`: their T-CoTs and rankings of your own photos and documents "
+    "mean nothing. For those, name other models with --reasoner and --embedder (sizes: docs/models.md)"
 )
 
 
 def choose(
     reasoner: str | None, embedder: str | None, think: bool | None, noted: "ModelNames | None", *, is_new: bool = False
 ) -> "ModelNames":
-    """Return the names of the models to load; without a Reasoner, items are compared as they are.
+    """Return the names of the models to load; no Reasoner means plain vectors.
 
-    What is not named is as the index has it noted (`noted`), and nano where nothing is: in an index that is new, and with a word of it in
-    one that is not. Raises ConfigError for names that are no model's, and for thinking without a Reasoner.
+    Defaults are the models recorded in the index (`noted`), else nano: silently for a new index, with a notice for
+    an existing one. Raises ConfigError for unknown names, and for thinking without a Reasoner.
     """
     from embedrl.index.model_names import ModelNames
     from embedrl.runtime.names import check_names
 
-    embeds = embedder or (noted.embedder if noted else DEFAULT)
+    embedder_name = embedder or (noted.embedder if noted else DEFAULT)
     if think is False:
-        reasons = None
+        reasoner_name = None
     else:
-        reasons = reasoner or (noted.reasoner if noted else DEFAULT)
-        if reasons is None and think:
-            if embeds != DEFAULT:
+        reasoner_name = reasoner or (noted.reasoner if noted else DEFAULT)
+        if reasoner_name is None and think:
+            if embedder_name != DEFAULT:
                 raise ConfigError("--think: this index was made without a Reasoner; name one with --reasoner")
-            reasons = DEFAULT
-    guessed = [name for named, name in ((embedder, embeds), (reasoner, reasons)) if noted is None and named is None and name is not None]
-    if guessed and not is_new:
-        log.info(f"the index does not say with which models it was made; what is not named is {DEFAULT}")
-    check_names(reasons, embeds)
-    return ModelNames(reasoner=reasons, embedder=embeds)
+            reasoner_name = DEFAULT
+    is_guess = noted is None and (embedder is None or (reasoner is None and reasoner_name is not None))
+    if is_guess and not is_new:
+        log.info(f"the index does not record its models; those not named are {DEFAULT}")
+    check_names(reasoner_name, embedder_name)
+    return ModelNames(reasoner=reasoner_name, embedder=embedder_name)
 
 
 def load(names: "ModelNames") -> "tuple[Reasons | None, Embeds]":
@@ -53,26 +53,26 @@ def load(names: "ModelNames") -> "tuple[Reasons | None, Embeds]":
 
 
 def load_for(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "tuple[Reasons | None, Embeds]":
-    """Load the models that are named, or that an index was made with; the Embedder gives vectors of the index's length.
+    """Load the named models, or those that an index was built with; the Embedder truncates to the index's dimensions.
 
-    A missing index is said before a model is loaded. Raises ConfigError, ModelError and StoreError.
+    A missing index fails before any model is loaded. Raises ConfigError, ModelError and StoreError.
     """
     from embedrl.index.index import Index, embedder_of
 
     Index.open(index)
     names = choose(reasoner, embedder, think, noted_models(index))
     warn_if_blind(names, index)
-    reasons, embeds = load(names)
-    return reasons, embedder_of(index, embeds)
+    loaded_reasoner, loaded_embedder = load(names)
+    return loaded_reasoner, embedder_of(index, loaded_embedder)
 
 
 def say_loading(names: "ModelNames") -> None:
-    """Say that models are being loaded: the next seconds are silent."""
+    """Log which models are being loaded."""
     log.info(f"loading {f'the Reasoner {names.reasoner} and ' if names.reasoner else ''}the Embedder {names.embedder} …")
 
 
 def warn_if_blind(names: "ModelNames", place: str | Path) -> None:
-    """Say what the shipped models are good for, unless a folder is a world that was made for them."""
+    """Warn that the nano models only know the generated world, unless the folder holds one."""
     from embedrl.models.names import shipped
 
     is_nano = names.embedder in shipped("embedder") or names.reasoner in shipped("reasoner")
@@ -81,7 +81,7 @@ def warn_if_blind(names: "ModelNames", place: str | Path) -> None:
 
 
 def noted_models(place: str | Path) -> "ModelNames | None":
-    """Return the names of the models that an index was made with; None where it has not noted them, or is not there yet."""
+    """Return the names of the models that an index was built with; None if not recorded or no index."""
     from embedrl.index.index import Index
     from embedrl.index.location import find_home
 

@@ -10,23 +10,23 @@ import typer
 C = TypeVar("C", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
-    "device": Annotated[str | None, typer.Option(help="Where models run: cpu, cuda, cuda:1, xpu, mps; else the best that is there.")],
+    "device": Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1, xpu, mps; by default the best available.")],
     "dtype": Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Type of a model's numbers; else that of its files, and float32 on a CPU."),
+        typer.Option(help="Data type of the weights; by default that of the files, and float32 on a CPU."),
     ],
     "attention": Annotated[
         Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None,
-        typer.Option(help="How attention is calculated; sdpa unless given."),
+        typer.Option(help="Attention implementation; sdpa by default."),
     ],
     "quantize": Annotated[
-        Literal["int8", "int4"] | None, typer.Option(help="Keep weights in 8 or 4 bits (extra quantize); other bits, other vectors.")
+        Literal["int8", "int4"] | None, typer.Option(help="Quantise weights to 8 or 4 bits (extra quantize); this changes the vectors.")
     ],
 }
 
 
 def places_models(command: C) -> C:
-    """Give a command the options of placement; they hold for all models that it loads in this process. Raises ConfigError."""
+    """Decorator: add placement options, which apply to all models that the command loads. Raises ConfigError."""
 
     @functools.wraps(command)
     def placed(*args: Any, **kwargs: Any) -> Any:
@@ -36,9 +36,7 @@ def places_models(command: C) -> C:
         if kwargs.get("engine") == "ray":
             from embedrl.errors import ConfigError
 
-            raise ConfigError(
-                "--device, --dtype, --attention and --quantize are for --engine local: workers on Ray choose by their own machine"
-            )
+            raise ConfigError("--device, --dtype, --attention and --quantize are for --engine local: Ray workers choose their own")
         from embedrl.models.placement import Placement, default_placement
 
         with default_placement(Placement(**placement)):

@@ -57,12 +57,12 @@ if TYPE_CHECKING:
 app = commands()
 
 
-@app.command("search", short_help="Search an indexed folder by words, picture or video.")
+@app.command("search", short_help="Search an indexed folder by text, image or video.")
 @places_models
 def search_index(
-    text: Annotated[str | None, typer.Argument(help="What to look for; alone, or about the picture or video.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture to look for.")] = None,
-    video: Annotated[Path | None, typer.Option(help="A video to look for.")] = None,
+    text: Annotated[str | None, typer.Argument(help="Text query; alone, or about the image or video.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Query image.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Query video.")] = None,
     index: IndexPlace = ".",
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
@@ -76,7 +76,7 @@ def search_index(
     top: Top = 10,
     skip: Skip = 0,
     sort: Annotated[
-        Literal["score", "newest", "oldest", "name"], typer.Option(help="In which order; other than score, the best 1,000.")
+        Literal["score", "newest", "oldest", "name"], typer.Option(help="Sort order; other than by score, of the top 1,000.")
     ] = "score",
     min_score: MinScore = None,
     unit: ResultUnitName = "file",
@@ -98,7 +98,7 @@ def search_index(
     open_first: OpenFirst = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search an indexed folder with words, a picture or a video, and show why something was found.
+    """Search an indexed folder by text, image or video, with evidence for each hit.
 
     \b
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
@@ -132,7 +132,7 @@ def search_index(
 
 
 def running_server(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "Announcement | None":
-    """Return a running server of this index whose models are those that would be loaded here."""
+    """Return the running server of this index if it has the requested models; else None."""
     from embedrl.index.location import find_home
     from embedrl.index.model_names import ModelNames
     from embedrl.server.running import find_server
@@ -143,13 +143,13 @@ def running_server(index: str, reasoner: str | None, embedder: str | None, think
         return None
     wanted = ModelNames.of(reasoner or server.models.reasoner, embedder or server.models.embedder)
     if wanted != server.models or (think and wanted.reasoner is None):
-        log.info(f"the server at {server.url} has other models ({server.models.embedder}, {server.models.reasoner}): it is not asked")
+        log.info(f"the server at {server.url} runs other models ({server.models.embedder}, {server.models.reasoner}) and is not used")
         return None
     return server
 
 
 def _ask_server(server: "Announcement", query: "Query", index: str, think: bool | None) -> "SearchResult | None":
-    """Let a running server search; None, with the reason said, if it does not."""
+    """Search through the running server; None, with the reason logged, if it refuses."""
     from embedrl.server.client import search_running
 
     use_tcot = server.models.reasoner is not None and think is not False
@@ -178,15 +178,22 @@ def _search_here(
     from embedrl.index.search import search
     from embedrl.runtime.names import load_reranker
 
-    reasons, embeds = load_for(index, reasoner, embedder, think)
-    second = load_reranker(reranker, reasons) if query.rerank else None
-    gates = None if gate is None or reasons is None else read_gate(gate, share, embeds.fingerprint)
-    opened = Index.open(index, embedder=embeds)
-    return search(opened, replace(query, use_tcot=reasons is not None), embeds, reasons, reranker=second, gate=gates)
+    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think)
+    loaded_reranker = load_reranker(reranker, loaded_reasoner) if query.rerank else None
+    loaded_gate = None if gate is None or loaded_reasoner is None else read_gate(gate, share, loaded_embedder.fingerprint)
+    opened = Index.open(index, embedder=loaded_embedder)
+    return search(
+        opened,
+        replace(query, use_tcot=loaded_reasoner is not None),
+        loaded_embedder,
+        loaded_reasoner,
+        reranker=loaded_reranker,
+        gate=loaded_gate,
+    )
 
 
 def open_best(index: str, hits: "Sequence[Hit]") -> None:
-    """Open the file of the best hit with the desktop's program for it."""
+    """Open the top hit's file in the desktop's default program."""
     from embedrl.index.location import find_home
 
     if not hits:
@@ -199,14 +206,19 @@ def open_best(index: str, hits: "Sequence[Hit]") -> None:
         raise StoreError(f"--open: this desktop has no program that opens {str(path)!r}")
 
 
-@app.command("similar", short_help="Recommend what is like some items of an index.")
+@app.command("similar", short_help="Recommend items similar to some of an index.")
 @places_models
 def similar_items(
-    liked: Annotated[list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more digits of their keys.")],
-    unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="An item to keep away from; may be repeated.")] = None,
-    diversity: Annotated[float, typer.Option(min=0, max=1, help="0: the nearest; towards 1: ever more different ones.")] = 0.0,
+    liked: Annotated[
+        list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more leading digits of their keys.")
+    ],
+    unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="Negative example; repeatable.")] = None,
+    diversity: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Diversity (maximal marginal relevance): 0 for the nearest items, towards 1 for more varied ones."),
+    ] = 0.0,
     index: IndexPlace = ".",
-    think: Annotated[bool, typer.Option("--think/--no-think", help="Compare items with their T-CoTs, or as they are.")] = True,
+    think: Annotated[bool, typer.Option("--think/--no-think", help="Compare vectors with T-CoTs, or plain ones.")] = True,
     top: Top = 10,
     skip: Skip = 0,
     min_score: MinScore = None,
@@ -222,7 +234,7 @@ def similar_items(
     open_first: OpenFirst = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend what is like some items of the index and unlike others, and say why. Needs no model.
+    """Recommend items similar to some of the index and dissimilar to others, with loaded_reasoner. Loads no model.
 
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library

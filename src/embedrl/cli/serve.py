@@ -28,7 +28,7 @@ from embedrl.cli.placement import places_models
 app = commands()
 
 
-@app.command("serve", short_help="Serve an index: a page, an API, OpenAI endpoints.")
+@app.command("serve", short_help="Serve an index: web page, API, OpenAI endpoints.")
 @places_models
 def serve_index(
     index: IndexFolder = Path(),
@@ -40,29 +40,29 @@ def serve_index(
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
     like: Like = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; one that others can reach needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    token: Annotated[str | None, typer.Option(envvar="EMBEDRL_TOKEN", help="What clients must know.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow the folder, and index what changes in it.")] = False,
-    allow_host: Annotated[list[str] | None, typer.Option(help="A name by which clients reach this server; may be repeated.")] = None,
-    root: Annotated[list[Path] | None, typer.Option(help="Another folder with files of the index; may be repeated.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; other than loopback needs --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    token: Annotated[str | None, typer.Option(envvar="EMBEDRL_TOKEN", help="Access token that clients must send.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch the folder and index changes.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Further Host name of this server; repeatable.")] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="Another folder with files of the index; repeatable.")] = None,
     before: Annotated[
-        str | None, typer.Option(help="A Reasoner to compare with (nano-sft, say): the files are indexed with it as well.")
+        str | None, typer.Option(help="A second Reasoner to compare with (such as nano-sft); the files are indexed with it too.")
     ] = None,
     reranker: Annotated[
-        str | None, typer.Option(help="A second stage for searches and /v1/rerank: judge, a Reasoner or cross-encoder folder, or a URL.")
+        str | None, typer.Option(help="Reranker of searches and /v1/rerank: judge, a Reasoner or cross-encoder folder, or a URL.")
     ] = None,
     gate: GateFile = None,
     think_budget: ThinkBudget = None,
-    max_upload_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 64,
-    max_in_flight: Annotated[int, typer.Option(min=1, help="Requests that may wait for the models at once.")] = 64,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Maximum request size in MiB.")] = 64,
+    max_in_flight: Annotated[int, typer.Option(min=1, help="Maximum number of requests waiting for the models.")] = 64,
     limit: Limit = None,
     upload_limit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="The same for a file that a client sends; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Decoding limit per uploaded file; repeatable.")
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Serve an indexed folder: a page to search it, an API, and endpoints in OpenAI's shapes.
+    """Serve an indexed folder: web page, HTTP API and OpenAI-compatible endpoints.
 
     \b
     Example: embedrl serve --index library --watch
@@ -106,32 +106,44 @@ def serve_index(
         raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
     if not watch:
         need_index(str(index), "or give --watch")
-    bound = bind(settings)  # a port that is taken is said before models are loaded
+    listener = bind(settings)  # a port in use fails before models are loaded
     names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch)
     warn_if_blind(names, index)
-    reasons, embeds = load(names)  # two adapters share their base
+    loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
     from embedrl.index.model_names import ModelNames
     from embedrl.server.run import index_beside, make_service, serve
 
-    first = (index, _label(names.reasoner or "none"), reasons)
-    second = None if reranker is None else (_label(reranker), load_reranker(reranker, reasons))
-    embeds = embedder_of(index, embeds)
-    gates = None if gate is None else read_gate(gate, think_share(gate, think_budget), embeds.fingerprint)
+    first = (index, _label(names.reasoner or "none"), loaded_reasoner)
+    loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner))
+    loaded_embedder = embedder_of(index, loaded_embedder)
+    loaded_gate = None if gate is None else read_gate(gate, think_share(gate, think_budget), loaded_embedder.fingerprint)
     indexes = {"main": first}
     roots = tuple(root or ())
     if before is not None:
-        other = load_reasoner(before)
-        indexes = {"after": first, "before": (index_beside(index, roots, other, embeds), _label(before), other)}
-    lasting = ModelNames.of(names.reasoner, names.embedder)
+        before_reasoner = load_reasoner(before)
+        indexes = {
+            "after": first,
+            "before": (index_beside(index, roots, before_reasoner, loaded_embedder), _label(before), before_reasoner),
+        }
+    model_names = ModelNames.of(names.reasoner, names.embedder)
     serve(
-        make_service(settings, indexes, embeds, _label(names.embedder), roots=roots, models=lasting, reranker=second, gate=gates),
-        bound,
-        lasting,
+        make_service(
+            settings,
+            indexes,
+            loaded_embedder,
+            _label(names.embedder),
+            roots=roots,
+            models=model_names,
+            reranker=loaded_reranker,
+            gate=loaded_gate,
+        ),
+        listener,
+        model_names,
     )
 
 
 def _label(name: str) -> str:
-    """Return how a model is called to clients: never by a path or an address."""
+    """Return a model's label for clients: never a path or an address."""
     from embedrl.models.names import is_server
     from embedrl.models.server_name import read_server_name
 

@@ -1,4 +1,4 @@
-"""What a command says when it is stopped with Ctrl+C: what is kept, and how to go on."""
+"""Message of a command stopped with Ctrl+C: what is saved, and how to resume."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ STOPPED = 130
 
 
 def says_what_is_kept(kept: str) -> Callable[[C], C]:
-    """Let a command that is stopped end with a line on what is kept, instead of with none."""
+    """Decorator: on Ctrl+C, print what is saved and exit."""
 
     def dressed(command: C) -> C:
         @functools.wraps(command)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 app = commands()
 train_app = commands(help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1")
-bench_app = commands(help="Measure the rewards.\n\n\b\nExample: embedrl bench reward-fidelity")
+bench_app = commands(help="Experiments on rewards, Reasoners and data.\n\n\b\nExample: embedrl bench reward-fidelity")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 
@@ -36,7 +36,7 @@ app.add_typer(bench_app, name="bench")
 @train_app.command("reasoner-sft", short_help="Train a Reasoner on written T-CoTs (SFT).")
 @says_what_is_kept("the last checkpoint is kept; the same command goes on from it")
 def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Train the Reasoner to write T-CoTs as an annotator did; a killed run goes on where it stopped.
+    """Supervised fine-tuning of the Reasoner on an annotator's T-CoTs; a killed run resumes.
 
     \b
     Example: embedrl train reasoner-sft recipes/nano/reasoner-sft.toml num_batches=100
@@ -53,7 +53,7 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
 
 @train_app.command("judge", short_help="Train the nano judge.")
 def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Train the nano judge: which of several T-CoTs belongs to the anchor's?
+    """Train the nano judge to pick the T-CoT that matches the anchor's.
 
     \b
     Example: embedrl train judge recipes/nano/judge.toml num_batches=100
@@ -73,7 +73,7 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
 def train_embedder(
     recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
 ) -> None:
-    """Train the Embedder contrastively on items and their T-CoTs; a killed run goes on where it stopped.
+    """Contrastive training of the Embedder on items and their T-CoTs; a killed run resumes.
 
     \b
     Example: embedrl train embedder recipes/nano/embedder.toml trainer.learning_rate=3e-4
@@ -98,9 +98,9 @@ def train_embedder(
 def train_reasoner(
     recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, processes: Processes = 1, tflops: Tflops = 400.0
 ) -> None:
-    """Train the Reasoner with EG-RL, rewarded by the frozen Embedder; a killed run goes on where it stopped.
+    """Train the Reasoner with EG-RL (GRPO, rewarded by the frozen Embedder); a killed run resumes.
 
-    With `method=rejection` the best rollout of each group is learned from by supervised training instead.
+    `method=rejection` is rejection sampling: supervised training on the best rollout of each group.
 
     \b
     Example: embedrl train reasoner recipes/nano/reasoner.toml rewards=paper out=runs/paper
@@ -132,15 +132,15 @@ def _show_plan(plan: "Plan") -> None:
         log.info(f"assumed: {assumption}")
 
 
-@bench_app.command("reward-fidelity", short_help="How well each reward tracks the truth.")
+@bench_app.command("reward-fidelity", short_help="Correlation of rewards with true quality.")
 def bench_reward_fidelity(
     recipe: Recipe = Path("recipes/nano/reasoner.toml"),
     overrides: Overrides = None,
-    num_families: Annotated[int, typer.Option(min=1, help="Families of pairs, for each task.")] = 4,
+    num_families: Annotated[int, typer.Option(min=1, help="Families of pairs per task.")] = 4,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
-    """Show how well each reward tracks the truth: its correlation, inside groups of rollouts, with the quality of T-CoTs.
+    """Correlation of each reward with the true quality of T-CoTs, within groups of rollouts.
 
     \b
     Example: embedrl bench reward-fidelity --num-families 8
@@ -166,13 +166,13 @@ def bench_reward_fidelity(
         write_report({"seed": seed, "rewards": rewards}, out)
 
 
-@bench_app.command("ablation", short_help="Train in several ways, and compare.")
+@bench_app.command("ablation", short_help="Ablation of the training's settings.")
 @says_what_is_kept("rows that are done are kept; the same command goes on with the others")
 def bench_ablation(
     recipe: Recipe = Path("recipes/nano/ablation.toml"),
-    only: Annotated[list[str] | None, typer.Option(help="Do this row; may be repeated. Without it, all.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this row; repeatable.")] = None,
 ) -> None:
-    """Train the Reasoner in several ways and compare them on held-out queries; what is done is not done again.
+    """Train the Reasoner once per row of an ablation and compare on held-out queries; finished rows are reused.
 
     \b
     Example: embedrl bench ablation --only "format only"
@@ -187,21 +187,21 @@ def bench_ablation(
     log.table("Ablation: hit@1 after training, and the paired difference", COLUMNS, table_rows(ablate(wanted, only=tuple(only or ()))))
 
 
-@bench_app.command("controls", short_help="Whether a gain of a Reasoner is real.")
+@bench_app.command("controls", short_help="Control experiments for a Reasoner's gain.")
 @places_models
 def bench_controls(
-    reasoner: Annotated[list[str], typer.Option(help="A Reasoner; give several to compare them.")],
+    reasoner: Annotated[list[str], typer.Option(help="Reasoner; repeatable, to compare several.")],
     embedder: EmbedderName = "nano",
-    judge: Annotated[str, typer.Option(help="Who reads T-CoTs only: a judge's name.")] = "nano-judge",
+    judge: Annotated[str, typer.Option(help="Judge that reads T-CoTs only, by name.")] = "nano-judge",
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
-    """Show whether a gain is real: hit@1 with T-CoTs of other items, without media, and what a judge makes of T-CoTs alone.
+    """Control experiments: hit@1 with T-CoTs of other items, without media, and of a judge that reads T-CoTs only.
 
     \b
     Example: embedrl bench controls --reasoner nano-sft --reasoner runs/rl/model
@@ -217,20 +217,20 @@ def bench_controls(
         write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in controls]}, out)
 
 
-@bench_app.command("perturbed", short_help="What perturbed media cost.")
+@bench_app.command("perturbed", short_help="Robustness to perturbed media.")
 @places_models
 def bench_perturbed(
-    reasoner: Annotated[list[str] | None, typer.Option(help="A Reasoner; give several to compare them.")] = None,
+    reasoner: Annotated[list[str] | None, typer.Option(help="Reasoner; repeatable, to compare several.")] = None,
     embedder: EmbedderName = "nano",
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "roomy",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
-    media: Annotated[list[str] | None, typer.Option(help="Only this perturbation, by name; may be repeated.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
+    media: Annotated[list[str] | None, typer.Option(help="Only this perturbation, by name; repeatable.")] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
-    """Show what perturbed media cost: JPEG, noise, resizing, re-encoded videos, shifts, a rotation, a border.
+    """Robustness to perturbed media: JPEG, noise, resizing, re-encoded videos, shifts, a rotation, a border.
 
     \b
     Example: embedrl bench perturbed --num-queries 8
@@ -247,19 +247,19 @@ def bench_perturbed(
         write_report({"seed": seed, "world": world, "media": [robustness_row(row) for row in rows]}, out)
 
 
-@bench_app.command("room", short_help="What there is to win before any RL.")
+@bench_app.command("room", short_help="Headroom of retrieval before RL.")
 @places_models
 def bench_room(
     embedder: EmbedderName = "nano",
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
     split: Annotated[str, typer.Option(help="train, rl or test.")] = "test",
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the report as JSON.")] = None,
 ) -> None:
-    """Show what there is to win before any RL: retrieval with no T-CoTs, the annotator's, the fullest of eight, and true ones.
+    """Headroom before RL: retrieval with no T-CoTs, the annotator's, the best of eight, and ground truth.
 
     \b
     Example: embedrl bench room --embedder runs/nano/crowded-embedder/model --task image_layout
@@ -275,16 +275,16 @@ def bench_room(
         write_report(report, out)
 
 
-@bench_app.command("selection", short_help="Which rewards teach what to tell.")
+@bench_app.command("selection", short_help="Which facts each reward teaches to select.")
 def bench_selection(
     recipe: Recipe = Path("recipes/nano/crowded-reasoner.toml"),
     overrides: Overrides = None,
-    reward: Annotated[list[str] | None, typer.Option(help="A reward by name (outcome, fullness, …); may be repeated.")] = None,
-    num_steps: Annotated[int, typer.Option(min=1, help="Steps of policy gradient for each reward.")] = 45,
+    reward: Annotated[list[str] | None, typer.Option(help="Reward by name (outcome, fullness, …); repeatable.")] = None,
+    num_steps: Annotated[int, typer.Option(min=1, help="Policy-gradient steps per reward.")] = 45,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
-    """Show which rewards teach what to tell: a policy that only chooses among true facts is trained with each, in minutes.
+    """Train a policy that selects among true facts with each reward, and show which facts it learns to name.
 
     \b
     Example: embedrl bench selection --reward outcome --reward fullness --reward shuffled_partners
@@ -297,25 +297,25 @@ def bench_selection(
     from embedrl.pipelines.selection import COLUMNS, learn_selection, table_rows
 
     learned = learn_selection(wanted, reward or ["outcome"], num_steps=num_steps, seed=seed)
-    log.table(f"What is told, and what of it matters; seed {seed}", COLUMNS, table_rows(learned))
+    log.table(f"Facts named, and relevant ones among them; seed {seed}", COLUMNS, table_rows(learned))
     if out is not None:
         from embedrl.evaluation.report import write_report
 
         write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in learned]}, out)
 
 
-@bench_app.command("splits", short_help="What test and training data share by meaning.")
+@bench_app.command("splits", short_help="Overlap of test and training data by meaning.")
 def bench_splits(
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Test queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
-    num_supervised: Annotated[int, typer.Option(min=1, help="Supervised batches, of 16.")] = 2000,
-    num_contrastive: Annotated[int, typer.Option(min=1, help="Contrastive batches, of 64 pairs.")] = 400,
-    num_families: Annotated[int, typer.Option(min=1, help="Families of RL per task, of 4 pairs.")] = 48,
+    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
+    num_supervised: Annotated[int, typer.Option(min=1, help="Number of supervised batches of 16.")] = 2000,
+    num_contrastive: Annotated[int, typer.Option(min=1, help="Number of contrastive batches of 64 pairs.")] = 400,
+    num_families: Annotated[int, typer.Option(min=1, help="Number of RL families of 4 pairs, per task.")] = 48,
     seed: Seed = 0,
 ) -> None:
-    """Count what the test split shares by meaning with the data that the world's models are trained on.
+    """Overlap by meaning between the test split and the training data of the world's models.
 
     \b
     Example: embedrl bench splits --seed 101
@@ -328,22 +328,22 @@ def bench_splits(
     log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in shared])
 
 
-@app.command("compare", short_help="What training changed, case by case.")
+@app.command("compare", short_help="Compare two Reasoners query by query.")
 @places_models
 def compare_reasoners(
     after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
     before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
     embedder: EmbedderName = "nano",
-    out: Annotated[Path, typer.Option(help="Where compare.json and compare.html go.")] = Path("runs/compare"),
+    out: Annotated[Path, typer.Option(help="Output folder of compare.json and compare.html.")] = Path("runs/compare"),
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Candidates per task, at least.")] = 256,
+    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
     world: Annotated[str, typer.Option(help="roomy or crowded.")] = "roomy",
     seed: Seed = 0,
 ) -> None:
-    """Show case by case what training changed: T-CoTs, similarity and rank, with the largest gains and the largest losses.
+    """Compare two Reasoners query by query: T-CoTs, similarity and rank, with the largest gains and losses.
 
     \b
     Example: embedrl compare --after demo/live-rl/model
@@ -357,14 +357,14 @@ def compare_reasoners(
     )
     for title, cases in (("Largest gains", comparison.gains), ("Largest losses", comparison.losses)):
         log.table(title, compare.COLUMNS, compare.case_rows(cases))
-    log.info(f"{out / 'compare.html'} shows them with their pictures")
+    log.info(f"{out / 'compare.html'} shows them with their images")
 
 
 @app.command(short_help="Draw the training curves of runs.")
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their metrics files.")],
-    out: Annotated[Path, typer.Option(help="The picture to write, .png or .svg.")] = Path("curves.png"),
-    figure: Annotated[list[str] | None, typer.Option(help="A figure to draw, such as rl/reward; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Output image, .png or .svg.")] = Path("curves.png"),
+    figure: Annotated[list[str] | None, typer.Option(help="Metric to plot, such as rl/reward; repeatable.")] = None,
 ) -> None:
     """Draw the training curves of one or several runs.
 
