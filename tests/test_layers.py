@@ -25,6 +25,7 @@ LAYERS = (
 
 HOMES = {
     "av": ("media/video.py",),
+    "pillow_heif": ("media/stills.py",),
     "pypdfium2": ("media/document.py",),
     "charset_normalizer": ("media/text.py",),
     "lancedb": ("index/lance.py", "index/connection.py"),

@@ -22,7 +22,7 @@ from embedrl.testing import FakeEmbedder
 from tests.coloured_folder import picture
 from tests.odd_media import RED, corner_image, encode, frame_number, numbered_frames
 
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(range(256)) * 8
+JXL = b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0" + bytes(range(256)) * 8
 MPEG_TS = (b"\x47\x40\x11\x10" + b"\0\xff" * 92) * 8
 
 
@@ -33,8 +33,8 @@ def take_in(folder: Path, **options: Limits) -> IngestReport:
 
 def test_nothing_is_passed_over_in_silence(tmp_path: Path):
     contents = {
-        "IMG_1.HEIC": HEIC,
-        "IMG_2.heic": HEIC,
+        "IMG_1.JXL": JXL,
+        "IMG_2.jxl": JXL,
         "clip.MTS": MPEG_TS,
         "letter.docx": b"PK\x03\x04" + bytes(200),
         "sheet.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(200),
@@ -47,7 +47,7 @@ def test_nothing_is_passed_over_in_silence(tmp_path: Path):
     }
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
-    expected = {".heic": 2, ".mts": 1, ".docx": 1, ".xls": 1, ".wmv": 1, ".mp3": 1, ".zip": 1, ".json": 1, "no suffix": 1}
+    expected = {".jxl": 2, ".mts": 1, ".docx": 1, ".xls": 1, ".wmv": 1, ".mp3": 1, ".zip": 1, ".json": 1, "no suffix": 1}
     for _ in range(2):
         report = take_in(tmp_path)
         assert report.unread_kinds == expected
@@ -55,14 +55,14 @@ def test_nothing_is_passed_over_in_silence(tmp_path: Path):
         assert report.unsupported == 4
         assert report.added + report.unchanged == 1, "TypeScript is text"
         reasons = {failure.path.name: failure.reason for failure in report.failures}
-        assert "a photo of a kind that is not read (.heic); convert it to JPEG" in reasons["IMG_1.HEIC"]
+        assert "a photo of a kind that is not read (.jxl); convert it to JPEG" in reasons["IMG_1.JXL"]
         assert "convert it to MP4" in reasons["clip.MTS"]
         assert "convert it to PDF" in reasons["letter.docx"]
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "upload", "photo.heif"])
+@pytest.mark.parametrize("name", ["photo.jpg", "upload", "photo.jxl"])
 def test_a_photo_that_is_not_read_is_known_by_its_content(tmp_path: Path, name: str):
-    (tmp_path / name).write_bytes(HEIC)
+    (tmp_path / name).write_bytes(JXL)
     with pytest.raises(MediaError, match=r"not read .*JPEG"):
         media_kind(tmp_path / name)
     with pytest.raises(MediaError, match=r"^is a photo of a kind that is not read"):

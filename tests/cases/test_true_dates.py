@@ -15,7 +15,7 @@ from embedrl.errors import ConfigError
 from embedrl.index import Filter, Hit, Index, Query, ingest, search
 from embedrl.index.filter import read_area
 from embedrl.media.decode import read_metadata
-from embedrl.media.metadata import Metadata, from_name, from_xmp, seconds
+from embedrl.media.metadata import Metadata, from_exif, from_name, from_xmp, merge, seconds
 from embedrl.testing import FakeEmbedder
 from tests.coloured_folder import picture
 
@@ -169,13 +169,51 @@ def test_dates_in_names(name: str, taken: str | None):
 
 @pytest.mark.parametrize("packet", [b"", b"<", b"<a", b"\0" * 100, b'<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', b"<x>" * 10_000])
 def test_xmp_that_is_none_says_nothing(packet: bytes):
-    assert from_xmp(packet) == {}
+    assert set(from_xmp(packet)) <= {"damaged"}
 
 
 def test_damaged_metadata_leaves_the_picture_in_peace(tmp_path: Path):
     picture("red").save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(256)) * 4)
     (tmp_path / "a.jpg.json").write_text('{"photoTakenTime": [], "geoData": {"latitude": "x"}}')
-    assert isinstance(read_metadata(tmp_path / "a.jpg", "image"), Metadata)
+    metadata = read_metadata(tmp_path / "a.jpg", "image")
+    assert isinstance(metadata, Metadata)
+    assert "sidecar" in metadata.damaged
+
+
+DAMAGED_PLACES = [{2: ("x", 1, 2)}, {2: (48, 51, 29)}, {2: (48, 51, 29), 4: (400, 0, 0)}, {2: 7.0, 4: (2, 0, 0)}]
+
+
+@pytest.mark.parametrize("place", DAMAGED_PLACES)
+def test_a_damaged_position_takes_neither_date_nor_camera_with_it(tmp_path: Path, place: dict[int, object]):
+    image, exif = picture("red"), PIL.Image.Exif()
+    exif[0x0110], exif[0x010E] = "EOS 80D", "a title"
+    exif.get_ifd(0x8769)[0x9003] = "2019:07:01 12:34:56"
+    exif.get_ifd(0x8825).update(place)
+    image.getexif().update(exif)
+    image.getexif()._ifds.update(exif._ifds)
+    assert merge(from_exif(image)) == Metadata(
+        captured_s=local("2019-07-01T12:34:56"), captured_from="exif", camera="EOS 80D", about="a title", damaged=("GPS",)
+    )
+
+
+def test_damaged_groups_are_told_and_the_others_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_photo(tmp_path / "a.jpg", "2019:07:01 12:34:56", camera="EOS 80D", point=PARIS)
+    data = (tmp_path / "a.jpg").read_bytes()
+    entry = b"\x03\x00\x02\x00" if b"II*\0" in data else b"\x00\x03\x00\x02"  # GPSLongitudeRef, which is of type 2
+    at = data.index(entry) - 8  # the number of values and the place of GPSLatitude, in the entry before it
+    (tmp_path / "a.jpg").write_bytes(data[:at] + b"\0\0\0\0" + b"\xff" * 4 + data[at + 8 :])
+    (tmp_path / "b.png").write_bytes(b"")
+    picture("blue").save(tmp_path / "b.png")
+    (tmp_path / "b.png.json").write_text(
+        '{"description": "a lake", "photoTakenTime": {"timestamp": "1561984496"}, "geoData": {"latitude": "x", "longitude": 1}}'
+    )
+    report = ingest(tmp_path, Index.open(tmp_path, embedder=FakeEmbedder()), None, FakeEmbedder(), think=False)
+    assert report.damaged_metadata == {"GPS": 1, "sidecar": 1}
+    err = capsys.readouterr().err
+    assert "a.jpg: its GPS cannot be read; the rest of its metadata is kept" in " ".join(err.split())
+    places = {place.path.name: place for place in Index.open(tmp_path).places()}
+    assert (places["a.jpg"].camera, places["a.jpg"].captured_from, places["a.jpg"].latitude) == ("EOS 80D", "exif", None)
+    assert (places["b.png"].captured_s, places["b.png"].about, places["b.png"].latitude) == (1561984496.0, "a lake", None)
 
 
 @pytest.mark.parametrize("text", ["48", "91,0,1", "1,2,-3", "1,2,3,4,5", "a,b,c", "2,0,1,0", "nan,0,1"])

@@ -153,7 +153,11 @@ def index_folder(
             f"{folder}: {report.added} new, {report.reused} known from elsewhere, {report.unchanged} unchanged, {report.removed} removed, "
             f"{len(report.failures)} failed; {report.without_tcot} of the new have no T-CoT; {report.seconds['total']:.1f} s"
         )
-        for what, counts in (("of kinds that are not read", report.unread_kinds), ("left out by name", report.skipped)):
+        for what, counts in (
+            ("of kinds that are not read", report.unread_kinds),
+            ("left out by name", report.skipped),
+            ("of which metadata could not be read", report.damaged_metadata),
+        ):
             if counts:
                 log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     for failure in report.failures:

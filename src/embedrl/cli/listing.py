@@ -107,6 +107,8 @@ def _place(hit: Hit) -> str:
 def _unit(hit: Hit) -> str:
     if hit.unit and hit.modality == "video":
         return f", {_clock(hit.start_s)}-{_clock(hit.end_s)}"
+    if hit.unit and hit.modality == "image":
+        return f", image {hit.unit}"
     return f", characters {hit.start_char:,}-{hit.end_char:,}" if hit.start_char is not None else ""
 
 
@@ -114,7 +116,7 @@ def _others(hit: Hit) -> str:
     """Format the number of further units of the file among the hits, and where the best of them are."""
     if not hit.num_other_units:
         return ""
-    noun = {"video": "moment", "text": "passage"}.get(hit.modality, "page")
+    noun = {"video": "moment", "text": "passage", "image": "image"}.get(hit.modality, "page")
     others = [other for other in hit.other_units if other.unit != 0]
     where = [_clock(other.start_s) if hit.modality == "video" else str(other.page or other.unit) for other in others]
     return f" ({hit.num_other_units} more {noun}{'' if hit.num_other_units == 1 else 's'}: {', '.join(where)})"

@@ -22,6 +22,7 @@ EXTRAS = {
     "ray": "scale",
     "mteb": "mteb",
     "bitsandbytes": "quantize",
+    "pillow_heif": "media",
 }
 """Package -> the extra that installs it."""
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 from embedrl.data.records import Records
 from embedrl.index.index import Index
 from embedrl.index.row import Stamp, place_id, shown
+from embedrl.media.kinds import readable
 from embedrl.media.store import Limits
 
 _FILE = "failures.jsonl"
@@ -31,7 +32,7 @@ class Failure(BaseModel):
     stamp: Stamp | None = None
     """Stamp of the file at that time; None if it could not be read at all."""
     limits: str = ""
-    """Hash of the limits it was read with; other limits cause a retry."""
+    """Hash of the limits and the readable kinds it was read with; others cause a retry."""
 
     @field_serializer("path", when_used="json")
     def _readable(self, path: Path) -> str:
@@ -44,8 +45,8 @@ class Failure(BaseModel):
 
 
 def limits_hash(limits: Limits) -> str:
-    """Return a short hash of limits."""
-    return hashlib.sha256(limits.model_dump_json().encode()).hexdigest()[:12]
+    """Return a short hash of limits, and of the kinds that this installation reads."""
+    return hashlib.sha256(f"{limits.model_dump_json()} {readable()}".encode()).hexdigest()[:12]
 
 
 def open_failures(index: Index) -> Records:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from embedrl import log
 from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import TCoTCounts, asks_again
@@ -142,6 +143,7 @@ class _Run:
         """Places of the files that were opened, those of them that wait for a batch, and files that were not opened yet."""
         self.unread_kinds: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
+        self.damaged: Counter[str] = Counter()
 
     def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
         started = time.perf_counter()
@@ -171,6 +173,7 @@ class _Run:
             tcots=self.tcots,
             unread_kinds=dict((self.unread_kinds + count_unread(self.failed.values())).most_common()),
             skipped=dict(self.skipped.most_common()),
+            damaged_metadata=dict(self.damaged.most_common()),
             failures=tuple(in_order(self.failed.values())),
             seconds={**self.batches.seconds, "total": time.perf_counter() - started},
         )
@@ -205,7 +208,7 @@ class _Run:
                 self._fail(stored, None, f"{str(path)!r}: leads out of the folders that are served", None)
             return
         try:
-            stamp = _stamp(path)
+            stamp = Stamp.of(path)
             failed = [] if retry_failed else [failure for failure in self.failures_of.get(stored, []) if self._still_fails(failure, stamp)]
             for failure in failed:
                 self.failed[failure.id] = failure
@@ -229,13 +232,22 @@ class _Run:
                 return
             self._need_alive(stored, stamp)
             units = self.divider.units(path, modality)
-            facts = read_metadata(path, modality, self.batches.limits).model_dump()
+            metadata = read_metadata(path, modality, self.batches.limits)
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
         self.num_places += len(units) - 1
         self.num_waiting += len(units)
-        facts = facts | {"path": stored, "num_places": len(units), "split": self.split, "sidecars": sidecars, "stamp": stamp}
+        if metadata.damaged:
+            self.damaged.update(metadata.damaged)
+            log.warn(f"{path}: its {', '.join(metadata.damaged)} cannot be read; the rest of its metadata is kept")
+        facts = metadata.model_dump(exclude={"damaged"}) | {
+            "path": stored,
+            "num_places": len(units),
+            "split": self.split,
+            "sidecars": sidecars,
+            "stamp": stamp,
+        }
         for unit in units:
             if place_id(stored, unit.page, unit.number) in self.failed:
                 self.num_waiting -= 1
@@ -320,7 +332,7 @@ class _Run:
             place = row.place
             path = self.index.locate(place.path)
             try:
-                changed = _stamp(path) != place.stamp or leads_out(path, self.roots)
+                changed = Stamp.of(path) != place.stamp or leads_out(path, self.roots)
             except MediaError:
                 changed = True
             if changed:
@@ -383,11 +395,3 @@ class _Run:
 
     def _still_fails(self, failure: Failure, stamp: Stamp) -> bool:
         return failure.stamp == stamp and failure.limits == limits_hash(self.batches.limits)
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
-    return Stamp(size=status.st_size, mtime_ns=status.st_mtime_ns)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.index.failures import Failure
-from embedrl.media.kinds import UNREAD
+from embedrl.media.kinds import is_unread
 
 
 class IngestReport(BaseModel):
@@ -23,6 +23,8 @@ class IngestReport(BaseModel):
     """Files of kinds that are not read, by suffix: those of `unsupported`, and photos, videos and documents among `failures`."""
     skipped: dict[str, int] = {}
     """Number of files and folders skipped by name, by pattern of `Limits.skip_names`."""
+    damaged_metadata: dict[str, int] = {}
+    """Number of files read in this run of which a group of metadata could not be read (EXIF, GPS, …), by group."""
     unchanged: int
     """Number of places that were up to date."""
     added: int
@@ -43,4 +45,4 @@ class IngestReport(BaseModel):
 def count_unread(failures: Iterable[Failure]) -> Counter[str]:
     """Count failures of files of kinds that are not read, by suffix."""
     suffixes = (failure.path.suffix.lower() for failure in failures if failure.page is None)
-    return Counter(suffix for suffix in suffixes if suffix in UNREAD)
+    return Counter(suffix for suffix in suffixes if is_unread(suffix))

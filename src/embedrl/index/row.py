@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from embedrl.errors import MediaError
 from embedrl.media.kinds import MEDIA, MediaKind
 from embedrl.media.metadata import Source
 
@@ -40,6 +41,15 @@ class Stamp(_Row):
 
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Stamp":
+        """Return the stamp of a file. Raises MediaError if it cannot be read."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+        return cls(size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 class Place(_Row):

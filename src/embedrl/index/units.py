@@ -1,4 +1,4 @@
-"""Units of a file: what it is divided into, each an item of its own: pages, scenes of a video, passages of a text."""
+"""Units of a file: what it is divided into, each an item of its own: pages, images, scenes of a video, passages of a text."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from embedrl.data.sample import Item
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
-from embedrl.media.decode import num_pages
+from embedrl.media.decode import num_images, num_pages
 from embedrl.media.passages import passages
 from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
 from embedrl.media.store import Limits
@@ -32,7 +32,7 @@ class Unit:
     page: int | None = None
     """1-based page number of a document."""
     number: int | None = None
-    """1-based number of a scene or a passage; 0: all of a video, beside its scenes."""
+    """1-based number of a scene, a passage or an image of several; 0: all of a video, beside its scenes."""
     start_s: float = 0.0
     end_s: float | None = None
     """Span of a scene, in seconds."""
@@ -69,6 +69,8 @@ class Splitting(BaseModel):
 
     scenes: SceneSettings | None = SceneSettings()
     """None: a video is one unit."""
+    images: bool = True
+    """Each image of a multi-image file (TIFF, HEIF) is a unit; False: the main one is."""
     max_passage_chars: int | None = Field(default=2000, ge=200)
     """Longer texts are divided into passages of at most so many characters, what models are shown of one; None: a text is one unit."""
     passage_overlap_chars: int = Field(default=200, ge=0)
@@ -102,6 +104,8 @@ class Divider:
                 if not count:
                     raise MediaError(f"{str(path)!r}: the document has no pages")
                 return [Unit(page=number) for number in range(1, count + 1)]
+            case "image" if self.splitting.images and (count := num_images(path, self.limits)) > 1:
+                return [Unit(number=number) for number in range(1, count + 1)]
             case "video" if self.splitting.scenes is not None:
                 spans = self._scenes(path, self.splitting.scenes)
                 parts = [Unit(number=number, start_s=start, end_s=end) for number, (start, end) in enumerate(spans, 1)]
@@ -143,7 +147,7 @@ def read_item(path: Path, modality: Modality, unit: Unit | None, limits: Limits)
     unit = unit or WHOLE
     match modality:
         case "image":
-            return items.candidate((Image(path=path),))
+            return items.candidate((Image(path=path, number=unit.number),))
         case "video":
             return items.candidate((Video(path=path, start_s=unit.start_s, end_s=unit.end_s),))
         case "page":

@@ -74,10 +74,12 @@ class Text(_Part):
 
 
 class Image(_Part):
-    """An image: a file, or pixels in memory."""
+    """An image: a file, one of several in a file, or pixels in memory."""
 
     kind: Literal["image"] = "image"
     path: Path | None = None
+    number: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
+    """1-based number of an image of a multi-image file (TIFF, HEIF); None: the main one."""
     pixels: PIL.Image.Image | None = Field(default=None, exclude=True, repr=False)
 
     @model_validator(mode="after")
@@ -148,7 +150,8 @@ def _part_fields(part: Part) -> list[bytes]:
         case Text():
             return [b"text", part.text.encode("utf-8", "surrogatepass")]
         case Image():
-            return [b"image", _source(part.path, part.pixels)]
+            number = [] if part.number is None else [str(part.number).encode()]
+            return [b"image", *number, _source(part.path, part.pixels)]
         case Page():
             return [b"page", str(part.number).encode(), _source(part.path, part.pixels)]
         case Video():

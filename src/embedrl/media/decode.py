@@ -14,7 +14,8 @@ from embedrl.media.metadata import Metadata, from_name, merge
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
-from embedrl.media.store import Limits, limits_in_force
+from embedrl.media.stills import MULTI_IMAGE
+from embedrl.media.store import Limits, limits_in_force, open_regular, still_format
 
 Want = Literal["pixels", "text", "num_pages", "scan", "metadata"]
 
@@ -33,7 +34,7 @@ class Look:
     text: str = ""
     """Text layer of a page."""
     num_pages: int | None = None
-    """Number of pages of a page's document."""
+    """Number of pages of a page's document, or of images of an image's file."""
     duration_s: float | None = None
     """Duration of a video file whose pixels were requested, in seconds."""
 
@@ -93,7 +94,7 @@ def job_of(
         "kind": part.kind,
         "paths": [str(path) for path in files],
         "folder": None if all(path.is_absolute() for path in files) else str(Path.cwd()),
-        "number": part.number if isinstance(part, Page) else 1,
+        "number": part.number if isinstance(part, Page | Image) else None,
         "start_s": video.start_s if video else 0.0,
         "end_s": video.end_s if video else None,
         "times_s": video.frame_files.times_s if video and video.frame_files else None,
@@ -141,6 +142,16 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None) -> 
 def num_pages(path: Path, limits: Limits | None = None) -> int:
     """Return the number of pages of a PDF. Raises MediaError if it cannot be opened or exceeds `max_pages`."""
     return look(Page(path=path), "num_pages", limits=limits).num_pages or 0
+
+
+def num_images(path: Path, limits: Limits | None = None) -> int:
+    """Return the number of images of a still file, 1 for an animation. Raises MediaError if there are more than `max_pages`."""
+    limits = limits or limits_in_force()
+    with open_regular(path, limits) as file:
+        head = file.read(64)
+    if still_format(head) not in MULTI_IMAGE:
+        return 1
+    return look(Image(path=path), "num_pages", limits=limits).num_pages or 1
 
 
 def count_frames(part: Image | Video | Page | None, *, num_frames: int | None = None) -> int | None:

@@ -18,8 +18,8 @@ from typing import Any
 import PIL.Image
 
 from embedrl.errors import MediaError
-from embedrl.media.content import FrameFiles, Page, Video
-from embedrl.media.image import load_image, still_metadata
+from embedrl.media.content import FrameFiles, Image, Page, Video
+from embedrl.media.image import load_image, num_images, still_metadata
 from embedrl.media.metadata import from_name, from_sidecar, merge, sidecars_of
 from embedrl.media.resize import read_scale, scaled
 from embedrl.media.sandbox import GRACE_S
@@ -93,7 +93,10 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
         return {"metadata": _metadata(job["kind"], paths[0], limits)}, []
     match job["kind"]:
         case "image":
-            images = (load_image(paths[0], limits),)
+            if "num_pages" in want:
+                answer["num_pages"] = num_images(paths[0], limits)
+            if "pixels" in want:
+                images = (load_image(Image(path=paths[0], number=job["number"]), limits),)
         case "page":
             from embedrl.media.document import load_page, num_pages, page_text
 
@@ -140,7 +143,7 @@ def _metadata(kind: str, path: Path, limits: Limits) -> dict[str, Any]:
             from embedrl.media.document import document_metadata
 
             own = [document_metadata(path, limits)]
-    sidecars = [from_sidecar(sidecar) for sidecar in sidecars_of(path)]
+    sidecars = [source for sidecar in sidecars_of(path) for source in from_sidecar(sidecar)]
     return merge([*sidecars, *own, from_name(path.name)]).model_dump()
 
 

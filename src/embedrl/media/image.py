@@ -2,13 +2,13 @@
 
 import io
 import math
-import threading
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import PIL.AvifImagePlugin
 import PIL.ExifTags
 import PIL.Image
 
@@ -16,12 +16,10 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.media.colour import ColourTransform, colour_transform
 from embedrl.media.content import Image, Page
 from embedrl.media.metadata import from_exif
+from embedrl.media.stills import FILTERS, frame_numbers, open_still, select
 from embedrl.media.store import DEFAULT, Limits, open_regular, still_format, write_bytes
 
-PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # ty: ignore[invalid-assignment]
-_FILTERS = threading.Lock()
 _STRIP_PIXELS = 4_000_000
-_DNG_VERSION = 50_706
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -40,7 +38,7 @@ _ENCODERS = {
 
 
 def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Image.Image:
-    """Decode an image to RGB; pixels in memory are only converted. Of an animation, the first frame.
+    """Decode an image to RGB; pixels in memory are only converted. Of an animation, the first frame; of several images, the numbered one.
 
     EXIF rotation and the ICC profile are applied (damaged ones count as none), transparency is laid on white, 16-bit greys are scaled
     to 8 bits, and stills above `max_kept_pixels` come scaled down. Raises MediaError, naming the file, for whatever cannot be decoded
@@ -50,49 +48,66 @@ def load_image(source: Path | Image | Page, limits: Limits = DEFAULT) -> PIL.Ima
         return to_rgb(source.pixels)
     if isinstance(source, Page):
         raise ConfigError(f"load_image got page {source.number} of {str(source.path)!r}: render it with load_page")
-    path = source.path if isinstance(source, Image) else source
+    path, number = (source.path, source.number) if isinstance(source, Image) else (source, None)
     assert path is not None
-    with open_regular(path, limits) as file:
-        # Boundary: Pillow lets through whatever its decoders trip over (struct.error, KeyError, SyntaxError, …).
+    with open_regular(path, limits) as file, _naming(path, limits):
         try:
-            return _decode(file, limits)
-        except MediaError as error:
-            raise MediaError(f"{str(path)!r}: {error}") from error
-        except MemoryError:
+            return _decode(file, limits, number)
+        except (MediaError, MemoryError, PIL.Image.DecompressionBombError, PIL.UnidentifiedImageError):
             raise
-        except PIL.Image.DecompressionBombError as error:
-            raise MediaError(f"{str(path)!r}: declares more than max_pixels={limits.max_pixels} pixels") from error
-        except PIL.UnidentifiedImageError as error:
-            known = ", ".join(limits.image_formats) + ("" if limits.allow_tiff else "; TIFF with allow_tiff=true")
-            raise MediaError(f"{str(path)!r}: is not an image of a format we read ({known})") from error
         except Exception as error:
-            if "out of memory" in str(error):
-                raise MemoryError from error
-            if (whole := _decode_without_end(file, limits)) is not None:
+            if not _is_out_of_memory(error) and (whole := _decode_without_end(file, limits)) is not None:
                 return whole
-            raise MediaError(f"{str(path)!r}: the image is damaged or cut short ({error})") from error
+            raise
+
+
+@contextmanager
+def _naming(path: Path, limits: Limits) -> Generator[None]:
+    """Context manager that makes every failure of Pillow and its plugins a MediaError that names the file, or a MemoryError."""
+    # Boundary: Pillow lets through whatever its decoders trip over (struct.error, KeyError, SyntaxError, …).
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(f"{str(path)!r}: {error}") from error
+    except MemoryError:
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise MediaError(f"{str(path)!r}: declares more than max_pixels={limits.max_pixels} pixels") from error
+    except PIL.UnidentifiedImageError as error:
+        known = ", ".join(limits.image_formats) + ("" if limits.allow_tiff else "; TIFF with allow_tiff=true")
+        raise MediaError(f"{str(path)!r}: is not an image of a format we read ({known}), or its header is damaged") from error
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise MemoryError from error
+        raise MediaError(f"{str(path)!r}: the image is damaged or cut short ({error})") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return "out of memory" in str(error) or "Memory allocation error" in str(error)
+
+
+def num_images(path: Path, limits: Limits = DEFAULT) -> int:
+    """Return the number of images of a still file. Raises MediaError if it cannot be opened or holds more than `max_pages`."""
+    with open_regular(path, limits) as file, _naming(path, limits), open_still(file, limits) as image:
+        return len(frame_numbers(image, limits))
 
 
 def still_metadata(path: Path, limits: Limits = DEFAULT) -> list[dict[str, Any]]:
     """Return what a still says of itself (EXIF, XMP, IPTC); nothing for one that cannot be opened."""
-    with open_regular(path, limits) as file, _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with open_regular(path, limits) as file:
         # Boundary: whatever is wrong with the file, decoding it will say.
         try:
-            with PIL.Image.open(file, formats=limits.image_formats) as image:
+            with open_still(file, limits) as image, FILTERS, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 return from_exif(image)
         except Exception:
             return []
 
 
-def _decode(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
+def _decode(file: BinaryIO, limits: Limits, number: int | None = None) -> PIL.Image.Image:
     # Our own limit decides, by the header; Pillow's warnings (of size, of damaged EXIF) would only be noise. Its hard limit still raises.
-    with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = PIL.Image.open(file, formats=limits.image_formats)
-    with image:
-        if _DNG_VERSION in getattr(image, "tag_v2", ()):
-            raise MediaError("is a camera's raw photo, of which only a small copy could be read; convert it to JPEG")
+    with open_still(file, limits) as image:
+        select(image, number, limits)
         width, height = image.size
         if width * height > limits.max_pixels:
             raise MediaError(f"declares {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
@@ -141,7 +156,7 @@ def _to_small_rgb(image: PIL.Image.Image, shrink: int) -> PIL.Image.Image:
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
     """Return the transpose of an image's EXIF orientation; damaged EXIF counts as none."""
-    with _FILTERS, warnings.catch_warnings():
+    with FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Boundary: Pillow's EXIF reader fails in many ways (SyntaxError, struct.error, KeyError, …), and the pixels are fine.
         try:

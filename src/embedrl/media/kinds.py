@@ -1,6 +1,7 @@
 """Tables of supported media kinds, of unsupported file kinds with their remedies, and of names that are not indexed."""
 
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 MediaKind = Literal["image", "video", "page", "text"]
@@ -21,7 +22,10 @@ class Medium(NamedTuple):
 
 MEDIA: dict[MediaKind, Medium] = {
     "image": Medium(
-        "an image", "picture", (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"), saved_as=".png"
+        "an image",
+        "picture",
+        (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff", ".heic", ".heif", ".hif"),
+        saved_as=".png",
     ),
     "video": Medium("a video", "clip", (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"), saved_as=".mp4"),
     "page": Medium("a PDF", "page", (".pdf",), saved_as=".pdf"),
@@ -63,17 +67,13 @@ class Unread(NamedTuple):
 _PHOTO, RAW = Unread("a photo", "JPEG"), Unread("a camera's raw photo", "JPEG")
 _VIDEO, _DOCUMENT = Unread("a video", "MP4 (H.264)"), Unread("a document", "PDF")
 UNREAD: dict[str, Unread] = {
-    **dict.fromkeys((".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf"), _PHOTO),
+    **dict.fromkeys((".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf"), _PHOTO),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
     **dict.fromkeys((".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm"), _VIDEO),
     **dict.fromkeys((".doc", ".docx", ".ppt", ".pptx", ".xls", ".xlsx", ".odt", ".odp", ".ods", ".epub", ".djvu", ".xps"), _DOCUMENT),
 }
 """By suffix."""
-_BRANDS = dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), ".heic") | {
-    b"crx ": ".cr3",
-    b"jxl ": ".jxl",
-    b"jp2 ": ".jp2",
-}
+_BRANDS = {b"crx ": ".cr3", b"jxl ": ".jxl", b"jp2 ": ".jp2"}
 _MAGIC = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ".wmv"),
     (0, b"FLV\x01", ".flv"),
@@ -85,6 +85,40 @@ _MAGIC = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".doc"),
     (8, b"CR\x02\0", ".cr2"),
 )
+
+
+class Package(NamedTuple):
+    """An optional package that reads a format."""
+
+    noun: str
+    name: str
+    extra: str
+    """The extra of ours that brings it."""
+    suffixes: tuple[str, ...]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can be imported."""
+        return find_spec(self.name.replace("-", "_")) is not None
+
+    @property
+    def missing(self) -> str:
+        """What is wrong with a file where the package is missing, and what to do."""
+        return f"is {self.noun}, which needs the package {self.name}: pip install 'embedrl[{self.extra}]', then run this again"
+
+
+PACKAGES = {"HEIF": Package("a HEIF photo", "pillow-heif", "media", (".heic", ".heif", ".hif"))}
+"""By format."""
+
+
+def is_unread(suffix: str) -> bool:
+    """Return whether files of this suffix are of an unsupported kind, or of one whose package is not installed."""
+    return suffix in UNREAD or any(suffix in package.suffixes and not package.is_installed for package in PACKAGES.values())
+
+
+def readable() -> str:
+    """Return a string that changes whenever other kinds of files can be read: by another version, or with another package installed."""
+    return " ".join([*sorted(UNREAD), *(name for name, package in PACKAGES.items() if package.is_installed)])
 
 
 def unread_kind(suffix: str, head: bytes) -> str | None:

@@ -6,7 +6,8 @@ Read in the child process that decodes. Times without a zone are of this machine
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -54,13 +55,17 @@ class Metadata(BaseModel):
     """Where it was taken, degrees (WGS 84)."""
     about: str = Field(default="", max_length=2 * _MAX_CHARS)
     """Title, description and keywords."""
+    damaged: tuple[str, ...] = ()
+    """Groups of tags that are there and cannot be read: EXIF, EXIF date, GPS, XMP, IPTC, sidecar."""
 
 
 def merge(sources: Iterable[Mapping[str, Any]]) -> Metadata:
     """Put together what several sources say, the first that says something counting; titles and keywords of all are kept."""
     merged: dict[str, Any] = {}
     about: list[str] = []
+    damaged: list[str] = []
     for source in sources:
+        damaged += source.get("damaged", [])
         words = source.get("about", [])
         about += [text for word in words if (text := _text(word)) and text not in about]
         if "captured_s" not in merged and source.get("captured_s") is not None:
@@ -69,7 +74,7 @@ def merge(sources: Iterable[Mapping[str, Any]]) -> Metadata:
             merged["camera"] = camera
         if "latitude" not in merged and (point := source.get("point")) is not None and _is_point(*point):
             merged |= {"latitude": round(point[0], 7), "longitude": round(point[1], 7)}
-    return Metadata(**merged, about="\n".join(about)[: 2 * _MAX_CHARS])
+    return Metadata(**merged, about="\n".join(about)[: 2 * _MAX_CHARS], damaged=tuple(dict.fromkeys(damaged)))
 
 
 def _is_point(latitude: float, longitude: float) -> bool:
@@ -111,38 +116,63 @@ def from_name(name: str) -> dict[str, Any]:
 
 
 def from_exif(image: PIL.Image.Image) -> list[dict[str, Any]]:
-    """Read what a still says: EXIF, then XMP, then IPTC."""
-    tags = PIL.ExifTags
-    # Boundary: Pillow's readers of metadata fail in many ways on damaged files, and the pixels are fine.
+    """Read what a still says: EXIF, then XMP, then IPTC. A group that is damaged takes no other with it, and is named as damaged."""
     sources: list[dict[str, Any]] = []
-    try:
-        exif = image.getexif()
-        taken, place = exif.get_ifd(tags.IFD.Exif), exif.get_ifd(tags.IFD.GPSInfo)
-        time_s = seconds(taken.get(tags.Base.DateTimeOriginal), taken.get(tags.Base.OffsetTimeOriginal))
-        time_s = seconds(taken.get(tags.Base.DateTimeDigitized)) if time_s is None else time_s
-        time_s = seconds(exif.get(tags.Base.DateTime)) if time_s is None else time_s
-        make, model = _text(exif.get(tags.Base.Make)), _text(exif.get(tags.Base.Model))
-        found: dict[str, Any] = {"camera": model if model.startswith(make) else f"{make} {model}".strip()}
-        found["about"] = [exif.get(tags.Base.ImageDescription)]
-        if time_s is not None:
-            found |= {"captured_s": time_s, "captured_from": "exif"}
-        if tags.GPS.GPSLatitude in place:
-            found["point"] = [
-                _degrees(place[tags.GPS.GPSLatitude], place.get(tags.GPS.GPSLatitudeRef), "S"),
-                _degrees(place[tags.GPS.GPSLongitude], place.get(tags.GPS.GPSLongitudeRef), "W"),
-            ]
-        sources.append(found)
-    except Exception:
-        pass
+    with _damage_noted(sources, "EXIF date"):
+        sources.append(_date(image.getexif()))
+    with _damage_noted(sources, "EXIF"):
+        sources.append(_description(image.getexif()))
+    with _damage_noted(sources, "GPS"):
+        sources.append(_position(image.getexif()))
     if isinstance(packet := image.info.get("xmp"), bytes | str):
         sources.append(from_xmp(packet if isinstance(packet, bytes) else packet.encode("utf-8", "replace")))
-    try:
+    with _damage_noted(sources, "IPTC"):
         iptc = (IptcImagePlugin.getiptcinfo(image) if isinstance(image, PIL.ImageFile.ImageFile) else None) or {}
         words = [iptc.get((2, 5)), iptc.get((2, 120)), iptc.get((2, 25))]
         sources.append({"about": [word for group in words for word in (group if isinstance(group, list) else [group])]})
-    except Exception:
-        pass
     return sources
+
+
+@contextmanager
+def _damage_noted(sources: list[dict[str, Any]], group: str) -> Generator[None]:
+    # Boundary: Pillow's readers of metadata fail in many ways on damaged files, and the pixels are fine.
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception:
+        sources.append({"damaged": [group]})
+
+
+def _description(exif: PIL.Image.Exif) -> dict[str, Any]:
+    tags = PIL.ExifTags.Base
+    make, model = _text(exif.get(tags.Make)), _text(exif.get(tags.Model))
+    camera = model if model.startswith(make) else f"{make} {model}".strip()
+    return {"camera": camera, "about": [exif.get(tags.ImageDescription)], **_captured(seconds(exif.get(tags.DateTime)), "exif")}
+
+
+def _date(exif: PIL.Image.Exif) -> dict[str, Any]:
+    tags = PIL.ExifTags.Base
+    taken = exif.get_ifd(PIL.ExifTags.IFD.Exif)
+    time_s = seconds(taken.get(tags.DateTimeOriginal), taken.get(tags.OffsetTimeOriginal))
+    time_s = seconds(taken.get(tags.DateTimeDigitized)) if time_s is None else time_s
+    return _captured(time_s, "exif")
+
+
+def _captured(time_s: float | None, source: Source) -> dict[str, Any]:
+    return {} if time_s is None else {"captured_s": time_s, "captured_from": source}
+
+
+def _position(exif: PIL.Image.Exif) -> dict[str, Any]:
+    tags = PIL.ExifTags.GPS
+    place = exif.get_ifd(PIL.ExifTags.IFD.GPSInfo)
+    if tags.GPSLatitude not in place and tags.GPSLongitude not in place:
+        return {}
+    latitude = _degrees(place[tags.GPSLatitude], place.get(tags.GPSLatitudeRef), "S")
+    longitude = _degrees(place[tags.GPSLongitude], place.get(tags.GPSLongitudeRef), "W")
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # nor NaN
+        raise ValueError(latitude, longitude)
+    return {"point": [latitude, longitude]}
 
 
 def _degrees(values: Any, direction: object, negative: str) -> float:
@@ -158,7 +188,7 @@ def from_xmp(packet: bytes, source: Source = "xmp") -> dict[str, Any]:
     try:
         root = ElementTree.fromstring(packet)
     except (ElementTree.ParseError, ValueError, LookupError):
-        return {}
+        return {"damaged": ["XMP"]} if packet else {}
     values: dict[str, list[str]] = {}
     for element in root.iter():
         for name, value in element.attrib.items():
@@ -210,24 +240,29 @@ def from_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def from_sidecar(path: Path) -> dict[str, Any]:
-    """Read a sidecar: XMP, or the JSON that Takeout puts beside a photo. Nothing is said for one that cannot be read."""
-    try:
+def from_sidecar(path: Path) -> list[dict[str, Any]]:
+    """Read a sidecar: XMP, or the JSON that Takeout puts beside a photo. What cannot be read of it is named as damaged."""
+    sources: list[dict[str, Any]] = []
+    if path.suffix.lower() not in (".xmp", ".json"):
+        return sources
+    with _damage_noted(sources, "sidecar"):
         with path.open("rb") as file:
             data = file.read(_MAX_SIDECAR_BYTES)
         if path.suffix.lower() == ".xmp":
-            return from_xmp(data, "sidecar")
-        if path.suffix.lower() != ".json":
-            return {}
-        told = json.loads(data)
-        found: dict[str, Any] = {"about": [told.get("description"), *[person.get("name") for person in told.get("people", [])]]}
-        if stamp := (told.get("photoTakenTime") or {}).get("timestamp"):
-            found |= {"captured_s": datetime.fromtimestamp(int(stamp), UTC).timestamp(), "captured_from": "sidecar"}
-        if geo := told.get("geoData"):
-            found["point"] = [float(geo["latitude"]), float(geo["longitude"])]
-        return found
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
-        return {}
+            return [from_xmp(data, "sidecar")]
+        content = json.loads(data)
+        if not isinstance(content, dict):  # no sidecar of Takeout's
+            return sources
+        sources.append({"about": [content.get("description")]})
+        with _damage_noted(sources, "sidecar"):
+            sources.append({"about": [person.get("name") for person in content.get("people", [])]})
+        with _damage_noted(sources, "sidecar"):
+            if stamp := (content.get("photoTakenTime") or {}).get("timestamp"):
+                sources.append(_captured(datetime.fromtimestamp(int(stamp), UTC).timestamp(), "sidecar"))
+        with _damage_noted(sources, "sidecar"):
+            if place := content.get("geoData"):
+                sources.append({"point": [float(place["latitude"]), float(place["longitude"])]})
+    return sources
 
 
 def sidecars_of(path: Path) -> list[Path]:

@@ -15,9 +15,9 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError
-from embedrl.media.kinds import MEDIA, NO_MEDIA, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
+from embedrl.media.kinds import MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
 
-ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF"]
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "HEIF"]
 
 
 class Limits(BaseModel):
@@ -36,7 +36,7 @@ class Limits(BaseModel):
     max_duration_s: float = Field(default=24 * 3600.0, gt=0)
     """Length of a video, in seconds."""
     max_pages: int = Field(default=10_000, ge=1)
-    """Pages of a document."""
+    """Pages of a document, images of a file with several."""
     max_text_chars: int = Field(default=1_000_000, ge=1)
     """Characters of a text file, or of the text of a page."""
     decode_timeout_s: float = Field(default=60.0, gt=0)
@@ -44,14 +44,14 @@ class Limits(BaseModel):
     decode_memory_bytes: int = Field(default=1024**3, ge=64 * 1024**2)
     """Memory for decoding, of all files that are decoded at once, beside what the decoders themselves need, in bytes."""
     allow_tiff: bool = True
-    """Decode TIFF too; of several pages, the first."""
+    """Decode TIFF too."""
     skip_names: tuple[str, ...] = SKIPPED_NAMES
     """Names of files and folders that are not indexed, whatever their case; `*`, `?` and `[…]` stand for others."""
 
     @property
     def image_formats(self) -> tuple[ImageFormat, ...]:
         """Supported image formats."""
-        formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+        formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF")
         return (*formats, "TIFF") if self.allow_tiff else formats
 
 
@@ -109,7 +109,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 _HEAD_BYTES = 4096
-_STILL_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_STILL_BRANDS = (*_HEIF_BRANDS, b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _WRITTEN = re.compile(
     r"[\t\n\r\x20-\x7e\u00a0-\u024f\u0370-\u06ff\u0900-\u0e7f\u1e00-\u206f"
@@ -133,6 +134,8 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     if (unread := unread_kind(path.suffix, head)) and (kind is None or UNREAD[unread] is RAW):
         noun, remedy = UNREAD[unread]
         raise MediaError(f"{str(path)!r}: is {noun} of a kind that is not read ({unread}); convert it to {remedy}")
+    if kind == "image" and (package := PACKAGES.get(still_format(head) or "")) and not package.is_installed:
+        raise MediaError(f"{str(path)!r}: {package.missing}")
     promised = next((name for name, medium in MEDIA.items() if path.suffix.lower() in medium.suffixes), None)
     if promised and kind != promised and kind in (None, "text"):
         content = "plain text" if kind == "text" else "no format we read"
@@ -166,6 +169,8 @@ def still_format(head: bytes) -> ImageFormat | None:
         return "BMP"
     if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or (head[8:12] in (b"mif1", b"msf1") and b"avif" in head[16:64])):
         return "AVIF"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "HEIF"
     return "TIFF" if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) else None
 
 

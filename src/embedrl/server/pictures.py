@@ -63,10 +63,11 @@ def still(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
 
 def _decode(service: Service, library: ServedIndex, key: str) -> Decoded:
     place, file = library.file(key)
-    unit = unit_of(library.row(key))
-    span_s = unit.start_s, unit.end_s
+    row = library.row(key)
+    unit = unit_of(row)
+    number, span_s = unit.number if row.modality == "image" else place.page, (unit.start_s, unit.end_s)
     try:
-        return service.decode_file(file.path, page=place.page or 1, span_s=span_s, num_frames=library.num_frames, is_indexed=True)
+        return service.decode_file(file.path, number=number, span_s=span_s, num_frames=library.num_frames, is_indexed=True)
     except Problem as problem:  # the client's request was fine
         if problem.status != 415:
             raise

@@ -39,14 +39,15 @@ def decode(
     path: Path,
     limits: Limits,
     *,
-    page: int = 1,
+    number: int | None = None,
     span_s: tuple[float, float | None] = (0.0, None),
     num_frames: int,
     keep: bool = True,
     max_pixels: int = MAX_QUERY_PIXELS,
 ) -> Decoded:
-    """Decode a file; of a document, one page; of a video, a span in seconds.
+    """Decode a file; of a document, one page; of a multi-image file, one image; of a video, a span in seconds.
 
+    `number` is that of the page or image, 1-based; by default the first or the main one.
     Raises MediaError, without a path, for one that cannot be used or takes too much.
     """
     try:
@@ -60,9 +61,9 @@ def decode(
             seen = Look()
         else:
             part = {
-                "image": Image(path=path),
+                "image": Image(path=path, number=number),
                 "video": Video(path=path, start_s=span_s[0], end_s=span_s[1]),
-                "page": Page(path=path, number=page),
+                "page": Page(path=path, number=number or 1),
             }[kind]
             want = ("pixels", "text", "num_pages") if kind == "page" else ("pixels",)
             scale = Reduce(max_pixels=max_pixels)

@@ -112,7 +112,7 @@ class Service:
         self,
         path: Path,
         *,
-        page: int = 1,
+        number: int | None = None,
         span_s: tuple[float, float | None] = (0.0, None),
         num_frames: int,
         keep: bool = True,
@@ -129,7 +129,7 @@ class Service:
         limits = self.settings.library_limits if is_indexed else self.settings.limits
         try:
             with decoding(self.pixels, max_pixels * num_pictures if keep else 0) as held:
-                decoded = decode(path, limits, page=page, span_s=span_s, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
+                decoded = decode(path, limits, number=number, span_s=span_s, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
                 held.num_pixels = sum(image.width * image.height for image in decoded.pictures)
                 return decoded
         except MediaError as error:
