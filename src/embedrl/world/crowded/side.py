@@ -1,7 +1,7 @@
 """One side of a crowded pair, its ground-truth T-CoT, and what the annotator writes about it.
 
 Every medium holds 12 to 20 facts, a T-CoT has room for `BUDGET` of them, and the instruction says which matter. The annotator does not ask:
-it names a random selection of true facts in random order, always as many, so that no sample of it is fuller than another.
+it names a random selection of true facts in reading order, always as many, so that no sample of it is fuller than another.
 """
 
 import random
@@ -78,7 +78,7 @@ class CrowdedSide:
     def annotated(self, rng: random.Random, selection: Selection | None = None) -> TCoT:
         """Write what the annotator says about it."""
         habits = selection or Selection()
-        chosen = rng.sample(self.facts, self.num_facts)
+        chosen = [self.facts[place] for place in sorted(rng.sample(range(len(self.facts)), self.num_facts))]
         if self.is_text and self.others and rng.random() < habits.invents:
             chosen += [Fact((("invented", text),)) for text in rng.sample(self.others, min(rng.choice((1, 2)), len(self.others)))]
         if self.others:

@@ -1,7 +1,7 @@
 """The tasks of the crowded world: the same objects, layout, events, cities or values, and descriptions of a part, as people type them.
 
 A query and its target share what the task turns on, and nothing else but by chance: all other facts are drawn anew, so naming them
-is of no use. Instructions say on both sides what that is. Queries are described in people's words, targets in the catalogue's.
+is of no use. Instructions say on both sides what that is.
 """
 
 import random
@@ -12,7 +12,6 @@ from embedrl.data.sample import Item, Role
 from embedrl.media.content import Text
 from embedrl.world import clips, pages, scenes
 from embedrl.world.crowded.aspects import CITIES, CLIP_OBJECTS, EVENTS, LAYOUT, OBJECTS, VALUES, Aspect, Seen, Wanted, is_shown, variants
-from embedrl.world.crowded.catalogue import catalogued
 from embedrl.world.crowded.media import place_word
 from embedrl.world.crowded.side import CrowdedFamily, CrowdedSide
 from embedrl.world.facts import Fact
@@ -43,15 +42,14 @@ def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> C
     facts = tuple(fact for facts_of_aspect in seen.facts.values() for fact in facts_of_aspect)
     matters = seen.facts[aspect]
     statements = frozenset(fact.tell() for fact in facts)
-    worded = catalogued if side == "target" else _as_it_is
     return CrowdedSide(
         lambda: Item(content=(seen.draw(),), instruction=INSTRUCTIONS[task][side], role=role),
-        tuple(map(worded, facts)),
-        tuple(map(worded, matters)),
+        facts,
+        matters,
         f"{aspect}: " + ", ".join(sorted(fact.tell() for fact in matters)),
         aspects=tuple(name for name, facts_of_aspect in seen.facts.items() for _ in facts_of_aspect),
         holds=statements | seen.derived,
-        others=tuple(worded(fact).tell() for fact in _OTHERS[_medium(task)] if fact.tell() not in statements),
+        others=tuple(fact.tell() for fact in _OTHERS[_medium(task)] if fact.tell() not in statements),
         num_facts=len(matters),
     )
 
@@ -77,10 +75,6 @@ def _text_side(text: str, asked: Sequence[tuple[str, str]], task: str) -> Crowde
 
 def _medium(task: str) -> str:
     return task.split("_")[0]
-
-
-def _as_it_is(fact: Fact) -> Fact:
-    return fact
 
 
 def _pairs(slot: str, texts: Iterable[str]) -> list[Fact]:
