@@ -17,6 +17,7 @@ from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError, unwritable
 
 CONTRASTIVE, RL, REJECTED = "contrastive.jsonl", "rl.jsonl", "rejected.jsonl"
+VERDICTS, LOCK = "verdicts.jsonl", "filter.lock"
 NUM_EXAMPLES = 3
 """Number of pairs of each dataset and reason shown in a report."""
 
@@ -79,10 +80,10 @@ def filter_pairs(
         raise ConfigError(f"batch_size={batch_size}: give at least 1")
     if not folder.is_dir():
         raise ConfigError(f"{str(folder)!r}: there is no such folder")
-    store, verdicts = Annotations(folder), Records(folder / "verdicts.jsonl")
+    store, verdicts = Annotations(folder), Records(folder / VERDICTS)
     try:
         name = store.reasoner_name(reasoner)
-        lock = WriterLock(folder / "filter.lock")
+        lock = WriterLock(folder / LOCK)
         try:
             return _Run(store, name, judge, verdicts, batch_size).run(rl_share)
         finally:
@@ -202,20 +203,13 @@ class _Run:
         return None
 
     def _judged(self, asked: Sequence[tuple[str, Pair, TCoT, TCoT]], judge: Judges) -> Iterator[SortedPair]:
-        """Judge pairs without a cached verdict. Failed verdicts are not cached."""
-        keys = [
-            hashlib.sha256(f"{judge.fingerprint}\0{render(query)}\0{render(target)}".encode("utf-8", "surrogatepass")).hexdigest()
-            for _, _, query, target in asked
-        ]
-        new = {key: (query, target) for key, (_, _, query, target) in zip(keys, asked, strict=True) if key not in self.verdicts}
-        answers = dict(zip(new, _match(judge, list(new.values())), strict=True))
-        self.verdicts.put_many({key: answer for key, answer in answers.items() if isinstance(answer, bool)})
-        for verdict_key, (key, pair, query, target) in zip(keys, asked, strict=True):
-            verdict = self.verdicts.get(verdict_key)
-            if verdict is None:
-                yield self._row(key, pair, (query, target), Reason.JUDGE_FAILED, f"the judge: {answers[verdict_key] or 'no verdict'}")
-            else:
+        """Judge pairs by their T-CoTs."""
+        verdicts = judged(judge, self.verdicts, [(query, target) for _, _, query, target in asked])
+        for (key, pair, query, target), verdict in zip(asked, verdicts, strict=True):
+            if isinstance(verdict, bool):
                 yield self._row(key, pair, (query, target), None if verdict else Reason.NO_MATCH)
+            else:
+                yield self._row(key, pair, (query, target), Reason.JUDGE_FAILED, f"the judge: {verdict or 'no verdict'}")
 
     def _row(self, key: str, pair: Pair, sides: Sides, reason: Reason | None = None, detail: str = "") -> SortedPair:
         """Count a pair and return its line."""
@@ -241,6 +235,18 @@ class _Run:
                 num_before += len(keys)
                 chosen.update(sorted(keys)[: int(num_before * share + 0.5) - len(chosen)])
         return chosen
+
+
+def judged(judge: Judges, verdicts: Records, asked: Sequence[tuple[TCoT, TCoT]]) -> list[bool | str | None]:
+    """Return whether (query, target) match, asking for those without a cached verdict; a str is the judge's error, and is not cached."""
+    keys = [
+        hashlib.sha256(f"{judge.fingerprint}\0{render(query)}\0{render(target)}".encode("utf-8", "surrogatepass")).hexdigest()
+        for query, target in asked
+    ]
+    new = {key: sides for key, sides in zip(keys, asked, strict=True) if key not in verdicts}
+    answers = dict(zip(new, _match(judge, list(new.values())), strict=True))
+    verdicts.put_many({key: answer for key, answer in answers.items() if isinstance(answer, bool)})
+    return [answers[key] if key in answers else verdicts.get(key) for key in keys]
 
 
 def _match(judge: Judges, asked: Sequence[tuple[TCoT, TCoT]]) -> list[bool | str | None]:

@@ -22,6 +22,7 @@ from embedrl.cli.options import (
 )
 from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
+from embedrl.errors import ConfigError
 
 app = commands()
 world_app = commands(
@@ -131,17 +132,31 @@ def filter_pairs_of(
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
     rl_share: Annotated[float, typer.Option(min=0, max=1, help="Fraction of the rejected pairs written to rl.jsonl.")] = 0.5,
+    mine: Annotated[int, typer.Option(min=0, help="Hard negatives added to each kept pair; the judge filters false negatives.")] = 0,
+    embedder: Annotated[str | None, typer.Option(help="Embedder of --mine: its cosines rank the candidates.")] = None,
 ) -> None:
     """Filter annotated pairs into contrastive.jsonl, rl.jsonl and rejected.jsonl, with the reasons.
 
     \b
     Example: embedrl filter runs/annotated --judge nano-judge
+    Example: embedrl filter runs/annotated --judge nano-judge --mine 2 --embedder nano
     """
     from embedrl.annotate.filter import report_rows
+    from embedrl.annotate.mining import Mined, mined_line
     from embedrl.pipelines import annotate as annotating
 
     need_folder(folder)
+    if (mine > 0) != (embedder is not None):
+        raise ConfigError("--mine and --embedder go together: hard negatives are the nearest targets by an Embedder's vectors")
     [judge] = with_server_options([judge] if judge else [], server_option, max_new_tokens, server_timeout) or [None]
     report = annotating.filter_annotated(folder, judge, reasoner=reasoner, rl_share=rl_share)
     log.table("Pairs kept, and rejected by reason", *report_rows(report))
     log.result(annotating.filter_line(report, folder))
+    if embedder:
+        mined = annotating.mine_annotated(folder, embedder, judge, mine)
+        log.table(
+            "Hard negatives",
+            ["dataset", *Mined.model_fields],
+            [[task, *map(str, counts.model_dump().values())] for task, counts in mined.items()],
+        )
+        log.result(mined_line(mined))

@@ -6,6 +6,7 @@ from pathlib import Path
 from embedrl import log
 from embedrl.annotate.annotate import AnnotateReport, Budget, Retry, annotate
 from embedrl.annotate.filter import FilterReport, filter_pairs, report_rows
+from embedrl.annotate.mining import MineConfig, Mined, mine_negatives
 from embedrl.data.protocols import Judges
 from embedrl.data.sources import SOURCES, Outcome
 from embedrl.errors import ConfigError
@@ -13,7 +14,7 @@ from embedrl.evaluation.report import write_report
 from embedrl.reports.html import render_page, write_html
 from embedrl.reports.templates import fragment
 from embedrl.runtime.engine import LOCAL, Engine, start_models
-from embedrl.runtime.names import load_reasoner
+from embedrl.runtime.names import load_embedder, load_reasoner
 
 _WRITES_MEDIA = ("vidore", "visrag")
 """Sources with images inside their rows."""
@@ -91,6 +92,13 @@ def filter_annotated(folder: Path, judge: str | None, *, reasoner: str | None = 
     write_report(report.model_dump(mode="json"), folder / "filter.json")
     write_html(filter_html(report, folder), folder / "filter.html")
     return report
+
+
+def mine_annotated(folder: Path, embedder: str, judge: str | None, num_negatives: int) -> dict[str, Mined]:
+    """Add hard negatives to the filtered pairs of a folder, with models by name; see `mine_negatives`. Counts are written to mined.json."""
+    mined = mine_negatives(folder, load_embedder(embedder), load_judge(judge) if judge else None, MineConfig(num_negatives=num_negatives))
+    write_report({task: counts.model_dump() for task, counts in mined.items()}, folder / "mined.json")
+    return mined
 
 
 def filter_html(report: FilterReport, folder: Path) -> str:
