@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from embedrl import log
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.reasoning import MEDIA, TCoTCounts
+from embedrl.data.segments import MARKS
 from embedrl.data.tcot import FailureReason
 from embedrl.index.failures import Failure
 from embedrl.index.hit import Hit
@@ -81,14 +82,17 @@ def hit_rows(hits: Sequence[Hit]) -> list[tuple[str, ...]]:
 
 
 def evidence(hit: Hit) -> str:
-    """Format a Hit's evidence; pieces that fail verification are marked, as "(not quoted)"."""
+    """Format a Hit's evidence; pieces that fail verification are marked, as "(not quoted)".
+
+    First what was read in it that holds words of the query, with its time.
+    """
+    pieces = [f'{MARKS[segment.source].lower()}: "{segment.text}"{_at(segment.start_s)}'.replace("\n", " ") for segment in hit.read]
     if hit.tcot is None:
-        return ""
-    times = {"key_frames": _times(hit)}
-    pieces = []
+        return "; ".join(pieces)
+    times = {"key_frames": _times(hit), "keywords": [place.start_s if place else None for place in hit.keyword_places]}
     for kind in EVIDENCE_KINDS:
         checked = kind.checked(hit.tcot.evidence, hit.verification)
-        for (piece, holds), time_s in zip(checked, times.get(kind.name, (None,) * len(checked)), strict=True):
+        for (piece, holds), time_s in zip(checked, times.get(kind.name) or (None,) * len(checked), strict=True):
             pieces.append(f"{kind.tell(piece)}{_at(time_s)}{'' if holds else f' ({kind.say(holds)})'}")
     return "; ".join(pieces)
 

@@ -18,6 +18,7 @@ from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import ask as ask_reasoner
 from embedrl.data.sample import Item
+from embedrl.data.segments import locate, read_segments
 from embedrl.data.tcot import Box, TCoT
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.hit import WHOLE, Hit, View
@@ -26,7 +27,7 @@ from embedrl.index.query import Query
 from embedrl.index.row import Row
 from embedrl.index.search import search
 from embedrl.index.support import answering, clauses, support
-from embedrl.index.units import read_item, unit_of
+from embedrl.index.units import item_of
 from embedrl.media.content import Text
 from embedrl.media.store import limits_in_force
 
@@ -56,9 +57,9 @@ class Citation(_Shown):
     """Cosine to the question."""
     page: int | None = None
     boxes: tuple[Box, ...] = ()
-    """Where in the picture, 0..1000; only boxes that lie in it."""
+    """Where in the picture, 0..1000; only boxes that lie in it, or where the words of the quote stand."""
     times_s: tuple[float, ...] = ()
-    """Moments of a video, seconds; only of frames that exist."""
+    """Moments of a video, seconds: of frames that exist, or when the quote is said."""
     line: int | None = None
     """1-based line of a text; None in a passage of one, which `start_char` places."""
     start_char: int | None = None
@@ -135,7 +136,7 @@ def _about(path: Path, unit: _Unit, question: str) -> Item | None:
     """Return the question about one item; None if its file cannot be read any more."""
     hit = unit.hit
     try:
-        content = read_item(path, hit.modality, unit_of(unit.row), limits_in_force()).content
+        content = item_of(unit.row, path, limits_in_force()).content
     except MediaError:
         return None
     if hit.modality == "text":
@@ -167,7 +168,9 @@ def _stored(unit: _Unit, question: str) -> Citation | None:
         return None
     line = lines[position].strip()
     number = position + 1 if hit.modality == "text" and not row.place.start_char else None
-    return _citation(unit, line, {}).model_copy(update={"line": number, "quote": line})
+    place = locate(line, read_segments(row.segments))
+    times, boxes = ((place.start_s,) if place and place.start_s is not None else ()), (place.boxes if place else ())
+    return _citation(unit, line, {}).model_copy(update={"line": number, "quote": line, "times_s": times, "boxes": boxes})
 
 
 def _asked(unit: _Unit, item: Item, tcot: TCoT) -> Citation:

@@ -18,6 +18,7 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, failure_reason, reason_missing
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
+from embedrl.data.segments import TextSegment, write_segments
 from embedrl.data.tcot import TCoT, render
 from embedrl.errors import MediaError, ModelError
 from embedrl.index.marks import Marks
@@ -39,6 +40,8 @@ class Work:
     item: Item
     modality: Modality
     places: list[Place]
+    segments: tuple[TextSegment, ...] = ()
+    """The words that were read in it."""
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Batches:
         place = work.places[0]
         try:
             with self.marks.decoding(marked_as(place.path, place.unit), place.stamp):
-                return preview(work.item, num_frames=self.num_frames, limits=self.limits)
+                return preview(work.item, work.segments, num_frames=self.num_frames, limits=self.limits)
         except MediaError as error:
             return error
 
@@ -134,6 +137,7 @@ class Batches:
                 answer=tcot.answer if tcot else "",
                 verification=verification,
                 text=look.text,
+                segments=write_segments(work.segments),
                 start_s=look.start_s,
                 end_s=look.end_s,
                 frame_times_s=look.frame_times_s,

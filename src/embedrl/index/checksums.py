@@ -15,7 +15,7 @@ import numpy as np
 from embedrl.data.records import Records
 from embedrl.errors import StoreError
 from embedrl.index.index import Index
-from embedrl.index.row import ADDED_COLUMNS, ADDED_TEXTS, Row, shown, write_row
+from embedrl.index.row import ADDED_COLUMNS, ADDED_ROW_TEXTS, ADDED_TEXTS, Row, shown, write_row
 
 CHECKSUMS = "checksums.jsonl"
 
@@ -24,7 +24,7 @@ def row_checksum(row: Row) -> str:
     """Return the checksum of a row (SHA-256, 32 hex digits)."""
     checksum = hashlib.sha256()
     for name, value in sorted(write_row(row).items()):
-        if (name in ADDED_COLUMNS and value is None) or (name in ADDED_TEXTS and value == ""):
+        if (name in ADDED_COLUMNS and value is None) or (name in ADDED_TEXTS + ADDED_ROW_TEXTS and value == ""):
             continue  # as it was noted before there was such a column
         plain = np.asarray(value, dtype="<f4").tobytes() if isinstance(value, np.ndarray) else value
         checksum.update(f"{name}={plain!r};".encode("utf-8", "surrogatepass"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from embedrl.data.evidence import Verification
+from embedrl.data.segments import TextSegment, locate, matching, read_segments
 from embedrl.data.tcot import TCoT, parse
 from embedrl.index.exact import Neighbour
 from embedrl.index.index import Index
@@ -95,6 +96,10 @@ class Hit(BaseModel):
     """Validity of each piece of the T-CoT's evidence."""
     key_frame_times_s: tuple[float | None, ...] = ()
     """Timestamp of each key frame of the evidence, seconds; None for a frame that does not exist."""
+    keyword_places: tuple[TextSegment | None, ...] = ()
+    """For each keyword of the evidence, when it is said or where it stands, if it was read in the medium; else None."""
+    read: tuple[TextSegment, ...] = ()
+    """Words read or heard in it (subtitles) that hold words of the query, at most 3."""
     answer: str = ""
     """The T-CoT's answer; empty without one."""
     excerpt: str = ""
@@ -138,22 +143,23 @@ def places_by_key(places: Iterable[Place]) -> dict[str, tuple[Place, ...]]:
     return {key: tuple(sorted(group, key=lambda place: place.position)) for key, group in groups.items()}
 
 
-def look_up(index: Index, neighbours: Sequence[Neighbour], catalogue: Catalogue | None = None) -> tuple[Hit, ...]:
+def look_up(index: Index, neighbours: Sequence[Neighbour], catalogue: Catalogue | None = None, asked: str = "") -> tuple[Hit, ...]:
     """Return the Hits of these items; an item that another process removed meanwhile is left out.
 
-    With a `catalogue`, only places that it names are shown.
+    With a `catalogue`, only places that it names are shown. `asked` are the words of the query.
     """
     rows: dict[str, list[Row]] = {}
     served = None if catalogue is None else {place.id for near in neighbours for place in catalogue.places.get(near.key, ())}
     for row in index.rows([neighbour.key for neighbour in neighbours]):
         if served is None or row.place.id in served:
             rows.setdefault(row.place.key, []).append(row)
-    return tuple(hit_of(neighbour.score, rows[neighbour.key]) for neighbour in neighbours if neighbour.key in rows)
+    return tuple(hit_of(neighbour.score, rows[neighbour.key], asked) for neighbour in neighbours if neighbour.key in rows)
 
 
-def hit_of(score: float, rows: Sequence[Row]) -> Hit:
-    """Make the Hit of an item from its rows, of which the first is shown."""
+def hit_of(score: float, rows: Sequence[Row], asked: str = "") -> Hit:
+    """Make the Hit of an item from its rows, of which the first is shown, for a query of some words."""
     row = rows[0]
+    segments = read_segments(row.segments)
     tcot = tcot_of(row)
     frames = row.frame_times_s
     numbers = tcot.evidence.key_frames if tcot else ()
@@ -184,6 +190,8 @@ def hit_of(score: float, rows: Sequence[Row]) -> Hit:
         tcot_failure=row.tcot_failure,
         verification=Verification.model_validate_json(row.verification) if row.verification else None,
         key_frame_times_s=tuple(frames[number - 1] if 1 <= number <= len(frames) else None for number in numbers),
+        keyword_places=tuple(locate(keyword, segments) for keyword in tcot.evidence.keywords) if tcot and segments else (),
+        read=matching(segments, asked),
         answer=row.answer,
         excerpt=row.text[:EXCERPT_CHARS],
     )

@@ -168,6 +168,10 @@ class Index:
         """Return item key -> vector, float32 (dim,), for the keys that exist; `vectors` is "plain" or "tcot"."""
         return self.table.vectors_of(keys, vectors) if self.table.is_there() else {}
 
+    def keys_by_medium(self, keys: Collection[str]) -> dict[str, str]:
+        """Return the keys of items in whose media words were read, by those of the media alone."""
+        return self.table.keys_by_medium(keys) if keys and self.table.is_there() else {}
+
     def locate(self, path: Path) -> Path:
         """Return the absolute path of a place's or Hit's file."""
         return self.home.locate(path)

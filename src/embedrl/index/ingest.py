@@ -16,6 +16,7 @@ from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
+from embedrl.data.segments import TextSegment, write_segments
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work, marked_as
 from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
@@ -26,6 +27,7 @@ from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.index.units import SCANS, Divider, Splitting, Unit, place_of, read_item
+from embedrl.index.words import WordReader
 from embedrl.media.decode import read_metadata
 from embedrl.media.metadata import is_sidecar, sidecars_hash
 from embedrl.media.resize import PAPER_BUDGET
@@ -116,7 +118,7 @@ class _Run:
         roots: Sequence[Path],
     ) -> None:
         self.folder, self.index, self.batches, self.batch_size, self.max_in_flight = folder, index, batches, batch_size, max_in_flight
-        self.divider, self.split = divider, divider.splitting.fingerprint
+        self.divider, self.split, self.words = divider, divider.splitting.fingerprint, WordReader(batches.limits, roots)
         self.num_queued = num_queued(batch_size, max_in_flight)
         self.failure_records, self.checksums = failure_records, checksums
         self.roots = [Path(os.path.realpath(root)) for root in roots]
@@ -214,9 +216,8 @@ class _Run:
                 self.failed[failure.id] = failure
             if any(failure.page is failure.unit is None for failure in failed):
                 return
-            current = [place for place in known if place.stamp == stamp and place.split == self.split and self._is_fresh(place)]
             sidecars = sidecars_hash(path)
-            current = [place for place in current if place.sidecars == sidecars]
+            current = [place for place in known if place.stamp == stamp and place.sidecars == sidecars and self._is_current(place)]
             if current and len(current) + len(failed) == current[0].num_places:
                 self.kept.update(place.id for place in current)
                 self.counts["unchanged"] += len(current)
@@ -233,6 +234,9 @@ class _Run:
             self._need_alive(stored, stamp)
             units = self.divider.units(path, modality)
             metadata = read_metadata(path, modality, self.batches.limits)
+            words = self.words.read(path, modality)
+            for file, problem, stamp_of_file in words.problems:
+                self._fail(self.index.home.stored(file), None, problem, stamp_of_file)
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
@@ -241,34 +245,29 @@ class _Run:
         if metadata.damaged:
             self.damaged.update(metadata.damaged)
             log.warn(f"{path}: its {', '.join(metadata.damaged)} cannot be read; the rest of its metadata is kept")
-        facts = metadata.model_dump(exclude={"damaged"}) | {
-            "path": stored,
-            "num_places": len(units),
-            "split": self.split,
-            "sidecars": sidecars,
-            "stamp": stamp,
-        }
+        facts = metadata.model_dump(exclude={"damaged"}) | {"path": stored, "num_places": len(units), "split": self.split}
+        facts |= {"sidecars": sidecars, "readers": self.words.noted(modality), "stamp": stamp}
         for unit in units:
             if place_id(stored, unit.page, unit.number) in self.failed:
                 self.num_waiting -= 1
             else:
-                self._place(path, modality, unit, facts)
+                self._place(path, modality, unit, words.of_unit(unit), facts)
 
-    def _place(self, path: Path, modality: Modality, unit: Unit, facts: Mapping[str, Any]) -> None:
+    def _place(self, path: Path, modality: Modality, unit: Unit, words: tuple[TextSegment, ...], facts: Mapping[str, Any]) -> None:
         """Queue one place: its content is new, or is to be copied from where it is known. `facts`: what all places of a file share."""
         stored, stamp = facts["path"], facts["stamp"]
         try:
             self._need_alive(marked_as(stored, unit.number), stamp)
-            item = read_item(path, modality, unit, self.batches.limits)
-            key = item.key
+            item = read_item(path, modality, unit, self.batches.limits, words)
+            key, medium = item.key, read_item(path, modality, unit, self.batches.limits).key if words else ""
         except MediaError as error:
             self._fail(stored, unit, str(error), stamp)
             self.num_waiting -= 1
             return
         reasoner = self.batches.reasoner
-        place = place_of(unit, key=key, reasoner=reasoner.fingerprint if reasoner else "", **facts)
+        place = place_of(unit, key=key, medium=medium, reasoner=reasoner.fingerprint if reasoner else "", **facts)
         self.kept.add(place.id)
-        work = Work(item, modality, [place])
+        work = Work(item, modality, [place], words)
         if key not in self.fresh_keys:
             self._queue(work)
         elif any(
@@ -302,7 +301,8 @@ class _Run:
         sources = {row.place.key: row for row in self.index.rows({place.key for place, _ in copies}) if self._is_fresh(row.place)}
         for place, work in copies:
             if source := sources.get(place.key):
-                rows.append(source.model_copy(update={"place": place.model_copy(update={"reasoner": source.place.reasoner})}))
+                place = place.model_copy(update={"reasoner": source.place.reasoner})
+                rows.append(source.model_copy(update={"place": place, "segments": write_segments(work.segments)}))
             else:  # the only row with this content was replaced earlier in this run
                 self._queue(work)
         self.counts["reused"] += len(self._write(rows))
@@ -385,6 +385,9 @@ class _Run:
     def _is_fresh(self, place: Place) -> bool:
         reasoner = self.batches.reasoner
         return reasoner is None or (place.reasoner == reasoner.fingerprint and place.key not in self.unsettled)
+
+    def _is_current(self, place: Place) -> bool:
+        return place.split == self.split and self.words.is_current(place.readers) and self._is_fresh(place)
 
     def _is_inside(self, stored: Path) -> bool:
         return self.index.locate(stored).is_relative_to(self.folder)

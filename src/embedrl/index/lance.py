@@ -22,6 +22,7 @@ from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
 from embedrl.index.location import is_remote
 from embedrl.index.row import (
     ADDED_COLUMNS,
+    ADDED_ROW_TEXTS,
     ADDED_TEXTS,
     PLACE_COLUMNS,
     VECTOR_COLUMNS,
@@ -99,6 +100,13 @@ class Table(Connection):
     def places_of(self, keys: Collection[str]) -> list[Place]:
         """Return all places of the items with these keys, in no order."""
         return [read_place(record) for record in self._select(_is_among("key", keys), PLACE_COLUMNS).to_pylist()] if keys else []
+
+    def keys_by_medium(self, keys: Collection[str]) -> dict[str, str]:
+        """Return the keys of items in whose media words were read, by the keys that they would have without these."""
+        if not keys or not self._known(["medium"]):
+            return {}
+        records = self._select(_is_among("medium", keys), ["medium", "key"]).to_pylist()
+        return {record["medium"]: record["key"] for record in records}
 
     def keys_of(self, modality: Collection[Modality]) -> set[str]:
         """Return the keys of all items of these modalities."""
@@ -211,7 +219,7 @@ class Table(Connection):
     def add_columns(self) -> None:
         """Add columns that a table of a former version lacks, in one commit."""
         known = self._opened().schema.names
-        if missing := [name for name in (*ADDED_COLUMNS, *ADDED_TEXTS) if name not in known]:
+        if missing := [name for name in (*ADDED_COLUMNS, *ADDED_TEXTS, *ADDED_ROW_TEXTS) if name not in known]:
             fields = _schema(*self.identity, is_shared=False)
             self._write(lambda table: table.add_columns([fields.field(name) for name in missing]))
 
@@ -365,7 +373,8 @@ def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:
         "num_places": pa.int32(), "split": text,
         "size": pa.int64(), "mtime_ns": pa.int64(), "modality": text, "start_s": pa.float64(), "end_s": pa.float64(),
         "captured_s": pa.float64(), "captured_from": text, "camera": text, "latitude": pa.float64(), "longitude": pa.float64(),
-        "about": text, "sidecars": text, "start_char": pa.int64(), "end_char": pa.int64(), "start_byte": pa.int64(), "end_byte": pa.int64(),
+        "about": text, "sidecars": text, "readers": text, "medium": text, "segments": text,
+        "start_char": pa.int64(), "end_char": pa.int64(), "start_byte": pa.int64(), "end_byte": pa.int64(),
         "frame_times_s": pa.list_(pa.float64()), "text": text, "answer": text, "tcot_text": text, "tcot_failure": text,
         "verification": text, "thumbnail": pa.binary(), "reasoner": text, "embedder": text, "created_s": pa.float64(),
         "plain_vector": vector, "tcot_vector": vector,

@@ -1,11 +1,13 @@
 """From an item to the preview that a row keeps: thumbnail, times, text."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import PIL.Image
 
 from embedrl.data.sample import Item
+from embedrl.data.segments import MAX_CHARS, TextSegment, joined
 from embedrl.media.content import Video
 from embedrl.media.decode import Want, look
 from embedrl.media.resize import Reduce
@@ -13,7 +15,7 @@ from embedrl.media.store import Limits
 
 THUMBNAIL_SIDE = 256
 _PREVIEW_PIXELS = 16 * THUMBNAIL_SIDE**2
-MAX_TEXT_CHARS = 20_000
+MAX_TEXT_CHARS = MAX_CHARS
 """How much of an item's own text a row keeps."""
 
 
@@ -30,8 +32,8 @@ class Preview:
     frame_times_s: tuple[float, ...] = ()
 
 
-def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:
-    """Decode an item and keep little of it. Raises MediaError for what is broken."""
+def preview(item: Item, segments: Sequence[TextSegment] = (), *, num_frames: int, limits: Limits) -> Preview:
+    """Decode an item and keep little of it, and the words that were read in it. Raises MediaError for what is broken."""
     visual = item.visual
     if visual is None:
         return Preview(text=item.text[:MAX_TEXT_CHARS])
@@ -40,8 +42,10 @@ def preview(item: Item, *, num_frames: int, limits: Limits) -> Preview:
     thumbnail = _thumbnail(seen.images[len(seen.images) // 2])
     if isinstance(visual, Video):
         end_s = seen.duration_s if visual.end_s is None else visual.end_s
-        return Preview(thumbnail=thumbnail, start_s=visual.start_s, end_s=end_s, frame_times_s=seen.times_s)
-    return Preview(thumbnail=thumbnail, text=seen.text[:MAX_TEXT_CHARS], full_text=seen.text)
+        text = joined(segments)[:MAX_TEXT_CHARS]
+        return Preview(thumbnail=thumbnail, text=text, start_s=visual.start_s, end_s=end_s, frame_times_s=seen.times_s)
+    text = "\n".join(filter(None, [seen.text, joined(segments)]))[:MAX_TEXT_CHARS]
+    return Preview(thumbnail=thumbnail, text=text, full_text=seen.text)
 
 
 def _thumbnail(image: PIL.Image.Image) -> bytes:

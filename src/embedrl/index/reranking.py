@@ -8,7 +8,7 @@ from embedrl.index.exact import Neighbour
 from embedrl.index.hit import Catalogue, tcot_of
 from embedrl.index.index import Index
 from embedrl.index.row import Row
-from embedrl.index.units import read_item, unit_of
+from embedrl.index.units import item_of
 from embedrl.media.store import limits_in_force
 
 
@@ -40,6 +40,6 @@ class Reranker:
 def _side(index: Index, row: Row) -> Side | None:
     """Return the item of a row with its T-CoT; None if its file cannot be read."""
     try:
-        return read_item(index.locate(row.place.path), row.modality, unit_of(row), limits_in_force()), tcot_of(row)
+        return item_of(row, index.locate(row.place.path), limits_in_force()), tcot_of(row)
     except MediaError:
         return None

@@ -86,6 +86,10 @@ class Place(_Row):
     """Title, description and keywords of the file."""
     sidecars: str = ""
     """What tells whether the file's sidecars changed."""
+    readers: str = ""
+    """How the words in it are read: the medium and what its readers' output depends on (`WordReader.noted`)."""
+    medium: str = ""
+    """Key of the item without the words that were read in it; "" where none were."""
     stamp: Stamp
     reasoner: str = ""
     """Name of the Reasoner that was asked; empty if none was."""
@@ -118,7 +122,9 @@ class Row(_Row):
     verification: str | None = None
     """`Verification` as JSON."""
     text: str = ""
-    """The item's own text: of a text file, a passage or a page."""
+    """The item's own text: of a text file, a passage or a page; words that were read in a medium."""
+    segments: str = ""
+    """The words that were read in it, with times or boxes: `write_segments`."""
     start_s: float | None = None
     end_s: float | None = None
     """Time span of a video or a scene, seconds."""
@@ -137,8 +143,10 @@ ADDED_COLUMNS = (
     *("captured_s", "captured_from", "latitude", "longitude"),
 )
 """Columns that a table of a former version lacks; their values are then None."""
-ADDED_TEXTS = ("camera", "about", "sidecars")
+ADDED_TEXTS = ("camera", "about", "sidecars", "readers", "medium")
 """Further ones, which are "" there."""
+ADDED_ROW_TEXTS = ("segments",)
+"""Further ones that belong to a row, not to its place."""
 _PLACE_FIELDS = ("id", "key", "page", "num_places", "reasoner")
 PLACE_COLUMNS = [*_PLACE_FIELDS, "path", "size", "mtime_ns", *ADDED_COLUMNS, *ADDED_TEXTS]
 _SAME_NAME = sorted(Row.model_fields.keys() - {"place", "plain", "tcot"})
@@ -180,4 +188,6 @@ def read_place(record: Mapping[str, Any]) -> Place:
 def read_row(record: Mapping[str, Any]) -> Row:
     """Read the columns that `write_row` made."""
     vectors = {name: np.asarray(record[column], dtype=np.float32) for name, column in VECTOR_COLUMNS.items()}
-    return Row(place=read_place(record), **vectors, **{name: record[name] for name in _SAME_NAME})
+    fields = {name: record[name] for name in _SAME_NAME if name not in ADDED_ROW_TEXTS}
+    fields |= {name: record.get(name) or "" for name in ADDED_ROW_TEXTS}
+    return Row(place=read_place(record), **vectors, **fields)

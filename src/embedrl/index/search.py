@@ -28,6 +28,7 @@ from embedrl.index.phrases import named, named_by, shared_phrases
 from embedrl.index.query import Query, Selection, Sort
 from embedrl.index.reranking import Reranker
 from embedrl.index.row import Place, Vectors
+from embedrl.media.content import Text
 
 NUM_SORTED = 1_000
 """Number of best hits that an order other than by score sorts."""
@@ -171,7 +172,9 @@ def _hits(
     """Return the hits of a page, folded by file if the query wants files, and the number of results on all pages."""
     groups = fold(near, places) if query.unit == "file" else {neighbour.key: [neighbour] for neighbour in near}
     page = [group[0] for group in list(groups.values())[query.offset : query.end]]
-    return with_others(index, look_up(index, page, catalogue), groups, places), len(groups)
+    texts = [part.text for part in query.content if isinstance(part, Text)] if isinstance(query, Query) else []
+    asked = " ".join([*query.filter.words, *texts])
+    return with_others(index, look_up(index, page, catalogue, asked), groups, places), len(groups)
 
 
 def rank(index: Index, vectors: QueryVectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
@@ -281,11 +284,17 @@ def _ranked(
     among = Candidates(
         modality=query.filter.modality,
         only_keys=matching_keys(index, filter, view.shown_as),
-        exclude_keys={*query.exclude_keys, *query.reference_keys, *(catalogue.barred if catalogue else ())},
+        exclude_keys={
+            *query.exclude_keys,
+            *query.reference_keys,
+            *index.keys_by_medium(query.reference_keys).values(),
+            *(catalogue.barred if catalogue else ()),
+        },
         min_score=query.min_score,
     )
     near, words = _fused(index, query, vectors, top, among) if is_fused else (rank(index, vectors, top, among), ())
     same = query.same_key
+    same = index.keys_by_medium([same] if same else []).get(same or "", same)
     admitted = same is not None and same not in among.exclude_keys and (among.only_keys is None or same in among.only_keys)
     if not admitted or (among.modality is not None and query.content[0].kind not in among.modality):
         return near, words

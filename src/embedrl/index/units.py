@@ -1,7 +1,7 @@
 """Units of a file: what it is divided into, each an item of its own: pages, images, scenes of a video, passages of a text."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from embedrl.data import items
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
+from embedrl.data.segments import TextSegment, as_told, read_segments
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
@@ -142,18 +143,24 @@ class Divider:
         return spans
 
 
-def read_item(path: Path, modality: Modality, unit: Unit | None, limits: Limits) -> Item:
-    """Make the Item of a unit; pixels stay in the file. Raises MediaError."""
+def read_item(path: Path, modality: Modality, unit: Unit | None, limits: Limits, segments: Sequence[TextSegment] = ()) -> Item:
+    """Make the Item of a unit, with the words that were read in it; pixels stay in the file. Raises MediaError."""
     unit = unit or WHOLE
+    words = (Text(text=as_told(segments)),) if segments else ()
     match modality:
         case "image":
-            return items.candidate((Image(path=path, number=unit.number),))
+            return items.candidate((Image(path=path, number=unit.number), *words))
         case "video":
-            return items.candidate((Video(path=path, start_s=unit.start_s, end_s=unit.end_s),))
+            return items.candidate((Video(path=path, start_s=unit.start_s, end_s=unit.end_s), *words))
         case "page":
-            return items.candidate((Page(path=path, number=unit.page or 1),))
+            return items.candidate((Page(path=path, number=unit.page or 1), *words))
         case "text":
             text = unit.text if unit.text is not None else load_long_text(path, limits)[unit.start_char : unit.end_char]
             if not text.strip():
                 raise MediaError(f"{str(path)!r}: holds no text")
             return items.candidate((Text(text=text),))
+
+
+def item_of(row: Row, path: Path, limits: Limits) -> Item:
+    """Make the Item of a row again, from its file and the words that were read in it. Raises MediaError."""
+    return read_item(path, row.modality, unit_of(row), limits, read_segments(row.segments))

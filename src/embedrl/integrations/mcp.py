@@ -116,8 +116,9 @@ def _bounded(limit: int) -> int:
 
 def _shown(hit: Hit) -> dict[str, Any]:
     """Return the facts of a Hit that a client needs, as JSON types."""
-    facts = hit.model_dump(mode="json", include={"key", "score", "path", "modality", "page", "start_s", "end_s", "answer", "excerpt"})
-    return {name: value for name, value in facts.items() if value not in (None, "")}
+    fields = {"key", "score", "path", "modality", "page", "start_s", "end_s", "answer", "excerpt", "read"}
+    facts = hit.model_dump(mode="json", include=fields)
+    return {name: value for name, value in facts.items() if value not in (None, "", [])}
 
 
 def serve_stdio(index: str | Path, embedder: Embeds, reasoner: Reasons | None) -> None:

@@ -1,5 +1,6 @@
 """Decode a visual part to pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,9 @@ from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.stills import MULTI_IMAGE
 from embedrl.media.store import Limits, limits_in_force, open_regular, still_format
+from embedrl.media.subtitles import Cue
 
-Want = Literal["pixels", "text", "num_pages", "scan", "metadata"]
+Want = Literal["pixels", "text", "num_pages", "scan", "metadata", "subtitles"]
 
 NUM_CHECKED_FRAMES = 8
 """Number of frames decoded to check a video."""
@@ -136,6 +138,21 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None) -> 
     try:
         return Metadata.model_validate(answer.head["metadata"])
     except (KeyError, ValueError) as error:
+        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
+
+
+def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = None) -> tuple[list[Cue], list[tuple[Path, str]]]:
+    """Return the cues of a video's subtitles, by time, and (file, reason) of what could not be read of them. Raises MediaError.
+
+    They are those of the `files`, or else of its own stream of text.
+    """
+    limits = limits or limits_in_force()
+    job = job_of(Video(path=path), "subtitles", limits=limits)
+    answer = pool().decode({**job, "files": [str(file.absolute()) for file in files]}, path, limits)
+    try:
+        cues = [Cue(float(start_s), float(end_s), str(text)) for start_s, end_s, text in answer.head["cues"]]
+        return cues, [(path.with_name(Path(name).name), str(reason)) for name, reason in answer.head["problems"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 
 

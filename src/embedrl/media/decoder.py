@@ -113,6 +113,12 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
             scan = scan_video(paths[0], job["start_s"], job["shortest_s"], limits)
             answer.update(times_s=scan.times_s, changes_s=scan.changes_s, next_s=scan.next_s, duration_s=scan.duration_s)
             return answer, [scan.signatures]
+        case "video" if "subtitles" in want:
+            from embedrl.media.subtitles import read_subtitles
+            from embedrl.media.video import embedded_cues
+
+            answer["cues"], answer["problems"] = read_subtitles(paths[0], map(Path, job["files"]), embedded_cues, limits)
+            return answer, []
         case "video":
             from embedrl.media.video import load_frames, read_video
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.media.content import well_formed
 from embedrl.media.kinds import MEDIA
+from embedrl.media.subtitles import SUFFIXES, stems, subtitle_files
 
 Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "name", "mtime"]
 SIDECARS = (".xmp", ".json", ".supplemental-metadata.json", ".srt", ".vtt")
@@ -268,6 +269,7 @@ def from_sidecar(path: Path) -> list[dict[str, Any]]:
 def sidecars_of(path: Path) -> list[Path]:
     """Return the files that belong to a medium and that are there."""
     names = [path.with_name(path.name + suffix) for suffix in SIDECARS] + [path.with_suffix(suffix) for suffix in (".xmp", ".srt", ".vtt")]
+    names += subtitle_files(path) if path.suffix.lower() in MEDIA["video"].suffixes else []
     return [name for name in dict.fromkeys(names) if name != path and name.is_file()]
 
 
@@ -285,4 +287,7 @@ def is_sidecar(path: Path) -> bool:
     stem = path.name.removesuffix(".json").removesuffix(".supplemental-metadata") if path.suffix == ".json" else path.stem
     names = {stem} if Path(stem).suffix.lower() in media else set()
     names |= set() if path.suffix == ".json" else {f"{stem}{suffix}" for suffix in media} | {f"{stem}{suffix.upper()}" for suffix in media}
+    for tagless in stems(path.name)[1:] if path.suffix.lower() in SUFFIXES else ():  # film.en.srt
+        names |= {tagless} | {f"{tagless}{suffix}" for suffix in MEDIA["video"].suffixes}
+        names |= {f"{tagless}{suffix.upper()}" for suffix in MEDIA["video"].suffixes}
     return any((path.parent / name).is_file() for name in names)

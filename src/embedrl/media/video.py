@@ -23,17 +23,21 @@ import numpy as np
 import PIL.Image
 from av.container import InputContainer
 from av.stream import Disposition
+from av.subtitles.subtitle import AssSubtitle
 from av.video.stream import VideoStream
 
 from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
 from embedrl.media.container import missing_bytes
-from embedrl.media.content import FrameFiles, Frames, Video
+from embedrl.media.content import FrameFiles, Frames, Video, well_formed
 from embedrl.media.image import load_image, shrink_factor, to_rgb
 from embedrl.media.metadata import from_tags
 from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
+from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
 
+SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
+"""Streams of text; others hold pictures of it."""
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
 _BUFFER_BYTES = 256 * 1024
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -184,6 +188,34 @@ def video_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
     """Return what a video file says of itself in its tags. Raises MediaError."""
     with _open(path, limits) as opened:
         return from_tags({**opened.stream.metadata, **opened.container.metadata})
+
+
+def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
+    """Return the cues of a video's text stream, the default one or the first; none if it has none. Raises MediaError."""
+    with _open(path, limits) as opened:
+        streams = [stream for stream in opened.container.streams.subtitles if stream.codec_context.name in SUBTITLE_CODECS]
+        if not streams:
+            return []
+        stream = max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
+        first_s = _index_of(opened).ticks[0] * float(opened.stream.time_base or 1)
+        opened.container.seek(0)
+        cues: list[Cue] = []
+        num_chars = 0
+        for packet in opened.container.demux(stream):
+            _require_time(opened)
+            if packet.pts is None or not packet.duration or not packet.size:
+                continue
+            start_s = packet.pts * float(packet.time_base) - first_s
+            dialogues = (rect.dialogue for rect in packet.decode() if isinstance(rect, AssSubtitle))
+            text = "\n".join(filter(None, (plain_dialogue(dialogue.decode("utf-8", "replace")) for dialogue in dialogues)))
+            end_s = start_s + packet.duration * float(packet.time_base)
+            if text and end_s > 0:
+                cues.append(Cue(max(0.0, round(start_s, 3)), round(end_s, 3), well_formed(text)))
+                num_chars += len(text)
+            if len(cues) > MAX_CUES or num_chars > limits.max_text_chars:
+                reason = f"more than {MAX_CUES} cues or max_text_chars={limits.max_text_chars} characters"
+                raise MediaError(f"{str(path)!r}: its stream of subtitles has {reason}")
+        return cues
 
 
 _last_index: tuple[tuple[object, ...], _Index] | None = None

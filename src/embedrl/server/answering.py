@@ -89,7 +89,9 @@ def _why(library: ServedIndex, reason: Reason) -> str:
 
 
 def _show_query(library: ServedIndex, query: Query, result: SearchResult) -> QueryShown:
-    key = query.medium_key if query.medium_key in library.catalogue.places else None
+    medium = query.medium_key or ""
+    key = library.index.keys_by_medium([medium] if medium else []).get(medium, medium)
+    key = key if key in library.catalogue.places else None
     if result.query_tcot is None:
         return QueryShown(failure=result.query_tcot_failure, key=key)
     evidence, item = result.query_tcot.evidence, query.item

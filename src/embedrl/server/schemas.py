@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedrl.data.box_names import box_names
 from embedrl.data.evidence import Verification
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
+from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Box, TCoT
 from embedrl.index.hit import OtherUnit
 from embedrl.index.row import Modality
@@ -52,6 +53,8 @@ class KeywordShown(_Answer):
     verified: bool
     check: str = ""
     """What was checked, in words: `quoted` from the item's text, or not."""
+    place: TextSegment | None = None
+    """When it is said or where it stands, if it was read in the medium."""
 
 
 class EvidenceShown(_Answer):
@@ -150,6 +153,8 @@ class HitShown(_Answer):
     evidence: EvidenceShown | None = None
     excerpt: str = ""
     """How the item's own text begins."""
+    read: tuple[TextSegment, ...] = ()
+    """Words read or heard in it (subtitles) that hold words of the query, at most 3, with their times or boxes."""
     thumbnail: str | None = None
     media: str
     picture: str | None = None
@@ -164,6 +169,8 @@ class ItemShown(HitShown):
     """An item, with its own text."""
 
     text: str = ""
+    segments: tuple[TextSegment, ...] = ()
+    """All words that were read or heard in it, with their times or boxes."""
 
 
 class QueryShown(_Answer):
@@ -338,13 +345,21 @@ def show_tcot(tcot: TCoT | None) -> TCoTShown | None:
 
 
 def show_evidence(
-    tcot: TCoT, verification: Verification | None, times_s: tuple[float | None, ...] = (), frames: str | None = None
+    tcot: TCoT,
+    verification: Verification | None,
+    times_s: tuple[float | None, ...] = (),
+    frames: str | None = None,
+    places: tuple[TextSegment | None, ...] = (),
 ) -> EvidenceShown:
-    """Return the evidence of a T-CoT as it is sent; `frames` is where pictures of frames are. What was not checked is not verified."""
+    """Return the evidence of a T-CoT as it is sent. What was not checked is not verified.
+
+    `frames` is where pictures of frames are, `places` where keywords were read.
+    """
     evidence = tcot.evidence
     checked = {kind.name: kind.checked(evidence, verification) for kind in EVIDENCE_KINDS}
     say = {kind.name: kind.say for kind in EVIDENCE_KINDS}
     times = times_s if len(times_s) == len(evidence.key_frames) else (None,) * len(evidence.key_frames)
+    places = places if len(places) == len(evidence.keywords) else (None,) * len(evidence.keywords)
     parts = evidence.box_images or (1,) * len(evidence.boxes)
     return EvidenceShown(
         num_frames=evidence.num_frames,
@@ -363,5 +378,8 @@ def show_evidence(
             )
             for (number, holds), time in zip(checked["key_frames"], times, strict=True)
         ),
-        keywords=tuple(KeywordShown(text=text, verified=holds, check=say["keywords"](holds)) for text, holds in checked["keywords"]),
+        keywords=tuple(
+            KeywordShown(text=text, verified=holds, check=say["keywords"](holds), place=place)
+            for (text, holds), place in zip(checked["keywords"], places, strict=True)
+        ),
     )

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from embedrl.data.box_names import box_names
+from embedrl.data.segments import read_segments
 from embedrl.errors import MediaError
 from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key, tcot_of
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import Place, Row, Stamp
-from embedrl.index.units import read_item, unit_of
+from embedrl.index.units import item_of
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import limits_in_force
 from embedrl.server.allowed_folders import AllowedFolders, OpenFile
@@ -111,7 +112,7 @@ class ServedIndex:
         try:
             row = self.row(place.key)
             row = row.model_copy(update={"place": place})
-            return read_item(file.real, row.modality, unit_of(row), limits_in_force()).key == place.key
+            return item_of(row, file.real, limits_in_force()).key == place.key
         except MediaError:
             return False
 
@@ -131,7 +132,7 @@ class ServedIndex:
         rows = [row for row in self.index.rows([key]) if row.place.id in served]
         if not rows:
             raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
-        return ItemShown(**dict(self._show(hit_of(0.0, rows))), text=rows[0].text)
+        return ItemShown(**dict(self._show(hit_of(0.0, rows))), text=rows[0].text, segments=read_segments(rows[0].segments))
 
     def _show(self, hit: Hit) -> HitShown:
         places = [hit.path, *hit.other_paths]
@@ -171,8 +172,11 @@ class ServedIndex:
             uploaded=any(self.roots.is_upload(self.index.locate(path)) for path in places),
             tcot=show_tcot(hit.tcot),
             tcot_failure=hit.tcot_failure,
-            evidence=show_evidence(hit.tcot, hit.verification, hit.key_frame_times_s, f"{here}/frames") if hit.tcot else None,
+            evidence=show_evidence(hit.tcot, hit.verification, hit.key_frame_times_s, f"{here}/frames", hit.keyword_places)
+            if hit.tcot
+            else None,
             excerpt=hit.excerpt,
+            read=hit.read,
             shared=hit.shared,
             thumbnail=f"{here}/thumbnail" if visual else None,
             media=f"{here}/media",

@@ -1,7 +1,7 @@
 // One result in the grid.
 
 import { el } from "./element.js";
-import { evidenceOf, frameStrip, keywordList, numUnverified, pictureWithBoxes } from "./evidence.js";
+import { evidenceOf, frameStrip, keywordList, numUnverified, pictureWithBoxes, wordsRead } from "./evidence.js";
 import { t } from "./language.js";
 import { marked, repeats } from "./marks.js";
 import { clock, kindOf } from "./wording.js";
@@ -44,6 +44,7 @@ export function makeCard(entry, actions) {
       el("div", { class: "head" }, rank, el("h3", { title: [hit.path, ...hit.other_paths].join("\n") }, hit.name), more, less),
       line,
       reason,
+      hit.read.length ? wordsRead(hit.read.slice(0, 1), (time) => actions.open(card.entry.hit, time, true), hit.shared) : null,
       answer ? el("p", { class: "answer" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
       unverified ? el("p", { class: "tag" }, t("n_unverified", { n: unverified })) : null,
       others.length ? otherUnits(entry, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
@@ -86,8 +87,11 @@ function preview(hit, evidence) {
   return pictureWithBoxes(hit.thumbnail, "", hit.modality === "video" ? [] : evidence.boxes);
 }
 
-/** A clip opens where its evidence begins, as long as that holds; a scene of a film where it begins. */
+/** A clip opens where the words are said that were asked for, else where its evidence begins, as long as that holds; a scene of a film
+ * where it begins. */
 function firstTime(hit) {
+  const said = hit.read.find(({ start_s }) => start_s !== null);
+  if (said) return said.start_s;
   const evident = evidenceOf(hit).key_frames.find((frame) => frame.verified && frame.time_s !== null);
   return evident?.time_s ?? (hit.unit ? hit.start_s : null);
 }

@@ -2,13 +2,14 @@
 
 import { el, svg } from "./element.js";
 import { checkWords, t } from "./language.js";
+import { marked } from "./marks.js";
 import { moment } from "./wording.js";
 
 /** The kinds of evidence in the order in which an item lists them: the field of an answer, its heading, and what shows its pieces. */
 export const KINDS = [
   { field: "key_frames", heading: "key_frames", list: (frames, jump) => frameStrip(frames, jump) },
   { field: "boxes", heading: "boxes", list: (boxes, _, picture) => boxList(boxes, picture) },
-  { field: "keywords", heading: "keywords", list: (keywords) => keywordList(keywords) },
+  { field: "keywords", heading: "keywords", list: (keywords, jump) => keywordList(keywords, jump) },
 ];
 
 /** The evidence of a hit, with no pieces where it has none. */
@@ -83,10 +84,12 @@ function lostFrame(frame) {
   return el("span", { class: "frame unverified" }, el("span", {}, t("frame_n", { n: frame.number })), el("span", { class: "tag" }, checkWords(frame.check)));
 }
 
-/** Keywords as a list. */
-export function keywordList(keywords) {
-  const word = ({ text, verified, check }) =>
-    el("li", { class: verified ? "keyword" : "keyword unverified", title: checkWords(check) }, text, verified ? null : el("span", { class: "tag" }, checkWords(check)));
+/** Keywords as a list; `jump` is called with the time of a chosen one that is said in a clip. */
+export function keywordList(keywords, jump = null) {
+  const when = (place) =>
+    jump && place && place.start_s !== null ? el("button", { type: "button", class: "tag", onclick: () => jump(place.start_s) }, moment(place.start_s)) : null;
+  const word = ({ text, verified, check, place }) =>
+    el("li", { class: verified ? "keyword" : "keyword unverified", title: checkWords(check) }, text, verified ? when(place) : el("span", { class: "tag" }, checkWords(check)));
   return el("ul", { class: "keywords", "aria-label": t("keywords") }, keywords.map(word));
 }
 
@@ -107,6 +110,17 @@ function boxList(boxes, picture) {
       el("span", { class: verified ? "tag holds" : "tag" }, checkWords(check)),
     );
   return el("ul", { class: "box-list", "aria-label": t("boxes") }, boxes.map(line));
+}
+
+/** Words that were read or heard in a medium, each with how; `jump` is called with the time of a chosen one. */
+export function wordsRead(segments, jump, shared = []) {
+  const line = ({ text, source, start_s }) => {
+    const words = el("q", { class: "said" }, marked(text, [], { shared }));
+    if (start_s === null) return el("li", { title: t(`read_${source}`) }, words);
+    const label = { type: "button", "aria-label": t("play_from_words", { time: moment(start_s) }), onclick: () => jump(start_s) };
+    return el("li", { title: t(`read_${source}`) }, el("button", label, moment(start_s)), " ", words);
+  };
+  return el("ul", { class: "words-read", "aria-label": t("words_read") }, segments.map(line));
 }
 
 /** How many pieces do not hold. */

@@ -3,7 +3,7 @@
 import { get, remove } from "./api.js";
 import { unitName } from "./card.js";
 import { byId, el, say } from "./element.js";
-import { evidenceOf, light, listed, pictureWithBoxes } from "./evidence.js";
+import { evidenceOf, light, listed, pictureWithBoxes, wordsRead } from "./evidence.js";
 import { t } from "./language.js";
 import { answered, marked } from "./marks.js";
 import { day, kindOf, sentence } from "./wording.js";
@@ -44,14 +44,15 @@ export async function openItem(hit, time_s = null, plays = false) {
   const isFirst = shown === null;
   shown = hit.key;
   time_s ??= hit.start_s || null; // a scene starts where it starts in its film
-  draw(hit, time_s, plays);
+  const jump = draw(hit, time_s, plays);
   if (dialog.open) dialog.focus();
   else dialog.showModal();
   actions.opened(hit.key, time_s, isFirst);
-  if (hit.thumbnail && hit.modality !== "page") return;
   try {
     const whole = await getItem(hit.key);
-    if (shown === hit.key && whole.text) showText(whole);
+    if (shown !== hit.key) return;
+    if (whole.segments.length) dialog.querySelector(".media").append(allWords(whole, jump));
+    else if (whole.text) showText(whole);
   } catch (error) {
     if (shown === hit.key) say(dialog.querySelector(".problem"), sentence(error));
   }
@@ -89,6 +90,7 @@ function draw(hit, time_s, plays) {
       el("p", { class: "problem", role: "alert", hidden: true }),
       why.reason ? el("p", { class: "reason" }, why.reason) : null,
       asked(hit, why),
+      hit.read.length ? wordsRead(hit.read, jump, hit.shared) : null,
       hit.tcot ? el("p", { class: "answer" }, marked(hit.tcot.answer, evidence.keywords, marks)) : null,
       hit.tcot_failure ? el("p", { class: "quiet" }, t("no_tcot", { why: hit.tcot_failure })) : null,
       listed(evidence, jump, picture),
@@ -106,6 +108,7 @@ function draw(hit, time_s, plays) {
       ),
     ),
   );
+  return jump;
 }
 
 /** What was asked, with the words that the item names and those that it does not, and its ranks with and without reasoning. */
@@ -152,6 +155,11 @@ function play(player) {
 async function complain(hit) {
   const there = await fetch(hit.media, { method: "HEAD" }).then(({ ok }) => ok, () => true);
   if (shown === hit.key) say(dialog.querySelector(".problem"), t(there ? "cannot_play" : "media_gone"));
+}
+
+/** All words that were read or heard in an item; those with a time are played from there. */
+function allWords({ segments, shared }, jump) {
+  return el("details", {}, el("summary", {}, t("words_read")), el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("words_read") }, wordsRead(segments, jump, shared)));
 }
 
 function showText(whole) {

@@ -1,0 +1,115 @@
+"""Text segments: words that were read or heard in a medium (subtitles, speech, text in an image), with their times or boxes.
+
+They are part of an item's text, marked as read: nobody wrote them about it. Times count from the first frame of the file.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from embedrl.data.crops import Box
+
+ReadFrom = Literal["subtitles", "speech", "image"]
+MARKS: dict[ReadFrom, str] = {"subtitles": "Subtitles", "speech": "Transcribed speech", "image": "Text in the image"}
+"""What models are told about words that were read."""
+MAX_CHARS = 20_000
+"""Characters of text segments that an item keeps, of the first ones."""
+MAX_MATCHING = 3
+_WORD = re.compile(r"[^\W_]+")
+_FILLERS = frozenset(_WORD.findall("a an and are as at by for from has have in is it its of on one or that the there this to with"))
+
+
+class TextSegment(BaseModel):
+    """A cue, a spoken phrase or a line in an image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    text: str
+    source: ReadFrom
+    """How it was read."""
+    start_s: float | None = None
+    end_s: float | None = None
+    """When it is shown or said, seconds from the first frame of the file."""
+    boxes: tuple[Box, ...] = ()
+    """Where each of its words (between spaces) stands in the image, 0..1000."""
+
+
+_SEGMENTS = TypeAdapter(tuple[TextSegment, ...])
+
+
+def write_segments(segments: Sequence[TextSegment]) -> str:
+    """Serialise as JSON, without defaults; "" for none."""
+    if not segments:
+        return ""
+    return json.dumps([segment.model_dump(mode="json", exclude_defaults=True) for segment in segments], ensure_ascii=False)
+
+
+def read_segments(text: str) -> tuple[TextSegment, ...]:
+    """Parse what `write_segments` wrote."""
+    return _SEGMENTS.validate_json(text) if text else ()
+
+
+def bounded(segments: Iterable[TextSegment], max_chars: int = MAX_CHARS) -> tuple[TextSegment, ...]:
+    """Return the first segments, of at most so many characters."""
+    kept, num_chars = [], 0
+    for segment in segments:
+        num_chars += len(segment.text) + 1
+        if num_chars > max_chars:
+            break
+        kept.append(segment)
+    return tuple(kept)
+
+
+def overlapping(segments: Iterable[TextSegment], start_s: float, end_s: float | None) -> tuple[TextSegment, ...]:
+    """Return the segments that are shown or said within a span, in part at least."""
+    return tuple(
+        segment
+        for segment in segments
+        if segment.start_s is None or ((segment.end_s or segment.start_s) > start_s and (end_s is None or segment.start_s < end_s))
+    )
+
+
+def joined(segments: Iterable[TextSegment]) -> str:
+    """Return the words of segments, a line each."""
+    return "\n".join(segment.text for segment in segments)
+
+
+def as_told(segments: Sequence[TextSegment]) -> str:
+    """Return the words of segments as models are shown them, marked by how they were read; "" for none."""
+    by_source = {source: joined(segment for segment in segments if segment.source == source) for source in MARKS}
+    return "\n".join(f"{MARKS[source]}:\n{words}" for source, words in by_source.items() if words)
+
+
+def locate(phrase: str, segments: Sequence[TextSegment]) -> TextSegment | None:
+    """Return where a phrase was read first: its words with their time or boxes; None if it was not. It may run over segments."""
+    wanted = _words(phrase)
+    words = [(word, segment, position) for segment in segments for word, position in _placed(segment)]
+    for first in range(len(words) - len(wanted) + 1 if wanted else 0):
+        run = words[first : first + len(wanted)]
+        if [word for word, _, _ in run] == wanted and len({segment.source for _, segment, _ in run}) == 1:
+            start, end = run[0][1], run[-1][1]
+            boxes = dict.fromkeys(segment.boxes[position] for _, segment, position in run if position < len(segment.boxes))
+            return TextSegment(text=phrase, source=start.source, start_s=start.start_s, end_s=end.end_s, boxes=tuple(boxes))
+    return None
+
+
+def matching(segments: Sequence[TextSegment], asked: str) -> tuple[TextSegment, ...]:
+    """Return the segments that hold most of the words that are asked for, at most `MAX_MATCHING`, in their order; none without a word."""
+    wanted = set(_words(asked)) - _FILLERS
+    counts = {position: len(wanted & set(_words(segment.text))) for position, segment in enumerate(segments)} if wanted else {}
+    best = sorted((position for position, count in counts.items() if count), key=lambda position: (-counts[position], position))
+    return tuple(segments[position] for position in sorted(best[:MAX_MATCHING]))
+
+
+def _placed(segment: TextSegment) -> Iterator[tuple[str, int]]:
+    """Yield the words of a segment, each with its position among what spaces separate."""
+    for position, piece in enumerate(segment.text.split()):
+        for word in _words(piece):
+            yield word, position
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())

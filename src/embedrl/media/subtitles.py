@@ -1,0 +1,167 @@
+"""Subtitles of a video as cues: SubRip (.srt) and WebVTT (.vtt) files beside it, else the text stream of its container.
+
+Read in the child process that decodes. Both formats are read by one tolerant parser: players show files that break either standard.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from embedrl.errors import MediaError
+from embedrl.media.store import DEFAULT, Limits
+from embedrl.media.text import load_text
+
+SUFFIXES = (".srt", ".vtt")
+MAX_CUES = 20_000
+"""Cues of a video, of all its subtitles; a film of two hours has about 2,000."""
+_TIME = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,3}))?"
+_TIMING = re.compile(rf"^\s*{_TIME}\s*-{{1,3}}>\s*{_TIME}(?:\s.*)?$")
+_ARROW = re.compile(r"-->")
+_BLOCK = re.compile(r"^(?:WEBVTT|NOTE|STYLE|REGION)\b")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<\d[\d:.]{0,20}>|\{\\[^{}]{0,200}\}")
+"""`<i>`, `<v Name>`, `<c.yellow>`, `<00:00:01.500>`, `{\\an8}`."""
+_ROLLING_S = 0.1
+"""Captions that roll begin at most so long after the ones before."""
+_TAGS_OF_NAME = re.compile(r"(?:\.[A-Za-z0-9-]{2,20}){0,2}")
+"""Language and kind in a name: `film.en.srt`, `film.pt-BR.forced.srt`."""
+
+
+class Cue(NamedTuple):
+    """A text with the time at which it is shown, in seconds from the first frame."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+def parse_cues(text: str) -> tuple[list[Cue], int]:
+    """Return the cues of a SubRip or WebVTT text, by time, and the number of those without a valid time.
+
+    Tags are removed. Lines that the cue before has shown already are left out: captions that roll repeat them.
+    """
+    cues: list[Cue] = []
+    num_broken = 0
+    span, lines, is_webvtt = None, [], text.lstrip("\ufeff").startswith("WEBVTT")
+    skips = is_webvtt
+    after_blank = True
+
+    def end_cue() -> None:
+        if span is not None and (said := _plain(lines)):
+            cues.append(Cue(*span, said))
+
+    for line in text.lstrip("\ufeff").split("\n"):
+        if _ARROW.search(line):
+            if lines and lines[-1].strip().isdigit():
+                lines.pop()  # the number of this cue
+            end_cue()
+            span, lines, skips = _span(line), [], False
+            num_broken += span is None
+        elif not line.strip():
+            skips = skips or is_webvtt
+        elif not (after_blank and is_webvtt and _BLOCK.match(line)) and not skips:
+            lines.append(line)
+        after_blank = not line.strip()
+    end_cue()
+    return list(_without_repeats(sorted(cues, key=lambda cue: cue[:2]))), num_broken
+
+
+def _span(line: str) -> tuple[float, float] | None:
+    """Return the seconds of a line with times; None if it says none, or ends before it begins."""
+    match = _TIMING.match(line)
+    if match is None:
+        return None
+    start_s, end_s = (
+        int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int((fraction or "0").ljust(3, "0")) / 1000
+        for hours, minutes, seconds, fraction in (match.groups()[:4], match.groups()[4:])
+    )
+    return (start_s, end_s) if end_s > start_s else None
+
+
+def _plain(lines: Iterable[str]) -> str:
+    """Return the lines of a cue without tags, entities and blank lines."""
+    written = (" ".join(html.unescape(_TAG.sub("", line)).split()) for line in lines)
+    return "\n".join(filter(None, written))
+
+
+def plain_dialogue(dialogue: str) -> str:
+    """Return the text of a cue as FFmpeg's decoders give it (ASS): without override tags, its line ends as such."""
+    return _plain(dialogue.replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ").splitlines())
+
+
+def _without_repeats(cues: Iterable[Cue]) -> Iterator[Cue]:
+    before: list[str] = []
+    end_s = 0.0
+    for cue in cues:
+        lines = cue.text.split("\n")
+        fresh = [line for line in lines if line not in before or cue.start_s > end_s + _ROLLING_S]
+        before, end_s = lines, cue.end_s
+        if fresh:
+            yield cue._replace(text="\n".join(fresh))
+
+
+def read_subtitles(
+    video: Path, files: Iterable[Path], embedded: Callable[[Path, Limits], list[Cue]], limits: Limits = DEFAULT
+) -> tuple[list[Cue], list[tuple[str, str]]]:
+    """Return the cues of a video, by time, and (name, reason) of files whose words could not be read, or not all.
+
+    `files` beside it count, and where they say nothing, the stream in its container, which `embedded` reads.
+    """
+    cues: dict[Cue, None] = {}
+    problems: list[tuple[str, str]] = []
+    num_chars = 0
+    for path in files:
+        try:
+            parsed, num_broken = parse_cues(load_text(path, limits))
+        except MediaError as error:
+            problems.append((path.name, str(error)))
+            continue
+        if not parsed:
+            problems.append((path.name, "holds no cue of SubRip or WebVTT with a valid time"))
+        elif num_broken:
+            problems.append((path.name, f"{num_broken} of {len(parsed) + num_broken} cues have no valid time and are left out"))
+        num_chars += sum(len(cue.text) for cue in parsed)
+        if len(cues) + len(parsed) > MAX_CUES or num_chars > limits.max_text_chars:
+            reason = (
+                f"the subtitles have more than {MAX_CUES} cues or max_text_chars={limits.max_text_chars} characters; this file is left out"
+            )
+            problems.append((path.name, reason))
+            break
+        cues |= dict.fromkeys(parsed)
+    if not cues:
+        try:
+            cues = dict.fromkeys(embedded(video, limits))
+        except MediaError as error:
+            problems.append((video.name, str(error)))
+    return sorted(cues), problems
+
+
+def subtitle_files(video: Path) -> list[Path]:
+    """Return the subtitles beside a video: of its stem or its whole name, with a language and a kind in between (`film.en.srt`)."""
+    try:
+        names = _subtitle_names(video.parent, video.parent.stat().st_mtime_ns)
+    except OSError:
+        return []
+    return [video.with_name(name) for name in names if belongs_to(name, video.name)]
+
+
+@lru_cache(maxsize=64)
+def _subtitle_names(folder: Path, mtime_ns: int) -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()))
+
+
+def stems(name: str) -> list[str]:
+    """Return what a video is called that a file of subtitles may be named after: with and without language and kind."""
+    names = [Path(name).stem]
+    while len(names) < 3 and (tag := Path(names[-1]).suffix) and _TAGS_OF_NAME.fullmatch(tag):
+        names.append(names[-1].removesuffix(tag))
+    return names
+
+
+def belongs_to(name: str, video_name: str) -> bool:
+    """Say whether a file of subtitles is named after a video."""
+    stem = name[: -len(Path(name).suffix)]
+    own = (video_name, video_name[: -len(Path(video_name).suffix)])
+    return any(stem.startswith(known) and _TAGS_OF_NAME.fullmatch(stem[len(known) :]) is not None for known in own)
