@@ -60,7 +60,8 @@ Facts = dict[str, Any]
 def command_line(_: Path) -> Facts:
     root = get_command(app)
     move = root.commands["index"].make_context("index", ["move", "from", "to"]).command
-    return commands_of(root) | commands_of(move, "embedrl index move")
+    stats = root.commands["index"].make_context("index", ["stats", "from"]).command
+    return commands_of(root) | commands_of(move, "embedrl index move") | commands_of(stats, "embedrl index stats")
 
 
 def http(folder: Path) -> Facts:

@@ -26,6 +26,7 @@ LAYERS = (
 HOMES = {
     "av": ("media/video.py",),
     "pillow_heif": ("media/stills.py",),
+    **dict.fromkeys(("mammoth", "pptx", "openpyxl"), ("media/office.py",)),
     "pypdfium2": ("media/document.py",),
     "charset_normalizer": ("media/text.py",),
     "lancedb": ("index/lance.py", "index/connection.py"),

@@ -1,6 +1,9 @@
 """Photos of phones, files with several images, and images of 16 bits a channel, as other decoders show them (issue 23, 2)."""
 
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -83,7 +86,7 @@ def test_a_large_or_damaged_heic_photo_is_refused_with_the_reason(tmp_path: Path
 def test_without_the_package_the_extra_is_named_and_with_it_the_file_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_heic(tmp_path / "a.heic", gradient())
     with monkeypatch.context() as patch:
-        patch.setitem(kinds.PACKAGES, "HEIF", Package("a HEIF photo", "no-such-package", "media", (".heic",)))
+        patch.setitem(kinds.PACKAGES, "HEIF", Package("a HEIF photo", "no-such-package", "no_such_package", "media", (".heic",)))
         report = take_in(tmp_path)
         assert report.unread_kinds == {".heic": 1}
         assert "needs the package no-such-package: pip install 'embedrl[media]'" in report.failures[0].reason
@@ -111,6 +114,14 @@ def test_every_image_of_a_file_is_a_unit(tmp_path: Path):
     assert len(search(index, Query("blue", limit=20, use_tcot=False), FakeEmbedder()).hits) == 2
     assert take_in(tmp_path).unchanged == 5
     assert decode_upload(tmp_path / "fax.tif", Limits(), number=2, num_frames=8).pictures[0].getpixel((5, 5)) == others[0].getpixel((5, 5))
+
+
+def test_a_tiff_is_read_by_a_process_that_has_seen_no_heif(tmp_path: Path):
+    corner_image().save(tmp_path / "a.tif")
+    code = "import sys; from pathlib import Path; from embedrl.media.image import load_image; print(load_image(Path(sys.argv[1])).size)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.tif")], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == str(corner_image().size), done.stderr
 
 
 def test_thumbnails_and_masks_of_a_tiff_are_no_images_of_their_own(tmp_path: Path):

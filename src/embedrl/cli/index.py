@@ -1,4 +1,4 @@
-"""Commands `index` and `index move`."""
+"""Commands `index`, `index move` and `index stats`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,17 +31,54 @@ from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
 
 app = commands()
-_moving = commands()
+_moving, _counting = commands(), commands()
+_OTHERS = {"move": _moving, "stats": _counting}
 
 
-class _IndexOrMove(TyperCommand):
-    """`embedrl index DIR`, and `embedrl index move SRC DST`."""
+class _IndexOrOther(TyperCommand):
+    """`embedrl index DIR`, `embedrl index move SRC DST` and `embedrl index stats DIR`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Parse the arguments as those of `move` after that word (a folder of that name is `./move`)."""
-        if args[:1] != ["move"]:
+        """Parse the arguments as those of `move` or `stats` after that word (a folder of that name is `./move`)."""
+        if not args or args[0] not in _OTHERS:
             return super().make_context(info_name, args, parent, **extra)
-        return typer.main.get_command(_moving).make_context(f"{info_name} move", args[1:], parent, **extra)
+        return typer.main.get_command(_OTHERS[args[0]]).make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+
+
+@_counting.command()
+def count_contents(
+    index: Annotated[str, typer.Argument(metavar="DIR", help="The folder that was indexed, or a place in object storage.")],
+    as_json: AsJson = False,
+) -> None:
+    """Count what is in an index, by kind, with sizes. Nothing is written, and no model is loaded.
+
+    \b
+    Example: embedrl index stats library --json
+    """
+    from embedrl.index.contents import contents
+    from embedrl.index.index import Index
+
+    opened = Index.open(index)
+    counted = contents(opened)
+    if as_json:
+        log.print_json(counted.model_dump(mode="json"))
+        return
+    rows = [
+        (kind, f"{of.num_files:,}", f"{of.num_units:,}", _megabytes(of.num_bytes), f"{of.num_without_tcot:,}")
+        for kind, of in counted.kinds.items()
+    ]
+    log.table(f"{index}: {counted.stats.num_items:,} different items", ["kind", "files", "units", "MB", "without T-CoT"], rows)
+    records = sum(counted.records_bytes.values())
+    table = counted.stats.size_bytes - (0 if opened.home.is_remote else records)
+    failed = "" if counted.num_failures is None else f"; {counted.num_failures:,} files and units could not be indexed"
+    log.result(
+        f"vectors of {counted.stats.embedder}, {counted.stats.dim} numbers, {counted.stats.search} search; "
+        f"the table takes {_megabytes(table)} MB, the records beside it {_megabytes(records)} MB{failed}"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f}"
 
 
 @_moving.command()
@@ -65,7 +102,7 @@ def move_index(
         log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
 
 
-@app.command("index", cls=_IndexOrMove, short_help="Index a folder, or update its index.")
+@app.command("index", cls=_IndexOrOther, short_help="Index a folder, or update its index.")
 @says_what_is_kept("what is indexed is kept and can be searched; the same command goes on with the rest")
 @places_models
 def index_folder(
@@ -109,7 +146,7 @@ def index_folder(
     """Index a folder, or update its index. Files that cannot be read are listed, and the exit code is then 1.
 
     It is also 1 if the Reasoner failed on some items or wrote no T-CoT at all; those items are indexed by their plain vectors.
-    `embedrl index move SRC DST` moves an index to object storage, or back.
+    `embedrl index move SRC DST` moves an index to object storage, or back; `embedrl index stats DIR` counts what is in one.
 
     \b
     Example: embedrl index library --no-think

@@ -22,7 +22,6 @@ EXTRAS = {
     "ray": "scale",
     "mteb": "mteb",
     "bitsandbytes": "quantize",
-    "pillow_heif": "media",
 }
 """Package -> the extra that installs it."""
 

@@ -7,8 +7,9 @@ import PIL.Image
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Content, Image, Page, Part, Text, Video
+from embedrl.media.decode import is_document, read_text
 from embedrl.media.kinds import MEDIA, MediaKind
-from embedrl.media.store import limits_in_force, media_kind
+from embedrl.media.store import Limits, limits_in_force, media_kind
 from embedrl.media.text import load_text
 
 DESCRIBE = {kind: f"Describe the {medium.word}." for kind, medium in MEDIA.items()}
@@ -52,10 +53,20 @@ def _part(value: Piece) -> Part:
                 case "page":
                     return Page(path=value)
                 case "text":
-                    return Text(text=load_text(value, limits_in_force()))
+                    return Text(text=_text(value, limits_in_force()))
             raise MediaError(f"{str(value)!r}: is no image, video, PDF or text file that is read")
         case _:
             return value
+
+
+def _text(path: Path, limits: Limits) -> str:
+    """Read a text, or a document as text, that is an item as a whole."""
+    if not is_document(path, limits):
+        return load_text(path, limits)
+    text = read_text(path, limits)
+    if len(text) > limits.max_text_chars:
+        raise MediaError(f"{str(path)!r}: is longer than max_text_chars={limits.max_text_chars}; divide it")
+    return text
 
 
 def query(content: Input, instruction: str | None = None, *, looking_for: MediaKind = "image") -> Item:

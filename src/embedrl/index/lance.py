@@ -154,6 +154,13 @@ class Table(Connection):
         for batch in self._scan(["key", "modality", *_TCOT_COLUMNS]):
             yield from zip(batch["key"].to_pylist(), batch["modality"].to_pylist(), _have_tcots(batch), strict=True)
 
+    def scan_places(self) -> Iterator[tuple[Place, Modality, bool]]:
+        """Yield place and modality of each row, and whether it has a T-CoT, in no order."""
+        for batch in self._scan(list(dict.fromkeys([*PLACE_COLUMNS, "modality", *_TCOT_COLUMNS]))):
+            modalities, have_tcots = batch["modality"].to_pylist(), _have_tcots(batch)
+            places = batch.select([name for name in PLACE_COLUMNS if name in batch.schema.names]).to_pylist()
+            yield from zip(map(read_place, places), modalities, have_tcots, strict=True)
+
     def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
         """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
         for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):

@@ -15,11 +15,11 @@ from embedrl.data.segments import TextSegment, as_told, read_segments
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
-from embedrl.media.decode import num_images, num_pages
+from embedrl.media.decode import is_document, num_images, num_pages, read_text
 from embedrl.media.passages import passages
 from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
 from embedrl.media.store import Limits
-from embedrl.media.text import byte_offsets, load_long_text
+from embedrl.media.text import byte_offsets
 
 NOUNS: dict[Modality, str] = {"image": "picture", "video": "scene", "page": "page", "text": "passage"}
 """What a unit of a file of a kind is called."""
@@ -42,7 +42,7 @@ class Unit:
     """Span of a passage, in characters of the text as it is read: line ends are one character."""
     start_byte: int | None = None
     end_byte: int | None = None
-    """Span of a passage in bytes of the file; None where the text is not kept as UTF-8."""
+    """Span of a passage in bytes of the file; None where the file is not this text in UTF-8."""
     text: str | None = None
     """A passage itself."""
 
@@ -116,12 +116,13 @@ class Divider:
         return [WHOLE]
 
     def _passages(self, path: Path, max_chars: int) -> Iterator[Unit]:
-        text = load_long_text(path, self.limits)
+        text = read_text(path, self.limits)
         spans = passages(text, max_chars, self.splitting.passage_overlap_chars)
         if len(spans) <= 1:
             yield Unit(text=text)
             return
-        offsets = byte_offsets(path, text, sorted({border for span in spans for border in span}), self.limits)
+        borders = sorted({border for span in spans for border in span})
+        offsets = {} if is_document(path, self.limits) else byte_offsets(path, text, borders, self.limits)
         for number, (start, end) in enumerate(spans, 1):
             yield Unit(None, number, 0.0, None, start, end, offsets.get(start), offsets.get(end), text[start:end])
 
@@ -155,7 +156,7 @@ def read_item(path: Path, modality: Modality, unit: Unit | None, limits: Limits,
         case "page":
             return items.candidate((Page(path=path, number=unit.page or 1), *words))
         case "text":
-            text = unit.text if unit.text is not None else load_long_text(path, limits)[unit.start_char : unit.end_char]
+            text = unit.text if unit.text is not None else read_text(path, limits)[unit.start_char : unit.end_char]
             if not text.strip():
                 raise MediaError(f"{str(path)!r}: holds no text")
             return items.candidate((Text(text=text),))

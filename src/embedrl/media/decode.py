@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,9 @@ from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.stills import MULTI_IMAGE
-from embedrl.media.store import Limits, limits_in_force, open_regular, still_format
+from embedrl.media.store import HEAD_BYTES, Limits, document_format, limits_in_force, open_regular, still_format
 from embedrl.media.subtitles import Cue
+from embedrl.media.text import LONG_DOCUMENT, load_long_text
 
 Want = Literal["pixels", "text", "num_pages", "scan", "metadata", "subtitles"]
 
@@ -126,6 +128,37 @@ def load_visual(
 def page_text(page: Page, limits: Limits | None = None) -> str:
     """Return the text layer of a page, "" if it has none (a scan, or pixels in memory). Raises MediaError."""
     return look(page, "text", limits=limits).text
+
+
+def read_text(path: Path, limits: Limits | None = None) -> str:
+    """Return the text of a text file, or of a document (DOCX, PPTX, XLSX, EPUB, HTML, EML) as Markdown, converted in a child process.
+
+    It may be long: 100 times `max_text_chars` for a text, 10 times for a document. Raises MediaError.
+    """
+    limits = limits or limits_in_force()
+    if not is_document(path, limits):
+        return load_long_text(path, limits)
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+    return _converted(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), limits)
+
+
+@lru_cache(maxsize=4)
+def _converted(path: Path, version: tuple[int, ...], limits: Limits) -> str:
+    """Convert a version of a document; its passages are asked for one by one."""
+    job = {"kind": "text", "paths": [str(path)], "folder": None if path.is_absolute() else str(Path.cwd()), "want": ["text"]}
+    answer = pool().decode(
+        {**job, "keep_pixels": False, "limits": limits.model_dump()}, path, limits, max_text_chars=LONG_DOCUMENT * limits.max_text_chars
+    )
+    return str(answer.head.get("text", ""))
+
+
+def is_document(path: Path, limits: Limits | None = None) -> bool:
+    """Return whether a file is a document that is converted to text. Raises MediaError if it cannot be opened."""
+    with open_regular(path, limits or limits_in_force()) as file:
+        return document_format(path.suffix, file.read(HEAD_BYTES)) is not None
 
 
 def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None) -> Metadata:

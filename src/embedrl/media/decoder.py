@@ -92,6 +92,10 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
     if "metadata" in want:
         return {"metadata": _metadata(job["kind"], paths[0], limits)}, []
     match job["kind"]:
+        case "text":
+            from embedrl.media.office import document_text
+
+            answer["text"] = document_text(paths[0], limits)
         case "image":
             if "num_pages" in want:
                 answer["num_pages"] = num_images(paths[0], limits)

@@ -70,7 +70,7 @@ UNREAD: dict[str, Unread] = {
     **dict.fromkeys((".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf"), _PHOTO),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
     **dict.fromkeys((".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm"), _VIDEO),
-    **dict.fromkeys((".doc", ".docx", ".ppt", ".pptx", ".xls", ".xlsx", ".odt", ".odp", ".ods", ".epub", ".djvu", ".xps"), _DOCUMENT),
+    **dict.fromkeys((".doc", ".ppt", ".xls", ".odt", ".odp", ".ods", ".mobi", ".azw3", ".djvu", ".xps", ".msg"), _DOCUMENT),
 }
 """By suffix."""
 _BRANDS = {b"crx ": ".cr3", b"jxl ": ".jxl", b"jp2 ": ".jp2"}
@@ -92,6 +92,7 @@ class Package(NamedTuple):
 
     noun: str
     name: str
+    module: str
     extra: str
     """The extra of ours that brings it."""
     suffixes: tuple[str, ...]
@@ -99,7 +100,7 @@ class Package(NamedTuple):
     @property
     def is_installed(self) -> bool:
         """Whether it can be imported."""
-        return find_spec(self.name.replace("-", "_")) is not None
+        return find_spec(self.module) is not None
 
     @property
     def missing(self) -> str:
@@ -107,7 +108,12 @@ class Package(NamedTuple):
         return f"is {self.noun}, which needs the package {self.name}: pip install 'embedrl[{self.extra}]', then run this again"
 
 
-PACKAGES = {"HEIF": Package("a HEIF photo", "pillow-heif", "media", (".heic", ".heif", ".hif"))}
+PACKAGES = {
+    "HEIF": Package("a HEIF photo", "pillow-heif", "pillow_heif", "media", (".heic", ".heif", ".hif")),
+    "DOCX": Package("a Word document", "mammoth", "mammoth", "documents", (".docx", ".docm", ".dotx")),
+    "PPTX": Package("a PowerPoint document", "python-pptx", "pptx", "documents", (".pptx", ".pptm", ".ppsx", ".potx")),
+    "XLSX": Package("an Excel document", "openpyxl", "openpyxl", "documents", (".xlsx", ".xlsm", ".xltx")),
+}
 """By format."""
 
 

@@ -63,9 +63,10 @@ class Pool:
         self._broken: OrderedDict[tuple[Any, ...], list[str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def decode(self, job: Mapping[str, Any], path: Path, limits: Limits) -> Answer:
+    def decode(self, job: Mapping[str, Any], path: Path, limits: Limits, *, max_text_chars: int | None = None) -> Answer:
         """Run a job. Raises MediaError, naming the file, if it cannot be decoded, exceeds limits, or crashes the decoder.
 
+        Its answer may hold `max_text_chars` characters, by default as many as the limits say.
         Each child has its share of `decode_memory_bytes`. A file that needs more is tried once more, alone, with all of it.
         """
         file = _identity(path, limits)
@@ -76,7 +77,7 @@ class Pool:
             memory_bytes = limits.decode_memory_bytes * num_slots // self.size
             try:
                 with self._slots.take(num_slots):
-                    answer = self._ask({**job, "memory_bytes": memory_bytes}, limits)
+                    answer = self._ask({**job, "memory_bytes": memory_bytes}, limits, max_text_chars or limits.max_text_chars)
             except TimeoutError:
                 self._remember(file, reason := f"decoding takes longer than decode_timeout_s={limits.decode_timeout_s:g}")
                 break
@@ -110,7 +111,7 @@ class Pool:
             while len(self._broken) > MAX_BROKEN_FILES:
                 self._broken.popitem(last=False)
 
-    def _ask(self, job: Mapping[str, Any], limits: Limits) -> Answer:
+    def _ask(self, job: Mapping[str, Any], limits: Limits, max_text_chars: int) -> Answer:
         with self._lock:
             child = self._idle.pop() if self._idle else None
         if child is None:
@@ -119,7 +120,7 @@ class Pool:
                 self._children.add(child)
         answer = None
         try:
-            answer = child.ask(job, limits)
+            answer = child.ask(job, limits, max_text_chars)
         finally:
             with self._lock:
                 is_ours = child in self._children
@@ -171,7 +172,7 @@ class _Child:
             self.kill()
             raise ModelError(f"the decoder process does not start: {error or 'it says nothing'}") from error
 
-    def ask(self, job: Mapping[str, Any], limits: Limits) -> Answer:
+    def ask(self, job: Mapping[str, Any], limits: Limits, max_text_chars: int) -> Answer:
         """Send a job and read the answer. Raises _Death and TimeoutError."""
         stdin = self._process.stdin
         assert stdin is not None
@@ -184,7 +185,7 @@ class _Child:
         deadline = time.monotonic() + limits.decode_timeout_s + 2 * GRACE_S
         try:
             (length,) = struct.unpack(">I", self._read(4, deadline))
-            if length > _MAX_HEAD_BYTES + _BYTES_PER_CHAR * limits.max_text_chars:
+            if length > _MAX_HEAD_BYTES + _BYTES_PER_CHAR * max_text_chars:
                 raise ValueError(length)
             head = json.loads(self._read(length, deadline))
             sizes = [(int(width), int(height)) for width, height in head.get("sizes", ())]

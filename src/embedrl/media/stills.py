@@ -29,11 +29,13 @@ def open_still(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
     """Open a still without decoding it. Raises whatever Pillow raises."""
     head = file.read(64)
     file.seek(0)
+    formats: tuple[str, ...] = tuple(name for name in limits.image_formats if name != "HEIF")
     if still_format(head) == "HEIF":
         _register_heif()
+        formats = ("HEIF",)
     with FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = PIL.Image.open(file, formats=limits.image_formats)
+        image = PIL.Image.open(file, formats=formats)
     if _DNG_VERSION in getattr(image, "tag_v2", ()):
         image.close()
         raise MediaError("is a camera's raw photo, of which only a small copy could be read; convert it to JPEG")

@@ -108,7 +108,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-_HEAD_BYTES = 4096
+HEAD_BYTES = 4096
+"""How much of a file tells its kind."""
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _STILL_BRANDS = (*_HEIF_BRANDS, b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
@@ -122,6 +123,41 @@ _DATA_SUFFIXES = (".json", ".jsonl")
 _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 
 
+DocumentFormat = Literal["DOCX", "PPTX", "XLSX", "EPUB", "HTML", "EML"]
+DOCUMENTS: dict[DocumentFormat, tuple[str, ...]] = {
+    **{name: PACKAGES[name].suffixes for name in ("DOCX", "PPTX", "XLSX")},
+    "EPUB": (".epub",),
+    "HTML": (".html", ".htm", ".xhtml"),
+    "EML": (".eml", ".mht", ".mhtml"),
+}
+"""Documents that are converted to text, with their suffixes."""
+_DOCUMENT_PARTS: tuple[tuple[bytes, DocumentFormat], ...] = (
+    (b"mimetypeapplication/epub+zip", "EPUB"),
+    (b"word/document.xml", "DOCX"),
+    (b"ppt/presentation.xml", "PPTX"),
+    (b"xl/workbook.xml", "XLSX"),
+)
+_HTML_START = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html)[\s>]", re.I | re.S
+)
+_MAIL_START = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\r?\n(?:[ \t][^\n]*\r?\n)*)+")
+_MAIL_HEADERS = re.compile(rb"^(from|received|return-path|date|subject|message-id|mime-version):", re.I | re.M)
+
+
+def document_format(suffix: str, head: bytes) -> DocumentFormat | None:
+    """Return the format of a document that is converted to text, by the first 4 KiB and the suffix; None for anything else."""
+    named = next((name for name, suffixes in DOCUMENTS.items() if suffix.lower() in suffixes), None)
+    if head.startswith(b"PK\3\4"):
+        return next((name for part, name in _DOCUMENT_PARTS if part in head), None if named in ("HTML", "EML") else named)
+    if (suffix and named not in ("HTML", "EML")) or not looks_textual(head):
+        return None
+    if named is None and _HTML_START.match(head):
+        return "HTML"
+    start = _MAIL_START.match(head) if named is None else None
+    kinds = {name.lower() for name in _MAIL_HEADERS.findall(start[0])} if start else set()
+    return "EML" if len(kinds) >= 3 and kinds & {b"from", b"received", b"return-path"} else named
+
+
 def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     """Return the media kind of a file by its first bytes; None for unsupported ones (archives, audio, unknown formats, JSON data …).
 
@@ -129,13 +165,16 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     promises an image, a video or a PDF while its content is neither, and for a photo, video or document of a kind that is not read.
     """
     with open_regular(path, limits) as file:
-        head = file.read(_HEAD_BYTES)
-    kind = sniff(head, limits)
+        head = file.read(HEAD_BYTES)
+    kind: MediaKind | None = "text" if (document := document_format(path.suffix, head)) else sniff(head, limits)
+    package = PACKAGES.get(document or (still_format(head) if kind == "image" else None) or "")
+    if package and not package.is_installed:
+        raise MediaError(f"{str(path)!r}: {package.missing}")
+    if kind is None and (named := next((package for package in PACKAGES.values() if path.suffix.lower() in package.suffixes), None)):
+        raise MediaError(f"{str(path)!r}: is named like {named.noun}, but holds no format we read; rename or convert it")
     if (unread := unread_kind(path.suffix, head)) and (kind is None or UNREAD[unread] is RAW):
         noun, remedy = UNREAD[unread]
         raise MediaError(f"{str(path)!r}: is {noun} of a kind that is not read ({unread}); convert it to {remedy}")
-    if kind == "image" and (package := PACKAGES.get(still_format(head) or "")) and not package.is_installed:
-        raise MediaError(f"{str(path)!r}: {package.missing}")
     promised = next((name for name, medium in MEDIA.items() if path.suffix.lower() in medium.suffixes), None)
     if promised and kind != promised and kind in (None, "text"):
         content = "plain text" if kind == "text" else "no format we read"
@@ -202,7 +241,7 @@ def wide_encoding(data: bytes) -> str | None:
         return None
     for encoding in ("utf-16-le", "utf-16-be"):
         try:
-            text = data[: _HEAD_BYTES & ~1][: len(data) & ~1].decode(encoding)
+            text = data[: HEAD_BYTES & ~1][: len(data) & ~1].decode(encoding)
         except UnicodeDecodeError:
             continue
         if len(_WRITTEN.findall(text)) >= 0.99 * len(text) and any(char.isspace() or char.isalnum() for char in text):

@@ -33,7 +33,11 @@ def load_text(path: Path, limits: Limits = DEFAULT) -> str:
     """Read a text file, with newlines as `\\n`. Raises MediaError if it is binary, blank, or longer than `max_text_chars`."""
     with open_regular(path, limits) as file:
         data = file.read(4 * limits.max_text_chars + 5)
-    text = well_formed(_decode(data, path)).replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text = decode_text(data)
+    except MediaError as error:
+        raise MediaError(f"{str(path)!r}: {error}") from error
+    text = well_formed(text).replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     if len(text) > limits.max_text_chars:
         raise MediaError(f"{str(path)!r}: is longer than max_text_chars={limits.max_text_chars}; split it")
     if not text.strip():
@@ -43,6 +47,8 @@ def load_text(path: Path, limits: Limits = DEFAULT) -> str:
 
 LONG_TEXT = 100
 """A text that is divided into passages may have so many times `max_text_chars`."""
+LONG_DOCUMENT = 10
+"""And the text of a document that is converted, since all of it comes from a child process at once, so many."""
 
 
 def load_long_text(path: Path, limits: Limits = DEFAULT) -> str:
@@ -74,13 +80,14 @@ def byte_offsets(path: Path, text: str, positions: list[int], limits: Limits = D
     return offsets
 
 
-def _decode(data: bytes, path: Path) -> str:
+def decode_text(data: bytes) -> str:
+    """Decode text of an encoding that is not known. Raises MediaError, without a name, for what is no text or not recognised."""
     if not looks_textual(data):
-        raise MediaError(f"{str(path)!r}: is binary, not text")
+        raise MediaError("is binary, not text")
     if encoding := next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None):
         text = data.decode(encoding, "replace")
         if sum(char == "\ufffd" or not (char.isprintable() or char.isspace()) for char in text) > len(text) / 200:
-            raise MediaError(f"{str(path)!r}: its byte order mark says {encoding}, but it does not read as that")
+            raise MediaError(f"its byte order mark says {encoding}, but it does not read as that")
         return text
     if encoding := wide_encoding(data):
         return data.decode(encoding, "replace")
@@ -94,7 +101,7 @@ def _decode(data: bytes, path: Path) -> str:
     if num_wide >= 2 * num_damaged:
         return text
     if (legacy := _decode_legacy(data)) is None:
-        raise MediaError(f"{str(path)!r}: its encoding is not recognised; save it as UTF-8")
+        raise MediaError("its encoding is not recognised; save it as UTF-8")
     return legacy
 
 

@@ -24,7 +24,7 @@ from embedrl.errors import NO_SPACE, ModelError, StoreError, unwritable
 from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.media.content import file_sha256
-from embedrl.media.store import Limits, walk
+from embedrl.media.store import DOCUMENTS, Limits, walk
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
 from embedrl.server.schemas import Added, Indexing
@@ -39,6 +39,8 @@ _SUFFIXES = {
     "BMP": ".bmp",
     "AVIF": ".avif",
     "TIFF": ".tif",
+    "HEIF": ".heic",
+    **{name: suffixes[0] for name, suffixes in DOCUMENTS.items()},
     "mov": ".mp4",
     "matroska": ".mkv",
     "avi": ".avi",
@@ -305,7 +307,7 @@ class IndexWriter:
         return Problem(503, "the index cannot be written now: try again", "index_busy", retry_after_s=2)
 
     def _suffix(self, upload: _Upload) -> str:
-        if upload.decoded.kind == "text":
+        if upload.decoded.kind == "text" and not upload.decoded.format:
             return ".md" if upload.name.lower().endswith(".md") else ".txt"
         return ".pdf" if upload.decoded.kind == "page" else _SUFFIXES.get(upload.decoded.format, ".bin")
 

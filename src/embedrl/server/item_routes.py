@@ -14,7 +14,7 @@ from fastapi import Path as PathParameter
 from fastapi import Query as Parameter
 from fastapi.responses import Response
 
-from embedrl.media.store import container_format, still_format
+from embedrl.media.store import container_format, document_format, still_format
 from embedrl.server import crop_checks, pictures
 from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
@@ -33,7 +33,19 @@ _TYPES = {
     "GIF": "image/gif",
     "BMP": "image/bmp",
     "AVIF": "image/avif",
+    "HEIF": "image/heic",
     "TIFF": "image/tiff",
+    **{
+        name: f"application/vnd.openxmlformats-officedocument.{kind}"
+        for name, kind in (
+            ("DOCX", "wordprocessingml.document"),
+            ("PPTX", "presentationml.presentation"),
+            ("XLSX", "spreadsheetml.sheet"),
+        )
+    },
+    "EPUB": "application/epub+zip",
+    "HTML": "text/plain; charset=utf-8",
+    "EML": "text/plain; charset=utf-8",
     "mov": "video/mp4",
     "matroska": "video/webm",
     "avi": "video/x-msvideo",
@@ -138,7 +150,7 @@ def item_routes(service: Service) -> APIRouter:
 
 def media_type(name: str, head: bytes) -> str:
     """Return the content type of a file by its first bytes: nothing that a browser would run."""
-    medium = still_format(head) or container_format(head)
+    medium = still_format(head) or container_format(head) or document_format(Path(name).suffix, head)
     if medium:
         by_name = mimetypes.guess_type(name)[0]
         return by_name if medium in ("mov", "matroska") and by_name in ("video/mp4", "video/webm", "video/quicktime") else _TYPES[medium]

@@ -7,11 +7,10 @@ import PIL.Image
 
 from embedrl.errors import MediaError
 from embedrl.media.content import Frames, Image, Page, Video
-from embedrl.media.decode import Look, look
+from embedrl.media.decode import Look, look, read_text
 from embedrl.media.kinds import MediaKind
 from embedrl.media.resize import Reduce
-from embedrl.media.store import Limits, container_format, media_kind, still_format
-from embedrl.media.text import load_long_text
+from embedrl.media.store import HEAD_BYTES, Limits, container_format, document_format, media_kind, still_format
 
 MAX_QUERY_PIXELS = 4_000_000
 """Pictures come back with at most so many pixels: more than any model is shown."""
@@ -23,7 +22,7 @@ class Decoded:
 
     kind: MediaKind
     format: str
-    """Of a still (`JPEG`) or of a container (`mov`); else empty."""
+    """Of a still (`JPEG`), a container (`mov`) or a document (`DOCX`); else empty."""
     num_pages: int | None
     pictures: tuple[PIL.Image.Image, ...]
     """RGB: the still, the page, or the frames of a video; empty unless they were wanted."""
@@ -55,9 +54,9 @@ def decode(
         if kind is None:
             raise MediaError("is of no kind that is indexed: give an image, a video, a PDF or a text")
         with path.open("rb") as file:
-            head = file.read(64)
+            head = file.read(HEAD_BYTES)
         if kind == "text":
-            load_long_text(path, limits)
+            read_text(path, limits)
             seen = Look()
         else:
             part = {
@@ -70,4 +69,5 @@ def decode(
             seen = look(part, *want, num_frames=num_frames, limits=limits, scale=scale, keep_pixels=keep)
     except MediaError as error:
         raise MediaError(str(error).removeprefix(f"{str(path)!r}: ").replace(str(path), "the file")) from error
-    return Decoded(kind, still_format(head) or container_format(head) or "", seen.num_pages, seen.images, seen.times_s)
+    medium = document_format(path.suffix, head) or still_format(head) or container_format(head)
+    return Decoded(kind, medium or "", seen.num_pages, seen.images, seen.times_s)

@@ -1,0 +1,39 @@
+"""What is in an index was said nowhere (issue 23, 6)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embedrl.cli.main import main
+from embedrl.index import Index, ingest
+from embedrl.testing import FakeEmbedder, FakeReasoner
+from tests.coloured_folder import picture
+from tests.odd_media import text_pdf
+
+
+def test_stats_count_files_units_and_bytes_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "library"
+    folder.mkdir()
+    picture("red").save(folder / "red.png")
+    (folder / "copy.png").write_bytes((folder / "red.png").read_bytes())
+    picture("green").save(folder / "two.tif", save_all=True, append_images=[picture("blue")])
+    (folder / "page.pdf").write_bytes(text_pdf("a wolf"))
+    (folder / "note.txt").write_text("a lamp")
+    (folder / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    ingest(folder, Index.open(folder, embedder=FakeEmbedder()), FakeReasoner(), FakeEmbedder())
+    with pytest.raises(SystemExit) as ended:
+        main(["index", "stats", str(folder), "--json"])
+    assert not ended.value.code
+    counted = json.loads(capsys.readouterr().out)
+    sizes = {name: (folder / name).stat().st_size for name in ("red.png", "copy.png", "two.tif", "page.pdf", "note.txt")}
+    assert {kind: (of["num_files"], of["num_units"], of["num_bytes"]) for kind, of in counted["kinds"].items()} == {
+        "image": (3, 4, sizes["red.png"] + sizes["copy.png"] + sizes["two.tif"]),
+        "page": (1, 1, sizes["page.pdf"]),
+        "text": (1, 1, sizes["note.txt"]),
+    }
+    assert (counted["stats"]["num_items"], counted["num_failures"]) == (5, 1)
+    assert counted["records_bytes"]["tcots.jsonl"] == (folder / ".embedrl-index" / "tcots.jsonl").stat().st_size
+    with pytest.raises(SystemExit):
+        main(["index", "stats", str(folder)])
+    assert "image\t3\t4\t" in capsys.readouterr().out
