@@ -165,6 +165,24 @@ def test_the_names_of_images_survive_the_text():
         assert parse(render(tcot)) == tcot
 
 
+def test_a_reasoner_is_asked_which_image_a_box_lies_in_if_there_are_several():
+    """No prompt said that a second picture can be named, so that none was ever pointed at."""
+    two = Item(content=(*PICTURE.content * 2, Text(text="What is left?")), role=Role.QUERY_IMAGE)
+    asked = tcot_prompt(two, "full", BUDGET, 32)
+    said = [part["text"] for part in asked.messages[0]["content"] if part["type"] == "text"]
+    assert len(said) == 2
+    assert "The 2 pictures and videos above" in said[0]
+    assert asked.own is not None
+    assert asked.own[0] == said[0]
+    answer = '<thinking> Both. {"bbox_2d": [[0, 0, 9, 9]], "image": 1} {"bbox_2d": [[1, 1, 8, 8]], "image": 2} </thinking>'
+    tcot = parse(f"{answer}<rethink> Yes. </rethink><answer> A lamp. </answer>")
+    assert isinstance(tcot, TCoT)
+    assert tcot.evidence.box_images == (1, 2)
+    for item, prompt_set in ((PICTURE, "full"), (CLIP, "full"), (PICTURE, "nano"), (two, "nano")):
+        words = [part.get("text", "") for part in tcot_prompt(item, prompt_set, BUDGET, 32).messages[0]["content"]]
+        assert not any("numbered from 1" in text for text in words), "asked as it was trained, or as before"
+
+
 @pytest.mark.parametrize("text", ["a star \ud83d", "\udcff", "\ud83d\ude00"])
 def test_half_a_character_of_an_item_reaches_no_tokenizer(text: str):
     """Kept as it is in its item and in the item's key, and replaced where prompts are made (openai/tiktoken#82)."""

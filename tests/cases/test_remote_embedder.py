@@ -16,10 +16,12 @@ import pytest
 from embedrl.cli.main import main
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT
+from embedrl.data.vectors import same_embedder
 from embedrl.embedder.remote import RemoteEmbedder
 from embedrl.embedder.requests import TEXTS_AT_ONCE
-from embedrl.errors import ConfigError, MediaError, ModelError
-from embedrl.index import Index, ingest
+from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
+from embedrl.index import Index, ingest, search
+from embedrl.index.query import Query
 from embedrl.integrations.parity import probes
 from embedrl.media.content import Image, Text
 from embedrl.models.names import shipped
@@ -221,6 +223,52 @@ def test_another_model_behind_the_same_name_is_another_embedder(server: VectorSe
     server.answer = lambda body: (200, vectors(body, 12))
     with pytest.raises(ModelError, match="12 numbers, where the probes had 24"):
         first.embed([text("a")], [None])
+
+
+def test_rounding_of_a_busy_server_is_no_other_embedder(server: VectorServer, tmp_path: Path):
+    """Its batches differ from day to day: a cosine near a border of rounding made another name, and an index refused it."""
+    (tmp_path / "a.txt").write_text("a red star")
+    first = load(server)
+    ingest(tmp_path, Index.open(tmp_path, embedder=first), FakeReasoner(), first)
+    noise = np.random.default_rng(0)
+    server.answer = lambda body: (200, _shaken(vectors(body), noise, 0.004))
+    names = set()
+    for _ in range(8):
+        embedder = load(server)
+        names.add(embedder.fingerprint)
+        opened = Index.open(tmp_path, embedder=embedder)
+        assert ingest(tmp_path, opened, FakeReasoner(), embedder).added == 0
+        assert search(opened, Query(content=(Text(text="a red star"),)), embedder, FakeReasoner()).hits
+    assert len(names) > 1, "the noise shows in the names"
+    server.answer = lambda body: (200, {"data": [{"embedding": vector(f"2 {said}")} for said in inputs(body)]})
+    with pytest.raises(StoreError, match="holds vectors of"):
+        Index.open(tmp_path, embedder=load(server))
+
+
+def _shaken(answer: dict[str, Any], noise: np.random.Generator, by: float) -> dict[str, Any]:
+    """The same answer, its numbers off by a share of a vector's length."""
+    for row in answer["data"]:
+        numbers = np.asarray(row["embedding"])
+        row["embedding"] = (numbers + by * np.linalg.norm(numbers) * noise.normal(size=numbers.size) / numbers.size**0.5).tolist()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "other", "same"),
+    [
+        ("m-24-1a-cos3e87d0", "m-24-1a-cos3e87d0", True),
+        ("m-24-1a-cos3e87d0", "m-24-1a-cos3de7c6", True),
+        ("m-24-1a-cos3e87d0", "m-24-1a-cos3dd7d0", False),
+        ("m-24-1a-cos3e87d0-d8", "m-24-1a-cos3e97d0-d8", True),
+        ("m-24-1a-cos3e87d0-d8", "m-24-1a-cos3e97d0", False),
+        ("m-24-1a-cos3e87d0", "m-24-1b-cos3e87d0", False),
+        ("m-24-1a-cos3e8", "m-24-1a-cos3e87d0", False),
+        ("nano-1234abcd", "nano-1234abce", False),
+    ],
+)
+def test_names_are_the_same_within_a_hundredth_of_a_cosine(fingerprint: str, other: str, same: bool):
+    assert same_embedder(fingerprint, other) is same
+    assert same_embedder(other, fingerprint) is same
 
 
 def test_an_item_that_the_server_refuses_is_named_and_costs_the_others_nothing(server: VectorServer):

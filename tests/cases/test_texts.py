@@ -18,9 +18,9 @@ from embedrl.media.content import Text, content_key
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import media_kind
 from embedrl.media.text import load_text
-from embedrl.reasoner.prompts import tcot_prompt
+from embedrl.reasoner.prompts import CutNotice, rerank_prompt, tcot_prompt
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.conftest import nano_processor
+from tests.conftest import make_random_reasoner, nano_processor
 
 RUSSIAN = "Красная звезда лежит на синем столе. Рядом стоит зелёный куб, а над ними висит лампа.\n"
 SIMPLIFIED = "红色的星星在蓝色的桌子上。旁边有一个绿色的立方体，上面挂着一盏灯。\n"
@@ -108,6 +108,22 @@ def test_halves_of_characters_end_at_the_gate():
         for part in message["content"]:
             assert tokenizer(part.get("text", "")).input_ids is not None
             assert part.get("text", "").encode("utf-8") is not None
+
+
+def test_text_that_a_reasoner_does_not_read_is_said_once(capsys: pytest.CaptureFixture[str]):
+    """The text of an item ended at 2,000 characters without a word."""
+    long, short = (Item(content=(Text(text="word " * count),), role=Role.TARGET_TEXT) for count in (401, 400))
+    notice = CutNotice("this Reasoner")
+    for item, warnings in ((short, 0), (long, 1), (long, 0)):
+        prompt = tcot_prompt(item, "nano", PAPER_BUDGET, 32)
+        assert prompt.is_cut is (item is long)
+        notice.check([prompt], PAPER_BUDGET)
+        said = capsys.readouterr().err
+        assert said.count("text behind 2,000 characters of an item is not seen: all that this Reasoner reads") == warnings
+    reasoner = make_random_reasoner()
+    reasoner.reason([long])
+    assert "2,000 characters" in capsys.readouterr().err
+    assert rerank_prompt((short, None), (long, None), PAPER_BUDGET, 32).is_cut
 
 
 @pytest.fixture(scope="module")

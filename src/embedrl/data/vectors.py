@@ -2,6 +2,7 @@
 
 # N vectors, D dim
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,12 +55,36 @@ class ShortenedEmbedder:
         return shortened(self.embedder.embed(items, tcots), self._dim)
 
 
+def probes_mark(vectors_PD: np.ndarray) -> str:
+    """Return the end of the fingerprint of an Embedder that is known by its vectors of P fixed probes alone: their cosines in thousandths.
+
+    `same_embedder` compares two such ends, since arithmetic in bf16 differs from one batch of a server to another.
+    """
+    rows, columns = np.triu_indices(len(vectors_PD), 1)
+    cosines = (vectors_PD @ vectors_PD.T)[rows, columns]
+    return "-cos" + "".join(f"{round(1000 * float(np.clip(cosine, -1, 1))) + 1000:03x}" for cosine in cosines)
+
+
+_PROBES = re.compile(r"(.*-cos)((?:[0-9a-f]{3})*)((?:-d\d+)?)", re.DOTALL)
+_MAX_STEPS = 10
+"""Of a thousandth, between the cosines of the same model's vectors on two days."""
+
+
+def same_embedder(fingerprint: str, other: str) -> bool:
+    """Return whether two fingerprints name the same Embedder: equal ones, or those of a server whose probes' cosines differ by rounding."""
+    first, second = _PROBES.fullmatch(fingerprint), _PROBES.fullmatch(other)
+    if fingerprint == other or first is None or second is None or (first[1], first[3]) != (second[1], second[3]):
+        return fingerprint == other
+    steps = [[int(mark[2][start : start + 3], 16) for start in range(0, len(mark[2]), 3)] for mark in (first, second)]
+    return len(steps[0]) == len(steps[1]) and all(abs(mine - theirs) <= _MAX_STEPS for mine, theirs in zip(*steps, strict=True))
+
+
 def as_indexed(embedder: Embeds, fingerprint: str, dim: int) -> Embeds:
     """Return the Embedder whose vectors an index of this Embedder's fingerprint and dimension holds: as it is, or shortened alike."""
     if (
-        embedder.fingerprint != fingerprint
+        not same_embedder(embedder.fingerprint, fingerprint)
         and dim < embedder.dim
-        and (short := ShortenedEmbedder(embedder, dim)).fingerprint == fingerprint
+        and same_embedder((short := ShortenedEmbedder(embedder, dim)).fingerprint, fingerprint)
     ):
         return short
     return embedder

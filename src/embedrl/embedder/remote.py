@@ -1,7 +1,8 @@
 """An Embedder behind a server: `embedrl serve`, vLLM's pooling, llama.cpp, Ollama, or any OpenAI-compatible endpoint of embeddings.
 
 Inputs are built here, as those of a local Embedder: images scaled, evidence cut out, special tokens broken up. A server is tried with
-probes first; its answers to them are part of the fingerprint, so that another model behind the same name is another Embedder.
+probes first; its answers to them are part of the fingerprint, so that another model behind the same name is another Embedder
+(`data.vectors.same_embedder` compares them within what rounding changes).
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from embedrl import log
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT
+from embedrl.data.vectors import probes_mark
 from embedrl.embedder.embedder import Embedder, EmbedderSettings, ending
 from embedrl.embedder.inputs import DecodedItem, EmbedderInput, EmbedderPrompt, PromptFormat, build, collate, text_limit, within_text_limit
 from embedrl.embedder.requests import MARKER, SHAPES, RequestShape, read_vectors, write_request
@@ -35,8 +37,6 @@ MIN_COSINE = 0.999
 """Below this two vectors of the same input are not the same one: arithmetic in bf16 stays above."""
 MAX_COSINE = 1 - 1e-6
 """From this on the server does not tell two inputs apart."""
-_DECIMALS = 2
-"""Cosines between probes are rounded so for the fingerprint: arithmetic in bf16 changes the fourth."""
 
 _GENERAL = EmbedderPrompt.of(PAPER_BUDGET, PromptFormat(end="", request=None, wraps_videos=False), 32)
 """How a model is asked of which nothing is known: the instruction as a system turn, then what is embedded."""
@@ -79,11 +79,10 @@ class RemoteEmbedder:
         self.dim: int = len(next(iter(vectors.values())))
         if like is not None:
             self._compare(like, vectors)
-        stacked = np.stack(list(vectors.values()))
-        digest = hashlib.sha256(repr((list(vectors), np.round(stacked @ stacked.T, _DECIMALS).tolist())).encode()).hexdigest()[:8]
         renders = self.processor is not None and self.shape.name != "messages"  # else the server renders
-        asked = json.dumps([self.shape.name, prompt.model_dump(), server.extra, renders], sort_keys=True)
-        self.fingerprint = f"{server.model}-{self.dim}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}-{digest}"
+        asked = json.dumps([self.shape.name, prompt.model_dump(), server.extra, renders, list(vectors)], sort_keys=True)
+        mark = probes_mark(np.stack(list(vectors.values())))
+        self.fingerprint = f"{server.model}-{self.dim}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}{mark}"
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> "RemoteEmbedder":

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import lancedb
 
+from embedrl.data.vectors import same_embedder
 from embedrl.errors import NO_SPACE, StoreError
 from embedrl.index.durability import TableFolder
 from embedrl.index.location import is_remote
@@ -177,8 +178,10 @@ class Connection:
             raise StoreError(f"{self.uri!r}: is still being moved here from {source!r}; run that `embedrl index move` again to its end")
         if int(layout) != SCHEMA_VERSION:
             raise StoreError(f"{self.uri!r}: has layout {layout}, this version reads {SCHEMA_VERSION}; {self._remedy}")
-        if self.wanted is not None and identity != self.wanted:
-            (old, old_dim), (new, new_dim) = identity, self.wanted
+        if self.wanted is None:
+            return
+        (old, old_dim), (new, new_dim) = identity, self.wanted
+        if not same_embedder(old, new) or old_dim != new_dim:
             made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
             raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {self._remedy} with the new one")
 

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl.data.sample import Item
+from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError
 
 # D dim; a query's features are its plain vector, its best cosine, and the margin of that to the second
@@ -57,6 +58,6 @@ def read_gate(path: Path, share: float, embedder: str) -> LinearGate:
         gate = LinearGate.model_validate({**LinearGate.model_validate_json(path.read_bytes()).model_dump(), "share": share})
     except (OSError, ValidationError) as error:
         raise ConfigError(f"--gate {str(path)!r}: is no gate; `python bench/gate.py --write FILE` fits one") from error
-    if gate.embedder != embedder:
+    if not same_embedder(gate.embedder, embedder):
         raise ConfigError(f"--gate {str(path)!r}: was fitted to the Embedder {gate.embedder!r}, not to {embedder!r}; fit one to this")
     return gate

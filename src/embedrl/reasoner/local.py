@@ -29,7 +29,7 @@ from embedrl.models.weights import save_bf16
 from embedrl.reasoner.drafts import Habits, skeletons
 from embedrl.reasoner.greedy import MAX_DRAFT, GreedyDecoder, Stops
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
-from embedrl.reasoner.prompts import SETS, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.prompts import SETS, CutNotice, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 
 
 class ReasonerSettings(BaseModel):
@@ -80,7 +80,7 @@ class LocalReasoner:
         self.temperature, self.batch_size = temperature, 64
         self.is_deterministic = not temperature
         """Whether the same item gets the same answer again."""
-        self.factor = token_side(model.config)
+        self.factor, self._cut = token_side(model.config), CutNotice("this Reasoner")
         self._collating = threading.Lock()
         limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
         self.fingerprint = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
@@ -159,6 +159,7 @@ class LocalReasoner:
         """Write one T-CoT per item, in order; one that `max_new_tokens` cut is TRUNCATED. Raises MediaError naming a bad file."""
         settings = self.settings
         prompts = [tcot_prompt(item, settings.prompts, settings.budget, self.factor, special=self.special) for item in items]
+        self._cut.check(prompts, settings.budget)
         written = self._write(prompts, settings.max_new_tokens, self.temperature)
         return [read_answer(text, is_cut=is_cut, num_frames=self.num_frames) for text, is_cut in written]
 

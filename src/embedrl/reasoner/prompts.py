@@ -14,6 +14,7 @@ from typing import Any
 
 import PIL.Image
 
+from embedrl import log
 from embedrl.data.protocols import Side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render
@@ -32,6 +33,12 @@ _RERANK = {
     "request": "Does the candidate answer the query? Answer yes or no.",
 }
 """Wording of the second stage. It is no part of `prompt_hash`: no T-CoT depends on it."""
+_SEVERAL = (
+    "The {count} pictures and videos above are numbered from 1, in their order. Where boxes are asked for, write one JSON object for each "
+    'picture that you point at, and name the picture in it: {"bbox_2d": [[x1, y1, x2, y2], ...], "image": 2}.'
+)
+"""Added for an item of several, of which one is a picture; the nano models were not trained on it. Like the labels of frames it is no
+part of `prompt_hash`: all other items are asked as before."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,21 @@ class Prompt:
     """The item's text as it is shown: what keywords quote."""
     own: tuple[str, ...] | None = None
     """What of each text part is our own wording, and may hold added tokens; None: a stranger wrote all of it."""
+    is_cut: bool = False
+    """Whether text of the item (`max_text_chars`) is not shown."""
+
+
+class CutNotice:
+    """Warning, given once, that a Reasoner does not read all of an item's text."""
+
+    def __init__(self, reader: str) -> None:
+        self.reader, self._is_given = reader, False
+
+    def check(self, prompts: Sequence[Prompt], budget: VisualBudget) -> None:
+        """Warn if one of the prompts does not show all of its text, unless that was said before."""
+        if not self._is_given and any(prompt.is_cut for prompt in prompts):
+            self._is_given = True
+            log.warn(f"text behind {budget.max_text_chars:,} characters of an item is not seen: all that {self.reader} reads")
 
 
 @lru_cache
@@ -70,9 +92,12 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int, 
     parts, images = _media(item, budget, factor)
     shown = neutralise(item.text[: budget.max_text_chars], special)
     text, own = _fill(template(prompt_set, item.role), special, instruction=item.instruction, text=shown)
+    visuals = [part for part in item.content if not isinstance(part, Text)]
+    if prompt_set == "full" and len(visuals) > 1 and not all(isinstance(part, Video) for part in visuals):
+        parts.append({"type": "text", "text": _SEVERAL.replace("{count}", str(len(visuals)))})
     labels = tuple(part["text"] for part in parts if part["type"] == "text")
     parts.append({"type": "text", "text": text})
-    return Prompt([{"role": "user", "content": parts}], tuple(images), shown, (*labels, own))
+    return Prompt([{"role": "user", "content": parts}], tuple(images), shown, (*labels, own), is_cut=_is_cut(item, budget))
 
 
 def rerank_prompt(query: Side, candidate: Side, budget: VisualBudget, factor: int, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
@@ -88,7 +113,8 @@ def rerank_prompt(query: Side, candidate: Side, budget: VisualBudget, factor: in
         parts += [{"type": "text", "text": f"{name}:"}, *media, {"type": "text", "text": text}]
         own += [f"{name}:", *(part["text"] for part in media if part["type"] == "text"), wording]
     parts.append({"type": "text", "text": _RERANK["request"]})
-    return Prompt([{"role": "user", "content": parts}], tuple(images), own=(*own, _RERANK["request"]))
+    is_cut = any(_is_cut(item, budget) for item, _ in (query, candidate))
+    return Prompt([{"role": "user", "content": parts}], tuple(images), own=(*own, _RERANK["request"]), is_cut=is_cut)
 
 
 def match_prompt(query: TCoT, target: TCoT, prompt_set: str, *, special: re.Pattern[str] = SPECIAL_TOKEN) -> Prompt:
@@ -100,6 +126,10 @@ def pick_prompt(anchor: TCoT, candidates: Sequence[TCoT], prompt_set: str, *, sp
     """Ask a judge for the number (from 1) of the candidate that belongs to the anchor."""
     listed = "\n".join(f"{number}: {tcot.answer}" for number, tcot in enumerate(candidates, 1))
     return _text_prompt(*_fill(template(prompt_set, "pick"), special, anchor=anchor.answer, candidates=listed))
+
+
+def _is_cut(item: Item, budget: VisualBudget) -> bool:
+    return len(item.text) > budget.max_text_chars
 
 
 def _media(item: Item, budget: VisualBudget, factor: int) -> tuple[list[dict[str, Any]], list[PIL.Image.Image]]:

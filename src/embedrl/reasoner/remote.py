@@ -19,7 +19,7 @@ from embedrl.models.model_server import ModelServer
 from embedrl.models.server_answers import ServerFailure, ServerFailureReason, short
 from embedrl.models.server_name import read_server_name
 from embedrl.reasoner.chat_client import LENGTH, Reply, read_reply, write_body
-from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.prompts import CutNotice, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 from embedrl.reasoner.served_settings import FROM_SERVER, ServedSettings, check_settings, read_settings
 
 VERDICT_TOKENS = 8
@@ -90,6 +90,7 @@ class RemoteReasoner:
         limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
         limits_hash = hashlib.sha256(limits.encode()).hexdigest()[:8]
         self.fingerprint = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
+        self._cut = CutNotice(f"{server.model!r} at {server.url}")
         self.last_failure = ""
         """Why a verdict failed last, in the server's words."""
         self.num_written = 0
@@ -125,6 +126,7 @@ class RemoteReasoner:
         Raises MediaError for a file that cannot be read, Unanswered if any item got no answer.
         """
         prompts = [tcot_prompt(item, self.prompts, self.budget, self.factor) for item in items]
+        self._cut.check(prompts, self.budget)
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
         replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
         self.num_written += sum(reply.num_completion_tokens or count_words(reply.text) for reply in replies)

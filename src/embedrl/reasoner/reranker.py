@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from embedrl.data.protocols import Side
 from embedrl.errors import MediaError
 from embedrl.reasoner.local import LocalReasoner
-from embedrl.reasoner.prompts import Prompt, match_prompt, rerank_prompt
+from embedrl.reasoner.prompts import CutNotice, Prompt, match_prompt, rerank_prompt
 
 
 class JudgeReranker:
@@ -18,11 +18,13 @@ class JudgeReranker:
     def __init__(self, reasoner: LocalReasoner) -> None:
         self.reasoner, self.sees = reasoner, reasoner.settings.prompts != "nano"
         """Whether it is shown media."""
+        self._cut = CutNotice("this judge")
         self.fingerprint = f"{reasoner.fingerprint}-judge-{'sees' if self.sees else 'reads'}"
 
     def rerank(self, query: Side, candidates: Sequence[Side]) -> list[float | None]:
         """Return log p(yes) - log p(no) of each candidate; None where a file cannot be read, or a T-CoT that it needs is missing."""
         prompts = [self._prompt(query, candidate) for candidate in candidates]
+        self._cut.check([prompt for prompt in prompts if prompt is not None], self.reasoner.settings.budget)
         scores = iter(self.reasoner.yes_scores([prompt for prompt in prompts if prompt is not None]))
         return [None if prompt is None else next(scores) for prompt in prompts]
 

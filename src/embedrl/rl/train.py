@@ -27,7 +27,7 @@ from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, require_finite
 from embedrl.models.weights import gather_shards
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
-from embedrl.reasoner.prompts import tcot_prompt
+from embedrl.reasoner.prompts import CutNotice, tcot_prompt
 from embedrl.rl import rollout_buffer
 from embedrl.rl.config import Config
 from embedrl.rl.rollout_buffer import KeepRollouts
@@ -188,12 +188,13 @@ def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batc
 
 def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int]) -> Dataset:
     """Return the prompt dataset: query and target of each chosen pair in adjacent rows; media are decoded lazily."""
-    settings = reasoner.settings
+    settings, cut = reasoner.settings, CutNotice("the Reasoner in training")
 
     def read(batch: dict[str, list]) -> dict[str, list]:
         rows = list(zip(batch["pair"], batch["is_query"], strict=True))
         items = [pairs[pair].query if is_query else pairs[pair].target for pair, is_query in rows]
         asked = [tcot_prompt(item, settings.prompts, settings.budget, reasoner.factor, special=reasoner.special) for item in items]
+        cut.check(asked, settings.budget)
         return {**batch, "prompt": [prompt.messages for prompt in asked], "images": [list(prompt.images) for prompt in asked]}
 
     columns = {"pair": [pair for pair in chosen for _ in range(2)], "is_query": [True, False] * len(chosen)}

@@ -24,6 +24,7 @@ import numpy as np
 import embedrl
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words
+from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError, EmbedRLError, MediaError, ModelError
 from embedrl.media.content import Image, Page, Part, Video, part_files
 from embedrl.media.store import Limits, limits_in_force, put_in_force
@@ -209,7 +210,7 @@ class _Pool:
         for about in abouts:
             if isinstance(about, EmbedRLError):
                 raise about
-            if about != abouts[0] or about["version"] != embedrl.__version__:
+            if not _same(about, abouts[0]) or about["version"] != embedrl.__version__:
                 raise ConfigError(
                     f"{self.kind}={self.name!r}: the machines differ ({about}, {abouts[0]}, embedrl here {embedrl.__version__}): "
                     "give all the same files and the same embedrl"
@@ -275,7 +276,7 @@ class _Pool:
         end_s = time.monotonic() + START_TIMEOUT_S
         while (left_s := end_s - time.monotonic()) > 0:
             try:
-                return ray.get(worker.about.remote(), timeout=left_s) == self.about
+                return _same(ray.get(worker.about.remote(), timeout=left_s), self.about)
             except (ActorDiedError, GetTimeoutError):
                 return False
             except RayActorError:  # it is being started
@@ -287,6 +288,13 @@ class _Pool:
             self.num_alive -= 1
             if not self.num_alive:
                 self.free.put(None)
+
+
+def _same(about: dict[str, Any] | EmbedRLError, other: dict[str, Any]) -> bool:
+    """Return whether two workers describe the same model; of a server, what its probes gave may differ by rounding."""
+    if isinstance(about, EmbedRLError):
+        return False
+    return same_embedder(about["name"], other["name"]) and {**about, "name": ""} == {**other, "name": ""}
 
 
 class RayReasoner:
