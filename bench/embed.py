@@ -9,7 +9,7 @@ turns; both give the same vectors, which is checked.
 import random
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ BATCH_SIZE = 32
 NUM_TEXTS = 80
 MIN_COSINE = 0.9999
 WANTED_RATIO = 1.5
+Corpus = list[tuple[Item, TCoT | None]]
 
 
 def main(size: str = "") -> None:
@@ -45,31 +46,35 @@ def main(size: str = "") -> None:
 def compare(name: str, embedder: Embedder, num_families: int, rounds: int) -> list[str]:
     """Embed the corpus both ways."""
     corpus = mixed(num_families)
-    items, tcots = [item for item, _ in corpus], [tcot for _, tcot in corpus]
     with tempfile.TemporaryDirectory() as folder:
         embedder.save(Path(folder))
-        theirs = SentenceTransformer(folder, device="cpu", local_files_only=True, model_kwargs={"dtype": "float32"})
-    ways = {
-        "embed": lambda: embedder.embed(items, tcots),
-        "encode": lambda: np.asarray(theirs.encode([filled(embedder.build(*one)) for one in corpus], batch_size=BATCH_SIZE)),
-    }
-    best, vectors = race(ways, rounds)
+        best, vectors = race(both_ways(embedder, Path(folder), corpus), rounds)
     worst = float((vectors["embed"] * vectors["encode"]).sum(1).min())
     result(f"{name}: smallest cosine between the two {worst:.6f}")
     assert worst >= MIN_COSINE, f"{name}: the vectors differ (cosine {worst:.6f})"
-    speeds = [len(items) / best[way] for way in ways]
-    return [name, f"{len(items)}", *(f"{speed:.1f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}"]
+    speeds = [len(corpus) / seconds for seconds in best.values()]
+    return [name, f"{len(corpus)}", *(f"{speed:.1f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}"]
 
 
-def mixed(num_families: int) -> Sequence[tuple[Item, TCoT | None]]:
+def both_ways(embedder: Embedder, folder: Path, corpus: Corpus) -> dict[str, Callable[[], np.ndarray]]:
+    """Return how a corpus is embedded by us, and by sentence-transformers from what was saved of the Embedder."""
+    device, dtype = str(embedder.model.device), embedder.model.dtype
+    theirs = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs={"dtype": dtype})
+    return {
+        "embed": lambda: embedder.embed([item for item, _ in corpus], [tcot for _, tcot in corpus]),
+        "encode": lambda: np.asarray(theirs.encode([filled(embedder.build(*row)) for row in corpus], batch_size=BATCH_SIZE)),
+    }
+
+
+def mixed(num_families: int, num_texts: int = NUM_TEXTS) -> Corpus:
     """Return items of all tasks without videos, each plain and with its T-CoT, and texts of 5 to 300 words."""
     rng = random.Random(0)
     names = [name for name, task in TASKS.items() if task.modality != "video"]
     families = [made for number in range(num_families) for made in make_families("rl", number, 1, 2, names)]
     sides = [side for made in families for side in (made.query, made.target)]
-    corpus: list[tuple[Item, TCoT | None]] = [(side.item, tcot) for side in sides for tcot in (None, side.truth)]
+    corpus = [(side.item, tcot) for side in sides for tcot in (None, side.truth)]
     words = ("red", "star", "blue", "ring", "left", "top", "small", "large", "chart", "milan")
-    for _ in range(NUM_TEXTS):
+    for _ in range(num_texts):
         text = " ".join(rng.choices(words, k=int(5 * 60 ** rng.random())))
         corpus.append((Item(content=(Text(text=text),), role=Role.TARGET_TEXT), None))
     rng.shuffle(corpus)

@@ -54,7 +54,7 @@ def main(size: str = "") -> None:
         pixels = np.random.default_rng(0).integers(0, 255, (2, side, side, 3), dtype=np.uint8)
         items = [Item(content=(Image(pixels=PIL.Image.fromarray(each)),), role=Role.TARGET_IMAGE) for each in pixels]
         name = f"larger random model, {tokens_a_side**2} visual tokens"
-        rows.append(_compare(name, embedder, items, [_tcots(rng) for _ in items], ROUNDS_LARGE))
+        rows.append(_compare(name, embedder, items, [draw_tcots(rng) for _ in items], ROUNDS_LARGE))
     columns = ["rollouts / s", *WAYS, *(f"x {way}" for way in WAYS[1:])]
     table(f"Embedding groups of {GROUP} rollouts", columns, rows)
 
@@ -129,7 +129,8 @@ def large(nano: Embedder, tokens_a_side: int) -> tuple[Embedder, int]:
     return Embedder(model, nano.processor, VisualBudget(image=whole, frame=part, crop=part), "random"), side
 
 
-def _tcots(rng: random.Random) -> list[TCoT]:
+def draw_tcots(rng: random.Random) -> list[TCoT]:
+    """Return a group of T-CoTs of an image: 24 random words in two places, and a box."""
     words = ("red", "star", "blue", "ring", "left", "top", "small", "large")
     made = []
     for _ in range(GROUP):

@@ -77,12 +77,18 @@ def compare(task: str, embedder: Embedder, data: WorldRows, pairs: Sequence[tupl
 
 def step(model: nn.Module, loss: nn.Module, features: Sequence[dict[str, Any]]) -> np.ndarray:
     """Return the loss and, after it, the gradients of all weights that are trained."""
-    value = loss([dict(column) for column in features], labels=None)
-    value.backward()
+    value = descend(loss, features)
     gradients = [weight.grad.numpy().ravel() for weight in model.parameters() if weight.grad is not None]
-    outcome = np.concatenate([[value.item()], *gradients])
+    outcome = np.concatenate([[value], *gradients])
     model.zero_grad(set_to_none=True)
     return outcome
+
+
+def descend(loss: nn.Module, features: Sequence[dict[str, Any]]) -> float:
+    """Return the loss; the gradients are those of the weights."""
+    value = loss([dict(column) for column in features], labels=None)
+    value.backward()
+    return value.item()
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
