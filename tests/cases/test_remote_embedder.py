@@ -241,8 +241,9 @@ def test_rounding_of_a_busy_server_is_no_other_embedder(server: VectorServer, tm
         assert search(opened, Query(content=(Text(text="a red star"),)), embedder, FakeReasoner()).hits
     assert len(names) > 1, "the noise shows in the names"
     server.answer = lambda body: (200, {"data": [{"embedding": vector(f"2 {said}")} for said in inputs(body)]})
+    other = load(server)
     with pytest.raises(StoreError, match="holds vectors of"):
-        Index.open(tmp_path, embedder=load(server))
+        ingest(tmp_path, Index.open(tmp_path, embedder=other), FakeReasoner(), other)
 
 
 def _shaken(answer: dict[str, Any], noise: np.random.Generator, by: float) -> dict[str, Any]:
