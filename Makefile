@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check nano api bench attack lock
+.PHONY: help setup demo test test-slow test-all check nano api bench engines attack lock
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: setup ## measure speed: each figure beside the alternative it beats
 
 api: setup ## write docs/api.md anew from the docstrings
 	$(PYTHON) docs/api.py > docs/api.md
+
+engines: setup ## run the nano models on a real vLLM for CPUs, set up in .engines, and compare
+	HF_HUB_OFFLINE=1 $(PYTHON) -m tests.engines
 
 attack: setup ## try on our own server and index, on this machine, what strangers may try
 	HF_HUB_OFFLINE=1 $(PYTHON) -m tests.attack
