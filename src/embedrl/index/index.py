@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.records import WriterLock
-from embedrl.data.vectors import as_indexed
+from embedrl.data.vectors import as_indexed, same_embedder
 from embedrl.errors import ConfigError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, ExactVectors, Neighbour, ranked
@@ -98,6 +98,11 @@ class Index:
     def embedder_name(self) -> str:
         """Fingerprint of the Embedder that made the vectors."""
         return self.table.identity[0]
+
+    def check(self, embedder: Embeds) -> None:
+        """Raise ConfigError for another Embedder than the one whose vectors are here."""
+        if not same_embedder(embedder.fingerprint, self.embedder_name) or embedder.dim != self.dim:
+            raise ConfigError(f"the index holds vectors of {self.embedder_name!r}, not of {embedder.fingerprint!r}: use the same Embedder")
 
     @property
     def model_names(self) -> ModelNames | None:

@@ -17,7 +17,6 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, write_segments
-from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work, marked_as
 from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
@@ -81,10 +80,7 @@ def ingest(
         raise ConfigError(f"batch_size={batch_size}, num_frames={num_frames}: give at least 1")
     if think and reasoner is None:
         raise ConfigError("think=True needs a Reasoner: give one, or set think=False")
-    if not same_embedder(embedder.fingerprint, index.embedder_name) or embedder.dim != index.dim:
-        raise ConfigError(
-            f"the index holds vectors of {index.embedder_name!r}, not of {embedder.fingerprint!r}: open it with this Embedder"
-        )
+    index.check(embedder)
     lock = index.writing()
     kept = index.directory
     try:

@@ -17,7 +17,6 @@ from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.data.reasoning import Answer, ask, failure_reason
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
@@ -145,10 +144,7 @@ def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, query
     """Raise ConfigError if these models cannot answer a query of this index."""
     if query.use_tcot and reasoner is None:
         raise ConfigError("use_tcot=True needs a Reasoner that writes the query's T-CoT: give one, or set use_tcot=False")
-    if not same_embedder(embedder.fingerprint, index.embedder_name) or embedder.dim != index.dim:
-        raise ConfigError(
-            f"the index holds vectors of {index.embedder_name!r}, the query has an Embedder {embedder.fingerprint!r}: use the same"
-        )
+    index.check(embedder)
 
 
 def browse(index: Index, query: Selection, view: View = WHOLE) -> SearchResult:
