@@ -5,23 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.config import load_recipe
+from embedrl.config import RECIPES, load_recipe
 from embedrl.errors import ConfigError
 from embedrl.pipelines.ablation import COLUMNS, ablate, table_rows
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 
-ROOT = Path(__file__).parents[1]
-
 
 def small(out: Path, *rows: AblationRow) -> Ablation:
-    return Ablation(recipe=ROOT / "recipes/nano/reasoner.toml", out=out, num_queries=1, pool_size=4, rows=rows)
+    return Ablation(recipe=RECIPES / "nano/reasoner.toml", out=out, num_queries=1, pool_size=4, rows=rows)
 
 
 def test_the_shipped_rows_are_recipes():
-    shipped = load_recipe(ROOT / "recipes/nano/ablation.toml", [], Ablation)
+    shipped = load_recipe(Path("nano/ablation.toml"), [], Ablation)
     assert len({row.name for row in shipped.rows}) == len(shipped.rows)
     for row in shipped.rows:
-        load_recipe(ROOT / shipped.recipe, row.overrides, Recipe)
+        load_recipe(shipped.recipe, row.overrides, Recipe)
 
 
 def test_a_wrong_row_is_named_before_anything_is_trained(tmp_path: Path):

@@ -62,7 +62,7 @@ def test_the_core_indexes_and_searches(packages: Path, tmp_path: Path):
 
 
 def test_what_needs_an_extra_names_it(packages: Path, tmp_path: Path):
-    recipes = [["train", kind, str(ROOT / f"recipes/nano/{kind}.toml"), f"out={tmp_path / kind}"] for kind in ("embedder", "reasoner")]
+    recipes = [["train", kind, f"nano/{kind}.toml", f"out={tmp_path / kind}"] for kind in ("embedder", "reasoner")]
     out, err = run(packages, *recipes)
     assert out.count("exit 2") == 2, err
     assert err.count("pip install 'embedrl[train]'") == 2

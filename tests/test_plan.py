@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, Qwen3VLConfig, Qwen3VLModel
 
 from embedrl.cli.main import main
-from embedrl.config import Lora, load_recipe
+from embedrl.config import RECIPES, Lora, load_recipe
 from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError
@@ -24,8 +24,6 @@ from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.rl.config import Recipe
 from tests.checkpoints import qwen3_vl_config, write_instruct
 from tests.conftest import nano_processor, tiny_config
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def peak_bytes(call: Callable[[], object]) -> int:

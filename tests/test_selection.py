@@ -1,6 +1,7 @@
 """A policy that only chooses what to tell: its gradient, and that a reward which knows what matters teaches it."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from embedrl.rl.config import Recipe
 from embedrl.world.claims import told
 from embedrl.world.crowded.side import CrowdedSide
 from embedrl.world.tasks import draw_family
-from tests.test_house import ROOT
 
 
 def side(task: str, of_target: bool) -> CrowdedSide:
@@ -51,7 +51,7 @@ def test_a_reward_that_knows_what_matters_teaches_it():
 
 
 def test_rewards_by_name():
-    recipe = load_recipe(ROOT / "recipes" / "nano" / "crowded-reasoner.toml", ["num_families=2", 'tasks=["visdoc_values"]'], Recipe)
+    recipe = load_recipe(Path("nano/crowded-reasoner.toml"), ["num_families=2", 'tasks=["visdoc_values"]'], Recipe)
     found = learn_selection(recipe, ["words"], num_steps=2)
     assert {row.instruction for row in found} == {"Find a page with the same values.", "Name the values."}
     assert all(len(row) == len(COLUMNS) for row in table_rows(found))

@@ -28,6 +28,9 @@ LIBRARIES = (
 METRICS = "metrics.jsonl"
 """File in a run folder: one JSON line per report."""
 
+RECIPES = Path(__file__).with_name("recipes")
+"""Folder of the shipped recipes."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed that both NumPy and torch accept."""
 
@@ -53,6 +56,7 @@ class Lora(BaseModel):
 def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> M:
     """Read a recipe, apply the overrides in order ("trainer.learning_rate=1e-4"), and validate the whole.
 
+    `path` is a file, or the name of a shipped recipe: nano/embedder.toml, or recipes/nano/embedder.toml as the documents write it.
     The right side of an override is a TOML value, or a bare string. A table that has a `preset` may be given by its name alone, and
     changed after that: "rewards=paper", "rewards.format=tags". Raises ConfigError naming every key that is wrong.
     """
@@ -86,7 +90,20 @@ def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> 
         raise ConfigError("\n".join(lines)) from error
 
 
+def _recipe_file(path: Path) -> Path:
+    """Return the file of a recipe; a file that is there comes before a shipped one of that name. Raises ConfigError if neither exists."""
+    if path.exists():
+        return path
+    name = path.relative_to("recipes") if path.parts[:1] == ("recipes",) else path
+    shipped = {file.relative_to(RECIPES): file for file in sorted(RECIPES.rglob("*.toml"))}
+    if name not in shipped:
+        names = ", ".join(file.as_posix() for file in shipped)
+        raise ConfigError(f"recipe {str(path)!r}: there is no such file, nor a shipped recipe of that name ({names}; in {str(RECIPES)!r})")
+    return shipped[name]
+
+
 def _read(path: Path) -> dict[str, Any]:
+    path = _recipe_file(path)
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

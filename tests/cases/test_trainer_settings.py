@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from trl import GRPOConfig
 
 from embedrl.cli.main import main
-from embedrl.config import load_recipe
+from embedrl.config import RECIPES, load_recipe
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import read_trainer as embedder_trainer
 from embedrl.errors import ConfigError
@@ -20,7 +20,6 @@ from embedrl.models.trainer_settings import read_settings
 from embedrl.rl.config import Recipe
 from embedrl.rl.train import read_trainer as reasoner_trainer
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 COMMANDS = {"embedder": "embedder.toml", "reasoner-sft": "reasoner-sft.toml", "reasoner": "reasoner.toml"}
 
 

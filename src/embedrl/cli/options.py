@@ -123,7 +123,7 @@ ServerOptions = Annotated[
 ]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="For a server: maximum tokens of an answer; 512 by default.")]
 ServerTimeout = Annotated[float | None, typer.Option(min=0.001, help="For a server: timeout of a request in seconds; 600 by default.")]
-Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML).")]
+Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML), or the name of a shipped one (nano/embedder.toml).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of recipe settings: trainer.learning_rate=1e-4")
 ]

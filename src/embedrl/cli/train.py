@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_file, with_server_options
+from embedrl.cli.arguments import with_server_options
 from embedrl.cli.options import (
     DryRun,
     EmbedderName,
@@ -41,7 +41,6 @@ def train_reasoner_sft(recipe: Recipe, overrides: Overrides = None) -> None:
     \b
     Example: embedrl train reasoner-sft recipes/nano/reasoner-sft.toml num_batches=100
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.nano.recipes import ReasonerRecipe
 
@@ -58,7 +57,6 @@ def train_judge(recipe: Recipe, overrides: Overrides = None) -> None:
     \b
     Example: embedrl train judge recipes/nano/judge.toml num_batches=100
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.nano.recipes import JudgeRecipe
 
@@ -78,7 +76,6 @@ def train_embedder(
     \b
     Example: embedrl train embedder recipes/nano/embedder.toml trainer.learning_rate=3e-4
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.embedder.recipe import EmbedderRecipe
 
@@ -106,7 +103,6 @@ def train_reasoner(
     Example: embedrl train reasoner recipes/nano/reasoner.toml rewards=paper out=runs/paper
     Example: embedrl train reasoner recipes/nano/reasoner.toml method=rejection rejection.learning_rate=3e-4 out=runs/rejection
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.rl.config import Recipe
 
@@ -145,7 +141,6 @@ def bench_reward_fidelity(
     \b
     Example: embedrl bench reward-fidelity --num-families 8
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.rl.config import Recipe
 
@@ -177,7 +172,6 @@ def bench_ablation(
     \b
     Example: embedrl bench ablation --only "format only"
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.rl.config import Ablation
 
@@ -289,7 +283,6 @@ def bench_selection(
     \b
     Example: embedrl bench selection --reward outcome --reward fullness --reward shuffled_partners
     """
-    need_file(recipe, "recipe")
     from embedrl.config import load_recipe
     from embedrl.rl.config import Recipe
 

@@ -81,7 +81,7 @@ def known_models() -> list[KnownModel]:
 
 def _shipped(role: Literal["reasoner", "embedder"], name: str, folder: Path) -> KnownModel:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) // _BYTES_BF16
-    source = "trained here (docs/nano.md)"
+    source = "trained here"
     return KnownModel(
         name=name, role=role, parameters=size, linear=0, license="Apache-2.0", source=source, tested="everything, on the generated world"
     )

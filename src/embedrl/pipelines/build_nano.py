@@ -1,9 +1,8 @@
 """Train the nano models before RL from nothing with the shipped recipes, and put them where the package finds them (`make nano`)."""
 
 import shutil
-from pathlib import Path
 
-from embedrl.config import load_recipe
+from embedrl.config import RECIPES, load_recipe
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.log import info
 from embedrl.nano.build import WEIGHTS, build_judge, build_reasoner
@@ -13,7 +12,7 @@ from embedrl.pipelines.train_embedder import train_embedder
 
 def main() -> None:
     """Train Reasoner, judge and Embedder, stage by stage; finished stages of a killed build are kept."""
-    recipes = Path("recipes/nano")
+    recipes = RECIPES / "nano"
     start = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
     reasoner = build_reasoner(load_recipe(recipes / "reasoner-moments.toml", [f"start_from={start}"], ReasonerRecipe))
     judge = build_judge(load_recipe(recipes / "judge.toml", [f"start_from={start}"], JudgeRecipe))

@@ -48,7 +48,7 @@ ABOUT = (
 NEXT = (
     ("search this library in a browser, before and after RL", "embedrl serve --index {library} --before nano-sft"),
     (
-        "your own photos need models that see (download: docs/full-size.md)",
+        "your own photos need models that see (`embedrl models` lists sizes)",
         "embedrl index ~/Pictures --reasoner Qwen/Qwen3-VL-2B-Instruct --embedder Qwen/Qwen3-VL-Embedding-2B",
     ),
 )

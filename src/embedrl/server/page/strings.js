@@ -111,7 +111,7 @@ export const STRINGS = {
     blind_title: "About these models",
     blind: "Nano models know coloured shapes only: on real photos they are blind. What to do",
     blind_more: "Their scores mean nothing on real photos, films and documents. To search your own files, index them with models that see:",
-    blind_why: "Which models there are, and what they need: docs/models.md.",
+    blind_why: "Which models there are, and what they need: `embedrl models`.",
 
     open_item: "Open {name}, {kind}",
     image: "Image",
@@ -300,7 +300,7 @@ export const STRINGS = {
     blind_title: "关于这些模型",
     blind: "nano 模型只认识彩色图形：看不懂真实照片。怎么办",
     blind_more: "对真实的照片、影片和文档，它们的分数没有意义。要搜索自己的文件，请用看得见的模型建立索引：",
-    blind_why: "有哪些模型、需要什么：见 docs/models.md。",
+    blind_why: "有哪些模型、需要什么：见 `embedrl models`。",
 
     open_item: "打开 {name}，{kind}",
     image: "图片",
