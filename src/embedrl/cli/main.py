@@ -10,6 +10,7 @@ import typer
 import embedrl
 from embedrl import log
 from embedrl.cli import annotate, ask, evaluate, index, known_models, mcp, search, serve, train
+from embedrl.cli.cold_start import run_as_own_process
 from embedrl.cli.options import Seed, commands
 from embedrl.errors import EmbedRLError, MediaError
 
@@ -28,6 +29,8 @@ EXTRAS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 some items failed, 2 wrong usage."""
+    if arguments is None:
+        run_as_own_process()
     try:
         app(None if arguments is None else list(arguments), prog_name="embedrl")
     except EmbedRLError as error:

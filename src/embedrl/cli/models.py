@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedrl import log
+from embedrl.cli.cold_start import UNUSED_BY_NANO, leave_out, use_one_thread
 from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 DEFAULT = "nano"
 _BLIND = (
     "the nano models know only the generated world of `embedrl world make`: their T-CoTs and rankings of your own photos and documents "
-    "mean nothing. For those, name other models with --reasoner and --embedder (sizes: docs/models.md)"
+    "mean nothing. For those, name other models with --reasoner and --embedder (sizes: `embedrl models`)"
 )
 
 
@@ -52,16 +53,22 @@ def load(names: "ModelNames") -> "tuple[Reasons | None, Embeds]":
     return load_both(names.reasoner, names.embedder)
 
 
-def load_for(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "tuple[Reasons | None, Embeds]":
+def load_for(
+    index: str, reasoner: str | None, embedder: str | None, think: bool | None, *, alone: bool = True
+) -> "tuple[Reasons | None, Embeds]":
     """Load the named models, or those that an index was built with; the Embedder truncates to the index's dimensions.
 
-    A missing index fails before any model is loaded. Raises ConfigError, ModelError and StoreError.
+    If they are `alone` (no third model follows), nano models go without the libraries that they do not need. A missing index fails before
+    any model is loaded. Raises ConfigError, ModelError and StoreError.
     """
     from embedrl.index.index import Index, embedder_of
 
     Index.open(index)
     names = choose(reasoner, embedder, think, noted_models(index))
     warn_if_blind(names, index)
+    if alone and _is_nano(names.embedder) and (names.reasoner is None or _is_nano(names.reasoner)):
+        leave_out(UNUSED_BY_NANO)
+        use_one_thread()
     loaded_reasoner, loaded_embedder = load(names)
     return loaded_reasoner, embedder_of(index, loaded_embedder)
 
@@ -73,11 +80,14 @@ def say_loading(names: "ModelNames") -> None:
 
 def warn_if_blind(names: "ModelNames", place: str | Path) -> None:
     """Warn that the nano models only know the generated world, unless the folder holds one."""
+    if (_is_nano(names.embedder) or _is_nano(names.reasoner)) and not Path(place, "pairs.jsonl").is_file():
+        log.warn(_BLIND)
+
+
+def _is_nano(name: str | None) -> bool:
     from embedrl.models.names import shipped
 
-    is_nano = names.embedder in shipped("embedder") or names.reasoner in shipped("reasoner")
-    if is_nano and not Path(place, "pairs.jsonl").is_file():
-        log.warn(_BLIND)
+    return name in shipped("embedder") or name in shipped("reasoner")
 
 
 def noted_models(place: str | Path) -> "ModelNames | None":

@@ -178,7 +178,7 @@ def _search_here(
     from embedrl.index.search import search
     from embedrl.runtime.names import load_reranker
 
-    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think)
+    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think, alone=not query.rerank)
     loaded_reranker = load_reranker(reranker, loaded_reasoner) if query.rerank else None
     loaded_gate = None if gate is None or loaded_reasoner is None else read_gate(gate, share, loaded_embedder.fingerprint)
     opened = Index.open(index, embedder=loaded_embedder)

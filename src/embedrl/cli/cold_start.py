@@ -1,0 +1,33 @@
+"""What a cold search does without: optional libraries that others import only because they are installed, and threads that wait."""
+
+import os
+import sys
+from typing import Any, cast
+
+UNUSED_BY_NANO = ("boto3", "scipy", "sklearn")
+"""transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate boto3 for SageMaker."""
+
+
+class _Process:
+    """Whether this process runs one command and ends, as that of the console script does."""
+
+    is_ours = False
+
+
+def run_as_own_process() -> None:
+    """Let commands change what holds for the whole process."""
+    _Process.is_ours = True
+
+
+def leave_out(libraries: tuple[str, ...]) -> None:
+    """Have libraries that are not imported yet taken as not installed, where this process is our own."""
+    if _Process.is_ours:
+        modules = cast(dict[str, Any], sys.modules)
+        for name in libraries:
+            modules.setdefault(name, None)  # the language's own word for a module that cannot be imported
+
+
+def use_one_thread() -> None:
+    """Have torch start with one thread where this process is our own and nothing else is set: beside nano models others only spin."""
+    if _Process.is_ours:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,61 @@
+"""A cold search imports what it uses, and nothing that merely happens to be installed (issue M: processor time of the first search)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedrl.cli import cold_start
+from embedrl.cli.main import main
+from embedrl.world.write import make_world
+
+SEARCH = """
+import sys
+sys.argv = ["embedrl", *sys.argv[1:]]
+from embedrl.cli.main import main
+try:
+    main()
+finally:
+    import torch
+    heads = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+    print(*sorted(heads), torch.get_num_threads(), file=sys.stderr)
+"""
+NEVER = {"scipy", "sklearn", "boto3", "botocore", "peft", "bitsandbytes", "trl", "datasets", "sentence_transformers"} | {
+    *("matplotlib", "fastapi", "uvicorn", "pypdfium2", "av", "ray", "mteb", "torch_geometric", "tensorboard")
+}
+"""Libraries that a search by words with the nano models has no use for."""
+
+
+@pytest.mark.slow
+def test_a_search_imports_what_it_uses(tmp_path: Path):
+    make_world(tmp_path / "library", num_pairs=1, seed=1)
+    with pytest.raises(SystemExit) as ended:
+        main(["index", str(tmp_path / "library"), "--embedder", "nano", "--no-think"])
+    assert not ended.value.code
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, "search", "a red star", "--index", str(tmp_path / "library"), "--reasoner", "nano", "--think"],
+        capture_output=True,
+        text=True,
+        env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    *imported, threads = done.stderr.splitlines()[-1].split()
+    assert NEVER & set(imported) == set()
+    assert threads == "1"
+
+
+def test_only_a_process_of_its_own_goes_without(monkeypatch: pytest.MonkeyPatch):
+    name = "a_library_of_this_test"
+    cold_start.leave_out((name,))
+    assert name not in sys.modules
+    monkeypatch.setattr(cold_start._Process, "is_ours", True)
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, name)
+    cold_start.leave_out((name, "json"))
+    assert sys.modules.pop(name) is None
+    assert sys.modules["json"] is not None
