@@ -50,3 +50,13 @@ def test_candidates(content, role: Role, kind: str):
 def test_an_empty_query_is_named():
     with pytest.raises(ConfigError, match="the query is empty: give some text"):
         items.query((Text(text=" "),))
+
+
+def test_a_changed_copy_has_a_key_of_its_own():
+    item = items.query(TEXT)
+    key = item.key
+    changed = item.model_copy(update={"instruction": "Find a poem."})
+    assert changed.key != key
+    assert changed.key == type(item).model_validate(changed.model_dump()).key
+    assert item.key == key
+    assert item.model_copy().key == key

@@ -1,8 +1,10 @@
 """Items (one side, with its instruction) and Pairs (a query, its target, hard negatives)."""
 
 import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +26,12 @@ class Role(StrEnum):
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ignored_types=(cached_property,))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other fields, and with a key of its own: pydantic's would keep the one that is cached."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("key", None)
+        return copied
 
 
 class Item(_Row):
