@@ -11,6 +11,7 @@ import pytest
 
 from embedrl.errors import ConfigError
 from embedrl.index import Index, ingest
+from embedrl.index.model_names import ModelNames
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
 
@@ -121,3 +122,13 @@ def test_mcp_over_stdio(filled: tuple[Path, Index, FakeEmbedder, FakeReasoner]):
             assert "red" in json.dumps(result.structured_content)
 
     asyncio.run(talk())
+
+
+@needs("langchain_core")
+def test_langchain_opens_an_index_with_the_models_that_it_remembers(filled: tuple[Path, Index, FakeEmbedder, FakeReasoner]):
+    from embedrl.integrations.langchain import EmbedRLRetriever
+
+    folder, index, *_ = filled
+    index.note_models(ModelNames(reasoner="fake", embedder="fake"))
+    assert isinstance(EmbedRLRetriever.open(folder).reasoner, FakeReasoner)
+    assert EmbedRLRetriever.open(folder, think=False).reasoner is None

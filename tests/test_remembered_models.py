@@ -11,9 +11,11 @@ from embedrl.cli.main import main
 from embedrl.cli.options import commands
 from embedrl.cli.stopping import says_what_is_kept
 from embedrl.data.tcot import Evidence, TCoT
+from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
+from embedrl.runtime.index_models import open_with_models
 from embedrl.server.client import read_tcot
 from embedrl.server.run import make_service
 from embedrl.server.running import ANNOUNCEMENT, Announced, Announcement, find_server
@@ -192,3 +194,17 @@ def test_shells_complete_commands(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setenv("COMP_WORDS", "embedrl se")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert set(run(capsys)[0].split()) == {"search", "serve"}
+
+
+def test_an_index_is_opened_with_its_models_from_python_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = make_folder(tmp_path / "library")
+    run(capsys, "index", folder, "--reasoner", "fake", "--embedder", "fake", "--dimensions", 16)
+    index, embedder, reasoner = open_with_models(folder)
+    assert isinstance(reasoner, FakeReasoner)
+    assert embedder.dim == 16
+    assert index.model_names == FAKES
+    assert open_with_models(folder, think=False)[2] is None
+    with pytest.raises(ConfigError, match="nomo"):
+        open_with_models(folder, embedder="nomo")
+    with pytest.raises(StoreError, match="there is no such folder"):
+        open_with_models(tmp_path / "nowhere")

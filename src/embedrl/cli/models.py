@@ -5,44 +5,17 @@ from typing import TYPE_CHECKING
 
 from embedrl import log
 from embedrl.cli.cold_start import UNUSED_BY_NANO, leave_out, use_one_thread
-from embedrl.errors import ConfigError
+from embedrl.runtime.index_models import choose, noted_models
 
 if TYPE_CHECKING:
     from embedrl.data.protocols import Embeds, Reasons
     from embedrl.index.model_names import ModelNames
 
-DEFAULT = "nano"
+__all__ = ["choose", "load", "load_for", "noted_models", "say_loading", "warn_if_blind"]
 _BLIND = (
     "the nano models know only the generated world of `embedrl world make`: their T-CoTs and rankings of your own photos and documents "
     "mean nothing. For those, name other models with --reasoner and --embedder (sizes: `embedrl models`)"
 )
-
-
-def choose(
-    reasoner: str | None, embedder: str | None, think: bool | None, noted: "ModelNames | None", *, is_new: bool = False
-) -> "ModelNames":
-    """Return the names of the models to load; no Reasoner means plain vectors.
-
-    Defaults are the models recorded in the index (`noted`), else nano: silently for a new index, with a notice for
-    an existing one. Raises ConfigError for unknown names, and for thinking without a Reasoner.
-    """
-    from embedrl.index.model_names import ModelNames
-    from embedrl.runtime.names import check_names
-
-    embedder_name = embedder or (noted.embedder if noted else DEFAULT)
-    if think is False:
-        reasoner_name = None
-    else:
-        reasoner_name = reasoner or (noted.reasoner if noted else DEFAULT)
-        if reasoner_name is None and think:
-            if embedder_name != DEFAULT:
-                raise ConfigError("--think: this index was made without a Reasoner; name one with --reasoner")
-            reasoner_name = DEFAULT
-    is_guess = noted is None and (embedder is None or (reasoner is None and reasoner_name is not None))
-    if is_guess and not is_new:
-        log.info(f"the index does not record its models; those not named are {DEFAULT}")
-    check_names(reasoner_name, embedder_name)
-    return ModelNames(reasoner=reasoner_name, embedder=embedder_name)
 
 
 def load(names: "ModelNames") -> "tuple[Reasons | None, Embeds]":
@@ -88,14 +61,3 @@ def _is_nano(name: str | None) -> bool:
     from embedrl.models.names import shipped
 
     return name in shipped("embedder") or name in shipped("reasoner")
-
-
-def noted_models(place: str | Path) -> "ModelNames | None":
-    """Return the names of the models that an index was built with; None if not recorded or no index."""
-    from embedrl.index.index import Index
-    from embedrl.index.location import find_home
-
-    if not find_home(place).is_begun:
-        return None
-    index = Index(find_home(place), None)
-    return index.model_names if index.table.is_there() else None

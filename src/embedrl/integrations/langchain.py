@@ -2,7 +2,7 @@
 
 from embedrl.integrations.langchain import EmbedRLRetriever
 
-retriever = EmbedRLRetriever.open("~/Pictures", embedder="nano", reasoner="nano", limit=5)
+retriever = EmbedRLRetriever.open("~/Pictures", limit=5)  # with the models that it was indexed with
 documents = retriever.invoke("a red star")
 """
 
@@ -13,11 +13,11 @@ from embedrl.data import items
 from embedrl.data.protocols import Embeds
 from embedrl.errors import ConfigError
 from embedrl.index.filter import Filter
-from embedrl.index.index import Index
 from embedrl.index.query import Query
 from embedrl.index.search import search
 from embedrl.integrations.documents import metadata_of, text_of
-from embedrl.runtime.names import load_both, load_embedder
+from embedrl.runtime.index_models import open_with_models
+from embedrl.runtime.names import load_embedder
 
 try:
     from langchain_core.documents import Document  # ty: ignore[import-not-found]
@@ -39,10 +39,15 @@ class EmbedRLRetriever(BaseRetriever):
     filter: Any = Filter()
 
     @classmethod
-    def open(cls, place: str | Path, embedder: str = "nano", reasoner: str | None = None, **fields: Any) -> "EmbedRLRetriever":
-        """Open an index with models by name. Raises ConfigError, ModelError and StoreError."""
-        reasons, embeds = load_both(reasoner, embedder)
-        return cls(index=Index.open(place, embedder=embeds), embedder=embeds, reasoner=reasons, **fields)
+    def open(
+        cls, place: str | Path, embedder: str | None = None, reasoner: str | None = None, think: bool | None = None, **fields: Any
+    ) -> "EmbedRLRetriever":
+        """Open an index with the models that are named, else those that it was made with; `think=False` leaves the Reasoner out.
+
+        Raises ConfigError, ModelError and StoreError.
+        """
+        index, embeds, reasons = open_with_models(place, embedder, reasoner, think)
+        return cls(index=index, embedder=embeds, reasoner=reasons, **fields)
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any) -> "list[Document]":
         asked = Query(items.as_content(query), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)

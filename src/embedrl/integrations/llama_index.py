@@ -2,7 +2,7 @@
 
 from embedrl.integrations.llama_index import EmbedRLRetriever
 
-retriever = EmbedRLRetriever.open("~/Pictures", embedder="nano", reasoner="nano", limit=5)
+retriever = EmbedRLRetriever.open("~/Pictures", limit=5)  # with the models that it was indexed with
 nodes = retriever.retrieve("a red star")
 """
 
@@ -18,7 +18,8 @@ from embedrl.index.index import Index
 from embedrl.index.query import Query
 from embedrl.index.search import search
 from embedrl.integrations.documents import metadata_of, text_of
-from embedrl.runtime.names import load_both, load_embedder
+from embedrl.runtime.index_models import open_with_models
+from embedrl.runtime.names import load_embedder
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever  # ty: ignore[import-not-found]
@@ -39,10 +40,15 @@ class EmbedRLRetriever(BaseRetriever):
         super().__init__()
 
     @classmethod
-    def open(cls, place: str | Path, embedder: str = "nano", reasoner: str | None = None, **fields: Any) -> "EmbedRLRetriever":
-        """Open an index with models by name. Raises ConfigError, ModelError and StoreError."""
-        reasons, embeds = load_both(reasoner, embedder)
-        return cls(Index.open(place, embedder=embeds), embeds, reasons, **fields)
+    def open(
+        cls, place: str | Path, embedder: str | None = None, reasoner: str | None = None, think: bool | None = None, **fields: Any
+    ) -> "EmbedRLRetriever":
+        """Open an index with the models that are named, else those that it was made with; `think=False` leaves the Reasoner out.
+
+        Raises ConfigError, ModelError and StoreError.
+        """
+        index, embeds, reasons = open_with_models(place, embedder, reasoner, think)
+        return cls(index, embeds, reasons, **fields)
 
     def _retrieve(self, query_bundle: "QueryBundle") -> "list[NodeWithScore]":
         asked = Query(items.as_content(query_bundle.query_str), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)
