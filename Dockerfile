@@ -6,12 +6,15 @@ ARG EXTRAS=mcp
 
 RUN useradd --create-home --uid 1000 embedrl && mkdir /library /models && chown embedrl /library /models
 WORKDIR /app
+# Versions are those that pyproject.toml allows, here and below.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir "$TORCH" torchvision
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ".[$EXTRAS]"
 
-USER embedrl
+USER 1000:1000
 # Models by hub id are kept here: a volume, so that they are downloaded once.
 ENV HF_HOME=/models
 VOLUME ["/library", "/models"]
