@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check nano api bench engines attack lock
+.PHONY: help setup demo test test-slow test-all check nano api notebooks strip bench engines attack lock
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ api: setup ## write docs/api.md anew from the docstrings
 
 engines: setup ## run the nano models on a real vLLM for CPUs, set up in .engines, and compare
 	HF_HUB_OFFLINE=1 $(PYTHON) -m tests.engines
+
+strip: setup ## draw docs/images/strip.png anew, from the shipped models
+	$(PYTHON) docs/strip.py
+
+notebooks: setup ## write docs/notebooks anew from the tutorials
+	$(PYTHON) docs/notebooks.py
 
 attack: setup ## try on our own server and index, on this machine, what strangers may try
 	HF_HUB_OFFLINE=1 $(PYTHON) -m tests.attack

@@ -102,15 +102,39 @@ def test_the_tree_names_what_is_there() -> None:
 LINKS = re.compile(r"\]\(([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda path: path.name)
-def test_links_lead_to_files(document: Path) -> None:
-    prose = re.sub(r"```.*?```|`[^`\n]*`", "", document.read_text("utf-8"), flags=re.DOTALL)
-    found = [target.partition("#")[0] for target in LINKS.findall(prose) if "://" not in target]
-    targets = [target for target in found if target and not target.startswith("mailto:")]
-    assert [target for target in targets if not (document.parent / target).exists()] == []
+def _prose(document: Path) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", document.read_text("utf-8"), flags=re.DOTALL)
 
 
-def test_the_site_names_documents_that_are_there() -> None:
+def _anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as the site's builder and code hosts make them of words."""
+    text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
+    headings = [heading.replace("`", "") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+DOCUMENTS_OF_THE_SITE = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("document", [*sorted(ROOT.glob("*.md")), *DOCUMENTS_OF_THE_SITE], ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    dead = []
+    for target in LINKS.findall(_prose(document)):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        if not path.exists() or (anchor and path.suffix == ".md" and anchor not in _anchors(path)):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS_OF_THE_SITE, ids=lambda path: path.name)
+def test_links_of_the_site_stay_in_it(document: Path) -> None:
+    targets = [target.partition("#")[0] for target in LINKS.findall(_prose(document)) if "://" not in target]
+    assert [target for target in targets if not (document.parent / target).resolve().is_relative_to(ROOT / "docs")] == []
+
+
+def test_the_site_names_all_documents_and_no_other() -> None:
     listed = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
-    assert listed
-    assert [name for name in listed if not (ROOT / "docs" / name).is_file()] == []
+    assert sorted(listed) == [path.name for path in DOCUMENTS_OF_THE_SITE]
