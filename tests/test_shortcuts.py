@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3VLModel
 
 from embedrl.embedder.inputs import build, collate
-from embedrl.models.qwen3_vl_fast import hidden_states_at, patch_forward, prefill
+from embedrl.models.qwen3_vl_fast import CACHE, hidden_states_at, patch_forward, prefill
 from embedrl.nano.data import EMBEDDER_BUDGET
 from embedrl.nano.models import FACTOR
 from embedrl.world.tasks import draw_family
@@ -100,7 +100,7 @@ def test_a_cache_made_for_itself_goes_on_like_any_other() -> None:
     cache = prefill(quick, input_ids=text[:, :16])
     assert work == [text[:, :16].numel()], "the last layer leaves keys and values, and does nothing else"
     last = torch.full((len(text),), 7)
-    assert (hidden_states_at(quick, last, input_ids=text[:, 16:], past_key_values=cache) - expected).abs().max() < 1e-5
+    assert (hidden_states_at(quick, last, input_ids=text[:, 16:], **{CACHE: cache}) - expected).abs().max() < 1e-5
 
 
 def test_training_mode_takes_no_shortcut() -> None:

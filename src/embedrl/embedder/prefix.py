@@ -18,7 +18,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder, batches, encode_concurrently
 from embedrl.embedder.inputs import FRAME_SECONDS, DecodedItem, EmbedderInput
 from embedrl.models.architectures import shares_prefix
-from embedrl.models.qwen3_vl_fast import hidden_states_at, prefill
+from embedrl.models.qwen3_vl_fast import CACHE, hidden_states_at, prefill
 
 
 def embed_groups(
@@ -94,7 +94,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
         input_ids=ids_NL.gather(1, index_NS),
         attention_mask=torch.cat([held_GP[owner_N], span_S < rest_N[:, None]], dim=1).long(),
         position_ids=positions_3NL.gather(2, index_NS.expand(3, -1, -1)),
-        past_key_values=cache,
+        **{CACHE: cache},
         use_cache=True,
         **_images(batch, "image_grid_thw", "pixel_values", ~in_prefix_I),
     )

@@ -11,6 +11,7 @@ None is taken in training mode: gradient caching and gradient checkpointing run 
 """
 # N rows, L tokens a row, D dim; P patches, I images
 
+import inspect
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,6 +32,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 M = TypeVar("M", bound=PreTrainedModel)
 _OTHER_OUTPUTS = {"output_hidden_states": True, "output_attentions": True, "return_dict": False}
 """Settings with which a tower returns other things than the states of its last layer."""
+CACHE = "cache" if "cache" in inspect.signature(Qwen3VLTextModel.forward).parameters else "past_key_values"
+"""Argument and output of a forward pass that hold the KV cache: renamed in transformers 5.24."""
 _WANTED: ContextVar[Tensor | None] = ContextVar("wanted", default=None)
 """The place in each row whose last state is wanted (N,); empty if none is, but the cache; None if all are."""
 
@@ -65,7 +68,7 @@ def hidden_states_at(model: Any, place_N: Tensor, **inputs: Any) -> Tensor:
 def prefill(model: Any, **inputs: Any) -> Cache:
     """Run a model only to fill its KV cache."""
     with _wanting(torch.empty(0)):
-        return model(**inputs, use_cache=True).past_key_values
+        return getattr(model(**inputs, use_cache=True), CACHE)
 
 
 @contextmanager
@@ -88,18 +91,11 @@ class _WantedOnly:
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
         **rest: Any,
     ) -> Tensor:
         place_N = _WANTED.get()
         if place_N is None or self.layer.training:
-            return self.whole(
-                hidden_states,
-                position_embeddings=position_embeddings,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                **rest,
-            )
+            return self.whole(hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **rest)
         layer, attention = self.layer, self.layer.self_attn
         normed_NLD = layer.input_layernorm(hidden_states)
         heads = (*normed_NLD.shape[:2], -1, attention.head_dim)
@@ -107,8 +103,9 @@ class _WantedOnly:
         key = attention.k_norm(attention.k_proj(normed_NLD).view(heads)).transpose(1, 2)
         key, _ = apply_rotary_pos_emb(key, key[:, :0], cos, sin)
         value = attention.v_proj(normed_NLD).view(heads).transpose(1, 2)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, attention.layer_idx)
+        cache: Cache | None = rest.get(CACHE)
+        if cache is not None:
+            key, value = cache.update(key, value, attention.layer_idx)
         if not len(place_N):
             return hidden_states[:, :0]
         rows = torch.arange(len(place_N), device=place_N.device)

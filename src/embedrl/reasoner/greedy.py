@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from embedrl.models.qwen3_vl_fast import hidden_states_at
+from embedrl.models.qwen3_vl_fast import CACHE, hidden_states_at
 from embedrl.reasoner.drafts import Drafter, Habits
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 
@@ -153,7 +153,7 @@ class GreedyDecoder:
         )
         cache = DynamicCache(config=self.model.config.get_text_config())
         last_N = torch.full((len(numbers),), ids_NL.shape[1] - 1, device=ids_NL.device)
-        states_ND = hidden_states_at(model, last_N, **batch, position_ids=positions_3NL, past_key_values=cache, use_cache=True)
+        states_ND = hidden_states_at(model, last_N, **batch, position_ids=positions_3NL, **{CACHE: cache}, use_cache=True)
         scores_NV = self._scores(states_ND)
         self.slots.reserve(ids_NL.shape[1] + self.stops.max_new_tokens + self.max_draft + 1)
         next_N = (positions_3NL.amax(0).masked_fill(mask_NL == 0, -1).amax(1) + 1).tolist()
@@ -181,7 +181,7 @@ class GreedyDecoder:
             inputs_embeds=self.model.get_input_embeddings()(ids_NK),
             attention_mask=seen_N1KT,
             position_ids=positions_NK.expand(3, -1, -1),
-            past_key_values=self.slots,
+            **{CACHE: self.slots},
             use_cache=True,
         ).last_hidden_state
         used_NK = torch.arange(num_new, device=device) <= torch.tensor(list(map(len, drafts)), device=device)[:, None]
