@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import embedrl
-from embedrl.cli.main import EXTRAS
+from embedrl.cli.arguments import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 ABSENT = re.compile("|".join([*EXTRAS, "sklearn", "scikit_learn", "scipy"]))
@@ -24,7 +24,7 @@ for words in json.loads(sys.argv[1]):
     try:
         main(words)
     except SystemExit as end:
-        print("exit", end.code or 0)
+        print("exit", end.code or 0, "with torch" if "torch" in sys.modules else "")
 """
 
 
@@ -61,11 +61,13 @@ def test_the_core_indexes_and_searches(packages: Path, tmp_path: Path):
     assert '"path": "note.txt"' in out
 
 
-def test_what_needs_an_extra_names_it(packages: Path, tmp_path: Path):
+def test_what_needs_an_extra_names_it_at_once(packages: Path, tmp_path: Path):
     recipes = [["train", kind, f"nano/{kind}.toml", f"out={tmp_path / kind}"] for kind in ("embedder", "reasoner")]
-    out, err = run(packages, *recipes)
-    assert out.count("exit 2") == 2, err
-    assert err.count("pip install 'embedrl[train]'") == 2
+    out, err = run(packages, ["quickstart", "--out", str(tmp_path / "demo")], *recipes)
+    assert out.count("exit 2") == 3, err
+    assert err.count("pip install 'embedrl[train]'") == 3
+    assert "torch" not in out  # it is said before anything heavy is imported
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_extras_exist_and_bring_what_is_said():

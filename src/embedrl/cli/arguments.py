@@ -1,6 +1,7 @@
 """Validation of command-line arguments beyond their types."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -11,6 +12,24 @@ if TYPE_CHECKING:
     from embedrl.media.content import Content
 
 N = TypeVar("N", str, str | None)
+
+
+EXTRAS = {
+    "sentence_transformers": "train",
+    "trl": "train",
+    "datasets": "train",
+    "ray": "scale",
+    "mteb": "mteb",
+    "bitsandbytes": "quantize",
+}
+"""Package -> the extra that installs it."""
+
+
+def need_extra(extra: str) -> None:
+    """Raise ConfigError if a package of an extra is not installed; none is imported."""
+    for package in (package for package, bringer in EXTRAS.items() if bringer == extra):
+        if find_spec(package) is None:
+            raise ConfigError(f"this needs the package {package}: pip install 'embedrl[{extra}]'")
 
 
 def need_file(path: Path, what: str) -> None:

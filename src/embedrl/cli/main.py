@@ -10,21 +10,12 @@ import typer
 import embedrl
 from embedrl import log
 from embedrl.cli import annotate, ask, evaluate, index, known_models, mcp, search, serve, train
+from embedrl.cli.arguments import EXTRAS, need_extra
 from embedrl.cli.cold_start import run_as_own_process
 from embedrl.cli.options import Seed, commands
 from embedrl.errors import EmbedRLError, MediaError
 
 app = commands(add_completion=True)
-
-EXTRAS = {
-    "sentence_transformers": "train",
-    "trl": "train",
-    "datasets": "train",
-    "ray": "scale",
-    "mteb": "mteb",
-    "bitsandbytes": "quantize",
-}
-"""Package -> the extra that installs it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,6 +67,8 @@ def quickstart(
     \b
     Example: embedrl quickstart --out demo
     """
+    if live_steps:
+        need_extra("train")
     from embedrl.pipelines import quickstart as demo
 
     demo.quickstart(out, seed=seed, live_steps=live_steps)

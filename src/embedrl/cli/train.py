@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import with_server_options
+from embedrl.cli.arguments import need_extra, with_server_options
 from embedrl.cli.options import (
     DryRun,
     EmbedderName,
@@ -85,6 +85,7 @@ def train_embedder(
 
         _show_plan(plan_embedder(wanted, num_processes=processes, tflops=tflops))
         return
+    need_extra("train")
     from embedrl.pipelines.train_embedder import train_embedder as train
 
     log.result(str(train(wanted)))
@@ -117,6 +118,7 @@ def train_reasoner(
 
         log.result(str(train_by_rejection(wanted)))
         return
+    need_extra("train")
     from embedrl.pipelines import eg_rl as rl
 
     log.result(str(rl.train_reasoner(wanted)))
