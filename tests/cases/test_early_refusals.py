@@ -5,12 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from typer.main import get_command
 
-from embedrl.cli.main import main
+from embedrl.cli.main import app, main
 
 HEAVY = ("torch", "transformers", "lancedb", "uvicorn", "fastapi")
 RUN = f"""
@@ -144,3 +146,18 @@ def test_no_terminal_ends_in_a_traceback_and_paths_are_bytes(library: Path, loca
     assert hits[0]["path"] == "Käse.txt"
     assert sorted(paths.out.splitlines()) == sorted(os.fsencode(path) for path in library.glob("*.txt"))
     assert first.out.splitlines() == [os.fsencode(library / "Käse.txt")]
+
+
+def _commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*words, name))
+
+
+def test_help_and_refusals_of_every_command_are_written_on_an_ascii_terminal():
+    words = list(_commands(get_command(app)))
+    helped = run(*((*command, "--help") for command in words), PYTHONIOENCODING="ascii")
+    refused = run(*((*command, "--näh") for command in words), PYTHONIOENCODING="ascii")
+    assert [said.code for said in helped] == [0] * len(words)
+    assert {said.code for said in refused} == {2}
+    assert not any("Traceback" in said.err or said.heavy for said in (*helped, *refused))
