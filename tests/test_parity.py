@@ -56,6 +56,8 @@ class Engine(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.answer: Any = None
         """What it answers instead of a vector."""
+        self.scales = True
+        """Whether it takes images that are no whole grid."""
 
     def embed(self, asked: dict[str, Any]) -> list[float]:
         images, videos, parts = [], [], []
@@ -75,6 +77,8 @@ class Engine(ThreadingHTTPServer):
         assert asked["add_generation_prompt"] is True
         own = tuple(part["text"] for part in parts if part["type"] == "text")  # it trusts its client
         budget, factor = self.embedder.budget, self.embedder.factor  # an engine scales by itself
+        if not self.scales and any(side % factor for image in images for side in image.size):
+            return []
         images = [budget.fit(image, "image", factor) for image in images]
         videos = [Frames(tuple(budget.fit(frame, "frame", factor) for frame in video.images), video.times_s) for video in videos]
         built = EmbedderInput([{"role": "user", "content": parts}], tuple(images), tuple(videos), own=own)
@@ -150,6 +154,16 @@ def test_a_difference_by_design_hides_no_other(embedder: Embedder, folder: Path,
     assert [(found.stage, found.by_design, found.is_same) for found in findings] == [(stage, "", False)] * 2
 
 
+def test_a_server_that_does_not_scale_is_given_what_embedrl_has_scaled(embedder: Embedder, engine: Engine, tmp_path: Path):
+    """vLLM on the shipped folder, whose processor does not scale: it refused the wide picture, and there was no report at all."""
+    (tmp_path / "config.json").write_text("{}")
+    engine.scales = False
+    given = [probe for probe in probes() if probe.name in ("text", "wide picture, text")]
+    findings = [found for found in compare_engines(embedder, tmp_path, given, engine.url) if found.engine == "server"]
+    assert [(found.said, found.is_same) for found in findings] == [("", True), ("ours: pixel grid", True)]
+    assert min(found.cosine or 0 for found in findings) > 0.99999
+
+
 def test_frames_without_their_times_are_found_in_the_text(embedder: Embedder, folder: Path):
     [clip] = [probe for probe in probes() if "video" in probe.name]
     inputs = [embedder.build(clip.item, clip.tcot)]
@@ -201,6 +215,7 @@ def test_what_is_saved_of_a_published_model_gives_other_engines_our_vectors(tmp_
     assert len(findings) == 2 * (len(probes()) + (not end))
     said = {(found.probe, found.said, found.by_design) for found in findings if found.stage}
     assert said == (set() if end else {("video, T-CoT, key frames", "ours: pixel grid", SMALL_FRAMES)})
+    assert "normalise" not in (tmp_path / "saved" / "README.md").read_text("utf-8"), "as published, alike"
     card = (tmp_path / "saved" / "README.md").read_text("utf-8")
     assert (SMALL_FRAMES[1:] in card) is not bool(end)
     assert "library_name: sentence-transformers" in card

@@ -37,7 +37,7 @@ Vectors of texts, images, videos and pages, {dim} numbers of unit length: last-t
 
 From these files other engines give embedrl's vectors (`embedrl doctor parity --embedder FOLDER` compares them) but for what follows.
 
-- Evidence of a T-CoT is cut out and scaled by embedrl; so are videos sampled. A video's frames need their times (`video_metadata`).
+- Evidence of a T-CoT is cut out and scaled by embedrl, and frames are sampled by it. The frames need their times (`video_metadata`).
 {differences}"""
 
 
@@ -63,7 +63,7 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
     processor["video_processor"] |= {"do_resize": True, **_video_limits(processor["video_processor"], budget)}
     _write(folder / PROCESSOR, processor)
     if not (readme := folder / README).is_file():
-        readme.write_text(_README.format(dim=dim, differences=_differences(budget)), "utf-8")
+        readme.write_text(_README.format(dim=dim, differences=_differences(budget, processor)), "utf-8")
 
     modules = ("transformer.Transformer", ""), ("pooling.Pooling", "1_Pooling"), ("normalize.Normalize", "2_Normalize")
     _write(
@@ -94,11 +94,14 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
         _write(folder / name / "config.json", settings)
 
 
-def _differences(budget: VisualBudget) -> str:
-    frames = f"{SMALL_FRAMES} (below {budget.frame.min_pixels:,} pixels)"
-    clips = f"the limits of a clip are those of {budget.num_frames} frames, as this model is shown"
-    said = [frames if budget.fps else clips, *([AREA_GRID] if budget.grid == "area" else [])]
-    return "".join(f"- {line[0].upper()}{line[1:]}. embedrl scales by its own rule: give others what it has scaled.\n" for line in said)
+def _differences(budget: VisualBudget, processor: dict[str, Any]) -> str:
+    clips = f"the limits of a clip are those of {budget.num_frames} frames, as many as this model is shown"
+    said = [f"{SMALL_FRAMES} (below {budget.frame.min_pixels:,} pixels)" if budget.fps else clips]
+    said += [AREA_GRID] if budget.grid == "area" else []
+    images, videos = processor["image_processor"], processor["video_processor"]
+    if any(images.get(name) != videos.get(name) for name in ("image_mean", "image_std")):
+        said.append("images and videos are normalised differently: vLLM 0.32 needs --no-mm-device-do-normalize for that")
+    return "".join(f"- {line[0].upper()}{line[1:]}.\n" for line in said)
 
 
 def _video_limits(processor: dict[str, Any], budget: VisualBudget) -> dict[str, Any]:

@@ -109,20 +109,25 @@ def compare_engines(embedder: Embedder, folder: Path, probes: Sequence[Probe], s
             second = Comparison(ours[row], from_scaled[row]) if row in again else None
             findings.append(_finding(probe, engine, Comparison(ours[row], theirs[row]), second, reasons[row]))
     for row, probe in enumerate(probes) if server else ():
-        shown = [originals[row], *([scaled[row]] if row in again else [])]
         try:
-            first, *second = [Comparison(ours[row], Trace(ask_server(str(server), built))) for built in shown]
+            first = Comparison(ours[row], Trace(ask_server(str(server), originals[row])))
         except ModelError as error:
-            if not originals[row].videos:
+            if originals[row].videos:  # vLLM takes times of frames if it is told to
+                findings.append(Finding(probe.name, "server", None, f"not compared: {error}"))
+                continue
+            if row not in again:
                 raise
-            findings.append(Finding(probe.name, "server", None, f"not compared: {error}"))  # vLLM takes times of frames if it is told to
-            continue
-        findings.append(_finding(probe, "server", first, next(iter(second), None), reasons[row]))
+            first = None  # its processor does not scale: it refuses what is no whole grid
+        second = Comparison(ours[row], Trace(ask_server(str(server), scaled[row]))) if row in again else None
+        findings.append(_finding(probe, "server", first, second, reasons[row]))
     return findings
 
 
-def _finding(probe: Probe, engine: str, first: Comparison, second: Comparison | None, reason: str) -> Finding:
-    """Report a comparison, and the one from media scaled by embedrl where there is one. A server shows its vector and no grid."""
+def _finding(probe: Probe, engine: str, first: Comparison | None, second: Comparison | None, reason: str) -> Finding:
+    """Report a comparison (None: refused), and the one from media scaled by embedrl where there is one. A server shows no grid."""
+    if first is None:
+        assert second is not None, "what is not scaled anew is not refused"
+        return Finding(probe.name, engine, second.cosine, second.stage or "pixel grid", "" if second.stage else reason)
     if second is None or first.stage != ("vector" if engine == "server" else "pixel grid"):
         return Finding(probe.name, engine, first.cosine, first.stage)
     if second.stage:
