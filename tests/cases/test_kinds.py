@@ -69,6 +69,21 @@ def test_a_photo_that_is_not_read_is_known_by_its_content(tmp_path: Path, name: 
         decode_upload(tmp_path / name, Limits(), num_frames=8)
 
 
+def test_a_reason_names_what_the_file_is(tmp_path: Path):
+    compound = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(200)
+    noise = bytes((number * 89 + number // 7) % 256 for number in range(5000))
+    for name, data in {"a.fpx": compound, "a.doc": compound, "b.fli": b"\xff\xfe\0\0" + noise, "c.fli": b"\xff\xfe" + noise}.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "wide.log2").write_bytes("größe\n".encode("utf-32"))
+    report = take_in(tmp_path)
+    reasons = {failure.path.name: failure.reason for failure in report.failures}
+    assert reasons.keys() == {"a.fpx", "a.doc"}
+    assert reasons["a.fpx"] == "is an Office file or another of its container of a kind that is not read (.ole); convert it to PDF"
+    assert "(.doc)" in reasons["a.doc"]
+    assert report.unread_kinds == {".fli": 2, ".doc": 1}
+    assert report.added == 1
+
+
 @pytest.mark.parametrize("suffix", [".dng", ".nef", ".tif"])
 def test_of_a_raw_photo_the_small_copy_is_not_taken_for_it(tmp_path: Path, suffix: str):
     path = tmp_path / f"raw{suffix}"

@@ -122,6 +122,14 @@ def test_the_right_passage_is_found_where_it_stands(library: Path):
     assert best.end_char - best.start_char <= 2000
 
 
+def test_what_a_query_shares_with_a_passage_is_named_wherever_it_stands(tmp_path: Path):
+    words = "nothing happens and the rain falls on the river again " * 20
+    (tmp_path / "a.txt").write_text(f"{words}. An elephant walked by the river at noon.")
+    best = hits(index_of(tmp_path), "the elephant walked by the river, nothing falls again, rain happens, and river")[0]
+    assert "elephant walked by the river" in best.shared
+    assert best.shared == tuple(sorted(best.shared, key=(tmp_path / "a.txt").read_text().lower().find))
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
 def test_offsets_in_characters_and_bytes_name_the_same_passage(tmp_path: Path, line_end: str, mark: bytes):

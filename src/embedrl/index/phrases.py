@@ -11,11 +11,12 @@ _FILLERS = frozenset(re.findall(r"\w+", "a an and are as at by for from has have
 
 
 def shared_phrases(texts: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
-    """Return the longest runs of words that stand in both, without fillers at their ends, at most `MAX_PHRASES`."""
+    """Return the longest runs of words that stand in both, without fillers at their ends, at most `MAX_PHRASES`, as they follow."""
     theirs = "|".join(f" {' '.join(_words(other))} " for other in others)
     phrases = dict.fromkeys(run for text in texts for run in _runs(_words(text), theirs))
     longest = [phrase for phrase in phrases if not any(f" {phrase} " in f" {other} " for other in phrases if other != phrase)]
-    return tuple(longest[:MAX_PHRASES])
+    kept = set(sorted(longest, key=lambda phrase: -len(phrase.split()))[:MAX_PHRASES])
+    return tuple(phrase for phrase in longest if phrase in kept)
 
 
 def _runs(words: Sequence[str], theirs: str) -> Iterator[str]:
@@ -38,10 +39,10 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def named(hit: Hit) -> list[str]:
-    """Return what an item's T-CoT names: its answer and the keywords that hold; without a T-CoT, how its text begins."""
+def named(hit: Hit, text: str = "") -> list[str]:
+    """Return what an item's T-CoT names: its answer and the keywords that hold; without a T-CoT, its text, or how that begins."""
     if hit.tcot is None:
-        return [hit.excerpt]
+        return [text or hit.excerpt]
     holds = hit.verification.keywords if hit.verification else ()
     return named_by(hit.tcot, [keyword for keyword, quoted in zip(hit.tcot.evidence.keywords, holds, strict=False) if quoted])
 

@@ -117,10 +117,14 @@ def search(
     embedded = time.perf_counter()
     page = _page(index, query, vectors, view, Reranker(reranker, (query.item, tcot)) if reranker is not None and query.rerank else None)
     asked = [query.item.text, *(named_by(tcot, tcot.evidence.keywords) if tcot else ())]
+    plain_texts = [hit.key for hit in page.hits if hit.tcot is None and hit.modality == "text"]
+    texts = {row.place.key: row.text for row in index.rows(plain_texts)}
     return page.model_copy(
         update={
             "hits": tuple(
-                hit.model_copy(update={"shared": shared_phrases(named(hit), asked), "without_reasoning": decision == "plain"})
+                hit.model_copy(
+                    update={"shared": shared_phrases(named(hit, texts.get(hit.key, "")), asked), "without_reasoning": decision == "plain"}
+                )
                 for hit in page.hits
             ),
             "gate": decision,

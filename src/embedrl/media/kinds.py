@@ -71,6 +71,7 @@ UNREAD: dict[str, Unread] = {
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
     **dict.fromkeys((".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm"), _VIDEO),
     **dict.fromkeys((".doc", ".ppt", ".xls", ".odt", ".odp", ".ods", ".mobi", ".azw3", ".djvu", ".xps", ".msg"), _DOCUMENT),
+    ".ole": Unread("an Office file or another of its container", "PDF"),
 }
 """By suffix."""
 _BRANDS = {b"crx ": ".cr3", b"jxl ": ".jxl", b"jp2 ": ".jp2"}
@@ -82,7 +83,7 @@ _MAGIC = (
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", ".jxl"),
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", ".jp2"),
     (0, b"8BPS", ".psd"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".doc"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".ole"),
     (8, b"CR\x02\0", ".cr2"),
 )
 

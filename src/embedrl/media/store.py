@@ -226,9 +226,17 @@ def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
 
 def looks_textual(data: bytes) -> bool:
     """Return whether bytes look like text: a byte order mark, almost no control characters, or UTF-16."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
+    if data.startswith(b"\xef\xbb\xbf"):
         return True
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # of UTF-16, or of UTF-32, which looks like it
+        text = data[: HEAD_BYTES & ~3].decode("utf-32" if data[2:4] == b"\0\0" else "utf-16", "replace")
+        return is_written(text)
     return _has_few_controls(data) or wide_encoding(data) is not None
+
+
+def is_written(text: str) -> bool:
+    """Return whether a decoded text is one: almost nothing in it is damaged or a control character."""
+    return sum(char == "\ufffd" or not (char.isprintable() or char.isspace()) for char in text) <= len(text) / 200
 
 
 def _has_few_controls(data: bytes) -> bool:

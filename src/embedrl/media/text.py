@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedrl.errors import MediaError
 from embedrl.media.content import well_formed
-from embedrl.media.store import DEFAULT, Limits, looks_textual, open_regular, wide_encoding
+from embedrl.media.store import DEFAULT, Limits, is_written, looks_textual, open_regular, wide_encoding
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -86,7 +86,7 @@ def decode_text(data: bytes) -> str:
         raise MediaError("is binary, not text")
     if encoding := next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None):
         text = data.decode(encoding, "replace")
-        if sum(char == "\ufffd" or not (char.isprintable() or char.isspace()) for char in text) > len(text) / 200:
+        if not is_written(text):
             raise MediaError(f"its byte order mark says {encoding}, but it does not read as that")
         return text
     if encoding := wide_encoding(data):

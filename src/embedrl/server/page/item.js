@@ -52,7 +52,7 @@ export async function openItem(hit, time_s = null, plays = false) {
     const whole = await getItem(hit.key);
     if (shown !== hit.key) return;
     if (whole.segments.length) dialog.querySelector(".media").append(allWords(whole, jump));
-    else if (whole.text) showText(whole);
+    else if (whole.text) showText(whole, hit.shared);
   } catch (error) {
     if (shown === hit.key) say(dialog.querySelector(".problem"), sentence(error));
   }
@@ -162,8 +162,8 @@ function allWords({ segments, shared }, jump) {
   return el("details", {}, el("summary", {}, t("words_read")), el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("words_read") }, wordsRead(segments, jump, shared)));
 }
 
-function showText(whole) {
-  const text = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("text") }, marked(whole.text, whole.evidence?.keywords));
+function showText(whole, shared) {
+  const text = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("text") }, marked(whole.text, whole.evidence?.keywords, { shared }));
   const media = dialog.querySelector(".media");
   if (whole.picture) media.append(el("details", {}, el("summary", {}, t("text_of_page")), text));
   else media.replaceChildren(text);
