@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,11 +31,19 @@ EXEMPT = {"Makefile", "CONTRIBUTING.md", "tests/test_house.py"}
 """Files that name what is not used."""
 
 
-def repository() -> Iterator[Path]:
-    """Yield the files of the repository: those that git knows or would add."""
+@cache
+def repository() -> dict[str, list[str]]:
+    """Return the lines of every text file that git knows or would add, by its path."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
-    yield from (path for name in listed if name and (path := ROOT / name).is_file())
+    lines = {}
+    for name in listed:
+        if name and (path := ROOT / name).is_file():
+            try:
+                lines[name] = path.read_text("utf-8").splitlines()
+            except UnicodeDecodeError:
+                continue  # images and weights
+    return lines
 
 
 def python(code: str) -> str:
@@ -62,14 +70,13 @@ def test_every_module_is_a_noun():
 def test_the_repository_does_not_contain(what: str):
     pattern, example = FORBIDDEN[what]
     assert re.search(pattern, example)
-    matches = []
-    for path in repository():
-        name = path.relative_to(ROOT).as_posix()
-        try:
-            lines = path.read_text("utf-8").splitlines() if name not in EXEMPT else []
-        except UnicodeDecodeError:
-            continue  # images and weights
-        matches += [f"{name}:{number}: {line.strip()[:100]}" for number, line in enumerate(lines, 1) if re.search(pattern, line)]
+    matches = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name, lines in repository().items()
+        if name not in EXEMPT
+        for number, line in enumerate(lines, 1)
+        if re.search(pattern, line)
+    ]
     assert matches == []
 
 

@@ -1,8 +1,9 @@
 """The architecture: who may import whom, and which library lives where."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,14 +76,17 @@ IN_PROCESS = ("image.load_image", "video.load_frames", "video.read_video", "docu
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the dotted name of everything that a file imports, wherever in the file."""
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return the dotted name of everything that a file imports, wherever in the file."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            names += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name}: relative import"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            names += [f"{node.module}.{name.name}" for name in node.names]
+    return tuple(names)
 
 
 def place(path: Path) -> str:
@@ -95,7 +99,7 @@ def layer_of(name: str) -> int:
     return rows[0]
 
 
-def broken_imports(place: str, imported: Iterator[str]) -> list[str]:
+def broken_imports(place: str, imported: Iterable[str]) -> list[str]:
     """Return what a file imports from its own row or above, its own package aside."""
     package = place.split("/")[0].removesuffix(".py")
     if package == "__init__":
@@ -104,14 +108,14 @@ def broken_imports(place: str, imported: Iterator[str]) -> list[str]:
     return sorted(name for name in inside if layer_of(name) >= layer_of(package))
 
 
-def strangers(place: str, imported: Iterator[str]) -> list[str]:
+def strangers(place: str, imported: Iterable[str]) -> list[str]:
     """Return the libraries that a file imports without being their home."""
-    found = []
+    misplaced = []
     for name in imported:
         homes = HOMES.get(name.split(".")[0])
         if homes and name != "PIL.Image" and not any(fnmatch(place, home) for home in homes):
-            found.append(name)
-    return found
+            misplaced.append(name)
+    return misplaced
 
 
 @pytest.mark.parametrize("path", FILES, ids=place)
@@ -131,10 +135,10 @@ def test_files_are_decoded_in_the_child_process_only(path: Path):
 
 
 def test_the_rules_bite():
-    assert broken_imports("data/sample.py", iter(["embedrl.world.tasks.TASKS"])) == ["world"]
-    assert broken_imports("reasoner/local.py", iter(["embedrl.embedder.inputs"])) == ["embedder"]
-    assert broken_imports("index/search.py", iter(["embedrl.index.index", "embedrl.data.sample.Item", "json"])) == []
-    assert broken_imports("__init__.py", iter(["embedrl.errors"])) == ["embedrl.errors"]
-    assert strangers("index/search.py", iter(["lancedb", "numpy"])) == ["lancedb"]
-    assert strangers("embedder/inputs.py", iter(["PIL.Image", "PIL.ImageDraw"])) == ["PIL.ImageDraw"]
-    assert strangers("server/server.py", iter(["fastapi.FastAPI"])) == []
+    assert broken_imports("data/sample.py", ["embedrl.world.tasks.TASKS"]) == ["world"]
+    assert broken_imports("reasoner/local.py", ["embedrl.embedder.inputs"]) == ["embedder"]
+    assert broken_imports("index/search.py", ["embedrl.index.index", "embedrl.data.sample.Item", "json"]) == []
+    assert broken_imports("__init__.py", ["embedrl.errors"]) == ["embedrl.errors"]
+    assert strangers("index/search.py", ["lancedb", "numpy"]) == ["lancedb"]
+    assert strangers("embedder/inputs.py", ["PIL.Image", "PIL.ImageDraw"]) == ["PIL.ImageDraw"]
+    assert strangers("server/server.py", ["fastapi.FastAPI"]) == []
