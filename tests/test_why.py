@@ -84,7 +84,7 @@ def test_the_server_names_boxes_looks_for_items_by_key_and_refuses_a_check_witho
         assert (box["name"], box["check"]) == ("There is a red picture", "inside the picture")
         assert key not in [hit["key"] for hit in server.search(key=key, text="make it blue")["hits"]]
         both = server.client.post("/api/search", data={"key": key}, files={"file": b"x"})
-        assert both.json()["error"]["message"] == "file, key: give one of the two"
+        assert both.json()["error"]["message"] == "file and key exclude each other: give one"
         assert server.client.post("/api/search", data={"key": "0" * 64}).status_code == 404
         refused = server.client.get(f"/api/items/{key}/crops")
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "too_few_names")

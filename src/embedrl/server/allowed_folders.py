@@ -1,7 +1,7 @@
 """Path containment: only files under the indexed folders are served.
 
-A file is opened once, component by component without following a link, and what is sent comes from that descriptor: a name that is
-swapped in between leads nowhere either.
+A file is opened once, component by component without following links, and served from that descriptor, so a path that is
+swapped in between has no effect.
 """
 
 import os
@@ -37,7 +37,7 @@ class OpenFile:
 
     @property
     def path(self) -> Path:
-        """A path under which another process of this user opens the very same file; where the system has none, its name."""
+        """A path by which another process of this user opens the same file; its name where the system has none."""
         own = Path(f"/proc/{os.getpid()}/fd/{self.fd}")
         return own if own.exists() else self.real
 
@@ -66,7 +66,7 @@ class AllowedFolders:
         return real if any(real.is_relative_to(folder) for folder in self.folders) else None
 
     def inside(self, paths: Iterable[Path]) -> set[Path]:
-        """Return the paths that resolve to a place under a root."""
+        """Return the paths that resolve to a location under a root."""
         folders: dict[Path, bool] = {}
 
         def lies_inside(path: Path) -> bool:
@@ -79,7 +79,7 @@ class AllowedFolders:
         return {path for path in paths if lies_inside(path)}
 
     def open(self, path: Path) -> OpenFile | None:
-        """Open the file behind a path if it is a regular one that lies under a root; else None. The caller closes it."""
+        """Open a path if it is a regular file under a root, else return None. The caller closes it."""
         real = self.real(path)
         root = next((folder for folder in self.folders if real is not None and real.is_relative_to(folder)), None)
         if real is None or root is None or real == root:
@@ -101,7 +101,7 @@ class AllowedFolders:
 
     @contextmanager
     def open_uploads(self, *, create: bool = False) -> Generator[int]:
-        """Yield a descriptor of the folder of uploads. Raises StoreError if it is no folder of its own, or cannot be made."""
+        """Yield a descriptor of the folder of uploads. Raises StoreError if it is a link or cannot be created."""
         try:
             root = os.open(self.folders[0], _FOLDER)
             try:
@@ -121,14 +121,14 @@ class AllowedFolders:
             os.close(fd)
 
     def shown(self, path: Path) -> str:
-        """Return a path as it is shown: relative to its root, with the root's name if that is not the first."""
+        """Return the display path: relative to its root, prefixed by the root's name unless it is the first."""
         for number, folder in enumerate(self.folders):
             if path.is_relative_to(folder):
                 return shown(path.relative_to(folder if number == 0 else folder.parent))
         return shown(Path(path.name))
 
     def is_upload(self, path: Path) -> bool:
-        """Return whether a path is an upload's."""
+        """Return whether a path is in the folder of uploads."""
         return path.parent == self.uploads
 
     def without_paths(self, text: str) -> str:
@@ -139,7 +139,7 @@ class AllowedFolders:
 
 
 def _descend(root: Path, names: Sequence[str]) -> int:
-    """Return a descriptor of a folder under a root, reached without following a link. Raises OSError."""
+    """Open a folder under a root without following links and return its descriptor. Raises OSError."""
     fd = os.open(root, _FOLDER)
     for name in names:
         try:

@@ -17,7 +17,7 @@ from embedrl.server.shared_models import SharedReranker
 
 
 def answer(library: ServedIndex, query: Query, reranker: SharedReranker | None = None, gate: Gates | None = None) -> SearchAnswer:
-    """Answer a query whose file is decoded. Blocks. Raises Problem."""
+    """Run a search whose media are decoded. Blocks. Raises Problem."""
     started = time.perf_counter()
     if query.content and query.use_tcot and library.reasoner is None:
         raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
@@ -48,7 +48,7 @@ def answer(library: ServedIndex, query: Query, reranker: SharedReranker | None =
 
 
 def compare(plain: SearchAnswer, reasoned: SearchAnswer) -> ReasonedAnswer:
-    """Return the reasoned result with what moved since the plain one."""
+    """Return the reasoned result with its rank changes from the plain one."""
     before, now = ({hit.key: rank for rank, hit in enumerate(answer.hits, answer.offset + 1)} for answer in (plain, reasoned))
     changes = tuple(
         RankChange(key=key, before=before.get(key), now=now.get(key)) for key in {**now, **before} if before.get(key) != now.get(key)
@@ -57,13 +57,13 @@ def compare(plain: SearchAnswer, reasoned: SearchAnswer) -> ReasonedAnswer:
 
 
 def listing(library: ServedIndex, query: Query) -> Listing:
-    """Return items that pass the filters of a query without content."""
+    """List the items that pass the filters of a query without content."""
     result = search(library.index, query, view=library.view)
     return Listing(items=library.show_hits(result.hits), total=result.total or 0, offset=query.offset, more=result.more)
 
 
 def similar(library: ServedIndex, examples: Examples) -> SearchAnswer:
-    """Recommend from examples, with the reasons. Raises Problem 404 for an example that is not served."""
+    """Recommend from examples, with reasons. Raises Problem 404 for an example that is not served."""
     for key in (*examples.liked, *examples.disliked):
         library.places(key)
     page = within_ranks(examples)

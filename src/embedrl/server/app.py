@@ -44,13 +44,13 @@ MAX_FAILURES = 20
 
 
 class Health(BaseModel):
-    """Whether the server lives, or is ready."""
+    """Liveness or readiness of the server."""
 
     status: str
 
 
 def make_app(service: Service) -> FastAPI:
-    """Make the application over a service, which starts and stops with it."""
+    """Create the application; its lifespan starts and stops the service."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -86,12 +86,12 @@ def make_app(service: Service) -> FastAPI:
 def _add_status(app: FastAPI, service: Service) -> None:
     @app.get("/health", tags=["status"])
     async def health() -> Health:
-        """Say that the process lives."""
+        """Liveness probe."""
         return Health(status="ok")
 
     @app.get("/ready", tags=["status"])
     async def ready() -> Health:
-        """Say that searches are answered."""
+        """Readiness probe: searches are answered."""
         if not service.is_ready:
             raise Problem(503, "starting", "starting", retry_after_s=1)
         if not service.libraries[0].index.directory.is_dir():
@@ -100,17 +100,17 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", tags=["status"], response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        """Return figures for Prometheus."""
+        """Prometheus metrics."""
         return PlainTextResponse(service.metrics.text(), media_type=MEDIA_TYPE)
 
     @app.get("/api/status", tags=["status"])
     async def status() -> Status:
-        """Say what is there, and how indexing goes."""
+        """Contents of the index, models and progress of indexing."""
         return await service.work(lambda: _status(service))
 
     @app.post("/api/login", status_code=204, tags=["status"])
     async def login(credentials: Login) -> Response:
-        """Keep the token in a cookie, which scripts cannot read."""
+        """Store the token in an HttpOnly cookie."""
         token = service.settings.token
         if token is None:
             return Response(status_code=204)

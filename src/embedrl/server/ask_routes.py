@@ -21,7 +21,7 @@ MAX_QUESTION_CHARS = 2_000
 
 
 class Question(BaseModel):
-    """A question about what is indexed."""
+    """A question about the indexed items."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -39,7 +39,7 @@ class Question(BaseModel):
 
 
 class CitationShown(BaseModel):
-    """Where an answer comes from."""
+    """Source of an answer."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -80,12 +80,12 @@ class AnswerShown(BaseModel):
 
 
 def ask_routes(service: Service) -> APIRouter:
-    """Make the route over a service."""
+    """Create the router of a service."""
     router = APIRouter(prefix="/v1", tags=["search"], route_class=BoundedRoute)
 
     @router.post("/ask")
     async def ask_index(asked: Question) -> AnswerShown:
-        """Answer a question from the best items, and cite the box, moment, page or line; say so if nothing answers it."""
+        """Answer a question from the top items, citing box, moment, page or line; `is_answered` is false if none does."""
         library = service.library(asked.reasoner)
         question = clean(asked.question)
         if not question:
@@ -117,7 +117,7 @@ def _answer(library: ServedIndex, question: str, query: Query, asked: Question) 
 
 
 def _file(library: ServedIndex, hit: Hit) -> Path:
-    """Return the file of a served item, checked to be the indexed one. Raises Problem 404."""
+    """Return the path of a served item's file, verified to be the indexed version. Raises Problem 404."""
     _, file = library.file(hit.key)
     file.close()
     return file.real

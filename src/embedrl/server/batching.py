@@ -1,7 +1,7 @@
 """Dynamic batching: one model thread that serves everything queued as one batch.
 
-A model is not safe to call from two threads (Qwen3-VL keeps the positions of the last prompt on itself), and ten questions at
-once cost little more than one. Questions of clients go before the work of indexing, which gets every other turn.
+A model is not thread-safe (Qwen3-VL keeps the positions of the last prompt on itself), and a batch of ten requests costs
+little more than one. Requests of clients take precedence over indexing, which gets every other batch.
 """
 
 import threading
@@ -38,7 +38,7 @@ class Worker(Generic[A, B]):
         return len(self._urgent) + len(self._background)
 
     def ask(self, values: Sequence[A], *, background: bool = False) -> list[B]:
-        """Return one result for each value, in order. Blocks; raises what the call raised for a value, ModelError when closed."""
+        """Return one result per value, in order. Blocks; raises the error of a failed value, ModelError when closed."""
         results = self.ask_each(values, background=background)
         for result in results:
             if isinstance(result, Exception):
@@ -46,7 +46,7 @@ class Worker(Generic[A, B]):
         return [result for result in results if not isinstance(result, Exception)]
 
     def ask_each(self, values: Sequence[A], *, background: bool = False) -> list[B | Exception]:
-        """Return for each value, in order, its result or what the call raised for it. Blocks; raises ModelError when closed."""
+        """Return the result or the error of each value, in order. Blocks; raises ModelError when closed."""
         futures: list[Future[B]] = [Future() for _ in values]
         with self._changed:
             if self._closed:
@@ -98,7 +98,7 @@ class Worker(Generic[A, B]):
                 self._answer(batch)
 
     def _answer(self, batch: list[tuple[A, Future[B]]]) -> None:
-        """Call for all at once; if that fails, whatever the reason, for each alone: a batch never shares the fate of one entry."""
+        """Call on the whole batch; if that fails, call on each value alone, so that errors stay with their value."""
         try:
             results = self._call([value for value, _ in batch])
             if len(results) != len(batch):

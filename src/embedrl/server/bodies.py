@@ -1,4 +1,4 @@
-"""Request bodies: limited by their parsed size, not only by bytes, and parsed in a thread."""
+"""Request bodies, limited by bytes and by parsed size, and parsed in a thread."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -38,7 +38,7 @@ class BoundedRoute(APIRoute):
     """A route that parses its body within limits."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what handles a request."""
+        """Return the request handler."""
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
@@ -78,7 +78,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def _size_without_data(body: bytes) -> int:
-    """Return the size of a body without its strings that begin like data URLs."""
+    """Return the size of a body in bytes, not counting data URLs."""
     size, place = len(body), 0
     for _ in range(MAX_DATA_URLS + 1):
         start = body.find(b'"data:', place)

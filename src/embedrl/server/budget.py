@@ -1,4 +1,4 @@
-"""Memory budget of decoded requests, in pixels, shared by all and released per request."""
+"""Memory budget of decoded media in pixels, shared by all requests and released at the end of each."""
 
 import threading
 from collections.abc import Generator
@@ -24,7 +24,7 @@ class PixelBudget:
         """Acquire pixels, waiting for room. Raises Problem 429 on timeout."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.num_held + num_pixels <= self.max_pixels, WAIT_S):
-                raise Problem(429, "too many pictures are held by other requests: try again", "busy", retry_after_s=2)
+                raise Problem(429, "other requests hold too many images: try again", "busy", retry_after_s=2)
             self.num_held += num_pixels
 
     def give_back(self, num_pixels: int) -> None:
@@ -56,7 +56,7 @@ def holding(budget: PixelBudget) -> Generator[None]:
 
 @contextmanager
 def decoding(budget: PixelBudget, at_most: int) -> Generator[_Held]:
-    """Hold as many pixels as decoding may give while it runs, and afterwards those that it gave: what the block counts."""
+    """Reserve the maximum of a decoding while it runs, then reduce to the pixels that the block counts."""
     request, held = _HELD.get(), _Held()
     budget.take(at_most)
     kept = 0

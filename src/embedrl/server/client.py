@@ -1,4 +1,4 @@
-"""Searches through a running server of the same index, with the results that a search in this process would have."""
+"""Client of a running server of the same index; results equal those of a search in this process."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
 
 
 def search_running(server: Announcement, query: Query, *, token: str | None = None) -> SearchResult:
-    """Let a running server search. Raises StoreError, with the reason, if it cannot: then the models are to be loaded here."""
+    """Search through the running server. Raises StoreError with the reason if it cannot; the caller then searches locally."""
     text = "".join(part.text for part in query.content if isinstance(part, Text))
     if query.limit > MAX_PAGE or query.end > MAX_RANK or len(text) > MAX_CHARS:
         raise StoreError(f"the server at {server.url} gives {MAX_PAGE} hits a page, up to rank {MAX_RANK:,}, for {MAX_CHARS:,} characters")
@@ -84,7 +84,7 @@ def _verification(evidence: Mapping[str, Any]) -> Verification:
 
 
 def read_tcot(shown: Mapping[str, Any]) -> TCoT | None:
-    """Return the T-CoT of a hit or a query as it was sent."""
+    """Parse the T-CoT of a hit or query in a response."""
     if shown["tcot"] is None:
         return None
     pieces = shown["evidence"] or EvidenceShown().model_dump()

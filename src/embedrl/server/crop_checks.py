@@ -1,4 +1,4 @@
-"""Crops of an item's boxes, checked against their names by the Embedder."""
+"""Zero-shot verification of boxes: the Embedder compares each crop with the box's name."""
 
 from embedrl.data.box_names import box_names
 from embedrl.data.crop_check import check_crops
@@ -12,9 +12,9 @@ from embedrl.server.service import Service
 
 
 def check(service: Service, library: ServedIndex, key: str) -> CropsChecked:
-    """Compare the boxes of an item's T-CoT with what lies in them.
+    """Compare the boxes of an item's T-CoT with their crops.
 
-    Raises Problem 404 for an item without a picture, 422 if there are too few names to compare with.
+    Raises Problem 404 for an item without an image, 422 if there are too few names to compare with.
     """
     row = library.row(key)
     tcot = tcot_of(row)

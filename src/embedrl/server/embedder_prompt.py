@@ -1,6 +1,6 @@
-"""Embedder prompts that a client has built: chat messages that are embedded as they are, as by vLLM's pooling.
+"""Client-built Embedder prompts: chat messages embedded as sent, as by vLLM's pooling API.
 
-The texts are still those of strangers: only the tags of a T-CoT are taken as such in them, every other added token is broken up.
+The texts are untrusted: only T-CoT tags are kept as special tokens, all other added tokens are neutralised.
 """
 
 import re
@@ -25,7 +25,7 @@ _TAG = re.compile(r"(</?(?:thinking|rethink|answer)>)")
 
 
 def read_embedder_prompt(service: Service, embedder: SharedEmbedder, asked: EmbeddingsRequest) -> EmbedderInput:
-    """Return the input that a request holds. Blocks. Raises Problem."""
+    """Parse the Embedder input of a request. Blocks. Raises Problem."""
     model = embedder.prompts
     messages = asked.messages or []
     if model is None:
@@ -52,7 +52,7 @@ def read_embedder_prompt(service: Service, embedder: SharedEmbedder, asked: Embe
                 case ImagePart():
                     seen = read_media(service, url_of(part), share)
                     if not isinstance(seen, Image) or seen.pixels is None:
-                        raise Problem(415, "image_url: holds no picture", "bad_file")
+                        raise Problem(415, "image_url: holds no image", "bad_file")
                     images.append(_on_grid(seen.pixels, settings.budget, settings.factor))
                     parts.append({"type": "image"})
                 case VideoPart():
@@ -63,7 +63,7 @@ def read_embedder_prompt(service: Service, embedder: SharedEmbedder, asked: Embe
                     parts.append({"type": "video"})
         turns.append({"role": message.turn, "content": parts})
     if not turns[-1]["content"]:
-        raise Problem(400, "messages: there is neither text nor a picture of the user in them", "empty_messages")
+        raise Problem(400, "messages: the user's messages hold neither text nor images", "empty_messages")
     return EmbedderInput(turns, tuple(images), tuple(videos), settings.end, tuple(own), settings.wraps_videos)
 
 
@@ -72,7 +72,7 @@ def _request(text: str, request: str | None) -> str:
 
 
 def _on_grid(image: PIL.Image.Image, budget: VisualBudget, factor: int) -> PIL.Image.Image:
-    """Return an image as it is if a client has scaled it already, to whole visual tokens and no more than are allowed; else scale it."""
+    """Scale an image to the visual-token grid, unless the client already did."""
     largest = max(budget.image.max_pixels, budget.crop.max_pixels)
     is_scaled = not (image.width % factor or image.height % factor) and image.width * image.height <= largest
     return image if is_scaled else budget.fit(image, "image", factor)

@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE)
 
 
 def is_known(headers: Headers, etag: str, modified_s: float | None = None) -> bool:
-    """Evaluate If-None-Match, else If-Modified-Since (RFC 9110, §13): whether the client has this version."""
+    """Evaluate If-None-Match, else If-Modified-Since (RFC 9110, §13): whether the client's copy is current."""
     if (tags := headers.get("if-none-match")) is not None:
         return "*" in tags or etag in {tag.strip().removeprefix("W/") for tag in tags.split(",")}
     if modified_s is None or (since := headers.get("if-modified-since")) is None:
@@ -37,7 +37,7 @@ def tagged(request: Request, content: bytes, etag: str, media_type: str, headers
 
 
 class FileResponse(Response):
-    """Sends an open file, and closes it."""
+    """Response that sends an open file and closes it."""
 
     def __init__(self, file: OpenFile, media_type: str, headers: Mapping[str, str]) -> None:
         self.file, self.status_code, self.media_type, self.background = file, 200, media_type, None
@@ -48,7 +48,7 @@ class FileResponse(Response):
         self._more["Last-Modified"] = formatdate(file.status.st_mtime, usegmt=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what the request asks for."""
+        """Send the response."""
         try:
             status, start, end = self._part(Headers(scope=scope))
             headers = dict(self._more)
@@ -80,7 +80,7 @@ class FileResponse(Response):
             await send({"type": "http.response.body", "body": b""})
 
     def _part(self, headers: Headers) -> tuple[int, int, int]:
-        """Return the status, and the bytes to send. A range of an unknown unit, or that cannot be read, is ignored; so are several."""
+        """Return status and byte range. Multiple, malformed and non-byte ranges are ignored."""
         if is_known(headers, self.etag, self.file.status.st_mtime):
             return 304, 0, 0
         match = _RANGE.fullmatch(headers.get("range", ""))

@@ -1,6 +1,6 @@
 """The single writer thread: uploads, deletions and the watched folder, while searches go on.
 
-New files become searchable by their plain vectors first, which takes no Reasoner; their T-CoTs follow in a second pass. An upload
+New files first become searchable by plain vectors, without the Reasoner; their T-CoTs follow in a second pass. An upload
 is acknowledged once its file and its row are on the disk, so a kill at any moment loses nothing that was acknowledged; what was
 not is either not there, or found by the next start.
 """
@@ -52,7 +52,7 @@ BATCH_SIZE = 4
 
 
 class _InterruptedError(Exception):
-    """T-CoTs are put off: something more urgent came."""
+    """T-CoT generation was pre-empted by more urgent work."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class _Removal:
 
 
 class IndexWriter:
-    """Keeps the indexes of some libraries over the same folders up to date. `folders` are what `watch` follows."""
+    """Keeps the indexes of libraries over the same folders up to date. `folders` are watched."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class IndexWriter:
         watch: bool,
         interval_s: float,
     ) -> None:
-        """Write with the limits that the folders were indexed with; uploads have limits of their own."""
+        """Create the writer; folders keep the limits they were indexed with, uploads have their own."""
         self.libraries, self.limits, self.upload_limits, self.watching = libraries, limits, upload_limits, watch
         self.roots = libraries[0].roots
         self.incoming = libraries[0].index.directory / "incoming"
@@ -107,7 +107,7 @@ class IndexWriter:
         self._thread = threading.Thread(target=self._run, name="librarian", daemon=True)
 
     def start(self) -> None:
-        """Finish what a killed server left, then go on in the thread."""
+        """Recover the work of a killed server, then start the thread."""
         shutil.rmtree(self.incoming, ignore_errors=True)
         try:
             self.prepare()
@@ -118,7 +118,7 @@ class IndexWriter:
         self._thread.start()
 
     def prepare(self) -> Path:
-        """Return the folder that uploads wait in, made anew if it went away. Raises Problem 503, 507."""
+        """Return the staging folder of uploads, created if missing. Raises Problem 503, 507."""
         self._need_writable()
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class IndexWriter:
             raise self._refusal(unwritable(self.incoming, error)) from error
 
     def close(self) -> None:
-        """Stop after the batch under way; what waits is refused."""
+        """Stop after the current batch; queued work is refused."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -139,11 +139,11 @@ class IndexWriter:
 
     @property
     def state(self) -> Indexing:
-        """What it is doing."""
+        """State of indexing."""
         return Indexing(state=self._state, done=self._done, total=self._total, waiting=len(self._jobs), watching=self.watching)
 
     def add(self, path: Path, name: str, decoded: Decoded, replaces: str | None) -> "Future[Added]":
-        """Take a file of the folder `incoming` in. Raises Problem 429 if too many wait."""
+        """Index a file of the folder `incoming`. Raises Problem 429 if the queue is full."""
         if replaces is not None:
             self._uploaded(replaces)
         upload = _Upload(path, name, decoded, replaces)
@@ -151,7 +151,7 @@ class IndexWriter:
         return upload.done
 
     def remove(self, key: str) -> "Future[tuple[str, ...]]":
-        """Delete the uploaded files of an item. Raises Problem 404, 409 if it was not uploaded, 429 if too many wait."""
+        """Delete the uploaded files of an item. Raises Problem 404, 409 if it was not uploaded, 429 if the queue is full."""
         self._uploaded(key)
         removal = _Removal(key)
         self._enqueue(removal)
@@ -205,7 +205,7 @@ class IndexWriter:
             self._state = "idle"
 
     def _work(self, jobs: Sequence[_Upload | _Removal]) -> None:
-        """Do uploads and deletions that came together; if that fails, each alone. Whoever waits is told."""
+        """Process queued uploads and deletions as one batch; if that fails, one at a time. Resolves their futures."""
         try:
             self._do(jobs)
         except Exception as error:  # boundary: what one file raises, whatever it is, belongs to who sent it
@@ -224,7 +224,7 @@ class IndexWriter:
                 job.done.set_exception(self._refusal(error))
 
     def _do(self, jobs: Sequence[_Upload | _Removal]) -> None:
-        """Do all in one run over the folder of uploads."""
+        """Process all in one run over the folder of uploads."""
         uploads = {id(job): self._keep(job) for job in jobs if isinstance(job, _Upload)}
         before = self._keys_by_path()
         removals = {id(job): self._delete(job.key) for job in jobs if isinstance(job, _Removal)}
@@ -273,7 +273,7 @@ class IndexWriter:
         return paths
 
     def _keep(self, upload: _Upload) -> Path:
-        """Move a file to where it stays, on the disk for good."""
+        """Move a file to its final path and fsync it."""
         if upload.kept is not None:
             return upload.kept
         digest = file_sha256(upload.path).hex()[:12]
@@ -288,7 +288,7 @@ class IndexWriter:
         return upload.kept
 
     def _put_back(self, upload: _Upload) -> None:
-        """Undo `_keep`, so that a file that nobody was promised breaks no later run; one that was there before stays."""
+        """Undo `_keep`, so that an unacknowledged file breaks no later run; files that existed before stay."""
         if upload.kept is not None and upload.is_new:
             with suppress(OSError), self.roots.open_uploads() as folder:
                 os.replace(upload.kept.name, upload.path, src_dir_fd=folder)
@@ -299,7 +299,7 @@ class IndexWriter:
         upload.path.unlink(missing_ok=True)
 
     def _refusal(self, error: Exception) -> Problem:
-        """Say why nothing could be written."""
+        """Return the Problem for a failed write."""
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             return Problem(507, "there is no space left where the library lies", "no_space")
         if isinstance(error, StoreError):
@@ -342,7 +342,7 @@ class IndexWriter:
         return reports
 
     def _look_around(self) -> bool:
-        """Say whether a followed folder changed since the last look; between looks lies some time."""
+        """Return whether a watched folder changed since the last scan; scans are rate-limited."""
         started = time.monotonic()
         if not self.watching or started < self._next_look:
             return False
@@ -355,7 +355,7 @@ class IndexWriter:
         return changed
 
     def _catch_up(self) -> None:
-        """Make what is new searchable, then let the Reasoner see it."""
+        """Index new files by plain vectors, then add their T-CoTs."""
         folders = self.roots.folders if self.watching else ((self.roots.uploads,) if self.roots.uploads.is_dir() else ())
         if self._plain_due:
             for folder in folders:
@@ -368,7 +368,7 @@ class IndexWriter:
 
 
 def take_snapshot(folders: Sequence[Path]) -> Snapshot:
-    """Return every file under some folders with what tells that it changed: inode, size, time."""
+    """Return every file under some folders with its change stamp: inode, size, modification time."""
     snapshot: Snapshot = {}
     for folder in folders:
         for path, _ in walk(folder):
@@ -381,7 +381,7 @@ def take_snapshot(folders: Sequence[Path]) -> Snapshot:
 
 
 def safe_stem(name: str) -> str:
-    """Return the stem of a client's file name with nothing in it that a file system or a page could take amiss."""
+    """Sanitise the stem of a client's file name for file systems and HTML."""
     stem = Path(name.replace("\\", "/")).stem
     plain = re.sub(r"[^\w \-]+", "_", stem).encode("utf-8", "replace")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
     return plain.strip(" ._") or "file"

@@ -52,13 +52,13 @@ _TYPES = {
 }
 _FIXED = {"Cache-Control": "private, max-age=3600"}
 _SANDBOXED = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, no-cache"}
-_KNOWN = {"description": "The client has it already."}
-_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "A picture."}, 304: _KNOWN}
+_NOT_MODIFIED = {"description": "Not modified."}
+_JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "An image."}, 304: _NOT_MODIFIED}
 _ANY: dict[int | str, dict[str, Any]] = {
     200: {"content": {"*/*": {}}, "description": "The file."},
-    206: {"content": {"*/*": {}}, "description": "A part of the file."},
-    304: _KNOWN,
-    416: {"content": {"text/plain": {}}, "description": "There is no such part."},
+    206: {"content": {"*/*": {}}, "description": "A range of the file."},
+    304: _NOT_MODIFIED,
+    416: {"content": {"text/plain": {}}, "description": "Range not satisfiable."},
 }
 
 Key = Annotated[str, PathParameter(pattern=KEY)]
@@ -67,7 +67,7 @@ Side = Annotated[int, Parameter(ge=16, le=pictures.MAX_SIDE)]
 
 
 def item_routes(service: Service) -> APIRouter:
-    """Make the routes over a service."""
+    """Create the router of a service."""
     router = APIRouter(prefix="/api/items", tags=["items"], route_class=BoundedRoute)
 
     async def jpeg(request: Request, make: Callable[[], bytes]) -> Response:
@@ -76,40 +76,40 @@ def item_routes(service: Service) -> APIRouter:
 
     @router.get("/{key}")
     async def item(key: Key, reasoner: ReasonerId = None) -> ItemShown:
-        """Show an item."""
+        """Get an item."""
         library = service.library(reasoner)
         return await service.work(lambda: library.show_item(key))
 
     @router.get("/{key}/thumbnail", response_class=Response, responses=_JPEG)
     async def thumbnail(request: Request, key: Key) -> Response:
-        """Return an item's small picture, at most 256 pixels a side."""
+        """Thumbnail of an item, at most 256 pixels a side."""
         return await jpeg(request, lambda: _thumbnail(service, key))
 
     @router.get("/{key}/picture", response_class=Response, responses=_JPEG)
     async def picture(request: Request, key: Key, max_side: Side = 1280) -> Response:
-        """Return the still, the rendered page, or the middle frame."""
+        """Image of an item: the still, the rendered page, or the middle frame."""
         return await jpeg(request, lambda: pictures.picture(service, service.library(), key, max_side))
 
     @router.get("/{key}/overlay", response_class=Response, responses=_JPEG)
     async def overlay(request: Request, key: Key, max_side: Side = 1280, reasoner: ReasonerId = None) -> Response:
-        """Return the picture with the boxes of its T-CoT; those that do not hold are dashed."""
+        """Image of an item with the boxes of its T-CoT; unverified ones are dashed."""
         library = service.library(reasoner)
         return await jpeg(request, lambda: pictures.overlay(service, library, key, max_side))
 
     @router.get("/{key}/frames/{number}", response_class=Response, responses=_JPEG)
     async def frame(request: Request, key: Key, number: Annotated[int, PathParameter(ge=1, le=10_000)], max_side: Side = 640) -> Response:
-        """Return a frame of a video, numbered as in the evidence."""
+        """Frame of a video, numbered as in the evidence (1-based)."""
         return await jpeg(request, lambda: pictures.frame(service, service.library(), key, number, max_side))
 
     @router.get("/{key}/crops")
     async def crops(key: Key, reasoner: ReasonerId = None) -> CropsChecked:
-        """Compare what is in each box of an item's T-CoT with what the T-CoT says is in it."""
+        """Compare the crop of each box of an item's T-CoT with the box's name."""
         library = service.library(reasoner)
         return await service.work(lambda: crop_checks.check(service, library, key))
 
     @router.get("/{key}/media", response_class=Response, responses=_ANY)
     async def media(key: Key) -> FileResponse:
-        """Return the file; ranges are honoured."""
+        """The item's file; supports Range requests."""
         file, kind = await service.work(lambda: _file(service, key))
         return FileResponse(file, kind, _SANDBOXED)
 
@@ -118,11 +118,11 @@ def item_routes(service: Service) -> APIRouter:
         file: Annotated[list[UploadFile], File(description="Images, videos, PDFs, texts.", max_length=MAX_FILES)],
         replaces: Annotated[str | None, Form(pattern=KEY, description="Key of an uploaded item that goes.")] = None,
     ) -> Uploaded:
-        """Take files in: those that can be used are on the disk and searchable when this returns, the others are named. T-CoTs follow."""
+        """Upload files: usable ones are durable and searchable when this returns, others are listed with the reason. T-CoTs follow."""
         if replaces and len(file) != 1:
             raise Problem(422, "replaces: give one file in the place of one item", "bad_replaces")
 
-        async def take_in(path: Path, name: str, decoded: Decoded | Problem) -> Added | Problem:
+        async def add(path: Path, name: str, decoded: Decoded | Problem) -> Added | Problem:
             if isinstance(decoded, Problem):
                 return decoded
             try:
@@ -131,18 +131,18 @@ def item_routes(service: Service) -> APIRouter:
                 path.unlink(missing_ok=True)
                 return problem
 
-        checked = await service.work(lambda: _take(service, file))
-        results = await asyncio.gather(*(take_in(*checked_file) for checked_file in checked))
+        checked = await service.work(lambda: _stage(service, file))
+        results = await asyncio.gather(*(add(*checked_file) for checked_file in checked))
         items = tuple(result for result in results if isinstance(result, Added))
         problems = [(name, result) for (_, name, _), result in zip(checked, results, strict=True) if isinstance(result, Problem)]
         if not items:
-            (_, first), said = problems[0], "; ".join(f"{name}: {problem.message}" for name, problem in problems)
-            raise Problem(first.status, said, first.code, retry_after_s=first.retry_after_s)
+            (_, first), message = problems[0], "; ".join(f"{name}: {problem.message}" for name, problem in problems)
+            raise Problem(first.status, message, first.code, retry_after_s=first.retry_after_s)
         return Uploaded(items=items, refused=tuple(Refused(name=name, reason=problem.message) for name, problem in problems))
 
     @router.delete("/{key}")
     async def delete(key: Key) -> Removed:
-        """Delete what was uploaded."""
+        """Delete an uploaded item."""
         return Removed(removed=await asyncio.wrap_future(service.librarian.remove(key)))
 
     return router
@@ -168,16 +168,16 @@ def _file(service: Service, key: str) -> tuple[OpenFile, str]:
 
 def _thumbnail(service: Service, key: str) -> bytes:
     if not (small := service.library().row(key).thumbnail):
-        raise Problem(404, "a text has no picture", "no_picture")
+        raise Problem(404, "a text has no image", "no_picture")
     return small
 
 
-def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded | Problem]]:
-    """Keep uploads aside and decode each in full; what cannot be used is not kept, and comes with its Problem."""
+def _stage(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded | Problem]]:
+    """Stage uploads and decode each in full; unusable files are dropped and returned with their Problem."""
     incoming = service.librarian.prepare()
-    taken = [(incoming / secrets.token_hex(16), clean(upload.filename) or "file") for upload in files]
+    staged = [(incoming / secrets.token_hex(16), clean(upload.filename) or "file") for upload in files]
 
-    def look(path: Path) -> Decoded | Problem:
+    def decode(path: Path) -> Decoded | Problem:
         try:
             return service.decode_file(path, num_frames=service.library().num_frames, keep=False)
         except Problem as problem:
@@ -185,11 +185,11 @@ def _take(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, De
             return problem
 
     try:
-        for (path, _), upload in zip(taken, files, strict=True):
+        for (path, _), upload in zip(staged, files, strict=True):
             with path.open("wb") as target:
                 shutil.copyfileobj(upload.file, target)
-        return [(path, name, look(path)) for path, name in taken]
+        return [(path, name, decode(path)) for path, name in staged]
     except BaseException:
-        for path, _ in taken:
+        for path, _ in staged:
             path.unlink(missing_ok=True)
         raise

@@ -10,7 +10,7 @@ BACKLOG = 512
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Take the port; nobody can connect yet. Raises ConfigError if that cannot be done."""
+    """Bind the port without listening. Raises ConfigError if it is not available."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # With its protocol named, asyncio sends each answer at once (TCP_NODELAY); without, an answer may wait 40 ms for the one before it.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -24,7 +24,7 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def listen(settings: Settings, bound: socket.socket | None = None) -> socket.socket:
-    """Open the port, which may be bound already. Raises ConfigError if that cannot be done."""
+    """Listen on the port, which may be bound already. Raises ConfigError if it is not available."""
     listener = bound or bind(settings)
     try:
         listener.listen(BACKLOG)

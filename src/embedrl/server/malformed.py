@@ -1,4 +1,4 @@
-"""Messages for invalid requests: the field as sent and the reason, without internals."""
+"""Error messages of invalid requests: the field as sent and the reason, without internals."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ MAX_CHARS = 300
 
 
 def say_malformed(error: RequestValidationError) -> str:
-    """Return field and reason of a validation error; of several, a broken limit comes before a wrong type."""
+    """Return field and reason of a validation error; an exceeded limit takes precedence over a wrong type."""
     problems = [(_place(problem["loc"], error.body), problem) for problem in error.errors()]
     place, worst = max(problems, key=lambda pair: (not _WRONG_TYPE.search(pair[1]["type"]), len(pair[0])))
     same = [problem for other, problem in problems if other == place and _WRONG_TYPE.search(problem["type"])]

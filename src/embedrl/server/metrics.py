@@ -33,12 +33,12 @@ class Metrics(Collector):
 
     @contextmanager
     def in_flight(self) -> Generator[None]:
-        """Count a request as being answered."""
+        """Count a request as in flight."""
         with self._in_flight.track_inprogress():
             yield
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered; status 0 for one whose client left."""
+        """Count a finished request; status 0 if its client disconnected."""
         self._requests.labels(method if method in METHODS else "OTHER", route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -48,5 +48,5 @@ class Metrics(Collector):
             yield (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, help_text, value=value())
 
     def text(self) -> str:
-        """Return all figures in the text format, whole numbers without a point."""
+        """Return all metrics in the Prometheus text format, integers without a decimal point."""
         return _POINT.sub("", generate_latest(self._registry).decode())

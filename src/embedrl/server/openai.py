@@ -1,4 +1,4 @@
-"""Endpoints compatible with OpenAI's embeddings, chat completions and models, and the usual rerank."""
+"""OpenAI-compatible endpoints (embeddings, chat completions, models) and Cohere-style rerank."""
 
 import base64
 import json
@@ -58,7 +58,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 def compatible_routes(service: Service) -> APIRouter:
-    """Make the routes over a service."""
+    """Create the router of a service."""
     router = APIRouter(prefix="/v1", tags=["compatible"], route_class=BoundedRoute)
 
     def reasoner(model: str | None) -> ServedIndex:
@@ -74,11 +74,11 @@ def compatible_routes(service: Service) -> APIRouter:
     @router.get("/models")
     async def models() -> ModelList:
         """List the models."""
-        asked = {library.label: _asked(library.reasoner.model) for library in service.libraries if library.reasoner}
-        names = dict.fromkeys([*asked, service.embedder_label])
+        reasoner_prompts = {library.label: _prompt_settings(library.reasoner.model) for library in service.libraries if library.reasoner}
+        names = dict.fromkeys([*reasoner_prompts, service.embedder_label])
         prompt = service.library().embedder.prompt_settings
-        embeds = {service.embedder_label: prompt.model_dump(mode="json")} if prompt else {}
-        return ModelList(data=[Model(id=name, embedrl=asked.get(name), embeds=embeds.get(name)) for name in names])
+        embedder_prompts = {service.embedder_label: prompt.model_dump(mode="json")} if prompt else {}
+        return ModelList(data=[Model(id=name, embedrl=reasoner_prompts.get(name), embeds=embedder_prompts.get(name)) for name in names])
 
     @router.get("/models/{model:path}")
     async def model(model: Annotated[str, PathParameter(max_length=200)]) -> Model:
@@ -89,75 +89,75 @@ def compatible_routes(service: Service) -> APIRouter:
         raise Problem(404, "model: there is no such model here; /v1/models lists what there is", "model_not_found")
 
     @router.post("/embeddings")
-    async def embeddings(asked: EmbeddingsRequest) -> Embeddings:
-        """Embed texts, or messages with pictures."""
-        need_embedder(asked.model)
+    async def embeddings(request: EmbeddingsRequest) -> Embeddings:
+        """Embed texts, or chat messages with images."""
+        need_embedder(request.model)
         library = service.library()
-        if asked.dimensions is not None and not 1 <= asked.dimensions <= library.embedder.dim:
-            raise Problem(400, f"dimensions={asked.dimensions}: give 1 to {library.embedder.dim}", "bad_dimensions")
+        if request.dimensions is not None and not 1 <= request.dimensions <= library.embedder.dim:
+            raise Problem(400, f"dimensions={request.dimensions}: give 1 to {library.embedder.dim}", "bad_dimensions")
 
         def work() -> Embeddings:
-            if asked.add_generation_prompt:
-                vector = library.embedder.embed_prompt(read_embedder_prompt(service, library.embedder, asked))
+            if request.add_generation_prompt:
+                vector = library.embedder.embed_prompt(read_embedder_prompt(service, library.embedder, request))
                 return Embeddings(
-                    data=[Embedding(index=0, embedding=_encoded(vector, asked.encoding_format))], model=service.embedder_label
+                    data=[Embedding(index=0, embedding=_encoded(vector, request.encoding_format))], model=service.embedder_label
                 )
             contents: list[Content] = (
-                [read_content(service, asked.messages)]
-                if asked.messages is not None
-                else [(Text(text=text),) for text in ([asked.input] if isinstance(asked.input, str) else asked.input or ())]
+                [read_content(service, request.messages)]
+                if request.messages is not None
+                else [(Text(text=text),) for text in ([request.input] if isinstance(request.input, str) else request.input or ())]
             )
-            query = asked.input_type == "query"
-            items = [_item(content, asked.instruction, f"input.{place}", query=query) for place, content in enumerate(contents)]
-            vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
-            vectors = shortened(vectors, asked.dimensions)
+            query = request.input_type == "query"
+            items = [_item(content, request.instruction, f"input.{position}", query=query) for position, content in enumerate(contents)]
+            vectors, failures = _embed(library, items, think=request.think, max_batch=service.settings.max_batch)
+            vectors = shortened(vectors, request.dimensions)
             data = [
-                Embedding(index=index, embedding=_encoded(vector, asked.encoding_format), tcot_failure=failure)
+                Embedding(index=index, embedding=_encoded(vector, request.encoding_format), tcot_failure=failure)
                 for index, (vector, failure) in enumerate(zip(vectors, failures, strict=True))
             ]
-            return Embeddings(data=data, model=service.embedder_label, usage=_read(library, items))
+            return Embeddings(data=data, model=service.embedder_label, usage=_usage(library, items))
 
         return await service.work(work)
 
     @router.post("/chat/completions", response_model=Completion, responses=_STREAM)
-    async def chat(asked: ChatRequest) -> Completion | Response:
-        """Let the Reasoner answer."""
-        library = reasoner(asked.model)
-        asked.check()
-        completion = await service.work(lambda: _chat(service, library, asked))
-        if asked.stream:
-            with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-            return StreamingResponse(_pieces(completion, with_usage=with_usage), media_type="text/event-stream")
+    async def chat(request: ChatRequest) -> Completion | Response:
+        """Chat completion of the Reasoner."""
+        library = reasoner(request.model)
+        request.check()
+        completion = await service.work(lambda: _chat(service, library, request))
+        if request.stream:
+            with_usage = request.stream_options is not None and request.stream_options.include_usage
+            return StreamingResponse(_stream_chunks(completion, with_usage=with_usage), media_type="text/event-stream")
         return completion
 
     @router.post("/rerank")
-    async def rerank(asked: RerankRequest) -> Rerank:
-        """Sort candidates by the score of the reranker, or without one by their cosine to a query; the answer's `model` says which."""
-        if service.reranker is None or asked.model != service.reranker.label:
-            need_embedder(asked.model)
+    async def rerank(request: RerankRequest) -> Rerank:
+        """Rerank documents by the reranker's score, or by cosine to the query without one; `model` names which was used."""
+        if service.reranker is None or request.model != service.reranker.label:
+            need_embedder(request.model)
         library = service.library()
 
-        num_media = sum(isinstance(document, RerankDocument) and bool(document.image) for document in (asked.query, *asked.documents))
+        num_media = sum(isinstance(document, RerankDocument) and bool(document.image) for document in (request.query, *request.documents))
         if num_media > MAX_IMAGES:
-            raise Problem(413, f"documents: {num_media} pictures; give at most {MAX_IMAGES} in all", "too_large")
+            raise Problem(413, f"documents: {num_media} images; give at most {MAX_IMAGES} in all", "too_large")
 
         def work() -> Rerank:
             share = REQUEST_PIXELS // max(1, num_media)
-            contents = [_content(service, document, share) for document in asked.documents]
-            documents = [_item(content, None, f"documents.{place}", query=False) for place, content in enumerate(contents)]
-            wanted = make.kind_of(documents[0].content)
-            items = [_item(_content(service, asked.query, share), None, "query", query=True, looking_for=wanted), *documents]
-            scores, think = (_cosines if service.reranker is None else _reranked)(service, library, items, asked)
-            order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: asked.top_n]
+            contents = [_content(service, document, share) for document in request.documents]
+            documents = [_item(content, None, f"documents.{position}", query=False) for position, content in enumerate(contents)]
+            looking_for = make.kind_of(documents[0].content)
+            items = [_item(_content(service, request.query, share), None, "query", query=True, looking_for=looking_for), *documents]
+            scores, think = (_cosine_scores if service.reranker is None else _reranker_scores)(service, library, items, request)
+            order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: request.top_n]
             results = [
                 Ranked(
                     index=index,
                     relevance_score=float(scores[index]),
-                    document=_sent(asked.documents[index]) if asked.return_documents else None,
+                    document=_echo(request.documents[index]) if request.return_documents else None,
                 )
                 for index in order
             ]
-            usage = _read(library, items)
+            usage = _usage(library, items)
             name = service.embedder_label if service.reranker is None else service.reranker.label
             return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=name, results=results, think=think, usage=usage)
 
@@ -166,32 +166,32 @@ def compatible_routes(service: Service) -> APIRouter:
     return router
 
 
-def _cosines(service: Service, library: ServedIndex, items: Sequence[Item], asked: RerankRequest) -> tuple[list[float], bool]:
-    """Return the cosine of the first item to each other one, and whether T-CoTs were compared."""
-    vectors, failures = _embed(library, items, think=asked.think, at_once=service.settings.max_batch)
-    think = asked.think and not any(failures)
-    if asked.think and not think:  # vectors with T-CoTs and without are never compared
-        vectors, _ = _embed(library, items, think=False, at_once=service.settings.max_batch)
+def _cosine_scores(service: Service, library: ServedIndex, items: Sequence[Item], request: RerankRequest) -> tuple[list[float], bool]:
+    """Return the cosine of the first item (the query) to all others, and whether T-CoTs were used."""
+    vectors, failures = _embed(library, items, think=request.think, max_batch=service.settings.max_batch)
+    think = request.think and not any(failures)
+    if request.think and not think:  # vectors with T-CoTs and without are never compared
+        vectors, _ = _embed(library, items, think=False, max_batch=service.settings.max_batch)
     return np.round((vectors[1:] @ vectors[0]).astype(np.float64), 6).tolist(), think
 
 
-def _reranked(service: Service, library: ServedIndex, items: Sequence[Item], asked: RerankRequest) -> tuple[list[float], bool]:
-    """Return the reranker's score of each item but the first, the query. Raises Problem 422 for one that it cannot score."""
+def _reranker_scores(service: Service, library: ServedIndex, items: Sequence[Item], request: RerankRequest) -> tuple[list[float], bool]:
+    """Return the reranker's scores of all items after the first (the query). Raises Problem 422 for one it cannot score."""
     assert service.reranker is not None
-    if asked.think and library.reasoner is None:
+    if request.think and library.reasoner is None:
         raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
-    outcomes = library.reasoner.reason(items) if asked.think and library.reasoner else [None] * len(items)
+    outcomes = library.reasoner.reason(items) if request.think and library.reasoner else [None] * len(items)
     sides = [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(items, outcomes, strict=True)]
     scores = service.reranker.rerank(sides[0], sides[1:])
-    for place, score in enumerate(scores):
+    for position, score in enumerate(scores):
         if score is None:
-            hint = "" if asked.think else "; think=true lets it read T-CoTs"
-            raise Problem(422, f"documents.{place}: the reranker cannot score it with this query{hint}", "not_scored")
-    return [score for score in scores if score is not None], asked.think
+            hint = "" if request.think else "; think=true lets it read T-CoTs"
+            raise Problem(422, f"documents.{position}: the reranker cannot score it with this query{hint}", "not_scored")
+    return [score for score in scores if score is not None], request.think
 
 
 def _item(content: Content, instruction: str | None, field: str, *, query: bool, looking_for: MediaKind = "image") -> Item:
-    """Make an item of what was sent in a field, as search or indexing would."""
+    """Build an Item from a request field, with the prompt role of search or indexing."""
     if all(isinstance(part, Text) and not part.text for part in content):
         raise Problem(400, f"{field}: the text is empty", "empty_input")
     return make.query(content, instruction, looking_for=looking_for) if query else make.candidate(content, instruction)
@@ -204,33 +204,33 @@ def _content(service: Service, document: str | RerankDocument, share: int) -> Co
     return (read_media(service, document.image, share), *words) if document.image else words
 
 
-def _sent(document: str | RerankDocument) -> dict[str, Any]:
-    """Return a document as it was sent."""
+def _echo(document: str | RerankDocument) -> dict[str, Any]:
+    """Echo a document as it was sent."""
     return {"text": document} if isinstance(document, str) else document.model_dump(exclude_none=True)
 
 
-def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, at_once: int) -> tuple[np.ndarray, list[str | None]]:
-    """Embed items, and say of each why its vector holds no T-CoT although one was asked for; None where all is well.
+def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, max_batch: int) -> tuple[np.ndarray, list[str | None]]:
+    """Embed items; also return per item why a requested T-CoT is missing, or None.
 
-    Of many, so many at once: other requests have their turn in between.
+    Large requests run in chunks, so that others can interleave.
     """
     if think and library.reasoner is None:
         raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
     vectors, failures = [], []
-    for batch in split(list(items), at_once):
+    for batch in split(list(items), max_batch):
         outcomes = library.reasoner.reason(batch) if think and library.reasoner else [None] * len(batch)
         vectors.append(library.embedder.embed(batch, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]))
         failures += [outcome.reason.value if isinstance(outcome, ParseFailure) else None for outcome in outcomes]
     return np.concatenate(vectors), failures
 
 
-def _read(library: ServedIndex, items: Sequence[Item]) -> Usage:
-    num_read = sum(library.embedder.num_tokens(item.text) for item in items)
-    return Usage(prompt_tokens=num_read, total_tokens=num_read)
+def _usage(library: ServedIndex, items: Sequence[Item]) -> Usage:
+    num_tokens = sum(library.embedder.num_tokens(item.text) for item in items)
+    return Usage(prompt_tokens=num_tokens, total_tokens=num_tokens)
 
 
-def _asked(reasoner: Reasons) -> dict[str, Any] | None:
-    """Return how a Reasoner is asked, for clients that make its prompts themselves."""
+def _prompt_settings(reasoner: Reasons) -> dict[str, Any] | None:
+    """Return the prompt settings of a Reasoner, for clients that build its prompts themselves."""
     settings = getattr(reasoner, "settings", None)
     return (
         None
@@ -246,46 +246,48 @@ def _encoded(vector: np.ndarray, encoding: str) -> list[float] | str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode() if encoding == "base64" else vector.tolist()
 
 
-def _chat(service: Service, library: ServedIndex, asked: ChatRequest) -> Completion:
-    """Answer a chat; a Reasoner that writes T-CoTs only writes one of the last user message."""
+def _chat(service: Service, library: ServedIndex, request: ChatRequest) -> Completion:
+    """Answer a chat; a Reasoner without a chat mode writes a T-CoT of the last user message."""
     assert library.reasoner is not None
-    model, limit = library.reasoner.model, asked.limit
-    own_limit = (_asked(model) or {}).get("max_new_tokens")
+    model, limit = library.reasoner.model, request.limit
+    own_limit = (_prompt_settings(model) or {}).get("max_new_tokens")
     finish: Literal["stop", "length"] = "stop"
     if isinstance(model, Writes):
-        chat = Chat(replace(read_prompt(service, asked.messages), text=asked.quoted_text), limit, asked.temperature)
+        chat = Chat(replace(read_prompt(service, request.messages), text=request.quoted_text), limit, request.temperature)
         [text] = library.reasoner.worker.ask([chat])
         assert isinstance(text, str)
-        num_written = model.num_tokens(text)
+        num_completion_tokens = model.num_tokens(text)
         limits = [tokens for tokens in (limit, own_limit) if tokens is not None]
-        finish = "length" if limits and num_written >= min(limits) else "stop"
+        finish = "length" if limits and num_completion_tokens >= min(limits) else "stop"
     else:
-        last = next((message for message in reversed(asked.messages) if message.role == "user"), None)
+        last = next((message for message in reversed(request.messages) if message.role == "user"), None)
         item = make.query(read_content(service, [last] if last else []))
         outcome = library.reasoner.reason([item])[0]
         text = render(outcome) if isinstance(outcome, TCoT) else outcome.text
-        num_written = count_words(text)
+        num_completion_tokens = count_words(text)
     count = model.num_tokens if isinstance(model, Writes) else count_words
-    if ends := [place for stop in asked.stops if (place := text.find(stop)) >= 0]:
+    if ends := [place for stop in request.stops if (place := text.find(stop)) >= 0]:
         text, finish = text[: min(ends)], "stop"
-        num_written = count(text)
-    num_asked = sum(count(part.text) for message in asked.messages for part in message.parts if isinstance(part, TextPart))
+        num_completion_tokens = count(text)
+    num_prompt_tokens = sum(count(part.text) for message in request.messages for part in message.parts if isinstance(part, TextPart))
     return Completion(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         created=int(time.time()),
         model=library.label,
         choices=[_Choice(message=_Reply(content=text), finish_reason=finish)],
-        usage=Usage(prompt_tokens=num_asked, completion_tokens=num_written, total_tokens=num_asked + num_written),
+        usage=Usage(
+            prompt_tokens=num_prompt_tokens, completion_tokens=num_completion_tokens, total_tokens=num_prompt_tokens + num_completion_tokens
+        ),
     )
 
 
-def _pieces(completion: Completion, *, with_usage: bool) -> Iterator[bytes]:
-    """Send a completion as the two pieces that a streaming client expects at least, and one that counts, if it is wanted."""
+def _stream_chunks(completion: Completion, *, with_usage: bool) -> Iterator[bytes]:
+    """Stream a completion as server-sent events: content, finish reason, and usage if requested."""
     choice = completion.choices[0]
     head = {"id": completion.id, "object": "chat.completion.chunk", "created": completion.created, "model": completion.model}
     for delta, finish in ({"role": "assistant", "content": choice.message.content}, None), ({}, choice.finish_reason):
-        piece = head | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} | ({"usage": None} if with_usage else {})
-        yield f"data: {json.dumps(piece)}\n\n".encode()
+        chunk = head | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} | ({"usage": None} if with_usage else {})
+        yield f"data: {json.dumps(chunk)}\n\n".encode()
     if with_usage:
         yield f"data: {json.dumps(head | {'choices': [], 'usage': completion.usage.model_dump(exclude_none=True)})}\n\n".encode()
     yield b"data: [DONE]\n\n"

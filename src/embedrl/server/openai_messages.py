@@ -44,28 +44,28 @@ class _Shape(BaseModel):
 
 
 class MediaUrl(_Shape):
-    """A picture or clip."""
+    """URL of an image or video."""
 
     url: str
     """`data:image/png;base64,…`; other URLs are refused."""
 
 
 class TextPart(_Shape):
-    """Words."""
+    """A text part."""
 
     type: Literal["text", "input_text"]
     text: WholeText
 
 
 class ImagePart(_Shape):
-    """A picture."""
+    """An image part."""
 
     type: Literal["image_url"]
     image_url: MediaUrl | str
 
 
 class VideoPart(_Shape):
-    """A clip."""
+    """A video part."""
 
     type: Literal["video_url"]
     video_url: MediaUrl | str
@@ -75,7 +75,7 @@ Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 
 class Message(_Shape):
-    """One turn."""
+    """A chat message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: CleanText | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None = None
@@ -98,7 +98,7 @@ class Message(_Shape):
 
     @property
     def turn(self) -> str:
-        """The role in a chat template, which need not know all of OpenAI's."""
+        """The role for the chat template, which may lack some of OpenAI's."""
         return {"developer": "system", "tool": "user"}.get(self.role, self.role)
 
 
@@ -106,10 +106,10 @@ Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)
 
 
 def check_counts(messages: Sequence[Message]) -> None:
-    """Raise Problem 413 for more text or pictures than one request may hold, before any of it is decoded."""
+    """Raise Problem 413 if messages exceed the limits of text or images, before any decoding."""
     num_chars = sum(len(part.text) for message in messages for part in message.parts if isinstance(part, TextPart))
     if _num_media(messages) > MAX_IMAGES or num_chars > MAX_CHARS:
-        raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} pictures in all", "too_large")
+        raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} images in all", "too_large")
 
 
 def _num_media(messages: Sequence[Message]) -> int:
@@ -117,7 +117,7 @@ def _num_media(messages: Sequence[Message]) -> int:
 
 
 def read_content(service: Service, messages: Sequence[Message]) -> Content:
-    """Return the texts and pictures of user messages as one Content. Blocks. Raises Problem."""
+    """Return the texts and images of user messages as one Content. Blocks. Raises Problem."""
     check_counts(messages)
     share = REQUEST_PIXELS // max(1, _num_media(messages))
     parts: list[Text | Image | Video] = []
@@ -129,14 +129,14 @@ def read_content(service: Service, messages: Sequence[Message]) -> Content:
                 case ImagePart() | VideoPart():
                     parts.append(read_media(service, url_of(part), share))
     if not parts:
-        raise Problem(400, "messages: there is neither text nor a picture of the user in them", "empty_messages")
+        raise Problem(400, "messages: the user's messages hold neither text nor images", "empty_messages")
     return tuple(sorted(parts, key=lambda part: isinstance(part, Text)))
 
 
 def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
-    """Return messages as a chat prompt, special tokens broken up in what stands together. Blocks. Raises Problem."""
+    """Convert messages to a chat prompt with special tokens neutralised. Blocks. Raises Problem."""
     if all(message.role != "user" for message in messages):
-        raise Problem(400, "messages: there is none of the user in them", "empty_messages")
+        raise Problem(400, "messages: there is no user message", "empty_messages")
     check_counts(messages)
     share = REQUEST_PIXELS // max(1, _num_media(messages))
     images: list[PIL.Image.Image] = []
@@ -172,12 +172,12 @@ def read_frames(service: Service, url: str, times_s: Sequence[float], share: int
     decoded = [read_media(service, f"data:image/jpeg;base64,{frame}", share // len(frames)) for frame in frames]
     pictures = [frame.pixels for frame in decoded if isinstance(frame, Image) and frame.pixels is not None]
     if len(pictures) != len(frames) or len({picture.size for picture in pictures}) != 1:
-        raise Problem(415, "url: its frames are not pictures of one size", "bad_file")
+        raise Problem(415, "url: its frames are not images of one size", "bad_file")
     return Video(frames=Frames(tuple(pictures), tuple(times_s)))
 
 
 def read_media(service: Service, url: str, share: int) -> Image | Video:
-    """Decode the picture or clip inside a data URL, in a child process; `share`: pixels that it may have. Raises Problem."""
+    """Decode the image or video of a data URL in a child process, up to `share` pixels. Raises Problem."""
     head = _DATA_URL.match(url[:400])
     if head is None:
         raise Problem(400, "url: give data:image/…;base64,… or data:video/…;base64,…; this server fetches nothing", "no_fetching")
@@ -185,7 +185,7 @@ def read_media(service: Service, url: str, share: int) -> Image | Video:
         packed = "".join(unquote(url[head.end() :]).split()).encode("ascii").translate(_URL_SAFE).rstrip(b"=")
         data = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Problem(400, "url: what follows base64, is no base64", "bad_data_url") from error
+        raise Problem(400, "url: the data after `base64,` is not base64", "bad_data_url") from error
     with scratch_folder() as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Shapes of OpenAI's API, and of the usual rerank: what is asked and what is answered."""
+"""Request and response schemas of OpenAI's API and of rerank."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ MAX_TOKENS = 4_096
 
 
 def _no_tokens(value: Any) -> Any:
-    """Refuse token arrays: their numbers are those of another model's tokenizer."""
+    """Reject token arrays, since their ids belong to another tokenizer."""
     if isinstance(value, list) and any(
         isinstance(element, int) or (isinstance(element, list) and element) for element in value[:MAX_INPUTS]
     ):
@@ -26,7 +26,7 @@ class _Shape(BaseModel):
 
 
 class VideoFrames(_Shape):
-    """Frames of a video and their times."""
+    """Sampled frames of a video and their times."""
 
     fps: float = Field(default=1.0, gt=0, le=1_000_000, allow_inf_nan=False)
     frames_indices: Annotated[list[Annotated[int, Field(ge=0, le=10**12)]], Field(min_length=1, max_length=MAX_FRAMES)]
@@ -34,7 +34,7 @@ class VideoFrames(_Shape):
 
 
 class EmbeddingsRequest(_Shape):
-    """What to embed: `input`, or chat `messages` that make one item."""
+    """Embeddings request: `input`, or chat `messages` that form one item."""
 
     model: str | None = None
     input: Annotated[
@@ -65,20 +65,20 @@ class EmbeddingsRequest(_Shape):
 
     @property
     def times_s(self) -> list[float]:
-        """The times of a video's frames, in seconds."""
+        """Times of the frames, in seconds."""
         video = (self.media_io_kwargs or {}).get("video")
         return [number / video.fps for number in video.frames_indices] if video else []
 
 
 class StreamOptions(_Shape):
-    """What a stream tells beside the answer."""
+    """Options of a streamed response."""
 
     include_usage: bool = False
     """Whether a last piece tells how much was read and written."""
 
 
 class ChatRequest(_Shape):
-    """A chat with the Reasoner. What would change the answer and is not supported is refused, never ignored."""
+    """Chat completion request. Unsupported settings that would change the answer are refused, never ignored."""
 
     model: str | None = None
     messages: Messages
@@ -108,17 +108,17 @@ class ChatRequest(_Shape):
 
     @property
     def limit(self) -> int | None:
-        """How many tokens may be written at most."""
+        """Maximum number of new tokens."""
         asked = self.max_completion_tokens or self.max_tokens
         return None if asked is None else min(asked, MAX_TOKENS)
 
     @property
     def stops(self) -> list[str]:
-        """What ends the answer."""
+        """Stop sequences."""
         return [text for text in ([self.stop] if isinstance(self.stop, str) else self.stop or ()) if text]
 
     def check(self) -> None:
-        """Raise Problem 400 for what this server cannot do."""
+        """Raise Problem 400 for unsupported settings."""
         wants_tools = bool(self.tools or self.functions) and "none" not in (self.tool_choice, self.function_call)
         kind = (self.response_format or {}).get("type", "text")
         for name, refused, instead in (
@@ -135,11 +135,11 @@ class ChatRequest(_Shape):
             ("seed", self.seed is not None and bool(self.temperature), "leave it out, or give temperature=0"),
         ):
             if refused:
-                raise Problem(400, f"{name}: this server cannot do that; {instead}", "unsupported")
+                raise Problem(400, f"{name}: not supported by this server; {instead}", "unsupported")
 
 
 class RerankDocument(_Shape):
-    """A candidate: words, a picture, or both."""
+    """A document to rerank: text, image, or both."""
 
     text: CleanText | None = None
     image: str | None = None
@@ -153,7 +153,7 @@ class RerankDocument(_Shape):
 
 
 class RerankRequest(_Shape):
-    """A query, and candidates to sort."""
+    """Rerank request: a query and documents."""
 
     model: str | None = None
     query: CleanText | RerankDocument
@@ -165,7 +165,7 @@ class RerankRequest(_Shape):
 
 
 class Embedding(_Shape):
-    """One vector."""
+    """An embedding."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -176,7 +176,7 @@ class Embedding(_Shape):
 
 
 class Usage(_Shape):
-    """Tokens of the texts, or words where a model counts none; pictures are not counted."""
+    """Token usage of the texts, or words if the model has no tokenizer; images are not counted."""
 
     prompt_tokens: int = 0
     total_tokens: int = 0
@@ -184,7 +184,7 @@ class Usage(_Shape):
 
 
 class Embeddings(_Shape):
-    """The vectors, in the order of the inputs."""
+    """Embeddings, in the order of the inputs."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]
@@ -193,7 +193,7 @@ class Embeddings(_Shape):
 
 
 class Ranked(_Shape):
-    """A candidate with its score."""
+    """A document with its score."""
 
     index: int
     relevance_score: float
@@ -202,7 +202,7 @@ class Ranked(_Shape):
 
 
 class Rerank(_Shape):
-    """The candidates, best first."""
+    """Documents in order of score."""
 
     id: str
     model: str
@@ -245,7 +245,7 @@ class _Choice(_Shape):
 
 
 class Completion(_Shape):
-    """What the Reasoner wrote."""
+    """Chat completion response."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"

@@ -1,4 +1,4 @@
-"""JPEG images of items: still, page or frame, with the evidence drawn; decoded in a child process."""
+"""JPEG renderings of items: still, page or frame, optionally with evidence; decoded in a child process."""
 
 import io
 
@@ -18,12 +18,12 @@ MAX_SIDE = 4_096
 
 
 def picture(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
-    """Return an item's picture; of a video, its middle frame. Raises Problem 404 for a text."""
+    """Return an item's image; of a video, the middle frame. Raises Problem 404 for a text."""
     return _jpeg(still(service, library, library.row(key)), max_side)
 
 
 def overlay(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
-    """Return an item's picture with the boxes of its T-CoT."""
+    """Return an item's image with the boxes of its T-CoT drawn."""
     row = library.row(key)
     image = _fit(still(service, library, row), max_side)
     tcot = tcot_of(row)
@@ -43,7 +43,7 @@ def frame(service: Service, library: ServedIndex, key: str, number: int, max_sid
 
 
 def medium(service: Service, library: ServedIndex, key: str) -> Part:
-    """Return an item of the index, decoded, as the part of a query. Raises Problem 404, 415."""
+    """Return a decoded item of the index as a query part. Raises Problem 404, 415."""
     row = library.row(key)
     if row.modality == "text":
         return Text(text=row.text)
@@ -54,9 +54,9 @@ def medium(service: Service, library: ServedIndex, key: str) -> Part:
 
 
 def still(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
-    """Return an item's picture, decoded; of a video, its middle frame. Raises Problem 404 for a text."""
+    """Decode an item's image; of a video, the middle frame. Raises Problem 404 for a text."""
     if row.modality == "text":
-        raise Problem(404, "a text has no picture", "no_picture")
+        raise Problem(404, "a text has no image", "no_picture")
     frames = _decode(service, library, row.place.key).pictures
     return frames[len(frames) // 2]
 
@@ -71,7 +71,7 @@ def _decode(service: Service, library: ServedIndex, key: str) -> Decoded:
     except Problem as problem:  # the client's request was fine
         if problem.status != 415:
             raise
-        raise Problem(404, f"there is no picture: {problem.message}", "no_picture") from problem
+        raise Problem(404, f"there is no image: {problem.message}", "no_picture") from problem
     finally:
         file.close()
 

@@ -1,4 +1,4 @@
-"""Error responses: never a path of this machine, never a stack trace."""
+"""Error responses (problem details), without paths of this machine or stack traces."""
 
 from typing import Any
 
@@ -32,13 +32,13 @@ class ProblemDetail(BaseModel):
 
 
 class ProblemAnswer(BaseModel):
-    """The body of every answer that is an error; the shape is that of OpenAI's API."""
+    """Error response body, in the shape of OpenAI's API."""
 
     error: ProblemDetail
 
 
 class Problem(Exception):
-    """A request that is refused. `status` is the HTTP status."""
+    """A refused request. `status` is the HTTP status."""
 
     def __init__(self, status: int, message: str, code: str | None = None, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)

@@ -24,8 +24,8 @@ S = TypeVar("S", bound=Selection)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A search before its Reasoner is chosen and its file is decoded."""
+class SearchRequest:
+    """A validated search request, before its Reasoner is chosen and its file decoded."""
 
     query: Query
     use_tcot: bool | None
@@ -38,7 +38,7 @@ class Asked:
     match: Match = "filter"
 
     def with_file(self, decoded: Decoded, medium_key: str) -> Query:
-        """Return the query with its file, decoded, as its first part. Raises Problem 415."""
+        """Return the query with its decoded file as its first part. Raises Problem 415."""
         match decoded.kind:
             case "image":
                 part = Image(pixels=decoded.pictures[0])
@@ -54,53 +54,53 @@ class Asked:
 
 
 def read_query(
-    text: Annotated[str | None, Form(max_length=MAX_QUERY_CHARS, description="What to look for, or what to change.")] = None,
-    file: Annotated[UploadFile | None, File(description="An image or a video to look for.")] = None,
-    key: Annotated[str | None, Form(pattern=KEY, description="Key of an item to look for, in the place of a file.")] = None,
+    text: Annotated[str | None, Form(max_length=MAX_QUERY_CHARS, description="Text query, or the change to a query image.")] = None,
+    file: Annotated[UploadFile | None, File(description="Query image or video.")] = None,
+    key: Annotated[str | None, Form(pattern=KEY, description="Key of an item of the index as query, instead of a file.")] = None,
     modality: Annotated[list[Modality] | None, Form(description="Kinds of items; none for all.")] = None,
     under: Annotated[str | None, Form(max_length=1000, description="A folder of the library.")] = None,
-    since: Annotated[str | None, Form(max_length=40, description="ISO date or time: files taken, or else changed, then or later.")] = None,
-    until: Annotated[str | None, Form(max_length=40, description="ISO date or time: files taken, or else changed, up to then.")] = None,
-    words: Annotated[str | None, Form(max_length=500, description="Words that must stand in answer, name or text.")] = None,
-    match: Annotated[Match, Form(description="fuse: words rank beside the vectors, and filter nothing.")] = "filter",
-    rerank: Annotated[int, Form(ge=0, le=MAX_RERANK, description="Let the reranker put so many of the first hits in order.")] = 0,
+    since: Annotated[str | None, Form(max_length=40, description="ISO date or time: files taken (else modified) at or after.")] = None,
+    until: Annotated[str | None, Form(max_length=40, description="ISO date or time: files taken (else modified) up to.")] = None,
+    words: Annotated[str | None, Form(max_length=500, description="Words that answer, name or text must contain.")] = None,
+    match: Annotated[Match, Form(description="fuse: combine a ranking by words with the one by vectors, without filtering.")] = "filter",
+    rerank: Annotated[int, Form(ge=0, le=MAX_RERANK, description="Rerank this many top hits.")] = 0,
     camera: Annotated[str | None, Form(max_length=200, description="Words of the camera's name.")] = None,
     area: Annotated[str | None, Form(max_length=200, description="LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST.")] = None,
     min_score: Annotated[float | None, Form(ge=-1, le=1, allow_inf_nan=False)] = None,
     sort: Annotated[Sort | None, Form()] = None,
-    unit: Annotated[ResultUnit, Form(description="A result is a file with its best unit, or each page, scene and passage.")] = "file",
+    unit: Annotated[ResultUnit, Form(description="One hit per file (its best unit), or one per page, scene and passage.")] = "file",
     offset: Annotated[int, Form(ge=0, le=MAX_OFFSET)] = 0,
     limit: Annotated[int, Form(ge=1, le=100)] = 24,
-    think: Annotated[bool | None, Form(description="Let the Reasoner write a T-CoT first.")] = None,
+    think: Annotated[bool | None, Form(description="Write a T-CoT of the query first.")] = None,
     reasoner: Annotated[str | None, Form(max_length=40)] = None,
-) -> Asked:
-    """Read the fields of a search. Raises Problem."""
+) -> SearchRequest:
+    """Parse and validate the fields of a search. Raises Problem."""
     if file is not None and not file.filename and not file.size:
         file = None  # a form field that was left empty
     text = clean(text)
     filter = read_filter(modality, under, since, until, words, camera, area)
     if file is not None and key is not None:
-        raise Problem(422, "file, key: give one of the two", "two_media")
+        raise Problem(422, "file and key exclude each other: give one", "two_media")
     if not text and file is None and key is None and not filter.words:
-        raise Problem(422, "nothing to look for: give text, a file, a key, or words", "empty_query")
+        raise Problem(422, "the query is empty: give text, a file, a key, or words", "empty_query")
     content: Content = (Text(text=text),) if text else ()
     order = None if sort == "score" else sort  # the default of what is compared; words alone have no score
     if match == "fuse" and not content and file is None and key is None:
-        raise Problem(422, "match=fuse: there is nothing to compare; give text or a file", "nothing_to_fuse")
+        raise Problem(422, "match=fuse: needs a text or a file to embed", "nothing_to_fuse")
     if rerank and sort not in (None, "score"):
-        raise Problem(422, f"rerank={rerank}, sort={sort}: only what is sorted by score is reranked; leave out one", "not_reranked")
+        raise Problem(422, f"rerank={rerank}, sort={sort}: reranking needs sort=score; leave out one", "not_reranked")
     query = Query(content=content, filter=filter, min_score=min_score, sort=order, unit=unit, offset=offset, limit=limit, rerank=rerank)
-    return Asked(query, think, reasoner or None, file, key, match)
+    return SearchRequest(query, think, reasoner or None, file, key, match)
 
 
 def within_ranks(selection: S) -> S | None:
-    """Return what is left of a page before the last rank that is compared; None if nothing is."""
-    left = MAX_RANK - selection.offset
-    return replace(selection, limit=min(selection.limit, left)) if left > 0 else None
+    """Clip a page to the maximum rank; None if it lies beyond."""
+    num_left = MAX_RANK - selection.offset
+    return replace(selection, limit=min(selection.limit, num_left)) if num_left > 0 else None
 
 
 def clean(text: str | None) -> str:
-    """Return a text without the ends and the code points that no UTF-8 can hold."""
+    """Strip a text, and drop code points that UTF-8 cannot encode."""
     return (text or "").encode("utf-8", "replace").decode().replace("\0", " ").strip()
 
 
@@ -113,7 +113,7 @@ def read_filter(
     camera: str | None = None,
     area: str | None = None,
 ) -> Filter:
-    """Read the filters. Raises Problem."""
+    """Parse the filters. Raises Problem."""
     kinds = tuple(name for name in MODALITIES if name in modality) if modality else None
     wanted = tuple(clean(words).split())
     if len(wanted) > MAX_WORDS:

@@ -39,21 +39,21 @@ QUERY_TCOTS = "query-tcots.jsonl"
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up on a client who opens a connection and does not come to the point."""
+    """HTTP/1.1 protocol that closes connections whose request head does not arrive in time."""
 
     head_timeout_s: float
     max_connections: int
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start waiting for the first request; whoever comes when all connections are taken is told so."""
+        """Start the timer of the request head; answer 503 if all connections are in use."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             self.app = _full
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; from the first byte of a request on, its head has some time."""
+        """Feed bytes to the parser; restart the timer at the first byte of a request."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
@@ -61,7 +61,7 @@ class PatientProtocol(H11Protocol):
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -95,7 +95,7 @@ def make_service(
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
 ) -> Service:
-    """Open indexes and put models behind workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
+    """Open indexes and start model workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
     and answers who names none. An index that is new notes the names of its `models`.
 
     `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: which searches are reasoned about.
@@ -128,7 +128,7 @@ def make_service(
 
 
 def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds) -> Path:
-    """Index the files of a library with another Reasoner, too, and return where: inside its own index. A second call does what is new."""
+    """Index the files of a library with a second Reasoner, inside the first index, and return the path. Incremental."""
     main = Index.open(folder, embedder=embedder)
     place = main.directory / f"also-{hashlib.sha256(reasoner.fingerprint.encode()).hexdigest()[:12]}"
     if not len(main):
@@ -140,7 +140,7 @@ def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embed
 
 
 def make_server(service: Service) -> uvicorn.Server:
-    """Make the server, not yet listening."""
+    """Create the server, not yet listening."""
     settings = service.settings
     config = uvicorn.Config(
         make_app(service),
@@ -163,9 +163,9 @@ def make_server(service: Service) -> uvicorn.Server:
 
 
 def serve(service: Service, bound: socket.socket | None = None, models: ModelNames | None = None) -> None:
-    """Listen until the process is told to stop, on a socket that was bound before. Raises ConfigError if the port is taken.
+    """Serve on a bound socket until the process is stopped. Raises ConfigError if the port is taken.
 
-    With the names of its `models`, it is announced in the index: `embedrl search` of the folder asks it then.
+    With the names of its `models`, the server is announced in the index, so that `embedrl search` of the folder uses it.
     """
     listener = listen(service.settings, bound)
     host, port = listener.getsockname()[:2]
@@ -181,11 +181,11 @@ def serve(service: Service, bound: socket.socket | None = None, models: ModelNam
 
 
 def _announce(service: Service, host: str, port: int, models: ModelNames) -> Announced | None:
-    """Announce the server in its index, unless it has more folders than that: their paths mean nothing to a search there."""
+    """Announce the server in its index, unless it serves further folders, whose paths a local search could not resolve."""
     if len(service.roots.folders) > 1:
         return None
     try:
         return Announced(service.libraries[0].index.directory, host, port, models)
     except StoreError as error:
-        log.info(f"{error}; `embedrl search` does not ask this one")
+        log.info(f"{error}; `embedrl search` will not use this server")
         return None

@@ -1,7 +1,7 @@
-"""A server that announces itself in the folder of its index, and searches through it that load no models.
+"""Discovery of a running server through its index folder, so that searches need not load models.
 
-The announcement is locked for as long as the server lives, so one that a killed server left behind is told from one that holds, and
-it lies in the index, so a server of another index is never asked.
+The announcement is locked while the server lives, so a stale one of a killed server is recognised, and
+it is stored in the index, so a server of another index is never used.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1", "localhost": 
 
 
 class Announcement(BaseModel):
-    """Where a server listens, and with which models."""
+    """Address and models of a server."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -40,15 +40,15 @@ class Announcement(BaseModel):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Base URL."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
 
 class Announced:
-    """The announcement of this process. It holds until `close`, or until the process ends, however it ends."""
+    """The announcement of this process, valid until `close` or the end of the process."""
 
     def __init__(self, directory: Path, host: str, port: int, models: ModelNames) -> None:
-        """Write it into an index's directory. Raises StoreError if another server of this index is announced, or nothing can be written."""
+        """Write the announcement. Raises StoreError if another server of this index is announced, or the file cannot be written."""
         path = directory / ANNOUNCEMENT
         held = Announcement(host=_LOOPBACK.get(host, host), port=port, machine=socket.gethostname(), models=models)
         try:
@@ -64,16 +64,16 @@ class Announced:
             raise StoreError(f"{str(path)!r}: another server of this index is announced there") from error
 
     def close(self) -> None:
-        """Take it back; a second call does nothing."""
+        """Withdraw the announcement. Idempotent."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 def find_server(directory: Path) -> Announcement | None:
-    """Return the server that serves this index on this machine; None if there is none that lives.
+    """Find the live server of an index on this machine; None if there is none.
 
-    Only what the same user announced, of an address of this machine, counts: a query and a token go nowhere else.
+    Only announcements of the same user with an address of this machine count, so queries and tokens go nowhere else.
     """
     try:
         fd = os.open(directory / ANNOUNCEMENT, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -95,7 +95,7 @@ def find_server(directory: Path) -> Announcement | None:
 
 
 def _is_here(host: str) -> bool:
-    """Say whether this is an address of this machine."""
+    """Return whether this is an address of this machine."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as tried:
             tried.bind((host, 0))
@@ -107,13 +107,13 @@ def _is_here(host: str) -> bool:
 def post_form(
     server: Announcement, path: str, fields: Sequence[tuple[str, str]], file: Path | None = None, *, token: str | None = None
 ) -> dict[str, Any]:
-    """Send a form to the server and return its answer. Raises StoreError, with its reason, if it refuses or does not answer."""
+    """POST a form and return the response. Raises StoreError with the reason if the server refuses or does not answer."""
     headers, body = _form(fields, file)
     return _post(server, path, headers, body, token)
 
 
 def post_json(server: Announcement, path: str, value: Mapping[str, Any], *, token: str | None = None) -> dict[str, Any]:
-    """Send JSON to the server and return its answer. Raises StoreError as `post_form` does."""
+    """POST JSON and return the response. Raises StoreError as `post_form` does."""
     return _post(server, path, {"Content-Type": "application/json"}, json.dumps(value).encode(), token)
 
 
@@ -142,7 +142,7 @@ def _reason(answer: object) -> str:
 
 
 def _form(fields: Sequence[tuple[str, str]], file: Path | None) -> tuple[dict[str, str], bytes]:
-    """Encode a form: as fields of a URL, or in parts if a file goes along. Raises StoreError for a file that cannot be read."""
+    """Encode a form as urlencoded, or as multipart with a file. Raises StoreError for an unreadable file."""
     if file is None:
         return {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
     try:

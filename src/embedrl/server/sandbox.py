@@ -1,4 +1,4 @@
-"""Files of clients, decoded in child processes within the limits for strangers; what is said of them names no path."""
+"""Decoding of untrusted files in child processes, within limits; errors name no path."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ MAX_QUERY_PIXELS = 4_000_000
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a file holds."""
+    """Decoded contents of a file."""
 
     kind: MediaKind
     format: str
@@ -30,7 +30,7 @@ class Decoded:
 
     @property
     def frames(self) -> Frames:
-        """The pictures as frames."""
+        """The images as video frames."""
         return Frames(self.pictures, self.times_s)
 
 
@@ -52,7 +52,7 @@ def decode(
     try:
         kind = media_kind(path, limits)
         if kind is None:
-            raise MediaError("is of no kind that is indexed: give an image, a video, a PDF or a text")
+            raise MediaError("is not a supported file type: give an image, a video, a PDF or a text")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         if kind == "text":

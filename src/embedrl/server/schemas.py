@@ -58,7 +58,7 @@ class KeywordShown(_Answer):
 
 
 class EvidenceShown(_Answer):
-    """What a T-CoT points at, each piece with whether it holds for the medium."""
+    """Evidence of a T-CoT, each piece with its verification result."""
 
     boxes: tuple[BoxShown, ...] = ()
     key_frames: tuple[KeyFrameShown, ...] = ()
@@ -74,7 +74,7 @@ PIECE_FIELDS = {"boxes": "box", "key_frames": "number", "keywords": "text"}
 
 
 class CropChecked(_Answer):
-    """What came of comparing a box with its name."""
+    """Result of comparing a box's crop with its name."""
 
     name: str | None
     score: float | None
@@ -84,7 +84,7 @@ class CropChecked(_Answer):
 
 
 class CropsChecked(_Answer):
-    """The boxes of an item, each compared with its name and with names of other items' boxes."""
+    """The boxes of an item, compared with their names and with names of other items' boxes."""
 
     boxes: tuple[CropChecked, ...]
     num_others: int
@@ -99,7 +99,7 @@ class TCoTShown(_Answer):
 
 
 class HitShown(_Answer):
-    """An item that was found."""
+    """A search hit."""
 
     key: str
     score: float
@@ -174,7 +174,7 @@ class ItemShown(HitShown):
 
 
 class QueryShown(_Answer):
-    """What the Reasoner made of the query."""
+    """The query's T-CoT."""
 
     tcot: TCoTShown | None = None
     failure: str | None = None
@@ -185,7 +185,7 @@ class QueryShown(_Answer):
 
 
 class Seconds(_Answer):
-    """Where the time went."""
+    """Timings in seconds."""
 
     reason: float = 0.0
     embed: float = 0.0
@@ -216,7 +216,7 @@ class SearchAnswer(_Answer):
 
 
 class RankChange(_Answer):
-    """How an item moved from the plain result to the reasoned one; ranks from 1, null where it is not on the page."""
+    """Rank change of an item from the plain to the reasoned result; 1-based, null if not on the page."""
 
     key: str
     before: int | None
@@ -224,13 +224,13 @@ class RankChange(_Answer):
 
 
 class ReasonedAnswer(SearchAnswer):
-    """The reasoned result, and what changed."""
+    """The reasoned result with its rank changes."""
 
     changes: tuple[RankChange, ...] = ()
 
 
 class Listing(_Answer):
-    """A page of items that were not searched for."""
+    """A page of items, without a query."""
 
     items: tuple[HitShown, ...]
     total: int
@@ -239,7 +239,7 @@ class Listing(_Answer):
 
 
 class Added(_Answer):
-    """A file that was taken in."""
+    """An accepted file."""
 
     name: str
     path: str
@@ -250,14 +250,14 @@ class Added(_Answer):
 
 
 class Refused(_Answer):
-    """A file that was not taken in."""
+    """A rejected file."""
 
     name: str
     reason: str
 
 
 class Uploaded(_Answer):
-    """What became of an upload. The files of its items are on the disk, and searchable."""
+    """Result of an upload. The files of its items are durable and searchable."""
 
     items: tuple[Added, ...]
     refused: tuple[Refused, ...] = ()
@@ -265,21 +265,21 @@ class Uploaded(_Answer):
 
 
 class Removed(_Answer):
-    """What is gone."""
+    """Result of a deletion."""
 
     removed: tuple[str, ...]
     """Keys."""
 
 
 class ServedReasoner(_Answer):
-    """A Reasoner that searches may use."""
+    """A Reasoner that searches can choose."""
 
     id: str
     name: str
 
 
 class Indexing(_Answer):
-    """What the indexing thread is doing."""
+    """State of the indexing thread."""
 
     state: str
     """`idle`, `embedding` (new files become searchable) or `reasoning` (their T-CoTs are written)."""
@@ -306,13 +306,13 @@ class Failures(_Answer):
 
 
 class UploadLimits(_Answer):
-    """What an upload may be."""
+    """Limits of uploads."""
 
     max_upload_bytes: int
 
 
 class Status(_Answer):
-    """What the server holds and does."""
+    """Contents and state of the server."""
 
     title: str
     num_items: int
@@ -334,13 +334,13 @@ class Status(_Answer):
 
 
 class Login(BaseModel):
-    """The token, to be kept in a cookie."""
+    """Login with the access token."""
 
     token: str = Field(max_length=1000)
 
 
 def show_tcot(tcot: TCoT | None) -> TCoTShown | None:
-    """Return a T-CoT as it is sent."""
+    """Convert a T-CoT to its response schema."""
     return None if tcot is None else TCoTShown(thinking=tcot.thinking, rethink=tcot.rethink, answer=tcot.answer)
 
 

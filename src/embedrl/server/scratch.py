@@ -1,4 +1,4 @@
-"""Temporary folders of uploads to decode; leftovers of a killed server are removed at the next start."""
+"""Temporary folders of uploads; those of killed servers are removed at the next start."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Search routes: search, search as a stream, recommendation, listing."""
+"""Search routes: search, streamed search, recommendation, listing."""
 
 import asyncio
 import json
@@ -23,14 +23,14 @@ from embedrl.media.content import Image, Video
 from embedrl.server import answering, pictures
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import KEY, MAX_OFFSET, Asked, read_filter, read_query
+from embedrl.server.query import KEY, MAX_OFFSET, SearchRequest, read_filter, read_query
 from embedrl.server.schemas import Listing, SearchAnswer
 from embedrl.server.scratch import scratch_folder
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 
 ALIVE_S = 1.0
-"""A stream says so often that it still waits."""
+"""Seconds between keep-alive events of a stream."""
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events: plain, reasoned, error, done."}
 }
@@ -41,7 +41,7 @@ Weights = Annotated[dict[Key, Weight], Field(max_length=MAX_EXAMPLES)] | Annotat
 
 
 class Similar(BaseModel):
-    """What to recommend from."""
+    """Recommendation request."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -49,7 +49,7 @@ class Similar(BaseModel):
     """Keys, or keys with weights above 0."""
     disliked: Weights = Field(default_factory=list)
     diversity: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    """0: the nearest; towards 1: ever more different from each other."""
+    """Maximal marginal relevance: 0 for the nearest, towards 1 for more varied results."""
     modality: list[Modality] | None = None
     under: str | None = Field(default=None, max_length=1000)
     since: str | None = Field(default=None, max_length=40)
@@ -60,7 +60,7 @@ class Similar(BaseModel):
     """LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST."""
     min_score: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
     unit: ResultUnit = "file"
-    """A result is a file with its best unit, or each page, scene and passage."""
+    """One hit per file (its best unit), or one per page, scene and passage."""
     offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     limit: int = Field(default=24, ge=1, le=100)
     think: bool | None = None
@@ -68,39 +68,39 @@ class Similar(BaseModel):
 
 
 def search_routes(service: Service) -> APIRouter:
-    """Make the routes over a service."""
+    """Create the router of a service."""
     router = APIRouter(prefix="/api", tags=["search"], route_class=BoundedRoute)
 
-    def chosen(asked: Asked) -> tuple[ServedIndex, bool]:
-        """Return the index to search, and whether a T-CoT is to be written: as it is asked, or if there is a Reasoner."""
-        library = service.library(asked.reasoner)
-        return library, library.reasoner is not None if asked.use_tcot is None else asked.use_tcot
+    def choose_index(request: SearchRequest) -> tuple[ServedIndex, bool]:
+        """Return the index to search, and whether to write a T-CoT: as requested, by default if there is a Reasoner."""
+        library = service.library(request.reasoner)
+        return library, library.reasoner is not None if request.use_tcot is None else request.use_tcot
 
-    def decoded(asked: Asked, library: ServedIndex) -> Query:
-        if asked.key is not None:
-            return asked.with_part(pictures.medium(service, library, asked.key), asked.key)
-        return asked.query if asked.file is None else _with_file(service, asked, library)
+    def decoded(request: SearchRequest, library: ServedIndex) -> Query:
+        if request.key is not None:
+            return request.with_part(pictures.medium(service, library, request.key), request.key)
+        return request.query if request.file is None else _with_file(service, request, library)
 
     @router.post("/search")
-    async def search(asked: Annotated[Asked, Depends(read_query)]) -> SearchAnswer:
-        """Search with words, an image, a video, an item of the index, or words about one of these."""
-        library, think = chosen(asked)
+    async def search(request: Annotated[SearchRequest, Depends(read_query)]) -> SearchAnswer:
+        """Search by text, image, video or an item of the index, optionally with text about it."""
+        library, think = choose_index(request)
         return await service.work(
             lambda: answering.answer(
-                library, replace(decoded(asked, library), use_tcot=think, match=asked.match), service.reranker, service.gate
+                library, replace(decoded(request, library), use_tcot=think, match=request.match), service.reranker, service.gate
             )
         )
 
     @router.post("/search/stream", response_class=StreamingResponse, responses=_EVENTS)
-    async def search_stream(asked: Annotated[Asked, Depends(read_query)]) -> StreamingResponse:
-        """Search, and get the plain result at once, the reasoned one when it is there."""
-        library, think = chosen(asked)
+    async def search_stream(request: Annotated[SearchRequest, Depends(read_query)]) -> StreamingResponse:
+        """Search as a stream: the plain result first, then the reasoned one."""
+        library, think = choose_index(request)
         if think and library.reasoner is None:
             raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
-        query, second = await service.work(lambda: decoded(asked, library)), service.reranker
-        query = replace(query, match=asked.match)
+        query, reranker = await service.work(lambda: decoded(request, library)), service.reranker
+        query = replace(query, match=request.match)
         plain = await service.work(
-            lambda: answering.answer(library, replace(query, use_tcot=False, rerank=0 if think else query.rerank), second)
+            lambda: answering.answer(library, replace(query, use_tcot=False, rerank=0 if think else query.rerank), reranker)
         )
 
         async def events() -> AsyncIterator[bytes]:
@@ -108,10 +108,10 @@ def search_routes(service: Service) -> APIRouter:
             if think:
                 try:
                     reasoned = asyncio.ensure_future(
-                        service.work(lambda: answering.answer(library, replace(query, use_tcot=True), second, service.gate))
+                        service.work(lambda: answering.answer(library, replace(query, use_tcot=True), reranker, service.gate))
                     )
-                    async for alive in _waiting(reasoned):
-                        yield alive
+                    async for keep_alive in _keep_alive_events(reasoned):
+                        yield keep_alive
                     yield _event("reasoned", answering.compare(plain, reasoned.result()).model_dump(mode="json"))
                 except Problem as problem:
                     yield _event("error", problem.body)
@@ -123,23 +123,25 @@ def search_routes(service: Service) -> APIRouter:
         return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @router.post("/similar")
-    async def similar(asked: Similar) -> SearchAnswer:
-        """Recommend what is like some items and unlike others, with the reason."""
-        library = service.library(asked.reasoner)
+    async def similar(request: Similar) -> SearchAnswer:
+        """Recommend items similar to some and dissimilar to others, with reasons."""
+        library = service.library(request.reasoner)
         liked, disliked = (
-            examples if isinstance(examples, dict) else dict.fromkeys(examples, 1.0) for examples in (asked.liked, asked.disliked)
+            examples if isinstance(examples, dict) else dict.fromkeys(examples, 1.0) for examples in (request.liked, request.disliked)
         )
         try:
             examples = Examples(
                 liked=liked,
                 disliked=disliked,
-                diversity=asked.diversity,
-                filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words, asked.camera, asked.area),
-                min_score=asked.min_score,
-                unit=asked.unit,
-                use_tcot=library.reasoner is not None if asked.think is None else asked.think,
-                offset=asked.offset,
-                limit=asked.limit,
+                diversity=request.diversity,
+                filter=read_filter(
+                    request.modality, request.under, request.since, request.until, request.words, request.camera, request.area
+                ),
+                min_score=request.min_score,
+                unit=request.unit,
+                use_tcot=library.reasoner is not None if request.think is None else request.think,
+                offset=request.offset,
+                limit=request.limit,
             )
             return await service.work(lambda: answering.similar(library, examples))
         except ConfigError as error:
@@ -160,7 +162,7 @@ def search_routes(service: Service) -> APIRouter:
         limit: Annotated[int, Parameter(ge=1, le=100)] = 24,
         reasoner: Annotated[str | None, Parameter(max_length=40)] = None,
     ) -> Listing:
-        """List what is there."""
+        """List items."""
         query = Query(
             filter=read_filter(modality, under, since, until, words, camera, area), sort=sort, unit=unit, offset=offset, limit=limit
         )
@@ -170,20 +172,20 @@ def search_routes(service: Service) -> APIRouter:
     return router
 
 
-def _with_file(service: Service, asked: Asked, library: ServedIndex) -> Query:
+def _with_file(service: Service, request: SearchRequest, library: ServedIndex) -> Query:
     """Decode the file of a search in a child process. Raises Problem 415."""
-    assert asked.file is not None
+    assert request.file is not None
     with scratch_folder() as folder:
         path = Path(folder) / "file"
         with path.open("wb") as file:
-            shutil.copyfileobj(asked.file.file, file)
+            shutil.copyfileobj(request.file.file, file)
         decoded = service.decode_file(path, num_frames=library.num_frames)
         medium = Video(path=path) if decoded.kind == "video" else Image(path=path)
-        return asked.with_file(decoded, items.candidate((medium,)).key)
+        return request.with_file(decoded, items.candidate((medium,)).key)
 
 
-async def _waiting(work: Awaitable[Any]) -> AsyncIterator[bytes]:
-    """Say now and then that the work goes on, until it is done."""
+async def _keep_alive_events(work: Awaitable[Any]) -> AsyncIterator[bytes]:
+    """Yield keep-alive events until the work is done."""
     future = asyncio.ensure_future(work)
     while not (await asyncio.wait([future], timeout=ALIVE_S))[0]:
         yield b": waiting\n\n"

@@ -36,13 +36,13 @@ SECURITY_HEADERS = {
 
 
 class WrongTokens:
-    """Rate limiter of wrong tokens: they are answered one at a time, with a delay."""
+    """Rate limiter of wrong tokens: answered one at a time, with a delay."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
 
     async def wait(self) -> None:
-        """Wait for one's turn."""
+        """Wait for the caller's turn."""
         async with self._turn:
             await asyncio.sleep(WRONG_TOKEN_S)
 
@@ -114,7 +114,7 @@ class SecurityMiddleware:
 
 
 class _Exchange:
-    """One request and its answer: counts and times what comes in, dresses what goes out."""
+    """One request and its response: enforces limits on the way in, adds headers on the way out."""
 
     def __init__(self, guard: SecurityMiddleware, receive: Receive, send: Send, *, is_head: bool) -> None:
         self._guard, self._receive, self._send, self._settings = guard, receive, send, guard.settings
@@ -128,7 +128,7 @@ class _Exchange:
         """Why the body was not read to its end; it decides the answer, whatever the reader of the body makes of it."""
 
     async def receive(self) -> Message:
-        """Give the next message on, as long as the body keeps to its limits. Raises Problem."""
+        """Pass on the next message while the body keeps within its limits. Raises Problem."""
         if self._whole:
             return await self._receive()
         try:
@@ -166,7 +166,7 @@ class _Exchange:
         await self._send(message)
 
     async def refuse(self, problem: Problem) -> None:
-        """Answer with a problem, if there is no answer yet."""
+        """Send a Problem, unless the response has started."""
         problem, self.problem = self.problem or problem, None
         if self._started:
             return

@@ -24,7 +24,7 @@ MAX_BOX_NAMES = 64
 
 
 class ServedIndex:
-    """An index, its Reasoner and the Embedder, with what is known of its places."""
+    """An index with its Reasoner and Embedder, and a catalogue of its rows."""
 
     def __init__(
         self, id: str, label: str, index: Index, reasoner: SharedReasoner | None, embedder: SharedEmbedder, roots: AllowedFolders
@@ -38,7 +38,7 @@ class ServedIndex:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames of a video that key frames are counted in."""
+        """Number of sampled frames that key frames refer to."""
         return self.reasoner.num_frames if self.reasoner else PAPER_BUDGET.num_frames
 
     @property
@@ -47,12 +47,12 @@ class ServedIndex:
         with self._lock:
             version = self.index.version
             if version != self._catalogue.version:
-                self._catalogue = self._take_stock(version)
+                self._catalogue = self._build_catalogue(version)
             return self._catalogue
 
     @property
     def stats(self) -> IndexStats | None:
-        """Figures of the index, counted once a version; None while it is empty."""
+        """Statistics of the index, computed once per version; None while it is empty."""
         version = self.catalogue.version
         if self._stats is None or self._stats[0] != version:
             self._stats = (version, self.index.stats() if version else None)
@@ -60,7 +60,7 @@ class ServedIndex:
 
     @property
     def box_names(self) -> tuple[str, ...]:
-        """Different names of boxes in T-CoTs of a sample of items, the same for each version."""
+        """Distinct box names in a sample of T-CoTs, fixed per version."""
         version = self.catalogue.version
         if self._box_names is None or self._box_names[0] != version:
             sample = sorted(self.catalogue.places)[:NUM_NAMED_ITEMS]
@@ -71,17 +71,17 @@ class ServedIndex:
 
     @property
     def view(self) -> View:
-        """What searches may return, and what paths are called to clients."""
+        """Filter of served rows and display paths of a search."""
         return View(self.shown, lambda: self.catalogue)
 
-    def _take_stock(self, version: int) -> Catalogue:
-        everywhere = list(self.index.places())
-        inside = self.roots.inside({self.index.locate(place.path) for place in everywhere})
-        places = places_by_key([place for place in everywhere if self.index.locate(place.path) in inside])
-        return Catalogue(version, places, frozenset({place.key for place in everywhere} - places.keys()))
+    def _build_catalogue(self, version: int) -> Catalogue:
+        all_places = list(self.index.places())
+        inside = self.roots.inside({self.index.locate(place.path) for place in all_places})
+        places = places_by_key([place for place in all_places if self.index.locate(place.path) in inside])
+        return Catalogue(version, places, frozenset({place.key for place in all_places} - places.keys()))
 
     def places(self, key: str) -> tuple[Place, ...]:
-        """Return the places of an item. Raises Problem 404."""
+        """Return the rows of an item. Raises Problem 404."""
         places = self.catalogue.places.get(key)
         if not places:
             raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
@@ -96,16 +96,16 @@ class ServedIndex:
         raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
 
     def file(self, key: str) -> tuple[Place, OpenFile]:
-        """Open the file of an item, if it is still the one that was indexed; the caller closes it. Raises Problem 404."""
+        """Open the file of an item if it is unchanged since indexing; the caller closes it. Raises Problem 404."""
         for place in self.places(key):
             if file := self.roots.open(self.index.locate(place.path)):
                 if self._is_indexed(place, file):
                     return place, file
                 file.close()
-        raise Problem(404, "the file of this item is gone, or was changed and is not indexed anew yet", "file_changed")
+        raise Problem(404, "the file of this item is gone, or has changed and is not reindexed yet", "file_changed")
 
     def _is_indexed(self, place: Place, file: OpenFile) -> bool:
-        """Whether a file is the one that was indexed: untouched since, or with the same content under another date, as in a copy."""
+        """Whether a file is the indexed one: same stamp, or same content under another date."""
         stamp = Stamp(size=file.status.st_size, mtime_ns=file.status.st_mtime_ns)
         if stamp == place.stamp or stamp.size != place.stamp.size:
             return stamp == place.stamp
@@ -116,18 +116,18 @@ class ServedIndex:
         except MediaError:
             return False
 
-    # ---- as it is sent
+    # ---- response schemas
 
     def shown(self, path: Path) -> str:
-        """Return a path of the index as it is shown, and as `under` names it."""
+        """Return the display path of an index path, as `under` expects it."""
         return self.roots.shown(self.index.locate(path))
 
     def show_hits(self, hits: Iterable[Hit]) -> tuple[HitShown, ...]:
-        """Return Hits of served places as they are sent."""
+        """Convert Hits of served rows to their response schema."""
         return tuple(map(self._show, hits))
 
     def show_item(self, key: str) -> ItemShown:
-        """Return an item with its text. Raises Problem 404."""
+        """Return an item's response schema, with its text. Raises Problem 404."""
         served = {place.id for place in self.places(key)}
         rows = [row for row in self.index.rows([key]) if row.place.id in served]
         if not rows:
@@ -137,9 +137,9 @@ class ServedIndex:
     def _show(self, hit: Hit) -> HitShown:
         places = [hit.path, *hit.other_paths]
         paths = list(dict.fromkeys(map(self.shown, places)))
-        here = f"/api/items/{hit.key}"
+        url = f"/api/items/{hit.key}"
         visual = hit.modality != "text"
-        asked = "" if self.id == "main" else f"?reasoner={self.id}"
+        suffix = "" if self.id == "main" else f"?reasoner={self.id}"
         return HitShown(
             key=hit.key,
             score=hit.score,
@@ -178,8 +178,8 @@ class ServedIndex:
             excerpt=hit.excerpt,
             read=hit.read,
             shared=hit.shared,
-            thumbnail=f"{here}/thumbnail" if visual else None,
-            media=f"{here}/media",
-            picture=f"{here}/picture" if visual else None,
-            overlay=f"{here}/overlay{asked}" if visual else None,
+            thumbnail=f"{url}/thumbnail" if visual else None,
+            media=f"{url}/media",
+            picture=f"{url}/picture" if visual else None,
+            overlay=f"{url}/overlay{suffix}" if visual else None,
         )

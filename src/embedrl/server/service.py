@@ -64,7 +64,7 @@ class Service:
 
     @property
     def is_blind(self) -> bool:
-        """Whether a model is of the shipped miniature, which knows nothing but its world."""
+        """Whether a model is a shipped nano model, which knows only the generated world."""
         return self.embedder_label in shipped("embedder") or any(library.label in shipped("reasoner") for library in self.libraries)
 
     @property
@@ -73,7 +73,7 @@ class Service:
         return self.libraries[0].roots
 
     def start(self) -> None:
-        """Start indexing; from now on requests are answered."""
+        """Start indexing and accept requests."""
         sweep()
         self.librarian.start()
         self.is_ready = True
@@ -89,7 +89,7 @@ class Service:
             self._tcots.close()
 
     def library(self, reasoner: str | None = None) -> ServedIndex:
-        """Return the library of a Reasoner's id; without one, the first. Raises Problem."""
+        """Return the library with a Reasoner's id; the first by default. Raises Problem."""
         if reasoner is None:
             return self.libraries[0]
         for library in self.libraries:
@@ -98,7 +98,7 @@ class Service:
         raise Problem(400, f"reasoner: choose one of {', '.join(library.id for library in self.libraries)}", "no_such_reasoner")
 
     async def work(self, call: Callable[[], T]) -> T:
-        """Run what takes time in a thread. Raises Problem 429 if too much is being done already."""
+        """Run blocking work in a thread. Raises Problem 429 if too much is in flight."""
         with self._lock:
             if self._num_working >= self.settings.max_in_flight:
                 raise Problem(429, "too many requests wait for the models: try again", "busy", retry_after_s=1)
@@ -119,9 +119,9 @@ class Service:
         share: int = REQUEST_PIXELS,
         is_indexed: bool = False,
     ) -> Decoded:
-        """Decode a file in a child process, within the budget of pixels. `share`: pixels that all its pictures may have together.
+        """Decode a file in a child process, within the pixel budget. `share`: maximum pixels of all its images together.
 
-        Files of the index have the limits that they were indexed with, others those for uploads. Raises Problem 415, 429.
+        Indexed files keep the limits they were indexed with, others have those of uploads. Raises Problem 415, 429.
         """
         with path.open("rb") as file:
             num_pictures = num_frames if container_format(file.read(64)) else 1

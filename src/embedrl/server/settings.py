@@ -15,7 +15,7 @@ UPLOAD_LIMITS = Limits(
 
 
 class Capacity(BaseModel):
-    """What requests may cost together: the table [server] of a `--config` file."""
+    """Shared capacity of requests: the table [server] of a `--config` file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -36,7 +36,7 @@ class Capacity(BaseModel):
 
 
 class Settings(Capacity):
-    """Where the server listens, who may ask, and its limits."""
+    """Address, access and limits of the server."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
@@ -68,11 +68,11 @@ class Settings(Capacity):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """Whether the address is loopback."""
         return self.host == "localhost" or _is_loopback(self.host)
 
     def admits(self, host: str) -> bool:
-        """Say whether a Host header names this server: one of ours by name, or an address (which no other site can claim)."""
+        """Return whether a Host header names this server: an allowed name, or an IP address (immune to DNS rebinding)."""
         name = _without_port(host).lower()
         if name in ("localhost", self.host.lower(), *(allowed.lower() for allowed in self.allow_hosts)):
             return True

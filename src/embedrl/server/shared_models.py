@@ -1,6 +1,6 @@
 """Reasoner and Embedder shared by concurrent requests: batched and cached.
 
-`Reasons` and `Embeds` again, so that search and indexing take them as they take any other.
+They implement `Reasons` and `Embeds`, so that search and indexing use them like any other model.
 """
 
 import threading
@@ -31,7 +31,7 @@ MAX_VECTORS = 4_096
 
 @dataclass(frozen=True, eq=False)
 class Chat:
-    """A chat prompt, as a question to a Reasoner."""
+    """A chat prompt for a Reasoner's worker."""
 
     prompt: Prompt
     max_new_tokens: int | None
@@ -40,7 +40,7 @@ class Chat:
 
 @dataclass(frozen=True, eq=False)
 class Reranking:
-    """A query and its candidates, as a question to a reranker."""
+    """A query and its candidates, for a reranker's worker."""
 
     model: Reranks
     query: Side
@@ -82,7 +82,7 @@ class EmbedsPrompts(Protocol):
 
 
 class QueryTCoTs:
-    """T-CoTs of queries, kept between runs: by (item key, Reasoner name). When there are too many, the oldest half goes."""
+    """Persistent cache of query T-CoTs by (item key, Reasoner fingerprint). When full, the oldest half is evicted."""
 
     def __init__(self, path: Path) -> None:
         self._records = Records(path)
@@ -92,7 +92,7 @@ class QueryTCoTs:
         self.num_hits = self.num_misses = 0
 
     def find(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """Return what is known of these."""
+        """Look up cached outcomes."""
         with self._lock:
             known = {key: self._fresh[key] for key in keys if key in self._fresh}
             known |= {key: read_outcome(value) for key in keys if key not in known and (value := self._records.get(key)) is not None}
@@ -101,7 +101,7 @@ class QueryTCoTs:
             return known
 
     def keep(self, outcomes: dict[str, Outcome]) -> None:
-        """Remember outcomes. One thread writes for all: each write waits for the disk."""
+        """Store outcomes; one thread writes for all, since each write is fsynced."""
         with self._lock:
             self._fresh |= outcomes
         if self._writing.acquire(blocking=False):
@@ -132,7 +132,7 @@ class QueryTCoTs:
 
 
 class _Batched:
-    """A Reasoner whose worker is asked once about each item. Fulfils `Reasons`."""
+    """A Reasoner behind a worker, without a cache. Implements `Reasons`."""
 
     def __init__(self, reasoner: Reasons, worker: ReasonerWorker, background: bool) -> None:
         self.fingerprint, self.num_frames = reasoner.fingerprint, reasoner.num_frames
@@ -140,7 +140,7 @@ class _Batched:
         self._worker, self._background = worker, background
 
     def reason(self, items: Sequence[Item]) -> list[Outcome]:
-        """Write one T-CoT per item, in order. Raises `Unanswered` with what came of each."""
+        """Write one T-CoT per item, in order. Raises `Unanswered` with all outcomes."""
         answers: list[Answer] = []
         for answer in self._worker.ask_each(items, background=self._background):
             if isinstance(answer, Exception) and not isinstance(answer, MediaError | ModelError):
@@ -151,7 +151,7 @@ class _Batched:
 
 
 class SharedReasoner:
-    """A Reasoner behind a worker. Fulfils `Reasons`."""
+    """A Reasoner behind a worker, with a cache. Implements `Reasons`."""
 
     def __init__(self, reasoner: Reasons, tcots: QueryTCoTs | None, worker: ReasonerWorker, *, background: bool = False) -> None:
         self.model, self._tcots, self.worker, self._background = reasoner, tcots, worker, background
@@ -163,27 +163,27 @@ class SharedReasoner:
 
     @property
     def num_frames(self) -> int:
-        """Maximum number of frames of a video that it is shown."""
+        """Number of frames sampled from a video."""
         return self.model.num_frames
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether the same item gets the same answer again."""
+        """Whether answers are deterministic."""
         return getattr(self.model, "is_deterministic", False)
 
     def reason(self, items: Sequence[Item]) -> list[Outcome]:
-        """Write one T-CoT per item, or return the one that was written before. Raises as `require_all` does; what was written is kept."""
+        """Write one T-CoT per item, or return the cached one. Raises as `require_all` does; answers are cached."""
         batched = _Batched(self.model, self.worker, self._background)
         answers = ask(batched, items) if self._tcots is None else reason_missing(batched, items, self._tcots)
         return require_all(answers, repr(self.fingerprint))
 
     def for_indexing(self) -> "SharedReasoner":
-        """Return the same Reasoner for work that can wait; an index keeps T-CoTs itself."""
+        """Return this Reasoner at indexing priority, without the query cache."""
         return SharedReasoner(self.model, None, self.worker, background=True)
 
 
 class SharedReranker:
-    """A reranker behind the worker of a Reasoner, whose weights it may share. Fulfils `Reranks`."""
+    """A reranker behind the worker of a Reasoner, whose weights it may share. Implements `Reranks`."""
 
     def __init__(self, model: Reranks, label: str, worker: ReasonerWorker) -> None:
         self.model, self.label, self.worker = model, label, worker
@@ -201,7 +201,7 @@ class SharedReranker:
 
 
 class SharedEmbedder:
-    """An Embedder behind a worker. Fulfils `Embeds`; remembers the last vectors."""
+    """An Embedder behind a worker, with a cache of recent vectors. Implements `Embeds`."""
 
     def __init__(self, embedder: Embeds, worker: EmbedderWorker, *, background: bool = False, max_kept: int = MAX_VECTORS) -> None:
         self._embedder, self.worker, self._background, self._max_kept = embedder, worker, background, max_kept
@@ -220,12 +220,12 @@ class SharedEmbedder:
 
     @property
     def prompts(self) -> EmbedsPrompts | None:
-        """The Embedder, if it takes prompts."""
+        """The Embedder, if it accepts built prompts."""
         return self._embedder if isinstance(self._embedder, EmbedsPrompts) else None
 
     @property
     def prompt_settings(self) -> EmbedderPrompt | None:
-        """How the Embedder's prompts are built; None if it takes none."""
+        """Prompt settings of the Embedder; None if it accepts no built prompts."""
         return self.prompts.prompt_settings if self.prompts else None
 
     def embed_prompt(self, built: EmbedderInput) -> np.ndarray:
@@ -233,18 +233,18 @@ class SharedEmbedder:
         return self.worker.ask([built], background=self._background)[0]
 
     def num_tokens(self, text: str) -> int:
-        """Count the tokens of a text, or its words where the model counts none."""
+        """Count the tokens of a text, or its words if the model has no tokenizer."""
         return getattr(self._embedder, "num_tokens", count_words)(text)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""
-        asked = list(zip(items, tcots, strict=True))
+        inputs = list(zip(items, tcots, strict=True))
         if not self._max_kept:
-            return self._stack(self.worker.ask(asked, background=self._background))
-        keys = [f"{item.key}\0{render(tcot) if tcot else ''}" for item, tcot in asked]
+            return self._stack(self.worker.ask(inputs, background=self._background))
+        keys = [f"{item.key}\0{render(tcot) if tcot else ''}" for item, tcot in inputs]
         with self._lock:
             known = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in known}
+        missing = {key: pair for key, pair in zip(keys, inputs, strict=True) if key not in known}
         if missing:
             fresh = dict(zip(missing, self.worker.ask(list(missing.values()), background=self._background), strict=True))
             known |= fresh
@@ -255,7 +255,7 @@ class SharedEmbedder:
         return self._stack([known[key] for key in keys])
 
     def for_indexing(self) -> "SharedEmbedder":
-        """Return the same Embedder for work that can wait."""
+        """Return this Embedder at indexing priority."""
         return SharedEmbedder(self._embedder, self.worker, background=True, max_kept=0)
 
     def _stack(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
@@ -263,38 +263,38 @@ class SharedEmbedder:
 
 
 def reasoning_worker(reasoner: Reasons, max_batch: int) -> ReasonerWorker:
-    """Start the thread of a Reasoner: it writes T-CoTs of items and, if it can, answers of chats."""
+    """Start the worker of a Reasoner, for T-CoTs and, if supported, chats."""
 
-    def answer(asked: list[Item | Chat | Reranking]) -> list[Outcome | str | Scores | Exception]:
-        answers = iter(ask(reasoner, [question for question in asked if isinstance(question, Item)]))
-        texts = _write(reasoner, [question for question in asked if isinstance(question, Chat)])
-        scores = {question: _rerank(question) for question in asked if isinstance(question, Reranking)}
+    def answer(batch: list[Item | Chat | Reranking]) -> list[Outcome | str | Scores | Exception]:
+        answers = iter(ask(reasoner, [question for question in batch if isinstance(question, Item)]))
+        texts = _write(reasoner, [question for question in batch if isinstance(question, Chat)])
+        scores = {question: _rerank(question) for question in batch if isinstance(question, Reranking)}
         return [
             next(answers) if isinstance(question, Item) else texts[question] if isinstance(question, Chat) else scores[question]
-            for question in asked
+            for question in batch
         ]
 
     return Worker("reasoner", answer, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
 
 
 def reranking_worker(max_batch: int) -> ReasonerWorker:
-    """Start the thread of a reranker where no Reasoner has one."""
+    """Start the worker of a reranker that shares no Reasoner's."""
 
-    def answer(asked: list[Item | Chat | Reranking]) -> list[Outcome | str | Scores | Exception]:
-        return [_rerank(question) if isinstance(question, Reranking) else ModelError("there is no Reasoner") for question in asked]
+    def answer(batch: list[Item | Chat | Reranking]) -> list[Outcome | str | Scores | Exception]:
+        return [_rerank(question) if isinstance(question, Reranking) else ModelError("there is no Reasoner") for question in batch]
 
     return Worker("reranker", answer, max_batch=max_batch, background_batch=BACKGROUND_BATCH)
 
 
-def _rerank(asked: Reranking) -> Scores | Exception:
+def _rerank(request: Reranking) -> Scores | Exception:
     try:
-        return asked.model.rerank(asked.query, asked.candidates)
-    except Exception as error:  # boundary: whatever a model raises belongs to who asked
+        return request.model.rerank(request.query, request.candidates)
+    except Exception as error:  # boundary: errors of a model are returned to their caller
         return error
 
 
 def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str | Exception]:
-    """Answer chats; those with the same settings together, and if they fail, each alone."""
+    """Answer chats, batched by equal settings; a failed batch is retried one by one."""
     texts: dict[Chat, str | Exception] = {}
     for settings in dict.fromkeys((chat.max_new_tokens, chat.temperature) for chat in chats):
         same = [chat for chat in chats if (chat.max_new_tokens, chat.temperature) == settings]
@@ -303,20 +303,20 @@ def _write(reasoner: Reasons, chats: Sequence[Chat]) -> dict[Chat, str | Excepti
                 raise ModelError(f"{reasoner.fingerprint!r} writes T-CoTs only")
             written = reasoner.write([chat.prompt for chat in same], max_new_tokens=settings[0], temperature=settings[1])
             texts |= dict(zip(same, written, strict=True))
-        except Exception as error:  # boundary: whatever a model raises belongs to who asked
+        except Exception as error:  # boundary: errors of a model are returned to their caller
             for chat in same:
                 texts |= {chat: error} if len(same) == 1 else _write(reasoner, [chat])
     return texts
 
 
 def embedding_worker(embedder: Embeds, max_batch: int) -> EmbedderWorker:
-    """Start the thread of an Embedder."""
+    """Start the worker of an Embedder."""
 
-    def embed(asked: list[tuple[Item, TCoT | None] | EmbedderInput]) -> list[np.ndarray]:
-        built = [entry for entry in asked if isinstance(entry, EmbedderInput)]
-        items = [entry for entry in asked if not isinstance(entry, EmbedderInput)]
+    def embed(batch: list[tuple[Item, TCoT | None] | EmbedderInput]) -> list[np.ndarray]:
+        built = [entry for entry in batch if isinstance(entry, EmbedderInput)]
+        items = [entry for entry in batch if not isinstance(entry, EmbedderInput)]
         of_built = iter(embedder.embed_built(built)) if built and isinstance(embedder, EmbedsPrompts) else iter(())
         of_items = iter(embedder.embed([item for item, _ in items], [tcot for _, tcot in items]) if items else ())
-        return [next(of_built if isinstance(entry, EmbedderInput) else of_items) for entry in asked]
+        return [next(of_built if isinstance(entry, EmbedderInput) else of_items) for entry in batch]
 
     return Worker("embedder", embed, max_batch=max_batch, background_batch=BACKGROUND_BATCH)

@@ -1,4 +1,4 @@
-"""T-CoTs of world items: ground truth, or an oracle annotator with planted errors.
+"""T-CoTs of world items: ground truth, or an oracle annotator with simulated errors.
 
 The annotator stands in for a general-purpose model (in the paper: Qwen3-VL-8B): it stops half way, forgets attributes,
 adds remarks that nobody needs, and is now and then wrong, all at the rates stated in `Habits`. A habit holds for a whole

@@ -33,9 +33,9 @@ def read_claims(answer: str) -> list[Claim]:
 
 
 def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
-    """Return the numbers of correct claims, of claims made, and of true claims.
+    """Count correct claims, claims made, and true claims (for precision and recall).
 
-    A claim is right if a true one, not yet used, agrees with every attribute that it states.
+    A claim is correct if an unmatched true one agrees with every attribute that it states.
     """
     made, left = read_claims(tcot.answer), read_claims(truth.answer)
     num_true, right = len(left), 0
@@ -55,9 +55,9 @@ def claims(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
 
 
 def attributes(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
-    """Return the numbers of correct, stated and true single attributes; unlike `claims`, omissions count.
+    """Count correct, stated and true attributes; unlike in `claims`, omissions count.
 
-    Each claim is compared with the true one, not yet used, that agrees with it most.
+    Each claim is matched greedily to the unmatched true one that agrees with it most.
     """
     left = read_claims(truth.answer)
     num_true = sum(len(claim) - claim.count("") for claim in left)
@@ -74,11 +74,11 @@ def attributes(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
 
 
 def told(answer: str) -> list[str]:
-    """Return the distinct statements of an answer of the crowded world, in order."""
+    """Parse the distinct statements of a crowded-world answer, in order."""
     return list(dict.fromkeys(part for text in answer.split(",") if (part := " ".join(text.split()))))
 
 
 def selected(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
-    """Return the numbers of relevant statements made, of statements made, and of relevant ones: `claims` of the crowded world."""
+    """Count relevant statements made, statements made, and relevant ones: `claims` for the crowded world."""
     statements, matters = told(tcot.answer), set(told(truth.answer))
     return sum(text in matters for text in statements), len(statements), len(matters)

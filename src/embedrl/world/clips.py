@@ -1,4 +1,4 @@
-"""Clips: eight frames at 2 fps with two events, one after the other."""
+"""Clips: eight frames at 2 fps with two consecutive events."""
 
 import random
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ _STARTS = ((1, 2), (5, 6))
 
 @dataclass(frozen=True)
 class Event:
-    """An event of one thing, from frame `start` (1-based) to two frames later."""
+    """An event of one object, over three frames from `start` (1-based)."""
 
     thing: Thing
     verb: str
@@ -31,7 +31,7 @@ class Event:
     """Final cell, of a movement."""
 
     def at(self, frame: int) -> Thing | None:
-        """Return the thing in a 1-based frame; None if absent."""
+        """Return the object in a 1-based frame; None if absent."""
         step = frame - self.start
         progress = min(max(step / 2, 0.0), 1.0)
         thing = self.thing
@@ -63,7 +63,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Clip:
-    """Two events of two things, one after the other, on a background."""
+    """Two consecutive events of two objects on a background."""
 
     events: tuple[Event, Event]
     background: str
@@ -74,7 +74,7 @@ class Clip:
         return Frames(images, tuple(number / FPS for number in range(NUM_FRAMES)))
 
     def things(self, number: int) -> tuple[Thing, ...]:
-        """Return the visible things of a 1-based frame."""
+        """Return the visible objects of a 1-based frame."""
         return tuple(thing for event in self.events if (thing := event.at(number)) is not None)
 
     def frame(self, number: int, side: int = SIDE) -> PIL.Image.Image:
@@ -82,11 +82,11 @@ class Clip:
         return draw_things(self.things(number), self.background, GRID, side)
 
     def truth(self) -> Truth:
-        """Its facts: what happens first is remembered better than what happens later."""
+        """Ground-truth facts; the first event is more salient than the second."""
         return Truth((self.events[0].fact(), self.events[1].fact()), f"on {self.background}", "video")
 
     def half(self, index: int) -> tuple[Frames, Truth]:
-        """Return the first or second four frames as a clip of its own: one event, the other thing rests."""
+        """Return the first or last four frames as a clip: one event, with the other object at rest."""
         frames = self.frames()
         span = slice(4 * index, 4 * index + 4)
         fact = self.events[index].fact()
@@ -100,7 +100,7 @@ class Clip:
 
 
 def sample_event(rng: random.Random, split: str, cell: int, index: int, *, verb: str | None = None) -> Event:
-    """Draw an event for the first or second half of a clip."""
+    """Sample an event for the first or second half of a clip."""
     verb = verb or rng.choice(EVENTS)
     while True:
         thing = sample_thing(rng, split, cell, jitter=0.06)
@@ -114,14 +114,14 @@ def sample_event(rng: random.Random, split: str, cell: int, index: int, *, verb:
 
 
 def _may_show(event: Event, split: str) -> bool:
-    """Return whether the split allows the event's thing in its first and last state."""
+    """Return whether the split allows the event's object in its first and last state."""
     sizes = tuple(SIZES) if event.verb in ("grows", "shrinks") else (event.thing.size,)
     colours = (event.thing.colour, event.to or event.thing.colour)
     return all(allowed(replace(event.thing, size=size, colour=colour), split) for size in sizes for colour in colours)
 
 
 def sample_clip(rng: random.Random, split: str) -> Clip:
-    """Draw a clip; its two things differ in colour and shape."""
+    """Sample a clip; its two objects differ in colour and shape."""
     while True:
         cells = rng.sample(range(GRID * GRID), 4)
         events = tuple(_settle(sample_event(rng, split, cells[index], index), cells[2 + index]) for index in (0, 1))
@@ -135,7 +135,7 @@ def _settle(event: Event, free_cell: int) -> Event:
 
 
 def variant(rng: random.Random, clip: Clip, split: str, *, index: int | None = None) -> Clip:
-    """Change one thing of one event: its colour, its shape or what it does."""
+    """Sample a variant that differs in one attribute of one event: colour, shape or action."""
     for _ in range(100):
         which = rng.randrange(2) if index is None else index
         event, other = clip.events[which], clip.events[1 - which]

@@ -31,7 +31,7 @@ class Fact:
 
     @property
     def name(self) -> tuple[str, str]:
-        """Identifying slots among the facts of one medium: colour and shape, or city and value."""
+        """Slots that identify a fact within its medium: colour and shape, or city and value."""
         return self.get("colour") or self.get("city"), self.get("shape") or self.get("value")
 
 

@@ -1,4 +1,4 @@
-"""Geometric augmentation: rotation, shift and border of a medium, and of the boxes that point into it."""
+"""Geometric augmentation of media and their boxes: rotation, shift and border."""
 
 import math
 import random
@@ -17,7 +17,7 @@ MAX_ANGLE, MAX_SHIFT, MAX_BORDER = 4.0, 0.03, 0.12
 
 @dataclass(frozen=True)
 class Geometry:
-    """A rotation about the centre, a border inside the frame, and a shift; what comes into view is filled with one colour."""
+    """A rotation about the centre, an inner border, and a shift; uncovered pixels get the fill colour."""
 
     angle: float = 0.0
     """Degrees, counter-clockwise."""
@@ -29,7 +29,7 @@ class Geometry:
     fill: tuple[int, int, int] = (255, 255, 255)
 
     def image(self, image: PIL.Image.Image) -> PIL.Image.Image:
-        """Return the image so moved, of the same size."""
+        """Apply to an image; the size stays."""
         width, height = image.size
         scale, (cos, sin) = 1 - 2 * self.border, self._turn()
         x, y = (0.5 + self.dx) * width, (0.5 + self.dy) * height  # where the centre comes to lie
@@ -38,7 +38,7 @@ class Geometry:
         return image.transform(image.size, PIL.Image.Transform.AFFINE, matrix, PIL.Image.Resampling.BILINEAR, fillcolor=self.fill)
 
     def box(self, box: Box, aspect: float = 1.0) -> Box:
-        """Return where a box (0..1000) comes to lie; it keeps its shape. `aspect` is height / width of the medium."""
+        """Apply to a box (0..1000), which keeps its size. `aspect` is height / width of the medium."""
         scale, (cos, sin) = 1 - 2 * self.border, self._turn()
         x, y = (box[0] + box[2]) / 2000 - 0.5, ((box[1] + box[3]) / 2000 - 0.5) * aspect
         x, y = 0.5 + self.dx + scale * (cos * x + sin * y), 0.5 + self.dy + scale * (cos * y - sin * x) / aspect
@@ -48,7 +48,7 @@ class Geometry:
         return x1, y1, x2, y2
 
     def part(self, part: Part) -> Part:
-        """Return a part with pixels in memory so moved, all frames of a video alike; a text stays as it is."""
+        """Apply to a part with pixels in memory, equally to all frames of a video; texts stay."""
         match part:
             case Image(pixels=PIL.Image.Image() as pixels):
                 return Image(pixels=self.image(pixels))
@@ -63,7 +63,7 @@ class Geometry:
 
 
 def sample_geometry(rng: random.Random, split: str) -> Geometry | None:
-    """Draw how a training medium is moved; None leaves it as it is, as all of the test split are."""
+    """Sample the augmentation of a training medium; None for the identity, which the test split always has."""
     if split == "test" or rng.random() >= AUGMENTED:
         return None
     grey = rng.choice((0, 60, 128, 200, 255))

@@ -26,17 +26,17 @@ def _scene_family(rng: random.Random, split: str, count: int) -> list[scenes.Sce
 
 
 def text_to_image(rng: random.Random, split: str, count: int) -> Family:
-    """A caption that states everything, and its scene."""
+    """A full caption, and its scene."""
     return captioned(rng, _scene_family(rng, split, count), _scene_side, "image_t2i", (Role.QUERY_TEXT_TO_IMAGE, Role.TARGET_IMAGE))
 
 
 def image_to_text(rng: random.Random, split: str, count: int) -> Family:
-    """A scene, and a caption that states everything."""
+    """A scene, and its full caption."""
     return captioned(rng, _scene_family(rng, split, count), _scene_side, "image_i2t", (Role.QUERY_IMAGE, Role.TARGET_TEXT))
 
 
 def classify(rng: random.Random, split: str, count: int) -> Family:
-    """A scene of one thing, and its name."""
+    """A scene of one object, and its class label."""
     base = scenes.sample_scene(rng, split, num_things=1)
 
     def changed() -> scenes.Scene:
@@ -59,7 +59,7 @@ def classify(rng: random.Random, split: str, count: int) -> Family:
 
 
 def answer(rng: random.Random, split: str, count: int) -> Family:
-    """A scene with the question what stands in one place, and the answer."""
+    """A scene with a question about the object in one place, and the answer."""
     base = scenes.sample_scene(rng, split, num_things=rng.choice((3, 4)))
     index = rng.randrange(len(base.things))
     place = PLACES[scenes.GRID][base.things[index].cell]
@@ -97,7 +97,7 @@ def composed(rng: random.Random, split: str, count: int) -> Family:
 
 
 def grounding(rng: random.Random, split: str, count: int) -> Family:
-    """A scene with the name of one thing in it, and the crop that shows it."""
+    """A scene with the name of an object in it, and the crop of that object."""
     scene = scenes.sample_scene(rng, split, num_things=4)
     image, family = scene.draw(), []
     for thing in scene.things[: count + 1]:

@@ -68,7 +68,7 @@ class Thing:
 
 
 def allowed(thing: Thing, split: str) -> bool:
-    """Return whether a split allows this combination: test allows all but RL's, train only the common ones."""
+    """Return whether a split allows this combination: test allows all but RL's held-out ones, train only the common ones."""
     return not any(_kind(thing) in held for owner, held in _HELD_OUT.items() if owner != split)
 
 
@@ -82,7 +82,7 @@ def _kind(thing: Thing) -> tuple[str, str, str]:
 
 
 def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0.09) -> Thing:
-    """Sample a thing that the split allows."""
+    """Sample an object that the split allows."""
     while True:
         thing = Thing(
             rng.choice(SHAPES),
@@ -97,13 +97,13 @@ def sample_thing(rng: random.Random, split: str, cell: int, *, jitter: float = 0
 
 
 def sample_other(rng: random.Random, thing: Thing, attribute: str, split: str, choices: tuple[str, ...]) -> Thing:
-    """Change one attribute to another choice that the split allows; unchanged if there is none."""
+    """Resample one attribute within the split; unchanged if there is no other value."""
     options = [replace(thing, **{attribute: value}) for value in choices if value != getattr(thing, attribute)]
     return rng.choice([option for option in options if allowed(option, split)] or [thing])
 
 
 def draw_thing(draw: PIL.ImageDraw.ImageDraw, thing: Thing, grid: int, side: int, background: tuple[int, int, int]) -> None:
-    """Render a thing on a square canvas of `side` pixels."""
+    """Render an object on a square canvas of `side` pixels."""
     row, column = divmod(thing.cell, grid)
     unit = side / grid
     x, y = (column + 0.5 + thing.dx) * unit, (row + 0.5 + thing.dy) * unit
@@ -145,7 +145,7 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
 
 
 def draw_things(things: tuple[Thing, ...], background: str, grid: int, side: int) -> PIL.Image.Image:
-    """Render things on a background, anti-aliased: RGB (side, side)."""
+    """Render objects on a background, anti-aliased: RGB (side, side)."""
     canvas = PIL.Image.new("RGB", (side * 2, side * 2), BACKGROUNDS[background])
     draw = PIL.ImageDraw.Draw(canvas)
     for thing in things:

@@ -1,4 +1,4 @@
-"""Tasks about document pages: finding the page with two stated rows, and asking a page for a value."""
+"""Tasks about document pages: retrieval by two rows, and question answering."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def _page_side(page: pages.PageSpec, role: Role, task: str, side: str, *, text: 
 
 
 def find(kind: str) -> Callable[[random.Random, str, int], Family]:
-    """Make the task that asks for a page of a kind by two of its rows."""
+    """Create the task of retrieving a page of a kind by two of its rows."""
     task = f"visdoc_{kind}"
 
     def draw(rng: random.Random, split: str, count: int) -> Family:
@@ -36,7 +36,7 @@ def find(kind: str) -> Callable[[random.Random, str, int], Family]:
 
 
 def answer(rng: random.Random, split: str, count: int) -> Family:
-    """A page with the question what stands behind a city, and the answer."""
+    """A page with a question about a city's value, and the answer."""
     base, row = pages.sample_page(rng, split), rng.randrange(3)
     city = base.rows[row][0]
     options = [value for value in pages.values(base.kind) if value != base.rows[row][1]]

@@ -91,7 +91,7 @@ class PageSpec:
         )
 
     def truth(self) -> Truth:
-        """Its facts: the first row is read, later ones are skimmed."""
+        """Ground-truth facts; the first row is more salient than later ones."""
         facts = tuple(Fact((("city", city), ("value", value)), box=self.row_box(index)) for index, (city, value) in enumerate(self.rows))
         return Truth(facts, f"{self.topic} {self.kind}", "page")
 
@@ -106,7 +106,7 @@ def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
 
 
 def values(kind: str) -> tuple[str, ...]:
-    """Return the values that a row may have on this kind of page."""
+    """Return the possible values of a row on this kind of page."""
     return {"notes": WORDS, "table": NUMBERS, "chart": LEVELS}[kind]
 
 
@@ -117,7 +117,7 @@ def allowed(topic: str, city: str, split: str) -> bool:
 
 
 def sample_page(rng: random.Random, split: str, *, kind: str | None = None) -> PageSpec:
-    """Draw a page."""
+    """Sample a page."""
     kind, topic = kind or rng.choice(KINDS), rng.choice(TOPICS)
     cities = rng.sample([city for city in CITIES if allowed(topic, city, split)], 3)
     rows = tuple((city, rng.choice(values(kind))) for city in cities)
@@ -125,7 +125,7 @@ def sample_page(rng: random.Random, split: str, *, kind: str | None = None) -> P
 
 
 def variant(rng: random.Random, page: PageSpec, split: str, *, row: int | None = None) -> PageSpec:
-    """Change the topic, or one row's city or value."""
+    """Sample a variant with another topic, or another city or value of one row."""
     while True:
         index = rng.randrange(3) if row is None else row
         attribute = rng.choice(("topic", "city", "value", "value"))

@@ -1,4 +1,4 @@
-"""Scenes: images of two to four things on a 3 x 3 grid."""
+"""Scenes: images of two to four objects on a 3 x 3 grid."""
 
 import random
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ SIDE = 288
 
 @dataclass(frozen=True)
 class Scene:
-    """Things on a background; no two share a cell or a colour-shape combination."""
+    """Objects on a background; no two share a cell or a colour-shape combination."""
 
     things: tuple[Thing, ...]
     background: str
@@ -24,7 +24,7 @@ class Scene:
         return draw_things(self.things, self.background, GRID, side)
 
     def truth(self) -> Truth:
-        """Its facts, in reading order: large things are salient, small ones easily overlooked."""
+        """Ground-truth facts in reading order; large objects are salient, small ones easily overlooked."""
         things = sorted(self.things, key=lambda thing: thing.cell)
         return Truth(tuple(thing_fact(thing) for thing in things), f"on {self.background}", "image")
 
@@ -34,13 +34,13 @@ class Scene:
 
 
 def thing_fact(thing: Thing) -> Fact:
-    """State a thing with its place and box."""
+    """Fact: an object with its place and box."""
     slots = (("size", thing.size), ("colour", thing.colour), ("shape", thing.shape), ("place", f"at {PLACES[GRID][thing.cell]}"))
     return Fact(slots, box=thing.box(GRID))
 
 
 def sample_scene(rng: random.Random, split: str, *, num_things: int | None = None) -> Scene:
-    """Draw a scene; half of the test (and RL) scenes show a combination that only their split shows."""
+    """Sample a scene; half of the test (and RL) scenes show a held-out combination."""
     num_things = num_things or rng.choice((2, 3, 3, 4))
     cells = rng.sample(range(GRID * GRID), num_things)
     want_held_out = split != "train" and rng.random() < 0.5
@@ -52,7 +52,7 @@ def sample_scene(rng: random.Random, split: str, *, num_things: int | None = Non
 
 
 def variant(rng: random.Random, scene: Scene, split: str, *, attributes: tuple[str, ...] = ("colour", "shape", "size", "cell")) -> Scene:
-    """Change one attribute of one thing."""
+    """Sample a variant that differs in one attribute of one object."""
     for _ in range(100):
         index, attribute = rng.randrange(len(scene.things)), rng.choice(attributes)
         changed = change(rng, scene, index, attribute, split)
@@ -63,7 +63,7 @@ def variant(rng: random.Random, scene: Scene, split: str, *, attributes: tuple[s
 
 
 def change(rng: random.Random, scene: Scene, index: int, attribute: str, split: str) -> Scene:
-    """Change the named attribute of one thing to another value, if the split may show one."""
+    """Resample the named attribute of one object within the split."""
     thing = scene.things[index]
     if attribute == "cell":
         free = set(range(GRID * GRID)) - {other.cell for other in scene.things}

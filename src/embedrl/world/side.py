@@ -1,4 +1,4 @@
-"""One side of a world pair: its item, its truth, its T-CoTs."""
+"""One side of a world pair: item, ground truth and T-CoTs."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ class Side:
         return write_tcot(self.seen, self.wanted)
 
     def annotated(self, rng: random.Random, habits: Habits | None = None) -> TCoT:
-        """Return what the annotator writes about it."""
+        """Sample the annotator's T-CoT."""
         return write_tcot(self.seen, self.wanted, rng=rng, habits=habits or Habits())
 
 
@@ -71,12 +71,12 @@ M = TypeVar("M", bound=_Medium)
 
 
 def item(role: Role, task: str, side: str, *parts: Part) -> Item:
-    """Make the Item of a side ("query" or "target") of a task, with the task's instruction."""
+    """Create the Item of a side ("query" or "target"), with the task's instruction."""
     return Item(content=parts, instruction=INSTRUCTIONS[task][side], role=role)
 
 
 def text_side(text: str, facts: Truth, role: Role, task: str, side: str) -> Side:
-    """Make a text side; `facts` are those that the text states."""
+    """Create a text side; `facts` are those that the text states."""
     wanted = tuple(replace(fact, box=None, key_frame=None) for fact in facts.facts)
     return Side(item(role, task, side, Text(text=text)), facts, replace(facts, facts=wanted), text)
 
@@ -89,7 +89,7 @@ def label(fact: Fact, setting: str) -> tuple[str, Truth]:
 
 
 def no_place(fact: Fact) -> Fact:
-    """Return the fact without its place, for questions that name the place."""
+    """Drop the place of a fact, for questions that name it."""
     return replace(fact, slots=tuple(slot for slot in fact.slots if slot[0] != "place"))
 
 
@@ -108,7 +108,7 @@ def captioned(
 
 
 def distinct(make: Callable[[], M], first: M, count: int) -> list[M]:
-    """Return `first` and `count` others made from it, all with distinct signatures."""
+    """Return `first` and `count` variants of it, all with distinct signatures."""
     by_signature = {first.signature(): first}
     for _ in range(count * 20):
         if len(by_signature) > count:

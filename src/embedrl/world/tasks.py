@@ -1,7 +1,7 @@
 """The world's retrieval tasks. They mirror the families of MMEB-V2: classification, QA, retrieval, grounding, moments, pages.
 
-A task draws a *family*: a pair and variants of it that differ in one attribute. In a test, the variants' targets are the
-hard negatives of the first pair; in training, all of a family's pairs stand in one batch.
+A task draws a *family*: a pair and variants of it that differ in one attribute. In the test split, the variants' targets are the
+hard negatives of the first pair; in training, all pairs of a family are in one batch.
 """
 
 import random
@@ -103,12 +103,12 @@ def choose_tasks(world: str, names: Sequence[str] = ()) -> dict[str, WorldTask]:
 
 
 def answers(query: AnySide, target: AnySide) -> bool:
-    """Return whether another candidate than the query's own target is relevant: it holds all that is asked for."""
+    """Return whether a candidate other than the query's target is relevant, because it contains everything asked for."""
     return bool(query.asks) and query.asks <= target.holds
 
 
 def draw_family(task: str, split: str, rng: random.Random, *, num_variants: int = NUM_VARIANTS) -> AnyFamily:
-    """Draw a pair and its one-attribute variants. Raises ConfigError for an unknown task or split."""
+    """Sample a pair and its one-attribute variants. Raises ConfigError for an unknown task or split."""
     if task not in _ALL:
         raise ConfigError(f"task={task!r}: choose one of {', '.join(_ALL)}")
     if split not in SPLITS:
@@ -117,9 +117,9 @@ def draw_family(task: str, split: str, rng: random.Random, *, num_variants: int 
 
 
 def make_pairs(split: str, seed: int, tasks: Sequence[str] | None = None, num_pairs_per_task: int = 64) -> list[WorldPair]:
-    """Draw pairs with hard negatives, task by task. Within a task, sides that mean the same are one side.
+    """Sample pairs with hard negatives, task by task. Within a task, sides of equal meaning are merged.
 
-    Every query singles out its target: no negative, and no other target of the task, shares its signature.
+    Every query is unambiguous: no negative, and no other target of the task, shares its target's signature.
     """
     made = []
     for name in tasks or TASKS:
@@ -134,9 +134,9 @@ def make_pairs(split: str, seed: int, tasks: Sequence[str] | None = None, num_pa
 
 
 def make_families(split: str, seed: int, num_families: int, family_size: int, tasks: Sequence[str] | None = None) -> list[WorldPair]:
-    """Draw families task by task, `num_families` each: runs of `family_size` pairs that differ in one attribute, without negatives.
+    """Sample `num_families` families per task: runs of `family_size` pairs that differ in one attribute, without negatives.
 
-    Raises ConfigError where the variants of a task are too few to fill a family.
+    Raises ConfigError if a task has too few variants to fill a family.
     """
     made = []
     for name in tasks or TASKS:

@@ -36,7 +36,7 @@ def video_to_text(rng: random.Random, split: str, count: int) -> Family:
 
 
 def classify(rng: random.Random, split: str, count: int) -> Family:
-    """Half a clip, with one event, and the name of the event."""
+    """Half a clip with one event, and its class label."""
     family, index = [], rng.randrange(2)
     for clip in _clip_family(rng, split, count, index):
         text, facts = label(clip.events[index].fact(), "")
@@ -46,7 +46,7 @@ def classify(rng: random.Random, split: str, count: int) -> Family:
 
 
 def answer(rng: random.Random, split: str, count: int) -> Family:
-    """A clip with the question what happens first or last, and the answer."""
+    """A clip with a question about its first or last event, and the answer."""
     family, index = [], rng.randrange(2)
     for clip in _clip_family(rng, split, count, index):
         fact, setting = clip.events[index].fact(), f"on {clip.background}"
@@ -58,7 +58,7 @@ def answer(rng: random.Random, split: str, count: int) -> Family:
 
 
 def moment(rng: random.Random, split: str, count: int) -> Family:
-    """A clip with the name of one event, and the half that shows it."""
+    """Moment retrieval: a clip with the name of one event, and the half that shows it."""
     base = clips.sample_clip(rng, split)
     moments = {_moment_signature(base, index): (base, index) for index in (0, 1)}
     for attempt in range(20 * count):

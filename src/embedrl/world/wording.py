@@ -30,7 +30,7 @@ _LEADS = {"image": ("", "a picture of ", "there is "), "video": ("", "a clip in 
 
 
 def caption(rng: random.Random, truth: Truth) -> tuple[str, Truth]:
-    """Write a caption that states every fact, in its own words. Returns it with its facts as they stand in the text."""
+    """Sample a caption that states every fact. Returns it with the facts in its wording."""
     order = list(truth.facts)
     if truth.medium == "image":
         rng.shuffle(order)
@@ -45,7 +45,7 @@ def _phrase(rng: random.Random, fact: Fact) -> str:
 
 
 def edit_request(rng: random.Random, before: Thing, after: Thing, attribute: str) -> str:
-    """Ask for one change of one thing of a scene."""
+    """Sample a request for one change of a scene (composed retrieval)."""
     name = f"the {before.colour} {before.shape}"
     match attribute:
         case "colour":
@@ -58,7 +58,7 @@ def edit_request(rng: random.Random, before: Thing, after: Thing, attribute: str
 
 
 def page_request(rng: random.Random, page: PageSpec, rows: tuple[int, ...]) -> tuple[str, Truth]:
-    """Ask for the page with the named rows. Returns the text and its facts as they stand in it."""
+    """Sample a request for the page with the named rows. Returns the text with the facts in its wording."""
     facts = tuple(replace(page.truth().facts[row], box=None, keyword=" ".join(page.rows[row])) for row in rows)
     cells = " and ".join(fact.keyword or "" for fact in facts)
     lead = rng.choice(("the {} with {}", "{} page, {}", "which {} has {}?"))

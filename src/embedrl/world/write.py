@@ -1,4 +1,4 @@
-"""The world as real files: PNG and JPEG images, MP4 clips, PDF pages, and one pairs.jsonl that joins them."""
+"""The world as files: PNG and JPEG images, MP4 clips, PDF pages, and a pairs.jsonl."""
 
 import json
 from pathlib import Path
@@ -80,7 +80,7 @@ def _write_side(side: AnySide, folder: Path) -> Item:
 
 
 def _write_part(part: Part, folder: Path) -> Part:
-    """Write a part under a name made from its content (so equal parts are one file) and return it with a relative path."""
+    """Write a part under a content-addressed name (equal parts share a file) and return it with a relative path."""
     if isinstance(part, Text):
         return part
     key = content_key((part,))[:16]

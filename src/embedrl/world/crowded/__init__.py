@@ -1,1 +1,1 @@
-"""The crowded world: media that hold more facts than a T-CoT has room for, and tasks that say which facts matter."""
+"""The crowded world: media with more facts than a T-CoT can hold, and tasks that define which are relevant."""

@@ -1,4 +1,4 @@
-"""What media of the crowded world may share: each aspect is drawn, varied in one attribute, and painted with all else drawn anew."""
+"""Aspects that media of the crowded world share: sampled, varied in one attribute, and rendered with everything else resampled."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ NUM_TRIES = 60
 
 @dataclass(frozen=True)
 class Seen:
-    """A drawn medium: its facts, how to draw it, and what is true of it beyond its facts."""
+    """A sampled medium: its facts, its renderer, and truths beyond its facts."""
 
     facts: Facts
     draw: Callable[[], Part]
@@ -48,7 +48,7 @@ def _page(rng: random.Random, split: str, page: pages.PageSpec) -> Seen:
 
 
 def _moved(rng: random.Random, split: str, seen: Seen, aspect: float) -> Seen:
-    """Augment the geometry of a medium and its boxes, in the splits that are trained on."""
+    """Geometric augmentation of a medium and its boxes, in the training splits only."""
     geometry = sample_geometry(rng, split)
     if geometry is None:
         return seen
@@ -65,7 +65,7 @@ Wanted = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Aspect:
-    """How media that share an aspect are drawn."""
+    """Sampler and renderer of media that share an aspect."""
 
     name: str
     want: Callable[[random.Random, str], Wanted]
@@ -75,7 +75,7 @@ class Aspect:
 
 
 def variants(rng: random.Random, split: str, aspect: Aspect, count: int) -> Iterator[Wanted]:
-    """Yield what is wanted first, and then what differs from it in one attribute, without an end that matters."""
+    """Yield the wanted value, then variants that differ from it in one attribute, practically endlessly."""
     first = aspect.want(rng, split)
     yield first
     for _ in range(NUM_TRIES * count):
@@ -83,7 +83,7 @@ def variants(rng: random.Random, split: str, aspect: Aspect, count: int) -> Iter
 
 
 def _want_objects(rng: random.Random, split: str, count: int) -> Wanted:
-    """Draw colours and shapes; half of the test (and RL) draws hold a combination that only their split shows."""
+    """Sample colours and shapes; half of the test (and RL) samples hold a held-out combination."""
     unseen = [(colour, shape) for colour in COLOURS for shape in SHAPES if held_out(Thing(shape, colour, "large", 0), split)]
     drawn = [rng.choice(unseen)] if unseen and rng.random() < 0.5 else []
     for shape in rng.sample(SHAPES, len(SHAPES)):
@@ -105,7 +105,7 @@ def _vary_objects(rng: random.Random, split: str, wanted: Wanted) -> Wanted:
 
 
 def is_shown(colour: str, shape: str, split: str) -> bool:
-    """Say whether a split shows a large thing of this colour and shape, as clips need it, and so do all others."""
+    """Return whether a split allows a large object of this colour and shape, as clips require."""
     return may_show(colour, shape, split, ("large",))
 
 
@@ -129,7 +129,7 @@ def _vary_layout(rng: random.Random, _: str, wanted: Wanted) -> Wanted:
 
 
 def _event(rng: random.Random, shape: str, split: str) -> tuple[str, str]:
-    """Draw what happens to a shape; it turns into a colour that the split shows it in."""
+    """Sample an event of a shape; colour changes stay within the split's combinations."""
     verb = rng.choice(clips.EVENTS)
     return shape, f"turns {rng.choice([colour for colour in COLOURS if is_shown(colour, shape, split)])}" if verb == "turns" else verb
 
@@ -169,7 +169,7 @@ def _vary_cities(rng: random.Random, split: str, wanted: Wanted) -> Wanted:
 
 
 def _want_values(rng: random.Random, _: str) -> Wanted:
-    """Draw values of notes or a table; a chart has too few levels to tell many pages apart."""
+    """Sample the values of notes or a table; charts have too few levels to distinguish many pages."""
     kind = rng.choice(("notes", "table", "table"))
     return kind, tuple(rng.sample(pages.values(kind), len(ORDER)))
 

@@ -1,4 +1,4 @@
-"""What crowded images, clips and pages hold, and every fact that can be said of them, by aspect."""
+"""Images, clips and pages of the crowded world, with all their facts by aspect."""
 
 import random
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ ORDER = ("first", "second", "last")
 
 
 def object_fact(thing: Thing, grid: int | None) -> Fact:
-    """Say which colour a shape has; `grid` is None where it has no box."""
+    """Fact: the colour of a shape; `grid` is None where it has no box."""
     return Fact((("colour", thing.colour), ("shape", thing.shape)), box=None if grid is None else thing.box(grid))
 
 
 def place_word(cell: int, grid: int) -> str:
-    """Name a cell in one word ("top-left"): facts of all aspects are two words, so that none tells more than another."""
+    """Name of a cell in one word ("top-left"): facts of all aspects have two words, so that all carry equal information."""
     return PLACES[grid][cell].replace(" ", "-")
 
 
 def place_fact(thing: Thing, grid: int, *, boxed: bool = True) -> Fact:
-    """Say where a shape stands."""
+    """Fact: the place of a shape."""
     return Fact((("place", place_word(thing.cell, grid)), ("shape", thing.shape)), box=thing.box(grid) if boxed else None)
 
 
@@ -46,7 +46,7 @@ def scene_facts(scene: scenes.Scene) -> Facts:
 
 
 def relations(scene: scenes.Scene) -> frozenset[str]:
-    """Return what stands left of what, and above what."""
+    """Return the spatial relations: left of, and above."""
     columns = {thing.shape: thing.cell % scenes.GRID for thing in scene.things}
     rows = {thing.shape: thing.cell // scenes.GRID for thing in scene.things}
     left = {f"{first} left of {second}" for first in columns for second in columns if columns[first] < columns[second]}
@@ -61,7 +61,7 @@ def sample_scene(
     objects: Sequence[tuple[str, str]] | None = None,
     places: Sequence[tuple[str, int]] | None = None,
 ) -> scenes.Scene:
-    """Draw five things of five shapes and five colours; (colour, shape) or (shape, cell) may be asked for, and the rest is drawn."""
+    """Sample five objects of distinct shapes and colours, conditioned on (colour, shape) or (shape, cell) pairs."""
     shapes = [shape for _, shape in objects] if objects else [shape for shape, _ in places] if places else rng.sample(SHAPES, NUM_THINGS)
     cells = [cell for _, cell in places] if places else rng.sample(range(scenes.GRID**2), len(shapes))
     things = []
@@ -76,31 +76,31 @@ def sample_scene(
 
 
 def may_show(colour: str, shape: str, split: str, sizes: Sequence[str] = tuple(SIZES)) -> bool:
-    """Say whether a split may show a colour and shape in one of some sizes."""
+    """Return whether a split allows a colour and shape in one of some sizes."""
     return any(allowed(Thing(shape, colour, size, 0), split) for size in sizes)
 
 
 @dataclass(frozen=True)
 class CrowdedClip:
-    """Two events, one after the other, and things that stand by."""
+    """Two consecutive events, and resting objects."""
 
     events: tuple[clips.Event, clips.Event]
     bystanders: tuple[Thing, ...]
     background: str
 
     def frames(self) -> Frames:
-        """Paint all frames, with their times."""
+        """Render all frames, with their times."""
         images = tuple(self.frame(number) for number in range(1, clips.NUM_FRAMES + 1))
         return Frames(images, tuple(number / clips.FPS for number in range(clips.NUM_FRAMES)))
 
     def frame(self, number: int) -> PIL.Image.Image:
-        """Paint one 1-based frame: RGB (SIDE, SIDE)."""
+        """Render a 1-based frame: RGB (SIDE, SIDE)."""
         moving = tuple(thing for event in self.events if (thing := event.at(number)) is not None)
         return draw_things((*moving, *self.bystanders), self.background, clips.GRID, clips.SIDE)
 
     @property
     def things(self) -> tuple[Thing, ...]:
-        """All things, in reading order of where they start."""
+        """All objects, in reading order of their initial positions."""
         return tuple(sorted((*(event.thing for event in self.events), *self.bystanders), key=lambda thing: thing.cell))
 
     def facts(self) -> Facts:
@@ -119,7 +119,7 @@ class CrowdedClip:
 
 
 def verb_text(event: clips.Event) -> str:
-    """Say what happens to a thing."""
+    """Text of an event's action."""
     return f"turns {event.to}" if event.verb == "turns" else event.verb
 
 
@@ -130,9 +130,9 @@ def sample_clip(
     objects: Sequence[tuple[str, str]] | None = None,
     events: Sequence[tuple[str, str]] | None = None,
 ) -> CrowdedClip:
-    """Draw a clip of four shapes and colours, of which one at most moves.
+    """Sample a clip of four shapes and colours, at most one of them moving.
 
-    (colour, shape) of all things or (shape, what happens) may be asked for.
+    It can be conditioned on (colour, shape) of all objects, or (shape, action).
     """
     for _ in range(MAX_TRIES):
         cells = rng.sample(range(clips.GRID**2), 4)
@@ -192,7 +192,7 @@ def sample_page(
     cities: tuple[str, Sequence[str]] | None = None,
     values: tuple[str, Sequence[str]] | None = None,
 ) -> pages.PageSpec:
-    """Draw a page of three rows with three values; (topic, cities) or (kind, values) may be asked for, in any order of rows."""
+    """Sample a page of three rows and values, conditioned on (topic, cities) or (kind, values), in any row order."""
     kind = values[0] if values else rng.choice(pages.KINDS)
     topic = cities[0] if cities else rng.choice(pages.TOPICS)
     names = (

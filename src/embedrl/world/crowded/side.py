@@ -1,4 +1,4 @@
-"""One side of a crowded pair, its ground-truth T-CoT, and what the annotator writes about it.
+"""One side of a crowded pair, with its ground-truth and its annotated T-CoT.
 
 Every medium holds 12 to 20 facts, a T-CoT has room for `BUDGET` of them, and the instruction says which matter. The annotator does not ask:
 it names a random selection of true facts in reading order, always as many, so that no sample of it is fuller than another.
@@ -22,7 +22,7 @@ MAX_BOXES = 2
 
 @dataclass(frozen=True)
 class Selection:
-    """What the annotator does, and how often. How many facts it names, the task says."""
+    """Rates of the annotator's habits. The number of facts it names is the task's."""
 
     remarks: float = 0.5
     """Probability of an idle remark, in the thinking and in the rethink alike."""
@@ -34,7 +34,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class CrowdedSide:
-    """One item with all that is true of it, and what matters for its task. The medium is drawn when the item is first asked for."""
+    """One item with all its facts and those relevant to its task. The medium is rendered lazily."""
 
     make_item: Callable[[], Item] = field(compare=False)
     facts: tuple[Fact, ...]
@@ -57,26 +57,26 @@ class CrowdedSide:
 
     @cached_property
     def item(self) -> Item:
-        """The item; drawing it takes milliseconds, so it waits until someone wants it."""
+        """The item, rendered on first access (milliseconds)."""
         return self.make_item()
 
     @property
     def meaning(self) -> str:
-        """What no two candidates of a pool may share."""
+        """Identity of a candidate within a pool."""
         return self.signature
 
     @property
     def truth(self) -> TCoT:
-        """The ground-truth T-CoT: what matters, in reading order."""
+        """The ground-truth T-CoT: the relevant facts in reading order."""
         return compose(self.matters)
 
     @property
     def statements(self) -> frozenset[str]:
-        """Every fact as a T-CoT words it."""
+        """Every fact in T-CoT wording."""
         return frozenset(fact.tell() for fact in self.facts)
 
     def annotated(self, rng: random.Random, selection: Selection | None = None) -> TCoT:
-        """Write what the annotator says about it."""
+        """Sample the annotator's T-CoT."""
         habits = selection or Selection()
         chosen = [self.facts[place] for place in sorted(rng.sample(range(len(self.facts)), self.num_facts))]
         if self.is_text and self.others and rng.random() < habits.invents:
@@ -94,7 +94,7 @@ CrowdedFamily = list[tuple[CrowdedSide, CrowdedSide]]
 
 
 def compose(facts: tuple[Fact, ...] | list[Fact], remarks: tuple[str, str] | list[str] = ("", "")) -> TCoT:
-    """Write a T-CoT that names some facts, with the evidence of what it names first."""
+    """Compose a T-CoT of the given facts, with evidence of the first ones."""
     evidence = Evidence(
         boxes=tuple(dict.fromkeys(coarse(fact.box) for fact in facts if fact.box))[:MAX_BOXES],
         key_frames=tuple(sorted({fact.key_frame for fact in facts if fact.key_frame})),

@@ -1,4 +1,4 @@
-"""The tasks of the crowded world: the same objects, layout, events, cities or values, and descriptions of a part, as people type them.
+"""Tasks of the crowded world: equal objects, layout, events, cities or values, and typed partial descriptions.
 
 A query and its target share what the task turns on, and nothing else but by chance: all other facts are drawn anew, so naming them
 is of no use. Instructions say on both sides what that is.
@@ -55,7 +55,7 @@ def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> C
 
 
 def _text_side(text: str, asked: Sequence[tuple[str, str]], task: str) -> CrowdedSide:
-    """Make a typed query; `asked` are (statement, its words in the text)."""
+    """Create a typed query; `asked` are (statement, its words in the text)."""
     medium = _medium(task)
     facts = tuple(Fact((("asked", statement),), keyword=words) for statement, words in asked)
     role = Role.QUERY_TEXT_TO_VIDEO if medium == "video" else Role.QUERY_TEXT_TO_IMAGE
@@ -108,10 +108,10 @@ _ROLES = {
 
 
 def _same(task: str, aspect: Aspect, counterpart: Callable[[str, Wanted], Wanted | None] | None = None) -> Draw:
-    """Make a task of two media that share an aspect, or of which one is the counterpart of the other in it.
+    """Create a task of two media with the same aspect, or with counterparts in it.
 
-    What is shared can be found by comparing words. A counterpart (opposite colours, the mirrored layout, what undoes an event) cannot:
-    an Embedder has to have learned it. `counterpart` returns None where the split cannot show it.
+    Equal aspects can be matched by words. A counterpart (opposite colours, mirrored layout, inverse event) cannot:
+    the Embedder has to learn it. `counterpart` returns None where the split does not allow it.
     """
     query_role, target_role = _ROLES[_medium(task)]
 
@@ -147,13 +147,13 @@ def _mirrored(_: str, wanted: Wanted) -> Wanted:
 
 
 def _undone(_: str, wanted: Wanted) -> Wanted | None:
-    """What happened last is undone first."""
+    """Inverse events in reverse order."""
     (first, verb), (last, last_verb) = wanted
     return ((last, _UNDOES[last_verb]), (first, _UNDOES[verb])) if {verb, last_verb} <= _UNDOES.keys() else None
 
 
 def _part(task: str, aspect: Aspect, ask: Callable[[random.Random, Seen], tuple[str, list[tuple[str, str]]]]) -> Draw:
-    """Make a task of a typed description and a medium that holds it; no variant holds what another one is asked for."""
+    """Create a task of a typed partial description and a matching medium; variants match no other query."""
     target_role = _ROLES[_medium(task)][1]
 
     def draw(rng: random.Random, split: str, count: int) -> CrowdedFamily:
@@ -175,7 +175,7 @@ Asked = tuple[str, list[tuple[str, str]]]
 
 
 def _ask_objects(rng: random.Random, seen: Seen) -> Asked:
-    """Name one thing, or two, as people type it."""
+    """Typed query: one or two objects."""
     names = [fact.tell() for fact in rng.sample(seen.facts["objects"], 1 if rng.random() < 0.4 else 2)]
     lead = rng.choice(("a ", "", "a picture of a ", "find the ", "the "))
     joint = {"": " ", "find the ": " and the ", "the ": " and the "}.get(lead, " and a ")
@@ -183,7 +183,7 @@ def _ask_objects(rng: random.Random, seen: Seen) -> Asked:
 
 
 def _ask_relation(rng: random.Random, seen: Seen) -> Asked:
-    """Say what stands left of or above what, and where that, or something else, stands."""
+    """Typed query: a spatial relation, and the place of an object."""
     while True:
         first = rng.choice(sorted(seen.derived))
         subject, relation, other = first.partition(" left of " if " left of " in first else " above ")
@@ -209,7 +209,7 @@ def _ask_relation(rng: random.Random, seen: Seen) -> Asked:
 
 
 def _ask_event(rng: random.Random, seen: Seen) -> Asked:
-    """Name one event of a clip, or one and that it comes last."""
+    """Typed query: one event of a clip, optionally that it is the last."""
     verb, order = rng.choice((seen.facts["events"][:2], seen.facts["events"][2:]))
     words = verb.tell()
     if order.get("order") == "last" and rng.random() < 0.4:
@@ -218,7 +218,7 @@ def _ask_event(rng: random.Random, seen: Seen) -> Asked:
 
 
 def _ask_words(rng: random.Random, seen: Seen) -> Asked:
-    """Name the topic of a page, and a city or two."""
+    """Typed query: the topic of a page, and one or two cities."""
     topic, *cities = seen.facts["cities"]
     facts = [topic, *rng.sample(cities, rng.choice((1, 2)))]
     words = [fact.tell().split()[-1] for fact in facts]
