@@ -12,7 +12,6 @@ from embedrl.embedder.train import Config, EmbedderModule, info_nce
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index, Query, search
 from embedrl.index.index import embedder_of
-from embedrl.index.quantisation import nearest_rescored, quantised
 from embedrl.pipelines.index import index_by_name
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.rewards import REWARDS, RewardBatch, RolloutIds
@@ -59,19 +58,6 @@ def test_dimensions_of_v1_embeddings(tmp_path: Path) -> None:
         refused = server.client.post("/v1/embeddings", json={"input": "a star", "dimensions": 65})
         assert refused.status_code == 400
         assert "64" in refused.text
-
-
-@pytest.mark.parametrize("precision", ["int8", "binary"])
-def test_what_codes_find_is_ranked_exactly(precision: str) -> None:
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(400, 64)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    codes, scale = quantised(vectors, precision)
-    assert codes.nbytes * (4 if precision == "int8" else 32) == vectors.nbytes
-    found = nearest_rescored(codes, scale, vectors, vectors[7], precision, 10)
-    exact = np.argsort(-(vectors @ vectors[7]), kind="stable")[:10]
-    assert found[0] == 7
-    assert len(set(found) & set(exact)) >= 9
 
 
 def test_matryoshka_sums_the_loss_over_dimensions(random_embedder: Embedder) -> None:
