@@ -9,6 +9,9 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 export TOKENIZERS_PARALLELISM := false
 export UV_HTTP_TIMEOUT ?= 300
 
+PYTEST := HF_HUB_OFFLINE=1 $(PYTHON) -m pytest
+TEST_PROCESSES ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-all check nano api notebooks strip bench engines attack lock
 
@@ -20,11 +23,11 @@ setup: $(STAMP) ## make .venv with the locked versions of everything, and embedr
 demo: setup ## show the whole method at work on real media files: writes demo/report.html
 	HF_HUB_OFFLINE=1 $(VENV)/bin/embedrl quickstart
 
-test: setup ## run the tests that need no GPU and no patience
-	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu and not slow"
+test: setup ## run the tests that need no GPU and no patience, in TEST_PROCESSES processes of one thread
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(TEST_PROCESSES) --dist loadfile -m "not gpu and not slow"
 
 test-slow: setup ## run the others: kills, several processes, Ray, memory of larger models
-	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu and slow"
+	$(PYTEST) -m "not gpu and slow"
 
 test-all: test test-slow ## run all tests that need no GPU
 
@@ -32,7 +35,7 @@ check: setup ## run what a change must pass: format, lint, types, all tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ty check --python $(VENV) src
-	HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m "not gpu"
+	$(MAKE) test-all
 
 nano: setup ## train the nano models again, from nothing
 	HF_HUB_OFFLINE=1 $(PYTHON) -m embedrl.pipelines.build_nano

@@ -1,6 +1,8 @@
 """Shared pieces: tiny random models of the real architecture, and the world's items. Heavy imports wait for their fixture."""
 
 import random
+import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -78,3 +80,25 @@ def mixed_sides() -> "list[Side]":
 
     rng = random.Random(7)
     return [side for task in TASKS for side in draw_family(task, "test", rng, num_variants=0)[0]]
+
+
+@pytest.fixture(autouse=True)
+def process_as_alone() -> Iterator[None]:
+    """Start each test with the global state of a fresh process, and undo what it changed: any order gives the same result.
+
+    Decoding limits are set for a whole process by the command line; seeds, threads and dtype of torch are set by models and trainings.
+    """
+    random.seed(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+        before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    yield
+    if torch is not None:
+        num_threads, dtype, with_grad = before
+        if torch.get_num_threads() != num_threads:
+            torch.set_num_threads(num_threads)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(with_grad)
+    if store := sys.modules.get("embedrl.media.store"):
+        store.put_in_force(store.DEFAULT)

@@ -203,7 +203,8 @@ def test_frames_in_files_are_decoded_when_they_are_looked_at(tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads of libraries are counted where Linux lists them")
 def test_decoding_leaves_no_threads_behind(good):
-    before = threading.active_count(), len(os.listdir("/proc/self/task"))
+    num_threads, num_tasks = threading.active_count(), len(os.listdir("/proc/self/task"))
     for _ in range(4):
         load_frames(Video(path=good["clip.mp4"]), 8)
-    assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before
+    assert threading.active_count() <= num_threads, "threads of earlier tests may end meanwhile"
+    assert len(os.listdir("/proc/self/task")) <= num_tasks

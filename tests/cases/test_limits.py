@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import PIL.Image
@@ -12,19 +11,12 @@ from typer.main import get_command
 from embedrl.cli.limits import limit_hint, set_limits
 from embedrl.cli.main import app
 from embedrl.errors import ConfigError
-from embedrl.media.store import Limits, limits_in_force, put_in_force
+from embedrl.media.store import Limits, limits_in_force
 from embedrl.server.settings import UPLOAD_LIMITS, Capacity, Settings
 from tests.test_cli import Ran
 
 FAKES = ("--reasoner", "fake", "--embedder", "fake")
 DECODING = ("index", "search", "annotate", "evaluate", "serve", "doctor")
-
-
-@pytest.fixture(autouse=True)
-def _limits_as_before() -> Iterator[None]:
-    before = limits_in_force()
-    yield
-    put_in_force(before)
 
 
 @pytest.fixture
