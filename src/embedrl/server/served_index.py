@@ -22,6 +22,9 @@ NUM_NAMED_ITEMS = 200
 """Names of boxes are taken from so many items."""
 MAX_BOX_NAMES = 64
 
+_SAME = sorted((Hit.model_fields.keys() & HitShown.model_fields.keys()) - {"path", "other_paths", "tcot"})
+"""Fields of a Hit that a response shows as they are."""
+
 
 class ServedIndex:
     """An index with its Reasoner and Embedder, and a catalogue of its rows."""
@@ -141,34 +144,11 @@ class ServedIndex:
         visual = hit.modality != "text"
         suffix = "" if self.id == "main" else f"?reasoner={self.id}"
         return HitShown(
-            key=hit.key,
-            score=hit.score,
-            without_reasoning=hit.without_reasoning,
-            rerank_score=hit.rerank_score,
-            modality=hit.modality,
+            **{name: getattr(hit, name) for name in _SAME},
             name=Path(paths[0]).name,
             path=paths[0],
             other_paths=tuple(paths[1:]),
-            page=hit.page,
-            num_pages=hit.num_pages,
-            unit=hit.unit,
-            num_units=hit.num_units,
-            start_char=hit.start_char,
-            end_char=hit.end_char,
-            start_byte=hit.start_byte,
-            end_byte=hit.end_byte,
-            other_units=hit.other_units,
-            num_other_units=hit.num_other_units,
-            start_s=hit.start_s,
-            end_s=hit.end_s,
             duration_s=None if hit.end_s is None else hit.end_s - (hit.start_s or 0.0),
-            captured_s=hit.captured_s,
-            captured_from=hit.captured_from,
-            camera=hit.camera,
-            latitude=hit.latitude,
-            longitude=hit.longitude,
-            about=hit.about,
-            modified_s=hit.modified_s,
             uploaded=any(self.roots.is_upload(self.index.locate(path)) for path in places),
             tcot=show_tcot(hit.tcot),
             tcot_failure=hit.tcot_failure,
