@@ -36,30 +36,23 @@ class OtherUnit(BaseModel):
     """Span in characters."""
 
 
-class Hit(BaseModel):
-    """A search result: an item with its score, T-CoT and evidence.
+class HitFields(BaseModel):
+    """What a Hit tells of an item wherever it is shown: in Python, on the command line and over HTTP."""
 
-    `Index.thumbnail(hit.key)` is its image, `Index.locate(hit.path)` its file.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     key: str
     score: float
-    """Cosine to the query, -1..1: of the vectors with T-CoT, or of the plain ones if the query or the item has none."""
+    """Cosine to the query, -1..1: of the vectors with T-CoT, or of the plain ones if query or item has none; 0 without a query."""
     without_reasoning: bool = False
     """Whether a gate decided to answer the query without reasoning about it."""
     rerank_score: float | None = None
-    """What the reranker gave it; None where it was not asked, or could not say."""
-    path: Path
-    """Relative to the indexed folder if inside it, else absolute."""
-    other_paths: tuple[Path, ...] = ()
-    """Other files with the same content."""
+    """Score of the reranker; null where it was not asked, or could not score the item."""
     modality: Modality
     captured_s: float | None = None
-    """When the file was taken, seconds since 1970; None if nothing says it but its mtime."""
+    """When the file was taken, seconds since 1970; null if nothing says it but its mtime."""
     captured_from: Source | None = None
-    """What says so: a sidecar, EXIF, QuickTime, XMP, PDF, the name."""
+    """Source of that time: a sidecar, EXIF, QuickTime, XMP, PDF, the name."""
     camera: str = ""
     latitude: float | None = None
     longitude: float | None = None
@@ -73,7 +66,7 @@ class Hit(BaseModel):
     num_pages: int | None = None
     """Number of pages of the document."""
     unit: int | None = None
-    """1-based number of the scene or passage; 0: all of a video that has scenes; None: a file that is not divided."""
+    """1-based number of the scene or passage; 0: all of a video that has scenes; null: a file that is not divided."""
     num_units: int | None = None
     """Number of scenes or passages of the file."""
     start_s: float | None = None
@@ -84,14 +77,32 @@ class Hit(BaseModel):
     """Span of a passage in characters of the text, whose line ends are one character each."""
     start_byte: int | None = None
     end_byte: int | None = None
-    """Span of a passage in bytes of the file; None where it is not UTF-8."""
+    """Span of a passage in bytes of the file; null where it is not UTF-8."""
     other_units: tuple[OtherUnit, ...] = ()
     """Other pages, scenes or passages of the file, best first; some of them."""
     num_other_units: int = 0
-    """How many others were found: among the 1,000 best, or of what passes the filter."""
-    tcot: TCoT | None = None
+    """Number of other units: among the 1,000 best, or of what passes the filter."""
     tcot_failure: str | None = None
     """Reason if the Reasoner was asked and gave no valid T-CoT."""
+    excerpt: str = ""
+    """Beginning of the item's text."""
+    shared: tuple[str, ...] = ()
+    """Phrases that the query (its text or T-CoT; or the liked item) and the item's T-CoT share, in the order of the item's answer."""
+
+
+class Hit(HitFields):
+    """A search result: an item with its score, T-CoT and evidence.
+
+    `Index.thumbnail(hit.key)` is its image, `Index.locate(hit.path)` its file.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Path
+    """Relative to the indexed folder if inside it, else absolute."""
+    other_paths: tuple[Path, ...] = ()
+    """Other files with the same content."""
+    tcot: TCoT | None = None
     verification: Verification | None = None
     """Validity of each piece of the T-CoT's evidence."""
     key_frame_times_s: tuple[float | None, ...] = ()
@@ -102,10 +113,6 @@ class Hit(BaseModel):
     """Words read or heard in it (subtitles) that hold words of the query, at most 3."""
     answer: str = ""
     """The T-CoT's answer; empty without one."""
-    excerpt: str = ""
-    """Beginning of the item's text."""
-    shared: tuple[str, ...] = ()
-    """Phrases that the query (its text or its T-CoT) and the item's T-CoT both hold; empty where nothing was compared."""
 
     @field_serializer("path", "other_paths", when_used="json")
     def _readable(self, value: Path | tuple[Path, ...]) -> str | list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from embedrl.data.evidence_kinds import Verification
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.errors import StoreError
-from embedrl.index.hit import Hit
+from embedrl.index.hit import Hit, HitFields
 from embedrl.index.query import Query
 from embedrl.index.search import SearchResult, Timings
 from embedrl.media.content import Text
@@ -66,7 +66,7 @@ def _result(answer: Mapping[str, Any]) -> SearchResult:
 
 
 def _hit(shown: Mapping[str, Any]) -> Hit:
-    same = Hit.model_fields.keys() & shown.keys() - {"path", "other_paths", "tcot", "evidence", "answer", "verification"}
+    same = HitFields.model_fields.keys() & shown.keys()
     evidence, tcot = shown["evidence"], read_tcot(shown)
     return Hit(
         **{name: shown[name] for name in same},

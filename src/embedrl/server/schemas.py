@@ -9,9 +9,7 @@ from embedrl.data.evidence import Verification
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Box, TCoT
-from embedrl.index.hit import OtherUnit
-from embedrl.index.row import Modality
-from embedrl.media.metadata import Source
+from embedrl.index.hit import HitFields
 
 
 class _Answer(BaseModel):
@@ -98,58 +96,18 @@ class TCoTShown(_Answer):
     answer: str
 
 
-class HitShown(_Answer):
+class HitShown(HitFields):
     """A search hit."""
 
-    key: str
-    score: float
-    """Cosine to the query, -1..1; 0 where nothing was compared."""
-    without_reasoning: bool = False
-    """Whether a gate decided to answer the query without reasoning about it."""
-    rerank_score: float | None = None
-    """What the reranker gave it; null where it was not asked, or could not say."""
-    modality: Modality
     name: str
     path: str
     """Relative to the root."""
     other_paths: tuple[str, ...] = ()
-    """Where the same content lies as well."""
-    page: int | None = None
-    """1-based."""
-    num_pages: int | None = None
-    unit: int | None = None
-    """1-based number of the scene or passage; 0: all of a video that has scenes; null: a file that is not divided."""
-    num_units: int | None = None
-    """Scenes or passages of the file."""
-    start_s: float | None = None
-    end_s: float | None = None
-    """Time span of a video or a scene in its file."""
-    start_char: int | None = None
-    end_char: int | None = None
-    """Span of a passage in its text."""
-    start_byte: int | None = None
-    end_byte: int | None = None
-    """Span of a passage in its file; null where that is not UTF-8."""
-    other_units: tuple[OtherUnit, ...] = ()
-    """Other pages, scenes or passages of the file, best first; some of them."""
-    num_other_units: int = 0
-    """How many others there are among what was found."""
+    """Other paths of the same content."""
     duration_s: float | None = None
-    captured_s: float | None = None
-    """When the file was taken, seconds since 1970; null if nothing says it but its mtime."""
-    captured_from: Source | None = None
-    camera: str = ""
-    latitude: float | None = None
-    longitude: float | None = None
-    """Where it was taken, degrees (WGS 84)."""
-    about: str = ""
-    """Title, description and keywords of the file."""
-    modified_s: float
-    """When the file was changed, seconds since 1970."""
     uploaded: bool
-    """Whether it came over HTTP, and may be deleted so."""
+    """Whether it was uploaded over HTTP, and may be deleted so."""
     tcot: TCoTShown | None = None
-    tcot_failure: str | None = None
     evidence: EvidenceShown | None = None
     excerpt: str = ""
     """How the item's own text begins."""
@@ -161,8 +119,6 @@ class HitShown(_Answer):
     overlay: str | None = None
     reason: str | None = None
     """For a recommendation: what it shares with what was liked, in words."""
-    shared: tuple[str, ...] = ()
-    """What it and the query (or the liked item) both name, longest phrases first in the order of the item's answer."""
 
 
 class ItemShown(HitShown):

@@ -7,7 +7,7 @@ from pathlib import Path
 from embedrl.data.box_names import box_names
 from embedrl.data.segments import read_segments
 from embedrl.errors import MediaError
-from embedrl.index.hit import Catalogue, Hit, View, hit_of, places_by_key, tcot_of
+from embedrl.index.hit import Catalogue, Hit, HitFields, View, hit_of, places_by_key, tcot_of
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import Place, Row, Stamp
 from embedrl.index.units import item_of
@@ -21,9 +21,6 @@ from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
 NUM_NAMED_ITEMS = 200
 """Names of boxes are taken from so many items."""
 MAX_BOX_NAMES = 64
-
-_SAME = sorted((Hit.model_fields.keys() & HitShown.model_fields.keys()) - {"path", "other_paths", "tcot"})
-"""Fields of a Hit that a response shows as they are."""
 
 
 class ServedIndex:
@@ -144,7 +141,7 @@ class ServedIndex:
         visual = hit.modality != "text"
         suffix = "" if self.id == "main" else f"?reasoner={self.id}"
         return HitShown(
-            **{name: getattr(hit, name) for name in _SAME},
+            **{name: getattr(hit, name) for name in HitFields.model_fields},
             name=Path(paths[0]).name,
             path=paths[0],
             other_paths=tuple(paths[1:]),
