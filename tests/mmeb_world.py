@@ -13,15 +13,16 @@ from typing import Any
 from embedrl.data.sample import Item
 from embedrl.errors import StoreError
 from embedrl.evaluation.benchmarks.questions import lettered
-from embedrl.evaluation.benchmarks.source import Layout, Official, Source
+from embedrl.evaluation.benchmarks.source import Official, Source
 from embedrl.evaluation.benchmarks.video import LABELS
 from embedrl.evaluation.tables import Benchmark, Dataset
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import FrameFiles, Image, Page, Part, Text, Video, content_key
 from embedrl.media.decode import load_visual
 from embedrl.media.image import save_image
+from tests import official_files
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS = {
     "image_cls": "image_text",
     "image_qa": "image_text",
     "image_i2t": "image_text",
@@ -68,7 +69,7 @@ class _Writer:
     def write(self) -> Source:
         """Write media and rows."""
         source = Source(
-            *(self.task.name, self.task.modality, self.layout, f"world/{self.task.name}"),
+            *(self.task.name, self.task.modality, official_files.LAYOUTS[self.layout], f"world/{self.task.name}"),
             media=_FOLDERS["image"] if self.task.modality == "image" else str(self.home.relative_to(self.folder)),
             instructions=(self.task.queries[0].instruction, self.task.candidates[0].instruction),
         )

@@ -5,7 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from embedrl.evaluation.benchmarks.source import Layout, Official, Source
+from embedrl.evaluation.benchmarks.image import IMAGE_BOTH, IMAGE_PATH, IMAGE_TEXT
+from embedrl.evaluation.benchmarks.moments import MOMENTS, MOMENTSEEKER
+from embedrl.evaluation.benchmarks.pages import PAGES
+from embedrl.evaluation.benchmarks.read_uvrb import UVRB_ROWS
+from embedrl.evaluation.benchmarks.source import Official, Source
+from embedrl.evaluation.benchmarks.video import QUESTION_LAYOUTS, TEXT_VIDEO, VIDEO_LABEL, VIDEO_TEXTS
 from embedrl.evaluation.tables import Benchmark, Dataset
 from embedrl.evaluation.task import Modality
 from tests.source_files import frame_folder, picture, write_parquet
@@ -19,9 +24,18 @@ def lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def official(layout: Layout, num_queries: int = 2, modality: Modality = "video", **settings: Any) -> Official:
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        *(IMAGE_TEXT, IMAGE_PATH, IMAGE_BOTH, VIDEO_LABEL, VIDEO_TEXTS, TEXT_VIDEO, MOMENTS, MOMENTSEEKER, PAGES, UVRB_ROWS),
+        *QUESTION_LAYOUTS.values(),
+    )
+}
+
+
+def official(layout: str, num_queries: int = 2, modality: Modality = "video", **settings: Any) -> Official:
     """Return a benchmark of one dataset called "set"."""
-    source = Source("set", modality, layout, ROWS, **{"media": "media", "instructions": ("Find it.", "Describe it."), **settings})
+    source = Source("set", modality, LAYOUTS[layout], ROWS, **{"media": "media", "instructions": ("Find it.", "Describe it."), **settings})
     return Official(Benchmark("small", (Dataset("set", modality, (), "hit@1", num_queries),), {"all": ("set",)}), (source,), "nowhere")
 
 

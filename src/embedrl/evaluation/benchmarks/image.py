@@ -11,7 +11,7 @@ from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.queries import asks, shown
 from embedrl.evaluation.benchmarks.rows import read_rows
-from embedrl.evaluation.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.source import Layout, Source
 
 
 def read_images(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
@@ -34,9 +34,15 @@ def read_images(source: Source, data: Path, inspection: Inspection, num_frames: 
 
 
 def _name(source: Source, text: str, path: str) -> str:
-    match source.layout:
+    match source.layout.name:
         case "image_text":
             return text
         case "image_path":
             return path
     return f"{path}:{text.strip(chr(34))}"
+
+
+IMAGE_TEXT = Layout("image_text", read_images)
+IMAGE_PATH = Layout("image_path", read_images, wanted="image")
+IMAGE_BOTH = Layout("image_both", read_images, wanted="image")
+"""They differ in what names a candidate: its text, its image, or both."""

@@ -8,7 +8,11 @@ the others are worded here, since the benchmark keeps its own in code.
 from typing import Any
 
 from embedrl.data.items import DESCRIBE, FIND
+from embedrl.evaluation.benchmarks.image import IMAGE_BOTH, IMAGE_PATH, IMAGE_TEXT
+from embedrl.evaluation.benchmarks.moments import MOMENTS, MOMENTSEEKER
+from embedrl.evaluation.benchmarks.pages import PAGES
 from embedrl.evaluation.benchmarks.source import Layout, Official, Source
+from embedrl.evaluation.benchmarks.video import QUESTION_LAYOUTS, TEXT_VIDEO, VIDEO_LABEL, VIDEO_TEXTS
 from embedrl.evaluation.tables import Benchmark, Dataset, by_group
 
 _NUM_IMAGE_QUERIES = 1000
@@ -124,10 +128,10 @@ _LABELS = {
 """Dataset -> repository, classes, instruction."""
 
 _QUESTIONS: dict[str, tuple[Layout, str, str]] = {
-    "Video-MME": ("videomme", "", "Video-MME"),
-    "NExTQA": ("nextqa", "MC", "NExTQA"),
-    "EgoSchema": ("egoschema", "Subset", "EgoSchema"),
-    "ActivityNetQA": ("activitynetqa", "", "ActivityNetQA"),
+    "Video-MME": (QUESTION_LAYOUTS["videomme"], "", "Video-MME"),
+    "NExTQA": (QUESTION_LAYOUTS["nextqa"], "MC", "NExTQA"),
+    "EgoSchema": (QUESTION_LAYOUTS["egoschema"], "Subset", "EgoSchema"),
+    "ActivityNetQA": (QUESTION_LAYOUTS["activitynetqa"], "", "ActivityNetQA"),
 }
 """Dataset -> layout, configuration, folder of frames."""
 
@@ -187,7 +191,7 @@ _OTHER_PAGES = {
 
 
 def _image(name: str) -> Source:
-    layout: Layout = "image_path" if name in _BY_PATH else "image_both" if name in _BY_BOTH else "image_text"
+    layout = IMAGE_PATH if name in _BY_PATH else IMAGE_BOTH if name in _BY_BOTH else IMAGE_TEXT
     return Source(name, "image", layout, "ziyjiang/MMEB_Test_Instruct", config=name, media="image-tasks")
 
 
@@ -202,7 +206,7 @@ def _files(name: str) -> dict[str, Any]:
 
 def _pages(name: str, rows: str, folder: str, *, split: str = "test", language: str = "") -> Source:
     wording = (FIND["page"], DESCRIBE["page"])
-    return Source(name, "visdoc", "pages", rows, split=split, media=f"visdoc-tasks/{folder}", instructions=wording, language=language)
+    return Source(name, "visdoc", PAGES, rows, split=split, media=f"visdoc-tasks/{folder}", instructions=wording, language=language)
 
 
 def _vidore(name: str, rows: str) -> Source:
@@ -213,17 +217,17 @@ def _vidore(name: str, rows: str) -> Source:
 
 _VIDEO_SOURCES = (
     *(
-        Source(name, "video", "video_label", rows, media=_frames(f"video_cls/{name}"), instructions=(wording, ""), num_labels=num)
+        Source(name, "video", VIDEO_LABEL, rows, media=_frames(f"video_cls/{name}"), instructions=(wording, ""), num_labels=num)
         for name, (rows, num, wording) in _LABELS.items()
     ),
     Source(
-        *("SmthSmthV2", "video", "video_texts", "VLM2Vec/SmthSmthV2"),
+        *("SmthSmthV2", "video", VIDEO_TEXTS, "VLM2Vec/SmthSmthV2"),
         media=_frames("video_cls/SSv2"),
         instructions=("Name what is done with which object in the video.", ""),
         max_rows=1000,
     ),
     Source(
-        *("MVBench", "video", "mvbench", "VLM2Vec/MVBench"),
+        *("MVBench", "video", QUESTION_LAYOUTS["mvbench"], "VLM2Vec/MVBench"),
         config=" ".join(_MVBENCH),
         split="train",
         **_files("MVBench"),
@@ -241,7 +245,7 @@ _VIDEO_SOURCES = (
     ),
     *(
         Source(
-            *(name, "video", "text_video", rows, config, split),
+            *(name, "video", TEXT_VIDEO, rows, config, split),
             media=_frames(f"video_ret/{name}"),
             **_files(name),
             instructions=(FIND["video"], DESCRIBE["video"]),
@@ -250,10 +254,10 @@ _VIDEO_SOURCES = (
         for name, (rows, config, split, columns) in _RETRIEVAL.items()
     ),
     *(
-        Source(name, "video", "moments", f"VLM2Vec/{name}", media=_frames(f"video_mret/{folder}"), instructions=_MOMENT)
+        Source(name, "video", MOMENTS, f"VLM2Vec/{name}", media=_frames(f"video_mret/{folder}"), instructions=_MOMENT)
         for name, folder in (("QVHighlight", "QVHighlight"), ("Charades-STA", "Charades_STA"))
     ),
-    Source("MomentSeeker", "video", "momentseeker", "VLM2Vec/MomentSeeker", media=_frames("video_mret/MomentSeeker"), instructions=_MOMENT),
+    Source("MomentSeeker", "video", MOMENTSEEKER, "VLM2Vec/MomentSeeker", media=_frames("video_mret/MomentSeeker"), instructions=_MOMENT),
 )
 
 _VISDOC_SOURCES = (

@@ -7,7 +7,7 @@ from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.queries import QUERY, FrameFolders, asks, clip_folder
 from embedrl.evaluation.benchmarks.rows import read_rows
-from embedrl.evaluation.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.source import Layout, Source
 
 POSITIVE = "positive"
 
@@ -41,3 +41,7 @@ def read_momentseeker(source: Source, data: Path, inspection: Inspection, num_fr
             pool.offer(name, lambda name=name: (frames.video(name),), number)
         pool.ask(lambda row=row: ask(row), dict.fromkeys(right, 1.0), number, local=(*right, *wrong))
     return pool
+
+
+MOMENTS = Layout("moments", read_moments, wanted="video")
+MOMENTSEEKER = Layout("momentseeker", read_momentseeker, wanted="video")

@@ -14,7 +14,7 @@ from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import asks
 from embedrl.evaluation.benchmarks.rows import read_rows
-from embedrl.evaluation.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.source import Layout, Source
 from embedrl.media.content import Content
 from embedrl.media.store import write_bytes
 
@@ -89,3 +89,6 @@ def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Nam
                 raise StoreError(
                     f"{source.name}: {str(path)!r} cannot be written ({error.strerror}); free the disk, or unpack the archive"
                 ) from error
+
+
+PAGES = Layout("pages", read_pages, wanted="image", has_media=False)

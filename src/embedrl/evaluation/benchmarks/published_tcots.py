@@ -92,7 +92,7 @@ def import_tcots(
     if num_frames != NUM_FRAMES:
         raise ConfigError(f"num_frames={num_frames}: published T-CoTs count their key frames in {NUM_FRAMES} frames; leave it at that")
     sources = {source.name: source for source in official.sources}
-    if strange := [task.name for task in tasks if sources[task.name].layout == "uvrb"]:
+    if strange := [task.name for task in tasks if sources[task.name].layout.name == "uvrb"]:
         raise ConfigError(f"--tcots: there are no files of T-CoTs for {strange[0]} of {official.benchmark.name}; leave it out")
     return ImportedTCoTs({task.name: _import(official, sources[task.name], task, data, folder) for task in tasks}, folder.resolve().name)
 
@@ -204,7 +204,7 @@ def _asked(source: Source, data: Path) -> Callable[[Entry], list[Item]]:
     def items(entry: Entry) -> list[Item]:
         parts = [str(entry.row["subset"])] if "subset" in entry.row else source.config.split() or [""]
         made: dict[str, Item] = {}
-        for part in parts if source.layout == "mvbench" else [""]:
+        for part in parts if source.layout.name == "mvbench" else [""]:
             try:
                 item = ask({"_subset": part, **entry.row})
                 made[item.key] = item

@@ -47,7 +47,7 @@ def asks(source: Source, data: Path, num_frames: int) -> Ask:
     frames = FrameFolders(media, num_frames)
 
     def content(row: Mapping[str, Any]) -> Content:
-        match source.layout:
+        match source.layout.name:
             case "image_text" | "image_path" | "image_both":
                 return shown(media, row.get("qry_text") or "", row.get("qry_img_path") or "")
             case "video_label" | "video_texts":
@@ -61,12 +61,12 @@ def asks(source: Source, data: Path, num_frames: int) -> Ask:
                 return side(row["query"], *_moment_seen(frames, str(row.get("input_frames") or "")))
             case "pages":
                 return side(row["query"])
-        asked = QUESTIONS[source.layout][1](row)
+        asked = QUESTIONS[source.layout.name][1](row)
         return side(asked.text, frames.video(asked.video))
 
     def ask(row: Mapping[str, Any]) -> Item:
         wording = source.instruction(0, row.get("qry_inst") or "" if source.modality == "image" else None)
-        return items.query(some(content(row)), plain(wording), looking_for=source.wanted)
+        return items.query(some(content(row)), plain(wording), looking_for=source.layout.wanted)
 
     return ask
 

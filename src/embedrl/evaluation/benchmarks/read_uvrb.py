@@ -16,7 +16,7 @@ from embedrl.data.sources.stream import read_json
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import FrameFolders, some
-from embedrl.evaluation.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.source import Layout, Source
 
 
 def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
@@ -42,7 +42,7 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
         return items.query(
             some(side(row.get("text"), *seen)),
             plain(source.instruction(0)),
-            looking_for=source.wanted,
+            looking_for=source.layout.wanted,
         )
 
     asked: dict[str, int] = {}
@@ -70,3 +70,6 @@ def _lines(root: Path, part: str, required: tuple[str, ...], source: Source, ins
             inspection.report(source.name, f"{part}: {what}; download {str(path)!r} again", number)
         else:
             yield number, row
+
+
+UVRB_ROWS = Layout("uvrb", read_uvrb, wanted="video", has_media=False)

@@ -1,21 +1,16 @@
 """Read benchmark files as retrieval tasks."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from embedrl import log
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.errors import ConfigError
-from embedrl.evaluation.benchmarks.image import read_images
 from embedrl.evaluation.benchmarks.inspection import Inspection
-from embedrl.evaluation.benchmarks.moments import read_moments, read_momentseeker
-from embedrl.evaluation.benchmarks.pages import read_pages
 from embedrl.evaluation.benchmarks.pool import Pool
-from embedrl.evaluation.benchmarks.read_uvrb import read_uvrb
-from embedrl.evaluation.benchmarks.source import Layout, Official, Source
-from embedrl.evaluation.benchmarks.video import read_labels, read_questions, read_text_to_video, read_texts
+from embedrl.evaluation.benchmarks.source import Official, Source
 from embedrl.evaluation.task import RetrievalTask
 
 
@@ -59,23 +54,10 @@ def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: in
     if not data.is_dir():
         raise ConfigError(f"{str(data)!r}: there is no such folder; give the one that holds the benchmark's files")
     media = data / source.media
-    if source.layout not in ("pages", "uvrb") and not media.is_dir():
+    if source.layout.has_media and not media.is_dir():
         inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its pictures or frames there")
         return Pool(source, inspection)
-    return _READERS.get(source.layout, read_questions)(source, data, inspection, num_frames)
-
-
-_READERS: dict[Layout, Callable[[Source, Path, Inspection, int], Pool]] = {
-    **dict.fromkeys(("image_text", "image_path", "image_both"), read_images),
-    "video_label": read_labels,
-    "video_texts": read_texts,
-    "text_video": read_text_to_video,
-    "moments": read_moments,
-    "momentseeker": read_momentseeker,
-    "pages": read_pages,
-    "uvrb": read_uvrb,
-}
-"""By layout; those that are not here are of questions."""
+    return source.layout.read(source, data, inspection, num_frames)
 
 
 def read_tasks(official: Official, data: Path, names: Sequence[str] = (), *, num_frames: int = NUM_FRAMES) -> Iterator[RetrievalTask]:

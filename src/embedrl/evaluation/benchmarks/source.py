@@ -1,32 +1,29 @@
 """Table row of a benchmark dataset: where its files are and how its rows are read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from embedrl.evaluation.tables import Benchmark
 from embedrl.evaluation.task import Modality
 
-Layout = Literal[
-    "image_text",
-    "image_path",
-    "image_both",
-    "video_label",
-    "video_texts",
-    "mvbench",
-    "videomme",
-    "nextqa",
-    "egoschema",
-    "activitynetqa",
-    "text_video",
-    "moments",
-    "momentseeker",
-    "pages",
-    "uvrb",
-]
-"""How a dataset's rows are read. The image layouts differ in what names a candidate: its text, its image, or both."""
+if TYPE_CHECKING:
+    from embedrl.evaluation.benchmarks.inspection import Inspection
+    from embedrl.evaluation.benchmarks.pool import Pool
 
-_SEEKS_VIDEO = ("text_video", "moments", "momentseeker", "uvrb")
-_SEEKS_IMAGE = ("image_path", "image_both", "pages")
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a dataset are read. It stands beside its reader; a row of a benchmark's table names it."""
+
+    name: str
+    read: Callable[["Source", Path, "Inspection", int], "Pool"]
+    """Reader: source, folder of the benchmark's files, inspection for problems, frames per video at most."""
+    wanted: Literal["text", "image", "video"] = "text"
+    """Kind of part that a query looks for."""
+    has_media: bool = True
+    """Whether images or frames lie in the `media` folder of the source."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,6 @@ class Source:
     """Rows behind these are left."""
     language: str = ""
     """Of "pages": queries in other languages are left."""
-
-    @property
-    def wanted(self) -> Literal["text", "image", "video"]:
-        """Kind of part that a query looks for."""
-        return "video" if self.layout in _SEEKS_VIDEO else "image" if self.layout in _SEEKS_IMAGE else "text"
 
     def instruction(self, side: int, own: str | None = None) -> str:
         """Return the instruction of queries (0) or candidates (1): a user's, else the row's `own`, else that of the table."""

@@ -1,6 +1,7 @@
 """UVRB: table of its datasets, their files, instructions and metrics."""
 
 from embedrl.data.items import DESCRIBE
+from embedrl.evaluation.benchmarks.read_uvrb import UVRB_ROWS
 from embedrl.evaluation.benchmarks.source import Official, Source
 from embedrl.evaluation.tables import Benchmark, Dataset, by_group
 
@@ -80,7 +81,7 @@ UVRB_FILES = Official(
     UVRB,
     tuple(
         Source(
-            *(row.name, "video", "uvrb", "Alibaba-NLP/UVRB"),
+            *(row.name, "video", UVRB_ROWS, "Alibaba-NLP/UVRB"),
             instructions=(_WORDINGS.get(row.name, "Find the video that fits the text."), DESCRIBE["video"]),
             num_candidates=_CANDIDATES.get(row.name, 0),
         )

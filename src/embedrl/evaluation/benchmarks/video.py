@@ -10,7 +10,7 @@ from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.queries import FrameFolders, asks
 from embedrl.evaluation.benchmarks.questions import QUESTIONS
 from embedrl.evaluation.benchmarks.rows import read_rows, rows_folder
-from embedrl.evaluation.benchmarks.source import Source
+from embedrl.evaluation.benchmarks.source import Layout, Source
 from embedrl.media.content import Content
 
 LABELS = "labels.txt"
@@ -52,7 +52,7 @@ def read_texts(source: Source, data: Path, inspection: Inspection, num_frames: i
 def read_questions(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
     """Read a dataset of questions with options."""
     pool, ask = Pool(source, inspection), asks(source, data, num_frames)
-    columns, make = QUESTIONS[source.layout]
+    columns, make = QUESTIONS[source.layout.name]
     for number, row in read_rows(source, data, inspection, columns):
         try:
             asked = make(row)
@@ -81,3 +81,9 @@ def read_text_to_video(source: Source, data: Path, inspection: Inspection, num_f
 
 def _words(text: str) -> Callable[[], Content]:
     return lambda: side(text)
+
+
+VIDEO_LABEL = Layout("video_label", read_labels)
+VIDEO_TEXTS = Layout("video_texts", read_texts)
+TEXT_VIDEO = Layout("text_video", read_text_to_video, wanted="video")
+QUESTION_LAYOUTS = {name: Layout(name, read_questions) for name in QUESTIONS}
