@@ -71,6 +71,7 @@ def test_the_adapter_alone_and_the_merged_model_give_the_same_vectors(trained: P
     assert (first * second).sum(1).min() > 0.999, "the merged weights are rounded to bf16"
 
 
+@pytest.mark.slow
 def test_a_resumed_adapter_run_equals_an_uninterrupted_one(instruct: Path, tmp_path: Path) -> None:
     def weights(name: str, *steps: int) -> dict[str, torch.Tensor]:
         for number in steps:

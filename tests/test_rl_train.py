@@ -108,6 +108,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path, random_model: Path):
     whole = run(tmp_path / "whole", random_model, 4)
     assert whole.seen[::2][:4] == whole.seen[1::2][:4], "the rollouts of a prompt stand together"

@@ -134,10 +134,12 @@ def test_searches_go_on_while_files_come_and_go(server: Served):
 
 
 def test_questions_that_come_together_are_answered_together(tmp_path: Path):
-    with served(make_folder(tmp_path / "media"), reasoner=FakeReasoner(sleep_s=0.1)) as server:
+    slow = FakeReasoner()
+    with served(make_folder(tmp_path / "media"), reasoner=slow) as server:
         reasoner = server.service.libraries[0].reasoner
         assert reasoner is not None
         server.settle()
+        slow.sleep_s = 0.1
         before = reasoner.worker.num_batches, reasoner.worker.num_values
         gate = threading.Barrier(12)
 

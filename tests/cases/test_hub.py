@@ -14,6 +14,8 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+from embedrl.errors import ModelError
+from embedrl.models.weights import check_files
 from tests.checkpoints import write_embed_rl, write_instruct
 from tests.hub_server import TOKEN, Hub, commit_of, served_hub
 from tests.test_checkpoints import SMALL, write_adapter
@@ -208,15 +210,7 @@ def test_a_model_with_a_pickle_alone_is_refused(hub: Hub, tmp_path: Path) -> Non
         path.unlink()
     (folder / "pytorch_model.bin").write_bytes(b"x")
     hub.revisions["Somebody/Pickled", "main"] = folder
-    script = FETCH.replace(
-        "print(resolve(name, sys.argv[1]))", "from embedrl.models.weights import check_files; check_files(resolve(name, 'embedder'))"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script, "embedder", "Somebody/Pickled"],
-        env=environment(hub, tmp_path / "home"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "has no model.safetensors" in run.stdout, run.stderr
+    (cached,), _ = resolve(hub, tmp_path / "home", "Somebody/Pickled")
+    with pytest.raises(ModelError, match=r"has no model\.safetensors"):
+        check_files(Path(cached))
     assert "pytorch_model.bin" not in [name for name, _ in hub.sent]
