@@ -69,7 +69,7 @@ def test_an_index_without_a_reasoner_is_searched_without(tmp_path: Path, capsys:
 def test_models_given_as_objects_are_not_guessed_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with served(make_folder(tmp_path / "objects")):
         _, err = run(capsys, "search", "red", "--index", tmp_path / "objects", "--reasoner", "fake", code=2)
-    assert "does not say with which models it was made" in err
+    assert "does not record its models" in err
 
 
 def test_names_last_when_the_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -96,7 +96,7 @@ def test_search_asks_a_running_server_of_the_same_index(library: Path, capsys: p
         _, err = run(capsys, *words, "--local")
         assert "loading" in err
         _, err = run(capsys, *words, "--embedder", "nano", code=2)
-        assert "has other models" in err
+        assert "runs other models" in err
         with pytest.raises(Exception, match="another server"):
             Announced(library / INDEX_NAME, "127.0.0.1", 1, FAKES)
         announced.close()
@@ -145,7 +145,7 @@ def test_nano_says_that_it_is_blind_but_in_its_own_world(tmp_path: Path, capsys:
     folder.mkdir()
     (folder / "note.txt").write_text("holiday")
     _, err = run(capsys, "index", folder, "--no-think", "--embedder", "nano")
-    assert "nano models know nothing but the generated world" in err
+    assert "nano models know only the generated world" in err
     (folder / "pairs.jsonl").write_text("{}\n")
     _, err = run(capsys, "index", folder, "--no-think")
     assert "generated world" not in err

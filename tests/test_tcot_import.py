@@ -196,7 +196,7 @@ def test_wrong_folders_and_settings_are_refused(tmp_path: Path, capsys: pytest.C
     with pytest.raises(ConfigError, match="should stand there; download it again"):
         match(official("image_text", 1, "image"), tmp_path)
     assert run("evaluate", "MMEB-V2", "--data", tmp_path, "--tcots", tmp_path, "--no-think") == 2
-    assert "give neither --reasoner nor --no-think" in capsys.readouterr().err
+    assert "leave out --reasoner and --no-think" in capsys.readouterr().err
 
 
 def test_a_dataset_keeps_its_tcots_whatever_is_evaluated_beside_it(tmp_path: Path):

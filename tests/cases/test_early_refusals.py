@@ -96,7 +96,7 @@ def test_an_empty_folder_is_no_circle_of_advice(tmp_path: Path, capsys: pytest.C
 
     code, err = said("index", tmp_path, "--embedder", "fake", "--no-think")
     assert code == 0
-    assert "there are no files in it" in err
+    assert "the folder is empty" in err
     code, err = said("search", "x", "--index", tmp_path, "--embedder", "fake", "--no-think")
     assert code == 2
     assert "held nothing that can be searched" in err
