@@ -86,6 +86,8 @@ class HitFields(BaseModel):
     """Reason if the Reasoner was asked and gave no valid T-CoT."""
     excerpt: str = ""
     """Beginning of the item's text."""
+    read: tuple[TextSegment, ...] = ()
+    """Words read or heard in it (subtitles) that hold words of the query, at most 3."""
     shared: tuple[str, ...] = ()
     """Phrases that the query (its text or T-CoT; or the liked item) and the item's T-CoT share, in the order of the item's answer."""
 
@@ -109,8 +111,6 @@ class Hit(HitFields):
     """Timestamp of each key frame of the evidence, seconds; None for a frame that does not exist."""
     keyword_places: tuple[TextSegment | None, ...] = ()
     """For each keyword of the evidence, when it is said or where it stands, if it was read in the medium; else None."""
-    read: tuple[TextSegment, ...] = ()
-    """Words read or heard in it (subtitles) that hold words of the query, at most 3."""
     answer: str = ""
     """The T-CoT's answer; empty without one."""
 

@@ -109,10 +109,6 @@ class HitShown(HitFields):
     """Whether it was uploaded over HTTP, and may be deleted so."""
     tcot: TCoTShown | None = None
     evidence: EvidenceShown | None = None
-    excerpt: str = ""
-    """How the item's own text begins."""
-    read: tuple[TextSegment, ...] = ()
-    """Words read or heard in it (subtitles) that hold words of the query, at most 3, with their times or boxes."""
     thumbnail: str | None = None
     media: str
     picture: str | None = None

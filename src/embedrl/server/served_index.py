@@ -148,13 +148,9 @@ class ServedIndex:
             duration_s=None if hit.end_s is None else hit.end_s - (hit.start_s or 0.0),
             uploaded=any(self.roots.is_upload(self.index.locate(path)) for path in places),
             tcot=show_tcot(hit.tcot),
-            tcot_failure=hit.tcot_failure,
-            evidence=show_evidence(hit.tcot, hit.verification, hit.key_frame_times_s, f"{here}/frames", hit.keyword_places)
+            evidence=show_evidence(hit.tcot, hit.verification, hit.key_frame_times_s, f"{url}/frames", hit.keyword_places)
             if hit.tcot
             else None,
-            excerpt=hit.excerpt,
-            read=hit.read,
-            shared=hit.shared,
             thumbnail=f"{url}/thumbnail" if visual else None,
             media=f"{url}/media",
             picture=f"{url}/picture" if visual else None,
