@@ -150,7 +150,7 @@ def commands(chat: str, pooling: str) -> Iterator[Row]:
         make_world(Path(place), num_pairs=3, seed=3)
         Path(place, PAIRS).unlink()
         for arguments in (["index", place, *models], ["search", "a red star", "--index", place, "--local"]):
-            done = subprocess.run([sys.executable, "-m", "embedrl", *arguments], capture_output=True, text=True, check=False)
+            done = subprocess.run([str(Path(sys.executable).with_name("embedrl")), *arguments], capture_output=True, text=True, check=False)
             said = f"exit code {done.returncode}" + (f": {done.stderr.strip()[-300:]}" if done.returncode else "")
             yield "vLLM, both", f"`embedrl {arguments[0]}`", said, done.returncode == 0
 
