@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
+from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks
 from embedrl.index import Index, ingest
 from embedrl.server.run import listen, make_server, make_service
 from embedrl.server.service import Service
@@ -70,6 +70,7 @@ def served(
     roots: tuple[Path, ...] = (),
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
+    text_reader: ReadsText | None = None,
     reasoner_label: str = "the-reasoner",
     embedder_label: str = "the-embedder",
     **settings: Any,
@@ -81,7 +82,14 @@ def served(
         fill(folder, reasoner, embedder)
     chosen = Settings(port=0, **settings)
     service = make_service(
-        chosen, {"main": (folder, reasoner_label, reasoner)}, embedder, embedder_label, roots=roots, reranker=reranker, gate=gate
+        chosen,
+        {"main": (folder, reasoner_label, reasoner)},
+        embedder,
+        embedder_label,
+        roots=roots,
+        reranker=reranker,
+        gate=gate,
+        text_reader=text_reader,
     )
     with running(service) as url:
         found = Served(service, url, Path(os.path.realpath(folder)), reasoner, embedder)

@@ -23,7 +23,7 @@ from tests.forking import finish, fork
 
 FOLDER, LOG = Path(sys.argv[1]) / "media", Path(sys.argv[1]) / "reasoned"
 BATCH = 4
-sys.modules["embedrl.index.ingest"].COMMIT_ROWS = BATCH
+sys.modules["embedrl.index.commits"].COMMIT_ROWS = BATCH
 NAMES = list(COLOURS)
 
 

@@ -12,9 +12,11 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
+import PIL.Image
 
-from embedrl.data.protocols import Question, Side
+from embedrl.data.protocols import Question, Refusal, Side
 from embedrl.data.sample import Item
+from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.media.content import Frames, Page, Video
 from embedrl.media.decode import load_visual, page_text
@@ -164,6 +166,33 @@ class FakeJudge:
     def _pick(self, anchor: TCoT, candidates: Sequence[TCoT]) -> int | None:
         scores = [_overlap(anchor.answer, candidate.answer) for candidate in candidates]
         return scores.index(max(scores)) if max(scores, default=0) > 0 else None
+
+
+class FakeTextReader:
+    """Reads the main colour of each quarter of an image as a word there; sees no text in an image of one colour."""
+
+    fingerprint = "fake-text-reader"
+
+    def __init__(self, *, refuses: Collection[str] = ()) -> None:
+        self.refuses = refuses
+        """Colours of which it refuses an image."""
+        self.num_read = 0
+        """Number of images that it was given."""
+
+    def read(self, image: PIL.Image.Image) -> tuple[TextSegment, ...]:
+        """Return a line of two words for each half. Raises Refusal."""
+        self.num_read += 1
+        pixels = np.asarray(image.convert("RGB").resize((32, 32)), dtype=np.int32)
+        colours = np.abs(pixels[:, :, None] - _PALETTE).sum(axis=-1).argmin(axis=-1)
+        words = [[_main_colour(_colours(colours[top : top + 16, left : left + 16])) for left in (0, 16)] for top in (0, 16)]
+        if refused := [word for word in words[0] if word in self.refuses]:
+            raise Refusal("refused", f"it does not read {refused[0]}", about_item=True)
+        if len({*words[0], *words[1]}) == 1:
+            return ()
+        return tuple(
+            TextSegment(text=" ".join(line), source="image", boxes=((0, top, 500, top + 500), (500, top, 1000, top + 500)))
+            for line, top in zip(words, (0, 500), strict=True)
+        )
 
 
 class FakeReranker:

@@ -21,6 +21,7 @@ from embedrl.cli.options import (
     MaxNewTokens,
     Preset,
     RayAddress,
+    ReadText,
     ServerOptions,
     ServerTimeout,
     Workers,
@@ -138,6 +139,7 @@ def index_folder(
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="For a new index: truncate vectors to this many dimensions (Matryoshka); all by default.")
     ] = None,
+    read_text: ReadText = None,
     retry: Annotated[bool, typer.Option("--retry", help="Retry files that failed, and items whose answer was malformed.")] = False,
     limit: Limit = None,
     config: ConfigFile = None,
@@ -159,11 +161,12 @@ def index_folder(
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
     from embedrl.cli.limits import limit_hint, set_limits
-    from embedrl.runtime.names import check_names
+    from embedrl.runtime.names import check_names, load_text_reader
 
     limits = set_limits(config, limit).limits
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
-    names = choose(reasoner, embedder, think, noted_models(folder), is_new=True)
+    names = choose(reasoner, embedder, think, noted_models(folder), is_new=True, text_reader=read_text)
+    text_reader = load_text_reader(names.text_reader, limits)
     warn_if_blind(names, folder)
     say_loading(names)
     from embedrl.cli.listing import failure_line, warn_of_failures
@@ -174,6 +177,8 @@ def index_folder(
         folder,
         names.reasoner,
         names.embedder,
+        text_reader=text_reader,
+        text_reader_name=names.text_reader,
         batch_size=batch_size,
         engine=Engine(engine, workers, ray_address),
         table=table,
@@ -194,6 +199,7 @@ def index_folder(
             ("of kinds that are not read", report.unread_kinds),
             ("left out by name", report.skipped),
             ("of which metadata could not be read", report.damaged_metadata),
+            ("images and pages", report.readings.in_words),
         ):
             if counts:
                 log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
@@ -204,5 +210,7 @@ def index_folder(
     if not report.num_files:
         log.warn(f"{folder}: the folder is empty; add images, videos, PDFs or texts, and run this again")
     warn_of_failures(report.tcots, "--retry asks again")
-    if report.failures or report.tcots.is_failure:
+    for reason, example in report.readings.examples.items():
+        log.warn(f"text could not be read in {report.readings.failed[reason]:,} images or pages ({example}); --retry tries again")
+    if report.failures or report.tcots.is_failure or report.readings.failed:
         raise typer.Exit(1)

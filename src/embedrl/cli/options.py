@@ -50,6 +50,15 @@ Like = Annotated[
     typer.Option(help="For an Embedder on a server: the model folder that it serves; their vectors of probe items are compared."),
 ]
 Think = Annotated[bool, typer.Option("--think/--no-think", help="Embed with T-CoTs, or without.")]
+ReadText = Annotated[
+    str | None,
+    typer.Option(
+        "--read-text",
+        metavar="NAME",
+        help="OCR of images and scanned pages: tesseract (the program; tesseract:deu+eng with its languages), or none. By default, as the "
+        "index was made.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 Top = Annotated[int, typer.Option(min=1, help="Number of hits.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

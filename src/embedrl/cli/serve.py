@@ -18,6 +18,7 @@ from embedrl.cli.options import (
     Limit,
     MaxNewTokens,
     Preset,
+    ReadText,
     ServerOptions,
     ServerTimeout,
     ThinkBudget,
@@ -36,6 +37,7 @@ def serve_index(
     embedder: IndexEmbedder = None,
     models: Preset = None,
     think: IndexThink = None,
+    read_text: ReadText = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
@@ -79,7 +81,7 @@ def serve_index(
     from embedrl.errors import ConfigError
     from embedrl.index.gate import read_gate
     from embedrl.index.index import embedder_of
-    from embedrl.runtime.names import check_names, load_reasoner, load_reranker
+    from embedrl.runtime.names import check_names, load_reasoner, load_reranker, load_text_reader
     from embedrl.server.listener import bind
     from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
@@ -107,7 +109,8 @@ def serve_index(
     if not watch:
         need_index(str(index), "or give --watch")
     listener = bind(settings)  # a port in use fails before models are loaded
-    names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch)
+    names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch, text_reader=read_text)
+    text_reader = load_text_reader(names.text_reader, chosen.limits)
     warn_if_blind(names, index)
     loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
     from embedrl.index.model_names import ModelNames
@@ -123,9 +126,9 @@ def serve_index(
         before_reasoner = load_reasoner(before)
         indexes = {
             "after": first,
-            "before": (index_beside(index, roots, before_reasoner, loaded_embedder), _label(before), before_reasoner),
+            "before": (index_beside(index, roots, before_reasoner, loaded_embedder, text_reader), _label(before), before_reasoner),
         }
-    model_names = ModelNames.of(names.reasoner, names.embedder)
+    model_names = ModelNames.of(names.reasoner, names.embedder, names.text_reader)
     serve(
         make_service(
             settings,
@@ -136,6 +139,7 @@ def serve_index(
             models=model_names,
             reranker=loaded_reranker,
             gate=loaded_gate,
+            text_reader=text_reader,
         ),
         listener,
         model_names,

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import PIL.Image
 
 from embedrl.data.sample import Item
+from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import MediaError, ModelError
 
@@ -134,6 +136,23 @@ class Gates(Protocol):
 
     def wants(self, item: Item, plain: np.ndarray, scores: Sequence[float]) -> bool:
         """Say whether to write a T-CoT of the item, from its plain vector (dim,) and the cosines of its plain neighbours, best first."""
+        ...
+
+
+@runtime_checkable
+class ReadsText(Protocol):
+    """Reads text in images (optical character recognition)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the output depends on, for caching."""
+        ...
+
+    def read(self, image: PIL.Image.Image) -> tuple[TextSegment, ...]:
+        """Return the lines in an RGB image, from top to bottom, with a box for each word; () if there is no text.
+
+        May be called from several threads. Raises Refusal for an image that it cannot read, ModelError if it cannot be asked.
+        """
         ...
 
 

@@ -24,6 +24,7 @@ from embedrl.errors import MediaError, ModelError
 from embedrl.index.marks import Marks
 from embedrl.index.reading import Preview, preview
 from embedrl.index.row import Modality, Place, Row
+from embedrl.index.words import WordReader
 from embedrl.media.content import Text
 from embedrl.media.store import Limits
 
@@ -55,6 +56,7 @@ class Batches:
     limits: Limits
     num_frames: int
     marks: Marks
+    words: WordReader
     retry: bool = False
     """Retry items with an invalid T-CoT."""
     patience: Patience = field(default_factory=Patience)

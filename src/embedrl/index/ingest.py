@@ -13,13 +13,14 @@ from typing import Any
 
 from embedrl import log
 from embedrl.concurrency import map_concurrently, num_queued, split
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, ReadsText, Reasons
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, write_segments
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work, marked_as
-from embedrl.index.checksums import CHECKSUMS, forget_rows, note_rows
+from embedrl.index.checksums import CHECKSUMS, forget_rows
+from embedrl.index.commits import Commits
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
 from embedrl.index.ingest_report import IngestReport, count_unread
@@ -27,18 +28,11 @@ from embedrl.index.location import leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.index.units import SCANS, Divider, Splitting, Unit, place_of, read_item
-from embedrl.index.words import WordReader
+from embedrl.index.words import READINGS, WordReader
 from embedrl.media.decode import read_metadata
 from embedrl.media.metadata import is_sidecar, sidecars_hash
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, limits_in_force, media_kind, walk
-
-COMMIT_ROWS = 256
-COMMIT_INTERVAL_S = 10.0
-"""Rows are committed after COMMIT_ROWS rows or COMMIT_INTERVAL_S seconds: every commit adds files, and costs more the more there
-are. T-CoTs are written at once."""
-COMPACT_AFTER = 64
-"""Number of commits after which the table is compacted first; then whenever their number has doubled."""
 
 Progress = Callable[[int, int], None]
 
@@ -60,6 +54,7 @@ def ingest(
     roots: Sequence[Path] = (),
     on_progress: Progress | None = None,
     splitting: Splitting | None = None,
+    text_reader: ReadsText | None = None,
 ) -> IngestReport:
     """Index every image, video, PDF and text file under a folder, in sorted order, and the units that each is divided into.
 
@@ -69,7 +64,8 @@ def ingest(
 
     An item without a T-CoT is indexed by its plain vector, with the reason. Items the Reasoner did not answer are retried by the next
     run; with `retry_failed`, so are invalid T-CoTs and unusable files. A file that cannot be used is a Failure in the report.
-    Raises ConfigError for wrong options, StoreError if another process writes to the index.
+    With a `text_reader`, words in images and in pages without a text layer are read, and become part of the items; what was read stays
+    when a later run has none. Raises ConfigError for wrong options, StoreError if another process writes to the index.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
@@ -89,9 +85,11 @@ def ingest(
             Records(kept / "tcots.jsonl") as tcots,
             Records(kept / CHECKSUMS) as checksums,
             Records(kept / SCANS) as scans,
+            Records(kept / READINGS) as readings,
         ):
             limits, marks = limits or limits_in_force(), Marks(kept)
-            batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, retry_failed)
+            words = WordReader(limits, roots, text_reader, readings, retry=retry_failed)
+            batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, words, retry_failed)
             divider = Divider(splitting or Splitting(), limits, scans)
             run = _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots)
             return run.run(retry_failed, on_progress or (lambda done, total: None))
@@ -115,7 +113,7 @@ class _Run:
         roots: Sequence[Path],
     ) -> None:
         self.folder, self.index, self.batches, self.batch_size, self.max_in_flight = folder, index, batches, batch_size, max_in_flight
-        self.divider, self.split, self.words = divider, divider.splitting.fingerprint, WordReader(batches.limits, roots)
+        self.divider, self.split, self.words = divider, divider.splitting.fingerprint, batches.words
         self.num_queued = num_queued(batch_size, max_in_flight)
         self.failure_records, self.checksums = failure_records, checksums
         self.roots = [Path(os.path.realpath(root)) for root in roots]
@@ -133,8 +131,7 @@ class _Run:
         """Folders that could not be listed: what is known of them stays."""
         self.pending: dict[str, Work] = {}
         self.copies: list[tuple[Place, Work]] = []
-        self.uncommitted: list[Row] = []
-        self.committed_s = time.monotonic()
+        self.commits = Commits(index, checksums, batches.timed)
         self.counts: Counter[str] = Counter()
         self.tcots = TCoTCounts()
         self.on_progress: Progress = lambda done, total: None
@@ -162,7 +159,7 @@ class _Run:
             self._flush_copies()
             self._flush()
         finally:
-            self._commit()
+            self.commits.commit()
         self._forget()
         self.batches.marks.clear()
         self._show_progress()
@@ -170,6 +167,7 @@ class _Run:
             num_files=len(files),
             **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
             tcots=self.tcots,
+            readings=self.words.counts,
             unread_kinds=dict((self.unread_kinds + count_unread(self.failed.values())).most_common()),
             skipped=dict(self.skipped.most_common()),
             damaged_metadata=dict(self.damaged.most_common()),
@@ -231,7 +229,7 @@ class _Run:
             self._need_alive(stored, stamp)
             units = self.divider.units(path, modality)
             metadata = read_metadata(path, modality, self.batches.limits)
-            words = self.words.read(path, modality)
+            words = self.words.read(path, modality, units)
             for file, problem, stamp_of_file in words.problems:
                 self._fail(self.index.home.stored(file), None, problem, stamp_of_file)
         except MediaError as error:
@@ -243,12 +241,12 @@ class _Run:
             self.damaged.update(metadata.damaged)
             log.warn(f"{path}: its {', '.join(metadata.damaged)} cannot be read; the rest of its metadata is kept")
         facts = metadata.model_dump(exclude={"damaged"}) | {"path": stored, "num_places": len(units), "split": self.split}
-        facts |= {"sidecars": sidecars, "readers": self.words.noted(modality), "stamp": stamp}
+        facts |= {"sidecars": sidecars, "stamp": stamp}
         for unit in units:
             if place_id(stored, unit.page, unit.number) in self.failed:
                 self.num_waiting -= 1
             else:
-                self._place(path, modality, unit, words.of_unit(unit), facts)
+                self._place(path, modality, unit, words.of_unit(unit), {**facts, "readers": words.noted(unit)})
 
     def _place(self, path: Path, modality: Modality, unit: Unit, words: tuple[TextSegment, ...], facts: Mapping[str, Any]) -> None:
         """Queue one place: its content is new, or is to be copied from where it is known. `facts`: what all places of a file share."""
@@ -294,7 +292,7 @@ class _Run:
     def _flush_copies(self) -> None:
         copies, self.copies = self.copies, []
         rows = []
-        self._commit()
+        self.commits.commit()
         sources = {row.place.key: row for row in self.index.rows({place.key for place, _ in copies}) if self._is_fresh(row.place)}
         for place, work in copies:
             if source := sources.get(place.key):
@@ -336,20 +334,8 @@ class _Run:
                 self._fail(place.path, place, f"{str(path)!r}: changed while it was read; run again", None)
             else:
                 good.append(row)
-        self.uncommitted += good
-        if len(self.uncommitted) >= COMMIT_ROWS or time.monotonic() - self.committed_s >= COMMIT_INTERVAL_S:
-            self._commit()
+        self.commits.add(good)
         return good
-
-    def _commit(self) -> None:
-        with self.batches.timed("write"):
-            if self.uncommitted:
-                note_rows(self.checksums, self.uncommitted)
-                self.index.upsert(self.uncommitted)
-                self.counts["commits"] += 1
-                if self.counts["commits"] in {COMPACT_AFTER * 2**doubling for doubling in range(32)}:
-                    self.index.compact()
-        self.uncommitted, self.committed_s = [], time.monotonic()
 
     def _fail(self, path: Path, within: Unit | Place | None, reason: str, stamp: Stamp | None) -> None:
         reason = reason.removeprefix(f"{str(self.index.locate(path))!r}: ")

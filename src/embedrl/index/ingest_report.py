@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.index.failures import Failure
+from embedrl.index.words import ReadingCounts
 from embedrl.media.kinds import is_unread
 
 
@@ -36,6 +37,8 @@ class IngestReport(BaseModel):
     """Number of added items without a valid T-CoT; search compares them by their plain vectors."""
     tcots: TCoTCounts
     """Of the added items: T-CoTs by whether they were new or cached, and failures by reason."""
+    readings: ReadingCounts = ReadingCounts()
+    """Images and pages of new or changed files in which words were looked for."""
     failures: tuple[Failure, ...]
     """All known failures in the folder, of this run and earlier ones."""
     seconds: dict[str, float]

@@ -13,11 +13,13 @@ class ModelNames(BaseModel):
     reasoner: str | None
     """None for an index whose items were never reasoned about."""
     embedder: str
+    text_reader: str | None = None
+    """What reads text in images; "none" for nothing, None if that was never said."""
 
     @classmethod
-    def of(cls, reasoner: str | None, embedder: str) -> "ModelNames":
+    def of(cls, reasoner: str | None, embedder: str, text_reader: str | None = None) -> "ModelNames":
         """Return names that mean the same from any folder: relative paths become absolute."""
-        return cls(reasoner=None if reasoner is None else _lasting(reasoner), embedder=_lasting(embedder))
+        return cls(reasoner=None if reasoner is None else _lasting(reasoner), embedder=_lasting(embedder), text_reader=text_reader)
 
     @classmethod
     def read(cls, text: str | None) -> "ModelNames | None":
@@ -28,7 +30,12 @@ class ModelNames(BaseModel):
             return None
 
     def after(self, before: "ModelNames | None") -> "ModelNames":
-        """Return these names over those that were noted before: a run without a Reasoner does not make its name forgotten."""
+        """Return these names over those that were noted before: a run without a Reasoner does not make its name forgotten.
+
+        Nor is that of a text reader, until it is said that there is none.
+        """
+        if self.text_reader is None and before is not None:
+            self = self.model_copy(update={"text_reader": before.text_reader})
         if self.reasoner is None and before is not None and before.embedder == self.embedder:
             return self.model_copy(update={"reasoner": before.reasoner})
         return self

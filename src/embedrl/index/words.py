@@ -1,21 +1,50 @@
-"""Words that are read in media while they are indexed: subtitles of videos."""
+"""Words that are read in media while they are indexed: subtitles of videos, text in images and in pages without a text layer."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
-from embedrl.data.segments import TextSegment, bounded, overlapping
-from embedrl.errors import MediaError
+from embedrl.data.protocols import ReadsText, Refusal
+from embedrl.data.records import Records
+from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, write_segments
+from embedrl.errors import MediaError, ModelError
 from embedrl.index.location import leads_out
 from embedrl.index.row import MODALITIES, Modality, Stamp
 from embedrl.index.units import Unit
-from embedrl.media.decode import read_subtitles
+from embedrl.media.content import Image, Page, content_key
+from embedrl.media.decode import look, page_text, read_subtitles
 from embedrl.media.store import Limits
 from embedrl.media.subtitles import subtitle_files
 
 SUBTITLES = "subtitles-1"
 """How subtitles are read; another number for another reading of the same files."""
+READINGS = "readings.jsonl"
+"""What was read in images, by their content and who read it."""
+NUM_READERS = 4
+OTHER = "model_error"
+
+
+class ReadingCounts(BaseModel):
+    """Images and pages in which words were looked for, and those that could not be read, by reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_read: int = 0
+    num_with_words: int = 0
+    failed: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    """Reason -> first message."""
+
+    @property
+    def in_words(self) -> dict[str, int]:
+        """The counts under the words of a summary; none if nothing was read."""
+        return {"in which words were looked for": self.num_read, "with words": self.num_with_words} if self.num_read else {}
 
 
 class Problem(NamedTuple):
@@ -26,35 +55,115 @@ class Problem(NamedTuple):
     stamp: Stamp | None
 
 
+class _Reading(NamedTuple):
+    """What was read in an image: its words, or why it could not be read."""
+
+    segments: tuple[TextSegment, ...] = ()
+    failure: tuple[str, str] | None = None
+    """(reason, message)."""
+    is_settled: bool = True
+    """Whether the next run need not read it again."""
+
+
 class FileWords(NamedTuple):
     """The words of a file."""
 
+    by: str
+    """How they were read, as an index notes it."""
     segments: tuple[TextSegment, ...] = ()
+    """Words with times in the whole file."""
     problems: tuple[Problem, ...] = ()
+    readings: Mapping[Unit, _Reading] = MappingProxyType({})
+    """What was read in its images or pages."""
 
     def of_unit(self, unit: Unit) -> tuple[TextSegment, ...]:
         """Return the words of a unit: those within the span of a scene. A film beside its scenes has none: they belong to the moments."""
+        if (reading := self.readings.get(unit)) is not None:
+            return bounded(reading.segments)
         return () if unit.number == 0 else bounded(overlapping(self.segments, unit.start_s, unit.end_s))
+
+    def noted(self, unit: Unit) -> str:
+        """Return what an index notes of a place: how the words in it were read; "" if the next run has to read them."""
+        reading = self.readings.get(unit)
+        return self.by if reading is None or reading.is_settled else ""
 
 
 class WordReader:
-    """Reads the words in files. With `roots`, subtitles that lead out of these folders are not followed."""
+    """Reads the words in files. With `roots`, subtitles that lead out of these folders are not followed.
 
-    def __init__(self, limits: Limits, roots: Sequence[Path] = ()) -> None:
-        self.limits, self.roots = limits, [Path(root).resolve() for root in roots]
+    What a `text_reader` has read is kept in the records: nothing is read twice, and a kill costs what was under way.
+    """
+
+    def __init__(
+        self, limits: Limits, roots: Sequence[Path], text_reader: ReadsText | None, records: Records, *, retry: bool = False
+    ) -> None:
+        self.limits, self.roots = limits, [Path(os.path.realpath(root)) for root in roots]
+        self.text_reader, self.records, self.retry = text_reader, records, retry
+        self.counts = ReadingCounts()
         self._noted: dict[Modality, str] = {modality: modality for modality in MODALITIES} | {"video": f"video {SUBTITLES}"}
-
-    def noted(self, modality: Modality) -> str:
-        """Return what an index notes of a place: how the words in its file were read."""
-        return self._noted[modality]
+        if text_reader is not None:
+            self._noted |= {"image": f"image {text_reader.fingerprint}", "page": f"page {text_reader.fingerprint}"}
 
     def is_current(self, noted: str) -> bool:
-        """Say whether the words of a place were read as they would be now."""
-        return noted in self._noted.values()
+        """Say whether the words of a place were read as they would be now; without a text reader, as they were by an earlier one."""
+        was_read = self.text_reader is None and noted.partition(" ")[0] in ("image", "page")
+        return was_read or noted in self._noted.values()
 
-    def read(self, path: Path, modality: Modality) -> FileWords:
+    def read(self, path: Path, modality: Modality, units: Sequence[Unit]) -> FileWords:
         """Read the words of a file. What cannot be read is a problem of the words, never of the file."""
-        return self._subtitles(path) if modality == "video" else FileWords()
+        if modality == "video":
+            return self._subtitles(path)
+        parts: list[Image | Page] = []
+        if self.text_reader is not None and modality == "image":
+            parts = [Image(path=path, number=unit.number) for unit in units]
+        elif self.text_reader is not None and modality == "page":
+            parts = [Page(path=path, number=unit.page or 1) for unit in units]
+        if not parts:
+            return FileWords(self._noted[modality])
+        with ThreadPoolExecutor(min(NUM_READERS, os.cpu_count() or 1)) as pool:
+            readings = list(pool.map(self._reading, parts))
+        self._count(readings)
+        return FileWords(self._noted[modality], readings=dict(zip(units, readings, strict=True)))
+
+    def _reading(self, part: Image | Page) -> _Reading:
+        """Return what is read in an image, or in a page without a text layer, now or by an earlier run."""
+        assert self.text_reader is not None
+        try:
+            key = f"{content_key((part,))} {self.text_reader.fingerprint}"
+            if (known := self._known(self.records.get(key))) is not None:
+                return known
+            if isinstance(part, Page) and page_text(part, self.limits).strip():
+                return _Reading()
+            [image] = look(part, "pixels", limits=self.limits).images
+        except MediaError:  # the file's failure, which its decoding says
+            return _Reading(is_settled=False)
+        try:
+            reading = _Reading(tuple(self.text_reader.read(image)))
+            self.records.put(key, {"segments": write_segments(reading.segments)})
+        except Refusal as error:
+            reading = _Reading(failure=(error.reason, str(error)), is_settled=error.about_item)
+            if error.about_item:
+                self.records.put(key, {"failed": error.reason, "text": str(error)})
+        except ModelError as error:
+            reading = _Reading(failure=(OTHER, str(error)), is_settled=False)
+        return reading
+
+    def _known(self, kept: Any) -> _Reading | None:
+        if kept is None or ("failed" in kept and self.retry):
+            return None
+        return _Reading(failure=(kept["failed"], kept["text"])) if "failed" in kept else _Reading(read_segments(kept["segments"]))
+
+    def _count(self, readings: Iterable[_Reading]) -> None:
+        failed, examples = dict(self.counts.failed), dict(self.counts.examples)
+        num_read, num_with_words = self.counts.num_read, self.counts.num_with_words
+        for reading in readings:
+            if reading.failure is not None:
+                reason, text = reading.failure
+                failed[reason] = failed.get(reason, 0) + 1
+                examples.setdefault(reason, text)
+            else:
+                num_read, num_with_words = num_read + 1, num_with_words + bool(reading.segments)
+        self.counts = ReadingCounts(num_read=num_read, num_with_words=num_with_words, failed=failed, examples=examples)
 
     def _subtitles(self, path: Path) -> FileWords:
         files = subtitle_files(path)
@@ -69,7 +178,7 @@ class WordReader:
                 log.warn(f"subtitles in a video are left out: {reason}")
         problems += [problem for problem in others if problem[0] != path]
         segments = (TextSegment(text=cue.text, source="subtitles", start_s=cue.start_s, end_s=cue.end_s) for cue in cues)
-        return FileWords(tuple(segments), tuple(Problem(file, reason, _stamp(file)) for file, reason in problems))
+        return FileWords(self._noted["video"], tuple(segments), tuple(Problem(*problem, _stamp(problem[0])) for problem in problems))
 
 
 def _stamp(path: Path) -> Stamp | None:

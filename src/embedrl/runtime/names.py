@@ -4,14 +4,25 @@
 from typing import TYPE_CHECKING
 
 from embedrl import log
-from embedrl.data.protocols import Embeds, Reasons, Reranks
+from embedrl.data.protocols import Embeds, ReadsText, Reasons, Reranks
 from embedrl.errors import ConfigError
+from embedrl.media.store import Limits
 from embedrl.models.names import is_hub_id, is_server, resolve, shipped
 
 if TYPE_CHECKING:
     from embedrl.reasoner.reranker import JudgeReranker
 
-__all__ = ["check_names", "is_server", "load_both", "load_embedder", "load_reasoner", "load_reranker", "resolve", "shipped"]
+__all__ = [
+    "check_names",
+    "is_server",
+    "load_both",
+    "load_embedder",
+    "load_reasoner",
+    "load_reranker",
+    "load_text_reader",
+    "resolve",
+    "shipped",
+]
 
 
 def load_reasoner(
@@ -133,6 +144,25 @@ def _said(judge: "JudgeReranker") -> "JudgeReranker":
     if not judge.sees:
         log.warn("this judge only reads T-CoTs; on the world it chose among ten hits hardly above chance (docs/when-reasoning-pays.md)")
     return judge
+
+
+def load_text_reader(name: str | None, limits: Limits | None = None) -> ReadsText | None:
+    """Load what reads text in images: "tesseract", or "tesseract:deu+eng" with its languages; None and "none" for nothing.
+
+    Raises ConfigError for another name, and where the program or a language is not installed.
+    """
+    if name in (None, "none"):
+        return None
+    program, _, languages = name.partition(":")
+    if name == "fake":
+        from embedrl.testing import FakeTextReader
+
+        return FakeTextReader()
+    if program != "tesseract":
+        raise ConfigError(f"--read-text {name}: give tesseract, with languages as in tesseract:deu+eng, or none")
+    from embedrl.models.tesseract import Tesseract
+
+    return Tesseract(*filter(None, [languages]), limits=limits)
 
 
 def check_names(reasoner: str | None, embedder: str | None) -> None:

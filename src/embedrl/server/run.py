@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedrl import log
-from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
+from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
@@ -94,11 +94,13 @@ def make_service(
     models: ModelNames | None = None,
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
+    text_reader: ReadsText | None = None,
 ) -> Service:
     """Open indexes and start model workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
     and answers who names none. An index that is new notes the names of its `models`.
 
     `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: which searches are reasoned about.
+    `text_reader`: what reads text in new images.
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
     embedding = embedding_worker(embedder, settings.max_batch)
@@ -124,10 +126,10 @@ def make_service(
         if not workers:
             workers.append(reranking_worker(settings.max_batch))
         shared_reranker = SharedReranker(reranker[1], reranker[0], workers[0])
-    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate)
+    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate, text_reader)
 
 
-def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds) -> Path:
+def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds, text_reader: ReadsText | None = None) -> Path:
     """Index the files of a library with a second Reasoner, inside the first index, and return the path. Incremental."""
     main = Index.open(folder, embedder=embedder)
     place = main.directory / f"also-{hashlib.sha256(reasoner.fingerprint.encode()).hexdigest()[:12]}"
@@ -135,7 +137,7 @@ def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embed
         return place  # there is nothing to compare with yet
     for root in (main.base, *roots):
         with log.progress(None, f"index with {reasoner.fingerprint}") as bar:
-            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, on_progress=bar.reach)
+            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, on_progress=bar.reach, text_reader=text_reader)
     return place
 
 

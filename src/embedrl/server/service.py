@@ -8,7 +8,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
-from embedrl.data.protocols import Gates
+from embedrl.data.protocols import Gates, ReadsText
 from embedrl.errors import MediaError
 from embedrl.media.store import container_format
 from embedrl.models.names import shipped
@@ -39,6 +39,7 @@ class Service:
         tcots: QueryTCoTs | None,
         reranker: SharedReranker | None = None,
         gate: Gates | None = None,
+        text_reader: ReadsText | None = None,
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.gate = gate
@@ -54,6 +55,7 @@ class Service:
             upload_limits=settings.limits,
             watch=settings.watch,
             interval_s=settings.watch_interval_s,
+            text_reader=text_reader,
         )
         self.is_ready = False
         self._workers, self._tcots = workers, tcots
