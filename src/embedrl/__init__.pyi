@@ -20,5 +20,6 @@ from embedrl.media.content import Text as Text
 from embedrl.media.content import Video as Video
 from embedrl.runtime.names import load_embedder as load_embedder
 from embedrl.runtime.names import load_reasoner as load_reasoner
+from embedrl.runtime.names import load_text_reader as load_text_reader
 
 __version__: str
