@@ -59,7 +59,7 @@ def test_pictures_are_counted_before_one_is_decoded(server: Served):
     server.service.decode_file = lambda path, **settings: decoded.append(path) or decode(path, **settings)  # type: ignore[method-assign]
     try:
         for messages in ([{"role": "user", "content": many}], spread):
-            assert f"{MAX_IMAGES} pictures" in refused(server.client.post("/v1/embeddings", json={"messages": messages}), 413)
+            assert f"{MAX_IMAGES} images" in refused(server.client.post("/v1/embeddings", json={"messages": messages}), 413)
         documents = [{"image": url}] * (MAX_IMAGES + 1)
         assert "pictures" in refused(server.client.post("/v1/rerank", json={"query": "red", "documents": documents}), 413)
         assert not decoded

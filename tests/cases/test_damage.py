@@ -204,7 +204,7 @@ def test_doctor_index_finds_what_is_damaged(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr()
     assert caught.value.code == 1
     assert "2.txt" in said.out + said.err
-    assert "T-CoTs lie beside it" in said.out + said.err
+    assert "T-CoTs are stored separately and are kept" in said.out + said.err
 
 
 def test_a_kill_between_the_checksum_and_the_commit_is_no_damage(tmp_path: Path):
