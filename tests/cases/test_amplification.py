@@ -61,7 +61,7 @@ def test_pictures_are_counted_before_one_is_decoded(server: Served):
         for messages in ([{"role": "user", "content": many}], spread):
             assert f"{MAX_IMAGES} images" in refused(server.client.post("/v1/embeddings", json={"messages": messages}), 413)
         documents = [{"image": url}] * (MAX_IMAGES + 1)
-        assert "pictures" in refused(server.client.post("/v1/rerank", json={"query": "red", "documents": documents}), 413)
+        assert "images" in refused(server.client.post("/v1/rerank", json={"query": "red", "documents": documents}), 413)
         assert not decoded
         assert server.client.post("/v1/embeddings", json={"messages": [{"role": "user", "content": few}]}).status_code == 200
         assert len(decoded) == 2
