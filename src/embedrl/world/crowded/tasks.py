@@ -34,6 +34,8 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
 }
 PARTIAL = ("image_part", "image_relation", "video_part", "visdoc_part")
 """Tasks whose queries are typed descriptions of a part: every candidate that holds it is relevant."""
+MAX_DRAWS = 50
+"""Families that are drawn until one has as many variants as asked for."""
 Draw = Callable[[random.Random, str, int], CrowdedFamily]
 """(rng, split, number of variants) -> pairs of sides, the main pair first."""
 
@@ -117,7 +119,8 @@ def _same(task: str, aspect: Aspect, counterpart: Callable[[str, Wanted], Wanted
 
     def draw(rng: random.Random, split: str, count: int) -> CrowdedFamily:
         family: dict[str, tuple[CrowdedSide, CrowdedSide]] = {}
-        while not family:  # the first draw of an aspect may have no counterpart that the split shows
+        for _ in range(MAX_DRAWS):  # the first draw of an aspect may have no counterpart that the split shows, or too few variants
+            family = {}
             for wanted in variants(rng, split, aspect, count):
                 other = counterpart(split, wanted) if counterpart else wanted
                 if other is None:
@@ -126,7 +129,7 @@ def _same(task: str, aspect: Aspect, counterpart: Callable[[str, Wanted], Wanted
                 side = _medium_side(target, aspect.name, target_role, task, "target")
                 family.setdefault(side.signature, (_medium_side(query, aspect.name, query_role, task, "query"), side))
                 if len(family) > count:
-                    break
+                    return list(family.values())
         return list(family.values())
 
     return draw
