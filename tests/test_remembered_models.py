@@ -10,13 +10,14 @@ import pytest
 from embedrl.cli.main import main
 from embedrl.cli.options import commands
 from embedrl.cli.stopping import says_what_is_kept
+from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
 from embedrl.runtime.index_models import open_with_models
-from embedrl.server.client import read_tcot
+from embedrl.server.client import read_places, read_tcot
 from embedrl.server.run import make_service
 from embedrl.server.running import ANNOUNCEMENT, Announced, Announcement, find_server
 from embedrl.server.schemas import show_evidence, show_tcot
@@ -127,6 +128,14 @@ def test_a_tcot_comes_back_from_a_server_as_it_was():
     tcot = TCoT(thinking="t", evidence=evidence, rethink="r", answer="a")
     sent = {"tcot": show_tcot(tcot).model_dump(), "evidence": show_evidence(tcot, None).model_dump()}
     assert read_tcot(json.loads(json.dumps(sent))) == tcot
+
+
+def test_where_keywords_were_read_survives_the_way_through_the_server():
+    tcot = TCoT(thinking="t", evidence=Evidence(keywords=("zebra", "river")), rethink="r", answer="a")
+    said = TextSegment(text="a zebra", source="subtitles", start_s=6.5, end_s=8.0)
+    for places, expected in (((said, None), (said, None)), ((None, None), ())):
+        sent = json.loads(show_evidence(tcot, None, places=places).model_dump_json())
+        assert read_places(sent["keywords"]) == expected
 
 
 def test_filters_reach_the_server(library: Path, capsys: pytest.CaptureFixture[str]):

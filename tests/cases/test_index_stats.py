@@ -1,12 +1,14 @@
 """What is in an index was said nowhere (issue 23, 6)."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from embedrl.cli.main import main
 from embedrl.index import Index, ingest
+from embedrl.index.contents import contents
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import picture
 from tests.odd_media import text_pdf
@@ -37,3 +39,28 @@ def test_stats_count_files_units_and_bytes_by_kind(tmp_path: Path, capsys: pytes
     with pytest.raises(SystemExit):
         main(["index", "stats", str(folder)])
     assert "image\t3\t4\t" in capsys.readouterr().out
+
+
+def test_files_that_come_and_go_while_sizes_are_counted_are_left_out(tmp_path: Path):
+    """`GET /api/status` answered 500 when a writer's temporary file went away between its name and its size."""
+    (tmp_path / "note.txt").write_text("a lamp")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    ingest(tmp_path, index, FakeReasoner(), FakeEmbedder())
+    home, ended = tmp_path / ".embedrl-index", threading.Event()
+
+    def write_and_delete() -> None:
+        while not ended.is_set():
+            for folder in (home, home / "items.lance", home / "items.lance" / "_versions"):
+                (folder / ".tmp").touch()
+                (folder / ".tmp").unlink()
+
+    writer = threading.Thread(target=write_and_delete)
+    writer.start()
+    try:
+        sizes = [index.table.size_bytes for _ in range(400)]
+        counted = [contents(index) for _ in range(20)]
+    finally:
+        ended.set()
+        writer.join()
+    assert min(sizes) > 0
+    assert all(of.stats.num_items == 1 for of in counted)

@@ -180,6 +180,28 @@ def test_damaged_metadata_leaves_the_picture_in_peace(tmp_path: Path):
     assert "sidecar" in metadata.damaged
 
 
+@pytest.mark.parametrize("name", ["a.jpg.json", "a.xmp"])
+def test_a_sidecar_that_leads_out_of_the_served_folders_is_not_read(tmp_path: Path, name: str):
+    library = tmp_path / "library"
+    library.mkdir()
+    picture("red").save(library / "a.jpg")
+    packet = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    packet += 'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreateDate="2001-02-03T04:05:06"/></rdf:RDF></x:xmpmeta>'
+    (tmp_path / "secret").write_text(
+        packet if name == "a.xmp" else '{"description": "secret", "photoTakenTime": {"timestamp": "981173106"}}'
+    )
+    (library / name).symlink_to(tmp_path / "secret")
+    index = Index.open(library, embedder=FakeEmbedder())
+    report = ingest(library, index, None, FakeEmbedder(), think=False, roots=[library])
+    assert [place.captured_from for place in index.places()] == [None]
+    assert [failure.path.name for failure in report.failures] == [name]
+    assert "leads out" in report.failures[0].reason
+    (library / name).unlink()
+    (tmp_path / "secret").rename(library / name)
+    ingest(library, index, None, FakeEmbedder(), think=False, roots=[library])
+    assert [place.captured_from for place in index.places()] == ["sidecar"]
+
+
 DAMAGED_PLACES = [{2: ("x", 1, 2)}, {2: (48, 51, 29)}, {2: (48, 51, 29), 4: (400, 0, 0)}, {2: 7.0, 4: (2, 0, 0)}]
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from embedrl.index.failures import list_failures
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.row import MODALITIES, Modality
+from embedrl.media.store import status_of
 
 
 class KindContents(BaseModel):
@@ -69,4 +70,5 @@ def contents(index: Index) -> Contents:
 
 def _sizes(directory: Path) -> dict[str, int]:
     with os.scandir(directory) as entries:
-        return {entry.name: entry.stat().st_size for entry in sorted(entries, key=lambda entry: entry.name) if entry.is_file()}
+        files = {entry.name: status_of(entry.path) for entry in sorted(entries, key=lambda entry: entry.name) if entry.is_file()}
+    return {name: status.st_size for name, status in files.items() if status}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from embedrl import log
 from embedrl.data.records import sync_folder
+from embedrl.media.store import status_of
 
 _MAGIC = b"LANC"
 """Footer magic of Lance files."""
@@ -89,10 +90,8 @@ class TableFolder:
         for folder, _, names in os.walk(self.path):
             for name in names:
                 path = os.path.join(folder, name)
-                try:
-                    yield path, os.stat(path).st_ino
-                except FileNotFoundError:
-                    continue
+                if status := status_of(path):
+                    yield path, status.st_ino
 
 
 def is_whole(path: Path) -> bool:

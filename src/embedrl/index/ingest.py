@@ -24,13 +24,13 @@ from embedrl.index.commits import Commits
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
 from embedrl.index.index import Index
 from embedrl.index.ingest_report import IngestReport, count_unread
-from embedrl.index.location import leads_out
+from embedrl.index.location import LEADS_OUT, leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.index.units import SCANS, Divider, Splitting, Unit, place_of, read_item
 from embedrl.index.words import READINGS, WordReader
 from embedrl.media.decode import read_metadata
-from embedrl.media.metadata import is_sidecar, sidecars_hash
+from embedrl.media.metadata import is_sidecar, sidecars_hash, sidecars_of
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, limits_in_force, media_kind, walk
 
@@ -202,7 +202,7 @@ class _Run:
         if leads_out(path, self.roots):
             self.kept.update(place.id for place in known)  # what was taken in before stays as it is
             if not known:
-                self._fail(stored, None, f"{str(path)!r}: leads out of the folders that are served", None)
+                self._fail(stored, None, LEADS_OUT, None)
             return
         try:
             stamp = Stamp.of(path)
@@ -211,7 +211,8 @@ class _Run:
                 self.failed[failure.id] = failure
             if any(failure.page is failure.unit is None for failure in failed):
                 return
-            sidecars = sidecars_hash(path)
+            beside = self._sidecars(path)
+            sidecars = sidecars_hash(beside)
             current = [place for place in known if place.stamp == stamp and place.sidecars == sidecars and self._is_current(place)]
             if current and len(current) + len(failed) == current[0].num_places:
                 self.kept.update(place.id for place in current)
@@ -228,7 +229,7 @@ class _Run:
                 return
             self._need_alive(stored, stamp)
             units = self.divider.units(path, modality)
-            metadata = read_metadata(path, modality, self.batches.limits)
+            metadata = read_metadata(path, modality, self.batches.limits, sidecars=beside)
             words = self.words.read(path, modality, units)
             for file, problem, stamp_of_file in words.problems:
                 self._fail(self.index.home.stored(file), None, problem, stamp_of_file)
@@ -336,6 +337,14 @@ class _Run:
                 good.append(row)
         self.commits.add(good)
         return good
+
+    def _sidecars(self, path: Path) -> list[Path]:
+        """Return the sidecars of a file that may be opened; those that lead out are failures."""
+        beside = sidecars_of(path)
+        outside = {sidecar for sidecar in beside if leads_out(sidecar, self.roots)}
+        for sidecar in outside:
+            self._fail(self.index.home.stored(sidecar), None, LEADS_OUT, None)
+        return [sidecar for sidecar in beside if sidecar not in outside]
 
     def _fail(self, path: Path, within: Unit | Place | None, reason: str, stamp: Stamp | None) -> None:
         reason = reason.removeprefix(f"{str(self.index.locate(path))!r}: ")

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import chain
-from pathlib import Path
 from typing import cast
 
 import lancedb
@@ -35,6 +34,7 @@ from embedrl.index.row import (
     write_row,
     written_as,
 )
+from embedrl.media.store import status_of
 
 _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
@@ -69,8 +69,8 @@ class Table(Connection):
         """Size of what the newest version holds, in object storage; of all files, in a folder."""
         if is_remote(self.uri):
             return self._read(lambda table: cast("dict[str, int]", table.stats()))["total_bytes"]  # a dict, whatever it is declared as
-        files = (Path(folder) / name for folder, _, names in os.walk(self.uri) for name in names)
-        return sum(file.lstat().st_size for file in files if file.exists())
+        files = (status_of(os.path.join(folder, name)) for folder, _, names in os.walk(self.uri) for name in names)
+        return sum(status.st_size for status in files if status)
 
     def checksum(self) -> tuple[int, str]:
         """Return the number of rows, and a hash (SHA-256) of all that is in them; the order of the rows does not matter."""

@@ -116,6 +116,9 @@ def save_location(home: IndexLocation) -> None:
         raise unwritable(pointer, error) from error
 
 
+LEADS_OUT = "leads out of the folders that are served"
+
+
 def leads_out(path: Path, roots: Sequence[Path]) -> bool:
     """Say whether a path, links resolved, lies under none of some folders (whose links are resolved); with none, nothing is asked."""
     if not roots:

@@ -14,7 +14,7 @@ from embedrl.data.protocols import ReadsText, Refusal
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, write_segments
 from embedrl.errors import MediaError, ModelError
-from embedrl.index.location import leads_out
+from embedrl.index.location import LEADS_OUT, leads_out
 from embedrl.index.row import MODALITIES, Modality, Stamp
 from embedrl.index.units import Unit
 from embedrl.media.content import Image, Page, content_key
@@ -168,7 +168,7 @@ class WordReader:
     def _subtitles(self, path: Path) -> FileWords:
         files = subtitle_files(path)
         inside = [file for file in files if not leads_out(file, self.roots)]
-        problems = [(file, "leads out of the folders that are served") for file in files if file not in inside]
+        problems = [(file, LEADS_OUT) for file in files if file not in inside]
         try:
             cues, others = read_subtitles(path, inside, self.limits)
         except MediaError as error:

@@ -12,7 +12,7 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Frames, Image, Page, Video, part_files
 from embedrl.media.image import to_rgb
 from embedrl.media.kinds import MediaKind
-from embedrl.media.metadata import Metadata, from_name, merge
+from embedrl.media.metadata import Metadata, from_name, merge, sidecars_of
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
@@ -161,13 +161,17 @@ def is_document(path: Path, limits: Limits | None = None) -> bool:
         return document_format(path.suffix, file.read(HEAD_BYTES)) is not None
 
 
-def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None) -> Metadata:
-    """Return what a file, its sidecars and its name say of it: when it was taken, with what, where. Raises MediaError."""
+def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, sidecars: Sequence[Path] | None = None) -> Metadata:
+    """Return what a file, its sidecars and its name say of it: when it was taken, with what, where. Raises MediaError.
+
+    `sidecars` are those that may be opened; by default all that lie beside it.
+    """
     limits = limits or limits_in_force()
     if kind == "text":
         return merge([from_name(path.name)])
     part = {"image": Image(path=path), "video": Video(path=path), "page": Page(path=path)}[kind]
-    answer = pool().decode(job_of(part, "metadata", limits=limits), path, limits)
+    files = [str(sidecar.absolute()) for sidecar in (sidecars_of(path) if sidecars is None else sidecars)]
+    answer = pool().decode({**job_of(part, "metadata", limits=limits), "files": files}, path, limits)
     try:
         return Metadata.model_validate(answer.head["metadata"])
     except (KeyError, ValueError) as error:

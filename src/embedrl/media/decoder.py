@@ -10,6 +10,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ import PIL.Image
 from embedrl.errors import MediaError
 from embedrl.media.content import FrameFiles, Image, Page, Video
 from embedrl.media.image import load_image, num_images, still_metadata
-from embedrl.media.metadata import from_name, from_sidecar, merge, sidecars_of
+from embedrl.media.metadata import from_name, from_sidecar, merge
 from embedrl.media.resize import read_scale, scaled
 from embedrl.media.sandbox import GRACE_S
 from embedrl.media.store import Limits
@@ -90,7 +91,7 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
     answer: dict[str, Any] = {}
     images: tuple[PIL.Image.Image, ...] = ()
     if "metadata" in want:
-        return {"metadata": _metadata(job["kind"], paths[0], limits)}, []
+        return {"metadata": _metadata(job["kind"], paths[0], map(Path, job["files"]), limits)}, []
     match job["kind"]:
         case "text":
             from embedrl.media.office import document_text
@@ -139,7 +140,7 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
     return answer, [scaled(image, scale, is_frame=job["kind"] == "video") for image in images]
 
 
-def _metadata(kind: str, path: Path, limits: Limits) -> dict[str, Any]:
+def _metadata(kind: str, path: Path, sidecars: Iterable[Path], limits: Limits) -> dict[str, Any]:
     """Return what a file and its sidecars say of it. A sidecar was written by a person or a program that knew better."""
     own: list[dict[str, Any]] = []
     match kind:
@@ -153,8 +154,8 @@ def _metadata(kind: str, path: Path, limits: Limits) -> dict[str, Any]:
             from embedrl.media.document import document_metadata
 
             own = [document_metadata(path, limits)]
-    sidecars = [source for sidecar in sidecars_of(path) for source in from_sidecar(sidecar)]
-    return merge([*sidecars, *own, from_name(path.name)]).model_dump()
+    beside = [source for sidecar in sidecars for source in from_sidecar(sidecar)]
+    return merge([*beside, *own, from_name(path.name)]).model_dump()
 
 
 def _size_bytes() -> int:

@@ -6,7 +6,7 @@ Read in the child process that decodes. Times without a zone are of this machine
 import hashlib
 import json
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.media.content import well_formed
 from embedrl.media.kinds import MEDIA
+from embedrl.media.store import status_of
 from embedrl.media.subtitles import SUFFIXES, stems, subtitle_files
 
 Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "name", "mtime"]
@@ -273,10 +274,11 @@ def sidecars_of(path: Path) -> list[Path]:
     return [name for name in dict.fromkeys(names) if name != path and name.is_file()]
 
 
-def sidecars_hash(path: Path) -> str:
+def sidecars_hash(sidecars: Sequence[Path]) -> str:
     """Return what changes whenever a sidecar of a medium comes, goes or changes; "" if there is none."""
-    found = [(sidecar.name, sidecar.stat().st_size, sidecar.stat().st_mtime_ns) for sidecar in sidecars_of(path)]
-    return hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()[:12] if found else ""
+    statuses = [(sidecar.name, status_of(sidecar.resolve())) for sidecar in sidecars]
+    stamps = [(name, status.st_size, status.st_mtime_ns) for name, status in statuses if status]
+    return hashlib.sha256(repr(stamps).encode("utf-8", "surrogatepass")).hexdigest()[:12] if stamps else ""
 
 
 def is_sidecar(path: Path) -> bool:

@@ -144,6 +144,14 @@ _MAIL_START = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\r?\n(?:[ \t][^\n]*\r
 _MAIL_HEADERS = re.compile(rb"^(from|received|return-path|date|subject|message-id|mime-version):", re.I | re.M)
 
 
+def status_of(path: Path | str) -> os.stat_result | None:
+    """Return the status of a file, links not followed; None if it is gone: others write and delete files while a folder is walked."""
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
 def document_format(suffix: str, head: bytes) -> DocumentFormat | None:
     """Return the format of a document that is converted to text, by the first 4 KiB and the suffix; None for anything else."""
     named = next((name for name, suffixes in DOCUMENTS.items() if suffix.lower() in suffixes), None)

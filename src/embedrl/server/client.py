@@ -1,11 +1,12 @@
 """Client of a running server of the same index; results equal those of a search in this process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from embedrl.data.evidence_kinds import Verification
+from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.errors import StoreError
 from embedrl.index.hit import Hit, HitFields
@@ -76,7 +77,14 @@ def _hit(shown: Mapping[str, Any]) -> Hit:
         answer=tcot.answer if tcot else "",
         verification=_verification(evidence) if evidence else None,
         key_frame_times_s=tuple(piece["time_s"] for piece in evidence["key_frames"]) if evidence else (),
+        keyword_places=read_places(evidence["keywords"]) if evidence else (),
     )
+
+
+def read_places(keywords: Sequence[Mapping[str, Any]]) -> tuple[TextSegment | None, ...]:
+    """Return where each keyword was read in the medium; () if none was."""
+    places = tuple(TextSegment.model_validate(piece["place"]) if piece.get("place") else None for piece in keywords)
+    return places if any(places) else ()
 
 
 def _verification(evidence: Mapping[str, Any]) -> Verification:
