@@ -87,8 +87,7 @@ class Connection:
     @property
     def arriving_from(self) -> str | None:
         """Source of an unfinished copy; None if the table is complete."""
-        metadata = self._opened().schema.field("id").metadata or {}
-        return metadata[ARRIVING.encode()].decode() if ARRIVING.encode() in metadata else None
+        return _source(self._opened())
 
     # ---- inside
 
@@ -174,7 +173,8 @@ class Connection:
 
     def _check(self, arriving: bool) -> None:
         identity, layout = self.identity, self._metadata()["embedrl.schema"]
-        if not arriving and (source := self.arriving_from) is not None:
+        assert self._table is not None
+        if not arriving and (source := _source(self._table)) is not None:
             raise StoreError(f"{self.uri!r}: is still being moved here from {source!r}; run that `embedrl index move` again to its end")
         if int(layout) != SCHEMA_VERSION:
             raise StoreError(f"{self.uri!r}: has layout {layout}, this version reads {SCHEMA_VERSION}; {self._remedy}")
@@ -184,6 +184,12 @@ class Connection:
         if not same_embedder(old, new) or old_dim != new_dim:
             made = f"holds vectors of {old!r} ({old_dim} numbers), not of {new!r} ({new_dim})"
             raise StoreError(f"{self.uri!r}: {made}. Use that Embedder, or {self._remedy} with the new one")
+
+
+def _source(table: lancedb.table.Table) -> str | None:
+    """Return where the rows of an unfinished copy come from; None if the table is complete."""
+    metadata = table.schema.field("id").metadata or {}
+    return metadata[ARRIVING.encode()].decode() if ARRIVING.encode() in metadata else None
 
 
 def is_foreign(error: BaseException) -> bool:
