@@ -135,7 +135,7 @@ def test_where_keywords_were_read_survives_the_way_through_the_server():
     said = TextSegment(text="a zebra", source="subtitles", start_s=6.5, end_s=8.0)
     for places, expected in (((said, None), (said, None)), ((None, None), ())):
         sent = json.loads(show_evidence(tcot, None, places=places).model_dump_json())
-        assert read_places(sent["keywords"]) == expected
+        assert read_places(sent) == expected
 
 
 def test_filters_reach_the_server(library: Path, capsys: pytest.CaptureFixture[str]):

@@ -77,13 +77,14 @@ def _hit(shown: Mapping[str, Any]) -> Hit:
         answer=tcot.answer if tcot else "",
         verification=_verification(evidence) if evidence else None,
         key_frame_times_s=tuple(piece["time_s"] for piece in evidence["key_frames"]) if evidence else (),
-        keyword_places=read_places(evidence["keywords"]) if evidence else (),
+        keyword_places=read_places(evidence) if evidence else (),
     )
 
 
-def read_places(keywords: Sequence[Mapping[str, Any]]) -> tuple[TextSegment | None, ...]:
-    """Return where each keyword was read in the medium; () if none was."""
-    places = tuple(TextSegment.model_validate(piece["place"]) if piece.get("place") else None for piece in keywords)
+def read_places(evidence: Mapping[str, Any]) -> tuple[TextSegment | None, ...]:
+    """Return where each piece that can be read in a medium, a keyword, was read; () if none was."""
+    sent = [piece["place"] for kind in PIECE_FIELDS for piece in evidence[kind] if "place" in piece]
+    places = tuple(None if place is None else TextSegment.model_validate(place) for place in sent)
     return places if any(places) else ()
 
 
