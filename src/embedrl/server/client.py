@@ -1,6 +1,6 @@
 """Client of a running server of the same index; results equal those of a search in this process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
