@@ -92,8 +92,9 @@ class _Miner:
         self.path, self.embedder, self.judge, self.verdicts, self.config = path, embedder, judge, verdicts, config
         self.pairs = PairFile(path)
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.tasks = [self.pairs[row].task for row in range(len(self.pairs))]
-        self.keys = [(self.pairs[row].query.key, self.pairs[row].target.key) for row in range(len(self.pairs))]
+        pairs = map(self.pairs.__getitem__, range(len(self.pairs)))
+        heads = [(pair.task, (pair.query.key, pair.target.key)) for pair in pairs]  # each line is read from the file
+        self.tasks, self.keys = [task for task, _ in heads], [keys for _, keys in heads]
 
     def run(self) -> dict[str, Mined]:
         """Mine dataset by dataset, then write the file."""

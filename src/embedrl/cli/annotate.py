@@ -149,11 +149,12 @@ def filter_pairs_of(
     if (mine > 0) != (embedder is not None):
         raise ConfigError("--mine and --embedder go together: hard negatives are the nearest targets by an Embedder's vectors")
     [judge] = with_server_options([judge] if judge else [], server_option, max_new_tokens, server_timeout) or [None]
-    report = annotating.filter_annotated(folder, judge, reasoner=reasoner, rl_share=rl_share)
+    judges = annotating.load_judge(judge) if judge else None
+    report = annotating.filter_annotated(folder, judges, reasoner=reasoner, rl_share=rl_share)
     log.table("Pairs kept, and rejected by reason", *report_rows(report))
     log.result(annotating.filter_line(report, folder))
     if embedder:
-        mined = annotating.mine_annotated(folder, embedder, judge, mine)
+        mined = annotating.mine_annotated(folder, embedder, judges, mine)
         log.table(
             "Hard negatives",
             ["dataset", *Mined.model_fields],

@@ -82,21 +82,24 @@ def read_source(source: str, path: Path, out: Path, *, media_root: Path | None =
     return SOURCES[source](path, media_root, **({"task": task} if task else {}))
 
 
-def filter_annotated(folder: Path, judge: str | None, *, reasoner: str | None = None, rl_share: float = 0.5) -> FilterReport:
-    """Filter the annotated pairs of a folder, with a judge by name or without one; see `filter_pairs`.
+def filter_annotated(folder: Path, judge: Judges | str | None, *, reasoner: str | None = None, rl_share: float = 0.5) -> FilterReport:
+    """Filter the annotated pairs of a folder, with a judge, its name, or without one; see `filter_pairs`.
 
     The report is written beside the pairs, as filter.json and filter.html.
     """
-    judges = load_judge(judge) if judge else None
+    judges = load_judge(judge) if isinstance(judge, str) else judge
     report = filter_pairs(folder, judges, reasoner=reasoner, rl_share=rl_share)
     write_report(report.model_dump(mode="json"), folder / "filter.json")
     write_html(filter_html(report, folder), folder / "filter.html")
     return report
 
 
-def mine_annotated(folder: Path, embedder: str, judge: str | None, num_negatives: int) -> dict[str, Mined]:
-    """Add hard negatives to the filtered pairs of a folder, with models by name; see `mine_negatives`. Counts are written to mined.json."""
-    mined = mine_negatives(folder, load_embedder(embedder), load_judge(judge) if judge else None, MineConfig(num_negatives=num_negatives))
+def mine_annotated(folder: Path, embedder: str, judge: Judges | None, num_negatives: int) -> dict[str, Mined]:
+    """Add hard negatives to the filtered pairs of a folder, with an Embedder by name; see `mine_negatives`.
+
+    Counts are written to mined.json.
+    """
+    mined = mine_negatives(folder, load_embedder(embedder), judge, MineConfig(num_negatives=num_negatives))
     write_report({task: counts.model_dump() for task, counts in mined.items()}, folder / "mined.json")
     return mined
 
