@@ -15,8 +15,9 @@ def small(out: Path, *rows: AblationRow) -> Ablation:
     return Ablation(recipe=RECIPES / "nano/reasoner.toml", out=out, num_queries=1, pool_size=4, rows=rows)
 
 
-def test_the_shipped_rows_are_recipes():
-    shipped = load_recipe(Path("nano/ablation.toml"), [], Ablation)
+@pytest.mark.parametrize("name", ["nano/ablation.toml", "nano/crowded-ablation.toml"])
+def test_the_shipped_rows_are_recipes(name: str):
+    shipped = load_recipe(Path(name), [], Ablation)
     assert len({row.name for row in shipped.rows}) == len(shipped.rows)
     for row in shipped.rows:
         load_recipe(shipped.recipe, row.overrides, Recipe)
@@ -29,6 +30,18 @@ def test_a_wrong_row_is_named_before_anything_is_trained(tmp_path: Path):
     with pytest.raises(ConfigError, match="'other': choose from 'good', 'bad'"):
         ablate(wanted, only=("other",))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_rows_are_evaluated_in_the_world_of_their_recipe(tmp_path: Path):
+    """An ablation of the crowded world's recipe was evaluated in the roomy one."""
+    short = ("trainer.max_steps=1", "trainer.per_device_train_batch_size=8", "trainer.num_generations=2", "num_families=1")
+    models = ('start_from="nano-sft"', 'embedder="nano"', 'tasks=["image_part"]', "family_size=2")
+    row = AblationRow(name="one step", overrides=(*models, *short))
+    recipe = RECIPES / "nano/crowded-reasoner.toml"
+    [result] = ablate(Ablation(recipe=recipe, out=tmp_path, num_queries=1, pool_size=4, test_seed=3, rows=(row,)))
+    assert list(result.report["after"]["tasks"]) == ["image_part"]
+    assert "true" in result.report["after"]["overall"]["claims"]
 
 
 @pytest.mark.slow

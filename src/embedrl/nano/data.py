@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 from torch.utils.data import Dataset
@@ -13,7 +12,8 @@ from embedrl.media.resize import PixelRange, VisualBudget
 from embedrl.nano.models import FACTOR
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, tcot_prompt
 from embedrl.reasoner.train import SFTExample
-from embedrl.world.side import Side
+from embedrl.world.crowded.side import CrowdedSide
+from embedrl.world.facts import Fact
 from embedrl.world.tasks import TASKS, AnyFamily, AnySide, WorldTask, answers, choose_tasks, draw_family
 
 REASONER_BUDGET = VisualBudget(
@@ -44,8 +44,8 @@ class SFTExamples(Dataset):
 
     The first `num_answers` batches teach to read, with the bare answers to images, pages, clips and texts. The rest teach the
     T-CoTs that the annotator writes, and to judge; a share of them, `answer_share`, goes on teaching to read, since what the
-    annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own; they are about the roomy world in
-    either, since what the crowded one's annotator says is drawn at random, and reading is learned from what is not.
+    annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own. In the crowded world they name every
+    fact, in reading order: three times the facts of a T-CoT, and none of it drawn at random.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SFTExamples(Dataset):
         kind, reads, rng = self._plan(index)
         if kind == "judge":
             return _judge_example(rng)
-        side = _side(rng, kind, TASKS if reads else self.tasks)
+        side = _side(rng, kind, self.tasks)
         return _reading_example(side) if reads else SFTExample(side_prompt(side), render(side.annotated(rng)))
 
     def sides(self) -> Iterator[AnySide]:
@@ -106,10 +106,15 @@ def side_prompt(side: AnySide) -> Prompt:
 
 def _reading_example(side: AnySide) -> SFTExample:
     """Ask for the bare answer; of a clip, for all that happens, each with its frame, which is not learned otherwise (docs/LOG.md)."""
-    assert isinstance(side, Side), "reading is taught in the roomy world"
-    asked = replace(side, item=side.item.model_copy(update={"instruction": _ANSWER_ONLY}))
-    moments = [f"{fact.tell()} {fact.key_frame}" for fact in side.seen.facts if fact.key_frame]
-    return SFTExample(side_prompt(asked), ", ".join(moments) or side.truth.answer)
+    prompt = tcot_prompt(side.item.model_copy(update={"instruction": _ANSWER_ONLY}), "nano", REASONER_BUDGET, FACTOR)
+    if isinstance(side, CrowdedSide):
+        return SFTExample(prompt, ", ".join(_with_frame(fact) for fact in side.facts))
+    moments = [_with_frame(fact) for fact in side.seen.facts if fact.key_frame]
+    return SFTExample(prompt, ", ".join(moments) or side.truth.answer)
+
+
+def _with_frame(fact: Fact) -> str:
+    return f"{fact.tell()} {fact.key_frame}" if fact.key_frame else fact.tell()
 
 
 def _judge_example(rng: random.Random) -> SFTExample:

@@ -14,9 +14,19 @@ from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.eg_rl import local_reasoner, train_reasoner
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 from embedrl.runtime.names import load_embedder
-from embedrl.world.claims import claims
+from embedrl.world.claims import claims, selected
 
-COLUMNS = ("row", "seed", *(f"hit@1 {group}" for group in ("all", *MODALITIES)), "difference (95 %)", "cosine", "valid", "tokens")
+COLUMNS = (
+    "row",
+    "seed",
+    *(f"hit@1 {group}" for group in ("all", *MODALITIES)),
+    "difference (95 %)",
+    "cosine",
+    "valid",
+    "tokens",
+    "precision",
+    "true",
+)
 
 
 class Result(NamedTuple):
@@ -38,13 +48,16 @@ def ablate(ablation: Ablation, *, only: tuple[str, ...] = ()) -> list[Result]:
     runs = [(row, seed, _recipe(ablation, row, seed)) for row in ablation.rows if row.name in only or not only for seed in row.seeds]
     missing = [run for _, _, run in runs if not (run.out / "ablation.json").exists()]
     if missing:
-        tasks = world_tasks(num_queries=ablation.num_queries, pool_size=ablation.pool_size)
+        world, names = missing[0].world, missing[0].tasks
+        tasks = world_tasks(
+            seed=ablation.test_seed, tasks=names, num_queries=ablation.num_queries, pool_size=ablation.pool_size, world=world
+        )
         before = _evaluate(tasks, missing[0], missing[0].start_from, "before")
         for run in missing:
             log.info(f"{run.out}")
             finished = run.out / "model"
             model = finished if finished.is_dir() else train_reasoner(run)
-            report = make_report([before, _evaluate(tasks, run, str(model), "after")], seed=0, seconds=0)
+            report = make_report([before, _evaluate(tasks, run, str(model), "after")], seed=ablation.test_seed, seconds=0)
             write_report(
                 {"after": report["systems"]["after"], "after-before": report["differences"]["after-before"]}, run.out / "ablation.json"
             )
@@ -54,17 +67,22 @@ def ablate(ablation: Ablation, *, only: tuple[str, ...] = ()) -> list[Result]:
 
 
 def table_rows(results: list[Result]) -> list[list[str]]:
-    """Return rows of a console table, in the order of `COLUMNS`."""
+    """Return rows of a console table, in the order of `COLUMNS`.
+
+    Precision is the share of the facts told that matter (in the crowded world) or hold; "true", in the crowded world, of those that hold.
+    """
     rows = []
     for name, seed, report in results:
         after, change = report["after"], report["after-before"]["overall"]["hit@1"]
         hits = [f"{after[group]['hit@1']['value']:.3f}" for group in ("overall", *MODALITIES)]
         difference = f"{change['value']:+.3f} ({change['ci95'][0]:+.3f} to {change['ci95'][1]:+.3f})"
         overall = after["overall"]
+        told = overall.get("claims", {})
         others = [
             f"{overall['positive_cosine']['value']:.3f}",
             f"{overall['tcot_valid']['value']:.3f}",
             f"{overall['tcot_tokens']['value']:.1f}",
+            *(f"{told[name]['value']:.3f}" if name in told else "" for name in ("precision", "true")),
         ]
         rows.append([name, str(seed), *hits, difference, *others])
     return rows
@@ -77,4 +95,5 @@ def _recipe(ablation: Ablation, row: AblationRow, seed: int) -> Recipe:
 
 def _evaluate(tasks: list[RetrievalTask], run: Recipe, reasoner: str, name: str) -> SystemResult:
     loaded = local_reasoner(reasoner)
-    return evaluate(tasks, load_embedder(run.embedder), name=name, reasoner=loaded, claims=claims, count_tokens=loaded.num_tokens)
+    count_claims = selected if run.world == "crowded" else claims
+    return evaluate(tasks, load_embedder(run.embedder), name=name, reasoner=loaded, claims=count_claims, count_tokens=loaded.num_tokens)

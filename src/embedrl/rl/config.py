@@ -179,6 +179,8 @@ class Ablation(BaseModel):
     """Per task."""
     pool_size: int = Field(default=256, ge=2)
     """Candidates per task, at least."""
+    test_seed: Seed = 0
+    """Of the held-out queries: one that no decision was made with."""
     overrides: tuple[str, ...] = ()
     """Settings of all rows, before their own, as on the command line."""
     rows: tuple[AblationRow, ...]
