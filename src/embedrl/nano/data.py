@@ -13,6 +13,7 @@ from embedrl.nano.models import FACTOR
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt, tcot_prompt
 from embedrl.reasoner.train import SFTExample
 from embedrl.world.crowded.side import CrowdedSide
+from embedrl.world.crowded.tasks import PARTIAL
 from embedrl.world.facts import Fact
 from embedrl.world.tasks import TASKS, AnyFamily, AnySide, WorldTask, answers, choose_tasks, draw_family
 
@@ -95,6 +96,8 @@ class SFTExamples(Dataset):
 
 def _side(rng: random.Random, kind: str, tasks: Mapping[str, WorldTask]) -> AnySide:
     names = [task.name for task in tasks.values() if kind == "text" or task.modality == kind]
+    if kind == "text":
+        names = [name for name in names if name in PARTIAL] or names  # the crowded world's other tasks have no texts
     sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
     return rng.choice([side for side in sides if side.is_text == (kind == "text")] or sides)
 
