@@ -4,7 +4,8 @@
 
 The texts are one base of prose, in each of which one paragraph is replaced by the description of a scene of the world; the query is that
 scene's caption. By plain vectors: of the nano Embedder, and of one that adds up a direction per word (the fake of the tests). Beside them
-the texts as one unit each. Intervals are bootstraps over queries, 2,000 resamples.
+the texts as one unit each, and vectors fused with the ranking by rare words (`--match fuse`). Intervals are bootstraps over queries,
+2,000 resamples.
 """
 
 import random
@@ -17,6 +18,7 @@ import numpy as np
 
 from embedrl.data.protocols import Embeds
 from embedrl.index import Hit, Index, Query, ingest, search
+from embedrl.index.query import Match
 from embedrl.index.units import Splitting
 from embedrl.log import result, table
 from embedrl.media.content import Text
@@ -48,8 +50,13 @@ def main(num_texts: int = 20, seed: int = 0) -> None:
             (folder / f"{number}.txt").write_text("\n\n".join(paragraphs), "utf-8")
         rows = []
         for title, embedder in (("nano", load_embedder("nano")), ("sum of words", FakeEmbedder())):
-            for units, splitting in (("passages", Splitting()), ("whole texts", Splitting(max_passage_chars=None))):
-                rows.append((title, units, *measure(folder, captions, embedder, splitting)))
+            whole = Splitting(max_passage_chars=None)
+            for units, splitting, match in (
+                ("passages", Splitting(), "filter"),
+                ("passages, fused", Splitting(), "fuse"),
+                ("whole texts", whole, "filter"),
+            ):
+                rows.append((title, units, *measure(folder, captions, embedder, splitting, match)))
     table(
         f"{num_texts} texts of {CHARS:,} characters",
         ("Embedder", "units", "items", "right text first", "right passage first", "marked"),
@@ -64,12 +71,12 @@ def write_base(rng: random.Random) -> list[str]:
     return [" ".join(rng.choices(PROSE.split(), k=PARAGRAPH_CHARS // 6))[: PARAGRAPH_CHARS - 1] + "." for _ in range(count)]
 
 
-def measure(folder: Path, captions: Sequence[str], embedder: Embeds, splitting: Splitting) -> tuple[str, ...]:
+def measure(folder: Path, captions: Sequence[str], embedder: Embeds, splitting: Splitting, match: Match) -> tuple[str, ...]:
     """Index the texts and ask for each caption."""
     index = Index.open(folder, embedder=embedder)
     report = ingest(folder, index, None, embedder, think=False, splitting=splitting)
     assert not report.failures, report.failures
-    best = [search(index, Query((Text(text=text),), use_tcot=False, limit=1), embedder).hits[0] for text in captions]
+    best = [search(index, Query((Text(text=text),), use_tcot=False, limit=1, match=match), embedder).hits[0] for text in captions]
     files = [hit.path.name == f"{number}.txt" for number, hit in enumerate(best)]
     passages = [right and holds(folder, hit, text) for right, hit, text in zip(files, best, captions, strict=True)]
     marks = [any(len(phrase.split()) > 2 for phrase in hit.shared) for hit in best]

@@ -14,6 +14,7 @@ from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import MediaError, ModelError
+from embedrl.media.passages import IN_CHARACTERS, TextMeasure
 
 Question = tuple[TCoT, Sequence[TCoT]]
 """(anchor, candidates)."""
@@ -87,6 +88,21 @@ class Embeds(Protocol):
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector of the item."""
         ...
+
+
+@runtime_checkable
+class MeasuresText(Protocol):
+    """An Embedder that says how it measures texts."""
+
+    @property
+    def text_measure(self) -> TextMeasure:
+        """Its tokens, and how much of a text it reads."""
+        ...
+
+
+def text_measure_of(embedder: Embeds) -> TextMeasure:
+    """Return how an Embedder measures texts; one that does not say has no tokenizer and no limit."""
+    return embedder.text_measure if isinstance(embedder, MeasuresText) else IN_CHARACTERS
 
 
 @runtime_checkable

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedrl.data.protocols import Embeds
+from embedrl.data.protocols import Embeds, text_measure_of
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
+from embedrl.media.passages import TextMeasure
 
 
 def shortened(vectors_ND: np.ndarray, dim: int | None) -> np.ndarray:
@@ -49,6 +50,11 @@ class ShortenedEmbedder:
     def num_frames(self) -> int | None:
         """How many frames of a video the Embedder is shown; None if it does not say."""
         return getattr(self.embedder, "num_frames", None)
+
+    @property
+    def text_measure(self) -> TextMeasure:
+        """The Embedder's."""
+        return text_measure_of(self.embedder)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""

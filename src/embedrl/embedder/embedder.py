@@ -28,9 +28,12 @@ from embedrl.embedder.inputs import (
     build,
     collate,
     text_limit,
+    text_measure,
+    token_ends,
     within_text_limit,
 )
 from embedrl.errors import ConfigError, ModelError
+from embedrl.media.passages import TextMeasure
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens
@@ -267,6 +270,15 @@ class Embedder:
         """Count the tokens of a text."""
         with self._collating:
             return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def text_measure(self) -> TextMeasure:
+        """Its tokens, and how much of a text it reads."""
+        return text_measure(self.budget, self._token_ends)
+
+    def _token_ends(self, text: str) -> Sequence[int]:
+        with self._collating:
+            return token_ends(text, self.processor.tokenizer)
 
     def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
         """Return the number of tokens of each input, without those of the chat template."""

@@ -10,7 +10,8 @@ a system turn, and the vector is read at the token that their tokenizer appends.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render_parts
 from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Image, Page, Text, Video
 from embedrl.media.decode import load_visual, look
+from embedrl.media.passages import TextMeasure
 from embedrl.media.resize import VisualBudget
 from embedrl.models.added_tokens import check_added_tokens, skeleton
 from embedrl.models.load import EMB
@@ -183,6 +185,27 @@ def cut(text: str, tokenizer: Any, max_tokens: int) -> str:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ends = [end for _, end in encoded["offset_mapping"]]
     return text if len(ends) <= max_tokens else text[: ends[max_tokens - 1]]
+
+
+_BLOCK_CHARS = 50_000
+"""So much of a text is tokenised at once, up to the next white space: what a tokenizer returns takes 100 times the memory of the text."""
+
+
+def token_ends(text: str, tokenizer: Any) -> Sequence[int]:
+    """Return where each token of a text of any length ends, in characters, rising."""
+    ends, start = array("q"), 0
+    while start < len(text):
+        space = re.compile(r"\s").search(text, start + _BLOCK_CHARS, start + 2 * _BLOCK_CHARS)
+        end = space.start() if space else start + 2 * _BLOCK_CHARS
+        encoded = tokenizer(text[start:end], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ends.extend(start + token_end for _, token_end in encoded["offset_mapping"])
+        start = end
+    return ends
+
+
+def text_measure(budget: VisualBudget, token_ends: Callable[[str], Sequence[int]] | None) -> TextMeasure:
+    """Return how a model of a budget measures texts; its limit is one in characters or one in tokens."""
+    return TextMeasure(token_ends, budget.max_text_tokens, None if budget.max_text_tokens else budget.max_text_chars)
 
 
 def within_text_limit(item: Item, budget: VisualBudget, tokenizer: Any) -> Item:

@@ -21,10 +21,22 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT
 from embedrl.data.vectors import probes_mark
 from embedrl.embedder.embedder import Embedder, EmbedderSettings, ending
-from embedrl.embedder.inputs import DecodedItem, EmbedderInput, EmbedderPrompt, PromptFormat, build, collate, text_limit, within_text_limit
+from embedrl.embedder.inputs import (
+    DecodedItem,
+    EmbedderInput,
+    EmbedderPrompt,
+    PromptFormat,
+    build,
+    collate,
+    text_limit,
+    text_measure,
+    token_ends,
+    within_text_limit,
+)
 from embedrl.embedder.requests import MARKER, SHAPES, RequestShape, read_vectors, write_request
 from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.media.content import Frames, Image, Text, Video, part_files
+from embedrl.media.passages import TextMeasure
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.models.added_tokens import added_tokens
 from embedrl.models.hub import locate
@@ -125,6 +137,11 @@ class RemoteEmbedder:
                 )
         vectors = [outcome for outcome in outcomes if not isinstance(outcome, ServerFailure)]
         return np.stack(vectors) if vectors else np.empty((0, self.dim), np.float32)
+
+    @property
+    def text_measure(self) -> TextMeasure:
+        """How much of a text is sent to it, and its tokens, if its folder is here."""
+        return text_measure(self.prompt.budget, None if self.processor is None else partial(token_ends, tokenizer=self.processor.tokenizer))
 
     def _error(self, item: Item, failure: ServerFailure) -> ModelError | MediaError:
         text = f"{self.where} has no vector ({failure.reason}: {failure.text})"

@@ -13,7 +13,7 @@ from typing import Any
 
 from embedrl import log
 from embedrl.concurrency import map_concurrently, num_queued, split
-from embedrl.data.protocols import Embeds, ReadsText, Reasons
+from embedrl.data.protocols import Embeds, ReadsText, Reasons, text_measure_of
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, write_segments
@@ -90,7 +90,7 @@ def ingest(
             limits, marks = limits or limits_in_force(), Marks(kept)
             words = WordReader(limits, roots, text_reader, readings, retry=retry_failed)
             batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, words, retry_failed)
-            divider = Divider(splitting or Splitting(), limits, scans)
+            divider = Divider(splitting or Splitting(), limits, scans, text_measure_of(embedder))
             run = _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots)
             return run.run(retry_failed, on_progress or (lambda done, total: None))
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from embedrl import log
 from embedrl.data import items
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
@@ -16,7 +17,7 @@ from embedrl.errors import ConfigError, MediaError
 from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
 from embedrl.media.decode import is_document, num_images, num_pages, read_text
-from embedrl.media.passages import passages
+from embedrl.media.passages import CHARS_PER_TOKEN, IN_CHARACTERS, PassageLength, TextMeasure, passages
 from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
 from embedrl.media.store import Limits
 from embedrl.media.text import byte_offsets
@@ -24,6 +25,8 @@ from embedrl.media.text import byte_offsets
 NOUNS: dict[Modality, str] = {"image": "picture", "video": "scene", "page": "page", "text": "passage"}
 """What a unit of a file of a kind is called."""
 SCANS = "scans.jsonl"
+_READ_SHARE = 0.9
+"""Of the tokens that a model reads of a text, so many are a passage at most: by itself, it may have a few more than in its text."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,18 @@ class Splitting(BaseModel):
     """None: a video is one unit."""
     images: bool = True
     """Each image of a multi-image file (TIFF, HEIF) is a unit; False: the main one is."""
+    max_passage_tokens: int = Field(default=256, ge=50)
+    """Longer texts are divided into passages of at most so many tokens of the Embedder, estimated where it has no tokenizer here."""
+    passage_overlap_tokens: int = Field(default=32, ge=0)
+    """A passage begins with the last sentences of the one before, at most so many tokens."""
     max_passage_chars: int | None = Field(default=2000, ge=200)
-    """Longer texts are divided into passages of at most so many characters, what models are shown of one; None: a text is one unit."""
-    passage_overlap_chars: int = Field(default=200, ge=0)
-    """A passage begins with the last sentences of the one before, at most so many characters."""
+    """And of at most so many characters, what models are shown of one; None: a text is one unit."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Splitting":
-        if self.max_passage_chars is not None and 2 * self.passage_overlap_chars > self.max_passage_chars:
+        if 2 * self.passage_overlap_tokens > self.max_passage_tokens:
             raise ConfigError(
-                f"passage_overlap_chars={self.passage_overlap_chars}: give at most half of max_passage_chars={self.max_passage_chars}"
+                f"passage_overlap_tokens={self.passage_overlap_tokens}: give at most half of max_passage_tokens={self.max_passage_tokens}"
             )
         return self
 
@@ -90,12 +95,24 @@ class Splitting(BaseModel):
         """8 hex digits that change whenever files may be divided otherwise."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 
+    def passage_length(self, measure: TextMeasure) -> PassageLength | None:
+        """Return the greatest length of a passage for a model, which reads all of it; None: texts are not divided."""
+        if self.max_passage_chars is None:
+            return None
+        most = None if measure.max_tokens is None else int(measure.max_tokens * _READ_SHARE)
+        tokens = self.max_passage_tokens if most is None else max(min(self.max_passage_tokens, most), 1)
+        chars = self.max_passage_chars if measure.max_chars is None else min(self.max_passage_chars, measure.max_chars)
+        return PassageLength(tokens, chars, min(self.passage_overlap_tokens, tokens // 2))
+
 
 class Divider:
     """Divides files. What a scan of a long video has seen is kept until all is seen, and then its scenes: a kill costs one part."""
 
-    def __init__(self, splitting: Splitting, limits: Limits, scans: Records) -> None:
-        self.splitting, self.limits, self.scans = splitting, limits, scans
+    def __init__(self, splitting: Splitting, limits: Limits, scans: Records, measure: TextMeasure = IN_CHARACTERS) -> None:
+        """Create the divider; `measure` is that of the Embedder, by which passages are cut."""
+        self.splitting, self.limits, self.scans, self.measure = splitting, limits, scans, measure
+        self._passage_length = splitting.passage_length(measure)
+        self._has_told_estimate = False
 
     def units(self, path: Path, modality: Modality) -> list[Unit]:
         """Return the units of a file, in order. Raises MediaError."""
@@ -111,16 +128,19 @@ class Divider:
                 spans = self._scenes(path, self.splitting.scenes)
                 parts = [Unit(number=number, start_s=start, end_s=end) for number, (start, end) in enumerate(spans, 1)]
                 return [Unit(number=0), *parts] if len(parts) > 1 else [WHOLE]
-            case "text" if self.splitting.max_passage_chars is not None:
-                return list(self._passages(path, self.splitting.max_passage_chars))
+            case "text" if self._passage_length is not None:
+                return list(self._passages(path, self._passage_length))
         return [WHOLE]
 
-    def _passages(self, path: Path, max_chars: int) -> Iterator[Unit]:
+    def _passages(self, path: Path, length: PassageLength) -> Iterator[Unit]:
         text = read_text(path, self.limits)
-        spans = passages(text, max_chars, self.splitting.passage_overlap_chars)
+        spans = passages(text, length, self.measure.token_ends)
         if len(spans) <= 1:
             yield Unit(text=text)
             return
+        if self.measure.token_ends is None and not self._has_told_estimate:
+            self._has_told_estimate = True
+            log.info(f"the Embedder has no tokenizer here: passages are measured in characters, {CHARS_PER_TOKEN} for a token")
         borders = sorted({border for span in spans for border in span})
         offsets = {} if is_document(path, self.limits) else byte_offsets(path, text, borders, self.limits)
         for number, (start, end) in enumerate(spans, 1):

@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 
 import embedrl
+from embedrl.data.protocols import Reasons, text_measure_of
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words
 from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError, EmbedRLError, MediaError, ModelError
 from embedrl.media.content import Image, Page, Part, Video, part_files
+from embedrl.media.passages import TextMeasure
 from embedrl.media.store import Limits, limits_in_force, put_in_force
 from embedrl.runtime.names import load_embedder, load_reasoner
 
@@ -59,8 +61,12 @@ class Worker:
                 self.model = load_reasoner(self.name) if self.kind == "reasoner" else load_embedder(self.name)
         except EmbedRLError as error:
             return error
-        size = "num_frames" if self.kind == "reasoner" else "dim"
-        return {"name": self.model.fingerprint, "version": embedrl.__version__, size: getattr(self.model, size)}
+        about = {"name": self.model.fingerprint, "version": embedrl.__version__}
+        if isinstance(self.model, Reasons):
+            return about | {"num_frames": self.model.num_frames}
+        measure = text_measure_of(self.model)
+        limits = {"has_tokenizer": measure.token_ends is not None, "max_tokens": measure.max_tokens, "max_chars": measure.max_chars}
+        return about | {"dim": self.model.dim, "text": limits}
 
     def pid(self) -> int:
         """Return the process id."""
@@ -69,6 +75,12 @@ class Worker:
     def num_tokens(self, text: str) -> int:
         """Count as the model does, or else words."""
         return getattr(self.model, "num_tokens", count_words)(text)
+
+    def token_ends(self, text: str) -> Sequence[int]:
+        """Return where the tokens of a text end for the Embedder, which has a tokenizer."""
+        ends = text_measure_of(self.model).token_ends
+        assert ends is not None, "asked only if it says so"
+        return ends(text)
 
     def run(self, method: str, *batch: Sequence[Any]) -> tuple[Any, list[Path]]:
         """Call the model; return (result or error, missing files of the batch)."""
@@ -237,6 +249,10 @@ class _Pool:
         """Count the tokens of a text as the model does."""
         return self._call(lambda worker: worker.num_tokens.remote(text), ())
 
+    def token_ends(self, text: str) -> Sequence[int]:
+        """Return where the tokens of a text end for the model."""
+        return self._call(lambda worker: worker.token_ends.remote(text), ())
+
     def _call(self, ask: Callable[[Any], Any], items: Sequence[Item]) -> Any:
         import ray
         from ray.exceptions import RayActorError
@@ -325,6 +341,9 @@ class RayEmbedder:
         self._pool = pool
         self.fingerprint: str = pool.about["name"]
         self.dim: int = pool.about["dim"]
+        text = pool.about["text"]
+        self.text_measure = TextMeasure(pool.token_ends if text["has_tokenizer"] else None, text["max_tokens"], text["max_chars"])
+        """Its tokens, and how much of a text it reads."""
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order, from one worker. Raises what the model raises; see `_Pool.run`."""

@@ -13,13 +13,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from embedrl.data.protocols import Embeds, Reasons, Reranks, Side
+from embedrl.data.protocols import Embeds, Reasons, Reranks, Side, text_measure_of
 from embedrl.data.reasoning import Answer, Outcome, ask, reason_missing, require_all
 from embedrl.data.records import Records, read_outcome, write_outcome
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.embedder.inputs import EmbedderInput, EmbedderPrompt
 from embedrl.errors import MediaError, ModelError, StoreError
+from embedrl.media.passages import TextMeasure
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.batching import Worker
 
@@ -227,6 +228,11 @@ class SharedEmbedder:
     def prompt_settings(self) -> EmbedderPrompt | None:
         """Prompt settings of the Embedder; None if it accepts no built prompts."""
         return self.prompts.prompt_settings if self.prompts else None
+
+    @property
+    def text_measure(self) -> TextMeasure:
+        """The Embedder's."""
+        return text_measure_of(self._embedder)
 
     def embed_prompt(self, built: EmbedderInput) -> np.ndarray:
         """Return the vector of a prompt: float32 (dim,), unit length."""
