@@ -36,3 +36,16 @@ def finish(pid: int) -> None:
     """Wait for a child that has to end well."""
     status = os.waitpid(pid, 0)[1]
     assert status == 0, f"a child ended with {status}"
+
+
+def check_opens(folder: Path) -> None:
+    """Check that an index opens, that a search of it answers, and that no unit is in it twice."""
+    from embedrl.index import Index, Query, search
+    from embedrl.media.content import Text
+    from embedrl.testing import FakeEmbedder
+
+    index = Index.open(folder, embedder=FakeEmbedder())
+    ids = [place.id for place in index.places()]
+    assert len(ids) == len(set(ids)), "a unit is there twice"
+    if ids:
+        assert search(index, Query((Text(text="red rain"),), use_tcot=False, limit=3), FakeEmbedder()).hits

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks
+from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks, Transcribes
 from embedrl.index import Index, ingest
 from embedrl.server.run import listen, make_server, make_service
 from embedrl.server.service import Service
@@ -71,6 +71,7 @@ def served(
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
     text_reader: ReadsText | None = None,
+    transcriber: Transcribes | None = None,
     reasoner_label: str = "the-reasoner",
     embedder_label: str = "the-embedder",
     **settings: Any,
@@ -90,6 +91,7 @@ def served(
         reranker=reranker,
         gate=gate,
         text_reader=text_reader,
+        transcriber=transcriber,
     )
     with running(service) as url:
         found = Served(service, url, Path(os.path.realpath(folder)), reasoner, embedder)

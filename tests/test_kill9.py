@@ -19,7 +19,7 @@ from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner
 from tests.coloured_folder import picture
-from tests.forking import finish, fork
+from tests.forking import check_opens, finish, fork
 
 FOLDER, LOG = Path(sys.argv[1]) / "media", Path(sys.argv[1]) / "reasoned"
 BATCH = 4
@@ -43,16 +43,8 @@ def run() -> None:
     ingest(FOLDER, Index.open(FOLDER, embedder=embedder), LoggingReasoner(sleep_s=0.005), embedder, batch_size=BATCH)
 
 
-def check_opens() -> None:
-    index = Index.open(FOLDER, embedder=FakeEmbedder())
-    ids = [place.id for place in index.places()]
-    assert len(ids) == len(set(ids)), "a place is there twice"
-    if ids:
-        assert search(index, Query((Text(text="red"),), use_tcot=False, limit=3), FakeEmbedder()).hits
-
-
 def check_whole() -> None:
-    check_opens()
+    check_opens(FOLDER)
     index = Index.open(FOLDER)
     found = sorted((str(place.path), place.page or 0) for place in index.places())
     pictures, documents = FOLDER.glob("*.png"), FOLDER.glob("*.pdf")
@@ -104,7 +96,7 @@ def kills() -> None:
         time.sleep(rng.uniform(0.0, span_s))
         os.kill(pid, signal.SIGKILL)
         num_killed += os.waitpid(pid, 0)[1] != 0
-        finish(fork(check_opens))
+        finish(fork(lambda: check_opens(FOLDER)))
     finish(fork(run))
     finish(fork(check_whole))
     before = LOG.read_text()

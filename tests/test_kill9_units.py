@@ -14,15 +14,14 @@ import av
 import PIL.Image
 import pyarrow.compute
 
-from embedrl.index import Index, Query, ingest, search
-from embedrl.media.content import Text
+from embedrl.index import Index, ingest
 from embedrl.media.video import save_video
 from embedrl.testing import COLOURS, FakeEmbedder
-from tests.forking import finish, fork
+from tests.forking import check_opens, finish, fork
 
 FOLDER, LOG = Path(sys.argv[1]) / "media", Path(sys.argv[1]) / "embedded"
 BATCH, COMMIT = 2, 8
-sys.modules["embedrl.index.ingest"].COMMIT_ROWS = COMMIT
+sys.modules["embedrl.index.commits"].COMMIT_ROWS = COMMIT
 NAMES, WORDS = list(COLOURS), ["quiet", "rain", "falls", "again", "here", "today"]
 
 
@@ -57,14 +56,6 @@ def units(folder: Path) -> list[tuple]:
     return sorted((place.path.name, place.unit, place.start_char, place.end_char, place.key) for place in places)
 
 
-def check_opens() -> None:
-    index = Index.open(FOLDER, embedder=FakeEmbedder())
-    ids = [place.id for place in index.places()]
-    assert len(ids) == len(set(ids)), "a unit is there twice"
-    if ids:
-        assert search(index, Query((Text(text="rain"),), use_tcot=False, limit=3), FakeEmbedder()).hits
-
-
 def check_whole() -> None:
     whole = FOLDER.parent / "whole"
     shutil.copytree(FOLDER, whole, ignore=shutil.ignore_patterns(".*"))
@@ -87,7 +78,7 @@ for step in range(20):
     time.sleep((step + 0.5) / 20 * span_s)
     os.kill(pid, signal.SIGKILL)
     num_killed += os.waitpid(pid, 0)[1] != 0
-    finish(fork(check_opens)) if step % 4 == 3 else None
+    finish(fork(lambda: check_opens(FOLDER))) if step % 4 == 3 else None
 finish(fork(run))
 finish(fork(check_whole))
 before = LOG.read_text()

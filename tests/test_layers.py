@@ -25,7 +25,7 @@ LAYERS = (
 """From the ground up. A package imports from rows below its own; packages of one row are strangers."""
 
 HOMES = {
-    "av": ("media/video.py",),
+    "av": ("media/video.py", "media/soundtrack.py"),
     "pillow_heif": ("media/stills.py",),
     **dict.fromkeys(("mammoth", "pptx", "openpyxl"), ("media/office.py",)),
     "pypdfium2": ("media/document.py",),
@@ -53,6 +53,7 @@ HOMES = {
     "langchain_core": ("integrations/langchain.py",),
     "llama_index": ("integrations/llama_index.py",),
     "tokenizers": ("nano/tokenizer.py",),
+    "faster_whisper": ("models/whisper.py",),
     "PIL": ("media/*", "data/evidence.py", "world/*", "server/*", "reports/*", "integrations/*", "pipelines/*", "runtime/*"),
     "torch": (
         "models/*",
@@ -70,7 +71,10 @@ HOMES = {
 }
 """Where a library may be imported. `PIL.Image` may be named anywhere as a type."""
 
-IN_PROCESS = ("image.load_image", "video.load_frames", "video.read_video", "document.load_page", "document.page_text", "document.num_pages")
+IN_PROCESS = (
+    *("image.load_image", "video.load_frames", "video.read_video", "soundtrack.decode_sound"),
+    *("document.load_page", "document.page_text", "document.num_pages"),
+)
 """Decoding in the process that asks. Files may come from strangers, so it is for the child process alone: others ask `media.decode`."""
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -16,7 +16,7 @@ _HOMES = {
     "embedrl.index": ("Examples", "Filter", "Index", "Query", "ingest", "recommend", "search"),
     "embedrl.index.answer": ("CitedAnswer", "ask"),
     "embedrl.media.content": ("Image", "Page", "Text", "Video"),
-    "embedrl.runtime.names": ("load_embedder", "load_reasoner", "load_text_reader"),
+    "embedrl.runtime.names": ("load_embedder", "load_reasoner", "load_text_reader", "load_transcriber"),
 }
 """Module -> the public names that it defines."""
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

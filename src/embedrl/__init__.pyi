@@ -21,5 +21,6 @@ from embedrl.media.content import Video as Video
 from embedrl.runtime.names import load_embedder as load_embedder
 from embedrl.runtime.names import load_reasoner as load_reasoner
 from embedrl.runtime.names import load_text_reader as load_text_reader
+from embedrl.runtime.names import load_transcriber as load_transcriber
 
 __version__: str

@@ -8,7 +8,7 @@ import hashlib
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,8 +18,10 @@ from embedrl.data.protocols import Question, Refusal, Side
 from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
+from embedrl.errors import ModelError
 from embedrl.media.content import Frames, Page, Video
 from embedrl.media.decode import load_visual, page_text
+from embedrl.media.sound import SAMPLE_RATE
 from embedrl.media.store import Limits
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -193,6 +195,68 @@ class FakeTextReader:
             TextSegment(text=" ".join(line), source="image", boxes=((0, top, 500, top + 500), (500, top, 1000, top + 500)))
             for line, top in zip(words, (0, 500), strict=True)
         )
+
+
+TONES: dict[str, int] = {"alder": 262, "birch": 330, "cedar": 415, "maple": 523, "olive": 659, "poplar": 831}
+"""Words that the FakeTranscriber hears, by the frequency of the tone that says them, in Hz."""
+_TONE_STEP_S = 0.1
+_LOUD = 3000
+"""Root mean square of a tone's samples: half a step of a loud one."""
+
+
+class FakeTranscriber:
+    """Hears pure tones as words (`TONES`); a pause of a second ends a phrase."""
+
+    fingerprint = "fake-transcriber"
+
+    def __init__(self, *, refuses: Collection[str] = (), is_gone: bool = False) -> None:
+        self.refuses = refuses
+        """Words of which it refuses a piece."""
+        self.is_gone = is_gone
+        """Whether it cannot be asked."""
+        self.num_heard = 0
+        """Number of pieces that it was given."""
+
+    def transcribe(self, samples: np.ndarray) -> tuple[TextSegment, ...]:
+        """Return a segment for each phrase. Raises Refusal and ModelError."""
+        self.num_heard += 1
+        if self.is_gone:
+            raise ModelError("it is gone")
+        said: list[tuple[str, float, float]] = []
+        for word, start_s in _tones(samples):
+            if said and said[-1][0] == word and start_s - said[-1][2] < 1e-6:
+                said[-1] = (word, said[-1][1], start_s + _TONE_STEP_S)
+            else:
+                said.append((word, start_s, start_s + _TONE_STEP_S))
+        if refused := [word for word, _, _ in said if word in self.refuses]:
+            raise Refusal("refused", f"it does not listen to {refused[0]}", about_item=True)
+        phrases: list[list[tuple[str, float, float]]] = []
+        for word in said:
+            if phrases and word[1] - phrases[-1][-1][2] < 1.0:
+                phrases[-1].append(word)
+            else:
+                phrases.append([word])
+        return tuple(
+            TextSegment(
+                text=" ".join(word for word, _, _ in phrase),
+                source="speech",
+                start_s=phrase[0][1],
+                end_s=phrase[-1][2],
+                word_times=tuple((start_s, end_s) for _, start_s, end_s in phrase),
+            )
+            for phrase in phrases
+        )
+
+
+def _tones(samples: np.ndarray) -> Iterator[tuple[str, float]]:
+    """Yield the word of each tenth of a second in which a tone is heard, and when that begins."""
+    size = round(_TONE_STEP_S * SAMPLE_RATE)
+    for number in range(len(samples) // size):
+        window = samples[number * size : (number + 1) * size].astype(np.float64)
+        strength = np.abs(np.fft.rfft(window * np.hanning(size)))
+        if np.sqrt((window**2).mean()) > _LOUD:
+            frequency = float(strength.argmax()) / _TONE_STEP_S
+            yield min(TONES, key=lambda word: abs(TONES[word] - frequency)), round(number * _TONE_STEP_S, 3)
 
 
 class FakeReranker:

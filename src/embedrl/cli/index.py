@@ -24,6 +24,7 @@ from embedrl.cli.options import (
     ReadText,
     ServerOptions,
     ServerTimeout,
+    Transcribe,
     Workers,
     commands,
 )
@@ -56,6 +57,7 @@ def count_contents(
     \b
     Example: embedrl index stats library --json
     """
+    from embedrl.data.segments import MARKS
     from embedrl.index.contents import contents
     from embedrl.index.index import Index
 
@@ -69,6 +71,10 @@ def count_contents(
         for kind, of in counted.kinds.items()
     ]
     log.table(f"{index}: {counted.stats.num_items:,} different items", ["kind", "files", "units", "MB", "without T-CoT"], rows)
+    if counted.words:
+        log.info("words were read in " + ", ".join(f"{count:,} units ({MARKS[source].lower()})" for source, count in counted.words.items()))
+    if counted.num_words_missing:
+        log.info(f"in {counted.num_words_missing:,} units words are missing: the next run looks for them, or one with --retry")
     records = sum(counted.records_bytes.values())
     table = counted.stats.size_bytes - (0 if opened.home.is_remote else records)
     failed = "" if counted.num_failures is None else f"; {counted.num_failures:,} files and units could not be indexed"
@@ -140,6 +146,7 @@ def index_folder(
         int | None, typer.Option(min=1, help="For a new index: truncate vectors to this many dimensions (Matryoshka); all by default.")
     ] = None,
     read_text: ReadText = None,
+    transcribe: Transcribe = None,
     retry: Annotated[bool, typer.Option("--retry", help="Retry files that failed, and items whose answer was malformed.")] = False,
     limit: Limit = None,
     config: ConfigFile = None,
@@ -161,12 +168,13 @@ def index_folder(
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
     from embedrl.cli.limits import limit_hint, set_limits
-    from embedrl.runtime.names import check_names, load_text_reader
+    from embedrl.runtime.names import check_names, load_text_reader, load_transcriber
 
-    limits = set_limits(config, limit).limits
+    tables = set_limits(config, limit)
+    limits, words = tables.limits, tables.words.over(read_text, transcribe)
     check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
-    names = choose(reasoner, embedder, think, noted_models(folder), is_new=True, text_reader=read_text)
-    text_reader = load_text_reader(names.text_reader, limits)
+    names = choose(reasoner, embedder, think, noted_models(folder), is_new=True, **words)
+    text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
     say_loading(names)
     from embedrl.cli.listing import failure_line, warn_of_failures
@@ -179,6 +187,8 @@ def index_folder(
         names.embedder,
         text_reader=text_reader,
         text_reader_name=names.text_reader,
+        transcriber=transcriber,
+        transcriber_name=names.transcriber,
         batch_size=batch_size,
         engine=Engine(engine, workers, ray_address),
         table=table,
@@ -200,6 +210,7 @@ def index_folder(
             ("left out by name", report.skipped),
             ("of which metadata could not be read", report.damaged_metadata),
             ("images and pages", report.readings.in_words),
+            ("videos", report.speech.in_words),
         ):
             if counts:
                 log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
@@ -212,5 +223,5 @@ def index_folder(
     warn_of_failures(report.tcots, "--retry asks again")
     for reason, example in report.readings.examples.items():
         log.warn(f"text could not be read in {report.readings.failed[reason]:,} images or pages ({example}); --retry tries again")
-    if report.failures or report.tcots.is_failure or report.readings.failed:
+    if report.failures or report.tcots.is_failure or report.readings.failed or report.speech.failures:
         raise typer.Exit(1)

@@ -16,6 +16,21 @@ OPTIONS = {"limits": "--limit", "upload_limits": "--upload-limit"}
 """The option that sets what a table of the file sets."""
 
 
+class WordReaders(BaseModel):
+    """What reads the words in media: the table [words]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    read_text: str | None = None
+    """As `--read-text`."""
+    transcribe: str | None = None
+    """As `--transcribe`."""
+
+    def over(self, read_text: str | None, transcribe: str | None) -> dict[str, str | None]:
+        """Return the names of both; options of the command come first."""
+        return {"text_reader": read_text or self.read_text, "transcriber": transcribe or self.transcribe}
+
+
 class ConfigTables(BaseModel):
     """The tables of a `--config` file."""
 
@@ -25,6 +40,8 @@ class ConfigTables(BaseModel):
     """Limits of local files."""
     upload_limits: Limits = Limits()
     """Limits of files that clients of `embedrl serve` upload; the server's defaults unless named."""
+    words: WordReaders = WordReaders()
+    """What reads the words in media, for `embedrl index` and `embedrl serve`."""
     server: Capacity = Capacity()
     """Of `embedrl serve`."""
 

@@ -59,6 +59,15 @@ ReadText = Annotated[
         "index was made.",
     ),
 ]
+Transcribe = Annotated[
+    str | None,
+    typer.Option(
+        "--transcribe",
+        metavar="NAME",
+        help="Speech recognition of videos: the URL of a server with /v1/audio/transcriptions (http://host:8000/v1#model), a folder of a "
+        "Whisper model (faster-whisper), or none. By default, as the index was made.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 Top = Annotated[int, typer.Option(min=1, help="Number of hits.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -106,7 +115,8 @@ Limit = Annotated[
     ),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A TOML file with a table [limits] (for serve, [upload_limits] and [server] too).")
+    Path | None,
+    typer.Option("--config", help="A TOML file with tables [limits] and [words] (for serve, [upload_limits] and [server] too)."),
 ]
 OpenFirst = Annotated[bool, typer.Option("--open", help="Also open the top hit's file in the desktop's default program.")]
 Local = Annotated[bool, typer.Option("--local", help="Load the models in this process, even if `embedrl serve` runs for this index.")]

@@ -22,6 +22,7 @@ from embedrl.cli.options import (
     ServerOptions,
     ServerTimeout,
     ThinkBudget,
+    Transcribe,
     commands,
 )
 from embedrl.cli.placement import places_models
@@ -38,6 +39,7 @@ def serve_index(
     models: Preset = None,
     think: IndexThink = None,
     read_text: ReadText = None,
+    transcribe: Transcribe = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
@@ -81,7 +83,7 @@ def serve_index(
     from embedrl.errors import ConfigError
     from embedrl.index.gate import read_gate
     from embedrl.index.index import embedder_of
-    from embedrl.runtime.names import check_names, load_reasoner, load_reranker, load_text_reader
+    from embedrl.runtime.names import check_names, load_reasoner, load_reranker, load_text_reader, load_transcriber
     from embedrl.server.listener import bind
     from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
@@ -109,8 +111,9 @@ def serve_index(
     if not watch:
         need_index(str(index), "or give --watch")
     listener = bind(settings)  # a port in use fails before models are loaded
-    names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch, text_reader=read_text)
-    text_reader = load_text_reader(names.text_reader, chosen.limits)
+    words = chosen.words.over(read_text, transcribe)
+    names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch, **words)
+    text_reader, transcriber = load_text_reader(names.text_reader, chosen.limits), load_transcriber(names.transcriber)
     warn_if_blind(names, index)
     loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
     from embedrl.index.model_names import ModelNames
@@ -126,9 +129,13 @@ def serve_index(
         before_reasoner = load_reasoner(before)
         indexes = {
             "after": first,
-            "before": (index_beside(index, roots, before_reasoner, loaded_embedder, text_reader), _label(before), before_reasoner),
+            "before": (
+                index_beside(index, roots, before_reasoner, loaded_embedder, text_reader, transcriber),
+                _label(before),
+                before_reasoner,
+            ),
         }
-    model_names = ModelNames.of(names.reasoner, names.embedder, names.text_reader)
+    model_names = ModelNames.of(names.reasoner, names.embedder, names.text_reader, names.transcriber)
     serve(
         make_service(
             settings,
@@ -140,6 +147,7 @@ def serve_index(
             reranker=loaded_reranker,
             gate=loaded_gate,
             text_reader=text_reader,
+            transcriber=transcriber,
         ),
         listener,
         model_names,

@@ -173,6 +173,24 @@ class ReadsText(Protocol):
 
 
 @runtime_checkable
+class Transcribes(Protocol):
+    """Transcribes speech (automatic speech recognition)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What the output depends on, for caching."""
+        ...
+
+    def transcribe(self, samples: np.ndarray) -> tuple[TextSegment, ...]:
+        """Return what is said in a piece of sound, in order, with times in seconds from its beginning; () if nothing is.
+
+        `samples` are int16 (N,), mono, at 16 kHz. May be called from several threads. Raises Refusal for a piece that it cannot
+        transcribe, ModelError if it cannot be asked.
+        """
+        ...
+
+
+@runtime_checkable
 class ExplainsFailure(Protocol):
     """A judge that keeps its last failure."""
 

@@ -40,7 +40,7 @@ class _MiscountedError(ModelError):
 
 
 class Patience:
-    """Circuit breaker: counts consecutive failures of the Reasoner over the batches and threads of a run.
+    """Circuit breaker: counts consecutive failures of a model over the batches and threads of a run.
 
     Refusals that are about an item, and media that cannot be read, do not count; any answer starts the count anew.
     """
@@ -63,8 +63,8 @@ class Patience:
                 "run again once it answers: what is cached is not made twice"
             )
 
-    def note(self, answers: Iterable[Answer]) -> None:
-        """Count the answers of some items, in order."""
+    def note(self, answers: Iterable[object]) -> None:
+        """Count the answers of some items, in order: errors, or what was asked for."""
         with self._lock:
             for answer in answers:
                 if self.is_over:

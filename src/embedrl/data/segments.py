@@ -35,6 +35,8 @@ class TextSegment(BaseModel):
     """When it is shown or said, seconds from the first frame of the file."""
     boxes: tuple[Box, ...] = ()
     """Where each of its words (between spaces) stands in the image, 0..1000."""
+    word_times: tuple[tuple[float, float], ...] = ()
+    """When each of its words (between spaces) is said, (start, end) in seconds from the first frame; () where only the segment is known."""
 
 
 _SEGMENTS = TypeAdapter(tuple[TextSegment, ...])
@@ -50,6 +52,18 @@ def write_segments(segments: Sequence[TextSegment]) -> str:
 def read_segments(text: str) -> tuple[TextSegment, ...]:
     """Parse what `write_segments` wrote."""
     return _SEGMENTS.validate_json(text) if text else ()
+
+
+def read_sources(text: str) -> list[ReadFrom]:
+    """Return how the segments in what `write_segments` wrote were read, without parsing them all."""
+    return [source for source in MARKS if f'"source": "{source}"' in text]
+
+
+def later(segment: TextSegment, by_s: float) -> TextSegment:
+    """Return a segment so many seconds later, to the millisecond."""
+    start_s, end_s = (None if time_s is None else round(time_s + by_s, 3) for time_s in (segment.start_s, segment.end_s))
+    times = tuple((round(start + by_s, 3), round(end + by_s, 3)) for start, end in segment.word_times)
+    return segment.model_copy(update={"start_s": start_s, "end_s": end_s, "word_times": times})
 
 
 def bounded(segments: Iterable[TextSegment], max_chars: int = MAX_CHARS) -> tuple[TextSegment, ...]:
@@ -91,8 +105,10 @@ def locate(phrase: str, segments: Sequence[TextSegment]) -> TextSegment | None:
         run = words[first : first + len(wanted)]
         if [word for word, _, _ in run] == wanted and len({segment.source for _, segment, _ in run}) == 1:
             start, end = run[0][1], run[-1][1]
+            start_s, _ = start.word_times[run[0][2]] if start.word_times else (start.start_s, None)
+            _, end_s = end.word_times[run[-1][2]] if end.word_times else (None, end.end_s)
             boxes = dict.fromkeys(segment.boxes[position] for _, segment, position in run if position < len(segment.boxes))
-            return TextSegment(text=phrase, source=start.source, start_s=start.start_s, end_s=end.end_s, boxes=tuple(boxes))
+            return TextSegment(text=phrase, source=start.source, start_s=start_s, end_s=end_s, boxes=tuple(boxes))
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from embedrl import log
 from embedrl.concurrency import map_concurrently, num_queued, split
-from embedrl.data.protocols import Embeds, ReadsText, Reasons, text_measure_of
+from embedrl.data.protocols import Embeds, ReadsText, Reasons, Transcribes, text_measure_of
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, write_segments
@@ -55,6 +55,7 @@ def ingest(
     on_progress: Progress | None = None,
     splitting: Splitting | None = None,
     text_reader: ReadsText | None = None,
+    transcriber: Transcribes | None = None,
 ) -> IngestReport:
     """Index every image, video, PDF and text file under a folder, in sorted order, and the units that each is divided into.
 
@@ -64,8 +65,9 @@ def ingest(
 
     An item without a T-CoT is indexed by its plain vector, with the reason. Items the Reasoner did not answer are retried by the next
     run; with `retry_failed`, so are invalid T-CoTs and unusable files. A file that cannot be used is a Failure in the report.
-    With a `text_reader`, words in images and in pages without a text layer are read, and become part of the items; what was read stays
-    when a later run has none. Raises ConfigError for wrong options, StoreError if another process writes to the index.
+    With a `text_reader`, words in images and in pages without a text layer are read, and with a `transcriber` speech in videos; they
+    become part of the items, and stay when a later run has none. Raises ConfigError for wrong options, StoreError if another process
+    writes to the index.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
@@ -88,7 +90,7 @@ def ingest(
             Records(kept / READINGS) as readings,
         ):
             limits, marks = limits or limits_in_force(), Marks(kept)
-            words = WordReader(limits, roots, text_reader, readings, retry=retry_failed)
+            words = WordReader(limits, text_reader, transcriber, readings, retry=retry_failed)
             batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, words, retry_failed)
             divider = Divider(splitting or Splitting(), limits, scans, text_measure_of(embedder))
             run = _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots)
@@ -168,6 +170,7 @@ class _Run:
             **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
             tcots=self.tcots,
             readings=self.words.counts,
+            speech=self.words.speech_counts,
             unread_kinds=dict((self.unread_kinds + count_unread(self.failed.values())).most_common()),
             skipped=dict(self.skipped.most_common()),
             damaged_metadata=dict(self.damaged.most_common()),
@@ -230,7 +233,7 @@ class _Run:
             self._need_alive(stored, stamp)
             units = self.divider.units(path, modality)
             metadata = read_metadata(path, modality, self.batches.limits, sidecars=beside)
-            words = self.words.read(path, modality, units)
+            words = self.words.read(path, modality, units, beside)
             for file, problem, stamp_of_file in words.problems:
                 self._fail(self.index.home.stored(file), None, problem, stamp_of_file)
         except MediaError as error:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.index.failures import Failure
+from embedrl.index.speech import SpeechCounts
 from embedrl.index.words import ReadingCounts
 from embedrl.media.kinds import is_unread
 
@@ -39,6 +40,8 @@ class IngestReport(BaseModel):
     """Of the added items: T-CoTs by whether they were new or cached, and failures by reason."""
     readings: ReadingCounts = ReadingCounts()
     """Images and pages of new or changed files in which words were looked for."""
+    speech: SpeechCounts = SpeechCounts()
+    """New or changed videos in which speech was looked for."""
     failures: tuple[Failure, ...]
     """All known failures in the folder, of this run and earlier ones."""
     seconds: dict[str, float]

@@ -161,6 +161,11 @@ class Table(Connection):
             places = batch.select([name for name in PLACE_COLUMNS if name in batch.schema.names]).to_pylist()
             yield from zip(map(read_place, places), modalities, have_tcots, strict=True)
 
+    def scan_segments(self) -> Iterator[str]:
+        """Yield the words that were read in each row's medium (`write_segments`), in no order; none of a table of a former version."""
+        for batch in self._scan(["key", "segments"]):
+            yield from filter(None, batch["segments"].to_pylist() if "segments" in batch.schema.names else ())
+
     def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
         """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
         for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):

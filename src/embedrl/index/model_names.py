@@ -15,11 +15,18 @@ class ModelNames(BaseModel):
     embedder: str
     text_reader: str | None = None
     """What reads text in images; "none" for nothing, None if that was never said."""
+    transcriber: str | None = None
+    """What transcribes speech, likewise."""
 
     @classmethod
-    def of(cls, reasoner: str | None, embedder: str, text_reader: str | None = None) -> "ModelNames":
+    def of(cls, reasoner: str | None, embedder: str, text_reader: str | None = None, transcriber: str | None = None) -> "ModelNames":
         """Return names that mean the same from any folder: relative paths become absolute."""
-        return cls(reasoner=None if reasoner is None else _lasting(reasoner), embedder=_lasting(embedder), text_reader=text_reader)
+        return cls(
+            reasoner=None if reasoner is None else _lasting(reasoner),
+            embedder=_lasting(embedder),
+            text_reader=text_reader,
+            transcriber=None if transcriber is None else _lasting(transcriber),
+        )
 
     @classmethod
     def read(cls, text: str | None) -> "ModelNames | None":
@@ -32,10 +39,11 @@ class ModelNames(BaseModel):
     def after(self, before: "ModelNames | None") -> "ModelNames":
         """Return these names over those that were noted before: a run without a Reasoner does not make its name forgotten.
 
-        Nor is that of a text reader, until it is said that there is none.
+        Nor is that of a text reader or of a transcriber, until it is said that there is none.
         """
-        if self.text_reader is None and before is not None:
-            self = self.model_copy(update={"text_reader": before.text_reader})
+        if before is not None:
+            readers = {name: getattr(self, name) or getattr(before, name) for name in ("text_reader", "transcriber")}
+            self = self.model_copy(update=readers)
         if self.reasoner is None and before is not None and before.embedder == self.embedder:
             return self.model_copy(update={"reasoner": before.reasoner})
         return self
@@ -44,5 +52,6 @@ class ModelNames(BaseModel):
 def _lasting(name: str) -> str:
     from embedrl.models.names import shipped  # its library takes longer to import than reading a note should cost
 
-    is_shipped = name == "fake" or any(name in shipped(kind) for kind in ("reasoner", "embedder"))
-    return str(folder.resolve()) if not is_shipped and (folder := Path(name).expanduser()).is_dir() else name
+    is_shipped = name in ("fake", "none") or any(name in shipped(kind) for kind in ("reasoner", "embedder"))
+    place, mark, options = name.partition("?")
+    return f"{folder.resolve()}{mark}{options}" if not is_shipped and (folder := Path(place).expanduser()).is_dir() else name

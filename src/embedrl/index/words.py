@@ -1,4 +1,4 @@
-"""Words that are read in media while they are indexed: subtitles of videos, text in images and in pages without a text layer."""
+"""Words that are read in media while they are indexed: subtitles and speech of videos, text in images and in pages without a text layer."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
-from embedrl.data.protocols import ReadsText, Refusal
+from embedrl.data.protocols import ReadsText, Refusal, Transcribes
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, write_segments
 from embedrl.errors import MediaError, ModelError
-from embedrl.index.location import LEADS_OUT, leads_out
 from embedrl.index.row import MODALITIES, Modality, Stamp
+from embedrl.index.speech import Speech, SpeechCounts, SpeechReader
 from embedrl.index.units import Unit
 from embedrl.media.content import Image, Page, content_key
 from embedrl.media.decode import look, page_text, read_subtitles
 from embedrl.media.store import Limits
-from embedrl.media.subtitles import subtitle_files
+from embedrl.media.subtitles import SUFFIXES
 
 SUBTITLES = "subtitles-1"
 """How subtitles are read; another number for another reading of the same files."""
@@ -28,6 +28,13 @@ READINGS = "readings.jsonl"
 """What was read in images, by their content and who read it."""
 NUM_READERS = 4
 OTHER = "model_error"
+FAILED = " failed"
+"""Added to what an index notes where words could not be read: only `retry` tries again."""
+
+
+def is_missing(noted: str) -> bool:
+    """Say whether words of a place could not be read, or are still to be read, by what an index notes of it."""
+    return not noted or noted.endswith(FAILED)
 
 
 class ReadingCounts(BaseModel):
@@ -75,6 +82,7 @@ class FileWords(NamedTuple):
     problems: tuple[Problem, ...] = ()
     readings: Mapping[Unit, _Reading] = MappingProxyType({})
     """What was read in its images or pages."""
+    speech: Speech = Speech()
 
     def of_unit(self, unit: Unit) -> tuple[TextSegment, ...]:
         """Return the words of a unit: those within the span of a scene. A film beside its scenes has none: they belong to the moments."""
@@ -85,34 +93,49 @@ class FileWords(NamedTuple):
     def noted(self, unit: Unit) -> str:
         """Return what an index notes of a place: how the words in it were read; "" if the next run has to read them."""
         reading = self.readings.get(unit)
-        return self.by if reading is None or reading.is_settled else ""
+        if not (self.speech if reading is None else reading).is_settled:
+            return ""
+        has_failed = self.speech.has_failed if reading is None else reading.failure is not None
+        return self.by + FAILED if has_failed else self.by
 
 
 class WordReader:
-    """Reads the words in files. With `roots`, subtitles that lead out of these folders are not followed.
+    """Reads the words in files.
 
-    What a `text_reader` has read is kept in the records: nothing is read twice, and a kill costs what was under way.
+    What a `text_reader` has read and a `transcriber` has heard is kept in the records: nothing is read twice, and a kill costs what was
+    under way.
     """
 
     def __init__(
-        self, limits: Limits, roots: Sequence[Path], text_reader: ReadsText | None, records: Records, *, retry: bool = False
+        self, limits: Limits, text_reader: ReadsText | None, transcriber: Transcribes | None, records: Records, *, retry: bool = False
     ) -> None:
-        self.limits, self.roots = limits, [Path(os.path.realpath(root)) for root in roots]
-        self.text_reader, self.records, self.retry = text_reader, records, retry
+        self.limits, self.text_reader, self.records, self.retry = limits, text_reader, records, retry
+        self.speech = None if transcriber is None else SpeechReader(limits, transcriber, records, retry=retry)
         self.counts = ReadingCounts()
         self._noted: dict[Modality, str] = {modality: modality for modality in MODALITIES} | {"video": f"video {SUBTITLES}"}
         if text_reader is not None:
             self._noted |= {"image": f"image {text_reader.fingerprint}", "page": f"page {text_reader.fingerprint}"}
+        if transcriber is not None:
+            self._noted["video"] += f" {transcriber.fingerprint}"
+
+    @property
+    def speech_counts(self) -> SpeechCounts:
+        """Counts of the videos in which speech was looked for."""
+        return SpeechCounts() if self.speech is None else self.speech.counts
 
     def is_current(self, noted: str) -> bool:
-        """Say whether the words of a place were read as they would be now; without a text reader, as they were by an earlier one."""
-        was_read = self.text_reader is None and noted.partition(" ")[0] in ("image", "page")
-        return was_read or noted in self._noted.values()
+        """Say whether the words of a place were read as they would be now; without a reader of them, as they were by an earlier one."""
+        noted = noted if self.retry else noted.removesuffix(FAILED)
+        if self.text_reader is None and noted.partition(" ")[0] in ("image", "page"):
+            return True
+        if self.speech is None and noted.startswith(f"video {SUBTITLES} "):
+            return True
+        return noted in self._noted.values()
 
-    def read(self, path: Path, modality: Modality, units: Sequence[Unit]) -> FileWords:
-        """Read the words of a file. What cannot be read is a problem of the words, never of the file."""
+    def read(self, path: Path, modality: Modality, units: Sequence[Unit], sidecars: Sequence[Path]) -> FileWords:
+        """Read the words of a file and its sidecars. What cannot be read is a problem of the words, never of the file."""
         if modality == "video":
-            return self._subtitles(path)
+            return self._video(path, [file for file in sidecars if file.suffix.lower() in SUFFIXES])
         parts: list[Image | Page] = []
         if self.text_reader is not None and modality == "image":
             parts = [Image(path=path, number=unit.number) for unit in units]
@@ -165,20 +188,19 @@ class WordReader:
                 num_read, num_with_words = num_read + 1, num_with_words + bool(reading.segments)
         self.counts = ReadingCounts(num_read=num_read, num_with_words=num_with_words, failed=failed, examples=examples)
 
-    def _subtitles(self, path: Path) -> FileWords:
-        files = subtitle_files(path)
-        inside = [file for file in files if not leads_out(file, self.roots)]
-        problems = [(file, LEADS_OUT) for file in files if file not in inside]
+    def _video(self, path: Path, files: Sequence[Path]) -> FileWords:
         try:
-            cues, others = read_subtitles(path, inside, self.limits)
+            cues, problems = read_subtitles(path, files, self.limits)
         except MediaError as error:
-            cues, others = [], [(path, str(error))]
-        for file, reason in others:
+            cues, problems = [], [(path, str(error))]
+        for file, reason in problems:
             if file == path:
                 log.warn(f"subtitles in a video are left out: {reason}")
-        problems += [problem for problem in others if problem[0] != path]
-        segments = (TextSegment(text=cue.text, source="subtitles", start_s=cue.start_s, end_s=cue.end_s) for cue in cues)
-        return FileWords(self._noted["video"], tuple(segments), tuple(Problem(*problem, _stamp(problem[0])) for problem in problems))
+        shown = [TextSegment(text=cue.text, source="subtitles", start_s=cue.start_s, end_s=cue.end_s) for cue in cues]
+        speech = Speech() if self.speech is None else self.speech.read(path)
+        segments = sorted([*shown, *speech.segments], key=lambda segment: segment.start_s or 0.0)
+        noted = tuple(Problem(file, reason, _stamp(file)) for file, reason in problems if file != path)
+        return FileWords(self._noted["video"], tuple(segments), noted, speech=speech)
 
 
 def _stamp(path: Path) -> Stamp | None:

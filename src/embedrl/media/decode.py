@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import PIL.Image
 
 from embedrl.errors import ConfigError, MediaError
@@ -16,12 +17,13 @@ from embedrl.media.metadata import Metadata, from_name, merge, sidecars_of
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
+from embedrl.media.sound import Sound
 from embedrl.media.stills import MULTI_IMAGE
 from embedrl.media.store import HEAD_BYTES, Limits, document_format, limits_in_force, open_regular, still_format
 from embedrl.media.subtitles import Cue
 from embedrl.media.text import LONG_DOCUMENT, load_long_text
 
-Want = Literal["pixels", "text", "num_pages", "scan", "metadata", "subtitles"]
+Want = Literal["pixels", "text", "num_pages", "scan", "metadata", "subtitles", "sound"]
 
 NUM_CHECKED_FRAMES = 8
 """Number of frames decoded to check a video."""
@@ -189,6 +191,19 @@ def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = No
     try:
         cues = [Cue(float(start_s), float(end_s), str(text)) for start_s, end_s, text in answer.head["cues"]]
         return cues, [(path.with_name(Path(name).name), str(reason)) for name, reason in answer.head["problems"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
+
+
+def read_sound(path: Path, start_s: float, limits: Limits | None = None) -> Sound:
+    """Return the sound of a video from a time on, a piece of at most two minutes: see `soundtrack.decode_sound`. Raises MediaError."""
+    limits = limits or limits_in_force()
+    answer = pool().decode(job_of(Video(path=path, start_s=start_s), "sound", limits=limits), path, limits)
+    try:
+        next_s = None if (at := answer.head["next_s"]) is None else float(at)
+        if next_s is not None and not next_s > start_s:
+            raise ValueError(next_s)
+        return Sound(np.frombuffer(answer.data, np.int16), next_s, bool(answer.head["has_track"]))
     except (KeyError, TypeError, ValueError) as error:
         raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 

@@ -1,6 +1,6 @@
 """Decoder child process: reads jobs from stdin and writes decoded content, isolated from crashes.
 
-A job and an answer are JSON behind their length in 4 bytes; the images of an answer follow as raw RGB.
+A job and an answer are JSON behind their length in 4 bytes; the images of an answer follow as raw RGB, then its plain bytes (sound).
 """
 
 import json
@@ -47,10 +47,13 @@ def main() -> None:
         answer, images = _work(job)
         answer["is_last"] = _size_bytes() > size_at_start + MAX_GROWTH_BYTES
         answer["sizes"] = [image.size for image in images]
+        plain = answer.pop("bytes", b"")
+        answer["num_bytes"] = len(plain)
         data = json.dumps(answer).encode()
         _write(answers, struct.pack(">I", len(data)) + data)
         for image in images:
             _write(answers, image.tobytes())
+        _write(answers, plain)
 
 
 @lru_cache(maxsize=8)
@@ -118,6 +121,11 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
             scan = scan_video(paths[0], job["start_s"], job["shortest_s"], limits)
             answer.update(times_s=scan.times_s, changes_s=scan.changes_s, next_s=scan.next_s, duration_s=scan.duration_s)
             return answer, [scan.signatures]
+        case "video" if "sound" in want:
+            from embedrl.media.soundtrack import decode_sound
+
+            sound = decode_sound(paths[0], job["start_s"], limits)
+            return {"next_s": sound.next_s, "has_track": sound.has_track, "bytes": sound.samples.tobytes()}, []
         case "video" if "subtitles" in want:
             from embedrl.media.subtitles import read_subtitles
             from embedrl.media.video import embedded_cues

@@ -1,8 +1,8 @@
 """Pool of decoder child processes with memory and time limits. A file that crashes a decoder costs one child.
 
 Children are started when they are first needed, and live on: a file costs a message, not a process. Requests and answers are JSON
-behind their length, images follow as raw RGB; everything that comes back is bounded and checked, since a child may have been
-taken over by what it decoded. A process that forks starts a pool of its own.
+behind their length, images follow as raw RGB, sound as raw samples; everything that comes back is bounded and checked, since a child
+may have been taken over by what it decoded. A process that forks starts a pool of its own.
 """
 
 import atexit
@@ -46,6 +46,8 @@ class Answer(NamedTuple):
 
     head: dict[str, Any]
     images: tuple[PIL.Image.Image, ...]
+    data: bytes = b""
+    """What is neither text nor image: samples of sound."""
 
 
 class _Death(Exception):
@@ -191,10 +193,14 @@ class _Child:
             sizes = [(int(width), int(height)) for width, height in head.get("sizes", ())]
             if any(min(size) < 1 for size in sizes) or 3 * sum(width * height for width, height in sizes) > limits.decode_memory_bytes:
                 raise ValueError(sizes)
+            num_bytes = int(head.get("num_bytes", 0))
+            if not 0 <= num_bytes <= limits.decode_memory_bytes:
+                raise ValueError(num_bytes)
             images = tuple(PIL.Image.frombytes("RGB", size, self._read(3 * size[0] * size[1], deadline)) for size in sizes)
+            data = self._read(num_bytes, deadline)
         except (ValueError, TypeError, AttributeError) as error:
             raise _Death("it answers nonsense") from error
-        return Answer(head, images)
+        return Answer(head, images, data)
 
     def kill(self) -> None:
         """Kill the process."""

@@ -66,7 +66,9 @@ class _Index(NamedTuple):
     """Whether the container stores presentation times. AVI does not: its frames are counted."""
 
 
-class _Opened(NamedTuple):
+class OpenedVideo(NamedTuple):
+    """A video file with its stream of pictures."""
+
     path: Path
     container: InputContainer
     stream: VideoStream
@@ -95,7 +97,7 @@ def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -
     assert video.path is not None
     if num_frames is None:
         raise ConfigError(f"{str(video.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
-    with _open(video.path, limits) as opened:
+    with open_video(video.path, limits) as opened:
         index = _index_of(opened)
         base = opened.stream.time_base or Fraction(1, 1)
         times = [float((tick - index.ticks[0]) * base) for tick in index.ticks]
@@ -114,7 +116,7 @@ def walk_frames(path: Path, start_s: float, side: int, limits: Limits = DEFAULT)
 
     Pixels are scaled to a square, uint8 (side, side, 3). Frames that are damaged are left out. At first comes the length alone.
     """
-    with _open(path, limits) as opened:
+    with open_video(path, limits) as opened:
         index = _index_of(opened)
         base = opened.stream.time_base or Fraction(1, 1)
         end_s = float((index.end - index.ticks[0]) * base)
@@ -136,7 +138,8 @@ def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits:
 
 
 @contextmanager
-def _open(path: Path, limits: Limits) -> Generator[_Opened]:
+def open_video(path: Path, limits: Limits) -> Generator[OpenedVideo]:
+    """Open a video file; FFmpeg's errors become MediaErrors that name it."""
     deadline = time.monotonic() + limits.decode_timeout_s
     with open_regular(path, limits) as file:
         demuxer = container_format(file.read(64))
@@ -148,7 +151,7 @@ def _open(path: Path, limits: Limits) -> Generator[_Opened]:
         # Boundary: FFmpeg's errors are one tree, but PyAV also raises plain ValueErrors for streams that it cannot describe.
         try:
             with av.open(file, "r", format=demuxer, buffer_size=_BUFFER_BYTES, metadata_errors="replace") as container:
-                yield _Opened(path, container, _video_stream(container, path, limits), limits, deadline)
+                yield OpenedVideo(path, container, _video_stream(container, path, limits), limits, deadline)
         except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, EmbedRLError):
                 raise
@@ -186,23 +189,23 @@ def _require_size(path: Path, width: int, height: int, limits: Limits) -> None:
 
 def video_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
     """Return what a video file says of itself in its tags. Raises MediaError."""
-    with _open(path, limits) as opened:
+    with open_video(path, limits) as opened:
         return from_tags({**opened.stream.metadata, **opened.container.metadata})
 
 
 def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
     """Return the cues of a video's text stream, the default one or the first; none if it has none. Raises MediaError."""
-    with _open(path, limits) as opened:
+    with open_video(path, limits) as opened:
         streams = [stream for stream in opened.container.streams.subtitles if stream.codec_context.name in SUBTITLE_CODECS]
         if not streams:
             return []
         stream = max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
-        first_s = _index_of(opened).ticks[0] * float(opened.stream.time_base or 1)
+        first_s, _ = span_of(opened)
         opened.container.seek(0)
         cues: list[Cue] = []
         num_chars = 0
         for packet in opened.container.demux(stream):
-            _require_time(opened)
+            require_time(opened)
             if packet.pts is None or not packet.duration or not packet.size:
                 continue
             start_s = packet.pts * float(packet.time_base) - first_s
@@ -218,11 +221,17 @@ def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
         return cues
 
 
+def span_of(opened: OpenedVideo) -> tuple[float, float]:
+    """Return when the first frame appears and when the last one ends, in seconds of the container's clock."""
+    index, base = _index_of(opened), opened.stream.time_base or Fraction(1, 1)
+    return float(index.ticks[0] * base), float(index.end * base)
+
+
 _last_index: tuple[tuple[object, ...], _Index] | None = None
 """Of the file that was opened last: the scenes of a film are decoded one after the other."""
 
 
-def _index_of(opened: _Opened) -> _Index:
+def _index_of(opened: OpenedVideo) -> _Index:
     global _last_index
     status = opened.path.stat()
     key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, opened.stream.index, opened.limits)
@@ -231,7 +240,7 @@ def _index_of(opened: _Opened) -> _Index:
     return _last_index[1]
 
 
-def _read_index(opened: _Opened) -> _Index:
+def _read_index(opened: OpenedVideo) -> _Index:
     path, container, stream, limits, _ = opened
     base = float(stream.time_base or 1)
     ticks: list[int] = []
@@ -239,7 +248,7 @@ def _read_index(opened: _Opened) -> _Index:
     ends: list[int] = []
     is_timed = container.format.name != "avi"
     for packet in container.demux(stream):
-        _require_time(opened)
+        require_time(opened)
         if packet.size == 0 or packet.is_discard:
             continue
         tick = packet.pts if is_timed and packet.pts is not None else packet.dts
@@ -262,7 +271,7 @@ def _read_index(opened: _Opened) -> _Index:
     return _Index(ticks, sorted(keys) if can_jump else ticks[:1], end, is_timed)
 
 
-def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
+def _decode(opened: OpenedVideo, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
     """Decode the frames shown at these increasing times; returns (true time in ticks, image) of each.
 
     A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once.
@@ -297,7 +306,7 @@ def _decode(opened: _Opened, index: _Index, wanted: Sequence[int]) -> list[tuple
     return decoded
 
 
-def _frames(opened: _Opened, index: _Index, start: int, *, skip_damaged: bool = False) -> Iterator[tuple[int | None, av.VideoFrame]]:
+def _frames(opened: OpenedVideo, index: _Index, start: int, *, skip_damaged: bool = False) -> Iterator[tuple[int | None, av.VideoFrame]]:
     """Decode from the key frame at or before a time; yields (time in ticks, frame)."""
     opened.container.seek(start, stream=opened.stream)
     counted = None
@@ -311,12 +320,13 @@ def _frames(opened: _Opened, index: _Index, start: int, *, skip_damaged: bool = 
                 raise
             continue
         for frame in frames:
-            _require_time(opened)
+            require_time(opened)
             _require_size(opened.path, frame.width, frame.height, opened.limits)
             yield (frame.pts if index.is_timed else next(counted, None)), frame
 
 
-def _require_time(opened: _Opened) -> None:
+def require_time(opened: OpenedVideo) -> None:
+    """Raise MediaError if the time for this file is over."""
     if time.monotonic() > opened.deadline:
         raise MediaError(f"{str(opened.path)!r}: decoding took longer than decode_timeout_s={opened.limits.decode_timeout_s:g}")
 

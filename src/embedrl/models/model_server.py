@@ -33,9 +33,10 @@ from embedrl.models.server_answers import (
 )
 from embedrl.models.server_name import NOT_OF_CLIENT, is_this_machine, read_server_name
 
-ENDPOINTS = ("/chat/completions", "/embeddings")
+ENDPOINTS = ("/chat/completions", "/embeddings", "/audio/transcriptions")
 """A URL that ends so says that what is before it is the server's root."""
 
+_JSON = "application/json"
 _CONNECT_S = 10.0
 _VERSION = re.compile(r"/v\d+\w*(?:/openai)?$")
 _PROXIES, _CERTIFICATES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"), ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -112,12 +113,12 @@ class ModelServer:
             raise ModelError(f"{self.url} does not list its models ({listed.reason}: {listed.text})")
         return listed
 
-    def fetch(self, path: str, body: Mapping[str, Any] | bytes | None = None) -> bytes | ServerFailure:
+    def fetch(self, path: str, body: Mapping[str, Any] | bytes | None = None, *, media_type: str = _JSON) -> bytes | ServerFailure:
         """Return the content of an answer, to a POST if there is a body, tried and bounded as that of a question is. Blocks."""
         content = body or b"" if isinstance(body, bytes | None) else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
         async def ask() -> bytes | ServerFailure:
-            async with self._client() as client:
+            async with self._client(media_type) as client:
                 return await self._request(client, asyncio.Semaphore(1), "GET" if body is None else "POST", path, lambda: content)
 
         return _run(ask())
@@ -152,9 +153,9 @@ class ModelServer:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self, media_type: str = _JSON) -> httpx.AsyncClient:
         """Make a client with the proxies and certificates of the environment; this machine is reached directly."""
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
+        headers = {"Content-Type": media_type, "Accept-Encoding": "gzip"}
         if key := api_key():
             headers["Authorization"] = f"Bearer {key}"
         limits = httpx.Limits(max_connections=self.max_in_flight, max_keepalive_connections=self.max_in_flight)
@@ -223,6 +224,12 @@ class ModelServer:
 class _Again:
     text: str
     after_s: float = 0.0
+
+
+def write_form(fields: Mapping[str, str | list[str]], name: str, content: bytes, media_type: str) -> tuple[bytes, str]:
+    """Return a form with a file (multipart/form-data), and its media type with the boundary."""
+    form = httpx.Request("POST", "http://localhost", data=fields, files={"file": (name, content, media_type)})
+    return form.read(), form.headers["Content-Type"]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

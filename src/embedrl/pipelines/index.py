@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embedrl import log
-from embedrl.data.protocols import ReadsText
+from embedrl.data.protocols import ReadsText, Transcribes
 from embedrl.data.vectors import ShortenedEmbedder
 from embedrl.index.index import Index, embedder_of
 from embedrl.index.ingest import IngestReport, ingest
@@ -28,11 +28,13 @@ def index_by_name(
     dimensions: int | None = None,
     text_reader: ReadsText | None = None,
     text_reader_name: str | None = None,
+    transcriber: Transcribes | None = None,
+    transcriber_name: str | None = None,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
     With `dimensions`, a new index holds the first so many numbers of each vector, which later runs and searches keep to.
-    `text_reader_name` is what the index notes of the text reader, for later runs.
+    `text_reader_name` and `transcriber_name` are what the index notes of these two, for later runs.
     `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.
     Raises what `ingest`, `create_at` and `start_models` raise.
     """
@@ -42,7 +44,7 @@ def index_by_name(
         opened = Index.open(folder, embedder=embeds)
         if table is not None:
             opened.create_at(table, shelf)
-        opened.note_models(ModelNames.of(reasoner, embedder, text_reader_name))
+        opened.note_models(ModelNames.of(reasoner, embedder, text_reader_name, transcriber_name))
         if policy:
             opened.change_policy(**policy)
         return ingest(
@@ -57,4 +59,5 @@ def index_by_name(
             limits=limits,
             on_progress=bar.reach,
             text_reader=text_reader,
+            transcriber=transcriber,
         )

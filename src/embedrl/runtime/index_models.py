@@ -22,6 +22,7 @@ def choose(
     *,
     is_new: bool = False,
     text_reader: str | None = None,
+    transcriber: str | None = None,
 ) -> "ModelNames":
     """Return the names of the models to load; no Reasoner means plain vectors.
 
@@ -44,7 +45,12 @@ def choose(
     if is_guess and not is_new:
         log.info(f"the index does not record its models; those not named are {DEFAULT}")
     check_names(reasoner_name, embedder_name)
-    return ModelNames(reasoner=reasoner_name, embedder=embedder_name, text_reader=text_reader or (noted.text_reader if noted else None))
+    return ModelNames(
+        reasoner=reasoner_name,
+        embedder=embedder_name,
+        text_reader=text_reader or (noted.text_reader if noted else None),
+        transcriber=transcriber or (noted.transcriber if noted else None),
+    )
 
 
 def noted_models(place: str | Path) -> "ModelNames | None":

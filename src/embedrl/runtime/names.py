@@ -1,10 +1,12 @@
 """Loading models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge", "fake" (for tests), a folder, a hub id
 (`owner/name@revision`), or a server's URL."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from embedrl import log
-from embedrl.data.protocols import Embeds, ReadsText, Reasons, Reranks
+from embedrl.data.protocols import Embeds, ReadsText, Reasons, Reranks, Transcribes
 from embedrl.errors import ConfigError
 from embedrl.media.store import Limits
 from embedrl.models.names import is_hub_id, is_server, resolve, shipped
@@ -20,6 +22,7 @@ __all__ = [
     "load_reasoner",
     "load_reranker",
     "load_text_reader",
+    "load_transcriber",
     "resolve",
     "shipped",
 ]
@@ -163,6 +166,33 @@ def load_text_reader(name: str | None, limits: Limits | None = None) -> ReadsTex
     from embedrl.models.tesseract import Tesseract
 
     return Tesseract(*filter(None, [languages]), limits=limits)
+
+
+def load_transcriber(name: str | None) -> Transcribes | None:
+    """Load what transcribes speech: the URL of a server with `/v1/audio/transcriptions` (`http://host:8000/v1#model?language=de`), or the
+    folder of a Whisper model of faster-whisper (`FOLDER?language=de`); None and "none" for nothing.
+
+    Raises ConfigError for another name, and where faster-whisper is not installed; ModelError for what cannot be loaded or asked.
+    """
+    if name in (None, "none"):
+        return None
+    if name == "fake":
+        from embedrl.testing import FakeTranscriber
+
+        return FakeTranscriber()
+    if is_server(name):
+        from embedrl.models.remote_transcriber import RemoteTranscriber
+
+        return RemoteTranscriber.from_url(name)
+    place, _, options = name.partition("?")
+    folder, settings = Path(place).expanduser(), dict(parse_qsl(options))
+    if not folder.is_dir():
+        raise ConfigError(f"--transcribe {name}: give a server's URL (http://host:8000/v1#model), a folder of a Whisper model, or none")
+    if unknown := sorted(settings.keys() - {"language"}):
+        raise ConfigError(f"--transcribe {name}: {unknown[0]!r} is no setting of a folder; it has language, as in {place}?language=de")
+    from embedrl.models.whisper import FasterWhisper
+
+    return FasterWhisper(folder, **settings)
 
 
 def check_names(reasoner: str | None, embedder: str | None) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrl import log
-from embedrl.data.protocols import ReadsText
+from embedrl.data.protocols import ReadsText, Transcribes
 from embedrl.data.reasoning import UNREACHED
 from embedrl.errors import NO_SPACE, ModelError, StoreError, unwritable
 from embedrl.index.index import Index
@@ -87,12 +87,13 @@ class IndexWriter:
         watch: bool,
         interval_s: float,
         text_reader: ReadsText | None = None,
+        transcriber: Transcribes | None = None,
     ) -> None:
         """Create the writer; folders keep the limits they were indexed with, uploads have their own."""
         self.libraries, self.limits, self.upload_limits, self.watching = libraries, limits, upload_limits, watch
         self.roots = libraries[0].roots
         self.incoming = libraries[0].index.directory / "incoming"
-        self.interval_s, self.text_reader = interval_s, text_reader
+        self.interval_s, self.text_reader, self.transcriber = interval_s, text_reader, transcriber
         self._writers = [Index.open(library.index.directory, embedder=library.embedder) for library in libraries]
         for library, writer in zip(libraries, self._writers, strict=True):
             writer.names_to_note = library.index.names_to_note
@@ -340,6 +341,7 @@ class IndexWriter:
                     roots=self.roots.folders,
                     on_progress=show,
                     text_reader=self.text_reader,
+                    transcriber=self.transcriber,
                 )
             )
         return reports

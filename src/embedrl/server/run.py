@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedrl import log
-from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks
+from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks, Transcribes
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
@@ -95,12 +95,13 @@ def make_service(
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
     text_reader: ReadsText | None = None,
+    transcriber: Transcribes | None = None,
 ) -> Service:
     """Open indexes and start model workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
     and answers who names none. An index that is new notes the names of its `models`.
 
     `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: which searches are reasoned about.
-    `text_reader`: what reads text in new images.
+    `text_reader`: what reads text in new images. `transcriber`: what transcribes speech in new videos.
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
     embedding = embedding_worker(embedder, settings.max_batch)
@@ -126,10 +127,17 @@ def make_service(
         if not workers:
             workers.append(reranking_worker(settings.max_batch))
         shared_reranker = SharedReranker(reranker[1], reranker[0], workers[0])
-    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate, text_reader)
+    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate, text_reader, transcriber)
 
 
-def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embedder: Embeds, text_reader: ReadsText | None = None) -> Path:
+def index_beside(
+    folder: Path,
+    roots: tuple[Path, ...],
+    reasoner: Reasons,
+    embedder: Embeds,
+    text_reader: ReadsText | None = None,
+    transcriber: Transcribes | None = None,
+) -> Path:
     """Index the files of a library with a second Reasoner, inside the first index, and return the path. Incremental."""
     main = Index.open(folder, embedder=embedder)
     place = main.directory / f"also-{hashlib.sha256(reasoner.fingerprint.encode()).hexdigest()[:12]}"
@@ -137,7 +145,8 @@ def index_beside(folder: Path, roots: tuple[Path, ...], reasoner: Reasons, embed
         return place  # there is nothing to compare with yet
     for root in (main.base, *roots):
         with log.progress(None, f"index with {reasoner.fingerprint}") as bar:
-            ingest(root, Index.open(place, embedder=embedder), reasoner, embedder, on_progress=bar.reach, text_reader=text_reader)
+            beside = Index.open(place, embedder=embedder)
+            ingest(root, beside, reasoner, embedder, on_progress=bar.reach, text_reader=text_reader, transcriber=transcriber)
     return place
 
 

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TypeVar
 
-from embedrl.data.protocols import Gates, ReadsText
+from embedrl.data.protocols import Gates, ReadsText, Transcribes
 from embedrl.errors import MediaError
 from embedrl.media.store import container_format
 from embedrl.models.names import shipped
@@ -40,6 +40,7 @@ class Service:
         reranker: SharedReranker | None = None,
         gate: Gates | None = None,
         text_reader: ReadsText | None = None,
+        transcriber: Transcribes | None = None,
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.gate = gate
@@ -56,6 +57,7 @@ class Service:
             watch=settings.watch,
             interval_s=settings.watch_interval_s,
             text_reader=text_reader,
+            transcriber=transcriber,
         )
         self.is_ready = False
         self._workers, self._tcots = workers, tcots

@@ -1,0 +1,149 @@
+"""Decoding the sound of a video file (PyAV), in pieces that end where it is quiet.
+
+Samples are placed by their presentation times, counted from the first frame, so that what is heard and what is seen keep together.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.stream import Disposition
+
+from embedrl.errors import MediaError
+from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
+from embedrl.media.store import DEFAULT, Limits
+from embedrl.media.video import OpenedVideo, open_video, require_time, span_of
+
+CODECS = (
+    *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "truehd", "opus", "libopus", "vorbis", "flac", "alac"),
+    *("amrnb", "amrwb", "wmav1", "wmav2", "adpcm_ms", "adpcm_ima_wav"),
+)
+"""Decoders of sound that we use, beside those of plain samples (pcm_*)."""
+_PAUSE_S = 20.0
+"""A piece ends at the quietest place of its last so many seconds."""
+_WINDOW_S = 0.1
+_PREROLL_S = 1.0
+"""Decoding begins so long before a piece: codecs lean on what came before."""
+_MAX_DRIFT_S = 0.1
+"""Samples that are further from where their time says they belong are moved there."""
+_FRAME = 1024
+_SHARE_OF_TIME = 0.4
+"""A piece ends after this share of `decode_timeout_s`."""
+
+
+def decode_sound(path: Path, start_s: float, limits: Limits = DEFAULT) -> Sound:
+    """Decode the sound of a video from a time on, at most `PIECE_S` of it: the default track, or the first. Raises MediaError.
+
+    It ends with the picture. Damaged packets and gaps are silent.
+    """
+    with open_video(path, limits) as opened:
+        stream = _audio_stream(opened)
+        if stream is None:
+            return Sound(np.zeros(0, np.int16), None, has_track=False)
+        first_s, end_s = span_of(opened)
+        rest_s = end_s - first_s - start_s
+        samples = np.zeros(max(0, math.ceil(min(rest_s, PIECE_S) * SAMPLE_RATE)), np.int16)
+        num_decoded, num_missed = _fill(samples, opened, stream, first_s + start_s)
+    is_last = rest_s <= PIECE_S
+    if num_decoded < len(samples):  # the time for one piece is over
+        samples, is_last = samples[:num_decoded], False
+    elif not is_last:
+        samples = samples[: _quietest(samples)]
+    if not len(samples) and not is_last:
+        raise MediaError(f"{str(path)!r}: decoding its sound takes longer than decode_timeout_s={limits.decode_timeout_s:g}")
+    if num_missed and not samples.any():
+        raise MediaError(f"{str(path)!r}: its sound is damaged ({num_missed} packets cannot be decoded, and none of the others is heard)")
+    return Sound(samples, None if is_last else start_s + len(samples) / SAMPLE_RATE)
+
+
+def _audio_stream(opened: OpenedVideo) -> AudioStream | None:
+    streams = opened.container.streams.audio
+    if not streams:
+        return None
+    stream = max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
+    codec = stream.codec_context.name if stream.codec_context else "unknown"
+    if codec not in CODECS and not codec.startswith("pcm_"):
+        raise MediaError(f"{str(opened.path)!r}: the codec of its sound is {codec!r}, which we do not decode; convert it to AAC")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _fill(samples: np.ndarray, opened: OpenedVideo, stream: AudioStream, start_s: float) -> tuple[int, int]:
+    """Write what is heard from a time of the container on; return how many samples are done, and how many packets are damaged."""
+    until = time.monotonic() + _SHARE_OF_TIME * opened.limits.decode_timeout_s
+    num_missed = 0
+    for seek_s in dict.fromkeys((max(start_s - _PREROLL_S, 0.0), 0.0)):
+        position = None
+        for chunk, time_s in _chunks(opened, stream, seek_s):
+            if chunk is None:
+                num_missed += 1
+                continue
+            due = position if time_s is None else round((time_s - start_s) * SAMPLE_RATE)
+            if position is None and due is not None and due > 0 and seek_s:
+                break  # the seek came out behind what was wanted: walk from the start, once
+            if position is None or (due is not None and abs(due - position) > _MAX_DRIFT_S * SAMPLE_RATE):
+                position = due or 0
+            begin, end = max(position, 0), min(position + len(chunk), len(samples))
+            if end > begin:
+                samples[begin:end] = chunk[begin - position : end - position]
+            position += len(chunk)
+            if position >= len(samples):
+                return len(samples), num_missed
+            if time.monotonic() > until:
+                return max(position, 0), num_missed
+        else:
+            break
+    return len(samples), num_missed
+
+
+def _chunks(opened: OpenedVideo, stream: AudioStream, seek_s: float) -> Iterator[tuple[np.ndarray | None, float | None]]:
+    """Yield samples, int16 (N,), with the time of the frame that they come from; None in place of those of a damaged packet."""
+    opened.container.seek(math.floor(seek_s / (stream.time_base or 1)), stream=stream)
+    resampler, shape = None, None
+    for packet in opened.container.demux(stream):
+        require_time(opened)
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            yield None, None
+            continue
+        for frame in frames:
+            if not isinstance(frame, av.AudioFrame):
+                continue
+            if shape != (shape := (frame.format.name, frame.layout.name, frame.sample_rate)) or resampler is None:
+                resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+            time_s = frame.time
+            for part in resampler.resample(frame):
+                yield part.to_ndarray().reshape(-1), time_s
+                time_s = None
+
+
+def _quietest(samples: np.ndarray) -> int:
+    """Return the middle of the quietest window near the end, of several the last one."""
+    size = round(_WINDOW_S * SAMPLE_RATE)
+    tail = samples[-round(_PAUSE_S * SAMPLE_RATE) :]
+    windows = tail[: len(tail) // size * size].reshape(-1, size).astype(np.float64)
+    quietest = len(windows) - 1 - int((windows**2).mean(axis=1)[::-1].argmin())
+    return len(samples) - len(tail) + quietest * size + size // 2
+
+
+def add_sound(video: Path, samples: np.ndarray, target: Path, *, codec: str = "aac", start_s: float = 0.0) -> None:
+    """Write a video again with a track of sound: samples, int16 (N,), mono, at `SAMPLE_RATE`, which begin at `start_s`."""
+    with av.open(video) as source, av.open(target, "w") as container:
+        pictures = container.add_stream_from_template(source.streams.video[0])
+        sound = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        assert isinstance(sound, AudioStream), f"{codec} is no codec of sound"
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size and packet.dts is not None:
+                packet.stream = pictures
+                container.mux(packet)
+        resampler = av.AudioResampler(sound.format.name, "mono", SAMPLE_RATE, frame_size=sound.codec_context.frame_size or _FRAME)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.int16)[None], "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, round(start_s * SAMPLE_RATE), Fraction(1, SAMPLE_RATE)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(sound.encode(part))
