@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +311,11 @@ def test_an_empty_answer_is_silence_and_what_whisper_writes_into_silence_is_left
         assert heard_by(server) == ()
 
 
+def test_what_is_written_behind_the_end_of_the_sound_is_left_out():
+    phrases = [HeardPhrase(text="here", start=18.0, end=29.0), HeardPhrase(text="Thanks!", start=24.0, end=30.0)]
+    assert [(phrase.text, phrase.end_s) for phrase in segments_of(phrases, (), 20)] == [("here", 20.0)]
+
+
 def test_words_of_other_spellings_get_their_times_and_words_alone_become_phrases():
     words = [HeardWord(word=word, start=at, end=at + 0.4) for word, at in ((" Don", 1.0), ("'t", 1.4), (" go", 2.0), ("away", 9.0))]
     [phrase] = segments_of([HeardPhrase(text=" Don't go!", start=1.0, end=2.5)], words, 20)
@@ -347,3 +353,52 @@ def test_the_command_transcribes_and_remembers_that_it_does(tmp_path: Path, caps
         assert not ended.value.code
         assert json.loads(capsys.readouterr().out)["speech"]["num_with_speech"] == bool(words)
         assert next(row.text for row in rows_of(Index.open(tmp_path)) if row.place.path.name == name) == words
+
+
+def write_whisper(folder: Path) -> None:
+    """Write a Whisper model of random weights as faster-whisper keeps it, with an alphabet of bytes."""
+    import ctranslate2
+    import tokenizers
+    import torch
+    import transformers
+
+    special = [f"<|{name}|>" for name in ("endoftext", "startoftranscript", "en", "translate", "transcribe", "startoflm", "startofprev")]
+    special += ["<|nospeech|>", "<|notimestamps|>", *(f"<|{step * 0.02:.2f}|>" for step in range(1501))]
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    end, start = len(letters), len(letters) + 1
+    config = transformers.WhisperConfig(
+        **{"vocab_size": len(letters) + len(special), "d_model": 32, "encoder_layers": 1, "decoder_layers": 2},
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+        **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 32),
+        **dict.fromkeys(("eos_token_id", "pad_token_id", "bos_token_id"), end),
+        **{"decoder_start_token_id": start, "begin_suppress_tokens": [end], "suppress_tokens": []},
+    )
+    torch.manual_seed(0)
+    source = folder.with_name("source")
+    transformers.WhisperForConditionalGeneration(config).save_pretrained(source)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], unk_token=special[0]).save_pretrained(source)
+    ctranslate2.converters.TransformersConverter(str(source), copy_files=["tokenizer.json"]).convert(str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("faster_whisper") is None, reason="the package faster-whisper is not installed")
+def test_faster_whisper_is_asked_as_it_wants(tmp_path: Path):
+    """The real package on random weights: what it writes means nothing, but has times within the sound."""
+    folder = tmp_path / "whisper"
+    write_whisper(folder)
+    transcriber = load_transcriber(str(folder))
+    assert transcriber is not None
+    noise = (np.random.default_rng(0).normal(size=20 * SAMPLE_RATE) * 3000).astype(np.int16)
+    for segment in transcriber.transcribe(noise):
+        assert 0 <= segment.start_s <= segment.end_s <= 20
+        assert len(segment.word_times) in (0, len(segment.text.split()))
+    assert transcriber.transcribe(np.zeros(SAMPLE_RATE, np.int16)) is not None
+    with pytest.raises(ConfigError, match="this model knows en"):
+        load_transcriber(f"{folder}?language=de")
+    (folder / "model.bin").write_bytes(b"no model")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_transcriber(str(folder))

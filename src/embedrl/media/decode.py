@@ -150,11 +150,15 @@ def read_text(path: Path, limits: Limits | None = None) -> str:
 @lru_cache(maxsize=4)
 def _converted(path: Path, version: tuple[int, ...], limits: Limits) -> str:
     """Convert a version of a document; its passages are asked for one by one."""
-    job = {"kind": "text", "paths": [str(path)], "folder": None if path.is_absolute() else str(Path.cwd()), "want": ["text"]}
-    answer = pool().decode(
-        {**job, "keep_pixels": False, "limits": limits.model_dump()}, path, limits, max_text_chars=LONG_DOCUMENT * limits.max_text_chars
-    )
+    job = document_job(path, "text", limits)
+    answer = pool().decode(job, path, limits, max_text_chars=LONG_DOCUMENT * limits.max_text_chars)
     return str(answer.head.get("text", ""))
+
+
+def document_job(path: Path, want: Want, limits: Limits) -> dict[str, Any]:
+    """Serialise a job about a document, for a child process."""
+    folder = None if path.is_absolute() else str(Path.cwd())
+    return {"kind": "text", "paths": [str(path)], "folder": folder, "want": [want], "keep_pixels": False, "limits": limits.model_dump()}
 
 
 def is_document(path: Path, limits: Limits | None = None) -> bool:
@@ -170,10 +174,14 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, 
     """
     limits = limits or limits_in_force()
     if kind == "text":
-        return merge([from_name(path.name)])
-    part = {"image": Image(path=path), "video": Video(path=path), "page": Page(path=path)}[kind]
-    files = [str(sidecar.absolute()) for sidecar in (sidecars_of(path) if sidecars is None else sidecars)]
-    answer = pool().decode({**job_of(part, "metadata", limits=limits), "files": files}, path, limits)
+        if not is_document(path, limits):
+            return merge([from_name(path.name)])
+        job, files = document_job(path, "metadata", limits), []
+    else:
+        part = {"image": Image(path=path), "video": Video(path=path), "page": Page(path=path)}[kind]
+        job = job_of(part, "metadata", limits=limits)
+        files = [str(sidecar.absolute()) for sidecar in (sidecars_of(path) if sidecars is None else sidecars)]
+    answer = pool().decode({**job, "files": files}, path, limits)
     try:
         return Metadata.model_validate(answer.head["metadata"])
     except (KeyError, ValueError) as error:

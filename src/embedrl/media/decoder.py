@@ -162,6 +162,10 @@ def _metadata(kind: str, path: Path, sidecars: Iterable[Path], limits: Limits) -
             from embedrl.media.document import document_metadata
 
             own = [document_metadata(path, limits)]
+        case "text":
+            from embedrl.media.properties import document_properties
+
+            own = document_properties(path, limits)
     beside = [source for sidecar in sidecars for source in from_sidecar(sidecar)]
     return merge([*beside, *own, from_name(path.name)]).model_dump()
 

@@ -165,10 +165,11 @@ def tidy(text: str) -> str:
 
 def read_html(file: BinaryIO, max_bytes: int) -> str:
     """Return the text of a web page; its encoding is what it says, or what it reads as."""
-    return html_text(_decoded(_read(file, max_bytes)))
+    return html_text(decode_page(_read(file, max_bytes)))
 
 
-def _decoded(data: bytes) -> str:
+def decode_page(data: bytes) -> str:
+    """Decode a web page: in the encoding that it says, or that it reads as."""
     if (match := _CHARSET.search(data[:4096])) and not data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)):
         try:
             return data.decode((match[1] or match[2]).decode())
@@ -186,19 +187,24 @@ def _read(file: BinaryIO, max_bytes: int) -> bytes:
 
 def read_epub(archive: zipfile.ZipFile) -> str:
     """Return the text of a book, chapter by chapter in the order of reading."""
+    package, root = read_book(archive)
+    parts = {element.get("id"): element.get("href") or "" for element in root.iter() if local_name(element) == "item"}
+    order = [parts.get(element.get("idref")) for element in root.iter() if local_name(element) == "itemref"]
+    titles = [element.text or "" for element in root.iter() if local_name(element) == "title"][:1]
+    names = [normpath(str(PurePosixPath(package).parent / unquote(href.partition("#")[0]))) for href in order if href]
+    chapters = [html_text(decode_page(_content(archive, name))) for name in names]
+    return "\n\n".join(filter(None, [*(f"# {title.strip()}" for title in titles if title.strip()), *chapters]))
+
+
+def read_book(archive: zipfile.ZipFile) -> tuple[str, ElementTree.Element]:
+    """Return the name and the content of a book's package: its metadata, its parts and their order. Raises MediaError."""
     if "META-INF/rights.xml" in archive.namelist():
         raise MediaError("is a book that is encrypted against copying")
-    container = _xml(archive, "META-INF/container.xml")
-    package = next((element.get("full-path") for element in container.iter() if _name(element) == "rootfile"), None)
+    container = read_part(archive, "META-INF/container.xml")
+    package = next((element.get("full-path") for element in container.iter() if local_name(element) == "rootfile"), None)
     if not package:
         raise MediaError("is a book without a list of its parts")
-    root = _xml(archive, package)
-    parts = {element.get("id"): element.get("href") or "" for element in root.iter() if _name(element) == "item"}
-    order = [parts.get(element.get("idref")) for element in root.iter() if _name(element) == "itemref"]
-    titles = [element.text or "" for element in root.iter() if _name(element) == "title"][:1]
-    names = [normpath(str(PurePosixPath(package).parent / unquote(href.partition("#")[0]))) for href in order if href]
-    chapters = [html_text(_decoded(_content(archive, name))) for name in names]
-    return "\n\n".join(filter(None, [*(f"# {title.strip()}" for title in titles if title.strip()), *chapters]))
+    return package, read_part(archive, package)
 
 
 def _content(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -208,14 +214,16 @@ def _content(archive: zipfile.ZipFile, name: str) -> bytes:
         raise MediaError(f"lacks its part {name!r}") from error
 
 
-def _xml(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
+def read_part(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
+    """Parse an XML part of an archive. Raises MediaError, and ParseError if it is damaged."""
     data = _content(archive, name)
     if b"<!ENTITY" in data:
         raise MediaError(f"its part {name!r} declares entities, which are not read")
     return ElementTree.fromstring(data)
 
 
-def _name(element: ElementTree.Element) -> str:
+def local_name(element: ElementTree.Element) -> str:
+    """Return the name of an element without its namespace."""
     return element.tag.rpartition("}")[2]
 
 
@@ -229,9 +237,9 @@ def read_mail(file: BinaryIO) -> str:
 def _mail(message: EmailMessage, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
         raise MediaError(f"holds mails inside mails, more than {_MAX_DEPTH} deep")
-    if subject := _header(message, "Subject"):
+    if subject := header_of(message, "Subject"):
         yield f"{'#' * min(depth, 6)} {subject}"
-    yield "\n".join(f"{name}: {value}" for name in _HEADERS if (value := _header(message, name)))
+    yield "\n".join(f"{name}: {value}" for name in _HEADERS if (value := header_of(message, name)))
     bodies = [part for part in (message.get_body(("plain",)), message.get_body(("html",))) if part is not None]
     yield next((text for part in bodies if (text := _part_text(part)).strip()), "")
     attached = [part for part in message.iter_attachments() if isinstance(part, EmailMessage)] if message.is_multipart() else []
@@ -243,7 +251,8 @@ def _mail(message: EmailMessage, depth: int) -> Iterator[str]:
             yield from _mail(mail, depth + 1)
 
 
-def _header(message: EmailMessage, name: str) -> str:
+def header_of(message: EmailMessage, name: str) -> str:
+    """Return a header of a mail on one line, "" for none."""
     # Boundary: the parser of headers trips over what it does not expect (IndexError, AttributeError, …), and the others are fine.
     try:
         return " ".join(str(message.get(name) or "").split())
@@ -259,5 +268,5 @@ def _part_text(part: MIMEPart) -> str:
     try:
         text = data.decode(charset or "utf-8")
     except (LookupError, UnicodeDecodeError):
-        text = _decoded(data)
+        text = decode_page(data)
     return html_text(text) if part.get_content_subtype() == "html" else text

@@ -1,4 +1,4 @@
-"""Metadata of files: when and where they were taken, with what, title and keywords; EXIF, IPTC, XMP, QuickTime, PDF, sidecars, names.
+"""Metadata of files: when and where they were taken, with what, title, words; EXIF, IPTC, XMP, QuickTime, PDF, documents, sidecars, names.
 
 Read in the child process that decodes. Times without a zone are of this machine's zone, as cameras write them.
 """
@@ -24,7 +24,7 @@ from embedrl.media.kinds import MEDIA
 from embedrl.media.store import status_of
 from embedrl.media.subtitles import SUFFIXES, stems, subtitle_files
 
-Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "name", "mtime"]
+Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office", "epub", "html", "name", "mtime"]
 SIDECARS = (".xmp", ".json", ".supplemental-metadata.json", ".srt", ".vtt")
 """Suffixes of files that belong to a medium of the same name: after the whole name (`a.jpg.json`) or after its stem (`a.srt`)."""
 _MAX_SIDECAR_BYTES = 1024**2
@@ -58,7 +58,7 @@ class Metadata(BaseModel):
     about: str = Field(default="", max_length=2 * _MAX_CHARS)
     """Title, description and keywords."""
     damaged: tuple[str, ...] = ()
-    """Groups of tags that are there and cannot be read: EXIF, EXIF date, GPS, XMP, IPTC, sidecar."""
+    """Groups of tags that are there and cannot be read: EXIF, EXIF date, GPS, XMP, IPTC, sidecar, properties (of a document)."""
 
 
 def merge(sources: Iterable[Mapping[str, Any]]) -> Metadata:
@@ -120,15 +120,15 @@ def from_name(name: str) -> dict[str, Any]:
 def from_exif(image: PIL.Image.Image) -> list[dict[str, Any]]:
     """Read what a still says: EXIF, then XMP, then IPTC. A group that is damaged takes no other with it, and is named as damaged."""
     sources: list[dict[str, Any]] = []
-    with _damage_noted(sources, "EXIF date"):
+    with damage_noted(sources, "EXIF date"):
         sources.append(_date(image.getexif()))
-    with _damage_noted(sources, "EXIF"):
+    with damage_noted(sources, "EXIF"):
         sources.append(_description(image.getexif()))
-    with _damage_noted(sources, "GPS"):
+    with damage_noted(sources, "GPS"):
         sources.append(_position(image.getexif()))
     if isinstance(packet := image.info.get("xmp"), bytes | str):
         sources.append(from_xmp(packet if isinstance(packet, bytes) else packet.encode("utf-8", "replace")))
-    with _damage_noted(sources, "IPTC"):
+    with damage_noted(sources, "IPTC"):
         iptc = (IptcImagePlugin.getiptcinfo(image) if isinstance(image, PIL.ImageFile.ImageFile) else None) or {}
         words = [iptc.get((2, 5)), iptc.get((2, 120)), iptc.get((2, 25))]
         sources.append({"about": [word for group in words for word in (group if isinstance(group, list) else [group])]})
@@ -136,8 +136,9 @@ def from_exif(image: PIL.Image.Image) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _damage_noted(sources: list[dict[str, Any]], group: str) -> Generator[None]:
-    # Boundary: Pillow's readers of metadata fail in many ways on damaged files, and the pixels are fine.
+def damage_noted(sources: list[dict[str, Any]], group: str) -> Generator[None]:
+    """Note a group of metadata as damaged instead of raising."""
+    # Boundary: readers of metadata fail in many ways on damaged files, and the pixels or the text are fine.
     try:
         yield
     except MemoryError:
@@ -227,7 +228,7 @@ def from_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     lower = {name.lower(): value for name, value in tags.items()}
     is_pdf = "creationdate" in lower or "producer" in lower
     apple = "com.apple.quicktime."
-    titles = ("title", "subject", "keywords", "description", "comment", f"{apple}title", f"{apple}keywords")
+    titles = ("title", "author", "artist", "subject", "keywords", "description", "comment", f"{apple}title", f"{apple}keywords")
     camera = (lower.get(f"{apple}{name}") or lower.get(name) for name in ("make", "model"))
     found: dict[str, Any] = {"about": [lower.get(name) for name in titles], "camera": " ".join(filter(None, camera))}
     for name in (f"{apple}creationdate", "date_utc", "creation_time", "date", "creationdate"):
@@ -247,7 +248,7 @@ def from_sidecar(path: Path) -> list[dict[str, Any]]:
     sources: list[dict[str, Any]] = []
     if path.suffix.lower() not in (".xmp", ".json"):
         return sources
-    with _damage_noted(sources, "sidecar"):
+    with damage_noted(sources, "sidecar"):
         with path.open("rb") as file:
             data = file.read(_MAX_SIDECAR_BYTES)
         if path.suffix.lower() == ".xmp":
@@ -256,12 +257,12 @@ def from_sidecar(path: Path) -> list[dict[str, Any]]:
         if not isinstance(content, dict):  # no sidecar of Takeout's
             return sources
         sources.append({"about": [content.get("description")]})
-        with _damage_noted(sources, "sidecar"):
+        with damage_noted(sources, "sidecar"):
             sources.append({"about": [person.get("name") for person in content.get("people", [])]})
-        with _damage_noted(sources, "sidecar"):
+        with damage_noted(sources, "sidecar"):
             if stamp := (content.get("photoTakenTime") or {}).get("timestamp"):
                 sources.append(_captured(datetime.fromtimestamp(int(stamp), UTC).timestamp(), "sidecar"))
-        with _damage_noted(sources, "sidecar"):
+        with damage_noted(sources, "sidecar"):
             if place := content.get("geoData"):
                 sources.append({"point": [float(place["latitude"]), float(place["longitude"])]})
     return sources

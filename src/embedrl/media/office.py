@@ -56,16 +56,16 @@ def _convert(file: BinaryIO, path: Path, limits: Limits) -> str:
         case "EML":
             return read_mail(file)
         case "EPUB":
-            return read_epub(_checked(file, limits))
+            return read_epub(open_archive(file, limits))
         case "DOCX" | "PPTX" | "XLSX" as name:
             if not PACKAGES[name].is_installed:
                 raise MediaError(PACKAGES[name].missing)
-            _checked(file, limits)
+            open_archive(file, limits)
             return _READERS[name](file, limits)
     raise MediaError("is no document that is converted to text")
 
 
-def _checked(file: BinaryIO, limits: Limits) -> zipfile.ZipFile:
+def open_archive(file: BinaryIO, limits: Limits) -> zipfile.ZipFile:
     """Open an archive whose parts, as declared, fit the limits; no more than declared is ever unpacked."""
     archive = zipfile.ZipFile(file)
     parts = archive.infolist()

@@ -13,8 +13,8 @@ from embedrl.media.sound import SAMPLE_RATE
 
 MAX_CHARS = 20_000
 """Longest transcript of a piece of two minutes; fast speech is a tenth of it."""
-_LATE_S = 1.0
-"""A time may lie so far behind the end of the sound."""
+_WINDOW_S = 30.0
+"""Whisper listens in windows of so many seconds, and may write something behind the end of the sound, which is left out."""
 _NO_SPEECH, _SURE = 0.6, -1.0
 """Whisper's own rule (openai/whisper, transcribe.py): a phrase more likely silence than this, and less likely than that, is left out."""
 _PAUSE_S, _LONGEST_S = 1.0, 10.0
@@ -48,14 +48,14 @@ def segments_of(phrases: Sequence[HeardPhrase], words: Sequence[HeardWord], leng
     """Return the phrases of a piece of sound, in order of time. Raises ValueError for times outside it, or more text than can be said."""
     phrases = sorted(phrases or _phrases(words), key=lambda phrase: phrase.start)
     for item in (*phrases, *words):
-        if not (-_LATE_S <= item.start <= length_s + _LATE_S and item.end >= item.start):
+        if not (-1 <= item.start <= length_s + _WINDOW_S and item.end >= item.start):
             raise ValueError(f"times {item.start:g} to {item.end:g} s in a piece of {length_s:g} s")
     if (num_chars := sum(len(phrase.text) for phrase in phrases)) > MAX_CHARS:
         raise ValueError(f"{num_chars} characters, more than {MAX_CHARS}, in a piece of {length_s:g} s")
     heard = []
     for phrase in phrases:
         text = " ".join(well_formed(phrase.text).split())
-        if text and not phrase.is_silence:
+        if text and not phrase.is_silence and phrase.start < length_s:
             times = tuple((_within(start, length_s), _within(end, length_s)) for start, end in _word_times(text, phrase, words))
             start_s, end_s = _within(phrase.start, length_s), _within(phrase.end, length_s)
             heard.append(TextSegment(text=text, source="speech", start_s=start_s, end_s=end_s, word_times=times))
