@@ -46,7 +46,7 @@ class SFTExamples(Dataset):
     The first `num_answers` batches teach to read, with the bare answers to images, pages, clips and texts. The rest teach the
     T-CoTs that the annotator writes, and to judge; a share of them, `answer_share`, goes on teaching to read, since what the
     annotator leaves out is otherwise forgotten. Bare answers are asked for in words of their own. In the crowded world they name every
-    fact, in reading order: three times the facts of a T-CoT, and none of it drawn at random.
+    fact, three times as many as a T-CoT.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SFTExamples(Dataset):
         if kind == "judge":
             return _judge_example(rng)
         side = _side(rng, kind, self.tasks)
-        return _reading_example(side) if reads else SFTExample(side_prompt(side), render(side.annotated(rng)))
+        return _reading_example(side, rng) if reads else SFTExample(side_prompt(side), render(side.annotated(rng)))
 
     def sides(self) -> Iterator[AnySide]:
         """Yield what the T-CoTs are about, without drawing it, as far as that can be helped."""
@@ -107,11 +107,16 @@ def side_prompt(side: AnySide) -> Prompt:
     return tcot_prompt(side.item, "nano", REASONER_BUDGET, FACTOR)
 
 
-def _reading_example(side: AnySide) -> SFTExample:
-    """Ask for the bare answer; of a clip, for all that happens, each with its frame, which is not learned otherwise (docs/LOG.md)."""
+def _reading_example(side: AnySide, rng: random.Random) -> SFTExample:
+    """Ask for the bare answer; of a clip, for all that happens, each with its frame, which is not learned otherwise (docs/LOG.md).
+
+    A crowded medium is read in order or, half of the time, in none: in order it is enough to count, and in a T-CoT, which skips what its
+    annotator did not choose, counting does not help to find the shape that a colour belongs to.
+    """
     prompt = tcot_prompt(side.item.model_copy(update={"instruction": _ANSWER_ONLY}), "nano", REASONER_BUDGET, FACTOR)
     if isinstance(side, CrowdedSide):
-        return SFTExample(prompt, ", ".join(_with_frame(fact) for fact in side.facts))
+        facts = list(side.facts) if rng.random() < 0.5 else rng.sample(side.facts, len(side.facts))
+        return SFTExample(prompt, ", ".join(_with_frame(fact) for fact in facts))
     moments = [_with_frame(fact) for fact in side.seen.facts if fact.key_frame]
     return SFTExample(prompt, ", ".join(moments) or side.truth.answer)
 
