@@ -59,6 +59,7 @@ notebooks: setup ## write docs/notebooks anew from the tutorials
 
 attack: setup ## try on our own server and index, on this machine, what strangers may try
 	HF_HUB_OFFLINE=1 $(PYTHON) -m tests.attack
+	HF_HUB_OFFLINE=1 $(PYTHON) -W ignore -m tests.attack.indexed_files
 
 lock: setup ## bring requirements.lock up to date with pyproject.toml (keeps versions that still fit)
 	$(UV) pip compile pyproject.toml --extra dev --extra train --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,8 +1,9 @@
 """Folders of other people's files (Pillow's own tests, say) through an index run: each file is indexed, or listed with a reason.
 
-`python -m tests.attack.indexed_files FOLDER [FOLDER ...]`, where a folder is an unpacked source package. The files are copied, indexed with
-a fake Embedder, and counted by kind of name. A photo that was refused and that Pillow reads to its end is listed with our reason. Ends with
-an error if a file has no outcome, or if a second run does anything again.
+`python -m tests.attack.indexed_files [FOLDER ...]`, where a folder is an unpacked source package; without one, the test files of several
+packages are fetched first. The files are copied, indexed with a fake Embedder, and counted by kind of name. A photo that was refused and
+that Pillow reads to its end is listed with our reason, and so is one whose pixels another program decodes otherwise. Ends with an error if
+a file has no outcome, or if a second run does anything again.
 """
 
 import re
@@ -17,7 +18,9 @@ from embedrl.index.failures import Failure
 from embedrl.log import result, table
 from embedrl.media.kinds import MEDIA
 from embedrl.testing import FakeEmbedder
+from tests.attack.other_decoders import compare
 from tests.attack.other_files import pillow_reads
+from tests.attack.source_packages import test_folders
 
 
 def copy_files(folders: list[Path], target: Path) -> None:
@@ -46,20 +49,24 @@ def main() -> int:
     """Index all files twice, and print what came of them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "files"
-        copy_files([Path(argument) for argument in sys.argv[1:]], folder)
+        copy_files([Path(argument) for argument in sys.argv[1:]] or test_folders(), folder)
         report = index_files(folder)
-        indexed = {place.path for place in Index.open(folder).places()}
+        places = list(Index.open(folder).places())
+        indexed = {place.path for place in places}
         failed = {failure.path for failure in report.failures}
         left_out = report.unsupported + report.skipped.get("sidecars", 0)
         lost = report.num_files - len(indexed | failed) - left_out
         again = index_files(folder)
         contested = disputed(folder, report.failures)
+        comparison = compare(folder, places)
     suffixes = Counter(path.suffix.lower() for path in indexed), Counter(path.suffix.lower() for path in failed)
     counts = [(suffix, suffixes[0][suffix], suffixes[1][suffix]) for suffix in sorted({*suffixes[0], *suffixes[1]})]
     table("files by name", ["suffix", "indexed", "refused"], counts)
     table("of kinds that are not read", ["suffix", "files"], list(report.unread_kinds.items()))
     table("refused", ["files", "reason"], [(n, reason) for reason, n in Counter(map(reason_kind, report.failures)).most_common()])
     table("refused, though Pillow reads them", ["file", "our reason"], contested)
+    table("pixels beside another decoder", ["outcome", "files"], comparison.counts.most_common())
+    table("decoded otherwise by another program", ["file", "difference"], comparison.different)
     by_name = sum(report.skipped.values()) - report.skipped.get("sidecars", 0)
     result(
         f"{report.num_files} files and {by_name} left out by name: {len(indexed)} indexed "

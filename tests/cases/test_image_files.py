@@ -193,3 +193,23 @@ def test_a_transparent_colour_of_16_bits_is_white(tmp_path: Path, colour: tuple[
     shown = pixels(load_image(tmp_path / "deep.png"))
     assert (shown[3, 3] == 255).all()
     assert np.abs(shown[1, 1] - 40_000 / 257).max() <= 1
+
+
+def test_an_image_of_a_variant_that_is_not_read_is_not_called_damaged(tmp_path: Path):
+    """A BMP of 2 bits a pixel, and a PNG with much text, were called damaged or cut short (Pillow's own test files)."""
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 2, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "deep.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + 32, 0, 0, 54) + header + b"\0" * 32)
+    with pytest.raises(
+        MediaError, match=r"is of a variant of its format that is not read \(Unsupported BMP pixel depth.*convert it to PNG"
+    ):
+        load_image(tmp_path / "deep.bmp")
+    text = b"zTXt" + b"note\0\0" + zlib.compress(b"x" * 2_000_000)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    picture("red").save(tmp_path / "plain.png")
+    data = (tmp_path / "plain.png").read_bytes()
+    (tmp_path / "wordy.png").write_bytes(data[:33] + chunk + data[33:])
+    with pytest.raises(MediaError, match="more text beside its pixels"):
+        load_image(tmp_path / "wordy.png")
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(MediaError, match="damaged or cut short"):
+        load_image(tmp_path / "cut.png")

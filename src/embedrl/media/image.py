@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ _TURNS = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> transpose to upright."""
+_VARIANT = re.compile("unsupported|not supported|unknown", re.IGNORECASE)
+"""What Pillow says of files that are as they should be, but that it does not read."""
 _ENCODERS = {
     ".png": ("PNG", {"compress_level": 6}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -79,6 +82,10 @@ def _naming(path: Path, limits: Limits) -> Generator[None]:
     except Exception as error:
         if _is_out_of_memory(error):
             raise MemoryError from error
+        if _VARIANT.search(str(error)):
+            raise MediaError(f"{str(path)!r}: is of a variant of its format that is not read ({error}); convert it to PNG") from error
+        if "MAX_TEXT" in str(error):
+            raise MediaError(f"{str(path)!r}: holds more text beside its pixels than is read of a PNG; save it without") from error
         raise MediaError(f"{str(path)!r}: the image is damaged or cut short ({error})") from error
 
 
