@@ -19,6 +19,7 @@ from embedrl.data.protocols import Refusal
 from embedrl.data.segments import TextSegment
 from embedrl.errors import ConfigError
 from embedrl.media.store import Limits, limits_in_force
+from embedrl.models.rulings import without_rulings
 
 PROGRAM = "tesseract"
 MIN_CONFIDENCE = 40.0
@@ -26,6 +27,8 @@ MIN_CONFIDENCE = 40.0
 MIN_SIDE = 1500
 """Smaller images are enlarged, at most threefold, until their longer side has so many pixels: letters of 10 pixels are hardly read."""
 _MAX_ENLARGED = 3
+_PREPARATION = "unruled"
+"""How images are prepared; another name for another way."""
 _WORD_LEVEL = "5"
 _LINE = ("page_num", "block_num", "par_num", "line_num")
 _LANGUAGES = re.compile(r"\w[\w/]*(?:\+\w[\w/]*)*")
@@ -49,7 +52,7 @@ class Tesseract:
         if missing := [language for language in languages.split("+") if language not in known]:
             packages = " ".join(f"tesseract-ocr-{language.replace('_', '-')}" for language in missing)
             raise ConfigError(f"{PROGRAM}: its language {missing[0]!r} is not installed (Debian: apt install {packages})")
-        self.fingerprint = f"tesseract-{version}:{languages}-{MIN_CONFIDENCE:g}-{MIN_SIDE}"
+        self.fingerprint = f"tesseract-{version}:{languages}-{MIN_CONFIDENCE:g}-{MIN_SIDE}-{_PREPARATION}"
 
     def read(self, image: PIL.Image.Image) -> tuple[TextSegment, ...]:
         """Return the lines in an image, from top to bottom, with a box for each word.
@@ -57,11 +60,12 @@ class Tesseract:
         Raises Refusal if it takes longer than `decode_timeout_s` or more memory than `decode_memory_bytes`, or crashes.
         """
         scale = min(max(1.0, MIN_SIDE / max(image.size)), _MAX_ENLARGED)
+        image = without_rulings(image.convert("RGB"))
         enlarged = (
             image if scale == 1 else image.resize((round(image.width * scale), round(image.height * scale)), PIL.Image.Resampling.LANCZOS)
         )
         buffer = io.BytesIO()
-        enlarged.convert("RGB").save(buffer, "PPM")
+        enlarged.save(buffer, "PPM")
         return tuple(_lines(self._run(buffer.getvalue()), enlarged.size))
 
     def _run(self, picture: bytes) -> str:
