@@ -19,12 +19,13 @@ from embedrl.errors import NO_SPACE, ConfigError, EmbedRLError, MediaError, Stor
 from embedrl.index.failures import list_failures
 from embedrl.server.ask_routes import ask_routes
 from embedrl.server.bodies import BoundedRoute
+from embedrl.server.dialects import dialect_routes
 from embedrl.server.file_response import tagged
 from embedrl.server.item_routes import item_routes
 from embedrl.server.malformed import say_malformed
 from embedrl.server.metrics import MEDIA_TYPE
 from embedrl.server.openai import compatible_routes
-from embedrl.server.problem import RESPONSES, Problem
+from embedrl.server.problem import Problem, error_responses
 from embedrl.server.schemas import Failures, FailureShown, Login, ServedReasoner, Status, UploadLimits
 from embedrl.server.search_routes import search_routes
 from embedrl.server.security import COOKIE, SecurityMiddleware, cookie_value
@@ -65,7 +66,7 @@ def make_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        responses=RESPONSES,
+        responses=error_responses("/"),
     )
     app.router.route_class = BoundedRoute
     app.add_middleware(
@@ -76,7 +77,7 @@ def make_app(service: Service) -> FastAPI:
         wrong_tokens=service.wrong_tokens,
     )
     _add_errors(app, service)
-    for router in (search_routes(service), ask_routes(service), item_routes(service), compatible_routes(service)):
+    for router in (search_routes(service), ask_routes(service), item_routes(service), compatible_routes(service), dialect_routes(service)):
         app.include_router(router)
     _add_status(app, service)
     _add_page(app)
@@ -175,37 +176,37 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_errors(app: FastAPI, service: Service) -> None:
-    def answer(problem: Problem) -> JSONResponse:
-        return JSONResponse(problem.body, problem.status, headers=problem.headers)
+    def answer(request: Request, problem: Problem) -> JSONResponse:
+        return JSONResponse(problem.body(request.url.path), problem.status, headers=problem.headers)
 
     @app.exception_handler(Problem)
-    async def refused(_: Request, problem: Problem) -> JSONResponse:
-        return answer(problem)
+    async def refused(request: Request, problem: Problem) -> JSONResponse:
+        return answer(request, problem)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(Problem(422, say_malformed(error).encode("utf-8", "replace").decode(), "malformed"))
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(request, Problem(422, say_malformed(error).encode("utf-8", "replace").decode(), "malformed"))
 
     @app.exception_handler(HTTPException)
-    async def wrong(_: Request, error: HTTPException) -> JSONResponse:
+    async def wrong(request: Request, error: HTTPException) -> JSONResponse:
         problem = Problem(error.status_code, str(error.detail))
-        return JSONResponse(problem.body, problem.status, headers={**problem.headers, **(error.headers or {})})
+        return JSONResponse(problem.body(request.url.path), problem.status, headers={**problem.headers, **(error.headers or {})})
 
     @app.exception_handler(OSError)
-    async def unwritten(_: Request, error: OSError) -> JSONResponse:
+    async def unwritten(request: Request, error: OSError) -> JSONResponse:
         if error.errno not in NO_SPACE:
             raise error
-        return answer(Problem(507, "there is no space left where the server writes", "no_space"))
+        return answer(request, Problem(507, "there is no space left where the server writes", "no_space"))
 
     @app.exception_handler(EmbedRLError)
     async def failed(request: Request, error: EmbedRLError) -> JSONResponse:
         message = service.roots.without_paths(str(error))
         if isinstance(error, ConfigError):
-            return answer(Problem(422, message, "wrong_use"))
+            return answer(request, Problem(422, message, "wrong_use"))
         if isinstance(error, MediaError):
-            return answer(Problem(415, message, "bad_file"))
+            return answer(request, Problem(415, message, "bad_file"))
         log.error(f"{request.method} {request.url.path}: {error}")
         if isinstance(error, StoreError) and error.errno in NO_SPACE:
-            return answer(Problem(507, "there is no space left where the server writes", "no_space"))
+            return answer(request, Problem(507, "there is no space left where the server writes", "no_space"))
         kind: dict[str, Any] = {"code": "failed", "retry_after_s": 5}
-        return answer(Problem(503, "a model or the index does not answer now; the server's log says why", **kind))
+        return answer(request, Problem(503, "a model or the index does not answer now; the server's log says why", **kind))

@@ -1,4 +1,4 @@
-"""OpenAI-compatible endpoints (embeddings, chat completions, models) and Cohere-style rerank."""
+"""OpenAI-compatible endpoints (embeddings, chat completions, models) and the rerank of Jina and Cohere (v1)."""
 
 import base64
 import json
@@ -27,6 +27,7 @@ from embedrl.server.embedder_prompt import read_embedder_prompt
 from embedrl.server.openai_messages import (
     MAX_IMAGES,
     TextPart,
+    as_data_url,
     read_content,
     read_media,
     read_prompt,
@@ -34,6 +35,7 @@ from embedrl.server.openai_messages import (
 from embedrl.server.openai_schemas import (
     ChatRequest,
     Completion,
+    Document,
     Embedding,
     Embeddings,
     EmbeddingsRequest,
@@ -41,13 +43,13 @@ from embedrl.server.openai_schemas import (
     ModelList,
     Ranked,
     Rerank,
-    RerankDocument,
     RerankRequest,
     Usage,
     _Choice,
     _Reply,
 )
 from embedrl.server.problem import Problem
+from embedrl.server.query import clean
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 from embedrl.server.shared_models import Chat, Writes
@@ -66,10 +68,6 @@ def compatible_routes(service: Service) -> APIRouter:
             if library.reasoner is not None and model in (None, "", library.id, library.label):
                 return library
         raise Problem(404, "model: there is no such Reasoner here; /v1/models lists what there is", "model_not_found")
-
-    def need_embedder(model: str | None) -> None:
-        if model not in (None, "", service.embedder_label):
-            raise Problem(404, "model: there is no such Embedder here; /v1/models lists what there is", "model_not_found")
 
     @router.get("/models")
     async def models() -> ModelList:
@@ -90,34 +88,8 @@ def compatible_routes(service: Service) -> APIRouter:
 
     @router.post("/embeddings")
     async def embeddings(request: EmbeddingsRequest) -> Embeddings:
-        """Embed texts, or chat messages with images."""
-        need_embedder(request.model)
-        library = service.library()
-        if request.dimensions is not None and not 1 <= request.dimensions <= library.embedder.dim:
-            raise Problem(400, f"dimensions={request.dimensions}: give 1 to {library.embedder.dim}", "bad_dimensions")
-
-        def work() -> Embeddings:
-            if request.add_generation_prompt:
-                vector = library.embedder.embed_prompt(read_embedder_prompt(service, library.embedder, request))
-                return Embeddings(
-                    data=[Embedding(index=0, embedding=_encoded(vector, request.encoding_format))], model=service.embedder_label
-                )
-            contents: list[Content] = (
-                [read_content(service, request.messages)]
-                if request.messages is not None
-                else [(Text(text=text),) for text in ([request.input] if isinstance(request.input, str) else request.input or ())]
-            )
-            query = request.input_type == "query"
-            items = [_item(content, request.instruction, f"input.{position}", query=query) for position, content in enumerate(contents)]
-            vectors, failures = _embed(library, items, think=request.think, max_batch=service.settings.max_batch)
-            vectors = shortened(vectors, request.dimensions)
-            data = [
-                Embedding(index=index, embedding=_encoded(vector, request.encoding_format), tcot_failure=failure)
-                for index, (vector, failure) in enumerate(zip(vectors, failures, strict=True))
-            ]
-            return Embeddings(data=data, model=service.embedder_label, usage=_usage(library, items))
-
-        return await service.work(work)
+        """Embed texts and images, or chat messages with images."""
+        return await embed_inputs(service, request)
 
     @router.post("/chat/completions", response_model=Completion, responses=_STREAM)
     async def chat(request: ChatRequest) -> Completion | Response:
@@ -133,37 +105,77 @@ def compatible_routes(service: Service) -> APIRouter:
     @router.post("/rerank")
     async def rerank(request: RerankRequest) -> Rerank:
         """Rerank documents by the reranker's score, or by cosine to the query without one; `model` names which was used."""
-        if service.reranker is None or request.model != service.reranker.label:
-            need_embedder(request.model)
-        library = service.library()
-
-        num_media = sum(isinstance(document, RerankDocument) and bool(document.image) for document in (request.query, *request.documents))
-        if num_media > MAX_IMAGES:
-            raise Problem(413, f"documents: {num_media} images; give at most {MAX_IMAGES} in all", "too_large")
-
-        def work() -> Rerank:
-            share = REQUEST_PIXELS // max(1, num_media)
-            contents = [_content(service, document, share) for document in request.documents]
-            documents = [_item(content, None, f"documents.{position}", query=False) for position, content in enumerate(contents)]
-            looking_for = make.kind_of(documents[0].content)
-            items = [_item(_content(service, request.query, share), None, "query", query=True, looking_for=looking_for), *documents]
-            scores, think = (_cosine_scores if service.reranker is None else _reranker_scores)(service, library, items, request)
-            order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: request.top_n]
-            results = [
-                Ranked(
-                    index=index,
-                    relevance_score=float(scores[index]),
-                    document=_echo(request.documents[index]) if request.return_documents else None,
-                )
-                for index in order
-            ]
-            usage = _usage(library, items)
-            name = service.embedder_label if service.reranker is None else service.reranker.label
-            return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=name, results=results, think=think, usage=usage)
-
-        return await service.work(work)
+        return await rerank_documents(service, request)
 
     return router
+
+
+def _need_embedder(service: Service, model: str | None) -> None:
+    if model not in (None, "", service.embedder_label):
+        raise Problem(404, "model: there is no such Embedder here; /v1/models lists what there is", "model_not_found")
+
+
+async def embed_inputs(service: Service, request: EmbeddingsRequest) -> Embeddings:
+    """Embed the inputs of a request. Raises Problem."""
+    _need_embedder(service, request.model)
+    library = service.library()
+    if request.dimensions is not None and not 1 <= request.dimensions <= library.embedder.dim:
+        raise Problem(400, f"dimensions={request.dimensions}: give 1 to {library.embedder.dim}", "bad_dimensions")
+    share = _pixels_of_each(request.inputs, "input")
+
+    def work() -> Embeddings:
+        if request.add_generation_prompt:
+            vector = library.embedder.embed_prompt(read_embedder_prompt(service, library.embedder, request))
+            return Embeddings(data=[Embedding(index=0, embedding=_encoded(vector, request.encoding))], model=service.embedder_label)
+        contents: list[Content] = (
+            [read_content(service, request.messages)]
+            if request.messages is not None
+            else [_content(service, element, share, f"input.{position}") for position, element in enumerate(request.inputs)]
+        )
+        query = request.is_query
+        items = [_item(content, request.instruction, f"input.{position}", query=query) for position, content in enumerate(contents)]
+        vectors, failures = _embed(library, items, think=request.think, max_batch=service.settings.max_batch)
+        vectors = shortened(vectors, request.dimensions)
+        data = [
+            Embedding(index=index, embedding=_encoded(vector, request.encoding), tcot_failure=failure)
+            for index, (vector, failure) in enumerate(zip(vectors, failures, strict=True))
+        ]
+        return Embeddings(data=data, model=service.embedder_label, usage=_usage(library, items))
+
+    return await service.work(work)
+
+
+async def rerank_documents(service: Service, request: RerankRequest) -> Rerank:
+    """Rerank the documents of a request. Raises Problem."""
+    if service.reranker is None or request.model != service.reranker.label:
+        _need_embedder(service, request.model)
+    library = service.library()
+    share = _pixels_of_each((request.query, *request.documents), "documents")
+
+    def work() -> Rerank:
+        contents = [
+            _content(service, document, share, f"documents.{position}", request.rank_fields)
+            for position, document in enumerate(request.documents)
+        ]
+        documents = [_item(content, None, f"documents.{position}", query=False) for position, content in enumerate(contents)]
+        looking_for = make.kind_of(documents[0].content)
+        items = [_item(_content(service, request.query, share, "query"), None, "query", query=True, looking_for=looking_for), *documents]
+        _check_lengths(library, documents, request.max_tokens_per_doc)
+        scores, think = (_cosine_scores if service.reranker is None else _reranker_scores)(service, library, items, request)
+        order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: request.top_n]
+        results = [
+            Ranked(
+                index=index,
+                relevance_score=float(scores[index]),
+                document=_echo(request.documents[index]) if request.return_documents else None,
+            )
+            for index in order
+        ]
+        usage = _usage(library, items)
+        name = service.embedder_label if service.reranker is None else service.reranker.label
+        return Rerank(id=f"rerank-{uuid.uuid4().hex}", model=name, results=results, think=think, usage=usage)
+
+    return await service.work(work)
 
 
 def _cosine_scores(service: Service, library: ServedIndex, items: Sequence[Item], request: RerankRequest) -> tuple[list[float], bool]:
@@ -197,14 +209,38 @@ def _item(content: Content, instruction: str | None, field: str, *, query: bool,
     return make.query(content, instruction, looking_for=looking_for) if query else make.candidate(content, instruction)
 
 
-def _content(service: Service, document: str | RerankDocument, share: int) -> Content:
+def _pixels_of_each(documents: Sequence[str | Document], field: str) -> int:
+    """Return how many pixels each image may have. Raises Problem 413 for too many images."""
+    num_images = sum(isinstance(document, Document) and bool(document.image) for document in documents)
+    if num_images > MAX_IMAGES:
+        raise Problem(413, f"{field}: {num_images} images; give at most {MAX_IMAGES} in all", "too_large")
+    return REQUEST_PIXELS // max(1, num_images)
+
+
+def _content(service: Service, document: str | Document, share: int, field: str, rank_fields: Sequence[str] = ()) -> Content:
+    """Read a document; its text is that of `rank_fields`, in their order, if there are any. Raises Problem."""
     if isinstance(document, str):
         return (Text(text=document),)
-    words = (Text(text=document.text),) if document.text else ()
-    return (read_media(service, document.image, share), *words) if document.image else words
+    if missing := [name for name in rank_fields if name not in document.fields]:
+        raise Problem(422, f"{field}: has no {missing[0]!r}, which rank_fields names", "no_such_field")
+    text = "\n".join(document.fields[name] for name in rank_fields if name != "image") if rank_fields else document.text
+    words = (Text(text=clean(text)),) if text else ()
+    if document.image and (not rank_fields or "image" in rank_fields):
+        return (read_media(service, as_data_url(document.image), share, f"{field}.image"), *words)
+    if not words:
+        raise Problem(422, f"{field}: give text, an image, or both, or rank_fields that name what holds the text", "empty_input")
+    return words
 
 
-def _echo(document: str | RerankDocument) -> dict[str, Any]:
+def _check_lengths(library: ServedIndex, items: Sequence[Item], max_tokens: int | None) -> None:
+    if max_tokens is None:
+        return
+    for position, item in enumerate(items):
+        if (num_tokens := library.embedder.num_tokens(item.text)) > max_tokens:
+            raise Problem(422, f"max_tokens_per_doc={max_tokens}: documents.{position} has {num_tokens}, and none is cut here", "too_long")
+
+
+def _echo(document: str | Document) -> dict[str, Any]:
     """Echo a document as it was sent."""
     return {"text": document} if isinstance(document, str) else document.model_dump(exclude_none=True)
 

@@ -29,7 +29,8 @@ MAX_MESSAGES = 64
 MAX_FRAMES = 64
 """Of one video that is sent as frames."""
 MAX_PARTS = 64
-_DATA_URL = re.compile(r"data:(?:image|video)/[\w.+-]{1,40}(?:;[\w.+-]{1,40}=[^;,]{0,80})*;base64,", re.IGNORECASE)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:")
+_DATA_URL = re.compile(r"data:(?:image|video)/[\w.+*-]{1,40}(?:;[\w.+-]{1,40}=[^;,]{0,80})*;base64,", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 WholeText = Annotated[
@@ -176,16 +177,21 @@ def read_frames(service: Service, url: str, times_s: Sequence[float], share: int
     return Video(frames=Frames(tuple(pictures), tuple(times_s)))
 
 
-def read_media(service: Service, url: str, share: int) -> Image | Video:
-    """Decode the image or video of a data URL in a child process, up to `share` pixels. Raises Problem."""
+def as_data_url(image: str) -> str:
+    """Return base64 without a head, as Jina's clients send it, as a data URL; a URL stays as it is."""
+    return image if _URL.match(image[:80]) else f"data:image/*;base64,{image}"
+
+
+def read_media(service: Service, url: str, share: int, field: str = "url") -> Image | Video:
+    """Decode the image or video of a data URL in a child process, up to `share` pixels. Raises Problem that names the field."""
     head = _DATA_URL.match(url[:400])
     if head is None:
-        raise Problem(400, "url: give data:image/…;base64,… or data:video/…;base64,…; this server fetches nothing", "no_fetching")
+        raise Problem(400, f"{field}: give data:image/…;base64,… or data:video/…;base64,…; this server fetches nothing", "no_fetching")
     try:
         packed = "".join(unquote(url[head.end() :]).split()).encode("ascii").translate(_URL_SAFE).rstrip(b"=")
         data = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Problem(400, "url: the data after `base64,` is not base64", "bad_data_url") from error
+        raise Problem(400, f"{field}: its data is not base64", "bad_data_url") from error
     with scratch_folder() as folder:
         path = Path(folder) / "file"
         path.write_bytes(data)
@@ -195,7 +201,7 @@ def read_media(service: Service, url: str, share: int) -> Image | Video:
             return Image(pixels=decoded.pictures[0])
         case "video":
             return Video(frames=decoded.frames)
-    raise Problem(415, "url: holds neither an image nor a video", "bad_file")
+    raise Problem(415, f"{field}: holds neither an image nor a video", "bad_file")
 
 
 def url_of(part: ImagePart | VideoPart) -> str:

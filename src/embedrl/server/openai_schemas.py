@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedrl.server.openai_messages import MAX_FRAMES, CleanText, Messages
+from embedrl.server.openai_messages import MAX_CHARS, MAX_FRAMES, CleanText, Messages
 from embedrl.server.problem import Problem
 
 MAX_INPUTS = 2_048
@@ -33,13 +33,40 @@ class VideoFrames(_Shape):
     """The number of each frame; its time is that number divided by `fps`."""
 
 
+class Document(_Shape):
+    """A document: text, image, or both, and fields of the client's own."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="allow")
+
+    text: CleanText | None = None
+    image: str | None = None
+    """`data:image/png;base64,…`, or base64 alone."""
+
+    @model_validator(mode="after")
+    def _something(self) -> "Document":
+        if not self.text and not self.image and not self.__pydantic_extra__:
+            raise ValueError("give text, an image, or both")
+        if wrong := [name for name, value in (self.__pydantic_extra__ or {}).items() if isinstance(value, list | dict)]:
+            raise ValueError(f"{wrong[0][:64]!r}: a field holds a text or a number")
+        if sum(map(len, self.fields.values())) > MAX_CHARS:
+            raise ValueError(f"give at most {MAX_CHARS} characters in all fields")
+        return self
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Text fields by name, the client's own included; an image as its name only."""
+        own = {name: str(value) for name, value in (self.__pydantic_extra__ or {}).items() if value is not None}
+        return own | ({"text": self.text} if self.text else {}) | ({"image": ""} if self.image else {})
+
+
 class EmbeddingsRequest(_Shape):
     """Embeddings request: `input`, or chat `messages` that form one item."""
 
     model: str | None = None
     input: Annotated[
-        CleanText | Annotated[list[CleanText], Field(min_length=1, max_length=MAX_INPUTS)] | None, BeforeValidator(_no_tokens)
+        CleanText | Annotated[list[CleanText | Document], Field(min_length=1, max_length=MAX_INPUTS)] | None, BeforeValidator(_no_tokens)
     ] = None
+    """A text, or a list of texts and, as Jina's clients send them, of objects with `text` and `image`."""
     messages: Messages | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
@@ -48,6 +75,14 @@ class EmbeddingsRequest(_Shape):
     """Whether this looks for something, or is to be found. Not in OpenAI's API."""
     instruction: Annotated[CleanText, Field(max_length=2000)] | None = None
     """Replaces the standard instruction. Not in OpenAI's API."""
+    task: Literal["retrieval.query", "retrieval.passage", "code.query", "code.passage", "text-matching"] | None = None
+    """Jina's word for `input_type`: what ends with `.query` looks for something."""
+    embedding_type: Literal["float", "base64"] | None = None
+    """Jina's word for `encoding_format`."""
+    normalized: Literal[True] | None = None
+    """Jina's; vectors have unit length."""
+    late_chunking: Literal[False] | None = None
+    """Jina's; each input has one vector of its own."""
     think: bool = False
     """Let the Reasoner write a T-CoT first, which the vector then holds. Not in OpenAI's API."""
     add_generation_prompt: bool = False
@@ -62,6 +97,21 @@ class EmbeddingsRequest(_Shape):
         if self.add_generation_prompt and (self.messages is None or self.think or self.instruction is not None):
             raise ValueError("add_generation_prompt: belongs to messages, without think and instruction")
         return self
+
+    @property
+    def inputs(self) -> "list[str | Document]":
+        """The inputs as a list; empty for messages."""
+        return [self.input] if isinstance(self.input, str) else list(self.input or ())
+
+    @property
+    def is_query(self) -> bool:
+        """Whether the inputs look for something."""
+        return self.input_type == "query" or (self.task or "").endswith(".query")
+
+    @property
+    def encoding(self) -> Literal["float", "base64"]:
+        """How vectors are sent."""
+        return self.embedding_type or self.encoding_format
 
     @property
     def times_s(self) -> list[float]:
@@ -138,27 +188,17 @@ class ChatRequest(_Shape):
                 raise Problem(400, f"{name}: not supported by this server; {instead}", "unsupported")
 
 
-class RerankDocument(_Shape):
-    """A document to rerank: text, image, or both."""
-
-    text: CleanText | None = None
-    image: str | None = None
-    """`data:image/png;base64,…`"""
-
-    @model_validator(mode="after")
-    def _something(self) -> "RerankDocument":
-        if not self.text and not self.image:
-            raise ValueError("give text, an image, or both")
-        return self
-
-
 class RerankRequest(_Shape):
     """Rerank request: a query and documents."""
 
     model: str | None = None
-    query: CleanText | RerankDocument
-    documents: Annotated[list[CleanText | RerankDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
+    query: CleanText | Document
+    documents: Annotated[list[CleanText | Document], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     top_n: int | None = Field(default=None, ge=1)
+    rank_fields: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=32)] = Field(default_factory=list)
+    """Cohere's: the fields of a document that are read, in this order; by default `text` and `image`."""
+    max_tokens_per_doc: int | None = Field(default=None, ge=1)
+    """Cohere's: a longer document is refused, since none is cut."""
     return_documents: bool = False
     think: bool = False
     """Let the Reasoner see query and candidates first."""

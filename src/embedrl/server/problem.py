@@ -1,6 +1,6 @@
 """Error responses (problem details), without paths of this machine or stack traces."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +36,46 @@ class ProblemAnswer(BaseModel):
 
     error: ProblemDetail
 
+    @classmethod
+    def of(cls, problem: "Problem") -> "ProblemAnswer":
+        """Create the body of a problem."""
+        detail = ProblemDetail(message=problem.message, type=KINDS.get(problem.status, "invalid_request"), code=problem.code)
+        return cls(error=detail)
+
+
+class CohereProblem(BaseModel):
+    """Error response body, in the shape of Cohere's API."""
+
+    message: str
+
+    @classmethod
+    def of(cls, problem: "Problem") -> "CohereProblem":
+        """Create the body of a problem."""
+        return cls(message=problem.message)
+
+
+class TEIProblem(BaseModel):
+    """Error response body, in the shape of text-embeddings-inference."""
+
+    error: str
+    error_type: Literal["Validation", "Overloaded", "Backend"]
+
+    @classmethod
+    def of(cls, problem: "Problem") -> "TEIProblem":
+        """Create the body of a problem."""
+        kind = "Overloaded" if problem.status in (429, 503) else "Backend" if problem.status >= 500 else "Validation"
+        return cls(error=problem.message, error_type=kind)
+
+
+Shape = type[ProblemAnswer] | type[CohereProblem] | type[TEIProblem]
+SHAPES: tuple[tuple[str, Shape], ...] = (("/v2/", CohereProblem), ("/rerank", TEIProblem), ("/embed", TEIProblem))
+"""Beginning of a path -> the shape of its errors; all others have OpenAI's."""
+
+
+def shape_of(path: str) -> Shape:
+    """Return the shape of a path's errors."""
+    return next((shape for beginning, shape in SHAPES if path.startswith(beginning)), ProblemAnswer)
+
 
 class Problem(Exception):
     """A refused request. `status` is the HTTP status."""
@@ -44,11 +84,9 @@ class Problem(Exception):
         super().__init__(message)
         self.status, self.message, self.code, self.retry_after_s = status, message, code, retry_after_s
 
-    @property
-    def body(self) -> dict[str, Any]:
-        """Response body, as JSON types."""
-        detail = ProblemDetail(message=self.message, type=KINDS.get(self.status, "invalid_request"), code=self.code)
-        return ProblemAnswer(error=detail).model_dump()
+    def body(self, path: str) -> dict[str, Any]:
+        """Response body at a path, as JSON types."""
+        return shape_of(path).of(self).model_dump()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -58,5 +96,8 @@ class Problem(Exception):
 
 
 STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 500, 503, 507)
-RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ProblemAnswer} for status in STATUSES}
-"""For the OpenAPI description: every route may answer with any of them."""
+
+
+def error_responses(path: str) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses of a path for the OpenAPI description: every route may answer with any of them."""
+    return {status: {"model": shape_of(path)} for status in STATUSES}

@@ -81,7 +81,9 @@ class PatientProtocol(H11Protocol):
 
 async def _full(scope: Scope, receive: Receive, send: Send) -> None:
     problem = Problem(503, "too many connections are open: try again", "busy", retry_after_s=1)
-    await JSONResponse(problem.body, problem.status, headers={**problem.headers, "Connection": "close"})(scope, receive, send)
+    await JSONResponse(problem.body(scope.get("path", "")), problem.status, headers={**problem.headers, "Connection": "close"})(
+        scope, receive, send
+    )
 
 
 def make_service(

@@ -114,10 +114,10 @@ def search_routes(service: Service) -> APIRouter:
                         yield keep_alive
                     yield _event("reasoned", answering.compare(plain, reasoned.result()).model_dump(mode="json"))
                 except Problem as problem:
-                    yield _event("error", problem.body)
+                    yield _event("error", problem.body("/api/search/stream"))
                 except Exception as error:  # boundary: the answer has begun, so the stream has to say it
                     log.error(f"search: {type(error).__name__}: {error}")
-                    yield _event("error", Problem(500, "something went wrong here; the server's log says what").body)
+                    yield _event("error", Problem(500, "something went wrong here; the server's log says what").body("/api/search/stream"))
             yield _event("done", {})
 
         return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

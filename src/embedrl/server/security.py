@@ -63,7 +63,7 @@ class SecurityMiddleware:
         method = scope["method"]
         if method == "HEAD":  # as GET, without the body
             scope = {**scope, "method": "GET", "embedrl.head": True}
-        exchange = _Exchange(self, receive, send, is_head=method == "HEAD")
+        exchange = _Exchange(self, scope["path"], receive, send, is_head=method == "HEAD")
         started = time.perf_counter()
         with self.metrics.in_flight(), holding(self.pixels):
             try:
@@ -116,8 +116,8 @@ class SecurityMiddleware:
 class _Exchange:
     """One request and its response: enforces limits on the way in, adds headers on the way out."""
 
-    def __init__(self, guard: SecurityMiddleware, receive: Receive, send: Send, *, is_head: bool) -> None:
-        self._guard, self._receive, self._send, self._settings = guard, receive, send, guard.settings
+    def __init__(self, guard: SecurityMiddleware, path: str, receive: Receive, send: Send, *, is_head: bool) -> None:
+        self._guard, self._path, self._receive, self._send, self._settings = guard, path, receive, send, guard.settings
         self._is_head = is_head
         self._deadline = time.monotonic() + guard.settings.body_timeout_s
         self.num_bytes = 0
@@ -170,7 +170,7 @@ class _Exchange:
         problem, self.problem = self.problem or problem, None
         if self._started:
             return
-        body = json.dumps(problem.body).encode()
+        body = json.dumps(problem.body(self._path)).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **problem.headers}
         if not self._whole:
             headers["Connection"] = "close"  # the rest of the request is not wanted
