@@ -22,13 +22,19 @@ def fold(near: Iterable[Neighbour], places: Places) -> dict[str, list[Neighbour]
     return {group[0].key: group for group in groups.values()}
 
 
+def _may_have_a_span(place: Place) -> bool:
+    """Return whether a unit may have times: pages and passages have none, and need not be looked up."""
+    return place.page is None and place.start_char is None
+
+
 def with_others(index: Index, hits: Sequence[Hit], groups: Mapping[str, Sequence[Neighbour]], places: Places) -> tuple[Hit, ...]:
     """Return hits that name the other units of their files."""
     others = {hit.key: groups[hit.key][1:] for hit in hits if len(groups.get(hit.key, ())) > 1}
     if not others:
         return tuple(hits)
     shown = {key: [near for near in group if near.key in places][:MAX_OTHERS] for key, group in others.items()}
-    spans = index.spans({near.key for group in shown.values() for near in group})
+    timed = {near.key for group in shown.values() for near in group if _may_have_a_span(places[near.key][0])}
+    spans = index.spans(timed) if timed else {}
 
     def other(near: Neighbour) -> OtherUnit:
         place = places[near.key][0]
