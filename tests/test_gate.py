@@ -1,10 +1,15 @@
 """A gate decides which queries are reasoned about, and says so."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from embedrl.cli.dial import attach_values
+from embedrl.cli.main import app
 from embedrl.data import items
 from embedrl.errors import ConfigError
 from embedrl.index import Index, Query, ingest, search
@@ -72,3 +77,83 @@ def test_a_gate_is_read_with_a_share_and_belongs_to_its_embedder(tmp_path: Path)
     path.write_text("{}")
     with pytest.raises(ConfigError, match="is no gate"):
         read_gate(path, 0.25, "other")
+
+
+def test_the_dial_of_a_search_over_http(library: Path) -> None:
+    with served(library, gate=MARGIN) as server:
+        by_gate = {think: server.search(text="elephant", think=think) for think in ("never", "auto", "always", "true", "false")}
+        assert {think: answer["gate"] for think, answer in by_gate.items()} == {
+            "never": None,
+            "auto": "plain",
+            "always": None,
+            "true": "plain",
+            "false": None,
+        }
+        assert {think for think, answer in by_gate.items() if answer["think"]} == {"always"}
+        assert server.search(text="elephant", think="auto", think_budget=1)["gate"] == "reasoned"
+        assert server.search(text="letter", think="auto", think_budget=0)["gate"] == "plain"
+        refused = server.client.post("/api/search", data={"text": "a", "think": "always", "think_budget": "0.5"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_gate_asked")
+        status = server.client.get("/api/status").json()
+        assert (status["gate"], status["gated"]) == (True, True)
+
+
+def test_a_server_without_a_gate_says_so(library: Path) -> None:
+    with served(library) as server:
+        for path in ("/api/search", "/api/search/stream"):
+            refused = server.client.post(path, data={"text": "a", "think": "auto"})
+            assert refused.status_code == 422
+            assert "no gate for its Embedder" in refused.text
+        assert server.search(text="elephant", think="always")["think"] is True
+        assert server.client.get("/api/status").json()["gate"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["--think", "a star"], ["--think=always", "a star"]),
+        (["a star", "--think"], ["a star", "--think=always"]),
+        (["--think", "auto", "a star"], ["--think=auto", "a star"]),
+        (["--think=never", "--no-think"], ["--think=never", "--no-think=never"]),
+        (["--", "--think", "auto"], ["--", "--think", "auto"]),
+    ],
+)
+def test_think_takes_a_mode_or_stands_alone(given: list[str], parsed: list[str]) -> None:
+    assert attach_values(given) == parsed
+
+
+def _search(library: Path, *arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["search", "elephant", "--index", str(library), "--json", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return json.loads(result.stdout)
+
+
+def test_the_dial_on_the_command_line(library: Path, tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake"], catch_exceptions=False)
+    gate = tmp_path / "gate.json"
+    gate.write_text(MARGIN.model_dump_json())
+    assert _search(library)["used_tcot"] is True
+    assert _search(library, "--think")["used_tcot"] is True
+    assert _search(library, "--think", "always")["used_tcot"] is True
+    assert _search(library, "--no-think")["used_tcot"] is False
+    assert _search(library, "--think", "never")["used_tcot"] is False
+    assert _search(library, "--gate", str(gate))["gate"] == "plain"
+    gated = _search(library, "--think", "auto", "--gate", str(gate))
+    assert gated["gate"] == "plain"
+    assert all(hit["without_reasoning"] for hit in gated["hits"])
+    assert _search(library, "--think", "auto", "--gate", str(gate), "--think-budget", "1")["gate"] == "reasoned"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--think", "auto"], "no gate for the Embedder 'fake'"),
+        (["--think-budget", "0.5"], "no gate for the Embedder 'fake'"),
+        (["--think", "always", "--gate", "gate.json"], "only with --think auto, not with --think always"),
+        (["--no-think", "--think-budget", "0.5"], "only with --think auto, not with --think never"),
+    ],
+)
+def test_a_dial_without_its_gate_is_refused(library: Path, options: list[str], message: str) -> None:
+    CliRunner().invoke(app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(app, ["search", "elephant", "--index", str(library), *options], catch_exceptions=False)

@@ -119,3 +119,11 @@ def test_mining_and_its_embedder_go_together(folder: Path):
     assert result.exit_code != 0
     assert isinstance(result.exception, ConfigError)
     assert "--embedder" in str(result.exception)
+
+
+def test_an_unknown_embedder_is_refused_before_anything_is_filtered(folder: Path):
+    before = sorted(path.name for path in folder.iterdir())
+    result = CliRunner().invoke(app, ["filter", str(folder), "--mine", "2", "--embedder", "nowhere"])
+    assert isinstance(result.exception, ConfigError)
+    assert "embedder='nowhere'" in str(result.exception)
+    assert sorted(path.name for path in folder.iterdir()) == before

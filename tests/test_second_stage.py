@@ -50,7 +50,7 @@ def _paths(index: Index, text: str, **options: object) -> list[str]:
 
 
 def test_reciprocal_ranks_by_hand() -> None:
-    assert fuse([["a", "b", "c"], ["c"]], constant=60) == ["c", "a", "b"], "1/63 + 1/61 is more than 1/61"
+    assert fuse([["a", "b", "c"], ["c"]]) == ["c", "a", "b"], "1/63 + 1/61 is more than 1/61"
     assert fuse([["a", "b"], ["b", "a"]]) == ["a", "b"], "of equals the first ranking decides"
     assert fuse([["a", "b"], []]) == ["a", "b"]
 

@@ -144,11 +144,13 @@ def filter_pairs_of(
     from embedrl.annotate.filter import report_rows
     from embedrl.annotate.mining import Mined, mined_line
     from embedrl.pipelines import annotate as annotating
+    from embedrl.runtime.names import check_names
 
     need_folder(folder)
     if (mine > 0) != (embedder is not None):
         raise ConfigError("--mine and --embedder go together: hard negatives are the nearest targets by an Embedder's vectors")
     [judge] = with_server_options([judge] if judge else [], server_option, max_new_tokens, server_timeout) or [None]
+    check_names(None, embedder)  # before anything is filtered
     judges = annotating.load_judge(judge) if judge else None
     report = annotating.filter_annotated(folder, judges, reasoner=reasoner, rl_share=rl_share)
     log.table("Pairs kept, and rejected by reason", *report_rows(report))

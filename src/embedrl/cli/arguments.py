@@ -175,13 +175,6 @@ def search_filter(
     )
 
 
-def think_share(gate: Path | None, budget: float | None) -> float:
-    """Return the fraction of queries to reason about. Raises ConfigError for a budget without a gate."""
-    if budget is not None and gate is None:
-        raise ConfigError(f"--think-budget {budget:g}: only together with --gate FILE, which selects the queries")
-    return 0.5 if budget is None else budget
-
-
 def weights(keys: list[str]) -> dict[str, float]:
     """Parse weighted keys, like `3fa94c` or `3fa94c=0.5`. Raises ConfigError for a weight that is not a number."""
     weight_of_key = {}

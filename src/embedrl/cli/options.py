@@ -91,13 +91,6 @@ MatchWords = Annotated[
     ),
 ]
 Rerank = Annotated[int, typer.Option(min=0, max=100, help="Rerank this many top hits; 0: none.")]
-GateFile = Annotated[
-    Path | None, typer.Option("--gate", help="Reason about a query only where this gate predicts a gain (bench/gate.py fits one).")
-]
-ThinkBudget = Annotated[
-    float | None,
-    typer.Option("--think-budget", min=0, max=1, help="For --gate: fraction of queries to reason about; 0.5 by default."),
-]
 RerankerName = Annotated[
     str,
     typer.Option(

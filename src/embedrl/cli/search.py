@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_index, query_content, search_filter, think_share, weights, with_options_of_both, with_preset
-from embedrl.cli.models import load_for, warn_if_blind
+from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_options_of_both, with_preset
+from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, load_gate, read_dial, reasons
+from embedrl.cli.models import choose, load_for, noted_models, warn_if_blind
 from embedrl.cli.options import (
     Area,
     AsJson,
     Camera,
     ConfigFile,
-    GateFile,
     IndexEmbedder,
     IndexPlace,
     IndexReasoner,
-    IndexThink,
     Like,
     Limit,
     Local,
@@ -38,7 +37,6 @@ from embedrl.cli.options import (
     ServerTimeout,
     Since,
     Skip,
-    ThinkBudget,
     Top,
     Under,
     Until,
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
 app = commands()
 
 
-@app.command("search", short_help="Search an indexed folder by text, image or video.")
+@app.command("search", cls=DialCommand, short_help="Search an indexed folder by text, image or video.")
 @places_models
 def search_index(
     text: Annotated[str | None, typer.Argument(help="Text query; alone, or about the image or video.")] = None,
@@ -67,7 +65,7 @@ def search_index(
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
     models: Preset = None,
-    think: IndexThink = None,
+    think: ThinkDial = None,
     local: Local = False,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
@@ -107,21 +105,22 @@ def search_index(
     reasoner, embedder = with_preset(models, reasoner, embedder)
     [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
     content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words, camera, area)
+    dial = read_dial(think, gate, think_budget)
     need_index(index)
     from embedrl.cli.limits import set_limits
     from embedrl.runtime.names import check_names
 
     set_limits(config, limit)
-    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.query import Query
 
     query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top, match=match, rerank=rerank)
     is_plain = not any((local, rerank, gate, limit, config, server_option, max_new_tokens, server_timeout, like))
-    server = running_server(index, reasoner, embedder, think) if is_plain else None
-    result = _ask_server(server, query, index, think) if server else None
+    server = running_server(index, reasoner, embedder, reasons(dial)) if is_plain else None
+    result = _ask_server(server, query, index, dial, think_budget) if server else None
     if result is None:
-        result = _search_here(query, index, reasoner, embedder, think, reranker, gate, think_share(gate, think_budget))
+        result = _search_here(query, index, reasoner, embedder, dial, reranker, gate, think_budget)
     if paths:
         warn_of_plain(result)
         show_paths(index, result.hits)
@@ -148,13 +147,14 @@ def running_server(index: str, reasoner: str | None, embedder: str | None, think
     return server
 
 
-def _ask_server(server: "Announcement", query: "Query", index: str, think: bool | None) -> "SearchResult | None":
+def _ask_server(server: "Announcement", query: "Query", index: str, dial: Dial | None, budget: float | None) -> "SearchResult | None":
     """Search through the running server; None, with the reason logged, if it refuses."""
     from embedrl.server.client import search_running
 
-    use_tcot = server.models.reasoner is not None and think is not False
+    use_tcot = server.models.reasoner is not None and dial != "never"
+    how = {"think": dial if use_tcot else None, "think_budget": budget}
     try:
-        result = search_running(server, replace(query, use_tcot=use_tcot), token=os.environ.get("EMBEDRL_TOKEN"))
+        result = search_running(server, replace(query, use_tcot=use_tcot), token=os.environ.get("EMBEDRL_TOKEN"), **how)
     except StoreError as error:
         log.info(f"{error}; searching here")
         return None
@@ -168,19 +168,21 @@ def _search_here(
     index: str,
     reasoner: str | None,
     embedder: str | None,
-    think: bool | None,
+    dial: Dial | None,
     reranker: str,
     gate: Path | None,
-    share: float,
+    budget: float | None,
 ) -> "SearchResult":
-    from embedrl.index.gate import read_gate
     from embedrl.index.index import Index
     from embedrl.index.search import search
     from embedrl.runtime.names import load_reranker
 
-    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think, alone=not query.rerank)
+    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, reasons(dial), alone=not query.rerank)
     loaded_reranker = load_reranker(reranker, loaded_reasoner) if query.rerank else None
-    loaded_gate = None if gate is None or loaded_reasoner is None else read_gate(gate, share, loaded_embedder.fingerprint)
+    loaded_gate = None
+    if dial == "auto":
+        name = choose(reasoner, embedder, None, noted_models(index)).embedder
+        loaded_gate = load_gate(gate, budget, name, loaded_embedder.fingerprint)
     opened = Index.open(index, embedder=loaded_embedder)
     return search(
         opened,

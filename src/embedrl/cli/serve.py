@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from embedrl.cli.arguments import need_folder, need_index, think_share, with_options_of_both, with_preset
+from embedrl.cli.arguments import need_folder, need_index, with_options_of_both, with_preset
+from embedrl.cli.dial import DialCommand, GateFile, ThinkBudget, ThinkDial, gate_beside, load_gate, read_dial, reasons
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
-    GateFile,
     IndexEmbedder,
     IndexFolder,
     IndexReasoner,
-    IndexThink,
     Like,
     Limit,
     MaxNewTokens,
@@ -21,7 +20,6 @@ from embedrl.cli.options import (
     ReadText,
     ServerOptions,
     ServerTimeout,
-    ThinkBudget,
     Transcribe,
     commands,
 )
@@ -30,14 +28,14 @@ from embedrl.cli.placement import places_models
 app = commands()
 
 
-@app.command("serve", short_help="Serve an index: web page, API, OpenAI endpoints.")
+@app.command("serve", cls=DialCommand, short_help="Serve an index: web page, API, OpenAI endpoints.")
 @places_models
 def serve_index(
     index: IndexFolder = Path(),
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
     models: Preset = None,
-    think: IndexThink = None,
+    think: ThinkDial = None,
     read_text: ReadText = None,
     transcribe: Transcribe = None,
     server_option: ServerOptions = None,
@@ -81,15 +79,15 @@ def serve_index(
 
     from embedrl.cli.limits import set_limits
     from embedrl.errors import ConfigError
-    from embedrl.index.gate import read_gate
     from embedrl.index.index import embedder_of
     from embedrl.runtime.names import check_names, load_reasoner, load_reranker, load_text_reader, load_transcriber
     from embedrl.server.listener import bind
     from embedrl.server.settings import MIB, UPLOAD_LIMITS, Settings
 
-    if before is not None and think is False:
+    dial = read_dial(think, gate, think_budget)
+    if before is not None and dial == "never":
         raise ConfigError(f"--before {before}: there is nothing to compare with --no-think; leave out one of the two")
-    for name in (reasoner if think is not False else None, before):
+    for name in (reasoner if dial != "never" else None, before):
         check_names(name, embedder)
     chosen = set_limits(config, limit, upload_limit)
     uploads = chosen.upload_limits
@@ -112,7 +110,7 @@ def serve_index(
         need_index(str(index), "or give --watch")
     listener = bind(settings)  # a port in use fails before models are loaded
     words = chosen.words.over(read_text, transcribe)
-    names = choose(reasoner, embedder, think or before is not None or None, noted_models(index), is_new=watch, **words)
+    names = choose(reasoner, embedder, reasons(dial) or before is not None or None, noted_models(index), is_new=watch, **words)
     text_reader, transcriber = load_text_reader(names.text_reader, chosen.limits), load_transcriber(names.transcriber)
     warn_if_blind(names, index)
     loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
@@ -122,7 +120,9 @@ def serve_index(
     first = (index, _label(names.reasoner or "none"), loaded_reasoner)
     loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner))
     loaded_embedder = embedder_of(index, loaded_embedder)
-    loaded_gate = None if gate is None else read_gate(gate, think_share(gate, think_budget), loaded_embedder.fingerprint)
+    loaded_gate = None
+    if dial == "auto" or (loaded_reasoner is not None and gate_beside(names.embedder) is not None):
+        loaded_gate = load_gate(gate, think_budget, names.embedder, loaded_embedder.fingerprint)
     indexes = {"main": first}
     roots = tuple(root or ())
     if before is not None:
@@ -146,6 +146,7 @@ def serve_index(
             models=model_names,
             reranker=loaded_reranker,
             gate=loaded_gate,
+            is_gated=dial == "auto",
             text_reader=text_reader,
             transcriber=transcriber,
         ),

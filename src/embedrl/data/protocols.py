@@ -154,6 +154,10 @@ class Gates(Protocol):
         """Say whether to write a T-CoT of the item, from its plain vector (dim,) and the cosines of its plain neighbours, best first."""
         ...
 
+    def at(self, share: float) -> "Gates":
+        """Return the gate that reasons about another share of queries, 0..1."""
+        ...
+
 
 @runtime_checkable
 class ReadsText(Protocol):

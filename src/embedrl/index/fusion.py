@@ -47,10 +47,10 @@ def rank_by_words(index: Index, text: str, words: Sequence[str] = (), *, allowed
     return WordRanking(tuple(keys), tuple(used))
 
 
-def fuse(rankings: Sequence[Sequence[str]], *, constant: int = RANK_CONSTANT) -> list[str]:
-    """Return all keys by the sum of 1 / (constant + rank) over the rankings that hold them, ranks from 1, ties by the first ranking."""
+def fuse(rankings: Sequence[Sequence[str]]) -> list[str]:
+    """Return all keys by summed 1 / (RANK_CONSTANT + rank) over the rankings that hold them; ranks from 1, ties by the first ranking."""
     scores: dict[str, float] = {}
     for ranking in rankings:
         for rank, key in enumerate(ranking, 1):
-            scores[key] = scores.get(key, 0.0) + 1 / (constant + rank)
+            scores[key] = scores.get(key, 0.0) + 1 / (RANK_CONSTANT + rank)
     return sorted(scores, key=lambda key: -scores[key])

@@ -16,6 +16,9 @@ from embedrl.data.sample import Item
 from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError
 
+GATE_FILE = "gate.json"
+"""Name of the gate in the folder of its Embedder."""
+
 # D dim; a query's features are its plain vector, its best cosine, and the margin of that to the second
 
 
@@ -51,11 +54,17 @@ class LinearGate(BaseModel):
             return self.share == 1.0
         return self.score(plain, scores) > float(np.quantile(self.scores, 1 - self.share))
 
+    def at(self, share: float) -> "LinearGate":
+        """Return the gate at another share of queries. Raises ConfigError for one outside 0..1."""
+        if not 0 <= share <= 1:
+            raise ConfigError(f"share={share:g}: a share of queries lies in 0..1")
+        return self.model_copy(update={"share": share})
+
 
 def read_gate(path: Path, share: float, embedder: str) -> LinearGate:
     """Read a gate from a file. Raises ConfigError for what is none, or one of another Embedder than that of this fingerprint."""
     try:
-        gate = LinearGate.model_validate({**LinearGate.model_validate_json(path.read_bytes()).model_dump(), "share": share})
+        gate = LinearGate.model_validate_json(path.read_bytes()).at(share)
     except (OSError, ValidationError) as error:
         raise ConfigError(f"--gate {str(path)!r}: is no gate; `python bench/gate.py --write FILE` fits one") from error
     if not same_embedder(gate.embedder, embedder):

@@ -137,6 +137,8 @@ def _status(service: Service) -> Status:
         reasoners=tuple(ServedReasoner(id=served.id, name=served.label) for served in reversed(service.libraries) if served.reasoner),
         embedder=service.embedder_label,
         think=library.reasoner is not None,
+        gate=service.gate is not None,
+        gated=service.is_gated,
         indexing=service.librarian.state,
         failures=Failures(
             count=len(failures),

@@ -20,13 +20,20 @@ MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
 """What the server's search takes."""
 
 
-def search_running(server: Announcement, query: Query, *, token: str | None = None) -> SearchResult:
-    """Search through the running server. Raises StoreError with the reason if it cannot; the caller then searches locally."""
+def search_running(
+    server: Announcement, query: Query, *, token: str | None = None, think: str | None = None, think_budget: float | None = None
+) -> SearchResult:
+    """Search through the running server; `think` and `think_budget` are its fields, by default what the query says.
+
+    Raises StoreError with the reason if it cannot; the caller then searches locally.
+    """
     text = "".join(part.text for part in query.content if isinstance(part, Text))
     if query.limit > MAX_PAGE or query.end > MAX_RANK or len(text) > MAX_CHARS:
         raise StoreError(f"the server at {server.url} gives {MAX_PAGE} hits a page, up to rank {MAX_RANK:,}, for {MAX_CHARS:,} characters")
     file = next((path for part in query.content if isinstance(path := getattr(part, "path", None), Path)), None)
-    return _result(post_form(server, "/api/search", _fields(query, text), file, token=token))
+    fields = [*_fields(query, text), ("think", think or str(query.use_tcot).lower())]
+    fields += [] if think_budget is None else [("think_budget", str(think_budget))]
+    return _result(post_form(server, "/api/search", fields, file, token=token))
 
 
 def _fields(query: Query, text: str) -> list[tuple[str, str]]:
@@ -46,7 +53,7 @@ def _fields(query: Query, text: str) -> list[tuple[str, str]]:
     }
     fields = [(name, value) for name, value in single.items() if value]
     fields += [("modality", name) for name in chosen.modality or ()]
-    return [*fields, ("offset", str(query.offset)), ("limit", str(query.limit)), ("think", str(query.use_tcot).lower())]
+    return [*fields, ("offset", str(query.offset)), ("limit", str(query.limit))]
 
 
 def _iso(time_s: float) -> str:
@@ -60,6 +67,8 @@ def _result(answer: Mapping[str, Any]) -> SearchResult:
         total=answer["total"],
         more=answer["more"],
         used_tcot=answer["think"],
+        gate=answer["gate"],
+        fused_words=tuple(answer["fused_words"]),
         query_tcot=read_tcot(query),
         query_tcot_failure=query["failure"],
         timings=Timings(reason_s=seconds["reason"], embed_s=seconds["embed"], search_s=seconds["search"]),

@@ -1,10 +1,11 @@
 """Parsing and validation of search requests."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import File, Form, UploadFile
 
+from embedrl.data.protocols import Gates
 from embedrl.errors import ConfigError
 from embedrl.index.filter import MAX_WORDS, Filter, read_area, read_time
 from embedrl.index.query import MAX_RERANK, Match, Query, ResultUnit, Selection, Sort
@@ -20,6 +21,9 @@ MAX_OFFSET = 10_000_000
 
 KEY = r"^[0-9a-f]{64}$"
 
+Think = bool | Literal["never", "auto", "always"]
+"""`true`: as the server is set, which may have a gate; `false`: never."""
+
 S = TypeVar("S", bound=Selection)
 
 
@@ -28,14 +32,32 @@ class SearchRequest:
     """A validated search request, before its Reasoner is chosen and its file decoded."""
 
     query: Query
-    use_tcot: bool | None
-    """None: if there is a Reasoner."""
+    think: Think | None
+    """None: as the server is set, if there is a Reasoner."""
     reasoner: str | None
     """Id of a Reasoner; None for the first."""
     file: UploadFile | None = None
     key: str | None = None
     """Key of an item of the index that is the medium of the query."""
     match: Match = "filter"
+    think_budget: float | None = None
+    """Share of queries that the gate wants to be reasoned about; None: as the server is set."""
+
+    @property
+    def use_tcot(self) -> bool | None:
+        """Whether to reason, or to ask a gate whether to; None: if there is a Reasoner."""
+        return self.think if self.think is None or isinstance(self.think, bool) else self.think != "never"
+
+    def gate(self, gate: Gates | None, is_gated: bool) -> Gates | None:
+        """Return the gate that decides about this search; `is_gated`: whether the server's does unless told. Raises Problem 422."""
+        asks = self.think == "auto" or (is_gated and self.use_tcot is not False and self.think != "always")
+        if self.think_budget is not None and not asks:
+            raise Problem(422, f"think_budget={self.think_budget:g}: goes with think=auto; leave out one of the two", "no_gate_asked")
+        if not asks:
+            return None
+        if gate is None:
+            raise Problem(422, "think=auto: this server has no gate for its Embedder; say always or never", "no_gate")
+        return gate if self.think_budget is None else gate.at(self.think_budget)
 
     def with_file(self, decoded: Decoded, medium_key: str) -> Query:
         """Return the query with its decoded file as its first part. Raises Problem 415."""
@@ -71,7 +93,15 @@ def read_query(
     unit: Annotated[ResultUnit, Form(description="One hit per file (its best unit), or one per page, scene and passage.")] = "file",
     offset: Annotated[int, Form(ge=0, le=MAX_OFFSET)] = 0,
     limit: Annotated[int, Form(ge=1, le=100)] = 24,
-    think: Annotated[bool | None, Form(description="Write a T-CoT of the query first.")] = None,
+    think: Annotated[
+        Think | None,
+        Form(
+            description="Write a T-CoT of the query first: never (false), auto (if the gate wants it), always; true: as the server is set."
+        ),
+    ] = None,
+    think_budget: Annotated[
+        float | None, Form(ge=0, le=1, allow_inf_nan=False, description="For think=auto: share of queries to reason about.")
+    ] = None,
     reasoner: Annotated[str | None, Form(max_length=40)] = None,
 ) -> SearchRequest:
     """Parse and validate the fields of a search. Raises Problem."""
@@ -90,7 +120,7 @@ def read_query(
     if rerank and sort not in (None, "score"):
         raise Problem(422, f"rerank={rerank}, sort={sort}: reranking needs sort=score; leave out one", "not_reranked")
     query = Query(content=content, filter=filter, min_score=min_score, sort=order, unit=unit, offset=offset, limit=limit, rerank=rerank)
-    return SearchRequest(query, think, reasoner or None, file, key, match)
+    return SearchRequest(query, think, reasoner or None, file, key, match, think_budget)
 
 
 def within_ranks(selection: S) -> S | None:

@@ -96,13 +96,15 @@ def make_service(
     models: ModelNames | None = None,
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
+    is_gated: bool = True,
     text_reader: ReadsText | None = None,
     transcriber: Transcribes | None = None,
 ) -> Service:
     """Open indexes and start model workers. `indexes`: id -> (folder, Reasoner's label, Reasoner); the first holds the uploads,
     and answers who names none. An index that is new notes the names of its `models`.
 
-    `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: which searches are reasoned about.
+    `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: decides which searches are
+    reasoned about: those that say think=auto, and with `is_gated` all that do not say.
     `text_reader`: what reads text in new images. `transcriber`: what transcribes speech in new videos.
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
@@ -129,7 +131,9 @@ def make_service(
         if not workers:
             workers.append(reranking_worker(settings.max_batch))
         shared_reranker = SharedReranker(reranker[1], reranker[0], workers[0])
-    return Service(settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate, text_reader, transcriber)
+    return Service(
+        settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate, text_reader, transcriber, is_gated
+    )
 
 
 def index_beside(

@@ -275,6 +275,10 @@ class Status(_Answer):
     embedder: str
     think: bool
     """Whether there is a Reasoner."""
+    gate: bool = False
+    """Whether searches can say think=auto."""
+    gated: bool = False
+    """Whether searches that do not say how to think are answered so."""
     indexing: Indexing
     failures: Failures
     version: int

@@ -85,9 +85,10 @@ def search_routes(service: Service) -> APIRouter:
     async def search(request: Annotated[SearchRequest, Depends(read_query)]) -> SearchAnswer:
         """Search by text, image, video or an item of the index, optionally with text about it."""
         library, think = choose_index(request)
+        gate = request.gate(service.gate, service.is_gated)
         return await service.work(
             lambda: answering.answer(
-                library, replace(decoded(request, library), use_tcot=think, match=request.match), service.reranker, service.gate
+                library, replace(decoded(request, library), use_tcot=think, match=request.match), service.reranker, gate
             )
         )
 
@@ -97,6 +98,7 @@ def search_routes(service: Service) -> APIRouter:
         library, think = choose_index(request)
         if think and library.reasoner is None:
             raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+        gate = request.gate(service.gate, service.is_gated)
         query, reranker = await service.work(lambda: decoded(request, library)), service.reranker
         query = replace(query, match=request.match)
         plain = await service.work(
@@ -108,7 +110,7 @@ def search_routes(service: Service) -> APIRouter:
             if think:
                 try:
                     reasoned = asyncio.ensure_future(
-                        service.work(lambda: answering.answer(library, replace(query, use_tcot=True), reranker, service.gate))
+                        service.work(lambda: answering.answer(library, replace(query, use_tcot=True), reranker, gate))
                     )
                     async for keep_alive in _keep_alive_events(reasoned):
                         yield keep_alive

@@ -41,10 +41,13 @@ class Service:
         gate: Gates | None = None,
         text_reader: ReadsText | None = None,
         transcriber: Transcribes | None = None,
+        is_gated: bool = True,
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.gate = gate
-        """Which searches are reasoned about; None: all that ask for it."""
+        """Decides which searches are reasoned about; None: there is none."""
+        self.is_gated = gate is not None and is_gated
+        """Whether it decides about searches that do not say how to think."""
         self.reranker = reranker
         """The second stage; None: there is none."""
         self.metrics = Metrics()

@@ -38,7 +38,7 @@ export function browse({ reasoner, signal }) {
 export function search({ think, reasoner, signal }) {
   const ask = (offset, thinks) => postForm("/api/search", question(fields({ think: thinks, reasoner, offset })), signal);
   return async (offset) => {
-    const [answer, plain] = await Promise.all([ask(offset, think), think ? ask(offset, false) : null]);
+    const [answer, plain] = await Promise.all([ask(offset, think), think !== "never" ? ask(offset, "never") : null]);
     return plain ? { ...answer, plain: plain.hits } : answer;
   };
 }
@@ -56,9 +56,9 @@ export function recommend({ think, reasoner, signal }) {
   const { modality, sort: _, min_score, ...others } = filters();
   const narrowed = { ...others, modality: modality.length ? modality : null, min_score: min_score ? Number(min_score) : null };
   const examples = wanted();
-  return (offset) => postJson("/api/similar", { ...examples, ...narrowed, offset, limit: PAGE, think, reasoner }, signal);
+  return (offset) => postJson("/api/similar", { ...examples, ...narrowed, offset, limit: PAGE, think: think !== "never", reasoner }, signal);
 }
 
 function fields({ think, reasoner, offset }) {
-  return { think: String(think), offset: String(offset), limit: String(PAGE), ...(reasoner ? { reasoner } : {}) };
+  return { think, offset: String(offset), limit: String(PAGE), ...(reasoner ? { reasoner } : {}) };
 }

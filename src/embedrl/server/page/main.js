@@ -10,7 +10,7 @@ import { chooseLanguage, language, languages, t, translate } from "./language.js
 import { startLibrary } from "./library.js";
 import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
-import { filters, hasQuery, isAsked, lookFor, nameMedium, queryState, setQuery, startQuery, thinks, words } from "./query.js";
+import { filters, hasQuery, isAsked, lookFor, nameMedium, offerThinking, queryState, setQuery, startQuery, thinks, words } from "./query.js";
 import { STRINGS } from "./strings.js";
 import { choose, forgetTaste, isChosen, likedNames, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
 import { reasonOf, sentence, took } from "./wording.js";
@@ -41,7 +41,7 @@ async function refresh({ against = null, at = 0 } = {}) {
   byId("end").hidden = true;
   byId("results").setAttribute("aria-busy", "true");
   try {
-    await ask({ reasoner, signal, think: thinks() && (isChosen() || hasQuery()) }, against);
+    await ask({ reasoner, signal, think: isChosen() || hasQuery() ? thinks() : "never" }, against);
     failed = false;
     shown.address = addressOf(readAddress(), { opened: false });
     while (at >= shown.entries.length && shown.more && (await loadMore(signal)));
@@ -83,9 +83,9 @@ async function follow(how) {
   for await (const [name, answer] of stream(how)) {
     if (name === "plain") plain = answer.hits;
     const ranks = name === "reasoned" && answer.think ? { plain } : {};
-    show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think }), changes: answer.changes ?? [] });
-    if (name === "reasoned") summary.textContent = `${told(answer)}. ${moves(answer.changes)}`;
-    else summary.textContent = how.think ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
+    show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think ? "always" : "never" }), changes: answer.changes ?? [] });
+    if (name === "reasoned") summary.textContent = answer.gate === "plain" ? told(answer) : `${told(answer)}. ${moves(answer.changes)}`;
+    else summary.textContent = how.think !== "never" ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
     if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
   }
 }
@@ -132,7 +132,7 @@ function tells({ hit, at }) {
     change: shown.changes.get(hit.key),
     taste: signOf(hit.key),
     why: reasonOf(hit, likedNames()),
-    ranks: rankWords(hit, "ranks", "ranks_beyond"),
+    ranks: hit.without_reasoning ? t("unreasoned") : rankWords(hit, "ranks", "ranks_beyond"),
   };
 }
 
@@ -181,7 +181,7 @@ function found() {
 }
 
 function told(answer) {
-  return t(answer.think ? "found_reasoned" : "found", { found: found(), took: took(answer.seconds.total) });
+  return t(answer.gate === "plain" ? "found_gated" : answer.think ? "found_reasoned" : "found", { found: found(), took: took(answer.seconds.total) });
 }
 
 function listed(total) {
@@ -363,7 +363,7 @@ function start() {
   });
   ready = startLibrary(
     (status) => {
-      byId("thinks").hidden = !status.think;
+      offerThinking(status);
       showReasoners(status.reasoners);
     },
     () => {

@@ -11,6 +11,8 @@ const drop = byId("drop");
 const attached = byId("attached");
 const chooser = byId("attach-file");
 let medium = null;
+let usual = "always";
+let told = "";
 let ask = () => {};
 
 /** Begin to listen: `asked` is called for a new question, `narrowed` when only filters changed, `down` to go to the results, `refused`
@@ -86,9 +88,17 @@ export function filters() {
   return set;
 }
 
-/** Whether the Reasoner is to be asked. */
+/** Whether the Reasoner is to be asked: never, always, or auto (where the gate of the server wants it). */
 export function thinks() {
-  return !byId("thinks").hidden && form.elements.think.checked;
+  return byId("thinks").hidden ? "never" : form.elements.think.value;
+}
+
+/** Offer what the server can do, and set what it does unless told, where the address does not say. */
+export function offerThinking({ think, gate, gated }) {
+  byId("thinks").hidden = !think;
+  byId("thinks-auto").hidden = !gate;
+  usual = gated ? "auto" : "always";
+  if (!told || (told === "auto" && !gate)) form.elements.think.value = usual;
 }
 
 /** The whole question as a form. */
@@ -105,13 +115,19 @@ export function question(more) {
 
 /** The question as an address holds it. */
 export function queryState() {
-  return { ...filters(), q: words(), image: medium?.id ?? "", think: form.elements.think.checked ? "" : "0" };
+  return { ...filters(), q: words(), image: medium?.id ?? "", think: thinkState() };
+}
+
+function thinkState() {
+  const chosen = form.elements.think.value;
+  return { never: "0", [usual]: "" }[chosen] ?? chosen;
 }
 
 /** Take the question of an address; `find(key)` promises an item of the library, or null. Returns what cannot be taken. */
 export async function setQuery(state, find) {
   text.value = state.q;
-  form.elements.think.checked = state.think !== "0";
+  told = state.think;
+  form.elements.think.value = { 0: "never", auto: "auto", always: "always" }[told] ?? usual;
   for (const box of form.querySelectorAll("[name=modality]")) box.checked = state.modality.includes(box.value);
   for (const field of FILTERS) form.elements[field].value = state[field];
   countFilters();

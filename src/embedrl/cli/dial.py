@@ -1,0 +1,94 @@
+"""`--think never|auto|always`: whether queries are reasoned about, with or without a gate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+from typer.core import TyperCommand
+
+from embedrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedrl.index.gate import LinearGate
+
+Dial = Literal["never", "auto", "always"]
+ThinkDial = Annotated[
+    Dial | None,
+    typer.Option(
+        "--think",
+        "--no-think",
+        help="Reason about queries: never (--no-think), auto (where the Embedder's gate predicts a gain), always (--think alone). Default: "
+        "as the index was built.",
+    ),
+]
+GateFile = Annotated[
+    Path | None,
+    typer.Option("--gate", help="Gate of --think auto (bench/gate.py fits one); gate.json in the Embedder's folder by default."),
+]
+ThinkBudget = Annotated[
+    float | None,
+    typer.Option("--think-budget", min=0, max=1, help="For --think auto: fraction of queries to reason about; 0.5 by default."),
+]
+DEFAULT_SHARE = 0.5
+
+
+class DialCommand(TyperCommand):
+    """A command whose `--think` takes a value or stands alone, and whose `--no-think` takes none."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, with the value of each `--think` and `--no-think` attached to it."""
+        return super().parse_args(ctx, attach_values(args))
+
+
+def attach_values(args: list[str]) -> list[str]:
+    """Return arguments with `--think MODE` as one, `--think` alone as `--think=always`, and `--no-think` as `--no-think=never`."""
+    end = args.index("--") if "--" in args else len(args)
+    attached: list[str] = []
+    position = 0
+    while position < end:
+        argument = args[position]
+        position += 1
+        if argument == "--think" and position < end and args[position] in get_args(Dial):
+            attached.append(f"--think={args[position]}")
+            position += 1
+        else:
+            attached.append({"--think": "--think=always", "--no-think": "--no-think=never"}.get(argument, argument))
+    return [*attached, *args[end:]]
+
+
+def read_dial(think: Dial | None, gate: Path | None, budget: float | None) -> Dial | None:
+    """Return the mode; a gate or a budget alone means `auto`. Raises ConfigError for these with another mode."""
+    if gate is None and budget is None:
+        return think
+    if think in ("never", "always"):
+        what = f"--gate {gate}" if gate is not None else f"--think-budget {budget:g}"
+        raise ConfigError(f"{what}: only with --think auto, not with --think {think}; leave out one of the two")
+    return "auto"
+
+
+def reasons(dial: Dial | None) -> bool | None:
+    """Return whether a Reasoner is needed; None for as the index was built."""
+    return None if dial is None else dial != "never"
+
+
+def load_gate(path: Path | None, budget: float | None, embedder: str, fingerprint: str) -> "LinearGate":
+    """Load the gate of `--think auto`: a file, else the one in the Embedder's folder. Raises ConfigError if there is none for it."""
+    from embedrl.index.gate import read_gate
+
+    if path is None and (path := gate_beside(embedder)) is None:
+        raise ConfigError(
+            f"--think auto: there is no gate for the Embedder {embedder!r}: fit one with `python bench/gate.py --write FILE` and give it "
+            "as --gate FILE, or say --think always or never"
+        )
+    return read_gate(path, DEFAULT_SHARE if budget is None else budget, fingerprint)
+
+
+def gate_beside(embedder: str) -> Path | None:
+    """Return the gate in an Embedder's folder, if there is one."""
+    from embedrl.index.gate import GATE_FILE
+    from embedrl.models.names import is_server, resolve
+
+    if embedder == "fake" or is_server(embedder):
+        return None
+    path = resolve(embedder, "embedder") / GATE_FILE
+    return path if path.is_file() else None
