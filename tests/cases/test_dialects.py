@@ -191,6 +191,25 @@ def test_tei_errors_are_tei_errors(server: Served, hub_client: huggingface_hub.I
         assert answer.json()["error"].startswith(("texts", "truncation_direction"))
 
 
+def test_only_the_field_of_a_message_is_renamed(server: Served):
+    """The first two words before a dot, a colon or an equals sign were, whoever wrote them."""
+    answer = server.client.post("/v2/embed", json={"model": "x", "texts": ["y"], "output_dimension": 10**6})
+    assert answer.json()["message"].startswith("model: there is no such Embedder")
+    wrong = server.client.post("/embed", json={"inputs": "x", "dimensions": 10**6}).json()["error"]
+    assert wrong.startswith("dimensions=1000000: ")
+
+
+def test_a_text_part_that_carries_an_image_is_a_text(server: Served):
+    parts = [{"type": "text", "text": "red", "image_url": {"url": "data:image/png;base64,@@"}}]
+    answer = server.client.post("/v2/embed", json={"inputs": [{"content": parts}]})
+    assert answer.status_code == 200, answer.text
+    assert np.allclose(answer.json()["embeddings"]["float"], vectors(server, input="red"))
+
+
+def test_other_paths_have_the_shape_of_errors_of_their_own(server: Served):
+    assert "message" in server.client.post("/embeddings", json={}).json()["error"], "it only begins as /embed does"
+
+
 def test_refusals_before_a_route_have_its_shape_too(tmp_path_factory: pytest.TempPathFactory):
     folder = make_folder(tmp_path_factory.mktemp("token") / "media")
     with (
@@ -199,7 +218,7 @@ def test_refusals_before_a_route_have_its_shape_too(tmp_path_factory: pytest.Tem
     ):
         bodies = {beginning: stranger.post(beginning).json() for beginning, _ in SHAPES}
     assert {beginning: set(body) for beginning, body in bodies.items()} == {
-        "/v2/": {"message"},
+        "/v2": {"message"},
         "/rerank": {"error", "error_type"},
         "/embed": {"error", "error_type"},
     }

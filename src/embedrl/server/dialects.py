@@ -133,7 +133,7 @@ class CohereInput(_Shape):
     def document(self) -> Document:
         """Return the item in our shape."""
         texts = [part.text for part in self.content if part.type == "text" and part.text]
-        images = [part.image_url["url"] for part in self.content if part.image_url]
+        images = [part.image_url["url"] for part in self.content if part.type == "image_url" and part.image_url]
         return Document(text="\n".join(texts) or None, image=images[0] if images else None)
 
 
@@ -305,7 +305,7 @@ def _handler(service: Service, endpoint: Endpoint) -> Callable[..., Awaitable[An
             return request.answer(await endpoint.run(service, request.common()))
         except Problem as problem:
             names = request.fields()
-            message = re.sub(r"\b[a-z_]+(?=[.:=])", lambda word: names.get(word.group(), word.group()), problem.message, count=2)
+            message = re.sub(r"^[a-z_]+(?=[.:=])", lambda word: names.get(word.group(), word.group()), problem.message)
             raise Problem(problem.status, message, problem.code, retry_after_s=problem.retry_after_s) from problem
 
     parameter = Parameter("request", Parameter.POSITIONAL_OR_KEYWORD, annotation=endpoint.request)

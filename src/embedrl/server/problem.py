@@ -68,13 +68,13 @@ class TEIProblem(BaseModel):
 
 
 Shape = type[ProblemAnswer] | type[CohereProblem] | type[TEIProblem]
-SHAPES: tuple[tuple[str, Shape], ...] = (("/v2/", CohereProblem), ("/rerank", TEIProblem), ("/embed", TEIProblem))
-"""Beginning of a path -> the shape of its errors; all others have OpenAI's."""
+SHAPES: tuple[tuple[str, Shape], ...] = (("/v2", CohereProblem), ("/rerank", TEIProblem), ("/embed", TEIProblem))
+"""First steps of a path -> the shape of its errors; all others have OpenAI's."""
 
 
 def shape_of(path: str) -> Shape:
     """Return the shape of a path's errors."""
-    return next((shape for beginning, shape in SHAPES if path.startswith(beginning)), ProblemAnswer)
+    return next((shape for beginning, shape in SHAPES if f"{path}/".startswith(f"{beginning}/")), ProblemAnswer)
 
 
 class Problem(Exception):
