@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import JsonHandler, QuietServer, serving
 
 WAIT_S = 20.0
 """How long anything here waits before it gives up, so that a broken test ends."""
@@ -41,10 +42,9 @@ class Answer:
     """It answers once so many requests wait with it."""
 
 
-class ScriptedServer(ThreadingHTTPServer):
+class ScriptedServer(QuietServer):
     """Answers a prompt by its text: the first try with the first answer of its script, and so on, the last one for ever."""
 
-    daemon_threads = False
     request_queue_size = 64
 
     def __init__(self) -> None:
@@ -64,18 +64,12 @@ class ScriptedServer(ThreadingHTTPServer):
     def script(self, text: str, *answers: Answer) -> None:
         self.scripts[text] = answers
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error here."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: ScriptedServer
-    protocol_version = "HTTP/1.1"
     timeout = WAIT_S
     wbufsize = 0
     disable_nagle_algorithm = True
-
-    def log_message(self, *_: object) -> None: ...
 
     def do_GET(self) -> None:
         self._send(Answer(self.server.models) if self.path == "/v1/models" else Answer(b"no such page", status=404))
@@ -121,12 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def chat_server() -> Iterator[ScriptedServer]:
     """Run a server on a free port of this machine."""
-    with ScriptedServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = ScriptedServer()
+    with serving(server):
         try:
             yield server
         finally:
             server.stopped.set()
-            server.shutdown()
-            thread.join()

@@ -1,20 +1,18 @@
 """A server of `/v1/audio/transcriptions` whose every answer can be replaced."""
 
 import io
-import json
-import threading
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.parser import BytesParser
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from embedrl.data.protocols import Transcribes
 from embedrl.testing import FakeTranscriber
+from tests.http_server import JsonHandler, QuietServer, serving
 
 
 class Request(NamedTuple):
@@ -29,10 +27,8 @@ Reply = tuple[int, Any]
 """Status, and JSON of an object."""
 
 
-class TranscriptionServer(ThreadingHTTPServer):
+class TranscriptionServer(QuietServer):
     """Answers with what a transcriber hears. `answer` replaces what it says to a request."""
-
-    daemon_threads = False
 
     def __init__(self, transcriber: Transcribes | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -42,35 +38,21 @@ class TranscriptionServer(ThreadingHTTPServer):
         self.asked: list[Request] = []
         self.answer: Callable[[Request], Reply | None] = lambda request: None
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error here."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: TranscriptionServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
 
     def do_GET(self) -> None:
-        self._send(200, {"data": [{"id": "whisper-tiny"}]})
+        self.send_content(200, {"data": [{"id": "whisper-tiny"}]})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path != "/v1/audio/transcriptions":
-            self._send(404, {"error": {"message": "no such page"}})
+            self.send_content(404, {"error": {"message": "no such page"}})
             return
         request = _read(self.headers["Content-Type"], body, self.headers.get("Authorization", ""))
         self.server.asked.append(request)
-        self._send(*(self.server.answer(request) or (200, transcribed(request, self.server.transcriber))))
-
-    def _send(self, status: int, answer: Any) -> None:
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.send_content(*(self.server.answer(request) or (200, transcribed(request, self.server.transcriber))))
 
 
 def transcribed(request: Request, transcriber: Transcribes) -> dict[str, Any]:
@@ -116,11 +98,5 @@ def _read(content_type: str, body: bytes, key: str) -> Request:
 def transcription_server(transcriber: Transcribes | None = None) -> Iterator[TranscriptionServer]:
     """Run one; nothing of it is left behind."""
     server = TranscriptionServer(transcriber)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

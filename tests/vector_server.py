@@ -5,10 +5,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 import numpy as np
+
+from tests.http_server import JsonHandler, QuietServer, serving
 
 Body = dict[str, Any]
 Reply = tuple[int, Any]
@@ -36,10 +37,8 @@ def vectors(body: Body, size: int = DIM) -> dict[str, Any]:
     return {"object": "list", "data": rows[::-1]}
 
 
-class VectorServer(ThreadingHTTPServer):
+class VectorServer(QuietServer):
     """`takes`: messages (vLLM), prompts (llama.cpp) or texts (Ollama). `answer` replaces what it says to a request."""
-
-    daemon_threads = False
 
     def __init__(self, takes: Literal["messages", "prompts", "texts"] = "texts", port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
@@ -56,29 +55,23 @@ class VectorServer(ThreadingHTTPServer):
         """All inputs so far."""
         return [text for body in self.asked for text in inputs(body)]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error here."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: VectorServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
 
     def do_GET(self) -> None:
         if self.path == "/props" and self.server.takes == "prompts":
-            self._send(200, {"default_generation_settings": {}, "media_marker": "<__media_7f__>"})
+            self.send_content(200, {"default_generation_settings": {}, "media_marker": "<__media_7f__>"})
         elif self.path == "/v1/models":
-            self._send(200, {"data": [{"id": "m"}]})
+            self.send_content(200, {"data": [{"id": "m"}]})
         else:
-            self._send(404, {"error": {"message": "no such page"}})
+            self.send_content(404, {"error": {"message": "no such page"}})
 
     def do_POST(self) -> None:
         server = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != "/v1/embeddings":
-            self._send(404, {"error": {"message": "no such page"}})
+            self.send_content(404, {"error": {"message": "no such page"}})
             return
         with server.lock:
             server.in_flight += 1
@@ -90,28 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
         status, content = (400, {"error": {"message": "invalid input"}}) if wrong else server.answer(body) or (200, vectors(body))
         with server.lock:
             server.in_flight -= 1
-        self._send(status, content)
-
-    def _send(self, status: int, content: Any) -> None:
-        if content is None:
-            self.close_connection = True
-            return
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send_content(status, content)
 
 
 @contextmanager
 def vector_server(takes: Literal["messages", "prompts", "texts"] = "texts", port: int = 0) -> Iterator[VectorServer]:
     """Run a server on a port of this machine; 0 takes a free one."""
-    with VectorServer(takes, port) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = VectorServer(takes, port)
+    with serving(server):
+        yield server
