@@ -71,15 +71,20 @@ def reasons(dial: Dial | None) -> bool | None:
     return None if dial is None else dial != "never"
 
 
-def load_gate(path: Path | None, budget: float | None, embedder: str, fingerprint: str) -> "LinearGate":
-    """Load the gate of `--think auto`: a file, else the one in the Embedder's folder. Raises ConfigError if there is none for it."""
-    from embedrl.index.gate import read_gate
-
+def find_gate(path: Path | None, embedder: str) -> Path:
+    """Return the gate of `--think auto`: a file, else the one in the Embedder's folder. Raises ConfigError if there is none for it."""
     if path is None and (path := gate_beside(embedder)) is None:
         raise ConfigError(
             f"--think auto: there is no gate for the Embedder {embedder!r}: fit one with `python bench/gate.py --write FILE` and give it "
             "as --gate FILE, or say --think always or never"
         )
+    return path
+
+
+def load_gate(path: Path, budget: float | None, fingerprint: str) -> "LinearGate":
+    """Load a gate. Raises ConfigError if it is none, or one of another Embedder than that of this fingerprint."""
+    from embedrl.index.gate import read_gate
+
     return read_gate(path, DEFAULT_SHARE if budget is None else budget, fingerprint)
 
 

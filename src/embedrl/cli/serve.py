@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from embedrl.cli.arguments import need_folder, need_index, with_options_of_both, with_preset
-from embedrl.cli.dial import DialCommand, GateFile, ThinkBudget, ThinkDial, gate_beside, load_gate, read_dial, reasons
+from embedrl.cli.dial import DialCommand, GateFile, ThinkBudget, ThinkDial, find_gate, gate_beside, load_gate, read_dial, reasons
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
@@ -111,6 +111,10 @@ def serve_index(
     listener = bind(settings)  # a port in use fails before models are loaded
     words = chosen.words.over(read_text, transcribe)
     names = choose(reasoner, embedder, reasons(dial) or before is not None or None, noted_models(index), is_new=watch, **words)
+    if dial == "auto":
+        gate = find_gate(gate, names.embedder)  # said before models are loaded
+    elif names.reasoner is not None:
+        gate = gate_beside(names.embedder)
     text_reader, transcriber = load_text_reader(names.text_reader, chosen.limits), load_transcriber(names.transcriber)
     warn_if_blind(names, index)
     loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
@@ -120,9 +124,7 @@ def serve_index(
     first = (index, _label(names.reasoner or "none"), loaded_reasoner)
     loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner))
     loaded_embedder = embedder_of(index, loaded_embedder)
-    loaded_gate = None
-    if dial == "auto" or (loaded_reasoner is not None and gate_beside(names.embedder) is not None):
-        loaded_gate = load_gate(gate, think_budget, names.embedder, loaded_embedder.fingerprint)
+    loaded_gate = None if gate is None else load_gate(gate, think_budget, loaded_embedder.fingerprint)
     indexes = {"main": first}
     roots = tuple(root or ())
     if before is not None:

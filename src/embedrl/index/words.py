@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
 from embedrl.data.protocols import ReadsText, Refusal, Transcribes
+from embedrl.data.reasoning import OTHER
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, write_segments
 from embedrl.errors import MediaError, ModelError
@@ -27,7 +28,6 @@ SUBTITLES = "subtitles-1"
 READINGS = "readings.jsonl"
 """What was read in images, by their content and who read it."""
 NUM_READERS = 4
-OTHER = "model_error"
 FAILED = " failed"
 """Added to what an index notes where words could not be read: only `retry` tries again."""
 

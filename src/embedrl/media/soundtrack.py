@@ -12,12 +12,11 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.stream import Disposition
 
 from embedrl.errors import MediaError
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
 from embedrl.media.store import DEFAULT, Limits
-from embedrl.media.video import OpenedVideo, open_video, require_time, span_of
+from embedrl.media.video import OpenedVideo, default_stream, open_video, require_time, span_of
 
 CODECS = (
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "truehd", "opus", "libopus", "vorbis", "flac", "alac"),
@@ -65,7 +64,7 @@ def _audio_stream(opened: OpenedVideo) -> AudioStream | None:
     streams = opened.container.streams.audio
     if not streams:
         return None
-    stream = max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
+    stream = default_stream(streams)
     codec = stream.codec_context.name if stream.codec_context else "unknown"
     if codec not in CODECS and not codec.startswith("pcm_"):
         raise MediaError(f"{str(opened.path)!r}: the codec of its sound is {codec!r}, which we do not decode; convert it to AAC")

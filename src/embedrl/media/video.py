@@ -16,13 +16,13 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import numpy as np
 import PIL.Image
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.subtitles.subtitle import AssSubtitle
 from av.video.stream import VideoStream
 
@@ -36,6 +36,7 @@ from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
 from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
 
+AnyStream = TypeVar("AnyStream", bound=Stream)
 SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
 """Streams of text; others hold pictures of it."""
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
@@ -199,7 +200,7 @@ def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
         streams = [stream for stream in opened.container.streams.subtitles if stream.codec_context.name in SUBTITLE_CODECS]
         if not streams:
             return []
-        stream = max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
+        stream = default_stream(streams)
         first_s, _ = span_of(opened)
         opened.container.seek(0)
         cues: list[Cue] = []
@@ -219,6 +220,11 @@ def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
                 reason = f"more than {MAX_CUES} cues or max_text_chars={limits.max_text_chars} characters"
                 raise MediaError(f"{str(path)!r}: its stream of subtitles has {reason}")
         return cues
+
+
+def default_stream(streams: Sequence[AnyStream]) -> AnyStream:
+    """Return the default stream of several of a kind, or the first."""
+    return max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
 
 
 def span_of(opened: OpenedVideo) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.eg_rl import local_reasoner, train_reasoner
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 from embedrl.runtime.names import load_embedder
-from embedrl.world.claims import claims, selected
+from embedrl.world.claims import claims_of
 
 COLUMNS = (
     "row",
@@ -95,5 +95,5 @@ def _recipe(ablation: Ablation, row: AblationRow, seed: int) -> Recipe:
 
 def _evaluate(tasks: list[RetrievalTask], run: Recipe, reasoner: str, name: str) -> SystemResult:
     loaded = local_reasoner(reasoner)
-    count_claims = selected if run.world == "crowded" else claims
-    return evaluate(tasks, load_embedder(run.embedder), name=name, reasoner=loaded, claims=count_claims, count_tokens=loaded.num_tokens)
+    settings: dict[str, Any] = {"claims": claims_of(run.world), "count_tokens": loaded.num_tokens}
+    return evaluate(tasks, load_embedder(run.embedder), name=name, reasoner=loaded, **settings)

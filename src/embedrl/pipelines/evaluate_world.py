@@ -18,7 +18,7 @@ from embedrl.pipelines.world_controls import control_systems, partial_rows
 from embedrl.reports.html import render_html, write_html
 from embedrl.runtime.engine import LOCAL, Engine, start_models
 from embedrl.runtime.names import load_reasoner
-from embedrl.world.claims import claims, selected
+from embedrl.world.claims import claims_of, selected
 from embedrl.world.crowded.tasks import PARTIAL
 
 SAMPLED = "temperature 1"
@@ -145,7 +145,7 @@ def evaluate_systems(
     count_tokens: Callable[[str], int] = count_words
     for reasoner in reasoners.values():
         count_tokens = getattr(reasoner, "num_tokens", count_words)
-    settings: dict[str, Any] = {"claims": selected if world == "crowded" else claims, "max_in_flight": max_in_flight}
+    settings: dict[str, Any] = {"claims": claims_of(world), "max_in_flight": max_in_flight}
     truths = {key: tcot for task in tasks for key, tcot in task.truths.items()}
     return [
         evaluate(tasks, embedder, name="plain", max_in_flight=max_in_flight),

@@ -22,7 +22,7 @@ from embedrl.media.content import Frames, Image, Page, Part, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.video import save_video
 from embedrl.runtime.names import load_embedder, load_reasoner
-from embedrl.world.claims import claims, selected
+from embedrl.world.claims import claims_of
 from embedrl.world.clips import FPS
 from embedrl.world.geometry import Geometry
 
@@ -101,7 +101,7 @@ def measure_robustness(
     if unknown := [name for name in media if name not in known]:
         raise ConfigError(f"media={unknown[0]!r}: choose from {', '.join(known)}")
     clean = world_tasks(seed=seed, tasks=tasks, num_queries=num_queries, pool_size=pool_size, world=world)
-    embeds, score = load_embedder(embedder), selected if world == "crowded" else claims
+    embeds, score = load_embedder(embedder), claims_of(world)
     rows = []
     for name in reasoners:
         reasoner = load_reasoner(name)

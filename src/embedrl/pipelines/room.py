@@ -20,7 +20,7 @@ from embedrl.evaluation.report import Report, make_report
 from embedrl.evaluation.world import draw_tasks
 from embedrl.pipelines.controls import WithoutMedia
 from embedrl.runtime.names import load_embedder
-from embedrl.world.claims import claims, selected
+from embedrl.world.claims import claims_of
 
 NUM_DRAFTS = 8
 """Number of the annotator's T-CoTs that the fullest is chosen from."""
@@ -70,7 +70,7 @@ def measure_room(
         "truth": {key: side.truth for key, side in sides.items()},
     }
     retrieval = [task for task, _ in drawn]
-    score = selected if world == "crowded" else claims
+    score = claims_of(world)
     results: list[SystemResult] = [evaluate(retrieval, embeds, name="none")]
     for name, tcots in writers.items():
         results.append(evaluate(retrieval, embeds, name=name, tcots=tcots, claims=score))

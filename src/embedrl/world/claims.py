@@ -1,7 +1,7 @@
 """Claims of a T-CoT parsed from its answer, scored against the truth."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from embedrl.data.tcot import TCoT
 from embedrl.world.clips import EVENTS
@@ -82,3 +82,8 @@ def selected(tcot: TCoT, truth: TCoT) -> tuple[int, int, int]:
     """Count relevant statements made, statements made, and relevant ones: `claims` for the crowded world."""
     statements, matters = told(tcot.answer), set(told(truth.answer))
     return sum(text in matters for text in statements), len(statements), len(matters)
+
+
+def claims_of(world: str) -> Callable[[TCoT, TCoT], tuple[int, int, int]]:
+    """Return what counts the claims of T-CoTs in a world, roomy or crowded."""
+    return selected if world == "crowded" else claims
