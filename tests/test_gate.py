@@ -1,9 +1,14 @@
 """A gate decides which queries are reasoned about, and says so."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -157,3 +162,18 @@ def test_a_dial_without_its_gate_is_refused(library: Path, options: list[str], m
     CliRunner().invoke(app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake"], catch_exceptions=False)
     with pytest.raises(ConfigError, match=message):
         CliRunner().invoke(app, ["search", "elephant", "--index", str(library), *options], catch_exceptions=False)
+
+
+def test_a_server_told_not_to_reason_loads_no_reasoner(library: Path) -> None:
+    """`serve --no-think` on an index that was made with a Reasoner loaded it all the same."""
+    CliRunner().invoke(app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake"], catch_exceptions=False)
+    command = "from embedrl.cli.main import main; main()"
+    arguments = ["serve", "--index", str(library), "--no-think", "--port", "0"]
+    with subprocess.Popen([sys.executable, "-c", command, *arguments], stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            url = next(match[0] for line in server.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
+            assert httpx.get(f"{url}/api/status", timeout=60, trust_env=False).json()["think"] is False
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=60)

@@ -110,7 +110,7 @@ def serve_index(
         need_index(str(index), "or give --watch")
     listener = bind(settings)  # a port in use fails before models are loaded
     words = chosen.words.over(read_text, transcribe)
-    names = choose(reasoner, embedder, reasons(dial) or before is not None or None, noted_models(index), is_new=watch, **words)
+    names = choose(reasoner, embedder, True if before is not None else reasons(dial), noted_models(index), is_new=watch, **words)
     if dial == "auto":
         gate = find_gate(gate, names.embedder)  # said before models are loaded
     elif names.reasoner is not None:
