@@ -32,6 +32,7 @@ from embedrl.index.failures import limits_hash
 from embedrl.index.location import INDEX_NAME, IndexLocation, find_home, save_location
 from embedrl.index.row import place_id
 from embedrl.media.content import Content, FrameFiles, Frames, Image, Page, Text, Video, content_key
+from embedrl.media.kinds import PACKAGES
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits
 from embedrl.models.names import shipped
@@ -121,7 +122,7 @@ def fingerprints(folder: Path) -> Facts:
         "prompts": {name: prompt_hash(name) for name in SETS},
         "names": {"fakes": [reasoner.fingerprint, embedder.fingerprint, FakeJudge().fingerprint], **model_names()},
         "budget of the paper": PAPER_BUDGET.fingerprint,
-        "limits": limits_hash(Limits()),
+        "limits": limits_hash(Limits(), PACKAGES),
         "place": [place_id(Path("a/b.pdf"), 2), place_id(Path("c.png"), None)],
         "record of an annotation": outcome_key(item, "fake-reasoner"),
         "cache of evaluate": cached,

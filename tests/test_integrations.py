@@ -1,6 +1,7 @@
 """LangChain, LlamaIndex and MCP, each with the client of the real package. Where a package is not installed, its tests are skipped."""
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from embedrl.index.model_names import ModelNames
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
 
-NOT_THERE = "not installed: it is the extra of this integration, and too heavy for the development set-up"
+NOT_THERE = "not installed: it comes with the development set-up, or with the extra of this integration"
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -32,11 +33,11 @@ def filled(tmp_path: Path) -> tuple[Path, Index, FakeEmbedder, FakeReasoner]:
 
 
 @pytest.mark.parametrize(("module", "package"), [("langchain", "langchain_core"), ("llama_index", "llama_index"), ("mcp", "mcp")])
-def test_a_missing_extra_is_named(module: str, package: str):
-    if find_spec(package) is not None:
-        pytest.skip(f"{package} is installed")
+def test_a_missing_extra_is_named(module: str, package: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, f"embedrl.integrations.{module}", raising=False)
     with pytest.raises(ConfigError, match=r"pip install 'embedrl\["):
-        __import__(f"embedrl.integrations.{module}")
+        importlib.import_module(f"embedrl.integrations.{module}")
 
 
 @needs("langchain_core")

@@ -44,9 +44,9 @@ class Failure(BaseModel):
         return place_id(self.path, self.page, self.unit)
 
 
-def limits_hash(limits: Limits) -> str:
-    """Return a short hash of limits, and of the kinds that this installation reads."""
-    return hashlib.sha256(f"{limits.model_dump_json()} {readable()}".encode()).hexdigest()[:12]
+def limits_hash(limits: Limits, formats: Iterable[str]) -> str:
+    """Return a short hash of limits, and of the kinds that an installation with the packages of these formats reads."""
+    return hashlib.sha256(f"{limits.model_dump_json()} {readable(formats)}".encode()).hexdigest()[:12]
 
 
 def open_failures(index: Index) -> Records:

@@ -30,6 +30,7 @@ from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.index.units import SCANS, Divider, Splitting, Unit, place_of, read_item
 from embedrl.index.words import READINGS, WordReader
 from embedrl.media.decode import read_metadata
+from embedrl.media.kinds import installed
 from embedrl.media.metadata import is_sidecar, sidecars_hash, sidecars_of
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import Limits, limits_in_force, media_kind, walk
@@ -352,7 +353,7 @@ class _Run:
     def _fail(self, path: Path, within: Unit | Place | None, reason: str, stamp: Stamp | None) -> None:
         reason = reason.removeprefix(f"{str(self.index.locate(path))!r}: ")
         unit = within.number if isinstance(within, Unit) else within.unit if within else None
-        page, limits = within.page if within else None, limits_hash(self.batches.limits)
+        page, limits = within.page if within else None, limits_hash(self.batches.limits, installed())
         failure = Failure(path=path, page=page, unit=unit, reason=reason, stamp=stamp, limits=limits)
         self.failed[failure.id] = failure
         self.kept.discard(failure.id)
@@ -392,4 +393,4 @@ class _Run:
         return any(self.index.locate(stored).is_relative_to(folder) for folder in self.unreadable)
 
     def _still_fails(self, failure: Failure, stamp: Stamp) -> bool:
-        return failure.stamp == stamp and failure.limits == limits_hash(self.batches.limits)
+        return failure.stamp == stamp and failure.limits == limits_hash(self.batches.limits, installed())

@@ -20,9 +20,9 @@ from embedrl.runtime.index_models import open_with_models
 from embedrl.runtime.names import load_embedder
 
 try:
-    from langchain_core.documents import Document  # ty: ignore[import-not-found]
-    from langchain_core.embeddings import Embeddings  # ty: ignore[import-not-found]
-    from langchain_core.retrievers import BaseRetriever  # ty: ignore[import-not-found]
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.retrievers import BaseRetriever
 except ImportError as error:
     raise ConfigError("this needs the package langchain-core: pip install 'embedrl[langchain]'") from error
 

@@ -22,9 +22,9 @@ from embedrl.runtime.index_models import open_with_models
 from embedrl.runtime.names import load_embedder
 
 try:
-    from llama_index.core.base.base_retriever import BaseRetriever  # ty: ignore[import-not-found]
-    from llama_index.core.base.embeddings.base import BaseEmbedding  # ty: ignore[import-not-found]
-    from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode  # ty: ignore[import-not-found]
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
     from pydantic import PrivateAttr
 except ImportError as error:
     raise ConfigError("this needs the package llama-index-core: pip install 'embedrl[llamaindex]'") from error

@@ -22,8 +22,8 @@ from embedrl.index.search import search as search_index
 from embedrl.server.allowed_folders import AllowedFolders
 
 try:
-    from mcp.server.mcpserver import MCPServer  # ty: ignore[import-not-found]
-    from mcp.types import ToolAnnotations  # ty: ignore[import-not-found]
+    from mcp.server.mcpserver import MCPServer
+    from mcp.types import ToolAnnotations
 except ImportError as error:
     raise ConfigError("an MCP server needs the package mcp (2 or newer): pip install 'embedrl[mcp]'") from error
 

@@ -1,5 +1,6 @@
 """Tables of supported media kinds, of unsupported file kinds with their remedies, and of names that are not indexed."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
@@ -123,9 +124,14 @@ def is_unread(suffix: str) -> bool:
     return suffix in UNREAD or any(suffix in package.suffixes and not package.is_installed for package in PACKAGES.values())
 
 
-def readable() -> str:
-    """Return a string that changes whenever other kinds of files can be read: by another version, or with another package installed."""
-    return " ".join([*sorted(UNREAD), *(name for name, package in PACKAGES.items() if package.is_installed)])
+def installed() -> tuple[str, ...]:
+    """Return the formats of `PACKAGES` whose package is installed."""
+    return tuple(name for name, package in PACKAGES.items() if package.is_installed)
+
+
+def readable(formats: Iterable[str]) -> str:
+    """Return a string that changes whenever other kinds of files can be read: by another version, or with packages of other formats."""
+    return " ".join([*sorted(UNREAD), *formats])
 
 
 def unread_kind(suffix: str, head: bytes) -> str | None:
