@@ -8,7 +8,7 @@ import pytest
 from embedrl.errors import ConfigError, StoreError
 from embedrl.index import Index
 from embedrl.index.approximate import Approximate, Policy, Searching, num_partitions, read_searching
-from embedrl.index.exact import Candidates, ExactVectors, VectorBatch, exact_scores, measure_recall, ranked
+from embedrl.index.exact import NOWHERE, Candidates, ExactVectors, Places, VectorBatch, exact_scores, measure_recall
 from embedrl.index.row import Place, Row, Stamp, Vectors, place_id
 from embedrl.testing import FakeEmbedder
 
@@ -224,9 +224,13 @@ def test_recall_is_what_it_says():
 
 
 def test_ranking_by_hand():
-    assert [found.key for found in ranked(["b", "a", "c"], np.array([0.5, 0.5, 0.9]), 2)] == ["c", "a"]
-    assert ranked([], np.array([]), 3) == []
-    nothing = VectorBatch([], [], np.empty(0, dtype=bool), np.empty((0, 4), dtype=np.float32))
+    places = Places(["b", "a", "c"], [b"2", b"1", b"3"], np.full((3, 6), np.nan))
+    best = places.ranked(np.arange(3), np.array([0.5, 0.5, 0.9]), 2)
+    assert [neighbour.key for neighbour in best] == ["c", "a"]
+    assert [neighbour.file for neighbour in best] == [b"3", b"1"]
+    assert [neighbour.key for neighbour in places.ranked(np.array([0, 1]), np.array([0.5, 0.4, 0.9]), 2)] == ["b", "a"]
+    assert NOWHERE.ranked(np.arange(0), np.array([]), 3) == []
+    nothing = VectorBatch(NOWHERE, [], np.empty(0, dtype=bool), np.empty((0, 4), dtype=np.float32))
     assert ExactVectors(nothing).nearest(np.ones(4, dtype=np.float32), 3) == []
 
 

@@ -3,12 +3,12 @@
 # N vectors, Q queries, D dim, K neighbours
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from embedrl.index.row import Modality
+from embedrl.index.row import PART_COLUMNS, Modality
 
 TIE_DECIMALS = 6
 """Decimals to which scores are compared, so that rounding errors do not order equal vectors."""
@@ -20,6 +20,15 @@ class Neighbour:
 
     key: str
     score: float
+    file: bytes = field(default=b"", compare=False)
+    """Path of the item's file, of several the first; empty where nothing was ranked."""
+    part: Sequence[float] = field(default=(), compare=False)
+    """Which part of that file it is: the numbers of `PART_COLUMNS`, NaN where there is none; empty where nothing was ranked."""
+
+    @property
+    def position(self) -> tuple[bytes, list[float]]:
+        """What the places of an item are sorted by: the path, then page and unit."""
+        return self.file, np.nan_to_num(self.part[:2]).tolist()
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,44 @@ class Candidates:
 EVERYTHING = Candidates()
 
 
-class VectorBatch(NamedTuple):
-    """Vectors of one kind of some rows, with the columns that a search filters by."""
+class Places(NamedTuple):
+    """Which items some rows are of, and where these lie."""
 
     keys: list[str]
+    files: list[bytes]
+    """Paths."""
+    parts: np.ndarray
+    """`PART_COLUMNS`, float64 (N, 6), NaN where there is none."""
+
+    def first_of_each(self) -> dict[str, int]:
+        """Return the position of each item's first place: by path, page and unit."""
+        within = np.nan_to_num(self.parts[:, :2]).tolist()
+        first: dict[str, int] = {}
+        for position, key in enumerate(self.keys):
+            other = first.setdefault(key, position)
+            if other != position and (self.files[position], within[position]) < (self.files[other], within[other]):
+                first[key] = position
+        return first
+
+    def ranked(self, positions: np.ndarray, scores: np.ndarray, top: int) -> list[Neighbour]:
+        """Return the `top` best of the rows at these positions by their scores (of all rows), ties by key; each item has one row."""
+        rounded = np.round(scores[positions].astype(np.float64), TIE_DECIMALS) + 0.0
+        if len(positions) > top:
+            chosen = rounded >= np.partition(rounded, len(positions) - top)[len(positions) - top]
+            positions, rounded = positions[chosen], rounded[chosen]
+        best = zip(positions.tolist(), rounded.tolist(), strict=True)
+        best = sorted(best, key=lambda pair: (-pair[1], self.keys[pair[0]]))[:top]
+        parts = self.parts[[position for position, _ in best]].tolist()
+        return [Neighbour(self.keys[at], score, self.files[at], part) for (at, score), part in zip(best, parts, strict=True)]
+
+
+NOWHERE = Places([], [], np.empty((0, len(PART_COLUMNS))))
+
+
+class VectorBatch(NamedTuple):
+    """Vectors of one kind of some rows, with the columns that a search filters and folds by."""
+
+    places: Places
     modalities: list[Modality]
     has_tcot: np.ndarray
     """bool (N,)."""
@@ -49,43 +92,36 @@ class VectorBatch(NamedTuple):
     """float32 (N, D), unit length."""
 
 
-def ranked(keys: Sequence[str], scores: np.ndarray, top: int) -> list[Neighbour]:
-    """Return the `top` best by score, ties by key."""
-    rounded = np.round(scores.astype(np.float64), TIE_DECIMALS) + 0.0
-    if len(keys) > top:
-        least = np.partition(rounded, len(keys) - top)[len(keys) - top]
-        chosen = np.flatnonzero(rounded >= least)
-    else:
-        chosen = np.arange(len(keys))
-    order = sorted(chosen.tolist(), key=lambda position: (-rounded[position], keys[position]))
-    return [Neighbour(keys[position], float(rounded[position])) for position in order[:top]]
-
-
 class ExactVectors:
     """All vectors of one kind, one per item."""
 
     def __init__(self, batch: VectorBatch) -> None:
-        self.keys, modalities, self._has_tcot, self.vectors_ND = batch
+        self._places, modalities, self._has_tcot, self.vectors_ND = batch
+        self.keys = self._places.keys
         assert len(self.vectors_ND) == len(self.keys) == len(modalities) == len(self._has_tcot)
         self._modalities = np.asarray(modalities, dtype="U5")
         self._position = {key: position for position, key in enumerate(self.keys)}
 
     @classmethod
     def first_of_each(cls, batches: Iterable[VectorBatch], dim: int) -> "ExactVectors":
-        """Collect batches, keeping the first row of each item."""
-        keys: dict[str, None] = {}
+        """Collect batches, keeping the row of each item's first place."""
+        keys: list[str] = []
+        files: list[bytes] = []
         modalities: list[Modality] = []
-        has_tcot, vectors = [np.empty(0, dtype=bool)], [np.empty((0, dim), dtype=np.float32)]
+        parts, has_tcot = [np.empty((0, len(PART_COLUMNS)))], [np.empty(0, dtype=bool)]
+        vectors = [np.empty((0, dim), dtype=np.float32)]
         for batch in batches:
-            new = []
-            for position, key in enumerate(batch.keys):
-                if key not in keys:
-                    keys[key] = None
-                    new.append(position)
-            modalities += [batch.modalities[position] for position in new]
-            has_tcot.append(batch.has_tcot[new])
-            vectors.append(batch.vectors_ND[new])
-        return cls(VectorBatch(list(keys), modalities, np.concatenate(has_tcot), np.concatenate(vectors)))
+            keys += batch.places.keys
+            files += batch.places.files
+            modalities += batch.modalities
+            parts.append(batch.places.parts)
+            has_tcot.append(batch.has_tcot)
+            vectors.append(batch.vectors_ND)
+        places = Places(keys, files, np.concatenate(parts))
+        kept = list(places.first_of_each().values())
+        places = Places([keys[position] for position in kept], [files[position] for position in kept], places.parts[kept])
+        modalities = [modalities[position] for position in kept]
+        return cls(VectorBatch(places, modalities, np.concatenate(has_tcot)[kept], np.concatenate(vectors)[kept]))
 
     def without_tcot(self, keys: Iterable[str]) -> set[str]:
         """Return the keys among these whose items have no T-CoT."""
@@ -102,10 +138,7 @@ class ExactVectors:
         if among.min_score is not None:
             keep &= np.round(scores, TIE_DECIMALS) >= among.min_score
         keep[self._positions(among.exclude_keys)] = False
-        if keep.all():
-            return ranked(self.keys, scores, top)
-        positions = np.flatnonzero(keep)
-        return ranked([self.keys[position] for position in positions], scores[positions], top)
+        return self._places.ranked(np.flatnonzero(keep), scores, top)
 
     def _positions(self, keys: Iterable[str]) -> list[int]:
         return [self._position[key] for key in keys if key in self._position]

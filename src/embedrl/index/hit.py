@@ -1,7 +1,9 @@
 """Search results, built from the rows of an index."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, field_serializer
@@ -128,6 +130,11 @@ class Catalogue:
     """Places that may be shown, by key, each sorted by path and page."""
     barred: frozenset[str] = frozenset()
     """Keys of items of which no place may be shown."""
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """Path of each item's first place that may be shown, by key."""
+        return {key: os.fsencode(places[0].path) for key, places in self.places.items()}
 
 
 @dataclass(frozen=True)

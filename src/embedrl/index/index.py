@@ -17,7 +17,7 @@ from embedrl.data.records import WriterLock
 from embedrl.data.vectors import as_indexed, same_embedder
 from embedrl.errors import ConfigError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
-from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, ExactVectors, Neighbour, ranked
+from embedrl.index.exact import EVERYTHING, NOWHERE, TIE_DECIMALS, Candidates, ExactVectors, Neighbour
 from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
 from embedrl.index.model_names import ModelNames
 from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors
@@ -165,9 +165,10 @@ class Index:
         """Return the thumbnail of an item as JPEG; empty bytes for a text. Raises ConfigError for an unknown key."""
         return self.rows([self.find(key)])[0].thumbnail
 
-    def spans(self, keys: Collection[str]) -> dict[str, tuple[float | None, float | None]]:
-        """Return when the scenes among these items begin and end, in seconds; (None, None) for others."""
-        return self.table.spans(keys) if self.table.is_there() else {}
+    def parts_of(self, keys: Collection[str]) -> dict[str, tuple[bytes, list[float]]]:
+        """Return the file of each of these items that is there, and which part of it it is (`PART_COLUMNS`), by key."""
+        places = self.table.parts_of(keys) if keys and self.table.is_there() else NOWHERE
+        return {key: (places.files[at], places.parts[at].tolist()) for key, at in places.first_of_each().items()}
 
     def vectors(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
         """Return item key -> vector, float32 (dim,), for the keys that exist; `vectors` is "plain" or "tcot"."""
@@ -194,10 +195,11 @@ class Index:
         if approximate is None:
             return self._in_memory(vectors).nearest(vector, top, among)
         if among.only_keys is not None:
-            best = {}
+            best: dict[str, Neighbour] = {}
             for batch in self.table.scan_vectors(vectors):
-                best |= {near.key: near.score for near in ExactVectors(batch).nearest(vector, top, among)}
-            return ranked(list(best), np.array(list(best.values())), top)
+                for near in ExactVectors.first_of_each([batch], self.dim).nearest(vector, top, among):
+                    best[near.key] = min(near, best.get(near.key, near), key=lambda near: near.position)
+            return sorted(best.values(), key=lambda near: (-near.score, near.key))[:top]
         return self._probe(vector, vectors, top, among, approximate)
 
     def without_tcot(self, keys: Collection[str]) -> set[str]:
@@ -345,7 +347,7 @@ class Index:
 
     def _measure(self, vectors: Vectors, policy: Policy, num_rows: int, num_rows_built: int, partitions: int) -> Approximate:
         def probe(query: np.ndarray, num_probes: int) -> np.ndarray:
-            return self.table.probe(query, vectors, NUM_NEIGHBOURS, num_probes, policy.kind)[1]
+            return self.table.probe(query, vectors, NUM_NEIGHBOURS, num_probes, policy.kind)[-1]
 
         def batches() -> Iterator[np.ndarray]:
             return (batch.vectors_ND for batch in self.table.scan_vectors(vectors))
@@ -359,12 +361,12 @@ class Index:
         """Query the approximate index with a doubling limit until there are `top` items or no more rows."""
         excluded, limit = set(among.exclude_keys), top + len(among.exclude_keys)
         while True:
-            keys, scores = self.table.probe(vector, vectors, limit, how.num_probes, how.kind, among)
-            best = {key: float(score) for key, score in zip(reversed(keys), reversed(scores), strict=True) if key not in excluded}
+            places, scores = self.table.probe(vector, vectors, limit, how.num_probes, how.kind, among)
+            best = np.array([position for key, position in places.first_of_each().items() if key not in excluded], dtype=int)
             if among.min_score is not None:
-                best = {key: score for key, score in best.items() if round(score, TIE_DECIMALS) >= among.min_score}
-            if len(best) >= top or len(keys) < limit or (among.min_score is not None and scores[-1] < among.min_score):
-                return ranked(list(best), np.array(list(best.values())), top)
+                best = best[np.round(scores[best], TIE_DECIMALS) >= among.min_score]
+            if len(best) >= top or len(scores) < limit or (among.min_score is not None and scores[-1] < among.min_score):
+                return places.ranked(best, scores, top)
             limit *= 2
 
     def _in_memory(self, vectors: Vectors) -> ExactVectors:

@@ -17,12 +17,11 @@ from lancedb.query import BooleanQuery, FullTextOperator, LanceQueryBuilder, Lan
 from embedrl.errors import StoreError
 from embedrl.index.approximate import Kind
 from embedrl.index.connection import ALL_ROWS, ARRIVING, SCHEMA_VERSION, TABLE_NAME, Connection, is_foreign, short_message
-from embedrl.index.exact import EVERYTHING, Candidates, VectorBatch
+from embedrl.index.exact import EVERYTHING, Candidates, Places, VectorBatch
 from embedrl.index.location import is_remote
 from embedrl.index.row import (
-    ADDED_COLUMNS,
-    ADDED_ROW_TEXTS,
-    ADDED_TEXTS,
+    ADDED,
+    PART_COLUMNS,
     PLACE_COLUMNS,
     VECTOR_COLUMNS,
     Modality,
@@ -46,7 +45,7 @@ _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
 """Of shortened vectors, so many times more are found than asked for, and compared whole."""
 _VECTORS = frozenset(VECTOR_COLUMNS.values())
-
+_PLACES = ["key", "path", *PART_COLUMNS]
 _TCOT_COLUMNS = ("reasoner", "tcot_failure")
 _HAS_TCOT = "reasoner != '' AND tcot_failure IS NULL"
 """Two small columns that say it: to ask for the T-CoT itself would read all of them."""
@@ -116,10 +115,9 @@ class Table(Connection):
         """Return the keys that start with these hex digits, or some of them if they are many."""
         return self._keys(f"key LIKE '{prefix}%'", limit=100)
 
-    def spans(self, keys: Collection[str]) -> dict[str, tuple[float | None, float | None]]:
-        """Return begin and end of these items, in seconds, by key."""
-        records = self._select(_is_among("key", keys), ["key", "start_s", "end_s"]).to_pylist() if keys else []
-        return {record["key"]: (record["start_s"], record["end_s"]) for record in records}
+    def parts_of(self, keys: Collection[str]) -> Places:
+        """Return where the items with these keys lie, in no order."""
+        return _places(self._select(_is_among("key", keys), _PLACES))
 
     def vectors_of(self, keys: Collection[str], vectors: Vectors) -> dict[str, np.ndarray]:
         """Return the vectors of those of these items that are there, float32 (dim,) each, by key."""
@@ -145,9 +143,9 @@ class Table(Connection):
     def scan_vectors(self, vectors: Vectors) -> Iterator[VectorBatch]:
         """Yield the vectors of all rows, in no order, as of one version."""
         column = VECTOR_COLUMNS[vectors]
-        for batch in self._scan(["key", "modality", "reasoner", "tcot_failure", column]):
-            matrix = _matrix(batch[column], self.identity[1])
-            yield VectorBatch(batch["key"].to_pylist(), batch["modality"].to_pylist(), np.array(_have_tcots(batch)), matrix)
+        for batch in self._scan([*_PLACES, "modality", *_TCOT_COLUMNS, column]):
+            has_tcot = np.array(_have_tcots(batch), dtype=bool)
+            yield VectorBatch(_places(batch), batch["modality"].to_pylist(), has_tcot, _matrix(batch[column], self.identity[1]))
 
     def scan_kinds(self) -> Iterator[tuple[str, Modality, bool]]:
         """Yield key and modality of each row, and whether it has a T-CoT, in no order."""
@@ -177,8 +175,8 @@ class Table(Connection):
 
     def probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, among: Candidates = EVERYTHING
-    ) -> tuple[list[str], np.ndarray]:
-        """Ask the approximate index for candidates of a modality, or with a T-CoT: their keys and true cosines, best first."""
+    ) -> tuple[Places, np.ndarray]:
+        """Ask the approximate index for candidates of a modality, or with a T-CoT: where they lie, and true cosines, best first."""
         conditions = [_is_among("modality", among.modality)] if among.modality is not None else []
         conditions += [f"({_HAS_TCOT})"] if among.reasoned_only else []
 
@@ -190,10 +188,10 @@ class Table(Connection):
                 query = query.refine_factor(_REFINED)
             if conditions:
                 query = query.where(" AND ".join(conditions), prefilter=True)
-            return query.select(["key", "_distance"]).to_arrow()
+            return query.select([*self._known(_PLACES), "_distance"]).to_arrow()
 
         neighbours = self._read(ask)
-        return neighbours["key"].to_pylist(), 1.0 - neighbours["_distance"].to_numpy()
+        return _places(neighbours), 1.0 - neighbours["_distance"].to_numpy()
 
     @property
     def settings(self) -> str | None:
@@ -231,7 +229,7 @@ class Table(Connection):
     def add_columns(self) -> None:
         """Add columns that a table of a former version lacks, in one commit."""
         known = self._opened().schema.names
-        if missing := [name for name in (*ADDED_COLUMNS, *ADDED_TEXTS, *ADDED_ROW_TEXTS) if name not in known]:
+        if missing := [name for name in ADDED if name not in known]:
             fields = _schema(*self.identity, is_shared=False)
             self._write(lambda table: table.add_columns([fields.field(name) for name in missing]))
 
@@ -327,7 +325,7 @@ class Table(Connection):
     def _known(self, columns: Sequence[str]) -> list[str]:
         """Return those of these columns that there are: a table of a former version may lack some."""
         known = self._read(lambda table: table.schema.names)
-        return [name for name in columns if name in known or name not in ADDED_COLUMNS + ADDED_TEXTS]
+        return [name for name in columns if name in known or name not in ADDED]
 
     def _keys(self, condition: str, *, limit: int = ALL_ROWS) -> set[str]:
         return set(self._select(condition, ["key"], limit=limit)["key"].to_pylist())
@@ -364,6 +362,13 @@ def _matrix(column: pa.Array, dim: int) -> np.ndarray:
 
 def _columns(table: lancedb.table.Table, columns: Sequence[str] | None) -> LanceQueryBuilder:
     return table.search() if columns is None else table.search().select(list(columns))
+
+
+def _places(rows: pa.RecordBatch | pa.Table) -> Places:
+    """Return what rows hold of `_PLACES`; a table of a former version may lack some."""
+    names, nothing = rows.schema.names, np.full(rows.num_rows, np.nan)
+    parts = [rows[name].to_numpy(zero_copy_only=False) if name in names else nothing for name in PART_COLUMNS]
+    return Places(rows["key"].to_pylist(), rows["path"].to_pylist(), np.stack(parts, axis=1).astype(np.float64))
 
 
 def _have_tcots(batch: pa.RecordBatch) -> list[bool]:

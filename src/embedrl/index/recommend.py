@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from embedrl.errors import ConfigError
 from embedrl.index.exact import TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
-from embedrl.index.fold import fold, with_others
-from embedrl.index.hit import WHOLE, Hit, View, look_up, places_by_key
+from embedrl.index.fold import files_of, fold, with_others
+from embedrl.index.hit import WHOLE, Hit, View, look_up
 from embedrl.index.index import Index
 from embedrl.index.phrases import named, shared_phrases
 from embedrl.index.query import Selection
@@ -113,8 +113,7 @@ def recommend(index: Index, examples: Examples, *, view: View = WHOLE) -> Recomm
         )
         by_file = examples.unit == "file"
         near = rank(index, wanted, max(top, NUM_CANDIDATES) if examples.diversity or by_file else top, among)
-        places = catalogue.places if catalogue else places_by_key(index.places_of([neighbour.key for neighbour in near]) if by_file else ())
-        groups = fold(near, places) if by_file else {neighbour.key: [neighbour] for neighbour in near}
+        groups = fold(near, files_of(near, catalogue)) if by_file else {neighbour.key: [neighbour] for neighbour in near}
         near = [group[0] for group in groups.values()]
         if examples.diversity:
             cosines = _Cosines(index, [neighbour.key for neighbour in near], used_tcot)
@@ -123,7 +122,7 @@ def recommend(index: Index, examples: Examples, *, view: View = WHOLE) -> Recomm
             similar = lambda position, keys=keys, cosines=cosines: cosines.between(keys[position], keys)  # noqa: E731
             near = _diverse(near, _relevance(near, cosines), similar, top, examples.diversity)
         page = near[examples.offset : examples.end]
-        hits = with_others(index, look_up(index, page, catalogue), groups, places)
+        hits = with_others(index, look_up(index, page, catalogue), groups, catalogue)
         if len(hits) == len(page):
             break
     liked_hits = {hit.key: hit for hit in look_up(index, [Neighbour(key, 1.0) for key in likes])}

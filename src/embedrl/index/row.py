@@ -147,6 +147,9 @@ ADDED_TEXTS = ("camera", "about", "sidecars", "readers", "medium")
 """Further ones, which are "" there."""
 ADDED_ROW_TEXTS = ("segments",)
 """Further ones that belong to a row, not to its place."""
+ADDED = (*ADDED_COLUMNS, *ADDED_TEXTS, *ADDED_ROW_TEXTS)
+PART_COLUMNS = ("page", "unit", "start_s", "end_s", "start_char", "end_char")
+"""Columns of numbers that tell which part of its file an item is."""
 _PLACE_FIELDS = ("id", "key", "page", "num_places", "reasoner")
 PLACE_COLUMNS = [*_PLACE_FIELDS, "path", "size", "mtime_ns", *ADDED_COLUMNS, *ADDED_TEXTS]
 _SAME_NAME = sorted(Row.model_fields.keys() - {"place", "plain", "tcot"})

@@ -20,7 +20,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
-from embedrl.index.fold import Places, fold, with_others
+from embedrl.index.fold import files_of, fold, with_others
 from embedrl.index.fusion import fuse, rank_by_words
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
@@ -163,19 +163,17 @@ def browse(index: Index, query: Selection, view: View = WHOLE) -> SearchResult:
         if key not in query.exclude_keys and (passing is None or key in passing) and (kinds is None or key in kinds)
     ]
     keys = _sorted(keys, order, catalogue.places, view)
-    hits, num_results = _hits(index, query, [Neighbour(key, 0.0) for key in keys], catalogue.places, catalogue)
+    hits, num_results = _hits(index, query, [Neighbour(key, 0.0) for key in keys], catalogue)
     return SearchResult(hits=hits, total=num_results, more=num_results > query.end)
 
 
-def _hits(
-    index: Index, query: Selection, near: Sequence[Neighbour], places: Places, catalogue: Catalogue | None
-) -> tuple[tuple[Hit, ...], int]:
+def _hits(index: Index, query: Selection, near: Sequence[Neighbour], catalogue: Catalogue | None) -> tuple[tuple[Hit, ...], int]:
     """Return the hits of a page, folded by file if the query wants files, and the number of results on all pages."""
-    groups = fold(near, places) if query.unit == "file" else {neighbour.key: [neighbour] for neighbour in near}
+    groups = fold(near, files_of(near, catalogue)) if query.unit == "file" else {neighbour.key: [neighbour] for neighbour in near}
     page = [group[0] for group in list(groups.values())[query.offset : query.end]]
     texts = [part.text for part in query.content if isinstance(part, Text)] if isinstance(query, Query) else []
     asked = " ".join([*query.filter.words, *texts])
-    return with_others(index, look_up(index, page, catalogue, asked), groups, places), len(groups)
+    return with_others(index, look_up(index, page, catalogue, asked), groups, catalogue), len(groups)
 
 
 def rank(index: Index, vectors: QueryVectors, top: int, among: Candidates = EVERYTHING) -> list[Neighbour]:
@@ -228,13 +226,14 @@ def _page(index: Index, query: Query, vectors: QueryVectors, view: View, reranke
     by_score = query.order == "score"
     for _ in range(MAX_TRIES):
         catalogue = view.catalogue() if view.catalogue else None
-        near, places, fused_words = _deep_enough(index, query, vectors, view, catalogue)
+        near, fused_words = _deep_enough(index, query, vectors, view, catalogue)
         if reranker is not None:
-            near = _reranked(index, query, near, places, catalogue, reranker)
+            near = _reranked(index, query, near, catalogue, reranker)
         if not by_score:
+            places = catalogue.places if catalogue else places_by_key(index.places_of([neighbour.key for neighbour in near]))
             scores = {neighbour.key: neighbour for neighbour in near}
             near = [scores[key] for key in _sorted([key for key in scores if key in places], query.order, places, view)]
-        hits, num_results = _hits(index, query, near, places, catalogue)
+        hits, num_results = _hits(index, query, near, catalogue)
         if len(hits) == max(min(num_results, query.end) - query.offset, 0):
             break
     if reranker is not None:
@@ -250,25 +249,21 @@ def _page(index: Index, query: Query, vectors: QueryVectors, view: View, reranke
 
 def _deep_enough(
     index: Index, query: Query, vectors: QueryVectors, view: View, catalogue: Catalogue | None
-) -> tuple[list[Neighbour], Places, tuple[str, ...]]:
-    """Rank as many items as a page and its successor take, whose files may be fewer; return them, their places, and what words helped."""
+) -> tuple[list[Neighbour], tuple[str, ...]]:
+    """Rank as many items as a page and its successor take, whose files may be fewer; return them, and what words helped."""
     by_score, by_file = query.order == "score", query.unit == "file"
     end = max(query.end, query.rerank)
     depth = max(end + 1, NUM_SORTED if by_file else 0) if by_score else NUM_SORTED
     while True:
         near, words = _ranked(index, query, vectors, depth, view, catalogue)
-        needs_places = by_file or not by_score
-        places = catalogue.places if catalogue else places_by_key(index.places_of([n.key for n in near])) if needs_places else {}
-        if not (by_score and by_file) or len(near) < depth or len(fold(near, places)) > end:
-            return near, places, words
+        if not (by_score and by_file) or len(near) < depth or len(fold(near, files_of(near, catalogue))) > end:
+            return near, words
         depth *= 4
 
 
-def _reranked(
-    index: Index, query: Query, near: list[Neighbour], places: Places, catalogue: Catalogue | None, reranker: Reranker
-) -> list[Neighbour]:
+def _reranked(index: Index, query: Query, near: list[Neighbour], catalogue: Catalogue | None, reranker: Reranker) -> list[Neighbour]:
     """Put the first results, each by its best unit, in the order of a reranker; the others follow as they were."""
-    best = fold(near, places) if query.unit == "file" else None
+    best = fold(near, files_of(near, catalogue)) if query.unit == "file" else None
     first = [neighbour for neighbour in near if best is None or neighbour.key in best][: query.rerank]
     keys = {neighbour.key for neighbour in first}
     return [*reranker.sort(index, first, catalogue), *(neighbour for neighbour in near if neighbour.key not in keys)]
@@ -299,10 +294,17 @@ def _ranked(
     admitted = same is not None and same not in among.exclude_keys and (among.only_keys is None or same in among.only_keys)
     if not admitted or (among.modality is not None and query.content[0].kind not in among.modality):
         return near, words
-    score = score_of(index, vectors, same)
-    if score is None or (among.min_score is not None and score < among.min_score):
+    first = next((neighbour for neighbour in near if neighbour.key == same), None) or _unranked(index, vectors, same)
+    if first is None or (among.min_score is not None and first.score < among.min_score):
         return near, words
-    return [Neighbour(same, score), *(neighbour for neighbour in near if neighbour.key != same)][:top], words
+    return [first, *(neighbour for neighbour in near if neighbour.key != same)][:top], words
+
+
+def _unranked(index: Index, vectors: QueryVectors, key: str) -> Neighbour | None:
+    """Return an item that is not among the nearest; None if it is not there."""
+    score = score_of(index, vectors, key)
+    places = {} if score is None else index.parts_of([key])
+    return Neighbour(key, score, *places[key]) if score is not None and key in places else None
 
 
 def _fused(index: Index, query: Query, vectors: QueryVectors, top: int, among: Candidates) -> tuple[list[Neighbour], tuple[str, ...]]:
@@ -311,13 +313,13 @@ def _fused(index: Index, query: Query, vectors: QueryVectors, top: int, among: C
     worded = rank_by_words(index, query.item.text, query.filter.words)
     if not worded.keys:
         return near[:top], worded.words
-    scores = {neighbour.key: neighbour.score for neighbour in near}
-    others = [key for key in worded.keys[:NUM_FUSED] if key not in scores]
+    ranked = {neighbour.key: neighbour for neighbour in near}
+    others = [key for key in worded.keys[:NUM_FUSED] if key not in ranked]
     if others:  # their cosines are asked for as any other's, so that every condition holds for them
         narrowed = set(others) if among.only_keys is None else set(others) & set(among.only_keys)
-        scores |= {neighbour.key: neighbour.score for neighbour in rank(index, vectors, len(others), replace(among, only_keys=narrowed))}
-    fused = fuse([[neighbour.key for neighbour in near], [key for key in worded.keys if key in scores]])
-    return [Neighbour(key, scores[key]) for key in fused][:top], worded.words
+        ranked |= {neighbour.key: neighbour for neighbour in rank(index, vectors, len(others), replace(among, only_keys=narrowed))}
+    fused = fuse([[neighbour.key for neighbour in near], [key for key in worded.keys if key in ranked]])
+    return [ranked[key] for key in fused][:top], worded.words
 
 
 def _sorted(keys: Sequence[str], order: Sort, places: Mapping[str, Sequence[Place]], view: View) -> list[str]:
