@@ -127,6 +127,15 @@ def test_think_takes_a_mode_or_stands_alone(given: list[str], parsed: list[str])
     assert attach_values(given) == parsed
 
 
+@pytest.mark.parametrize("command", [["search", "a star"], ["serve"]])
+@pytest.mark.parametrize("value", ["auto", "always", "never", ""])
+def test_no_think_takes_no_value(command: list[str], value: str) -> None:
+    """`--no-think=auto` was taken as `--think auto`."""
+    result = CliRunner().invoke(app, [*command, f"--no-think={value}"])
+    assert result.exit_code == 2
+    assert "--no-think takes no value" in result.output
+
+
 def _search(library: Path, *arguments: str) -> dict[str, Any]:
     result = CliRunner().invoke(app, ["search", "elephant", "--index", str(library), "--json", *arguments], catch_exceptions=False)
     assert result.exit_code == 0

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from embedrl.index.gate import LinearGate
 from embedrl.testing import FakeEmbedder
-from tests.page.browser import needs_browser, opened, settled
+from tests.page.browser import ServedIndex, needs_browser, opened, settled
 from tests.page.test_page_look import AXE, keeps_rules
 from tests.served import Served, served
 
@@ -43,6 +43,7 @@ def test_the_dial_asks_as_it_is_set_and_each_card_says_what_the_gate_decided(bro
         always.check(force=True)
         expect(page.locator("#summary")).to_contain_text("with reasoning,")
         expect(page.locator(".card .ranks").first).to_have_text(re.compile("plain [0-9]+ → reasoned 1"))
+        expect(page.locator("#read summary")).to_contain_text("Read as: ")
         assert "think=always" in page.url
         page.go_back()
         expect(auto).to_be_checked()
@@ -50,3 +51,52 @@ def test_the_dial_asks_as_it_is_set_and_each_card_says_what_the_gate_decided(bro
         page.get_by_role("radio", name="Plain").check(force=True)
         expect(page.locator("#summary")).not_to_contain_text("reasoning")
         assert "think=0" in page.url
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_without_a_gate_the_choice_is_disabled_and_a_link_to_it_says_so(browser: Browser, library: ServedIndex, width: int):
+    """`?think=auto` fell back to reasoning without a word where the server has no gate."""
+    url = library[0].url
+    with opened(browser, f"{url}/?q=something+red&think=auto", viewport={"width": width, "height": 900}) as page:
+        expect(page.locator("#problem")).to_have_text(re.compile("has no gate for its Embedder. Set to “Reason first” instead"))
+        expect(page.locator("#summary")).to_contain_text("with reasoning,")
+        expect(page.locator(".card .moved:visible").first).to_have_text(re.compile(r"[↑↓] [0-9]+|new"))
+        auto = page.get_by_role("radio", name="Reason if it pays")
+        expect(auto).to_be_disabled()
+        assert "no gate for its Embedder" in (auto.get_attribute("title") or "")
+        expect(page.get_by_role("radio", name="Reason first")).to_be_checked()
+        if AXE is not None:
+            keeps_rules(page, width)
+
+
+def test_what_a_link_asks_for_in_vain_is_said(browser: Browser, library: ServedIndex):
+    asked = ["think=sometimes", "sort=price", "since=yesterday", "min_score=high", "modality=cat", "reasoner=nobody"]
+    with opened(browser, "about:blank", expected="does not conform") as page:
+        for names in (asked, ["think=toString"]):
+            page.goto(f"{library[0].url}/?q=something+red&{'&'.join(names)}")
+            for name in names:
+                expect(page.locator("#problem")).to_contain_text(f"This link asks for {name}, which is not known here; it was left out.")
+            expect(page.locator("#summary")).to_contain_text("with reasoning,")
+
+
+def test_a_link_that_asks_to_reason_says_where_there_is_no_reasoner(browser: Browser, tmp_path: Path):
+    (tmp_path / "a.txt").write_text("a letter about an elephant")
+    with served(tmp_path, think=False) as server, opened(browser, f"{server.url}/?q=elephant&think=always") as page:
+        expect(page.locator("#problem")).to_have_text("This link asks to reason, but this server has no Reasoner: results are plain.")
+        expect(page.locator(".card h3")).to_have_text(["a.txt"])
+
+
+def test_a_choice_outlives_the_next_status(browser: Browser, library: ServedIndex):
+    """Each status of the server set the dial back to its default, so that a plain search was soon reasoned about again."""
+    with opened(browser, library[0].url) as page:
+        settled(page)
+        plain = page.get_by_role("radio", name="Plain")
+        plain.check(force=True)
+        with page.expect_response("**/api/status") as answered:
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        answered.value.finished()
+        page.get_by_label("What to look for").fill("something red")
+        page.keyboard.press("Enter")
+        expect(page.locator("#summary")).to_have_text(re.compile("result.* in "))
+        expect(plain).to_be_checked()
+        expect(page.locator("#summary")).not_to_contain_text("reasoning")

@@ -41,13 +41,18 @@ class DialCommand(TyperCommand):
 
 
 def attach_values(args: list[str]) -> list[str]:
-    """Return arguments with `--think MODE` as one, `--think` alone as `--think=always`, and `--no-think` as `--no-think=never`."""
+    """Return arguments with `--think MODE` as one, `--think` alone as `--think=always`, and `--no-think` as `--no-think=never`.
+
+    Raises typer.BadParameter for `--no-think` with a value.
+    """
     end = args.index("--") if "--" in args else len(args)
     attached: list[str] = []
     position = 0
     while position < end:
         argument = args[position]
         position += 1
+        if argument.startswith("--no-think="):
+            raise typer.BadParameter(f"{argument}: --no-think takes no value; for a mode say --think never, auto or always")
         if argument == "--think" and position < end and args[position] in get_args(Dial):
             attached.append(f"--think={args[position]}")
             position += 1

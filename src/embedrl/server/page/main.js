@@ -10,7 +10,7 @@ import { chooseLanguage, language, languages, t, translate } from "./language.js
 import { startLibrary } from "./library.js";
 import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
-import { filters, hasQuery, isAsked, lookFor, nameMedium, offerThinking, queryState, setQuery, startQuery, thinks, words } from "./query.js";
+import { filters, hasQuery, isAsked, lookFor, nameMedium, notTaken, offerThinking, queryState, refusals, setQuery, startQuery, thinks, words } from "./query.js";
 import { STRINGS } from "./strings.js";
 import { choose, forgetTaste, isChosen, likedNames, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
 import { reasonOf, sentence, took } from "./wording.js";
@@ -20,6 +20,7 @@ const summary = byId("summary");
 const problem = byId("problem");
 let reasoner = null;
 let firstReasoner = null;
+let served = [];
 let ready = null;
 let applying = 0;
 let running = new AbortController();
@@ -226,9 +227,9 @@ async function applyAddress() {
   });
   await ready;
   if (mine !== applying) return;
-  setReasoner(wished.reasoner);
+  missing.push(...refusals(wished), setReasoner(wished.reasoner));
   if (addressOf(wished, { opened: false }) !== shown.address) await refresh({ at: history.state?.at ?? 0 });
-  const why = missing.find(Boolean);
+  const why = [...new Set(missing.filter(Boolean))].join(" ");
   if (why) say(problem, why);
   if (mine !== applying) return;
   if (!wished.item) closeItem();
@@ -269,12 +270,13 @@ function taste(hit, sign) {
 }
 
 /** Two Reasoners can be compared: a switch, which tells how ranks change from one to the other. */
-function showReasoners(served) {
+function showReasoners(reasoners) {
+  served = reasoners.map(({ id }) => id);
   const field = byId("reasoners");
   if (served.length < 2 || field.childElementCount > 1) return;
-  reasoner = firstReasoner = served.at(-1).id;
+  reasoner = firstReasoner = served.at(-1);
   field.hidden = false;
-  for (const { id, name } of served) {
+  for (const { id, name } of reasoners) {
     const choice = el("input", { type: "radio", name: "reasoner", value: id, checked: id === reasoner });
     choice.addEventListener("change", () => {
       reasoner = id;
@@ -284,11 +286,15 @@ function showReasoners(served) {
   }
 }
 
+/** Take the Reasoner of an address, or the first. Returns what cannot be taken. */
 function setReasoner(id) {
-  const choice = [...byId("reasoners").querySelectorAll("input")].find(({ value }) => value === (id || firstReasoner));
-  if (!choice) return;
-  choice.checked = true;
-  reasoner = choice.value;
+  const choices = [...byId("reasoners").querySelectorAll("input")];
+  const choice = choices.find(({ value }) => value === id) ?? choices.find(({ value }) => value === firstReasoner);
+  if (choice) {
+    choice.checked = true;
+    reasoner = choice.value;
+  }
+  return id && !served.includes(id) ? notTaken("reasoner", id) : "";
 }
 
 /** A button that goes on in the next language, called by its own name. */

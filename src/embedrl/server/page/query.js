@@ -10,7 +10,11 @@ const text = byId("text");
 const drop = byId("drop");
 const attached = byId("attached");
 const chooser = byId("attach-file");
+const auto = byId("thinks-auto");
 let medium = null;
+const MAX_SHOWN = 80;
+const DIAL_WORDS = { never: "reason_never", auto: "reason_auto", always: "reason_first" };
+const DIAL = new Map([["0", "never"], ["never", "never"], ["auto", "auto"], ["always", "always"]]);
 let usual = "always";
 let told = "";
 let ask = () => {};
@@ -25,6 +29,7 @@ export function startQuery({ asked, narrowed, down, refused }) {
   });
   form.addEventListener("change", (event) => {
     countFilters();
+    if (event.target.name === "think") told = thinkState() || usual;
     if (event.target !== text && event.target !== chooser) narrowed();
   });
   text.addEventListener("keydown", (event) => {
@@ -93,12 +98,39 @@ export function thinks() {
   return byId("thinks").hidden ? "never" : form.elements.think.value;
 }
 
-/** Offer what the server can do, and set what it does unless told, where the address does not say. */
+/** Offer what the server can do, and set what it does unless told, where neither a person nor the address says. */
 export function offerThinking({ think, gate, gated }) {
   byId("thinks").hidden = !think;
-  byId("thinks-auto").hidden = !gate;
+  auto.disabled = !gate;
+  auto.title = auto.parentElement.title = t(gate ? "reason_auto_hint" : "reason_auto_missing");
   usual = gated ? "auto" : "always";
-  if (!told || (told === "auto" && !gate)) form.elements.think.value = usual;
+  setDial();
+}
+
+function setDial() {
+  const wished = DIAL.get(told) ?? usual;
+  form.elements.think.value = wished === "auto" && auto.disabled ? usual : wished;
+}
+
+/** What an address asks for and this page cannot do, in words; to be asked when the server has said what it offers. */
+export function refusals(state) {
+  const kinds = [...form.querySelectorAll("[name=modality]")].map(({ value }) => value);
+  const others = [
+    ...FILTERS.filter((name) => form.elements[name].value !== state[name]).map((name) => [name, state[name]]),
+    ...state.modality.filter((kind) => !kinds.includes(kind)).map((kind) => ["modality", kind]),
+  ];
+  const isKept = !state.think || thinks() === DIAL.get(state.think);
+  return [...(isKept ? [] : [refusedDial(state.think)]), ...others.map(([name, value]) => notTaken(name, value))];
+}
+
+function refusedDial(wished) {
+  if (!DIAL.has(wished)) return notTaken("think", wished);
+  return byId("thinks").hidden ? t("no_reasoner") : t("no_gate", { instead: t(DIAL_WORDS[thinks()]) });
+}
+
+/** Say that an address holds what this page does not know. */
+export function notTaken(name, value) {
+  return t("link_not_taken", { what: `${name}=${value}`.slice(0, MAX_SHOWN) });
 }
 
 /** The whole question as a form. */
@@ -127,7 +159,7 @@ function thinkState() {
 export async function setQuery(state, find) {
   text.value = state.q;
   told = state.think;
-  form.elements.think.value = { 0: "never", auto: "auto", always: "always" }[told] ?? usual;
+  setDial();
   for (const box of form.querySelectorAll("[name=modality]")) box.checked = state.modality.includes(box.value);
   for (const field of FILTERS) form.elements[field].value = state[field];
   countFilters();
