@@ -177,7 +177,7 @@ def index_folder(
     text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
     say_loading(names)
-    from embedrl.cli.listing import failure_line, warn_of_failures
+    from embedrl.cli.listing import AUDIO_LEFT_OUT, failure_line, warn_of_failures
     from embedrl.pipelines.index import index_by_name
     from embedrl.runtime.engine import Engine
 
@@ -210,10 +210,12 @@ def index_folder(
             ("left out by name", report.skipped),
             ("of which metadata could not be read", report.damaged_metadata),
             ("images and pages", report.readings.in_words),
-            ("videos", report.speech.in_words),
+            ("videos and audio files", report.speech.in_words),
         ):
             if counts:
                 log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
+        for reason, count in report.audio_left_out.items():
+            log.info(f"{count:,} audio {'file' if count == 1 else 'files'} left out: {AUDIO_LEFT_OUT[reason]}")
     for failure in report.failures:
         log.warn(failure_line(failure))
     if hint := limit_hint([failure.reason for failure in report.failures]):

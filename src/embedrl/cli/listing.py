@@ -12,7 +12,13 @@ from embedrl.index.hit import Hit
 from embedrl.index.location import find_home
 from embedrl.index.recommend import Recommendations
 from embedrl.index.search import SearchResult
+from embedrl.index.words import AudioLeftOut
 
+AUDIO_LEFT_OUT: dict[AudioLeftOut, str] = {
+    "no_transcriber": "give --transcribe, or put what is said beside them (.srt, .vtt, .lrc)",
+    "nothing_said": "nothing is said in them",
+    "not_transcribed": "the transcriber gave no answer; the next run asks again",
+}
 HIT_COLUMNS = ("score", "modality", "key", "path", "answer", "evidence")
 
 
@@ -109,7 +115,7 @@ def _place(hit: Hit) -> str:
 
 
 def _unit(hit: Hit) -> str:
-    if hit.unit and hit.modality == "video":
+    if hit.unit and hit.end_s is not None:
         return f", {_clock(hit.start_s)}-{_clock(hit.end_s)}"
     if hit.unit and hit.modality == "image":
         return f", image {hit.unit}"
@@ -122,7 +128,7 @@ def _others(hit: Hit) -> str:
         return ""
     noun = {"video": "moment", "text": "passage", "image": "image"}.get(hit.modality, "page")
     others = [other for other in hit.other_units if other.unit != 0]
-    where = [_clock(other.start_s) if hit.modality == "video" else str(other.page or other.unit) for other in others]
+    where = [str(other.page or other.unit) if other.start_s is None else _clock(other.start_s) for other in others]
     return f" ({hit.num_other_units} more {noun}{'' if hit.num_other_units == 1 else 's'}: {', '.join(where)})"
 
 

@@ -86,6 +86,13 @@ def overlapping(segments: Iterable[TextSegment], start_s: float, end_s: float | 
     )
 
 
+def span_of(segments: Sequence[TextSegment]) -> tuple[float | None, float | None]:
+    """Return when the first of these segments begins and the last one ends, in seconds; None where no times are known."""
+    starts = [segment.start_s for segment in segments if segment.start_s is not None]
+    ends = [segment.end_s for segment in segments if segment.end_s is not None]
+    return min(starts, default=None), max(ends, default=None)
+
+
 def joined(segments: Iterable[TextSegment]) -> str:
     """Return the words of segments, a line each."""
     return "\n".join(segment.text for segment in segments)

@@ -18,7 +18,7 @@ from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, failure_reason, reason_missing
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
-from embedrl.data.segments import TextSegment, write_segments
+from embedrl.data.segments import TextSegment, span_of, write_segments
 from embedrl.data.tcot import TCoT, render
 from embedrl.errors import MediaError, ModelError
 from embedrl.index.marks import Marks
@@ -43,6 +43,12 @@ class Work:
     places: list[Place]
     segments: tuple[TextSegment, ...] = ()
     """The words that were read in it."""
+
+    def copied(self, source: Row, place: Place) -> Row:
+        """Return a row of the same content at another place, with the words as they were read there: in audio at times of their own."""
+        start_s, end_s = span_of(self.segments) if self.modality == "text" else (source.start_s, source.end_s)
+        own = {"place": place, "segments": write_segments(self.segments), "start_s": start_s, "end_s": end_s}
+        return source.model_copy(update=own)
 
 
 @dataclass

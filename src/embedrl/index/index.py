@@ -147,7 +147,7 @@ class Index:
 
     def rows(self, keys: Collection[str]) -> list[Row]:
         """Return all rows of the items with these keys, ordered by key, path and page."""
-        return sorted(self.table.rows(keys), key=lambda row: (row.place.key, *row.place.position))
+        return sorted(self.table.rows(keys) if self.table.is_there() else (), key=lambda row: (row.place.key, *row.place.position))
 
     def find(self, prefix: str) -> str:
         """Return the key that starts with `prefix` (at least 6 hex digits). Raises ConfigError if none or several do."""

@@ -16,7 +16,7 @@ from embedrl.concurrency import map_concurrently, num_queued, split
 from embedrl.data.protocols import Embeds, ReadsText, Reasons, Transcribes, text_measure_of
 from embedrl.data.reasoning import TCoTCounts, asks_again
 from embedrl.data.records import Records
-from embedrl.data.segments import TextSegment, write_segments
+from embedrl.data.segments import TextSegment
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.batch import Batches, Work, marked_as
 from embedrl.index.checksums import CHECKSUMS, forget_rows
@@ -28,12 +28,12 @@ from embedrl.index.location import LEADS_OUT, leads_out
 from embedrl.index.marks import MAX_DEATHS, Marks
 from embedrl.index.row import Modality, Place, Row, Stamp, place_id
 from embedrl.index.units import SCANS, Divider, Splitting, Unit, place_of, read_item
-from embedrl.index.words import READINGS, WordReader
+from embedrl.index.words import READINGS, FileWords, WordReader
 from embedrl.media.decode import read_metadata
 from embedrl.media.kinds import installed
 from embedrl.media.metadata import is_sidecar, sidecars_hash, sidecars_of
 from embedrl.media.resize import PAPER_BUDGET
-from embedrl.media.store import Limits, limits_in_force, media_kind, walk
+from embedrl.media.store import Limits, is_audio, limits_in_force, media_kind, walk
 
 Progress = Callable[[int, int], None]
 
@@ -159,8 +159,9 @@ class _Run:
                 self.num_places += 1
                 self._file(path, reason, retry_failed)
                 self._show_progress()
-            self._flush_copies()
-            self._flush()
+            while self.copies or self.pending:
+                self._flush()
+                self._flush_copies()
         finally:
             self.commits.commit()
         self._forget()
@@ -172,6 +173,7 @@ class _Run:
             tcots=self.tcots,
             readings=self.words.counts,
             speech=self.words.speech_counts,
+            audio_left_out=dict(self.words.audio_left_out),
             unread_kinds=dict((self.unread_kinds + count_unread(self.failed.values())).most_common()),
             skipped=dict(self.skipped.most_common()),
             damaged_metadata=dict(self.damaged.most_common()),
@@ -192,8 +194,6 @@ class _Run:
         self.failures_of: dict[Path, list[Failure]] = {}
         for failure in self.failed_before.values():
             self.failures_of.setdefault(failure.path, []).append(failure)
-
-    # ---- one file
 
     def _file(self, path: Path, reason: str | None, retry_failed: bool) -> None:
         stored = self.index.home.stored(path)
@@ -226,17 +226,16 @@ class _Run:
             if is_sidecar(path):
                 self.skipped["sidecars"] += 1
                 return
-            modality = media_kind(path, self.batches.limits)
-            if modality is None:
-                self.counts["unsupported"] += 1
-                self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += 1
-                return
             self._need_alive(stored, stamp)
-            units = self.divider.units(path, modality)
+            heard = self._noted(self.words.hear(path, beside)) if is_audio(path, self.batches.limits) else None
+            modality = media_kind(path, self.batches.limits) if heard is None else "text"
+            if modality is None or (heard and not heard.segments):
+                self.counts["unsupported"] += 1
+                self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += heard is None or self.words.speech is None
+                return
+            units = self.divider.units(path, modality) if heard is None else self.divider.heard(heard.segments)
             metadata = read_metadata(path, modality, self.batches.limits, sidecars=beside)
-            words = self.words.read(path, modality, units, beside)
-            for file, problem, stamp_of_file in words.problems:
-                self._fail(self.index.home.stored(file), None, problem, stamp_of_file)
+            words = self._noted(self.words.read(path, modality, units, beside)) if heard is None else heard
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
@@ -253,13 +252,18 @@ class _Run:
             else:
                 self._place(path, modality, unit, words.of_unit(unit), {**facts, "readers": words.noted(unit)})
 
+    def _noted(self, words: FileWords) -> FileWords:
+        for file, problem, stamp in words.problems:
+            self._fail(self.index.home.stored(file), None, problem, stamp)
+        return words
+
     def _place(self, path: Path, modality: Modality, unit: Unit, words: tuple[TextSegment, ...], facts: Mapping[str, Any]) -> None:
         """Queue one place: its content is new, or is to be copied from where it is known. `facts`: what all places of a file share."""
         stored, stamp = facts["path"], facts["stamp"]
         try:
             self._need_alive(marked_as(stored, unit.number), stamp)
             item = read_item(path, modality, unit, self.batches.limits, words)
-            key, medium = item.key, read_item(path, modality, unit, self.batches.limits).key if words else ""
+            key, medium = item.key, read_item(path, modality, unit, self.batches.limits).key if words and modality != "text" else ""
         except MediaError as error:
             self._fail(stored, unit, str(error), stamp)
             self.num_waiting -= 1
@@ -286,13 +290,14 @@ class _Run:
 
     def _queue(self, work: Work) -> None:
         if same := self.pending.get(work.item.key):
-            same.places += work.places
+            if same.segments == work.segments:
+                same.places += work.places
+            else:  # the same words at another time: a copy with times of its own, once the first is written
+                self.copies += [(place, work) for place in work.places]
             return
         self.pending[work.item.key] = work
         if len(self.pending) >= self.num_queued:
             self._flush()
-
-    # ---- one batch
 
     def _flush_copies(self) -> None:
         copies, self.copies = self.copies, []
@@ -302,7 +307,7 @@ class _Run:
         for place, work in copies:
             if source := sources.get(place.key):
                 place = place.model_copy(update={"reasoner": source.place.reasoner})
-                rows.append(source.model_copy(update={"place": place, "segments": write_segments(work.segments)}))
+                rows.append(work.copied(source, place))
             else:  # the only row with this content was replaced earlier in this run
                 self._queue(work)
         self.counts["reused"] += len(self._write(rows))
@@ -375,8 +380,6 @@ class _Run:
                 self.failure_records.compact()
             self.index.finish()
         self.counts["removed"] = len(stale)
-
-    # ---- questions
 
     def _is_fresh(self, place: Place) -> bool:
         reasoner = self.batches.reasoner

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.index.failures import Failure
 from embedrl.index.speech import SpeechCounts
-from embedrl.index.words import ReadingCounts
+from embedrl.index.words import AudioLeftOut, ReadingCounts
 from embedrl.media.kinds import is_unread
 
 
@@ -41,7 +41,9 @@ class IngestReport(BaseModel):
     readings: ReadingCounts = ReadingCounts()
     """Images and pages of new or changed files in which words were looked for."""
     speech: SpeechCounts = SpeechCounts()
-    """New or changed videos in which speech was looked for."""
+    """New or changed videos and audio files in which speech was looked for."""
+    audio_left_out: dict[AudioLeftOut, int] = {}
+    """Number of audio files (of `unsupported`) without an item, by reason: no transcriber was given, or nothing is said in them."""
     failures: tuple[Failure, ...]
     """All known failures in the folder, of this run and earlier ones."""
     seconds: dict[str, float]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import PIL.Image
 
 from embedrl.data.sample import Item
-from embedrl.data.segments import MAX_CHARS, TextSegment, joined
+from embedrl.data.segments import MAX_CHARS, TextSegment, joined, span_of
 from embedrl.media.content import Video
 from embedrl.media.decode import Want, look
 from embedrl.media.resize import Reduce
@@ -36,7 +36,8 @@ def preview(item: Item, segments: Sequence[TextSegment] = (), *, num_frames: int
     """Decode an item and keep little of it, and the words that were read in it. Raises MediaError for what is broken."""
     visual = item.visual
     if visual is None:
-        return Preview(text=item.text[:MAX_TEXT_CHARS])
+        start_s, end_s = span_of(segments)
+        return Preview(text=item.text[:MAX_TEXT_CHARS], start_s=start_s, end_s=end_s)
     want: tuple[Want, ...] = ("pixels",) if isinstance(visual, Video) else ("pixels", "text")
     seen = look(visual, *want, num_frames=num_frames, limits=limits, scale=Reduce(max_pixels=_PREVIEW_PIXELS))
     thumbnail = _thumbnail(seen.images[len(seen.images) // 2])

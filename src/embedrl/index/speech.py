@@ -1,4 +1,4 @@
-"""Speech in videos: transcribed in pieces while they are indexed. What was heard is kept, so that the next run asks for what is missing."""
+"""Speech in videos and audio files: transcribed in pieces while they are indexed, and kept: the next run asks for what is missing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,12 +50,12 @@ class SpeechFailure(BaseModel):
 
 
 class SpeechCounts(BaseModel):
-    """New or changed videos in which speech was looked for."""
+    """New or changed videos and audio files in which speech was looked for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     num_heard: int = 0
-    """Number of videos with a sound."""
+    """Number of files with a sound."""
     num_with_speech: int = 0
     num_without_track: int = 0
     """Number of videos without a track of sound."""

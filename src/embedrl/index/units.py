@@ -12,7 +12,7 @@ from embedrl import log
 from embedrl.data import items
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
-from embedrl.data.segments import TextSegment, as_told, read_segments
+from embedrl.data.segments import TextSegment, as_told, joined, read_segments
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
@@ -132,6 +132,26 @@ class Divider:
                 return list(self._passages(path, self._passage_length))
         return [WHOLE]
 
+    def heard(self, segments: Sequence[TextSegment]) -> list[Unit]:
+        """Return the passages of an audio file, by what is said in it: as many phrases each as the length of a passage admits."""
+        length = self._passage_length
+        groups: list[list[TextSegment]] = []
+        num_tokens = num_chars = 0
+        for segment in sorted(segments, key=lambda segment: segment.start_s or 0.0):
+            ends = self.measure.token_ends(segment.text) if self.measure.token_ends else None
+            tokens, chars = len(segment.text) // CHARS_PER_TOKEN + 1 if ends is None else len(ends), len(segment.text) + 1
+            is_full = length is not None and (num_tokens + tokens > length.tokens or num_chars + chars > length.chars)
+            if not groups or (is_full and (segment.start_s or 0.0) > (groups[-1][0].start_s or 0.0)):
+                groups.append([])
+                num_tokens = num_chars = 0
+            groups[-1].append(segment)
+            num_tokens, num_chars = num_tokens + tokens, num_chars + chars
+        if len(groups) < 2:
+            return [WHOLE] if groups else []
+        starts = [group[0].start_s or 0.0 for group in groups]
+        spans = zip(starts, [*starts[1:], None], strict=True)
+        return [Unit(number=number, start_s=start, end_s=end) for number, (start, end) in enumerate(spans, 1)]
+
     def _passages(self, path: Path, length: PassageLength) -> Iterator[Unit]:
         text = read_text(path, self.limits)
         spans = passages(text, length, self.measure.token_ends)
@@ -176,6 +196,8 @@ def read_item(path: Path, modality: Modality, unit: Unit | None, limits: Limits,
         case "page":
             return items.candidate((Page(path=path, number=unit.page or 1), *words))
         case "text":
+            if segments:  # of an audio file
+                return items.candidate((Text(text=joined(segments)),))
             text = unit.text if unit.text is not None else read_text(path, limits)[unit.start_char : unit.end_char]
             if not text.strip():
                 raise MediaError(f"{str(path)!r}: holds no text")

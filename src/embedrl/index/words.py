@@ -1,11 +1,12 @@
-"""Words that are read in media while they are indexed: subtitles and speech of videos, text in images and in pages without a text layer."""
+"""Words that are read in media while they are indexed: subtitles and speech of videos and audio, text in images and scanned pages."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +29,7 @@ SUBTITLES = "subtitles-1"
 READINGS = "readings.jsonl"
 """What was read in images, by their content and who read it."""
 NUM_READERS = 4
+AudioLeftOut = Literal["no_transcriber", "nothing_said", "not_transcribed"]
 FAILED = " failed"
 """Added to what an index notes where words could not be read: only `retry` tries again."""
 
@@ -112,11 +114,14 @@ class WordReader:
         self.limits, self.text_reader, self.records, self.retry = limits, text_reader, records, retry
         self.speech = None if transcriber is None else SpeechReader(limits, transcriber, records, retry=retry)
         self.counts = ReadingCounts()
-        self._noted: dict[Modality, str] = {modality: modality for modality in MODALITIES} | {"video": f"video {SUBTITLES}"}
+        self.audio_left_out: Counter[AudioLeftOut] = Counter()
+        """Audio files in which no words are known, by reason."""
+        self._noted: dict[str, str] = {modality: modality for modality in MODALITIES} | {"video": f"video {SUBTITLES}"}
+        self._noted |= {"subtitled audio": f"audio {SUBTITLES}", "audio": f"audio {SUBTITLES}"}
         if text_reader is not None:
             self._noted |= {"image": f"image {text_reader.fingerprint}", "page": f"page {text_reader.fingerprint}"}
         if transcriber is not None:
-            self._noted["video"] += f" {transcriber.fingerprint}"
+            self._noted |= {name: f"{self._noted[name]} {transcriber.fingerprint}" for name in ("video", "audio")}
 
     @property
     def speech_counts(self) -> SpeechCounts:
@@ -128,14 +133,14 @@ class WordReader:
         noted = noted if self.retry else noted.removesuffix(FAILED)
         if self.text_reader is None and noted.partition(" ")[0] in ("image", "page"):
             return True
-        if self.speech is None and noted.startswith(f"video {SUBTITLES} "):
+        if self.speech is None and noted.startswith((f"video {SUBTITLES} ", f"audio {SUBTITLES} ")):
             return True
         return noted in self._noted.values()
 
     def read(self, path: Path, modality: Modality, units: Sequence[Unit], sidecars: Sequence[Path]) -> FileWords:
         """Read the words of a file and its sidecars. What cannot be read is a problem of the words, never of the file."""
         if modality == "video":
-            return self._video(path, [file for file in sidecars if file.suffix.lower() in SUFFIXES])
+            return self._spoken(path, sidecars, "video")
         parts: list[Image | Page] = []
         if self.text_reader is not None and modality == "image":
             parts = [Image(path=path, number=unit.number) for unit in units]
@@ -147,6 +152,14 @@ class WordReader:
             readings = list(pool.map(self._reading, parts))
         self._count(readings)
         return FileWords(self._noted[modality], readings=dict(zip(units, readings, strict=True)))
+
+    def hear(self, path: Path, sidecars: Sequence[Path]) -> FileWords:
+        """Return what is said in an audio file: by its sidecars, and where these say nothing, by the transcriber."""
+        heard = self._spoken(path, sidecars, "audio")
+        if not heard.segments:
+            has_failed = heard.speech.has_failed
+            self.audio_left_out["no_transcriber" if self.speech is None else "not_transcribed" if has_failed else "nothing_said"] += 1
+        return heard
 
     def _reading(self, part: Image | Page) -> _Reading:
         """Return what is read in an image, or in a page without a text layer, now or by an earlier run."""
@@ -188,7 +201,8 @@ class WordReader:
                 num_read, num_with_words = num_read + 1, num_with_words + bool(reading.segments)
         self.counts = ReadingCounts(num_read=num_read, num_with_words=num_with_words, failed=failed, examples=examples)
 
-    def _video(self, path: Path, files: Sequence[Path]) -> FileWords:
+    def _spoken(self, path: Path, sidecars: Sequence[Path], kind: Literal["video", "audio"]) -> FileWords:
+        files = [file for file in sidecars if file.suffix.lower() in SUFFIXES]
         try:
             cues, problems = read_subtitles(path, files, self.limits)
         except MediaError as error:
@@ -197,10 +211,11 @@ class WordReader:
             if file == path:
                 log.warn(f"subtitles in a video are left out: {reason}")
         shown = [TextSegment(text=cue.text, source="subtitles", start_s=cue.start_s, end_s=cue.end_s) for cue in cues]
-        speech = Speech() if self.speech is None else self.speech.read(path)
+        is_told = kind == "audio" and bool(shown)
+        speech = Speech() if self.speech is None or is_told else self.speech.read(path)
         segments = sorted([*shown, *speech.segments], key=lambda segment: segment.start_s or 0.0)
         noted = tuple(Problem(file, reason, _stamp(file)) for file, reason in problems if file != path)
-        return FileWords(self._noted["video"], tuple(segments), noted, speech=speech)
+        return FileWords(self._noted["subtitled audio" if is_told else kind], tuple(segments), noted, speech=speech)
 
 
 def _stamp(path: Path) -> Stamp | None:

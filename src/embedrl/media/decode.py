@@ -19,7 +19,7 @@ from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.sound import Sound
 from embedrl.media.stills import MULTI_IMAGE
-from embedrl.media.store import HEAD_BYTES, Limits, document_format, limits_in_force, open_regular, still_format
+from embedrl.media.store import HEAD_BYTES, Limits, document_format, is_audio, limits_in_force, open_regular, still_format
 from embedrl.media.subtitles import Cue
 from embedrl.media.text import LONG_DOCUMENT, load_long_text
 
@@ -173,13 +173,13 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, 
     `sidecars` are those that may be opened; by default all that lie beside it.
     """
     limits = limits or limits_in_force()
-    if kind == "text":
+    if kind == "text" and not is_audio(path, limits):
         if not is_document(path, limits):
             return merge([from_name(path.name)])
         job, files = document_job(path, "metadata", limits), []
     else:
-        part = {"image": Image(path=path), "video": Video(path=path), "page": Page(path=path)}[kind]
-        job = job_of(part, "metadata", limits=limits)
+        part = {"image": Image(path=path), "page": Page(path=path)}.get(kind)
+        job = job_of(part, "metadata", limits=limits) if part else _spoken_job(path, "metadata", limits)
         files = [str(sidecar.absolute()) for sidecar in (sidecars_of(path) if sidecars is None else sidecars)]
     answer = pool().decode({**job, "files": files}, path, limits)
     try:
@@ -189,12 +189,12 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, 
 
 
 def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = None) -> tuple[list[Cue], list[tuple[Path, str]]]:
-    """Return the cues of a video's subtitles, by time, and (file, reason) of what could not be read of them. Raises MediaError.
+    """Return the cues of the subtitles of a video or an audio file, by time, and (file, reason) of what could not be read of them.
 
-    They are those of the `files`, or else of its own stream of text.
+    They are those of the `files`, or else of a video's own stream of text. Raises MediaError.
     """
     limits = limits or limits_in_force()
-    job = job_of(Video(path=path), "subtitles", limits=limits)
+    job = _spoken_job(path, "subtitles", limits)
     answer = pool().decode({**job, "files": [str(file.absolute()) for file in files]}, path, limits)
     try:
         cues = [Cue(float(start_s), float(end_s), str(text)) for start_s, end_s, text in answer.head["cues"]]
@@ -203,10 +203,15 @@ def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = No
         raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 
 
+def _spoken_job(path: Path, want: Want, limits: Limits, start_s: float = 0.0) -> dict[str, Any]:
+    """Serialise a job about a video or an audio file."""
+    return job_of(Video(path=path, start_s=start_s), want, limits=limits) | {"kind": "audio" if is_audio(path, limits) else "video"}
+
+
 def read_sound(path: Path, start_s: float, limits: Limits | None = None) -> Sound:
-    """Return the sound of a video from a time on, a piece of at most two minutes: see `soundtrack.decode_sound`. Raises MediaError."""
+    """Return the sound of a video or an audio file from a time on, two minutes at most: see `soundtrack`. Raises MediaError."""
     limits = limits or limits_in_force()
-    answer = pool().decode(job_of(Video(path=path, start_s=start_s), "sound", limits=limits), path, limits)
+    answer = pool().decode(_spoken_job(path, "sound", limits, start_s), path, limits)
     try:
         next_s = None if (at := answer.head["next_s"]) is None else float(at)
         if next_s is not None and not next_s > start_s:

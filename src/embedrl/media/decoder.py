@@ -121,16 +121,17 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
             scan = scan_video(paths[0], job["start_s"], job["shortest_s"], limits)
             answer.update(times_s=scan.times_s, changes_s=scan.changes_s, next_s=scan.next_s, duration_s=scan.duration_s)
             return answer, [scan.signatures]
-        case "video" if "sound" in want:
+        case "video" | "audio" if "sound" in want:
             from embedrl.media.soundtrack import decode_sound
 
             sound = decode_sound(paths[0], job["start_s"], limits)
             return {"next_s": sound.next_s, "has_track": sound.has_track, "bytes": sound.samples.tobytes()}, []
-        case "video" if "subtitles" in want:
+        case "video" | "audio" if "subtitles" in want:
+            from embedrl.media.soundtrack import embedded_cues
             from embedrl.media.subtitles import read_subtitles
-            from embedrl.media.video import embedded_cues
 
-            answer["cues"], answer["problems"] = read_subtitles(paths[0], map(Path, job["files"]), embedded_cues, limits)
+            embedded = embedded_cues if job["kind"] == "video" else lambda path, limits: []
+            answer["cues"], answer["problems"] = read_subtitles(paths[0], map(Path, job["files"]), embedded, limits)
             return answer, []
         case "video":
             from embedrl.media.video import load_frames, read_video
@@ -158,6 +159,10 @@ def _metadata(kind: str, path: Path, sidecars: Iterable[Path], limits: Limits) -
             from embedrl.media.video import video_metadata
 
             own = [video_metadata(path, limits)]
+        case "audio":
+            from embedrl.media.soundtrack import audio_metadata
+
+            own = [audio_metadata(path, limits)]
         case "page":
             from embedrl.media.document import document_metadata
 

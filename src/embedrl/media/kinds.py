@@ -33,6 +33,8 @@ MEDIA: dict[MediaKind, Medium] = {
     "text": Medium("a text", "text", (".txt", ".md", ".markdown", ".csv", ".tsv", ".log"), saved_as=".txt"),
 }
 
+AUDIO = (".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aac")
+"""Suffixes of audio files: of one, what is said in it is indexed, as passages with times."""
 SKIPPED_NAMES = (
     "@eaDir",
     "#recycle",

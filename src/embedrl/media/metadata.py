@@ -20,13 +20,15 @@ from PIL import IptcImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.media.content import well_formed
-from embedrl.media.kinds import MEDIA
+from embedrl.media.kinds import AUDIO, MEDIA
 from embedrl.media.store import status_of
 from embedrl.media.subtitles import SUFFIXES, stems, subtitle_files
 
-Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office", "epub", "html", "name", "mtime"]
-SIDECARS = (".xmp", ".json", ".supplemental-metadata.json", ".srt", ".vtt")
+Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office", "epub", "html", "tags", "name", "mtime"]
+SIDECARS = (".xmp", ".json", ".supplemental-metadata.json", *SUFFIXES)
 """Suffixes of files that belong to a medium of the same name: after the whole name (`a.jpg.json`) or after its stem (`a.srt`)."""
+_SPOKEN = (*MEDIA["video"].suffixes, *AUDIO)
+"""Suffixes of media in which words are said."""
 _MAX_SIDECAR_BYTES = 1024**2
 _MAX_CHARS = 1000
 _DATE_IN_NAME = re.compile(
@@ -228,7 +230,7 @@ def from_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     lower = {name.lower(): value for name, value in tags.items()}
     is_pdf = "creationdate" in lower or "producer" in lower
     apple = "com.apple.quicktime."
-    titles = ("title", "author", "artist", "subject", "keywords", "description", "comment", f"{apple}title", f"{apple}keywords")
+    titles = ("title", "author", "artist", "album", "subject", "keywords", "description", "comment", f"{apple}title", f"{apple}keywords")
     camera = (lower.get(f"{apple}{name}") or lower.get(name) for name in ("make", "model"))
     found: dict[str, Any] = {"about": [lower.get(name) for name in titles], "camera": " ".join(filter(None, camera))}
     for name in (f"{apple}creationdate", "date_utc", "creation_time", "date", "creationdate"):
@@ -270,8 +272,8 @@ def from_sidecar(path: Path) -> list[dict[str, Any]]:
 
 def sidecars_of(path: Path) -> list[Path]:
     """Return the files that belong to a medium and that are there."""
-    names = [path.with_name(path.name + suffix) for suffix in SIDECARS] + [path.with_suffix(suffix) for suffix in (".xmp", ".srt", ".vtt")]
-    names += subtitle_files(path) if path.suffix.lower() in MEDIA["video"].suffixes else []
+    names = [path.with_name(path.name + suffix) for suffix in SIDECARS] + [path.with_suffix(suffix) for suffix in (".xmp", *SUFFIXES)]
+    names += subtitle_files(path) if path.suffix.lower() in _SPOKEN else []
     return [name for name in dict.fromkeys(names) if name != path and name.is_file()]
 
 
@@ -284,13 +286,12 @@ def sidecars_hash(sidecars: Sequence[Path]) -> str:
 
 def is_sidecar(path: Path) -> bool:
     """Say whether a file belongs to a medium that lies beside it."""
-    if path.suffix.lower() not in (".json", ".xmp", ".srt", ".vtt"):
+    if path.suffix.lower() not in (".json", ".xmp", *SUFFIXES):
         return False
-    media = {suffix for medium in MEDIA.values() for suffix in medium.suffixes if medium.noun != MEDIA["text"].noun}
+    media = {*AUDIO} | {suffix for medium in MEDIA.values() for suffix in medium.suffixes if medium.noun != MEDIA["text"].noun}
     stem = path.name.removesuffix(".json").removesuffix(".supplemental-metadata") if path.suffix == ".json" else path.stem
     names = {stem} if Path(stem).suffix.lower() in media else set()
     names |= set() if path.suffix == ".json" else {f"{stem}{suffix}" for suffix in media} | {f"{stem}{suffix.upper()}" for suffix in media}
     for tagless in stems(path.name)[1:] if path.suffix.lower() in SUFFIXES else ():  # film.en.srt
-        names |= {tagless} | {f"{tagless}{suffix}" for suffix in MEDIA["video"].suffixes}
-        names |= {f"{tagless}{suffix.upper()}" for suffix in MEDIA["video"].suffixes}
+        names |= {tagless} | {f"{tagless}{suffix}" for suffix in _SPOKEN} | {f"{tagless}{suffix.upper()}" for suffix in _SPOKEN}
     return any((path.parent / name).is_file() for name in names)

@@ -1,28 +1,40 @@
-"""Decoding the sound of a video file (PyAV), in pieces that end where it is quiet.
+"""Tracks beside the picture (PyAV): the sound of a video or an audio file, in pieces that end where it is quiet, and text of a video.
 
 Samples are placed by their presentation times, counted from the first frame, so that what is heard and what is seen keep together.
 """
 
 import math
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.subtitles.subtitle import AssSubtitle
 
 from embedrl.errors import MediaError
+from embedrl.media.content import well_formed
+from embedrl.media.metadata import from_tags
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
-from embedrl.media.store import DEFAULT, Limits
-from embedrl.media.video import OpenedVideo, default_stream, open_video, require_time, span_of
+from embedrl.media.store import DEFAULT, HEAD_BYTES, Limits, audio_format, open_regular
+from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
+from embedrl.media.video import OpenedVideo, ffmpeg_named, open_video, require_time, span_of
 
 CODECS = (
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "truehd", "opus", "libopus", "vorbis", "flac", "alac"),
     *("amrnb", "amrwb", "wmav1", "wmav2", "adpcm_ms", "adpcm_ima_wav"),
 )
 """Decoders of sound that we use, beside those of plain samples (pcm_*)."""
+SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
+"""Streams of text; others hold pictures of it."""
+AnyStream = TypeVar("AnyStream", bound=Stream)
 _PAUSE_S = 20.0
 """A piece ends at the quietest place of its last so many seconds."""
 _WINDOW_S = 0.1
@@ -31,25 +43,33 @@ _PREROLL_S = 1.0
 _MAX_DRIFT_S = 0.1
 """Samples that are further from where their time says they belong are moved there."""
 _FRAME = 1024
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SHARE_OF_TIME = 0.4
 """A piece ends after this share of `decode_timeout_s`."""
 
 
 def decode_sound(path: Path, start_s: float, limits: Limits = DEFAULT) -> Sound:
-    """Decode the sound of a video from a time on, at most `PIECE_S` of it: the default track, or the first. Raises MediaError.
+    """Decode the sound of a file from a time on, at most `PIECE_S` of it: the default track, or the first. Raises MediaError.
 
-    It ends with the picture. Damaged packets and gaps are silent.
+    That of a video ends with the picture, an audio file where its samples do. Damaged packets and gaps are silent.
     """
-    with open_video(path, limits) as opened:
+    with open_sound(path, limits) as opened:
         stream = _audio_stream(opened)
         if stream is None:
             return Sound(np.zeros(0, np.int16), None, has_track=False)
-        first_s, end_s = span_of(opened)
+        if isinstance(opened, OpenedVideo):
+            first_s, end_s = span_of(opened)
+        else:
+            first_s, end_s = float((stream.start_time or 0) * (stream.time_base or 1)), math.inf
+        if start_s >= limits.max_duration_s:
+            raise MediaError(f"{str(path)!r}: its sound is longer than max_duration_s={limits.max_duration_s:g}")
         rest_s = end_s - first_s - start_s
         samples = np.zeros(max(0, math.ceil(min(rest_s, PIECE_S) * SAMPLE_RATE)), np.int16)
-        num_decoded, num_missed = _fill(samples, opened, stream, first_s + start_s)
+        num_decoded, num_missed, is_over = _fill(samples, opened, stream, first_s + start_s)
     is_last = rest_s <= PIECE_S
-    if num_decoded < len(samples):  # the time for one piece is over
+    if is_over:
+        samples, is_last = (samples if is_last else samples[:num_decoded]), True
+    elif num_decoded < len(samples):  # the time for one piece is over
         samples, is_last = samples[:num_decoded], False
     elif not is_last:
         samples = samples[: _quietest(samples)]
@@ -60,7 +80,41 @@ def decode_sound(path: Path, start_s: float, limits: Limits = DEFAULT) -> Sound:
     return Sound(samples, None if is_last else start_s + len(samples) / SAMPLE_RATE)
 
 
-def _audio_stream(opened: OpenedVideo) -> AudioStream | None:
+class OpenedAudio(NamedTuple):
+    """An audio file; a picture in it is its cover."""
+
+    path: Path
+    container: InputContainer
+    limits: Limits
+    deadline: float
+
+
+@contextmanager
+def open_sound(path: Path, limits: Limits) -> Generator[OpenedVideo | OpenedAudio]:
+    """Open a video or an audio file; FFmpeg's errors become MediaErrors that name it."""
+    with open_regular(path, limits) as file:
+        demuxer = audio_format(path.suffix, file.read(HEAD_BYTES))
+        if demuxer is None:
+            with open_video(path, limits) as opened:
+                yield opened
+            return
+        file.seek(0)
+        with ffmpeg_named(path, "the sound"), av.open(file, "r", format=demuxer, metadata_errors="replace") as container:
+            yield OpenedAudio(path, container, limits, time.monotonic() + limits.decode_timeout_s)
+
+
+def audio_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
+    """Return what an audio file says of itself in its tags: title, artist, album, date. A day alone counts as its noon."""
+    with open_sound(path, limits) as opened:
+        tags = {name.lower(): value for stream in opened.container.streams for name, value in stream.metadata.items()}
+        tags |= {name.lower(): value for name, value in opened.container.metadata.items()}
+    if _DAY.fullmatch(tags.get("date", "").strip()):
+        tags["date"] = f"{tags['date'].strip()} 12:00"
+    said = from_tags(tags)
+    return said | ({"captured_from": "tags"} if "captured_from" in said else {})
+
+
+def _audio_stream(opened: OpenedVideo | OpenedAudio) -> AudioStream | None:
     streams = opened.container.streams.audio
     if not streams:
         return None
@@ -72,8 +126,11 @@ def _audio_stream(opened: OpenedVideo) -> AudioStream | None:
     return stream
 
 
-def _fill(samples: np.ndarray, opened: OpenedVideo, stream: AudioStream, start_s: float) -> tuple[int, int]:
-    """Write what is heard from a time of the container on; return how many samples are done, and how many packets are damaged."""
+def _fill(samples: np.ndarray, opened: OpenedVideo | OpenedAudio, stream: AudioStream, start_s: float) -> tuple[int, int, bool]:
+    """Write what is heard from a time of the container on.
+
+    Return how many samples are done, how many packets are damaged, and whether the track is over.
+    """
     until = time.monotonic() + _SHARE_OF_TIME * opened.limits.decode_timeout_s
     num_missed = 0
     for seek_s in dict.fromkeys((max(start_s - _PREROLL_S, 0.0), 0.0)):
@@ -92,20 +149,20 @@ def _fill(samples: np.ndarray, opened: OpenedVideo, stream: AudioStream, start_s
                 samples[begin:end] = chunk[begin - position : end - position]
             position += len(chunk)
             if position >= len(samples):
-                return len(samples), num_missed
+                return len(samples), num_missed, False
             if time.monotonic() > until:
-                return max(position, 0), num_missed
+                return max(position, 0), num_missed, False
         else:
-            break
-    return len(samples), num_missed
+            return max(position or 0, 0), num_missed, True
+    return len(samples), num_missed, False
 
 
-def _chunks(opened: OpenedVideo, stream: AudioStream, seek_s: float) -> Iterator[tuple[np.ndarray | None, float | None]]:
+def _chunks(opened: OpenedVideo | OpenedAudio, stream: AudioStream, seek_s: float) -> Iterator[tuple[np.ndarray | None, float | None]]:
     """Yield samples, int16 (N,), with the time of the frame that they come from; None in place of those of a damaged packet."""
     opened.container.seek(math.floor(seek_s / (stream.time_base or 1)), stream=stream)
     resampler, shape = None, None
     for packet in opened.container.demux(stream):
-        require_time(opened)
+        require_time(opened.path, opened.deadline, opened.limits)
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -129,6 +186,39 @@ def _quietest(samples: np.ndarray) -> int:
     windows = tail[: len(tail) // size * size].reshape(-1, size).astype(np.float64)
     quietest = len(windows) - 1 - int((windows**2).mean(axis=1)[::-1].argmin())
     return len(samples) - len(tail) + quietest * size + size // 2
+
+
+def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
+    """Return the cues of a video's text stream, the default one or the first; none if it has none. Raises MediaError."""
+    with open_video(path, limits) as opened:
+        streams = [stream for stream in opened.container.streams.subtitles if stream.codec_context.name in SUBTITLE_CODECS]
+        if not streams:
+            return []
+        stream = default_stream(streams)
+        first_s, _ = span_of(opened)
+        opened.container.seek(0)
+        cues: list[Cue] = []
+        num_chars = 0
+        for packet in opened.container.demux(stream):
+            require_time(opened.path, opened.deadline, opened.limits)
+            if packet.pts is None or not packet.duration or not packet.size:
+                continue
+            start_s = packet.pts * float(packet.time_base) - first_s
+            dialogues = (rect.dialogue for rect in packet.decode() if isinstance(rect, AssSubtitle))
+            text = "\n".join(filter(None, (plain_dialogue(dialogue.decode("utf-8", "replace")) for dialogue in dialogues)))
+            end_s = start_s + packet.duration * float(packet.time_base)
+            if text and end_s > 0:
+                cues.append(Cue(max(0.0, round(start_s, 3)), round(end_s, 3), well_formed(text)))
+                num_chars += len(text)
+            if len(cues) > MAX_CUES or num_chars > limits.max_text_chars:
+                reason = f"more than {MAX_CUES} cues or max_text_chars={limits.max_text_chars} characters"
+                raise MediaError(f"{str(path)!r}: its stream of subtitles has {reason}")
+        return cues
+
+
+def default_stream(streams: Sequence[AnyStream]) -> AnyStream:
+    """Return the default stream of several of a kind, or the first."""
+    return max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
 
 
 def add_sound(video: Path, samples: np.ndarray, target: Path, *, codec: str = "aac", start_s: float = 0.0) -> None:

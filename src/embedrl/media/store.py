@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError
-from embedrl.media.kinds import MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
+from embedrl.media.kinds import AUDIO, MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
 
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "HEIF"]
 
@@ -230,6 +230,29 @@ def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "matroska"
     return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
+
+
+def audio_format(suffix: str, head: bytes) -> Literal["mov", "mp3", "wav", "flac", "ogg", "aac"] | None:
+    """Return the demuxer of an audio file by its first bytes, and its suffix where these may be anything; None for other files."""
+    suffix = suffix.lower()
+    if head[4:8] == b"ftyp":
+        return "mov" if head[8:12] in _AUDIO_BRANDS or (suffix in AUDIO and head[8:12] not in _STILL_BRANDS) else None
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "wav"
+    if head.startswith(b"fLaC"):
+        return "flac"
+    if head.startswith(b"OggS"):
+        return None if b"theora" in head[:512] else "ogg"
+    is_synced = len(head) > 1 and head[0] == 0xFF
+    if suffix == ".aac" and is_synced and head[1] & 0xF6 == 0xF0:
+        return "aac"
+    return "mp3" if head.startswith(b"ID3") or (suffix == ".mp3" and is_synced and head[1] & 0xE0 == 0xE0) else None
+
+
+def is_audio(path: Path, limits: Limits = DEFAULT) -> bool:
+    """Return whether a file is an audio file that we read. Raises MediaError if it cannot be opened."""
+    with open_regular(path, limits) as file:
+        return audio_format(path.suffix, file.read(HEAD_BYTES)) is not None
 
 
 def looks_textual(data: bytes) -> bool:

@@ -1,9 +1,10 @@
-"""Subtitles of a video as cues: SubRip (.srt) and WebVTT (.vtt) files beside it, else the text stream of its container.
+"""Subtitles as cues: SubRip (.srt), WebVTT (.vtt) and lyrics (.lrc) beside a video or an audio file, else the text stream of a video.
 
-Read in the child process that decodes. Both formats are read by one tolerant parser: players show files that break either standard.
+Read in the child process that decodes. The first two are read by one tolerant parser: players show files that break either standard.
 """
 
 import html
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -14,7 +15,7 @@ from embedrl.errors import MediaError
 from embedrl.media.store import DEFAULT, Limits
 from embedrl.media.text import load_text
 
-SUFFIXES = (".srt", ".vtt")
+SUFFIXES = (".srt", ".vtt", ".lrc")
 MAX_CUES = 20_000
 """Cues of a video, of all its subtitles; a film of two hours has about 2,000."""
 _TIME = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,3}))?"
@@ -23,6 +24,11 @@ _ARROW = re.compile(r"-->")
 _BLOCK = re.compile(r"^(?:WEBVTT|NOTE|STYLE|REGION)\b")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<\d[\d:.]{0,20}>|\{\\[^{}]{0,200}\}")
 """`<i>`, `<v Name>`, `<c.yellow>`, `<00:00:01.500>`, `{\\an8}`."""
+_LYRIC = re.compile(r"((?:\[\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?\]\s*)+)(.*)")
+_LYRIC_TIME = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
+_LYRICS_OFFSET = re.compile(r"^\[offset:\s*([+-]?\d{1,9})\s*\]", re.IGNORECASE | re.MULTILINE)
+_LAST_LYRIC_S = 10.0
+"""Longest time for which a line of lyrics counts as sung."""
 _ROLLING_S = 0.1
 """Captions that roll begin at most so long after the ones before."""
 _TAGS_OF_NAME = re.compile(r"(?:\.[A-Za-z0-9-]{2,20}){0,2}")
@@ -66,6 +72,22 @@ def parse_cues(text: str) -> tuple[list[Cue], int]:
         after_blank = not line.strip()
     end_cue()
     return list(_without_repeats(sorted(cues, key=lambda cue: cue[:2]))), num_broken
+
+
+def parse_lyrics(text: str) -> tuple[list[Cue], int]:
+    """Return the cues of lyrics (LRC), by time: a line lasts until the next one, 10 s at most. Lines without a time are left out."""
+    offset = _LYRICS_OFFSET.search(text)
+    offset_s = int(offset[1]) / 1000 if offset else 0.0  # positive: the lines come sooner
+    lines: list[tuple[float, str]] = []
+    for line in text.lstrip("\ufeff").split("\n"):
+        if match := _LYRIC.match(line.strip()):
+            for minutes, seconds, fraction in _LYRIC_TIME.findall(match[1]):
+                time_s = int(minutes) * 60 + int(seconds) + float(f"0.{fraction or 0}") - offset_s
+                lines.append((round(max(time_s, 0.0), 3), _plain([match[2]])))
+    lines.sort()
+    ends = [start_s for start_s, _ in lines[1:]] + [math.inf]
+    cues = [Cue(start, min(end, start + _LAST_LYRIC_S), said) for (start, said), end in zip(lines, ends, strict=True) if said]
+    return [cue for cue in cues if cue.end_s > cue.start_s], sum(cue.end_s <= cue.start_s for cue in cues)
 
 
 def _span(line: str) -> tuple[float, float] | None:
@@ -114,12 +136,13 @@ def read_subtitles(
     num_chars = 0
     for path in files:
         try:
-            parsed, num_broken = parse_cues(load_text(path, limits))
+            parse = parse_lyrics if path.suffix.lower() == ".lrc" else parse_cues
+            parsed, num_broken = parse(load_text(path, limits))
         except MediaError as error:
             problems.append((path.name, str(error)))
             continue
         if not parsed:
-            problems.append((path.name, "holds no cue of SubRip or WebVTT with a valid time"))
+            problems.append((path.name, "holds no cue of SubRip or WebVTT, nor a line of lyrics, with a valid time"))
         elif num_broken:
             problems.append((path.name, f"{num_broken} of {len(parsed) + num_broken} cues have no valid time and are left out"))
         num_chars += sum(len(cue.text) for cue in parsed)

@@ -16,29 +16,24 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 import PIL.Image
 from av.container import InputContainer
-from av.stream import Disposition, Stream
-from av.subtitles.subtitle import AssSubtitle
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from embedrl.errors import ConfigError, EmbedRLError, MediaError
 from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
 from embedrl.media.container import missing_bytes
-from embedrl.media.content import FrameFiles, Frames, Video, well_formed
+from embedrl.media.content import FrameFiles, Frames, Video
 from embedrl.media.image import load_image, shrink_factor, to_rgb
 from embedrl.media.metadata import from_tags
 from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
-from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
 
-AnyStream = TypeVar("AnyStream", bound=Stream)
-SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
-"""Streams of text; others hold pictures of it."""
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
 _BUFFER_BYTES = 256 * 1024
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -149,16 +144,25 @@ def open_video(path: Path, limits: Limits) -> Generator[OpenedVideo]:
         if missing := missing_bytes(file, demuxer):
             raise MediaError(f"{str(path)!r}: the video is cut short ({missing} bytes are missing)")
         file.seek(0)
-        # Boundary: FFmpeg's errors are one tree, but PyAV also raises plain ValueErrors for streams that it cannot describe.
-        try:
-            with av.open(file, "r", format=demuxer, buffer_size=_BUFFER_BYTES, metadata_errors="replace") as container:
-                yield OpenedVideo(path, container, _video_stream(container, path, limits), limits, deadline)
-        except (av.error.FFmpegError, ValueError) as error:
-            if isinstance(error, EmbedRLError):
-                raise
-            if getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN):  # no memory, or none for a thread: no fault of the file
-                raise MemoryError from error
-            raise MediaError(f"{str(path)!r}: the video is damaged or cut short ({getattr(error, 'strerror', None) or error})") from error
+        with (
+            ffmpeg_named(path, "the video"),
+            av.open(file, "r", format=demuxer, buffer_size=_BUFFER_BYTES, metadata_errors="replace") as container,
+        ):
+            yield OpenedVideo(path, container, _video_stream(container, path, limits), limits, deadline)
+
+
+@contextmanager
+def ffmpeg_named(path: Path, what: str) -> Generator[None]:
+    """Turn FFmpeg's errors into MediaErrors that name the file."""
+    # Boundary: FFmpeg's errors are one tree, but PyAV also raises plain ValueErrors for streams that it cannot describe.
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, EmbedRLError):
+            raise
+        if getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN):  # no memory, or none for a thread: no fault of the file
+            raise MemoryError from error
+        raise MediaError(f"{str(path)!r}: {what} is damaged or cut short ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _video_stream(container: InputContainer, path: Path, limits: Limits) -> VideoStream:
@@ -194,39 +198,6 @@ def video_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
         return from_tags({**opened.stream.metadata, **opened.container.metadata})
 
 
-def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
-    """Return the cues of a video's text stream, the default one or the first; none if it has none. Raises MediaError."""
-    with open_video(path, limits) as opened:
-        streams = [stream for stream in opened.container.streams.subtitles if stream.codec_context.name in SUBTITLE_CODECS]
-        if not streams:
-            return []
-        stream = default_stream(streams)
-        first_s, _ = span_of(opened)
-        opened.container.seek(0)
-        cues: list[Cue] = []
-        num_chars = 0
-        for packet in opened.container.demux(stream):
-            require_time(opened)
-            if packet.pts is None or not packet.duration or not packet.size:
-                continue
-            start_s = packet.pts * float(packet.time_base) - first_s
-            dialogues = (rect.dialogue for rect in packet.decode() if isinstance(rect, AssSubtitle))
-            text = "\n".join(filter(None, (plain_dialogue(dialogue.decode("utf-8", "replace")) for dialogue in dialogues)))
-            end_s = start_s + packet.duration * float(packet.time_base)
-            if text and end_s > 0:
-                cues.append(Cue(max(0.0, round(start_s, 3)), round(end_s, 3), well_formed(text)))
-                num_chars += len(text)
-            if len(cues) > MAX_CUES or num_chars > limits.max_text_chars:
-                reason = f"more than {MAX_CUES} cues or max_text_chars={limits.max_text_chars} characters"
-                raise MediaError(f"{str(path)!r}: its stream of subtitles has {reason}")
-        return cues
-
-
-def default_stream(streams: Sequence[AnyStream]) -> AnyStream:
-    """Return the default stream of several of a kind, or the first."""
-    return max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
-
-
 def span_of(opened: OpenedVideo) -> tuple[float, float]:
     """Return when the first frame appears and when the last one ends, in seconds of the container's clock."""
     index, base = _index_of(opened), opened.stream.time_base or Fraction(1, 1)
@@ -254,7 +225,7 @@ def _read_index(opened: OpenedVideo) -> _Index:
     ends: list[int] = []
     is_timed = container.format.name != "avi"
     for packet in container.demux(stream):
-        require_time(opened)
+        require_time(opened.path, opened.deadline, opened.limits)
         if packet.size == 0 or packet.is_discard:
             continue
         tick = packet.pts if is_timed and packet.pts is not None else packet.dts
@@ -326,15 +297,15 @@ def _frames(opened: OpenedVideo, index: _Index, start: int, *, skip_damaged: boo
                 raise
             continue
         for frame in frames:
-            require_time(opened)
+            require_time(opened.path, opened.deadline, opened.limits)
             _require_size(opened.path, frame.width, frame.height, opened.limits)
             yield (frame.pts if index.is_timed else next(counted, None)), frame
 
 
-def require_time(opened: OpenedVideo) -> None:
-    """Raise MediaError if the time for this file is over."""
-    if time.monotonic() > opened.deadline:
-        raise MediaError(f"{str(opened.path)!r}: decoding took longer than decode_timeout_s={opened.limits.decode_timeout_s:g}")
+def require_time(path: Path, deadline: float, limits: Limits) -> None:
+    """Raise MediaError if the time for a file is over."""
+    if time.monotonic() > deadline:
+        raise MediaError(f"{str(path)!r}: decoding took longer than decode_timeout_s={limits.decode_timeout_s:g}")
 
 
 def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:

@@ -14,7 +14,7 @@ from fastapi import Path as PathParameter
 from fastapi import Query as Parameter
 from fastapi.responses import Response
 
-from embedrl.media.store import container_format, document_format, still_format
+from embedrl.media.store import audio_format, container_format, document_format, still_format
 from embedrl.server import crop_checks, pictures
 from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
@@ -49,6 +49,14 @@ _TYPES = {
     "mov": "video/mp4",
     "matroska": "video/webm",
     "avi": "video/x-msvideo",
+}
+_AUDIO_TYPES = {
+    "mov": "audio/mp4",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
+    "aac": "audio/aac",
 }
 _FIXED = {"Cache-Control": "private, max-age=3600"}
 _SANDBOXED = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, no-cache"}
@@ -150,6 +158,8 @@ def item_routes(service: Service) -> APIRouter:
 
 def media_type(name: str, head: bytes) -> str:
     """Return the content type of a file by its first bytes: nothing that a browser would run."""
+    if audio := audio_format(Path(name).suffix, head):
+        return _AUDIO_TYPES[audio]
     medium = still_format(head) or container_format(head) or document_format(Path(name).suffix, head)
     if medium:
         by_name = mimetypes.guess_type(name)[0]

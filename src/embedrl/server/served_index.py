@@ -111,6 +111,8 @@ class ServedIndex:
             return stamp == place.stamp
         try:
             row = self.row(place.key)
+            if row.modality == "text" and row.segments:  # what is said in an audio file: only its transcriber can tell
+                return False
             row = row.model_copy(update={"place": place})
             return item_of(row, file.real, limits_in_force()).key == place.key
         except MediaError:

@@ -125,8 +125,9 @@ function asked(hit, { question, ranks }) {
 
 /** Put the medium there, and return what jumps to a time in it and plays from there. */
 function show(media, hit, evidence, time_s, plays) {
-  if (hit.modality === "video") {
-    const player = el("video", { controls: true, playsinline: true, preload: "auto", poster: hit.picture, "aria-label": hit.name });
+  if (hit.modality === "video" || isHeard(hit)) {
+    const watched = { playsinline: true, poster: hit.picture };
+    const player = el(isHeard(hit) ? "audio" : "video", { controls: true, preload: "auto", "aria-label": hit.name, ...(isHeard(hit) ? {} : watched) });
     const jump = (time) => {
       player.currentTime = time;
       player.focus();
@@ -143,6 +144,11 @@ function show(media, hit, evidence, time_s, plays) {
     media.append(zoom.node);
   }
   return () => {};
+}
+
+/** Whether an item is what is said in an audio file: a text with times. */
+function isHeard({ modality, end_s }) {
+  return modality === "text" && end_s !== null;
 }
 
 function play(player) {
@@ -219,7 +225,7 @@ function units(hit) {
 }
 
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("video, input, .prose")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("video, audio, input, .prose")) return;
   const button = { ArrowLeft: "before", ArrowRight: "after" }[event.key];
   if (button) {
     const [before, after] = actions.neighbours(shown);
