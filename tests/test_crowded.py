@@ -218,6 +218,13 @@ def test_sides_with_tcots_may_all_go_without_their_media():
     assert all(tcot for _, tcot, _ in map(rows.resolve, keys))
 
 
+@pytest.mark.parametrize("mixed_sides", [False, True])
+def test_a_pairs_sides_have_tcots_alike_or_each_by_itself(mixed_sides: bool):
+    rows = WorldRows(0, 1, 24, world="crowded", tasks=("image_objects",), plain_share=0.5, annotated_share=0, mixed_sides=mixed_sides)
+    pairs = [[rows.resolve(key)[1] is None for key in pair] for pair in rows.datasets()["image_objects"]]
+    assert {query_is_plain == target_is_plain for query_is_plain, target_is_plain in pairs} == ({True, False} if mixed_sides else {True})
+
+
 def test_supervised_examples_are_of_the_chosen_tasks():
     examples = SFTExamples(0, 3, 4, world="crowded", tasks=("visdoc_part",))
     assert all(isinstance(side, CrowdedSide) for side in examples.sides())

@@ -133,6 +133,20 @@ def test_gradient_caching_changes_memory_not_the_gradient(random_embedder: Embed
         assert (whole - cached).norm() < 1e-4 * whole.norm()
 
 
+def test_a_batch_that_fits_is_embedded_once(random_embedder: Embedder) -> None:
+    rows = WorldRows(3, 1, 4)
+    module = EmbedderModule(random_embedder, _resolve(random_embedder, rows))
+    model = SentenceTransformer(modules=[module], device="cpu")
+    ((pairs),) = rows.datasets().values()
+    sides = [module.preprocess(keys) for keys in zip(*pairs, strict=True)]
+    passes = []
+    module.register_forward_hook(lambda *_: passes.append(1))
+    for mini_batch_size, expected in ((4, 2), (2, 8)):
+        passes.clear()
+        info_nce(model, Config(out=Path(), mini_batch_size=mini_batch_size))([dict(side) for side in sides], None).backward()
+        assert len(passes) == expected
+
+
 def test_all_equal_vectors_cost_log_of_the_batch(random_embedder: Embedder) -> None:
     model = SentenceTransformer(modules=[EmbedderModule(random_embedder, lambda key: key)], device="cpu")
     loss = info_nce(model, Config(out=Path()))

@@ -30,10 +30,12 @@ class EmbedderRecipe(BaseModel):
     """Of the generated world's pairs, so many have no T-CoTs."""
     annotated_share: float = Field(default=0.3, ge=0, le=1)
     """And so many the annotator's; the others have true ones."""
+    mixed_sides: bool = False
+    """Draw that for each side of a pair by itself, so that plain vectors come to lie beside those of T-CoTs; False: for both alike."""
     media_dropout: float = Field(default=0.15, ge=0, le=1)
     """Of the generated world's sides with a T-CoT, so many are shown without their media, so that the Embedder learns to read."""
-    budget: VisualBudget | Literal["nano", "paper"] = "nano"
-    """What the Embedder gets to see."""
+    budget: VisualBudget | Literal["nano", "nano-sharp", "paper"] = "nano"
+    """What the Embedder gets to see; "nano-sharp" is as much as the nano Reasoner sees."""
     batch_size: int = Field(default=80, ge=1)
     """Pairs in a batch, over all processes."""
     num_batches: int | None = Field(default=None, ge=1)

@@ -143,6 +143,8 @@ class InfoNCE(CachedMultipleNegativesRankingLoss):
         """Return the loss of a batch of columns; their items' ids take the labels' place."""
         features = list(sentence_features)
         ids: Any = item_ids(features)
+        if all(len(column) <= self.mini_batch_size for column in ids):  # nothing to cache: one forward pass in place of two
+            return self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in features], ids)
         return self.forward_cached(features, ids)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:

@@ -144,8 +144,9 @@ def _judge_example(rng: random.Random) -> SFTExample:
 class WorldRows:
     """Contrastive rows of the Embedder: batches of one task, of families whose members differ in one attribute.
 
-    No two rows of a batch mean the same, and no target answers another row's query. Each pair has no T-CoTs, the annotator's, or else true
-    ones; with T-CoTs, a side's media are left out now and then, so that the Embedder learns to read.
+    No two rows of a batch mean the same, and no target answers another row's query. Each pair (with `mixed_sides`, each side)
+    has no T-CoTs, the annotator's, or else true ones; with T-CoTs, a side's media are left out now and then, so that the Embedder
+    learns to read.
     """
 
     NUM_VARIANTS = 4
@@ -158,6 +159,7 @@ class WorldRows:
         *,
         plain_share: float = 0.25,
         annotated_share: float = 0.3,
+        mixed_sides: bool = False,
         media_dropout: float = 0.15,
         world: str = "roomy",
         tasks: Sequence[str] = (),
@@ -165,6 +167,7 @@ class WorldRows:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.tasks = choose_tasks(world, tasks)
         self.plain_share, self.annotated_share, self.media_dropout = plain_share, annotated_share, media_dropout
+        self.mixed_sides = mixed_sides
 
     def datasets(self, num_batches: int | None = None) -> dict[str, list[tuple[str, str]]]:
         """Return (query key, target key) rows by task, of the first `num_batches` if given; each task's rows are whole batches."""
@@ -199,7 +202,7 @@ class WorldRows:
         name, side = key.rsplit("/", 1)
         family, number = name.rsplit("/", 1)
         chosen = _family(family)[int(number)][side == "target"]
-        mode = random.Random(f"embedder-mode:{name}").random()
+        mode = random.Random(f"embedder-mode:{key if self.mixed_sides else name}").random()
         rng = random.Random(f"embedder:{key}")
         if mode < self.plain_share:
             return chosen.item, None, True

@@ -21,14 +21,23 @@ def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
     from embedrl.nano.data import WorldRows
 
     assert recipe.num_batches is not None, "the recipe checks it"
-    shares = {"plain_share": recipe.plain_share, "annotated_share": recipe.annotated_share, "media_dropout": recipe.media_dropout}
-    return WorldRows(recipe.seed, recipe.num_batches, recipe.batch_size, world=recipe.world, tasks=recipe.tasks, **shares)
+    return WorldRows(
+        recipe.seed,
+        recipe.num_batches,
+        recipe.batch_size,
+        plain_share=recipe.plain_share,
+        annotated_share=recipe.annotated_share,
+        mixed_sides=recipe.mixed_sides,
+        media_dropout=recipe.media_dropout,
+        world=recipe.world,
+        tasks=recipe.tasks,
+    )
 
 
 def embedder_budget(recipe: EmbedderRecipe) -> VisualBudget:
     """Return the visual budget of a recipe."""
-    if recipe.budget == "nano":
-        from embedrl.nano.data import EMBEDDER_BUDGET
+    if recipe.budget in ("nano", "nano-sharp"):
+        from embedrl.nano.data import EMBEDDER_BUDGET, REASONER_BUDGET
 
-        return EMBEDDER_BUDGET
+        return EMBEDDER_BUDGET if recipe.budget == "nano" else REASONER_BUDGET
     return PAPER_BUDGET if recipe.budget == "paper" else recipe.budget
