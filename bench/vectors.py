@@ -1,16 +1,33 @@
-"""What int8 and binary vectors cost and find: recall@10 with exact rescoring, bytes and milliseconds a query, beside float32, exactly.
+"""What shorter, int8 and binary vectors cost and find, beside whole ones in float32, compared exactly.
 
-Vectors are random and structured, not embeddings: rows lie around random centres (a mixture of Gaussians), queries are rows moved a
-little. Rows: 1k, 100k and, with `--large`, 1M, of 192 numbers, as the nano Embedder's. Ways take turns; the best of a few rounds counts.
+`--nano` (with `--small`: few queries): hit@1 of the nano Embedder's vectors with half and a quarter of their numbers on the world's image
+tasks (seeds 104 to 106), and recall@10 of int8 and binary codes with exact rescoring, and of LanceDB's scalar-quantised index
+(`embedrl index --vector-index ivf-sq`), among all candidates of the three seeds.
+
+Otherwise recall@10, bytes and milliseconds a query of random structured vectors, not embeddings: rows lie around random centres (a mixture
+of Gaussians), queries are rows moved a little. Rows: 1k, 100k and, with `--large`, 1M, of 192 numbers, as the nano Embedder's. Ways take
+turns; the best of a few rounds counts.
 """
 
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from embedrl.data.tcot import TCoT
+from embedrl.data.vectors import shortened
+from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.task import RetrievalTask
+from embedrl.evaluation.world import world_tasks
+from embedrl.index import Index
+from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import table
+from embedrl.runtime.names import load_embedder, load_reasoner
+from embedrl.testing import FakeEmbedder
 
 DIM, NUM_QUERIES, TOP, ROUNDS = 192, 20, 10, 2
 SIZES = (1_000, 100_000)
@@ -20,10 +37,15 @@ SPREAD = 0.8
 Precision = Literal["int8", "binary"]
 RESCORED = {"int8": 4, "binary": 40}
 """Of so many times more candidates than neighbours the float vectors are compared."""
+TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
+SEEDS, NANO_QUERIES, POOL = (104, 105, 106), 17, 256
 
 
-def main(size: str = "") -> None:
+def main(size: str = "", *more: str) -> None:
     """Print the table. `--large`: a million rows, too (some 2 GiB of memory)."""
+    if size == "--nano":
+        _nano(small="--small" in more)
+        return
     rows = [row for num_rows in (*SIZES, *((LARGE,) if size == "--large" else ())) for row in _measure(num_rows)]
     columns = ["rows", "vectors", "recall@10", "MiB", "of float32", "ms a query", "x float32"]
     table(f"Nearest {TOP} of random structured vectors of {DIM} numbers", columns, rows)
@@ -50,6 +72,88 @@ def _measure(num_rows: int) -> list[list[str]]:
         speed = [f"{1000 * best[way]:.2f}", f"{best['float32'] / best[way]:.2f}"]
         rows.append([f"{num_rows:,}", way, f"{recall:.3f}", f"{size / 2**20:.1f}", f"1/{vectors.nbytes / size:.0f}", *speed])
     return rows
+
+
+def _nano(*, small: bool) -> None:
+    embedder, reasoner = load_embedder("nano"), load_reasoner("nano")
+    tasks: list[tuple[int, RetrievalTask]] = []
+    kinds: dict[str, dict[str, np.ndarray]] = {"plain": {}, "with T-CoTs": {}}
+    for seed in SEEDS[: 1 if small else None]:
+        num_queries, pool = (3, 24) if small else (NANO_QUERIES, POOL)
+        drawn = world_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool)
+        tasks += [(seed, task) for task in drawn]
+        items = {key: item for task in drawn for key, item in task.items.items()}
+        outcomes = reasoner.reason(list(items.values()))
+        tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
+        for kind, of_kind in (("plain", [None] * len(items)), ("with T-CoTs", tcots)):
+            kinds[kind] |= zip(items, embedder.embed(list(items.values()), of_kind), strict=True)
+    dim, rows = embedder.dim, []
+    candidates = list(dict.fromkeys(key for _, task in tasks for key in (item.key for item in task.candidates)))
+    for kind, vectors in kinds.items():
+        whole = hits_of(tasks, vectors)
+        rows.append([kind, f"float32, {dim}", "1", _share(tasks, whole), "", "1.000"])
+        for part in (2, 4):
+            short = dict(zip(vectors, shortened(np.stack(list(vectors.values())), dim // part), strict=True))
+            rows.append([kind, f"float32, {dim // part}", f"1/{part}", *_beside(tasks, hits_of(tasks, short), whole), ""])
+        candidate_CD, query_QD = (
+            np.stack([vectors[key] for key in keys]) for keys in (candidates, [q.key for _, t in tasks for q in t.queries])
+        )
+        true = [set(_exact(candidate_CD, query).tolist()) for query in query_QD]
+        for precision in RESCORED:
+            codes, scale = quantised(candidate_CD, precision)
+            near = [nearest_rescored(codes, scale, candidate_CD, query, precision, TOP) for query in query_QD]
+            recall = np.mean([len(set(found.tolist()) & best) / TOP for found, best in zip(near, true, strict=True)])
+            rows.append([kind, f"{precision}, rescored", f"1/{candidate_CD.nbytes / codes.nbytes:.0f}", "", "", f"{recall:.3f}"])
+        found = [set(places) for places in _by_index(candidate_CD, query_QD)]
+        recall = np.mean([len(mine & best) / TOP for mine, best in zip(found, true, strict=True)])
+        rows.append([kind, "ivf-sq of LanceDB", "1/4", "", "", f"{recall:.3f}"])
+    columns = ["vectors", "numbers", "bytes compared", "hit@1, %", "difference", "recall@10"]
+    table(f"{sum(len(task.queries) for _, task in tasks)} queries; recall among {len(candidates):,} candidates", columns, rows)
+
+
+def hits_of(tasks: Sequence[tuple[int, RetrievalTask]], vectors: Mapping[str, np.ndarray]) -> list[list[float]]:
+    """Return for each task whether each query's first hit is right."""
+    hits = []
+    for _, task in tasks:
+        candidate_CD = np.stack([vectors[item.key] for item in task.candidates])
+        cosines_QC = np.round(np.stack([vectors[query.key] for query in task.queries]) @ candidate_CD.T, 6)
+        best = [task.candidate_ids[place] for place in cosines_QC.argmax(1)]
+        hits.append([float(key in relevant) for key, relevant in zip(best, task.relevant, strict=True)])
+    return hits
+
+
+def _beside(tasks: Sequence[tuple[int, RetrievalTask]], hits: list[list[float]], whole: list[list[float]]) -> list[str]:
+    differences = [[mine - other for mine, other in zip(*of_task, strict=True)] for of_task in zip(hits, whole, strict=True)]
+    return [_share(tasks, hits), _share(tasks, differences, low=-1.0)]
+
+
+def _share(tasks: Sequence[tuple[int, RetrievalTask]], values: list[list[float]], *, low: float = 0.0) -> str:
+    """Show the mean over tasks with its interval, clustered by family, in %."""
+    tables: list[Replicates] = []
+    for name in dict.fromkeys(task.name for _, task in tasks):
+        chosen = [(seed, task, of_task) for (seed, task), of_task in zip(tasks, values, strict=True) if task.name == name]
+        families = [f"{seed}:{family}" for seed, task, _ in chosen for family in task.families]
+        of_all = np.array([[value] for _, _, of_task in chosen for value in of_task])
+        tables.append(replicates(of_all, task=name, families=families))
+    shown = figure(mean_over_tasks(tables), bounds=(low, 1.0))
+    assert shown is not None
+    return f"{100 * shown.value:.1f} ({100 * shown.low:.1f} to {100 * shown.high:.1f})"
+
+
+def _by_index(candidate_CD: np.ndarray, query_QD: np.ndarray) -> list[list[int]]:
+    """Return the places of the nearest by an approximate index over scalar-quantised vectors."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = Index.open(folder, embedder=FakeEmbedder(dim=candidate_CD.shape[1]))
+        index.change_policy(exact_below=1, kind="ivf-sq", recall=0.01)
+        stamp, rows = Stamp(size=1, mtime_ns=1), []
+        for number, vector in enumerate(candidate_CD):
+            path = Path(f"{number}.jpg")
+            place = Place(id=place_id(path, None), key=f"{number:064x}", path=path, stamp=stamp, reasoner="fake")
+            rows.append(Row(place=place, modality="image", plain=vector, tcot=vector, embedder="fake-embedder", created_s=0.0))
+        index.upsert(rows)
+        index.finish()
+        assert index.stats().search == "approximate"
+        return [[int(near.key, 16) for near in index.nearest(query, "plain", TOP)] for query in query_QD]
 
 
 def quantised(vectors_ND: np.ndarray, precision: Precision) -> tuple[np.ndarray, float]:

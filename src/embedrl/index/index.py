@@ -129,9 +129,12 @@ class Index:
         if self.table.is_there():
             yield from self.table.places(words)
 
-    def keys_with(self, word: str, limit: int) -> list[str]:
-        """Return the keys of places where a word stands in the name, the text or the answer: at most `limit`, a key for each place."""
-        return self.table.keys_with(word, limit) if self.table.is_there() else []
+    def keys_with(self, word: str, limit: int, among: Collection[str] | None = None) -> list[str]:
+        """Return the keys of places where a word stands in the name, the text or the answer: at most `limit`, a key for each place.
+
+        `among`: only of the items with these keys.
+        """
+        return self.table.keys_with(word, limit, among) if self.table.is_there() else []
 
     def tcot_failures(self) -> dict[str, str]:
         """Return item key -> reason for items whose T-CoT failed."""

@@ -169,9 +169,9 @@ class Table(Connection):
         for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):
             yield from map(read_place, batch.to_pylist())
 
-    def keys_with(self, word: str, limit: int) -> list[str]:
-        """Return the keys of rows in whose name, text or answer a word stands, in any case: at most `limit` of them, in no order."""
-        return [key for batch in self._with_words([word], limit) for key in batch["key"].to_pylist()]
+    def keys_with(self, word: str, limit: int, among: Collection[str] | None = None) -> list[str]:
+        """Return the keys of rows, `among` these or all, in whose name, text or answer a word stands: at most `limit`, in no order."""
+        return [key for batch in self._with_words([word], limit, among) for key in batch["key"].to_pylist()]
 
     def probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, among: Candidates = EVERYTHING
@@ -333,7 +333,7 @@ class Table(Connection):
     def _merge(self, data: pa.Table) -> None:
         self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data))
 
-    def _with_words(self, words: Sequence[str], limit: int = ALL_ROWS) -> list[pa.RecordBatch]:
+    def _with_words(self, words: Sequence[str], limit: int = ALL_ROWS, among: Collection[str] | None = None) -> list[pa.RecordBatch]:
         columns = self._indexed() & _WORDS_OF.keys()
 
         def anywhere(word: str) -> BooleanQuery:
@@ -343,7 +343,12 @@ class Table(Connection):
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
         shown = [*self._known(PLACE_COLUMNS), "_score"]
-        return self._read(lambda table: table.search(wanted, query_type="fts").limit(limit).select(shown).to_arrow()).to_batches()
+
+        def ask(table: lancedb.table.Table) -> pa.Table:
+            query = table.search(wanted, query_type="fts").limit(limit).select(shown)
+            return (query if among is None else query.where(_is_among("key", among), prefilter=True)).to_arrow()
+
+        return self._read(ask).to_batches()
 
     def _indexed(self) -> set[str]:
         return {name for config in self._read(lambda table: table.list_indices()) for name in config.columns}

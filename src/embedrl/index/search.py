@@ -21,7 +21,7 @@ from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
 from embedrl.index.fold import files_of, fold, with_others
-from embedrl.index.fusion import fuse, rank_by_words
+from embedrl.index.fusion import fuse, rank_by_rare_words, rank_by_words
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
 from embedrl.index.phrases import named, named_by, shared_phrases
@@ -308,9 +308,12 @@ def _unranked(index: Index, vectors: QueryVectors, key: str) -> Neighbour | None
 
 
 def _fused(index: Index, query: Query, vectors: QueryVectors, top: int, among: Candidates) -> tuple[list[Neighbour], tuple[str, ...]]:
-    """Fuse the ranking of the vectors with that of rare words; every item keeps its cosine as its score."""
+    """Fuse the ranking of the vectors with that of the filter's words, or else of rare ones; every item keeps its cosine as its score."""
     near = rank(index, vectors, max(top, NUM_FUSED), among)
-    worded = rank_by_words(index, query.item.text, query.filter.words)
+    if query.filter.words:
+        worded = rank_by_words(index, query.filter.words, allowed=among.only_keys)
+    else:
+        worded = rank_by_rare_words(index, query.item.text, [neighbour.key for neighbour in near], allowed=among.only_keys)
     if not worded.keys:
         return near[:top], worded.words
     ranked = {neighbour.key: neighbour for neighbour in near}
@@ -318,7 +321,7 @@ def _fused(index: Index, query: Query, vectors: QueryVectors, top: int, among: C
     if others:  # their cosines are asked for as any other's, so that every condition holds for them
         narrowed = set(others) if among.only_keys is None else set(others) & set(among.only_keys)
         ranked |= {neighbour.key: neighbour for neighbour in rank(index, vectors, len(others), replace(among, only_keys=narrowed))}
-    fused = fuse([[neighbour.key for neighbour in near], [key for key in worded.keys if key in ranked]])
+    fused = fuse([[neighbour.key for neighbour in near], [key for key in worded.keys if key in ranked]], (1.0, worded.weight))
     return [ranked[key] for key in fused][:top], worded.words
 
 
