@@ -1,7 +1,9 @@
 """A gate decides which queries are reasoned about, and says so."""
 
+import asyncio
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from embedrl.cli.main import app
 from embedrl.data import items
 from embedrl.errors import ConfigError
 from embedrl.index import Index, Query, ingest, search
-from embedrl.index.gate import LinearGate, read_gate
+from embedrl.index.gate import LinearGate, declined, read_gate
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import served
@@ -186,3 +188,122 @@ def test_a_server_told_not_to_reason_loads_no_reasoner(library: Path) -> None:
         finally:
             server.send_signal(signal.SIGINT)
             server.communicate(timeout=60)
+
+
+@pytest.fixture
+def candidate_gate(library: Path, tmp_path: Path) -> LinearGate:
+    """A gate that wants the letter about an elephant reasoned about, and nothing else; it lies in gate.json."""
+    index = Index.open(library, embedder=EMBEDDER)
+    ingest(library, index, None, EMBEDDER, think=False)
+    [row] = [row for row in index.rows([place.key for place in index.places()]) if row.place.path.name == "a.txt"]
+    shutil.rmtree(index.directory)
+    weights = (*row.plain.astype(float).tolist(), 0.0, 0.0)
+    gate = LinearGate(embedder=EMBEDDER.fingerprint, role="candidate", weights=weights, scores=(0.9, 0.9))
+    (tmp_path / "gate.json").write_text(gate.model_dump_json())
+    return gate
+
+
+def _failures(index: Index) -> dict[str, str]:
+    rows = index.rows([place.key for place in index.places()])
+    return {row.place.path.name: row.tcot_failure or ("" if row.tcot_text else "not asked") for row in rows}
+
+
+def test_an_index_reasons_where_the_gate_wants_it_and_keeps_what_it_decided(library: Path, candidate_gate: LinearGate) -> None:
+    reasoner, embedder = FakeReasoner(), FakeEmbedder()
+    index = Index.open(library, embedder=embedder)
+    report = ingest(library, index, reasoner, embedder, gate=candidate_gate)
+    assert (report.added, report.declined, report.without_tcot, report.tcots.made) == (3, 2, 2, 1)
+    reason = declined(candidate_gate.fingerprint)
+    assert _failures(index) == {"a.txt": "", "b.txt": reason, "c.txt": reason}
+    assert reasoner.reasoned.total() == 1
+    hits = search(index, Query("a letter about an elephant"), embedder, reasoner).hits
+    assert {hit.path.name: hit.tcot is not None for hit in hits} == {"a.txt": True, "b.txt": False, "c.txt": False}
+    assert all(hit.tcot_failure == reason for hit in hits if hit.tcot is None), "each hit says so"
+    plain = {row.place.path.name: row for row in index.rows([place.key for place in index.places()])}["b.txt"]
+    assert plain.plain.tolist() == plain.tcot.tolist()
+
+
+def test_what_a_gate_declined_stays_so_until_another_gate_or_always(library: Path, candidate_gate: LinearGate) -> None:
+    reasoner = FakeReasoner()
+    index = Index.open(library, embedder=EMBEDDER)
+
+    def again(**options: Any) -> tuple[int, int]:
+        report = ingest(library, index, reasoner, EMBEDDER, **options)
+        return report.added, report.unchanged
+
+    assert again(gate=candidate_gate) == (3, 0)
+    assert again(gate=candidate_gate) == (0, 3), "nothing is decided twice"
+    assert again() == (0, 3)
+    assert again(retry_failed=True) == (0, 3), "it is no failure"
+    assert again(gate=candidate_gate.at(0.0)) == (2, 1), "another share decides anew, and takes no T-CoT away"
+    assert set(_failures(index).values()) == {"", declined(candidate_gate.at(0.0).fingerprint)}
+    assert again(redo_declined=True) == (2, 1)
+    assert set(_failures(index).values()) == {""}
+    with pytest.raises(ConfigError, match="needs a Reasoner"):
+        ingest(library, index, None, EMBEDDER, think=False, gate=candidate_gate)
+
+
+def _run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_dial_of_the_command_index(library: Path, candidate_gate: LinearGate, tmp_path: Path) -> None:
+    models = ("--reasoner", "fake", "--embedder", "fake")
+    gate = str(tmp_path / "gate.json")
+    assert _run("index", str(library), *models, "--think", "auto", "--gate", gate)["declined"] == 2
+    assert _run("index", str(library))["added"] == 0, "as the index was built"
+    assert _run("index", str(library), "--gate", gate, "--think-budget", "1")["added"] == 2, "a gate alone means auto"
+    (library / "d.txt").write_text("another grocer")
+    assert _run("index", str(library), "--no-think")["added"] == 1
+    assert _run("index", str(library), "--think")["added"] == 1
+
+
+def test_a_gate_of_candidates_is_none_of_queries(library: Path, candidate_gate: LinearGate, tmp_path: Path) -> None:
+    path = tmp_path / "gate.json"
+    assert read_gate(path, 0.5, EMBEDDER.fingerprint, "candidate").role == "candidate"
+    with pytest.raises(ConfigError, match="was fitted to candidates, and these are queries"):
+        read_gate(path, 0.5, EMBEDDER.fingerprint)
+    with pytest.raises(ConfigError, match="--write-candidates FILE"):
+        CliRunner().invoke(
+            app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake", "--think", "auto"], catch_exceptions=False
+        )
+    with pytest.raises(ConfigError, match="not with --think never"):
+        CliRunner().invoke(app, ["index", str(library), "--no-think", "--gate", str(path)], catch_exceptions=False)
+
+
+def test_a_question_is_reasoned_about_before_its_search_where_the_gate_wants_it(library: Path, tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake"], catch_exceptions=False)
+    gate = tmp_path / "queries.json"
+    gate.write_text(MARGIN.model_dump_json())
+    asked = ["ask", "elephant", "--index", str(library)]
+    assert _run(*asked)["gate"] is None
+    assert _run(*asked, "--gate", str(gate))["gate"] == "plain"
+    assert _run(*asked, "--think", "auto", "--gate", str(gate), "--think-budget", "1")["gate"] == "reasoned"
+    assert _run(*asked, "--no-think")["gate"] is None
+
+
+def test_the_tools_of_an_mcp_server_say_what_was_answered_without_reasoning(library: Path) -> None:
+    pytest.importorskip("mcp")
+    from mcp import Client
+
+    from embedrl.integrations.mcp import make_mcp_server
+
+    reasoner = FakeReasoner()
+    index = Index.open(library, embedder=EMBEDDER)
+    ingest(library, index, reasoner, EMBEDDER)
+
+    async def call(server: Any, tool: str, arguments: dict[str, str]) -> Any:
+        async with Client(server) as client:
+            result = await client.call_tool(tool, arguments)
+            assert not result.is_error, result.content
+            value = result.structured_content
+            return value["result"] if set(value) == {"result"} else value
+
+    for gate, said in ((MARGIN, True), (MARGIN.at(1.0), False), (None, False)):
+        server = make_mcp_server(index, EMBEDDER, reasoner, gate)
+        hits = asyncio.run(call(server, "search", {"query": "elephant"}))
+        assert [hit.get("without_reasoning", False) for hit in hits] == [said] * 3
+    server = make_mcp_server(index, EMBEDDER, reasoner, MARGIN)
+    assert asyncio.run(call(server, "ask", {"question": "elephant"}))["gate"] == "plain"

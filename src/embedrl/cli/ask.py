@@ -7,13 +7,13 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import decoded, need_index, search_filter, with_server_options
-from embedrl.cli.models import load_for, warn_if_blind
+from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
+from embedrl.cli.models import load_with_gate, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
     IndexEmbedder,
     IndexPlace,
     IndexReasoner,
-    IndexThink,
     Local,
     MaxNewTokens,
     Modalities,
@@ -36,14 +36,16 @@ app = commands()
 NOT_ANSWERED = 1
 
 
-@app.command("ask", short_help="Answer a question from an index, with citations.")
+@app.command("ask", cls=DialCommand, short_help="Answer a question from an index, with citations.")
 @places_models
 def ask_index(
     question: Annotated[str, typer.Argument(help="A question about the indexed items.")],
     index: IndexPlace = ".",
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
-    think: IndexThink = None,
+    think: ThinkDial = None,
+    gate: GateFile = None,
+    think_budget: ThinkBudget = None,
     local: Local = False,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
@@ -71,10 +73,11 @@ def ask_index(
     question = decoded(question) or ""
     if not question.strip():
         raise ConfigError('the question is empty: give one, as in `embedrl ask "when does the red circle leave?"`')
+    dial = read_dial(think, gate, think_budget)
     need_index(index)
     from embedrl.runtime.names import check_names
 
-    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
+    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     from embedrl.index.answer import MIN_SUPPORT, ask
     from embedrl.index.index import Index
     from embedrl.index.query import Query
@@ -82,10 +85,11 @@ def ask_index(
     share = MIN_SUPPORT if min_support is None else min_support
     filter = search_filter(modality, under, since, until, words)
     request = {"question": question, "limit": look_at, "min_support": share}
-    is_plain = not any((local, modality, under, since, until, words, server_option, max_new_tokens, server_timeout, think is False))
-    answer = _ask_server(index, reasoner, embedder, think, request) if is_plain else None
+    narrowed = any((modality, under, since, until, words))
+    is_plain = not any((local, narrowed, server_option, max_new_tokens, server_timeout, dial in ("never", "auto")))
+    answer = _ask_server(index, reasoner, embedder, dial, request) if is_plain else None
     if answer is None:
-        loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, think)
+        loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, think_budget)
         answer = ask(
             Index.open(index, embedder=loaded_embedder),
             question,
@@ -94,17 +98,16 @@ def ask_index(
             limit=look_at,
             min_support=share,
             query=Query(filter=filter),
+            gate=loaded_gate,
         )
     _show(answer, as_json=as_json)
     if not answer.is_answered:
         raise typer.Exit(NOT_ANSWERED)
 
 
-def _ask_server(
-    index: str, reasoner: str | None, embedder: str | None, think: bool | None, request: dict[str, Any]
-) -> "CitedAnswer | None":
+def _ask_server(index: str, reasoner: str | None, embedder: str | None, dial: Dial | None, request: dict[str, Any]) -> "CitedAnswer | None":
     """Ask the running server of this index; None, with the reason logged, if there is none or it refuses."""
-    server = running_server(index, reasoner, embedder, think)
+    server = running_server(index, reasoner, embedder, reasons(dial))
     if server is None:
         return None
     from embedrl.index.answer import Citation, CitedAnswer
@@ -127,6 +130,8 @@ def _show(answer: "CitedAnswer", *, as_json: bool) -> None:
     if as_json:
         log.print_json(answer.model_dump(mode="json"))
         return
+    if answer.gate == "plain":
+        log.info("searched without reasoning: the gate expects no gain for this question (--think-budget 1 reasons always)")
     log.result(answer.text)
     for number, cited in enumerate(answer.citations, 1):
         log.result(f"[{number}] {shown(cited.path)}{_where(cited)}: {cited.answer}")

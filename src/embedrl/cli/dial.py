@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from embedrl.index.gate import LinearGate
+    from embedrl.index.gate import GateRole, LinearGate
 
 Dial = Literal["never", "auto", "always"]
 ThinkDial = Annotated[
@@ -21,13 +21,22 @@ ThinkDial = Annotated[
         "as the index was built.",
     ),
 ]
+IndexDial = Annotated[
+    Dial | None,
+    typer.Option(
+        "--think",
+        "--no-think",
+        help="Reason about items: never (--no-think), auto (where the Embedder's gate of candidates predicts a gain), always (--think "
+        "alone). Default: as the index was built.",
+    ),
+]
 GateFile = Annotated[
     Path | None,
-    typer.Option("--gate", help="Gate of --think auto (bench/gate.py fits one); gate.json in the Embedder's folder by default."),
+    typer.Option("--gate", help="Gate of --think auto (bench/gate.py fits one); the one in the Embedder's folder by default."),
 ]
 ThinkBudget = Annotated[
     float | None,
-    typer.Option("--think-budget", min=0, max=1, help="For --think auto: fraction of queries to reason about; 0.5 by default."),
+    typer.Option("--think-budget", min=0, max=1, help="For --think auto: fraction to reason about; 0.5 by default."),
 ]
 DEFAULT_SHARE = 0.5
 
@@ -76,29 +85,29 @@ def reasons(dial: Dial | None) -> bool | None:
     return None if dial is None else dial != "never"
 
 
-def find_gate(path: Path | None, embedder: str) -> Path:
+def find_gate(path: Path | None, embedder: str, role: "GateRole" = "query") -> Path:
     """Return the gate of `--think auto`: a file, else the one in the Embedder's folder. Raises ConfigError if there is none for it."""
-    if path is None and (path := gate_beside(embedder)) is None:
+    if path is None and (path := gate_beside(embedder, role)) is None:
         raise ConfigError(
-            f"--think auto: there is no gate for the Embedder {embedder!r}: fit one with `python bench/gate.py --write FILE` and give it "
-            "as --gate FILE, or say --think always or never"
+            f"--think auto: there is no gate for the Embedder {embedder!r}: fit one with `python bench/gate.py "
+            f"--write{'' if role == 'query' else '-candidates'} FILE` and give it as --gate FILE, or say --think always or never"
         )
     return path
 
 
-def load_gate(path: Path, budget: float | None, fingerprint: str) -> "LinearGate":
-    """Load a gate. Raises ConfigError if it is none, or one of another Embedder than that of this fingerprint."""
+def load_gate(path: Path, budget: float | None, fingerprint: str, role: "GateRole" = "query") -> "LinearGate":
+    """Load a gate. Raises ConfigError if it is none, or one of another Embedder than that of this fingerprint, or of another role."""
     from embedrl.index.gate import read_gate
 
-    return read_gate(path, DEFAULT_SHARE if budget is None else budget, fingerprint)
+    return read_gate(path, DEFAULT_SHARE if budget is None else budget, fingerprint, role)
 
 
-def gate_beside(embedder: str) -> Path | None:
+def gate_beside(embedder: str, role: "GateRole" = "query") -> Path | None:
     """Return the gate in an Embedder's folder, if there is one."""
-    from embedrl.index.gate import GATE_FILE
+    from embedrl.index.gate import GATE_FILES
     from embedrl.models.names import is_server, resolve
 
     if embedder == "fake" or is_server(embedder):
         return None
-    path = resolve(embedder, "embedder") / GATE_FILE
+    path = resolve(embedder, "embedder") / GATE_FILES[role]
     return path if path.is_file() else None

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from embedrl import log
 from embedrl.cli.arguments import need_folder, with_options_of_both, with_preset
+from embedrl.cli.dial import DialCommand, GateFile, IndexDial, ThinkBudget, find_gate, load_gate, read_dial, reasons
 from embedrl.cli.models import choose, noted_models, say_loading, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
@@ -15,7 +15,6 @@ from embedrl.cli.options import (
     EngineName,
     IndexEmbedder,
     IndexReasoner,
-    IndexThink,
     Like,
     Limit,
     MaxNewTokens,
@@ -37,7 +36,7 @@ _moving, _counting = commands(), commands()
 _OTHERS = {"move": _moving, "stats": _counting}
 
 
-class _IndexOrOther(TyperCommand):
+class _IndexOrOther(DialCommand):
     """`embedrl index DIR`, `embedrl index move SRC DST` and `embedrl index stats DIR`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -117,7 +116,9 @@ def index_folder(
     reasoner: IndexReasoner = None,
     embedder: IndexEmbedder = None,
     models: Preset = None,
-    think: IndexThink = None,
+    think: IndexDial = None,
+    gate: GateFile = None,
+    think_budget: ThinkBudget = None,
     server_option: ServerOptions = None,
     max_new_tokens: MaxNewTokens = None,
     server_timeout: ServerTimeout = None,
@@ -164,6 +165,7 @@ def index_folder(
     reasoner, embedder = with_preset(models, reasoner, embedder)
     [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
+    dial = read_dial(think, gate, think_budget)
     need_folder(folder)
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
@@ -172,8 +174,9 @@ def index_folder(
 
     tables = set_limits(config, limit)
     limits, words = tables.limits, tables.words.over(read_text, transcribe)
-    check_names(reasoner if think is not False else None, embedder)  # before anything that takes long to import
-    names = choose(reasoner, embedder, think, noted_models(folder), is_new=True, **words)
+    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
+    names = choose(reasoner, embedder, reasons(dial), noted_models(folder), is_new=True, **words)
+    gate = find_gate(gate, names.embedder, "candidate") if dial == "auto" else None  # said before models are loaded
     text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
     say_loading(names)
@@ -197,6 +200,8 @@ def index_folder(
         retry_failed=retry,
         dimensions=dimensions,
         limits=limits,
+        load_gate=None if gate is None else lambda embeds: load_gate(gate, think_budget, embeds.fingerprint, "candidate"),
+        redo_declined=dial == "always",
     )
     if as_json:
         log.print_json(report.model_dump(mode="json"))
@@ -205,6 +210,10 @@ def index_folder(
             f"{folder}: {report.added} new, {report.reused} known from elsewhere, {report.unchanged} unchanged, {report.removed} removed, "
             f"{len(report.failures)} failed; {report.without_tcot} of the new have no T-CoT; {report.seconds['total']:.1f} s"
         )
+        if report.declined:
+            log.info(
+                f"{report.declined:,} of these were left as they are by the gate, which expects no gain (--think always leaves it out)"
+            )
         for what, counts in (
             ("of kinds that are not read", report.unread_kinds),
             ("left out by name", report.skipped),

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 from embedrl import log
 from embedrl.cli.cold_start import UNUSED_BY_NANO, leave_out, use_one_thread
+from embedrl.cli.dial import Dial, find_gate, load_gate, reasons
 from embedrl.runtime.index_models import choose, noted_models
 
 if TYPE_CHECKING:
     from embedrl.data.protocols import Embeds, Reasons
+    from embedrl.index.gate import LinearGate
     from embedrl.index.model_names import ModelNames
 
-__all__ = ["choose", "load", "load_for", "noted_models", "say_loading", "warn_if_blind"]
+__all__ = ["choose", "load", "load_for", "load_with_gate", "noted_models", "say_loading", "warn_if_blind"]
 _BLIND = (
     "the nano models know only the generated world of `embedrl world make`: their T-CoTs and rankings of your own photos and documents "
     "mean nothing. For those, name other models with --reasoner and --embedder (sizes: `embedrl models`)"
@@ -44,6 +46,28 @@ def load_for(
         use_one_thread()
     loaded_reasoner, loaded_embedder = load(names)
     return loaded_reasoner, embedder_of(index, loaded_embedder)
+
+
+def load_with_gate(
+    index: str,
+    reasoner: str | None,
+    embedder: str | None,
+    dial: Dial | None,
+    gate: Path | None,
+    budget: float | None,
+    *,
+    alone: bool = True,
+) -> "tuple[Reasons | None, Embeds, LinearGate | None]":
+    """Load models as `load_for` does, and the gate of queries with --think auto.
+
+    A missing index is said before a missing gate, and that before models are loaded. Raises ConfigError, ModelError and StoreError.
+    """
+    from embedrl.index.index import Index
+
+    Index.open(index)
+    gate = find_gate(gate, choose(reasoner, embedder, None, noted_models(index)).embedder) if dial == "auto" else None
+    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, reasons(dial), alone=alone)
+    return loaded_reasoner, loaded_embedder, None if gate is None else load_gate(gate, budget, loaded_embedder.fingerprint)
 
 
 def say_loading(names: "ModelNames") -> None:

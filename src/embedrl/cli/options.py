@@ -35,10 +35,6 @@ IndexEmbedder = Annotated[
         help="Embedder: nano, a model folder, a hub id, a server's URL. By default the one that built the index (nano for a new one).",
     ),
 ]
-IndexThink = Annotated[
-    bool | None,
-    typer.Option("--think/--no-think", help="Embed with T-CoTs, or without. By default as the index was built."),
-]
 Preset = Annotated[
     str | None,
     typer.Option(

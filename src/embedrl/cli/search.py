@@ -10,8 +10,8 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_options_of_both, with_preset
-from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, find_gate, load_gate, read_dial, reasons
-from embedrl.cli.models import choose, load_for, noted_models, warn_if_blind
+from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
+from embedrl.cli.models import load_with_gate, warn_if_blind
 from embedrl.cli.options import (
     Area,
     AsJson,
@@ -177,11 +177,8 @@ def _search_here(
     from embedrl.index.search import search
     from embedrl.runtime.names import load_reranker
 
-    Index.open(index)  # a missing index is said before a missing gate, and that before models are loaded
-    gate = find_gate(gate, choose(reasoner, embedder, None, noted_models(index)).embedder) if dial == "auto" else None
-    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, reasons(dial), alone=not query.rerank)
+    loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, budget, alone=not query.rerank)
     loaded_reranker = load_reranker(reranker, loaded_reasoner) if query.rerank else None
-    loaded_gate = None if gate is None else load_gate(gate, budget, loaded_embedder.fingerprint)
     opened = Index.open(index, embedder=loaded_embedder)
     return search(
         opened,

@@ -143,7 +143,7 @@ class Reranks(Protocol):
 
 @runtime_checkable
 class Gates(Protocol):
-    """Decides for a query whether reasoning about it is expected to pay."""
+    """Decides for a query, or a candidate, whether reasoning about it is expected to pay."""
 
     @property
     def fingerprint(self) -> str:
@@ -151,11 +151,11 @@ class Gates(Protocol):
         ...
 
     def wants(self, item: Item, plain: np.ndarray, scores: Sequence[float]) -> bool:
-        """Say whether to write a T-CoT of the item, from its plain vector (dim,) and the cosines of its plain neighbours, best first."""
+        """Say whether to write a T-CoT of the item, from its plain vector (dim,) and the cosines of a query's plain hits, best first."""
         ...
 
     def at(self, share: float) -> "Gates":
-        """Return the gate that reasons about another share of queries, 0..1."""
+        """Return the gate that reasons about another share of items, 0..1."""
         ...
 
 

@@ -8,14 +8,14 @@ belongs to it; else the Reasoner is asked about the item. Where no item supports
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from embedrl.data import items
 from embedrl.data.evidence import Evidence, Verification, verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import ask as ask_reasoner
 from embedrl.data.sample import Item
 from embedrl.data.segments import locate, read_segments
@@ -75,6 +75,8 @@ class CitedAnswer(_Shown):
     citations: tuple[Citation, ...] = ()
     num_asked: int = 0
     """Items that were retrieved and looked at."""
+    gate: Literal["plain", "reasoned"] | None = None
+    """What the gate decided about the search: with the question as it is, or with its T-CoT; None without one."""
 
     @property
     def is_answered(self) -> bool:
@@ -93,17 +95,20 @@ def ask(
     query: Query | None = None,
     view: View = WHOLE,
     locate: Callable[[Hit], Path] | None = None,
+    gate: Gates | None = None,
 ) -> CitedAnswer:
     """Answer a question from the `limit` best items. `query` narrows the search (its content is replaced by the question).
 
-    Without a Reasoner the answer is taken from stored T-CoTs and texts. Raises ConfigError for an empty question.
+    Without a Reasoner the answer is taken from stored T-CoTs and texts. With a `gate` the question is reasoned about before the search only
+    if it decides so. Raises ConfigError for an empty question.
     """
     if not question.strip():
         raise ConfigError('the question is empty: ask something, as in `embedrl ask "when does the red circle leave?"`')
     if not 0 <= min_support <= 1 or limit < 1:
         raise ConfigError(f"min_support={min_support}, limit={limit}: give a share in 0..1, and at least 1 item")
     asked = replace(query or Query(), content=(Text(text=question),), limit=limit, use_tcot=reasoner is not None, offset=0, unit="unit")
-    hits = search(index, asked, embedder, reasoner, view=view).hits
+    result = search(index, asked, embedder, reasoner, gate=gate, view=view)
+    hits = result.hits
     rows = {row.place.key: row for row in index.rows([hit.key for hit in hits])}  # without those that were removed meanwhile
     units = [_Unit(hit, rows[hit.key], support(question, told(hit, rows[hit.key]))) for hit in hits if hit.key in rows]
     supported = sorted((unit for unit in units if unit.support >= min_support), key=lambda unit: -unit.support)[:MAX_CITED]
@@ -115,7 +120,7 @@ def ask(
         if item is not None and tcot is not None:
             cited[position] = _asked(supported[position], item, tcot)
     found = tuple(citation for citation in cited if citation is not None)
-    return CitedAnswer(text=found[0].answer if found else NOTHING, citations=found, num_asked=len(hits))
+    return CitedAnswer(text=found[0].answer if found else NOTHING, citations=found, num_asked=len(hits), gate=result.gate)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ import numpy as np
 
 from embedrl import log
 from embedrl.data.evidence import verify
-from embedrl.data.protocols import Embeds, Reasons
-from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, failure_reason, reason_missing
+from embedrl.data.protocols import Embeds, Gates, Reasons
+from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, asks_again, failure_reason, reason_missing
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment, span_of, write_segments
 from embedrl.data.tcot import TCoT, render
 from embedrl.errors import MediaError, ModelError
+from embedrl.index.gate import declined, is_declined
 from embedrl.index.marks import Marks
 from embedrl.index.reading import Preview, preview
 from embedrl.index.row import Modality, Place, Row
@@ -65,6 +66,10 @@ class Batches:
     words: WordReader
     retry: bool = False
     """Retry items with an invalid T-CoT."""
+    gate: Gates | None = None
+    """Decides which items are reasoned about; None: all of them."""
+    redo_declined: bool = False
+    """Without a gate: reason about items, too, about which a gate of an earlier run decided not to."""
     patience: Patience = field(default_factory=Patience)
     said_it_is_gone: bool = False
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "reason", "embed", "write"), 0.0))
@@ -76,13 +81,21 @@ class Batches:
         broken: list[tuple[Work, MediaError]] = []
         with self.timed("decode"), ThreadPoolExecutor(min(NUM_DECODERS, os.cpu_count() or 1)) as pool:
             looked = _sift(works, list(pool.map(self._look, works)), broken)
+        with self.timed("embed"):
+            decided = _sift(looked, _each(self._decide, [work.item for work, _ in looked]), broken)
         with self.timed("reason"):
-            answers = self._reason([work.item for work, _ in looked])
-            reasoned = _sift(looked, answers, broken)
+            answers = iter(self._reason([work.item for (work, _), plain in decided if plain is None]))
+            reasoned = _sift([source for source, _ in decided], [next(answers) if plain is None else plain for _, plain in decided], broken)
         with self.timed("embed"):
             embedded = _sift(reasoned, _each(self._embed, [(work.item, outcome) for (work, _), outcome in reasoned]), broken)
         rows = [row for ((work, look), outcome), vectors in embedded for row in self._rows(work, look, outcome, vectors)]
-        return rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None)
+        return rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None and not isinstance(answer, Declined))
+
+    def is_unsettled(self, reason: str) -> bool:
+        """Say whether an item without a T-CoT for this reason is to be asked about again."""
+        if is_declined(reason):
+            return self.redo_declined if self.gate is None else reason != declined(self.gate.fingerprint)
+        return self.retry or (self.reasoner is not None and asks_again(reason, self.reasoner))
 
     @contextmanager
     def timed(self, phase: str) -> Generator[None]:
@@ -102,6 +115,15 @@ class Batches:
         except MediaError as error:
             return error
 
+    def _decide(self, items: Sequence[Item]) -> list["Declined | None"]:
+        """Return, for the items that the gate declines to reason about, their plain vectors; None for the others."""
+        if self.gate is None or self.reasoner is None:
+            return [None] * len(items)
+        vectors = np.asarray(self.embedder.embed(items, [None] * len(items)), dtype=np.float32)
+        _check(vectors, items, self.embedder)
+        pairs = zip(items, vectors, strict=True)
+        return [None if self.gate.wants(item, plain, ()) else Declined(self.gate.fingerprint, plain) for item, plain in pairs]
+
     def _reason(self, items: Sequence[Item]) -> list[Answer | None]:
         """Return an answer or error per item, of this or an earlier run; new ones are on the disk when this returns."""
         if self.reasoner is None:
@@ -115,8 +137,13 @@ class Batches:
             )
         return [*answers]
 
-    def _embed(self, asked: Sequence[tuple[Item, Answer | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _embed(self, asked: Sequence[tuple[Item, "Answer | Declined | None"]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (plain vector, vector with T-CoT) per item; equal for items without a T-CoT."""
+        if any(isinstance(outcome, Declined) for _, outcome in asked):
+            rest = iter(self._embed([(item, outcome) for item, outcome in asked if not isinstance(outcome, Declined)]))
+            return [(outcome.plain, outcome.plain) if isinstance(outcome, Declined) else next(rest) for _, outcome in asked]
+        if not asked:
+            return []
         items = [item for item, _ in asked]
         thought = [(position, outcome) for position, (_, outcome) in enumerate(asked) if isinstance(outcome, TCoT)]
         both = [*items, *(items[position] for position, _ in thought)]
@@ -126,7 +153,7 @@ class Batches:
         with_tcot[[position for position, _ in thought]] = vectors[len(items) :]
         return list(zip(vectors[: len(items)], with_tcot, strict=True))
 
-    def _rows(self, work: Work, look: Preview, outcome: Answer | None, vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
+    def _rows(self, work: Work, look: Preview, outcome: "Answer | Declined | None", vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
         tcot = outcome if isinstance(outcome, TCoT) else None
         verification = None
         if tcot is not None:
@@ -141,7 +168,7 @@ class Batches:
                 plain=plain,
                 tcot=with_tcot,
                 tcot_text=render(tcot) if tcot else None,
-                tcot_failure=None if outcome is None else failure_reason(outcome),
+                tcot_failure=_why(outcome),
                 answer=tcot.answer if tcot else "",
                 verification=verification,
                 text=look.text,
@@ -155,6 +182,23 @@ class Batches:
             )
             for place in work.places
         ]
+
+
+@dataclass(frozen=True)
+class Declined:
+    """An item that a gate decided not to reason about."""
+
+    gate: str
+    """Fingerprint."""
+    plain: np.ndarray
+    """float32 (dim,), unit length."""
+
+
+def _why(outcome: Answer | Declined | None) -> str | None:
+    """Return the reason of an item without a T-CoT, if a Reasoner or a gate was asked."""
+    if isinstance(outcome, Declined):
+        return declined(outcome.gate)
+    return None if outcome is None else failure_reason(outcome)
 
 
 def marked_as(path: Path, unit: int | None) -> Path:

@@ -13,8 +13,8 @@ from typing import Any
 
 from embedrl import log
 from embedrl.concurrency import map_concurrently, num_queued, split
-from embedrl.data.protocols import Embeds, ReadsText, Reasons, Transcribes, text_measure_of
-from embedrl.data.reasoning import TCoTCounts, asks_again
+from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Transcribes, text_measure_of
+from embedrl.data.reasoning import TCoTCounts
 from embedrl.data.records import Records
 from embedrl.data.segments import TextSegment
 from embedrl.errors import ConfigError, MediaError
@@ -22,6 +22,7 @@ from embedrl.index.batch import Batches, Work, marked_as
 from embedrl.index.checksums import CHECKSUMS, forget_rows
 from embedrl.index.commits import Commits
 from embedrl.index.failures import Failure, in_order, keep_failures, limits_hash, open_failures, read_failures
+from embedrl.index.gate import is_declined
 from embedrl.index.index import Index
 from embedrl.index.ingest_report import IngestReport, count_unread
 from embedrl.index.location import LEADS_OUT, leads_out
@@ -57,6 +58,8 @@ def ingest(
     splitting: Splitting | None = None,
     text_reader: ReadsText | None = None,
     transcriber: Transcribes | None = None,
+    gate: Gates | None = None,
+    redo_declined: bool = False,
 ) -> IngestReport:
     """Index every image, video, PDF and text file under a folder, in sorted order, and the units that each is divided into.
 
@@ -67,8 +70,8 @@ def ingest(
     An item without a T-CoT is indexed by its plain vector, with the reason. Items the Reasoner did not answer are retried by the next
     run; with `retry_failed`, so are invalid T-CoTs and unusable files. A file that cannot be used is a Failure in the report.
     With a `text_reader`, words in images and in pages without a text layer are read, and with a `transcriber` speech in videos; they
-    become part of the items, and stay when a later run has none. Raises ConfigError for wrong options, StoreError if another process
-    writes to the index.
+    become part of the items, and stay when a later run has none. A `gate` decides which items are reasoned about; what it declined stays
+    so without one, unless `redo_declined`. Raises ConfigError for wrong options, StoreError if another process writes to the index.
     """
     folder = Path(os.path.realpath(Path(folder).expanduser()))
     if not folder.is_dir():
@@ -77,8 +80,8 @@ def ingest(
         num_frames = reasoner.num_frames if reasoner else PAPER_BUDGET.num_frames
     if batch_size < 1 or num_frames < 1:
         raise ConfigError(f"batch_size={batch_size}, num_frames={num_frames}: give at least 1")
-    if think and reasoner is None:
-        raise ConfigError("think=True needs a Reasoner: give one, or set think=False")
+    if (think or gate) and reasoner is None:
+        raise ConfigError("think=True, or a gate, needs a Reasoner: give one, or set think=False")
     index.check(embedder)
     lock = index.writing()
     kept = index.directory
@@ -92,7 +95,8 @@ def ingest(
         ):
             limits, marks = limits or limits_in_force(), Marks(kept)
             words = WordReader(limits, text_reader, transcriber, readings, retry=retry_failed)
-            batches = Batches(reasoner if think else None, embedder, tcots, limits, num_frames, marks, words, retry_failed)
+            asks = reasoner if think else None
+            batches = Batches(asks, embedder, tcots, limits, num_frames, marks, words, retry_failed, gate, redo_declined)
             divider = Divider(splitting or Splitting(), limits, scans, text_measure_of(embedder))
             run = _Run(folder, index, batches, divider, batch_size, max_in_flight, failures, checksums, roots)
             return run.run(retry_failed, on_progress or (lambda done, total: None))
@@ -146,9 +150,8 @@ class _Run:
 
     def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
         started = time.perf_counter()
-        if reasoner := self.batches.reasoner:
-            reasons = self.index.tcot_failures()
-            self.unsettled = {key for key, reason in reasons.items() if retry_failed or asks_again(reason, reasoner)}
+        if self.batches.reasoner:
+            self.unsettled = {key for key, reason in self.index.tcot_failures().items() if self.batches.is_unsettled(reason)}
         self._recall()
         files = list(walk(self.folder, self.batches.limits.skip_names, self.skipped))
         self.on_progress, self.num_unopened = on_progress, len(files)
@@ -169,7 +172,7 @@ class _Run:
         self._show_progress()
         return IngestReport(
             num_files=len(files),
-            **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot")},
+            **{name: self.counts[name] for name in ("unsupported", "unchanged", "added", "reused", "removed", "without_tcot", "declined")},
             tcots=self.tcots,
             readings=self.words.counts,
             speech=self.words.speech_counts,
@@ -329,6 +332,7 @@ class _Run:
             self.counts["added"] += len(keys)
             self.counts["reused"] += len(written) - len(keys)
             self.counts["without_tcot"] += len({row.place.key for row in written if row.tcot_failure})
+            self.counts["declined"] += len({row.place.key for row in written if is_declined(row.tcot_failure)})
 
     def _write(self, rows: list[Row]) -> list[Row]:
         """Take rows for the next commit and return them, but for files that changed while they were read: these are failures."""

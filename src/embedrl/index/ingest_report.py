@@ -36,6 +36,8 @@ class IngestReport(BaseModel):
     removed: int
     without_tcot: int
     """Number of added items without a valid T-CoT; search compares them by their plain vectors."""
+    declined: int = 0
+    """How many of these are without one because a gate decided not to reason about them."""
     tcots: TCoTCounts
     """Of the added items: T-CoTs by whether they were new or cached, and failures by reason."""
     readings: ReadingCounts = ReadingCounts()

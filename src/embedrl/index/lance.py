@@ -171,7 +171,7 @@ class Table(Connection):
 
     def keys_with(self, word: str, limit: int, among: Collection[str] | None = None) -> list[str]:
         """Return the keys of rows, `among` these or all, in whose name, text or answer a word stands: at most `limit`, in no order."""
-        return [key for batch in self._with_words([word], limit, among) for key in batch["key"].to_pylist()]
+        return [key for batch in self._with_words([word], limit, among, ["key"]) for key in batch["key"].to_pylist()]
 
     def probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, among: Candidates = EVERYTHING
@@ -333,16 +333,18 @@ class Table(Connection):
     def _merge(self, data: pa.Table) -> None:
         self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data))
 
-    def _with_words(self, words: Sequence[str], limit: int = ALL_ROWS, among: Collection[str] | None = None) -> list[pa.RecordBatch]:
-        columns = self._indexed() & _WORDS_OF.keys()
+    def _with_words(
+        self, words: Sequence[str], limit: int = ALL_ROWS, among: Collection[str] | None = None, columns: Sequence[str] = PLACE_COLUMNS
+    ) -> list[pa.RecordBatch]:
+        searched = sorted(self._indexed() & _WORDS_OF.keys())
 
         def anywhere(word: str) -> BooleanQuery:
             return BooleanQuery(
-                [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in sorted(columns)]
+                [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in searched]
             )
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
-        shown = [*self._known(PLACE_COLUMNS), "_score"]
+        shown = [*self._known(columns), "_score"]
 
         def ask(table: lancedb.table.Table) -> pa.Table:
             query = table.search(wanted, query_type="fts").limit(limit).select(shown)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embedrl.data import items
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.errors import ConfigError
 from embedrl.index.answer import ask as ask_index
 from embedrl.index.exact import Neighbour
@@ -65,8 +65,11 @@ class _Collection:
         return found[0]
 
 
-def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = None) -> "MCPServer":
-    """Make the server over an open index; `.run()` serves it over stdio. Without a Reasoner, items are compared as they are."""
+def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = None, gate: Gates | None = None) -> "MCPServer":
+    """Make the server over an open index; `.run()` serves it over stdio. Without a Reasoner, items are compared as they are.
+
+    A `gate` decides which queries and questions are reasoned about.
+    """
     held = _Collection(index, embedder, reasoner)
     server = MCPServer("embedrl", instructions=_ABOUT)
 
@@ -76,7 +79,7 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
         chosen = Filter(modality=(modality,) if modality else None, path=under, words=tuple(words.split()))
         asked = Query(items.as_content(query), filter=chosen, limit=_bounded(limit), use_tcot=reasoner is not None)
         with held.lock:
-            return [_shown(hit) for hit in search_index(index, asked, embedder, reasoner, view=held.view).hits]
+            return [_shown(hit) for hit in search_index(index, asked, embedder, reasoner, gate=gate, view=held.view).hits]
 
     @server.tool(annotations=READ_ONLY)
     def similar(keys: list[str], unlike: list[str] | None = None, limit: int = 10) -> list[dict[str, Any]]:
@@ -102,7 +105,7 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
     def ask(question: str) -> dict[str, Any]:
         """Answer a question from the collection, with citations; without any, nothing in it answers the question."""
         with held.lock:
-            answer = ask_index(index, question, embedder, reasoner, view=held.view)
+            answer = ask_index(index, question, embedder, reasoner, gate=gate, view=held.view)
         return answer.model_dump(mode="json")
 
     return server
@@ -118,9 +121,10 @@ def _shown(hit: Hit) -> dict[str, Any]:
     """Return the facts of a Hit that a client needs, as JSON types."""
     fields = {"key", "score", "path", "modality", "page", "start_s", "end_s", "answer", "excerpt", "read"}
     facts = hit.model_dump(mode="json", include=fields)
-    return {name: value for name, value in facts.items() if value not in (None, "", [])}
+    gated = {"without_reasoning": True} if hit.without_reasoning else {}
+    return {name: value for name, value in facts.items() if value not in (None, "", [])} | gated
 
 
-def serve_stdio(index: str | Path, embedder: Embeds, reasoner: Reasons | None) -> None:
+def serve_stdio(index: str | Path, embedder: Embeds, reasoner: Reasons | None, gate: Gates | None = None) -> None:
     """Serve an index over stdin and stdout until the client closes them."""
-    make_mcp_server(Index.open(index, embedder=embedder), embedder, reasoner).run("stdio")
+    make_mcp_server(Index.open(index, embedder=embedder), embedder, reasoner, gate).run("stdio")

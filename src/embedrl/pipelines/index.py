@@ -1,10 +1,10 @@
 """Index a folder with models by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from embedrl import log
-from embedrl.data.protocols import ReadsText, Transcribes
+from embedrl.data.protocols import Embeds, Gates, ReadsText, Transcribes
 from embedrl.data.vectors import ShortenedEmbedder
 from embedrl.index.index import Index, embedder_of
 from embedrl.index.ingest import IngestReport, ingest
@@ -30,11 +30,14 @@ def index_by_name(
     text_reader_name: str | None = None,
     transcriber: Transcribes | None = None,
     transcriber_name: str | None = None,
+    load_gate: Callable[[Embeds], Gates] | None = None,
+    redo_declined: bool = False,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
     With `dimensions`, a new index holds the first so many numbers of each vector, which later runs and searches keep to.
     `text_reader_name` and `transcriber_name` are what the index notes of these two, for later runs.
+    `load_gate` returns the gate of items for the Embedder; `redo_declined` is that of `ingest`.
     `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.
     Raises what `ingest`, `create_at` and `start_models` raise.
     """
@@ -60,4 +63,6 @@ def index_by_name(
             on_progress=bar.reach,
             text_reader=text_reader,
             transcriber=transcriber,
+            gate=None if load_gate is None else load_gate(embeds),
+            redo_declined=redo_declined,
         )
