@@ -44,6 +44,7 @@ _MODELS = "embedrl.models"
 _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
 """Of shortened vectors, so many times more are found than asked for, and compared whole."""
+_ALL = FullTextOperator.AND
 _VECTORS = frozenset(VECTOR_COLUMNS.values())
 _PLACES = ["key", "path", *PART_COLUMNS]
 _TCOT_COLUMNS = ("reasoner", "tcot_failure")
@@ -339,9 +340,7 @@ class Table(Connection):
         searched = sorted(self._indexed() & _WORDS_OF.keys())
 
         def anywhere(word: str) -> BooleanQuery:
-            return BooleanQuery(
-                [(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=FullTextOperator.AND)) for name in searched]
-            )
+            return BooleanQuery([(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=_ALL)) for name in searched])
 
         wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
         shown = [*self._known(columns), "_score"]
