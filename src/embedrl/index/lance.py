@@ -39,8 +39,7 @@ _KEEP_VERSIONS = timedelta(minutes=1)
 """Replaced files stay this long for processes that are reading them."""
 _WORDS_OF = {"name": "icu", "text": "icu", "answer": "icu", "about": "icu", "camera": "icu"}
 """Columns whose words can be asked for, and what cuts them: the rules of the script; of a name, only its letters and digits are there."""
-_SETTINGS = "embedrl.searching"
-_MODELS = "embedrl.models"
+_SETTINGS, _MODELS = "embedrl.searching", "embedrl.models"
 _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
 """Of shortened vectors, so many times more are found than asked for, and compared whole."""
