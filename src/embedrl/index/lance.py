@@ -166,12 +166,12 @@ class Table(Connection):
 
     def places(self, words: Sequence[str] = ()) -> Iterator[Place]:
         """Yield every place, in no order; with `words`, those where each stands in the name, the text or the answer, in any case."""
-        for batch in self._with_words(words) if words else self._scan(PLACE_COLUMNS):
+        for batch in self._with_words(words, PLACE_COLUMNS, ALL_ROWS, None) if words else self._scan(PLACE_COLUMNS):
             yield from map(read_place, batch.to_pylist())
 
     def keys_with(self, word: str, limit: int, among: Collection[str] | None = None) -> list[str]:
         """Return the keys of rows, `among` these or all, in whose name, text or answer a word stands: at most `limit`, in no order."""
-        return [key for batch in self._with_words([word], limit, among, ["key"]) for key in batch["key"].to_pylist()]
+        return [key for batch in self._with_words([word], ["key"], limit, among) for key in batch["key"].to_pylist()]
 
     def probe(
         self, vector: np.ndarray, vectors: Vectors, limit: int, num_probes: int, kind: Kind, among: Candidates = EVERYTHING
@@ -333,15 +333,10 @@ class Table(Connection):
     def _merge(self, data: pa.Table) -> None:
         self._write(lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data))
 
-    def _with_words(
-        self, words: Sequence[str], limit: int = ALL_ROWS, among: Collection[str] | None = None, columns: Sequence[str] = PLACE_COLUMNS
-    ) -> list[pa.RecordBatch]:
+    def _with_words(self, words: Sequence[str], columns: Sequence[str], limit: int, among: Collection[str] | None) -> list[pa.RecordBatch]:
         searched = sorted(self._indexed() & _WORDS_OF.keys())
-
-        def anywhere(word: str) -> BooleanQuery:
-            return BooleanQuery([(Occur.SHOULD, MatchQuery(written_as(word, name), name, operator=_ALL)) for name in searched])
-
-        wanted = BooleanQuery([(Occur.MUST, anywhere(word)) for word in words])
+        anywhere = [[MatchQuery(written_as(word, name), name, operator=_ALL) for name in searched] for word in words]
+        wanted = BooleanQuery([(Occur.MUST, BooleanQuery([(Occur.SHOULD, one) for one in of_word])) for of_word in anywhere])
         shown = [*self._known(columns), "_score"]
 
         def ask(table: lancedb.table.Table) -> pa.Table:
