@@ -139,14 +139,11 @@ class _Run:
         self.pending: dict[str, Work] = {}
         self.copies: list[tuple[Place, Work]] = []
         self.commits = Commits(index, checksums, batches.timed)
-        self.counts: Counter[str] = Counter()
-        self.tcots = TCoTCounts()
+        self.counts, self.tcots = Counter[str](), TCoTCounts()
         self.on_progress: Progress = lambda done, total: None
         self.num_places, self.num_waiting, self.num_unopened = 0, 0, 0
         """Places of the files that were opened, those of them that wait for a batch, and files that were not opened yet."""
-        self.unread_kinds: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
-        self.damaged: Counter[str] = Counter()
+        self.unread_kinds, self.skipped, self.damaged = Counter[str](), Counter[str](), Counter[str]()
 
     def run(self, retry_failed: bool, on_progress: Progress) -> IngestReport:
         started = time.perf_counter()
