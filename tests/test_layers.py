@@ -54,6 +54,7 @@ HOMES = {
     "llama_index": ("integrations/llama_index.py",),
     "tokenizers": ("nano/tokenizer.py",),
     "faster_whisper": ("models/whisper.py",),
+    **dict.fromkeys(("rapidocr", "onnxruntime"), ("models/rapid_ocr.py",)),
     "PIL": ("media/*", "data/evidence.py", "world/*", "server/*", "reports/*", "integrations/*", "pipelines/*", "runtime/*"),
     "torch": (
         "models/*",

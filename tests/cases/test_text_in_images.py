@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from embedrl.media.content import Image, Text
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
 from embedrl.media.store import Limits
+from embedrl.models.rapid_ocr import _word_boxes
 from embedrl.models.rulings import without_rulings
 from embedrl.models.tesseract import Tesseract
 from embedrl.runtime.names import load_text_reader
@@ -29,6 +31,7 @@ from embedrl.world.pages import sample_page
 from tests.odd_media import text_pdf
 from tests.served import served
 
+needs_rapidocr = pytest.mark.skipif(find_spec("rapidocr") is None, reason="the package rapidocr is not installed (extra ocr)")
 needs_tesseract = pytest.mark.skipif(shutil.which("tesseract") is None, reason="the program tesseract is not installed (tesseract-ocr)")
 
 
@@ -164,6 +167,44 @@ def test_tesseract_reads_a_note_and_places_its_words(tmp_path: Path):
     assert rows_of(index)["note.png"].text == "the elephant\ncosts 42 Euro"
     best = search(index, Query(content=(Text(text="elephant"),), use_tcot=False), FakeEmbedder(picture_weight=0)).hits[0]
     assert iou(best.read[0].boxes[1], box) > 0.5
+
+
+@needs_rapidocr
+def test_rapidocr_reads_a_note_and_places_its_words(tmp_path: Path):
+    _, box = written(tmp_path)
+    reader = load_text_reader("rapidocr")
+    assert reader is not None
+    assert reader.fingerprint.startswith("rapidocr-")
+    index, report = index_of(tmp_path, reader)
+    assert report.readings.num_with_words == 1
+    assert rows_of(index)["note.png"].text == "the elephant\ncosts 42 Euro"
+    best = search(index, Query(content=(Text(text="elephant"),), use_tcot=False), FakeEmbedder(picture_weight=0)).hits[0]
+    assert iou(best.read[0].boxes[1], box) > 0.5
+
+
+@needs_rapidocr
+def test_rapidocr_reads_nothing_in_a_blank_image_of_any_shape():
+    reader = load_text_reader("rapidocr")
+    assert reader is not None
+    for size in ((1, 1), (4000, 3), (600, 600)):
+        assert tuple(reader.read(PIL.Image.new("RGB", size, "white"))) == ()
+
+
+def test_words_of_a_line_have_boxes_of_their_own():
+    def quad(left: float, right: float) -> list[list[float]]:
+        return [[left, 0], [right, 0], [right, 10], [left, 10]]
+
+    line = (0.0, 0.0, 90.0, 10.0)
+    assert list(_word_boxes("ab cd", line, [("ab", 1.0, quad(1, 30)), ("cd", 1.0, quad(40, 80))])) == [(1, 0, 30, 10), (40, 0, 80, 10)]
+    assert list(_word_boxes("ab", line, [("a", 1.0, quad(1, 30)), ("b", 1.0, quad(40, 80))])) == [(1, 0, 80, 10)]
+    assert list(_word_boxes("abcd efgh", line, [("x", 1.0, quad(1, 30))])) == [(0, 0, 40, 10), (50, 0, 90, 10)]
+    assert list(_word_boxes("ab cd", line, [("abc", 1.0, quad(1, 30)), ("d", 1.0, quad(40, 80))])) == [(0, 0, 36, 10), (54, 0, 90, 10)]
+
+
+@pytest.mark.skipif(find_spec("rapidocr") is not None, reason="rapidocr is installed")
+def test_a_missing_package_is_named_with_its_extra():
+    with pytest.raises(ConfigError, match=r"embedrl\[ocr\]"):
+        load_text_reader("rapidocr")
 
 
 @needs_tesseract

@@ -51,8 +51,8 @@ ReadText = Annotated[
     typer.Option(
         "--read-text",
         metavar="NAME",
-        help="OCR of images and scanned pages: tesseract (the program; tesseract:deu+eng with its languages), or none. By default, as the "
-        "index was made.",
+        help="OCR of images and scanned pages: tesseract (the program; tesseract:deu+eng with its languages), rapidocr (extra ocr), or "
+        "none. By default, as the index was made.",
     ),
 ]
 Transcribe = Annotated[

@@ -150,9 +150,9 @@ def _said(judge: "JudgeReranker") -> "JudgeReranker":
 
 
 def load_text_reader(name: str | None, limits: Limits | None = None) -> ReadsText | None:
-    """Load what reads text in images: "tesseract", or "tesseract:deu+eng" with its languages; None and "none" for nothing.
+    """Load what reads text in images: "tesseract", or "tesseract:deu+eng" with its languages; "rapidocr"; None and "none" for nothing.
 
-    Raises ConfigError for another name, and where the program or a language is not installed.
+    Raises ConfigError for another name, and where the program, a language or the package is not installed.
     """
     if name in (None, "none"):
         return None
@@ -161,8 +161,12 @@ def load_text_reader(name: str | None, limits: Limits | None = None) -> ReadsTex
         from embedrl.testing import FakeTextReader
 
         return FakeTextReader()
+    if name == "rapidocr":
+        from embedrl.models.rapid_ocr import RapidOcr
+
+        return RapidOcr()
     if program != "tesseract":
-        raise ConfigError(f"--read-text {name}: give tesseract, with languages as in tesseract:deu+eng, or none")
+        raise ConfigError(f"--read-text {name}: give tesseract, with languages as in tesseract:deu+eng, rapidocr, or none")
     from embedrl.models.tesseract import Tesseract
 
     return Tesseract(*filter(None, [languages]), limits=limits)
