@@ -13,10 +13,10 @@ PYTEST := HF_HUB_OFFLINE=1 $(PYTHON) -m pytest
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check nano api notebooks strip bench engines attack lock
+.PHONY: help setup demo test test-slow test-all check nano api notebooks strip screenshots bench engines attack lock
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with the locked versions of everything, and embedrl in it
 
@@ -53,6 +53,9 @@ engines: setup ## run the nano models on a real vLLM for CPUs, set up in .engine
 
 strip: setup ## draw docs/images/strip.png anew, from the shipped models
 	$(PYTHON) docs/strip.py
+
+screenshots: setup ## draw search.png and moments.png of docs/images anew, with Chromium
+	HF_HUB_OFFLINE=1 $(PYTHON) docs/screenshots.py
 
 notebooks: setup ## write docs/notebooks anew from the tutorials
 	$(PYTHON) docs/notebooks.py

@@ -45,7 +45,7 @@ export function makeCard(entry, actions) {
       line,
       reason,
       hit.read.length ? wordsRead(hit.read.slice(0, 1), (time) => actions.open(card.entry.hit, time, true), hit.shared) : null,
-      answer ? el("p", { class: "answer" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
+      answer && !(hit.read.length && others.length) ? el("p", { class: "answer" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
       unverified ? el("p", { class: "tag" }, t("n_unverified", { n: unverified })) : null,
       others.length ? otherUnits(entry, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
     ),
@@ -115,9 +115,15 @@ function otherUnits({ hit, others, numOthers }, actions) {
   const title = t({ page: "others_pages", video: "others_scenes" }[hit.modality] ?? "others_file");
   const shown = others.slice(0, MAX_OTHERS);
   const rest = numOthers - shown.length;
-  const unit = (other) => el("li", {}, el("button", { type: "button", onclick: () => actions.openUnit(other) }, unitName(other)));
+  const unit = (other) => el("li", {}, el("button", { type: "button", onclick: () => actions.openUnit(other) }, shortName(other)));
   const more = rest > 0 ? el("li", {}, el("button", { type: "button", onclick: () => actions.open(hit, null) }, t("n_others", { n: rest }))) : null;
   return el("ul", { class: "others", "aria-label": title }, shown.map(unit), more);
+}
+
+/** The name of a unit on a card, where its list is called and room is short: a scene by its time alone. */
+function shortName(other) {
+  const isScene = other.unit && other.start_s !== null && other.start_char === null;
+  return isScene ? clock(other.start_s) : unitName(other);
 }
 
 export function unitName({ page, unit, start_s, start_char }) {

@@ -1,0 +1,46 @@
+"""Films on the page: what was said and the other moments of a film have room on its card."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from playwright.sync_api import Browser, expect
+
+from embedrl.media.video import save_video
+from tests.page.browser import needs_browser, opened, settled
+from tests.served import Served, served
+
+pytestmark = needs_browser
+COLOURS = ("red", "blue", "lime", "black", "yellow", "white")
+SCENE_FRAMES, FPS = 10, 2
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("films")
+    frames = [PIL.Image.new("RGB", (64, 48), colour) for colour in COLOURS for _ in range(SCENE_FRAMES)]
+    save_video(frames, folder / "film.mp4", FPS)
+    said = "A zebra crosses the road, and all the cars of the town stop before it; then it goes on to the river"
+    (folder / "film.srt").write_text(f"1\n00:00:06,000 --> 00:00:08,000\n{said}\n")
+    with served(folder) as server:
+        yield server
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_a_film_names_its_other_moments_within_its_card(browser: Browser, film: Served, width: int):
+    """What was said, the answer and the other moments took more than a card holds: the moments were cut off."""
+    with opened(browser, f"{film.url}/?q=a+zebra+crosses+the+road&modality=video", viewport={"width": width, "height": 900}) as page:
+        settled(page)
+        shown = page.locator(".card").first
+        expect(shown.locator(".said")).to_contain_text("zebra")
+        moments = page.get_by_role("list", name="Also in this film:").get_by_role("button")
+        expect(moments).to_have_count(4)
+        expect(moments.last).to_have_text(re.compile("[0-9]+ more"))
+        around, last = shown.bounding_box(), moments.first.bounding_box()
+        assert around is not None
+        assert last is not None
+        assert last["y"] + last["height"] <= around["y"] + around["height"]
+        moments.last.click()
+        expect(page.get_by_role("dialog").locator(".others button").first).to_be_visible()
