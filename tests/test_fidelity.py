@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from embedrl.data.tcot import Evidence, TCoT
+from embedrl.errors import ConfigError
+from embedrl.pipelines.reward_fidelity import reward_fidelity
+from embedrl.rl.config import Recipe
 from embedrl.rl.fidelity import fidelity, quality
 from embedrl.world.claims import attributes
 
@@ -62,3 +65,13 @@ def test_groups_of_one_family_are_no_independent_evidence():
     assert together.value == pytest.approx(0)
     assert (alone.num_families, together.num_families) == (16, 2)
     assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+def test_batches_are_as_large_as_the_recipes():
+    trainer = {"max_steps": 1, "per_device_train_batch_size": 8, "num_generations": 2, "use_cpu": True}
+    settings = {"out": "out", "start_from": "annotator", "judge": None, "world": "crowded", "tasks": ("image_objects",), "trainer": trainer}
+    with pytest.raises(ConfigError, match="1 pairs a task do not fill a batch of the recipe, 2 pairs; give at least 2"):
+        reward_fidelity(Recipe.model_validate(settings), num_families=1)
+    measured = {row.name: row for row in reward_fidelity(Recipe.model_validate(settings), num_families=5)}
+    assert measured["shuffled_partners"].num_groups <= 8, "two batches of two pairs of two sides; the fifth pair fills none"
+    assert measured["positive similarity"].num_groups > 4

@@ -14,6 +14,7 @@ from embedrl.pipelines.eg_rl import local_reasoner, make_scorer
 from embedrl.rl.config import Recipe
 from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality, selection_quality
 from embedrl.rl.rollouts import Rollout
+from embedrl.rl.train import count_pairs
 from embedrl.world.clips import NUM_FRAMES
 from embedrl.world.tasks import choose_tasks, make_families
 
@@ -22,10 +23,17 @@ ANNOTATOR = "annotator"
 
 
 def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> list[Fidelity]:
-    """Score batches as the recipe's run would, one task at a time, and correlate every reward with the T-CoTs' quality.
+    """Score batches as large as the recipe's, one task at a time, and correlate every reward with the T-CoTs' quality.
 
-    With `start_from="annotator"` the rollouts are what the annotator writes.
+    Which pairs stand together in a batch matters, since they are each other's negatives. With `start_from="annotator"` the rollouts are
+    what the annotator writes. Raises ConfigError if a task's families do not fill a batch.
     """
+    per_batch, per_task = count_pairs(recipe), num_families * recipe.family_size
+    if per_task < per_batch:
+        raise ConfigError(
+            f"num_families={num_families}: {per_task} pairs a task do not fill a batch of the recipe, {per_batch} pairs; "
+            f"give at least {math.ceil(per_batch / recipe.family_size)}"
+        )
     torch.manual_seed(seed)  # rollouts are sampled
     group_size = recipe.trainer.get("num_generations", 8)
     made = make_families("rl", seed, num_families, recipe.family_size, list(choose_tasks(recipe.world, recipe.tasks)))
@@ -44,13 +52,13 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     rng = random.Random(f"fidelity:{seed}")
     if scorer.judge is None and recipe.judge:  # its verdicts are measured even where the recipe does not count them
         scorer.judge = load_judge(recipe.judge)
-    per_batch = num_families * recipe.family_size
+    starts = [start for first in range(0, len(pairs), per_task) for start in range(first, first + per_task - per_batch + 1, per_batch)]
     values: dict[str, list[np.ndarray]] = {}
     qualities: list[float] = []
     groups: list[int] = []
     families: list[int] = []
-    with log.progress(len(pairs) // per_batch, "reward fidelity") as bar:
-        for start in range(0, len(pairs), per_batch):
+    with log.progress(len(starts), "reward fidelity") as bar:
+        for start in starts:
             sides = [
                 (place, is_query) for place in range(start, start + per_batch) for is_query in (True, False) for _ in range(group_size)
             ]
