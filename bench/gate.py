@@ -3,9 +3,11 @@
 A gate of candidates is fitted to the plain vectors of the targets, by the gain of their queries. Its table is of queries with T-CoTs among
 candidates of which a share has one: those without keep their rank among all plain vectors, as in a search.
 
-Queries and pools of the world's image tasks (test split, three seeds), nano models. Gates are fitted to its RL split: a logistic
-regression on the counterfactual gain (the right target's margin with T-CoTs minus without), each query weighted by the size of its gain;
-and the margin between first and second hit. Their thresholds come from that split, so the shares of tokens are measured, not set.
+Queries and pools of the world's image tasks (test split, seeds 104 to 106), nano models. Gates are fitted to 480 queries of its RL split:
+logistic regressions on whether reasoning makes the first hit right that was wrong (`hits`: by the cosines of the first 20 plain hits, the
+instruction and the length of the query), or on the counterfactual gain (`vector`: by the plain vector, best cosine and margin; the right
+target's margin with T-CoTs minus without, each query weighted by its size); and the margin between first and second hit. Their thresholds
+come from that split, so the shares of tokens are measured, not set. `oracle`: knows what reasoning does to each first hit.
 Intervals are clustered by family. `--small`: few queries, to see that it runs. `--write FILE`, `--write-candidates
 FILE`: keep the trained gate of queries, of candidates.
 """
@@ -18,17 +20,19 @@ from pathlib import Path
 import numpy as np
 
 from embedrl.data.protocols import Embeds
+from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import draw_tasks
-from embedrl.index.gate import GateRole, LinearGate
+from embedrl.index.gate import NUM_HITS, NUM_SPREAD, GateRole, LinearGate, spread_of
 from embedrl.log import table
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.runtime.names import load_embedder, load_reasoner
 
 TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
-SEEDS, NUM_QUERIES, POOL = (101, 102, 103), 17, 256
+SEEDS, NUM_QUERIES, POOL = (104, 105, 106), 17, 256
+FITTED_SEEDS, NUM_FITTED = (7, 8), 40
 SHARES = (0.25, 0.5, 0.75)
 STEPS, RATE, DECAY = 400, 0.5, 0.1
 
@@ -42,8 +46,9 @@ class Measured:
     task: str
     family: str
     plain_D: np.ndarray
-    scores: tuple[float, float]
-    """The two best plain cosines."""
+    item: Item
+    scores: tuple[float, ...]
+    """The best plain cosines."""
     hits: tuple[bool, bool, bool]
     """Whether the first hit is right: plain, with its T-CoT, with that of the next query of the task."""
     gain: float
@@ -71,11 +76,18 @@ def main(*arguments: str) -> None:
     assert isinstance(reasoner, LocalReasoner)
     small = "--small" in arguments
     num_queries, pool = (3, 24) if small else (NUM_QUERIES, POOL)
-    fitted = measure(reasoner, embedder, "rl", 7, num_queries, pool // 2)
+    num_fitted = 3 if small else NUM_FITTED
+    fitted = [
+        row for seed in FITTED_SEEDS[: 1 if small else None] for row in measure(reasoner, embedder, "rl", seed, num_fitted, pool // 2)
+    ]
     tested = [row for seed in SEEDS[: 1 if small else None] for row in measure(reasoner, embedder, "test", seed, num_queries, pool)]
-    gates = {"margin": margin_gate(fitted, embedder.fingerprint), "trained": trained_gate(fitted, embedder.fingerprint)}
+    gates = {
+        "margin": margin_gate(fitted, embedder.fingerprint),
+        "vector": trained_gate(fitted, embedder.fingerprint),
+        "hits": hits_gate(fitted, embedder.fingerprint),
+    }
     of_candidates = trained_gate(fitted, embedder.fingerprint, "candidate")
-    for option, gate in (("--write", gates["trained"]), ("--write-candidates", of_candidates)):
+    for option, gate in (("--write", gates["hits"]), ("--write-candidates", of_candidates)):
         if option in arguments:
             Path(arguments[arguments.index(option) + 1]).write_text(gate.model_dump_json() + "\n", "utf-8")
     rng = np.random.default_rng(0)
@@ -84,9 +96,7 @@ def main(*arguments: str) -> None:
         ways[f"random, {share:g}"] = lambda row, share=share: bool(rng.random() < share)
         for name, gate in gates.items():
             chosen = gate.model_copy(update={"share": share})
-            ways[f"{name}, {share:g}"] = lambda row, gate=chosen: (
-                gate.score(row.plain_D, row.scores) > np.quantile(gate.scores, 1 - gate.share)
-            )
+            ways[f"{name}, {share:g}"] = lambda row, gate=chosen: gate.wants(row.item, row.plain_D, row.scores)
     never, always = (np.mean([row.hits[place] for row in tested]) for place in (0, 1))
     rows = []
     for name, wants in ways.items():
@@ -95,6 +105,7 @@ def main(*arguments: str) -> None:
         tokens = np.array([row.num_tokens for row in tested])
         kept = (np.mean(hits) - never) / (always - never) if always != never else float("nan")
         rows.append([name, f"{tokens[reasons].sum() / tokens.sum():.2f}", _figure(tested, hits), f"{kept:.2f}"])
+    rows += [[f"oracle, {share:g} of the tokens", *_oracle(tested, share)] for share in SHARES]
     rows.append(["another query's T-CoT, always", "1.00", _figure(tested, [row.hits[2] for row in tested]), ""])
     table(f"{len(tested)} queries", ["gate, share of queries", "tokens", "hit@1, %", "gain kept"], rows)
     table(
@@ -102,6 +113,19 @@ def main(*arguments: str) -> None:
         ["gate, share of candidates", "tokens", "hit@1, %", "gain kept"],
         _candidate_rows(tested, of_candidates),
     )
+
+
+def _oracle(tested: Sequence[Measured], share: float) -> list[str]:
+    """Reason where it makes a wrong first hit right, at the fewest tokens, and never where it harms."""
+    changes = np.array([float(row.hits[1]) - float(row.hits[0]) for row in tested])
+    tokens = np.array([row.num_tokens for row in tested])
+    order = np.argsort(-changes / np.maximum(tokens, 1), kind="stable")
+    chosen = order[(np.cumsum(tokens[order]) <= share * tokens.sum()) & (changes[order] > 0)]
+    hits = [float(row.hits[0]) for row in tested]
+    for place in chosen:
+        hits[place] = float(tested[place].hits[1])
+    kept = changes[chosen].sum() / changes.sum() if changes.sum() else float("nan")
+    return [f"{tokens[chosen].sum() / tokens.sum():.2f}", _figure(tested, hits), f"{kept:.2f}"]
 
 
 def _candidate_rows(tested: Sequence[Measured], gate: LinearGate) -> list[list[str]]:
@@ -155,7 +179,7 @@ def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, nu
         candidate_tcots = [tcots[key] for key in task.candidate_ids]
         num_tokens_C = np.array([reasoner.num_tokens(render(tcot)) if tcot else 0 for tcot in candidate_tcots])
         for number, query in enumerate(task.queries):
-            first, second = np.sort(_cosines(task, plain, plain[query.key]))[::-1][:2]
+            best = np.sort(_cosines(task, plain, plain[query.key]))[::-1][:NUM_HITS]
             margins = [
                 _margin(task, number, _cosines(task, vectors, vector))
                 for vectors, vector in ((plain, plain[query.key]), (reasoned, reasoned[query.key]), (reasoned, swapped[number]))
@@ -168,7 +192,8 @@ def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, nu
                     task=task.name,
                     family=f"{seed}:{task.families[number]}",
                     plain_D=plain[query.key],
-                    scores=(float(first), float(second)),
+                    item=query,
+                    scores=tuple(best.tolist()),
                     hits=(margins[0] > 0, margins[1] > 0, margins[2] > 0),
                     gain=margins[1] - margins[0],
                     num_tokens=reasoner.num_tokens(render(tcot)) if tcot else 0,
@@ -182,7 +207,7 @@ def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, nu
 def margin_gate(rows: Sequence[Measured], embedder: str) -> LinearGate:
     """Return the gate that reasons where the first two plain hits are close."""
     weights = (*(0.0 for _ in rows[0].plain_D), 0.0, -1.0)
-    return LinearGate(embedder=embedder, weights=weights, scores=tuple(second - first for first, second in (row.scores for row in rows)))
+    return LinearGate(embedder=embedder, weights=weights, scores=tuple(row.scores[1] - row.scores[0] for row in rows))
 
 
 def trained_gate(rows: Sequence[Measured], embedder: str, role: GateRole = "query") -> LinearGate:
@@ -192,18 +217,48 @@ def trained_gate(rows: Sequence[Measured], embedder: str, role: GateRole = "quer
     """
     vectors = [row.plain_D if role == "query" else row.target_D for row in rows]
     scores = [row.scores if role == "query" else (0.0, 0.0) for row in rows]
-    features = np.array([[*vector, best, best - second] for vector, (best, second) in zip(vectors, scores, strict=True)])
+    features = np.array([[*vector, best[0], best[0] - best[1]] for vector, best in zip(vectors, scores, strict=True)])
     gains = np.array([row.gain for row in rows])
+    weights = fit(features, gains > 0, np.abs(gains) / np.abs(gains).mean())
+    gate = LinearGate(embedder=embedder, role=role, weights=tuple(weights.tolist()), scores=(0.0, 1.0))
+    of_rows = tuple(gate.score(row.item, vector, of_row) for row, vector, of_row in zip(rows, vectors, scores, strict=True))
+    return gate.model_copy(update={"scores": of_rows})
+
+
+def hits_gate(rows: Sequence[Measured], embedder: str) -> LinearGate:
+    """Fit a logistic regression to whether reasoning makes a wrong first hit right, by plain hits, instruction and length of a query."""
+    known = sorted({row.item.instruction for row in rows})
+    features = np.array(
+        [
+            [
+                *(row.scores[0], row.scores[0] - row.scores[1], *spread_of(row.item, row.scores)),
+                *(float(row.item.instruction == instruction) for instruction in known),
+            ]
+            for row in rows
+        ]
+    )
+    helped = np.array([row.hits[1] and not row.hits[0] for row in rows])
+    best, margin, *others = fit(features, helped, np.ones(len(rows))).tolist()
+    gate = LinearGate(
+        embedder=embedder,
+        weights=(*(0.0 for _ in rows[0].plain_D), best, margin),
+        spread=tuple(others[:NUM_SPREAD]),
+        instructions=dict(zip(known, others[NUM_SPREAD:], strict=True)),
+        scores=(0.0, 1.0),
+    )
+    return gate.model_copy(update={"scores": tuple(gate.score(row.item, row.plain_D, row.scores) for row in rows)})
+
+
+def fit(features: np.ndarray, labels: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the weights of a logistic regression, gradient descent with weight decay; `size`: weights of the rows."""
     mean, scale = features.mean(0), features.std(0) + 1e-6
-    standard, size = (features - mean) / scale, np.abs(gains) / np.abs(gains).mean()
+    standard = (features - mean) / scale
     weights, bias = np.zeros(features.shape[1]), 0.0
     for _ in range(STEPS):
-        error = (1 / (1 + np.exp(-(standard @ weights + bias))) - (gains > 0)) * size
-        weights -= RATE * (standard.T @ error / len(rows) + DECAY * weights)
+        error = (1 / (1 + np.exp(-(standard @ weights + bias))) - labels) * size
+        weights -= RATE * (standard.T @ error / len(features) + DECAY * weights)
         bias -= RATE * error.mean()
-    gate = LinearGate(embedder=embedder, role=role, weights=tuple((weights / scale).tolist()), scores=(0.0, 1.0))
-    of_rows = tuple(gate.score(vector, of_row) for vector, of_row in zip(vectors, scores, strict=True))
-    return gate.model_copy(update={"scores": of_rows})
+    return weights / scale
 
 
 def _cosines(task: RetrievalTask, vectors: dict[str, np.ndarray], query_D: np.ndarray) -> np.ndarray:
@@ -215,7 +270,7 @@ def _margin(task: RetrievalTask, number: int, cosines: np.ndarray) -> float:
     return float(cosines[is_right].max() - cosines[~is_right].max())
 
 
-def _figure(rows: Sequence[Measured], hits: Sequence[bool]) -> str:
+def _figure(rows: Sequence[Measured], hits: Sequence[float]) -> str:
     """Show the mean over tasks with its interval, clustered by family, in %."""
     tables: list[Replicates] = []
     for task in dict.fromkeys(row.task for row in rows):

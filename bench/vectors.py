@@ -35,7 +35,7 @@ LARGE = 1_000_000
 SPREAD = 0.8
 """Of rows around their centre, beside the centre's length of 1."""
 Precision = Literal["int8", "binary"]
-RESCORED = {"int8": 4, "binary": 40}
+RESCORED: dict[Precision, int] = {"int8": 4, "binary": 40}
 """Of so many times more candidates than neighbours the float vectors are compared."""
 TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
 SEEDS, NANO_QUERIES, POOL = (104, 105, 106), 17, 256

@@ -20,7 +20,7 @@ from embedrl.cli.main import app
 from embedrl.data import items
 from embedrl.errors import ConfigError
 from embedrl.index import Index, Query, ingest, search
-from embedrl.index.gate import LinearGate, declined, read_gate
+from embedrl.index.gate import LinearGate, declined, read_gate, spread_of
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import served
@@ -307,3 +307,17 @@ def test_the_tools_of_an_mcp_server_say_what_was_answered_without_reasoning(libr
         assert [hit.get("without_reasoning", False) for hit in hits] == [said] * 3
     server = make_mcp_server(index, EMBEDDER, reasoner, MARGIN)
     assert asyncio.run(call(server, "ask", {"question": "elephant"}))["gate"] == "plain"
+
+
+def test_a_gate_reads_the_spread_of_the_hits_the_instruction_and_the_length_by_hand() -> None:
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
+    five, ten, twenty, entropy, length = spread_of(ITEM, scores)
+    assert (five, ten, twenty, length) == pytest.approx((0.4, 0.5, 0.5, 0.2)), "of fewer than 10 hits, the last"
+    chances = np.exp((np.array(scores) - 0.9) / 0.02) / np.exp((np.array(scores) - 0.9) / 0.02).sum()
+    assert entropy == pytest.approx(-(chances * np.log(chances)).sum())
+    assert spread_of(ITEM, [0.9]) == pytest.approx((0, 0, 0, 0, 0.2), abs=1e-9)
+    assert spread_of(ITEM, []) == pytest.approx((0, 0, 0, 0, 0.2), abs=1e-9)
+    gate = MARGIN.model_copy(update={"spread": (1.0, 0.0, 0.0, 0.0, 10.0), "instructions": {ITEM.instruction: 100.0, "other": 7.0}})
+    plain = np.zeros(64, np.float32)
+    assert gate.score(ITEM, plain, scores) == pytest.approx(-0.1 + 0.4 + 2.0 + 100.0)
+    assert MARGIN.score(ITEM, plain, scores) == pytest.approx(-0.1), "without weights they are not read"

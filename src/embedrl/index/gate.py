@@ -23,7 +23,11 @@ GATE_FILES: dict[GateRole, str] = {"query": "gate.json", "candidate": "gate-cand
 _GATED = "not reasoned about, by "
 _PLURAL: dict[GateRole, str] = {"query": "queries", "candidate": "candidates"}
 
-# D dim; features are the plain vector and, of a query, its best cosine, and the margin of that to the second
+NUM_HITS, FURTHER, TEMPERATURE = 20, (5, 10, 20), 0.02
+"""Plain hits whose cosines a gate of queries reads; ranks beside the second to which the best is compared; softmax of the entropy."""
+NUM_SPREAD = len(FURTHER) + 2
+
+# D dim; features are the plain vector and, of a query, its best cosine, the margin of that to the second, the spread, and the instruction
 
 
 class LinearGate(BaseModel):
@@ -37,6 +41,10 @@ class LinearGate(BaseModel):
     """What it was fitted to. A candidate has no hits: its best cosine and margin count as 0."""
     weights: tuple[float, ...] = Field(min_length=3)
     """Of the D numbers of the plain vector, the best cosine, and the margin."""
+    spread: tuple[float, ...] = Field(default=(), max_length=NUM_SPREAD)
+    """Weights of `spread_of`; none: it is not read."""
+    instructions: dict[str, float] = {}
+    """Added for queries of these instructions."""
     scores: tuple[float, ...] = Field(min_length=2)
     """Scores of the items that it was fitted to, in any order: what a share is a quantile of."""
     share: float = Field(default=0.5, ge=0, le=1)
@@ -47,24 +55,36 @@ class LinearGate(BaseModel):
         """Digest of all that it depends on."""
         return f"gate-{hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]}-{self.share:g}"
 
-    def score(self, plain: np.ndarray, scores: Sequence[float]) -> float:
+    def score(self, item: Item, plain: np.ndarray, scores: Sequence[float]) -> float:
         """Return the score of an item; higher means that reasoning is expected to gain more. Raises ConfigError for another dimension."""
         if len(plain) + 2 != len(self.weights):
             raise ConfigError(f"this gate reads vectors of {len(self.weights) - 2} numbers, not {len(plain)}: fit one to this Embedder")
         best, second = (0.0, 0.0) if self.role == "candidate" else (*scores[:2], *(-1.0,) * (2 - len(scores[:2])))
-        return math.fsum((*(plain.astype(np.float64) * self.weights[:-2]), best * self.weights[-2], (best - second) * self.weights[-1]))
+        values = [*(plain.astype(np.float64) * self.weights[:-2]), best * self.weights[-2], (best - second) * self.weights[-1]]
+        if self.spread:
+            values += [value * weight for value, weight in zip(spread_of(item, scores), self.spread, strict=True)]
+        return math.fsum((*values, self.instructions.get(item.instruction, 0.0)))
 
     def wants(self, item: Item, plain: np.ndarray, scores: Sequence[float]) -> bool:
         """Say whether the item's score is among the highest `share` of those that the gate was fitted to; 0 is never, 1 always."""
         if self.share in (0.0, 1.0):
             return self.share == 1.0
-        return self.score(plain, scores) > float(np.quantile(self.scores, 1 - self.share))
+        return self.score(item, plain, scores) > float(np.quantile(self.scores, 1 - self.share))
 
     def at(self, share: float) -> "LinearGate":
         """Return the gate at another share of items. Raises ConfigError for one outside 0..1."""
         if not 0 <= share <= 1:
             raise ConfigError(f"share={share:g}: a share of items lies in 0..1")
         return self.model_copy(update={"share": share})
+
+
+def spread_of(item: Item, scores: Sequence[float]) -> tuple[float, ...]:
+    """Return how far a query's best cosine is above the 5th, 10th and 20th, the entropy of the first 20, and its words / 10."""
+    best_first = list(scores[:NUM_HITS]) or [0.0]
+    margins = [best_first[0] - best_first[min(rank, len(best_first)) - 1] for rank in FURTHER]
+    chances = np.exp((np.array(best_first) - best_first[0]) / TEMPERATURE)
+    chances /= chances.sum()
+    return (*margins, -float((chances * np.log(chances + 1e-12)).sum()), len(item.text.split()) / 10)
 
 
 def declined(gate: str) -> str:

@@ -22,6 +22,7 @@ from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
 from embedrl.index.fold import files_of, fold, with_others
 from embedrl.index.fusion import fuse, rank_by_rare_words, rank_by_words
+from embedrl.index.gate import NUM_HITS
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
 from embedrl.index.phrases import named, named_by, shared_phrases
@@ -138,9 +139,9 @@ def search(
 
 
 def _decide(index: Index, query: Query, embedder: Embeds, gate: Gates) -> Literal["plain", "reasoned"]:
-    """Ask a gate about a query, by its plain vector and its first two hits among all items."""
+    """Ask a gate about a query, by its plain vector and its first hits among all items."""
     [plain] = embedder.embed([query.item], [None])
-    scores = [neighbour.score for neighbour in index.nearest(plain, "plain", 2)]
+    scores = [neighbour.score for neighbour in index.nearest(plain, "plain", NUM_HITS)]
     return "reasoned" if gate.wants(query.item, plain, scores) else "plain"
 
 
