@@ -12,7 +12,7 @@ from embedrl.cli.main import main
 from embedrl.world.write import make_world
 
 SEARCH = """
-import sys
+import gc, sys
 sys.argv = ["embedrl", *sys.argv[1:]]
 from embedrl.cli.main import main
 try:
@@ -20,7 +20,7 @@ try:
 finally:
     import torch
     heads = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
-    print(*sorted(heads), torch.get_num_threads(), file=sys.stderr)
+    print(*sorted(heads), gc.get_threshold()[0], torch.get_num_threads(), file=sys.stderr)
 """
 NEVER = {"scipy", "sklearn", "boto3", "botocore", "peft", "bitsandbytes", "trl", "datasets", "sentence_transformers"} | {
     *("matplotlib", "fastapi", "uvicorn", "pypdfium2", "av", "ray", "mteb", "torch_geometric", "tensorboard")
@@ -44,9 +44,10 @@ def test_a_search_imports_what_it_uses(tmp_path: Path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    *imported, threads = done.stderr.splitlines()[-1].split()
+    *imported, threshold, threads = done.stderr.splitlines()[-1].split()
     assert NEVER & set(imported) == set()
     assert threads == "1"
+    assert int(threshold) == cold_start.RARE_COLLECTION[0]
 
 
 def test_only_a_process_of_its_own_goes_without(monkeypatch: pytest.MonkeyPatch):

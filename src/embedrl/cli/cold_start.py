@@ -1,11 +1,15 @@
 """What a cold search does without: optional libraries that others import only because they are installed, and threads that wait."""
 
+import gc
 import os
 import sys
 from typing import Any, cast
 
 UNUSED_BY_NANO = ("boto3", "scipy", "sklearn")
 """transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate boto3 for SageMaker."""
+
+RARE_COLLECTION = (50_000, 20, 100)
+"""Thresholds of the garbage collector: by default it looks through the modules and weights being loaded again and again."""
 
 
 class _Process:
@@ -15,8 +19,9 @@ class _Process:
 
 
 def run_as_own_process() -> None:
-    """Let commands change what holds for the whole process."""
+    """Let commands change what holds for the whole process, and collect garbage rarely: loading makes none to speak of."""
     _Process.is_ours = True
+    gc.set_threshold(*RARE_COLLECTION)
 
 
 def leave_out(libraries: tuple[str, ...]) -> None:
