@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoProcessor, Qwen3VLProcessor
+from trl import GRPOConfig
 
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
+from embedrl.models.trainer_settings import make_arguments
 from embedrl.rl.config import Config, RewardConfig
 from embedrl.rl.train import for_rollouts, order, prompts, train
 from tests.conftest import make_random_reasoner, nano_processor
@@ -145,6 +147,26 @@ def test_only_the_named_weights_are_trained(tmp_path: Path, random_model: Path):
     assert all("language_model.layers.1.mlp" in name for name in changed)
     with pytest.raises(ConfigError, match=r"trainable=\['nothing'\]"):
         run(tmp_path / "none", random_model, 2, trainable=("nothing",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "number", "num_pairs"),
+    [
+        ({}, 6, 2),
+        ({"gradient_accumulation_steps": 3}, 6, 6),
+        ({"gradient_accumulation_steps": 3, "steps_per_generation": 1}, 18, 2),
+        ({"generation_batch_size": 16}, 3, 4),
+        ({"num_iterations": 2, "steps_per_generation": 2}, 2, 4),
+    ],
+)
+def test_batches_are_those_of_trl(settings: dict[str, int], number: int, num_pairs: int):
+    trainer = {"max_steps": 6, "per_device_train_batch_size": 8, "num_generations": 2, **settings}
+    batches = Config(out=Path("out"), trainer=trainer).batches()
+    assert batches == (number, num_pairs, 2)
+    resolved = make_arguments(GRPOConfig, Path("out"), {**trainer, "use_cpu": True, "bf16": False})
+    assert resolved.generation_batch_size == num_pairs * 2 * 2
+    steps_a_batch = resolved.steps_per_generation * resolved.num_iterations / resolved.gradient_accumulation_steps
+    assert (number - 1) * steps_a_batch < 6 <= number * steps_a_batch
 
 
 def test_a_batch_that_cuts_a_pair_is_refused(tmp_path: Path, random_model: Path):

@@ -51,7 +51,7 @@ def test_a_reward_that_knows_what_matters_teaches_it():
 
 
 def test_rewards_by_name():
-    recipe = load_recipe(Path("nano/crowded-reasoner.toml"), ["num_families=2", 'tasks=["visdoc_values"]'], Recipe)
+    recipe = load_recipe(Path("nano/crowded-reasoner.toml"), ["num_families=4", 'tasks=["visdoc_values"]'], Recipe)
     found = learn_selection(recipe, ["words"], num_steps=2)
     assert {row.instruction for row in found} == {"Find a page with the same values.", "Name the values."}
     assert all(len(row) == len(COLUMNS) for row in table_rows(found))

@@ -57,15 +57,7 @@ def train_by_rejection(recipe: Recipe) -> Path:
         raise ConfigError("method=rejection: samples in one process; start it without torchrun")
     trainer = read_trainer(recipe, here=False)
     settings = supervised.read_trainer(recipe.rejection, recipe.out)
-    num_batches, batch_size, group_size = (
-        _option(trainer, name) for name in ("max_steps", "per_device_train_batch_size", "num_generations")
-    )
-    pairs_per_batch = batch_size // group_size // 2
-    if batch_size % (2 * group_size) or pairs_per_batch % recipe.family_size:
-        raise ConfigError(
-            f"trainer.per_device_train_batch_size={batch_size}: must hold both sides of whole families, "
-            f"2 x family_size={recipe.family_size} x num_generations={group_size} rollouts each"
-        )
+    num_batches, pairs_per_batch, group_size = recipe.batches()
     reasoner = local_reasoner(
         recipe.start_from, temperature=trainer.get("temperature", 1.0), dtype=recipe.dtype, attention=recipe.attention
     )
@@ -96,12 +88,6 @@ def train_by_rejection(recipe: Recipe) -> Path:
         reasoner.model.eval()
         reasoner.save(recipe.out / "model")
     return recipe.out / "model"
-
-
-def _option(trainer: dict[str, Any], name: str) -> int:
-    if not isinstance(trainer.get(name), int) or trainer[name] < 1:
-        raise ConfigError(f"trainer.{name}: give a whole number of 1 or more")
-    return trainer[name]
 
 
 def _best_of_batch(

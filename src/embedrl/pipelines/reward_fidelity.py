@@ -14,7 +14,6 @@ from embedrl.pipelines.eg_rl import local_reasoner, make_scorer
 from embedrl.rl.config import Recipe
 from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality, selection_quality
 from embedrl.rl.rollouts import Rollout
-from embedrl.rl.train import count_pairs
 from embedrl.world.clips import NUM_FRAMES
 from embedrl.world.tasks import choose_tasks, make_families
 
@@ -28,14 +27,14 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     Which pairs stand together in a batch matters, since they are each other's negatives. With `start_from="annotator"` the rollouts are
     what the annotator writes. Raises ConfigError if a task's families do not fill a batch.
     """
-    per_batch, per_task = count_pairs(recipe), num_families * recipe.family_size
+    _, per_batch, group_size = recipe.batches()
+    per_task = num_families * recipe.family_size
     if per_task < per_batch:
         raise ConfigError(
             f"num_families={num_families}: {per_task} pairs a task do not fill a batch of the recipe, {per_batch} pairs; "
             f"give at least {math.ceil(per_batch / recipe.family_size)}"
         )
     torch.manual_seed(seed)  # rollouts are sampled
-    group_size = recipe.trainer.get("num_generations", 8)
     made = make_families("rl", seed, num_families, recipe.family_size, list(choose_tasks(recipe.world, recipe.tasks)))
     reasoner = None
     if recipe.start_from != ANNOTATOR:

@@ -102,9 +102,8 @@ def learn_selection(recipe: Recipe, rewards: Sequence[str], *, num_steps: int = 
     if unknown := [name for name in rewards if name not in REWARDS]:
         raise ConfigError(f"reward={unknown[0]!r}: choose from {', '.join(REWARDS)}")
     tasks = list(choose_tasks(recipe.world, recipe.tasks))
-    group_size, size = recipe.trainer.get("num_generations", 8), recipe.trainer.get("per_device_train_batch_size", 64)
+    _, per_batch, group_size = recipe.batches()
     made = make_families("rl", seed, recipe.num_families, recipe.family_size, tasks)
-    per_batch = size // group_size // 2
     chosen = order([pair.task for pair in made], per_batch, recipe.family_size, num_steps, seed)
     learned: list[Learned] = []
     for name in rewards:

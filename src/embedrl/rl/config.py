@@ -1,12 +1,14 @@
 """Settings of an EG-RL run (recipes/*/reasoner.toml); imports no torch."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from embedrl.config import Lora, Seed, WorldName
+from embedrl.errors import ConfigError
 
 PresetName = Literal["ours", "paper", "release"]
 
@@ -103,6 +105,16 @@ What stays ours in both: a failed judge voids its group, equal targets are no ne
 """
 
 
+class Batches(NamedTuple):
+    """Generation batches of a run: a batch's rollouts are rewarded together, its pairs are each other's negatives."""
+
+    number: int
+    num_pairs: int
+    """Pairs in a batch."""
+    group_size: int
+    """Rollouts of an item."""
+
+
 class Config(BaseModel):
     """Settings of an EG-RL run."""
 
@@ -123,6 +135,30 @@ class Config(BaseModel):
     """Interval in steps at which rollouts are also scored with T-CoTs dropped and with shuffled T-CoTs; 0: never."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Settings of trl.GRPOConfig; `max_steps` is required."""
+
+    def batches(self, num_processes: int = 1) -> Batches:
+        """Return the generation batches, of which a step of the optimiser may take several, as trl.GRPOConfig lays them out.
+
+        Raises ConfigError for numbers that are none, or batches that do not hold whole families.
+        """
+
+        def setting(name: str, default: int) -> int:
+            value = self.trainer.get(name, default)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"trainer.{name}: give a whole number of 1 or more")
+            return value
+
+        group_size, rows = setting("num_generations", 8), setting("per_device_train_batch_size", 8) * num_processes
+        rows_a_step = rows * setting("gradient_accumulation_steps", 1)
+        size = setting("generation_batch_size", rows * setting("steps_per_generation", rows_a_step // rows))
+        num_pairs = size // group_size // 2
+        if size % (2 * group_size) or num_pairs % self.family_size:
+            raise ConfigError(
+                f"generation_batch_size={size}: must hold both sides of whole families, "
+                f"2 x family_size={self.family_size} x num_generations={group_size} rollouts each"
+            )
+        number = math.ceil(setting("max_steps", 0) * rows_a_step / (size * setting("num_iterations", 1)))
+        return Batches(number, num_pairs, group_size)
 
 
 class Recipe(Config):

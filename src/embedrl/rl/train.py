@@ -6,7 +6,6 @@ resumed run sees exactly what it missed.
 """
 
 import copy
-import math
 import random
 import shutil
 from collections.abc import Sequence
@@ -44,17 +43,15 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
     """
     keep_freed_memory()
     arguments = _arguments(config, reasoner.processor)
-    assert arguments.steps_per_generation, "GRPOConfig resolves it"
-    batches_a_step = arguments.gradient_accumulation_steps / (arguments.steps_per_generation * arguments.num_iterations)
-    num_batches = math.ceil(arguments.max_steps * batches_a_step)
-    pairs_per_batch = count_pairs(config, arguments)
+    batches = config.batches(arguments.world_size)
+    assert batches.num_pairs * batches.group_size * 2 == arguments.generation_batch_size
     if config.lora is not None and config.trainable:
         raise ConfigError(f"trainable={list(config.trainable)}: an adapter is trained (lora); leave one of the two out")
     freeze(reasoner.model, config.trainable)
     checkpoint = last_checkpoint(config.out / "checkpoints", also=partial(rollout_buffer.is_whole, arguments))
     if arguments.beta and config.lora is None:  # an adapter is switched off instead
         _keep_reference(reasoner.model, config.out / _REFERENCE, arguments, anew=checkpoint is None)
-    chosen = order([pair.task for pair in pairs], pairs_per_batch, config.family_size, num_batches, config.seed)
+    chosen = order([pair.task for pair in pairs], batches.num_pairs, config.family_size, batches.number, config.seed)
     with progress(arguments.max_steps, "reasoner") as bar, old_names():
         trainer = GRPOTrainer(
             model=reasoner.model,
@@ -145,21 +142,6 @@ def _never_sampled(processor: ProcessorMixin, *, vllm: bool) -> dict[str, Any]:
     """Return generation settings that suppress special tokens, for transformers and for vLLM."""
     forbidden = forbidden_tokens(processor)
     return {"logit_bias": dict.fromkeys(forbidden, -100.0)} if vllm else {"suppress_tokens": forbidden}
-
-
-def count_pairs(config: Config, arguments: GRPOConfig | None = None) -> int:
-    """Return the number of pairs whose rollouts are rewarded together. Raises ConfigError unless whole families fill a batch."""
-    arguments = arguments or make_arguments(GRPOConfig, config.out, read_trainer(config))
-    rollouts, group_size = arguments.generation_batch_size, arguments.num_generations
-    assert rollouts, "GRPOConfig resolves them"
-    assert group_size, "GRPOConfig resolves them"
-    num_pairs = rollouts // group_size // 2
-    if rollouts % (2 * group_size) or num_pairs % config.family_size:
-        raise ConfigError(
-            f"generation_batch_size={rollouts}: must hold both sides of whole families, "
-            f"2 x family_size={config.family_size} x num_generations={group_size} rollouts each"
-        )
-    return num_pairs
 
 
 def order(tasks: Sequence[str], pairs_per_batch: int, family_size: int, num_batches: int, seed: int) -> list[int]:
