@@ -8,8 +8,9 @@ from typing import Any, cast
 UNUSED_BY_NANO = ("boto3", "scipy", "sklearn")
 """transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate boto3 for SageMaker."""
 
-RARE_COLLECTION = (50_000, 20, 100)
-"""Thresholds of the garbage collector: by default it looks through the modules and weights being loaded again and again."""
+RARE_COLLECTION = (50_000, 20, 10)
+"""Thresholds of the garbage collector: by default it looks through the modules and weights being loaded again and again.
+Cycles still go, as long commands and servers need."""
 
 
 class _Process:
