@@ -321,3 +321,9 @@ def test_a_gate_reads_the_spread_of_the_hits_the_instruction_and_the_length_by_h
     plain = np.zeros(64, np.float32)
     assert gate.score(ITEM, plain, scores) == pytest.approx(-0.1 + 0.4 + 2.0 + 100.0)
     assert MARGIN.score(ITEM, plain, scores) == pytest.approx(-0.1), "without weights they are not read"
+
+
+def test_a_gate_with_a_part_of_its_weights_is_refused():
+    for wrong in ({"spread": (1.0,)}, {"role": "candidate", "instructions": {"Find a cat.": 1.0}}):
+        with pytest.raises(ValueError, match="spread"):
+            LinearGate.model_validate({**MARGIN.model_dump(), **wrong})

@@ -155,6 +155,44 @@ def test_lyrics_by_hand():
     assert num_broken == 0
 
 
+def test_lines_of_one_time_are_all_kept():
+    cues, _ = parse_lyrics("[00:01]hello\n[00:01]ni hao\n[00:05]world\n[00:05]shi jie\n")
+    assert [tuple(cue) for cue in cues] == [(1.0, 5.0, "hello"), (1.0, 5.0, "ni hao"), (5.0, 15.0, "world"), (5.0, 15.0, "shi jie")]
+
+
+def test_what_was_heard_stays_while_nobody_listens(tmp_path: Path):
+    write_audio(tmp_path / "talk.mp3")
+    index_of(tmp_path, FakeTranscriber())
+    other = FakeTranscriber(is_gone=True)
+    other.fingerprint = "another transcriber"
+    index, report = index_of(tmp_path, other)
+    assert (report.removed, report.audio_left_out) == (0, {"not_transcribed": 1})
+    assert texts(index) == [("talk.mp3", "alder\ncedar poplar\nolive")]
+    os.utime(tmp_path / "talk.mp3", (1e9, 1e9))
+    index, report = index_of(tmp_path)
+    assert (report.removed, report.audio_left_out, len(texts(index))) == (0, {"no_transcriber": 1}, 1)
+    (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nbirch\n", "utf-8")
+    index, _ = index_of(tmp_path)
+    assert texts(index) == [("talk.mp3", "birch")]
+    (tmp_path / "talk.srt").unlink()
+    index, report = index_of(tmp_path)
+    assert (report.removed, texts(index)) == (1, []), "subtitles that are gone say nothing"
+
+
+def test_a_phrase_is_told_in_one_passage_with_its_own_second(tmp_path: Path):
+    write_audio(tmp_path / "talk.ogg", {}, 5.0)
+    cues = ["0\n00:00:00,000 --> 00:10:00,000\nmusic\n"]
+    cues += [f"{number}\n00:00:{number:02},000 --> 00:00:{number + 1:02},500\n{f'line {number} ' * 40}\n" for number in range(1, 50)]
+    cues += ["50\n00:00:50,000 --> 00:00:51,000\n" + "endless " * 3000 + "\n"]
+    (tmp_path / "talk.srt").write_text("\n".join(cues), "utf-8")
+    index, report = index_of(tmp_path)
+    assert report.failures == ()
+    rows = sorted(index.rows({place.key for place in index.places()}), key=lambda row: row.place.position)
+    lines = [line for row in rows for line in row.text.split("\n")]
+    assert (len(rows) > 5, len(lines), lines.count("music"), len(set(lines))) == (True, 51, 1, 51)
+    assert [row.start_s for row in rows[1:]] == [float(row.text.split()[1]) if "line" in row.text else 50.0 for row in rows[1:]]
+
+
 def test_audio_without_words_is_counted_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_audio(tmp_path / "talk.wav")
     write_audio(tmp_path / "still.flac", {})
@@ -210,6 +248,19 @@ def test_kinds_are_told_by_content(tmp_path: Path):
     os.rename(tmp_path / "tone.mp3", tmp_path / "tone.dat")
     index, _ = index_of(tmp_path, FakeTranscriber())
     assert [path for path, _ in texts(index)] == ["talk.bin", "tone.dat"]
+
+
+def test_a_text_that_begins_like_a_tag_stays_a_text(tmp_path: Path):
+    (tmp_path / "notes.md").write_text("ID3 is an algorithm for decision trees", "utf-8")
+    index, report = index_of(tmp_path)
+    assert (texts(index), report.audio_left_out) == ([("notes.md", "ID3 is an algorithm for decision trees")], {})
+
+
+def test_a_tag_may_stand_before_other_formats_than_mp3(tmp_path: Path):
+    path = tmp_path / "talk.flac"
+    write_audio(path, {"alder": 1.0}, 5.0)
+    path.write_bytes(b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10) + path.read_bytes())
+    assert len(read_sound(path, 0.0).samples) / SAMPLE_RATE == pytest.approx(5.0, abs=0.2)
 
 
 def test_metadata_of_audio(tmp_path: Path):

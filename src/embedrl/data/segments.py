@@ -4,6 +4,7 @@ They are part of an item's text, marked as read: nobody wrote them about it. Tim
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -84,6 +85,11 @@ def overlapping(segments: Iterable[TextSegment], start_s: float, end_s: float | 
         for segment in segments
         if segment.start_s is None or ((segment.end_s or segment.start_s) > start_s and (end_s is None or segment.start_s < end_s))
     )
+
+
+def starting(segments: Iterable[TextSegment], start_s: float, end_s: float | None) -> tuple[TextSegment, ...]:
+    """Return the segments that begin within a span; without a time, they begin at 0."""
+    return tuple(segment for segment in segments if start_s <= (segment.start_s or 0.0) < (math.inf if end_s is None else end_s))
 
 
 def span_of(segments: Sequence[TextSegment]) -> tuple[float | None, float | None]:

@@ -7,6 +7,7 @@ holds more of the query's words than the first hit by vectors: a rare word may a
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -67,8 +68,8 @@ def rank_by_rare_words(index: Index, text: str, near: Sequence[str], *, allowed:
         if keys := index.keys_with(word, most + 1):
             holders[word] = set(keys) if len(keys) <= most else None
     rare = [word for word, keys in holders.items() if keys is not None]
-    with_rare = [key for keys in holders.values() for key in keys or () if allowed is None or key in allowed]
-    candidates = sorted(set(with_rare), key=lambda key: (-with_rare.count(key), position.get(key, len(near)), key))[:MAX_CANDIDATES]
+    with_rare = Counter(key for keys in holders.values() for key in keys or () if allowed is None or key in allowed)
+    candidates = sorted(with_rare, key=lambda key: (-with_rare[key], position.get(key, len(near)), key))[:MAX_CANDIDATES]
     if not candidates:
         return WordRanking()
     compared = {*candidates, *near[:1]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embedrl.data.sample import Item
 from embedrl.data.vectors import same_embedder
@@ -41,7 +41,7 @@ class LinearGate(BaseModel):
     """What it was fitted to. A candidate has no hits: its best cosine and margin count as 0."""
     weights: tuple[float, ...] = Field(min_length=3)
     """Of the D numbers of the plain vector, the best cosine, and the margin."""
-    spread: tuple[float, ...] = Field(default=(), max_length=NUM_SPREAD)
+    spread: tuple[float, ...] = Field(default=())
     """Weights of `spread_of`; none: it is not read."""
     instructions: dict[str, float] = {}
     """Added for queries of these instructions."""
@@ -49,6 +49,14 @@ class LinearGate(BaseModel):
     """Scores of the items that it was fitted to, in any order: what a share is a quantile of."""
     share: float = Field(default=0.5, ge=0, le=1)
     """Of items to reason about."""
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> "LinearGate":
+        if self.spread and len(self.spread) != NUM_SPREAD:
+            raise ValueError(f"spread: give {NUM_SPREAD} weights, or none")
+        if self.role == "candidate" and (self.spread or self.instructions):
+            raise ValueError("spread, instructions: a gate of candidates has no hits and no queries to read")
+        return self
 
     @property
     def fingerprint(self) -> str:

@@ -230,6 +230,7 @@ class _Run:
             heard = self._noted(self.words.hear(path, beside)) if is_audio(path, self.batches.limits) else None
             modality = media_kind(path, self.batches.limits) if heard is None else "text"
             if modality is None or (heard and not heard.segments):
+                self.kept.update(place.id for place in known if heard and heard.is_unheard and place.sidecars == sidecars)
                 self.counts["unsupported"] += 1
                 self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += heard is None or self.words.speech is None
                 return
@@ -239,8 +240,7 @@ class _Run:
         except MediaError as error:
             self._fail(stored, None, str(error), stamp)
             return
-        self.num_places += len(units) - 1
-        self.num_waiting += len(units)
+        self.num_places, self.num_waiting = self.num_places + len(units) - 1, self.num_waiting + len(units)
         if metadata.damaged:
             self.damaged.update(metadata.damaged)
             log.warn(f"{path}: its {', '.join(metadata.damaged)} cannot be read; the rest of its metadata is kept")

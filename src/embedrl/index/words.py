@@ -14,7 +14,7 @@ from embedrl import log
 from embedrl.data.protocols import ReadsText, Refusal, Transcribes
 from embedrl.data.reasoning import OTHER
 from embedrl.data.records import Records
-from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, write_segments
+from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, starting, write_segments
 from embedrl.errors import MediaError, ModelError
 from embedrl.index.row import MODALITIES, Modality, Stamp
 from embedrl.index.speech import Speech, SpeechCounts, SpeechReader
@@ -85,11 +85,17 @@ class FileWords(NamedTuple):
     readings: Mapping[Unit, _Reading] = MappingProxyType({})
     """What was read in its images or pages."""
     speech: Speech = Speech()
+    is_audio: bool = False
+    """Whether the words are all that there is: none is left out, and none is told twice."""
+    is_unheard: bool = False
+    """Whether an audio file may say what nobody has heard in this run: what an earlier one heard stays."""
 
     def of_unit(self, unit: Unit) -> tuple[TextSegment, ...]:
         """Return the words of a unit: those within the span of a scene. A film beside its scenes has none: they belong to the moments."""
         if (reading := self.readings.get(unit)) is not None:
             return bounded(reading.segments)
+        if self.is_audio:
+            return starting(self.segments, unit.start_s, unit.end_s)
         return () if unit.number == 0 else bounded(overlapping(self.segments, unit.start_s, unit.end_s))
 
     def noted(self, unit: Unit) -> str:
@@ -155,9 +161,10 @@ class WordReader:
 
     def hear(self, path: Path, sidecars: Sequence[Path]) -> FileWords:
         """Return what is said in an audio file: by its sidecars, and where these say nothing, by the transcriber."""
-        heard = self._spoken(path, sidecars, "audio")
+        heard = self._spoken(path, sidecars, "audio")._replace(is_audio=True)
         if not heard.segments:
             has_failed = heard.speech.has_failed
+            heard = heard._replace(is_unheard=self.speech is None or has_failed)
             self.audio_left_out["no_transcriber" if self.speech is None else "not_transcribed" if has_failed else "nothing_said"] += 1
         return heard
 

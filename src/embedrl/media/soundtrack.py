@@ -106,7 +106,7 @@ def open_sound(path: Path, limits: Limits) -> Generator[OpenedVideo | OpenedAudi
 def audio_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
     """Return what an audio file says of itself in its tags: title, artist, album, date. A day alone counts as its noon."""
     with open_sound(path, limits) as opened:
-        tags = {name.lower(): value for stream in opened.container.streams for name, value in stream.metadata.items()}
+        tags = {name.lower(): value for stream in opened.container.streams.audio for name, value in stream.metadata.items()}
         tags |= {name.lower(): value for name, value in opened.container.metadata.items()}
     if _DAY.fullmatch(tags.get("date", "").strip()):
         tags["date"] = f"{tags['date'].strip()} 12:00"

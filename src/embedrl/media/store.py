@@ -232,7 +232,10 @@ def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
     return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
-def audio_format(suffix: str, head: bytes) -> Literal["mov", "mp3", "wav", "flac", "ogg", "aac"] | None:
+AudioFormat = Literal["mov", "mp3", "wav", "flac", "ogg", "aac"]
+
+
+def audio_format(suffix: str, head: bytes) -> AudioFormat | None:
     """Return the demuxer of an audio file by its first bytes, and its suffix where these may be anything; None for other files."""
     suffix = suffix.lower()
     if head[4:8] == b"ftyp":
@@ -246,7 +249,14 @@ def audio_format(suffix: str, head: bytes) -> Literal["mov", "mp3", "wav", "flac
     is_synced = len(head) > 1 and head[0] == 0xFF
     if suffix == ".aac" and is_synced and head[1] & 0xF6 == 0xF0:
         return "aac"
-    return "mp3" if head.startswith(b"ID3") or (suffix == ".mp3" and is_synced and head[1] & 0xE0 == 0xE0) else None
+    if _has_id3(head):  # before other formats, too
+        return "aac" if suffix == ".aac" else "flac" if suffix == ".flac" else "mp3"
+    return "mp3" if suffix == ".mp3" and is_synced and head[1] & 0xE0 == 0xE0 else None
+
+
+def _has_id3(head: bytes) -> bool:
+    """Return whether bytes begin with the header of an ID3v2 tag (id3.org, ID3v2.4 §3.1): a text may begin with its three letters."""
+    return len(head) >= 10 and head.startswith(b"ID3") and head[3] in (2, 3, 4) and head[4] < 0xFF and max(head[6:10]) < 0x80
 
 
 def is_audio(path: Path, limits: Limits = DEFAULT) -> bool:

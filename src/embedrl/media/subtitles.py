@@ -75,7 +75,7 @@ def parse_cues(text: str) -> tuple[list[Cue], int]:
 
 
 def parse_lyrics(text: str) -> tuple[list[Cue], int]:
-    """Return the cues of lyrics (LRC), by time: a line lasts until the next one, 10 s at most. Lines without a time are left out."""
+    """Return the cues of lyrics (LRC), by time: a line lasts until the next time, 10 s at most. Lines without a time are left out."""
     offset = _LYRICS_OFFSET.search(text)
     offset_s = int(offset[1]) / 1000 if offset else 0.0  # positive: the lines come sooner
     lines: list[tuple[float, str]] = []
@@ -84,10 +84,10 @@ def parse_lyrics(text: str) -> tuple[list[Cue], int]:
             for minutes, seconds, fraction in _LYRIC_TIME.findall(match[1]):
                 time_s = int(minutes) * 60 + int(seconds) + float(f"0.{fraction or 0}") - offset_s
                 lines.append((round(max(time_s, 0.0), 3), _plain([match[2]])))
-    lines.sort()
-    ends = [start_s for start_s, _ in lines[1:]] + [math.inf]
-    cues = [Cue(start, min(end, start + _LAST_LYRIC_S), said) for (start, said), end in zip(lines, ends, strict=True) if said]
-    return [cue for cue in cues if cue.end_s > cue.start_s], sum(cue.end_s <= cue.start_s for cue in cues)
+    lines.sort(key=lambda line: line[0])
+    starts = sorted({start_s for start_s, _ in lines})
+    end_of = dict(zip(starts, [*starts[1:], math.inf], strict=True))  # lines of one time, such as a translation, last as long
+    return [Cue(start, min(end_of[start], start + _LAST_LYRIC_S), said) for start, said in lines if said], 0
 
 
 def _span(line: str) -> tuple[float, float] | None:

@@ -53,6 +53,10 @@ class RapidOcr:
         self._ocr: Any = rapidocr.RapidOCR(params={"Global.log_level": "critical", "Global.return_word_box": True, **bounded, **paths})
         self._reading = threading.Lock()
         digest = hashlib.sha256(b"".join(file_sha256(files[0]) for files in models.values())).hexdigest()[:16]
+        try:
+            self._ocr(np.full((64, 64, 3), 255, np.uint8))  # only now are the models loaded
+        except Exception as error:  # boundary: ONNX Runtime and OpenCV have errors of their own, all below Exception
+            raise ConfigError(f"rapidocr {version('rapidocr')}: its models do not run here ({error}); install it again") from error
         self.fingerprint = f"rapidocr-{_VERSION}-{version('rapidocr')}-{digest}-{MIN_CONFIDENCE:g}-{MIN_SIDE}"
 
     def read(self, image: PIL.Image.Image) -> tuple[TextSegment, ...]:
@@ -68,8 +72,11 @@ class RapidOcr:
         except MemoryError:
             raise
         except Exception as error:
-            raise Refusal("model_error", f"rapidocr does not read it ({error})", about_item=True) from error
-        lines = zip(result.txts or (), result.scores or (), [] if result.boxes is None else result.boxes, result.word_results, strict=False)
+            raise Refusal("model_error", f"rapidocr does not read it ({error})", about_item=False) from error
+        texts, quads = result.txts or (), () if result.boxes is None else result.boxes
+        # It leaves out the words of lines without any, and does not say which lines these are.
+        words_of = result.word_results if len(result.word_results or ()) == len(texts) else [()] * len(texts)
+        lines = zip(texts, result.scores or (), quads, words_of, strict=True)
         read = [
             TextSegment(text=" ".join(text.split()), source="image", boxes=tuple(_relative(corners, size) for corners in placed))
             for text, score, quad, words in lines

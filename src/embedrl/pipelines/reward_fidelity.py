@@ -56,6 +56,8 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     qualities: list[float] = []
     groups: list[int] = []
     families: list[int] = []
+    if rest := per_task % per_batch:
+        log.info(f"{rest} pairs of each task are left out: a batch of the recipe has {per_batch}")
     with log.progress(len(starts), "reward fidelity") as bar:
         for start in starts:
             sides = [
