@@ -1,4 +1,4 @@
-"""Films on the page: what was said and the other moments of a film have room on its card."""
+"""Films and sound on the page: what was said and the other moments of a film have room on its card, and players begin at the second."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from embedrl.media.video import save_video
-from tests.page.browser import needs_browser, opened, settled
+from tests.cases.test_audio import write_audio
+from tests.page.browser import needs_browser, opened, settled, until
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -24,6 +25,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     save_video(frames, folder / "film.mp4", FPS)
     said = "A zebra crosses the road, and all the cars of the town stop before it; then it goes on to the river"
     (folder / "film.srt").write_text(f"1\n00:00:06,000 --> 00:00:08,000\n{said}\n")
+    write_audio(folder / "talk.wav")
+    (folder / "talk.srt").write_text("1\n00:00:06,000 --> 00:00:08,000\nAn owl sings at night\n")
     with served(folder) as server:
         yield server
 
@@ -44,3 +47,13 @@ def test_a_film_names_its_other_moments_within_its_card(browser: Browser, film: 
         assert last["y"] + last["height"] <= around["y"] + around["height"]
         moments.last.click()
         expect(page.get_by_role("dialog").locator(".others button").first).to_be_visible()
+
+
+def test_sound_is_played_from_the_second_at_which_it_is_said(browser: Browser, film: Served):
+    with opened(browser, f"{film.url}/?q=an+owl+sings+at+night&modality=text") as page:
+        settled(page)
+        page.locator(".card .open").first.click()
+        player = page.get_by_role("dialog").locator("audio")
+        expect(player).to_be_visible()
+        until(page, lambda: player.evaluate("player => player.readyState > 0 && player.currentTime") == 6)
+        expect(page.get_by_role("dialog")).to_contain_text("An owl sings at night")
