@@ -122,15 +122,15 @@ def test_gradient_caching_changes_memory_not_the_gradient(random_embedder: Embed
     for pairs in rows.datasets().values():
         sides = [module.preprocess(keys) for keys in zip(*pairs, strict=True)]
         gradients = []
-        for mini_batch_size in (6, 2):
+        for mini_batch_size in (12, 6, 2):
             model.zero_grad()
             info_nce(model, Config(out=Path(), mini_batch_size=mini_batch_size, temperature=1.0))(
                 [dict(side) for side in sides], None
             ).backward()
             gradients.append(torch.cat([weight.grad.flatten() for weight in random_embedder.model.parameters() if weight.grad is not None]))
-        whole, cached = gradients
+        whole = gradients[0]
         assert whole.norm() > 0
-        assert (whole - cached).norm() < 1e-4 * whole.norm()
+        assert all((whole - cached).norm() < 1e-4 * whole.norm() for cached in gradients[1:])
 
 
 def test_a_batch_that_fits_is_embedded_once(random_embedder: Embedder) -> None:
@@ -141,7 +141,7 @@ def test_a_batch_that_fits_is_embedded_once(random_embedder: Embedder) -> None:
     sides = [module.preprocess(keys) for keys in zip(*pairs, strict=True)]
     passes = []
     module.register_forward_hook(lambda *_: passes.append(1))
-    for mini_batch_size, expected in ((4, 2), (2, 8)):
+    for mini_batch_size, expected in ((8, 2), (4, 4), (2, 8)):
         passes.clear()
         info_nce(model, Config(out=Path(), mini_batch_size=mini_batch_size))([dict(side) for side in sides], None).backward()
         assert len(passes) == expected

@@ -143,7 +143,7 @@ class InfoNCE(CachedMultipleNegativesRankingLoss):
         """Return the loss of a batch of columns; their items' ids take the labels' place."""
         features = list(sentence_features)
         ids: Any = item_ids(features)
-        if all(len(column) <= self.mini_batch_size for column in ids):  # nothing to cache: one forward pass in place of two
+        if sum(map(len, ids)) <= self.mini_batch_size:  # nothing to cache: one forward pass in place of two
             return self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in features], ids)
         return self.forward_cached(features, ids)
 
