@@ -55,7 +55,7 @@ strip: setup ## draw docs/images/strip.png anew, from the shipped models
 	$(PYTHON) docs/strip.py
 
 screenshots: setup ## draw search.png and moments.png of docs/images anew, with Chromium
-	HF_HUB_OFFLINE=1 $(PYTHON) docs/screenshots.py
+	HF_HUB_OFFLINE=1 $(PYTHON) -m docs.screenshots
 
 notebooks: setup ## write docs/notebooks anew from the tutorials
 	$(PYTHON) docs/notebooks.py

@@ -7,8 +7,6 @@ subtitles, a journal of passages, and photos with dates of capture.
 import random
 import shutil
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -19,11 +17,11 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 from playwright.sync_api import Browser, Page, sync_playwright
+from tests.served import running
 
 from embedrl import Index, ingest, load_embedder, load_reasoner
 from embedrl.media.video import save_video
-from embedrl.server.listener import listen
-from embedrl.server.run import make_server, make_service
+from embedrl.server.run import make_service
 from embedrl.server.settings import Settings
 from embedrl.world.clips import FPS, sample_clip
 from embedrl.world.scenes import sample_scene
@@ -75,21 +73,12 @@ def stamp(time_s: float) -> str:
 
 @contextmanager
 def served(folder: Path) -> Generator[str]:
-    """Index a folder with the shipped models, serve it in a thread, and yield the URL."""
+    """Index a folder with the shipped models, serve it, and yield the URL."""
     embedder, reasoner = load_embedder("nano"), load_reasoner("nano")
     ingest(folder, Index.open(folder, embedder=embedder), reasoner, embedder)
     service = make_service(Settings(port=0), {"main": (folder, "nano", reasoner)}, embedder, "nano")
-    listener, server = listen(service.settings), make_server(service)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with running(service) as url:
+        yield url
 
 
 def dismiss(page: Page) -> None:
