@@ -34,6 +34,8 @@ def filled(tmp_path: Path) -> tuple[Path, Index, FakeEmbedder, FakeReasoner]:
 
 @pytest.mark.parametrize(("module", "package"), [("langchain", "langchain_core"), ("llama_index", "llama_index"), ("mcp", "mcp")])
 def test_a_missing_extra_is_named(module: str, package: str, monkeypatch: pytest.MonkeyPatch):
+    for imported in [name for name in sys.modules if name.split(".")[0] == package]:  # a submodule is found without its package
+        monkeypatch.delitem(sys.modules, imported)
     monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
     monkeypatch.delitem(sys.modules, f"embedrl.integrations.{module}", raising=False)
     with pytest.raises(ConfigError, match=r"pip install 'embedrl\["):

@@ -182,7 +182,9 @@ def hdr_codes(transfer: int, white_nits: float) -> np.ndarray:
 def test_hdr_is_shown_in_the_colours_of_sdr(tmp_path: Path, transfer: int, white_nits: float):
     path = tmp_path / "hdr.mkv"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx265", rate=10, options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1"})
+        stream = container.add_stream(
+            "libx265", rate=10, options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}
+        )
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p10le"
         context = stream.codec_context
