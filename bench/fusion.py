@@ -185,7 +185,7 @@ def _figures(rows: Sequence[tuple[Asked, dict[tuple[str, bool], bool]]], think: 
 def _figure(table: Replicates, low: float) -> str:
     shown = figure(table, bounds=(low, 1.0))
     assert shown is not None
-    return f"{100 * shown.value:.1f} ({100 * shown.low:.1f} to {100 * shown.high:.1f})"
+    return shown.text(".1f", scale=100)
 
 
 if __name__ == "__main__":

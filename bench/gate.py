@@ -13,6 +13,7 @@ FILE`: keep the trained gate of queries, of candidates.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
-from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import mean_figure
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import draw_tasks
 from embedrl.index.gate import NUM_HITS, NUM_SPREAD, GateRole, LinearGate, spread_of
@@ -272,14 +273,14 @@ def _margin(task: RetrievalTask, number: int, cosines: np.ndarray) -> float:
 
 def _figure(rows: Sequence[Measured], hits: Sequence[float]) -> str:
     """Show the mean over tasks with its interval, clustered by family, in %."""
-    tables: list[Replicates] = []
-    for task in dict.fromkeys(row.task for row in rows):
-        places = [place for place, row in enumerate(rows) if row.task == task]
-        values = np.array([[float(hits[place])] for place in places])
-        tables.append(replicates(values, task=task, families=[rows[place].family for place in places]))
-    found = figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
-    assert found is not None
-    return f"{100 * found.value:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    values: dict[str, list[float]] = defaultdict(list)
+    families: dict[str, list[str]] = defaultdict(list)
+    for row, hit in zip(rows, hits, strict=True):
+        values[row.task].append(float(hit))
+        families[row.task].append(row.family)
+    shown = mean_figure(values, families, bounds=(0.0, 1.0))
+    assert shown is not None
+    return shown.text(".1f", scale=100)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ clustered by family, differences paired.
 import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import torch
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.tcot import TCoT
-from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import mean_figure
 from embedrl.evaluation.world import draw_tasks
 from embedrl.log import table
 from embedrl.reasoner.local import LocalReasoner
@@ -174,14 +175,14 @@ def _figures(rows: Sequence[Ranked], scores: Sequence[np.ndarray], first: Sequen
 
 def _figure(rows: Sequence[Ranked], values: Sequence[float], *, low: float = 0.0) -> str:
     """Show the mean over tasks with its interval, clustered by family, in %."""
-    tables: list[Replicates] = []
-    for task in dict.fromkeys(row.task for row in rows):
-        places = [place for place, row in enumerate(rows) if row.task == task]
-        of_task = np.array([[values[place]] for place in places])
-        tables.append(replicates(of_task, task=task, families=[rows[place].family for place in places]))
-    shown = figure(mean_over_tasks(tables), bounds=(low, 1.0))
+    by_task: dict[str, list[float]] = defaultdict(list)
+    families: dict[str, list[str]] = defaultdict(list)
+    for row, value in zip(rows, values, strict=True):
+        by_task[row.task].append(value)
+        families[row.task].append(row.family)
+    shown = mean_figure(by_task, families, bounds=(low, 1.0))
     assert shown is not None
-    return f"{100 * shown.value:.1f} ({100 * shown.low:.1f} to {100 * shown.high:.1f})"
+    return shown.text(".1f", scale=100)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ turns; the best of a few rounds counts.
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ import numpy as np
 
 from embedrl.data.tcot import TCoT
 from embedrl.data.vectors import shortened
-from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import mean_figure
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.index import Index
@@ -129,15 +130,14 @@ def _beside(tasks: Sequence[tuple[int, RetrievalTask]], hits: list[list[float]],
 
 def _share(tasks: Sequence[tuple[int, RetrievalTask]], values: list[list[float]], *, low: float = 0.0) -> str:
     """Show the mean over tasks with its interval, clustered by family, in %."""
-    tables: list[Replicates] = []
-    for name in dict.fromkeys(task.name for _, task in tasks):
-        chosen = [(seed, task, of_task) for (seed, task), of_task in zip(tasks, values, strict=True) if task.name == name]
-        families = [f"{seed}:{family}" for seed, task, _ in chosen for family in task.families]
-        of_all = np.array([[value] for _, _, of_task in chosen for value in of_task])
-        tables.append(replicates(of_all, task=name, families=families))
-    shown = figure(mean_over_tasks(tables), bounds=(low, 1.0))
+    by_task: dict[str, list[float]] = defaultdict(list)
+    families: dict[str, list[str]] = defaultdict(list)
+    for (seed, task), of_task in zip(tasks, values, strict=True):
+        by_task[task.name] += of_task
+        families[task.name] += [f"{seed}:{family}" for family in task.families]
+    shown = mean_figure(by_task, families, bounds=(low, 1.0))
     assert shown is not None
-    return f"{100 * shown.value:.1f} ({100 * shown.low:.1f} to {100 * shown.high:.1f})"
+    return shown.text(".1f", scale=100)
 
 
 def _by_index(candidate_CD: np.ndarray, query_QD: np.ndarray) -> list[list[int]]:

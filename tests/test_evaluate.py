@@ -9,9 +9,10 @@ import pytest
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.errors import ConfigError, ModelError
-from embedrl.evaluation.bootstrap import figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import Figure, figure, mean_figure, mean_over_tasks, replicates
 from embedrl.evaluation.evaluate import FIGURES, evaluate
 from embedrl.evaluation.grounding import compare
+from embedrl.evaluation.report import figure_row, read_figure
 from embedrl.evaluation.task import RetrievalTask, from_pairs
 from embedrl.media.content import Image, Text
 
@@ -233,6 +234,24 @@ def test_intervals_of_shares_do_not_collapse_at_their_bounds(num_right: int, num
     assert found.value == num_right / num
     assert found.low == pytest.approx(low, abs=0.004)
     assert found.high == pytest.approx(high, abs=0.004)
+
+
+def test_the_mean_of_a_figure_by_task_is_that_of_its_tables():
+    values = {"a": [1.0, 0.0, 1.0], "b": [0.5]}
+    tables = [
+        replicates(np.array([[1.0], [0.0], [1.0]]), task="a", seed=3, families=["x", "x", "y"]),
+        replicates(np.array([[0.5]]), task="b", seed=3),
+    ]
+    found = mean_figure(values, {"a": ["x", "x", "y"], "b": ()}, seed=3, bounds=(0.0, 1.0))
+    assert found == figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
+    assert mean_figure({"a": [float("nan")]}, {"a": ()}) is None
+
+
+def test_a_figure_is_shown_with_its_interval():
+    shown = Figure(0.5, 0.25, 0.754)
+    assert shown.text() == "0.500 (0.250 to 0.754)"
+    assert shown.text("+.1f", scale=100) == "+50.0 (+25.0 to +75.4)"
+    assert read_figure(figure_row(shown)) == shown
 
 
 def test_a_mean_over_tasks_is_smoothed_once_not_once_a_task():

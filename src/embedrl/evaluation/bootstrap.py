@@ -12,7 +12,7 @@ little.
 # N queries of one task, F figures, R resamples
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,11 @@ class Figure(NamedTuple):
     value: float
     low: float
     high: float
+
+    def text(self, form: str = ".3f", *, scale: float = 1.0) -> str:
+        """Show the value and its interval; a scale of 100 shows a share in %."""
+        value, low, high = (f"{scale * number:{form}}" for number in self)
+        return f"{value} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,24 @@ def mean_over_tasks(tables: Sequence[Replicates]) -> Replicates:
     return Replicates(
         _divide(np.where(defined, stacked, 0.0).sum(axis=0), defined.sum(axis=0)), np.nan_to_num(num_families), tables[0].seed
     )
+
+
+def mean_figure(
+    values: Mapping[str, Sequence[float] | np.ndarray],
+    families: Mapping[str, Sequence[Hashable]],
+    *,
+    seed: int = 0,
+    bounds: tuple[float, float] | None = None,
+) -> Figure | None:
+    """Return the unweighted mean over tasks of one figure, with its interval clustered by family; None if undefined.
+
+    Both are by task: a value for each query, and the query's family (none at all: every query is its own).
+    """
+    tables = [
+        replicates(np.asarray(column, dtype=np.float64)[:, None], task=task, seed=seed, families=families[task] or None)
+        for task, column in values.items()
+    ]
+    return figure(mean_over_tasks(tables), bounds=bounds)
 
 
 def figure(table: Replicates, column: int = 0, *, bounds: tuple[float, float] | None = None) -> Figure | None:

@@ -138,3 +138,8 @@ def _figures(table: Replicates, *, differ: bool = False) -> dict[str, Any]:
 def figure_row(interval: Figure) -> dict[str, Any]:
     """Return a figure and its interval as JSON values."""
     return {"value": round(interval.value, 6), "ci95": [round(interval.low, 6), round(interval.high, 6)]}
+
+
+def read_figure(row: Mapping[str, Any]) -> Figure:
+    """Return what `figure_row` wrote."""
+    return Figure(row["value"], *row["ci95"])

@@ -8,7 +8,7 @@ from embedrl import log
 from embedrl.config import load_recipe
 from embedrl.errors import ConfigError
 from embedrl.evaluation.evaluate import SystemResult, evaluate
-from embedrl.evaluation.report import make_report, write_report
+from embedrl.evaluation.report import make_report, read_figure, write_report
 from embedrl.evaluation.task import MODALITIES, RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.eg_rl import local_reasoner, train_reasoner
@@ -75,7 +75,7 @@ def table_rows(results: list[Result]) -> list[list[str]]:
     for name, seed, report in results:
         after, change = report["after"], report["after-before"]["overall"]["hit@1"]
         hits = [f"{after[group]['hit@1']['value']:.3f}" for group in ("overall", *MODALITIES)]
-        difference = f"{change['value']:+.3f} ({change['ci95'][0]:+.3f} to {change['ci95'][1]:+.3f})"
+        difference = read_figure(change).text("+.3f")
         overall = after["overall"]
         told = overall.get("claims", {})
         others = [

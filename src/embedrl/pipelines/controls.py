@@ -12,7 +12,7 @@ from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError
-from embedrl.evaluation.bootstrap import Figure, figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import Figure, mean_figure
 from embedrl.evaluation.evaluate import SystemResult, best_target, evaluate
 from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
@@ -96,7 +96,7 @@ def table_rows(controls: Sequence[Control]) -> list[list[str]]:
     return [
         [
             row.name,
-            *(f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})" for interval in row[1:5]),
+            *(interval.text() for interval in row[1:5]),
             *(f"{number} of {row.num_text_targets}" for number in (row.num_holding, row.num_leaks, row.num_wrong)),
             f"{row.num_queries} ({row.num_families})",
         ]
@@ -129,8 +129,7 @@ def _hits(result: SystemResult, seed: int) -> Figure:
 
 
 def _mean(values: Mapping[str, np.ndarray], families: Mapping[str, tuple[str, ...]], seed: int) -> Figure:
-    tables = [replicates(column[:, None], task=task, seed=seed, families=families[task] or None) for task, column in values.items()]
-    mean = figure(mean_over_tasks(tables), bounds=(0.0, 1.0))
+    mean = mean_figure(values, families, seed=seed, bounds=(0.0, 1.0))
     assert mean is not None
     return mean
 

@@ -11,7 +11,7 @@ from embedrl import log
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.tcot import count_words
 from embedrl.evaluation.evaluate import SystemResult, evaluate, join_seeds
-from embedrl.evaluation.report import Report, make_report, write_report
+from embedrl.evaluation.report import Report, make_report, read_figure, write_report
 from embedrl.evaluation.task import MODALITIES, RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.world_controls import control_systems, partial_rows
@@ -134,8 +134,7 @@ def task_rows(report: Report) -> tuple[list[str], list[list[str]]]:
 
 def figure_text(row: Mapping[str, Any]) -> str:
     """Show a report's figure and its interval, in %."""
-    low, high = row["ci95"]
-    return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return read_figure(row).text(".1f", scale=100)
 
 
 def evaluate_systems(

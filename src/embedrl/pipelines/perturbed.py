@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import PIL.Image
 
 from embedrl.data.sample import Item
 from embedrl.errors import ConfigError
-from embedrl.evaluation.bootstrap import Figure, figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import Figure, mean_figure
 from embedrl.evaluation.evaluate import SystemResult, evaluate
 from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
@@ -160,7 +160,14 @@ def _perturb(part: Part, media: str) -> Part:
 def table_rows(rows: Sequence[Robustness]) -> list[list[str]]:
     """Return rows of a console table, in the order of `COLUMNS`."""
     return [
-        [row.name, row.media, _text(row.hits), _text(row.change, "+.3f"), _text(row.right), f"{row.num_queries} ({row.num_families})"]
+        [
+            row.name,
+            row.media,
+            row.hits.text(),
+            row.change.text("+.3f"),
+            row.right.text() if row.right else "",
+            f"{row.num_queries} ({row.num_families})",
+        ]
         for row in rows
     ]
 
@@ -176,18 +183,8 @@ def _row(name: str, media: str, clean: SystemResult, result: SystemResult, seed:
     changes = {task.name: hits[task.name] - task.figures["hit@1"] for task in clean.tasks}
     right = {task.name: task.figures["claims/precision"] for task in result.tasks}
     size = sum(map(len, hits.values())), sum(task.num_families for task in clean.tasks)
-    found = _mean(hits, families, seed, (0.0, 1.0)), _mean(changes, families, seed, (-1.0, 1.0))
-    assert found[0] is not None
-    assert found[1] is not None
-    return Robustness(name, media, found[0], found[1], _mean(right, families, seed, (0.0, 1.0)), *size)
-
-
-def _mean(
-    values: Mapping[str, np.ndarray], families: Mapping[str, tuple[str, ...]], seed: int, bounds: tuple[float, float]
-) -> Figure | None:
-    tables = [replicates(column[:, None], task=task, seed=seed, families=families[task] or None) for task, column in values.items()]
-    return figure(mean_over_tasks(tables), bounds=bounds)
-
-
-def _text(row: Figure | None, form: str = ".3f") -> str:
-    return f"{row.value:{form}} ({row.low:{form}} to {row.high:{form}})" if row else ""
+    mean_hits, mean_right = (mean_figure(column, families, seed=seed, bounds=(0.0, 1.0)) for column in (hits, right))
+    change = mean_figure(changes, families, seed=seed, bounds=(-1.0, 1.0))
+    assert mean_hits is not None
+    assert change is not None
+    return Robustness(name, media, mean_hits, change, mean_right, *size)

@@ -16,7 +16,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError
 from embedrl.evaluation.evaluate import SystemResult, evaluate
-from embedrl.evaluation.report import Report, make_report
+from embedrl.evaluation.report import Report, make_report, read_figure
 from embedrl.evaluation.world import draw_tasks
 from embedrl.pipelines.controls import WithoutMedia
 from embedrl.runtime.names import load_embedder
@@ -95,16 +95,12 @@ def room_rows(report: Report) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 name,
-                _text(overall["hit@1"]),
+                read_figure(overall["hit@1"]).text(),
                 *(f"{groups['tasks'][task]['hit@1']['value']:.3f}" for task in tasks),
                 *(_value(overall, figure) for figure in FIGURES[1:]),
             ]
         )
     return columns, rows
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.3f} ({row['ci95'][0]:.3f} to {row['ci95'][1]:.3f})"
 
 
 def _value(groups: Mapping[str, Any], figure: str) -> str:

@@ -12,6 +12,7 @@ from embedrl.data.protocols import Embeds
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.evaluation.evaluate import SystemResult, evaluate
+from embedrl.evaluation.report import read_figure
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.pipelines.controls import WithoutMedia, exchanged
 from embedrl.pipelines.room import TfIdf
@@ -64,9 +65,5 @@ def partial_rows(report: Mapping[str, Any], partial: Sequence[str]) -> tuple[lis
             figures = groups["tasks"][task]
             invents = figures.get("claims", {}).get("invents")
             values = [figures[name] for name in ("hit@1", "map@10", "ndcg_linear@10")]
-            rows.append([system, task, *map(_interval, values), _interval(invents) if invents else ""])
+            rows.append([system, task, *(read_figure(value).text() for value in values), read_figure(invents).text() if invents else ""])
     return columns, rows
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.3f} ({row['ci95'][0]:.3f} to {row['ci95'][1]:.3f})"
