@@ -68,6 +68,23 @@ def test_a_search_reasons_only_where_the_gate_wants_it_and_each_hit_says_so(libr
     assert search(index, Query("letter", use_tcot=False), EMBEDDER, reasoner, gate=MARGIN).gate is None
 
 
+def test_a_gated_query_is_embedded_once_each_way(library: Path) -> None:
+    """What the gate read was embedded again for the search."""
+    reasoner, embedder = FakeReasoner(), FakeEmbedder()
+    index = Index.open(library, embedder=embedder)
+    ingest(library, index, reasoner, embedder)
+    sure, unsure = Query("elephant"), Query("letter")
+    search(index, sure, embedder, reasoner, gate=MARGIN)
+    assert embedder.embedded[sure.item.key] == 1, "the plain vector that the gate read"
+    search(index, unsure, embedder, reasoner, gate=MARGIN)
+    assert embedder.embedded[unsure.item.key] == 2, "plain for the gate, and with its T-CoT"
+    (library / "d.txt").write_text("another letter")
+    ingest(library, index, None, embedder, think=False)
+    mixed = Query("letters")
+    assert search(index, mixed, embedder, reasoner, gate=MARGIN.at(1.0)).used_tcot
+    assert embedder.embedded[mixed.item.key] == 2, "items without a T-CoT are compared by the same plain vector"
+
+
 def test_the_server_shows_what_the_gate_decided(library: Path) -> None:
     with served(library, gate=MARGIN) as server:
         sure, unsure = (server.search(text=text, think=True) for text in ("elephant", "letter"))
@@ -213,6 +230,7 @@ def test_an_index_reasons_where_the_gate_wants_it_and_keeps_what_it_decided(libr
     index = Index.open(library, embedder=embedder)
     report = ingest(library, index, reasoner, embedder, gate=candidate_gate)
     assert (report.added, report.declined, report.without_tcot, report.tcots.made) == (3, 2, 2, 1)
+    assert sorted(embedder.embedded.values()) == [1, 1, 2], "plain once each, and with its T-CoT what was reasoned about"
     reason = declined(candidate_gate.fingerprint)
     assert _failures(index) == {"a.txt": "", "b.txt": reason, "c.txt": reason}
     assert reasoner.reasoned.total() == 1

@@ -84,12 +84,17 @@ class Batches:
         with self.timed("embed"):
             decided = _sift(looked, _each(self._decide, [work.item for work, _ in looked]), broken)
         with self.timed("reason"):
-            answers = iter(self._reason([work.item for (work, _), plain in decided if plain is None]))
-            reasoned = _sift([source for source, _ in decided], [next(answers) if plain is None else plain for _, plain in decided], broken)
+            answers = iter(self._reason([work.item for (work, _), choice in decided if not choice.is_declined]))
+            reasoned = _sift(decided, [None if choice.is_declined else next(answers) for _, choice in decided], broken)
         with self.timed("embed"):
-            embedded = _sift(reasoned, _each(self._embed, [(work.item, outcome) for (work, _), outcome in reasoned]), broken)
-        rows = [row for ((work, look), outcome), vectors in embedded for row in self._rows(work, look, outcome, vectors)]
-        return rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None and not isinstance(answer, Declined))
+            asked = [(work.item, choice.plain, answer) for ((work, _), choice), answer in reasoned]
+            embedded = _sift(reasoned, _each(self._embed, asked), broken)
+        rows = [
+            row
+            for (((work, look), choice), answer), vectors in embedded
+            for row in self._rows(work, look, answer, self._why(choice, answer), vectors)
+        ]
+        return rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None)
 
     def is_unsettled(self, reason: str) -> bool:
         """Say whether an item without a T-CoT for this reason is to be asked about again."""
@@ -115,14 +120,12 @@ class Batches:
         except MediaError as error:
             return error
 
-    def _decide(self, items: Sequence[Item]) -> list["Declined | None"]:
-        """Return, for the items that the gate declines to reason about, their plain vectors; None for the others."""
+    def _decide(self, items: Sequence[Item]) -> list["Choice"]:
+        """Ask the gate, if there is one, about items."""
         if self.gate is None or self.reasoner is None:
-            return [None] * len(items)
-        vectors = np.asarray(self.embedder.embed(items, [None] * len(items)), dtype=np.float32)
-        _check(vectors, items, self.embedder)
-        pairs = zip(items, vectors, strict=True)
-        return [None if self.gate.wants(item, plain, ()) else Declined(self.gate.fingerprint, plain) for item, plain in pairs]
+            return [Choice()] * len(items)
+        plain = self._vectors(items, [None] * len(items))
+        return [Choice(not self.gate.wants(item, vector, ()), vector) for item, vector in zip(items, plain, strict=True)]
 
     def _reason(self, items: Sequence[Item]) -> list[Answer | None]:
         """Return an answer or error per item, of this or an earlier run; new ones are on the disk when this returns."""
@@ -137,24 +140,40 @@ class Batches:
             )
         return [*answers]
 
-    def _embed(self, asked: Sequence[tuple[Item, "Answer | Declined | None"]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return (plain vector, vector with T-CoT) per item; equal for items without a T-CoT."""
-        if any(isinstance(outcome, Declined) for _, outcome in asked):
-            rest = iter(self._embed([(item, outcome) for item, outcome in asked if not isinstance(outcome, Declined)]))
-            return [(outcome.plain, outcome.plain) if isinstance(outcome, Declined) else next(rest) for _, outcome in asked]
-        if not asked:
-            return []
-        items = [item for item, _ in asked]
-        thought = [(position, outcome) for position, (_, outcome) in enumerate(asked) if isinstance(outcome, TCoT)]
-        both = [*items, *(items[position] for position, _ in thought)]
-        vectors = np.asarray(self.embedder.embed(both, [*[None] * len(items), *(tcot for _, tcot in thought)]), dtype=np.float32)
-        _check(vectors, both, self.embedder)
-        with_tcot = vectors[: len(items)].copy()
-        with_tcot[[position for position, _ in thought]] = vectors[len(items) :]
-        return list(zip(vectors[: len(items)], with_tcot, strict=True))
+    def _embed(self, asked: Sequence[tuple[Item, np.ndarray | None, Answer | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return (plain vector, vector with T-CoT) per item, of its plain vector if known; equal for items without a T-CoT."""
+        unknown = [(place, item, None) for place, (item, known, _) in enumerate(asked) if known is None]
+        reasoned = [(place, item, answer) for place, (item, _, answer) in enumerate(asked) if isinstance(answer, TCoT)]
+        vectors = iter(self._vectors([item for _, item, _ in (*unknown, *reasoned)], [tcot for *_, tcot in (*unknown, *reasoned)]))
+        plain = {place: known for place, (_, known, _) in enumerate(asked) if known is not None}
+        plain |= {place: next(vectors) for place, *_ in unknown}
+        with_tcot = plain | {place: next(vectors) for place, *_ in reasoned}
+        return [(plain[place], with_tcot[place]) for place in range(len(asked))]
 
-    def _rows(self, work: Work, look: Preview, outcome: "Answer | Declined | None", vectors: tuple[np.ndarray, np.ndarray]) -> list[Row]:
-        tcot = outcome if isinstance(outcome, TCoT) else None
+    def _vectors(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Return unit vectors, float32 (items, dim). Raises ModelError for an Embedder that returns others."""
+        if not items:
+            return np.empty((0, self.embedder.dim), dtype=np.float32)
+        vectors, embedder = np.asarray(self.embedder.embed(items, tcots), dtype=np.float32), self.embedder
+        if vectors.shape != (len(items), embedder.dim):
+            raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
+        wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
+        if len(wrong):
+            raise ModelError(
+                f"the Embedder {embedder.fingerprint!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}"
+            )
+        return vectors
+
+    def _why(self, choice: "Choice", answer: Answer | None) -> str | None:
+        """Return the reason of an item without a T-CoT, if a Reasoner or a gate was asked."""
+        if choice.is_declined and self.gate is not None:
+            return declined(self.gate.fingerprint)
+        return None if answer is None else failure_reason(answer)
+
+    def _rows(
+        self, work: Work, look: Preview, answer: Answer | None, tcot_failure: str | None, vectors: tuple[np.ndarray, np.ndarray]
+    ) -> list[Row]:
+        tcot = answer if isinstance(answer, TCoT) else None
         verification = None
         if tcot is not None:
             # A page's keywords stand in its text layer, which is no part of the item.
@@ -168,7 +187,7 @@ class Batches:
                 plain=plain,
                 tcot=with_tcot,
                 tcot_text=render(tcot) if tcot else None,
-                tcot_failure=_why(outcome),
+                tcot_failure=tcot_failure,
                 answer=tcot.answer if tcot else "",
                 verification=verification,
                 text=look.text,
@@ -185,20 +204,13 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Declined:
-    """An item that a gate decided not to reason about."""
+class Choice:
+    """What a gate decided about an item; without one, it is reasoned about."""
 
-    gate: str
-    """Fingerprint."""
-    plain: np.ndarray
-    """float32 (dim,), unit length."""
-
-
-def _why(outcome: Answer | Declined | None) -> str | None:
-    """Return the reason of an item without a T-CoT, if a Reasoner or a gate was asked."""
-    if isinstance(outcome, Declined):
-        return declined(outcome.gate)
-    return None if outcome is None else failure_reason(outcome)
+    is_declined: bool = False
+    """Whether not to reason about it."""
+    plain: np.ndarray | None = None
+    """The plain vector that the gate read, float32 (dim,), unit length."""
 
 
 def marked_as(path: Path, unit: int | None) -> Path:
@@ -238,13 +250,3 @@ def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> li
     if len(results) != len(values):
         raise ModelError(f"a model returned {len(results)} results for {len(values)} items")
     return results
-
-
-def _check(vectors: np.ndarray, items: Sequence[Item], embedder: Embeds) -> None:
-    if vectors.shape != (len(items), embedder.dim):
-        raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
-    wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
-    if len(wrong):
-        raise ModelError(
-            f"the Embedder {embedder.fingerprint!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}"
-        )

@@ -110,11 +110,11 @@ def search(
     if embedder is None:
         raise ConfigError("a query with content is compared by its vector: give the Embedder of the index")
     check_models(index, embedder, reasoner, query)
-    decision = _decide(index, query, embedder, gate) if query.use_tcot and gate is not None else None
+    decision, plain = _decide(index, query, embedder, gate) if query.use_tcot and gate is not None else (None, None)
     outcome = _reason(reasoner, query.item) if query.use_tcot and reasoner is not None and decision != "plain" else None
     reasoned = time.perf_counter()
     tcot = outcome if isinstance(outcome, TCoT) else None
-    vectors = _embed(index, embedder, query.item, tcot)
+    vectors = _embed(index, embedder, query.item, tcot, plain)
     embedded = time.perf_counter()
     page = _page(index, query, vectors, view, Reranker(reranker, (query.item, tcot)) if reranker is not None and query.rerank else None)
     asked = [query.item.text, *(named_by(tcot, tcot.evidence.keywords) if tcot else ())]
@@ -138,11 +138,11 @@ def search(
     )
 
 
-def _decide(index: Index, query: Query, embedder: Embeds, gate: Gates) -> Literal["plain", "reasoned"]:
-    """Ask a gate about a query, by its plain vector and its first hits among all items."""
-    [plain] = embedder.embed([query.item], [None])
+def _decide(index: Index, query: Query, embedder: Embeds, gate: Gates) -> tuple[Literal["plain", "reasoned"], np.ndarray]:
+    """Ask a gate about a query, by its plain vector, which is returned too, and its first hits among all items."""
+    [plain] = _vectors(index, embedder, query.item, [None])
     scores = [neighbour.score for neighbour in index.nearest(plain, "plain", NUM_HITS)]
-    return "reasoned" if gate.wants(query.item, plain, scores) else "plain"
+    return "reasoned" if gate.wants(query.item, plain, scores) else "plain", plain
 
 
 def check_models(index: Index, embedder: Embeds, reasoner: Reasons | None, query: Query) -> None:
@@ -213,14 +213,20 @@ def _reason(reasoner: Reasons, item: Item) -> Answer:
     return answer
 
 
-def _embed(index: Index, embedder: Embeds, item: Item, tcot: TCoT | None) -> QueryVectors:
-    tcots = [None] if tcot is None else [tcot, None] if index.lacks_tcots else [tcot]
+def _embed(index: Index, embedder: Embeds, item: Item, tcot: TCoT | None, plain: np.ndarray | None) -> QueryVectors:
+    """Return the vectors that the index compares; `plain` is that of the item alone, if it is known."""
+    kinds: list[TCoT | None] = [] if tcot is None else [tcot]
+    if plain is None and (tcot is None or index.lacks_tcots):
+        kinds.append(None)
+    vectors = dict(zip(kinds, _vectors(index, embedder, item, kinds), strict=True)) if kinds else {}
+    return QueryVectors(plain=vectors.get(None, plain), tcot=None if tcot is None else vectors[tcot])
+
+
+def _vectors(index: Index, embedder: Embeds, item: Item, tcots: Sequence[TCoT | None]) -> np.ndarray:
     vectors = embedder.embed([item] * len(tcots), tcots)
     if vectors.shape != (len(tcots), index.dim):
         raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(tcots)}, {index.dim})")
-    if tcot is None:
-        return QueryVectors(plain=vectors[0])
-    return QueryVectors(plain=vectors[1] if len(tcots) > 1 else None, tcot=vectors[0])
+    return vectors
 
 
 def _page(index: Index, query: Query, vectors: QueryVectors, view: View, reranker: Reranker | None) -> SearchResult:
