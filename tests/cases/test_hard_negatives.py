@@ -16,6 +16,7 @@ from embedrl.data.pair_file_rows import PairFileRows, PairsConfig
 from embedrl.data.sources.mmeb import read_mmeb
 from embedrl.data.sources.row import SourceProblem
 from embedrl.data.tcot import TCoT
+from embedrl.embedder.distill import Labels
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.recipe import EmbedderRecipe
@@ -125,7 +126,7 @@ def test_a_negative_counts_unless_it_equals_a_target(negative: str, counts: bool
         values.append(found.item())
         with torch.no_grad():
             vectors = [[module(dict(feature))["sentence_embedding"]] for feature in features]
-            assert loss.calculate_loss(vectors, item_ids(features)).item() == pytest.approx(found.item(), abs=1e-5)
+            assert loss.calculate_loss(vectors, Labels(item_ids(features))).item() == pytest.approx(found.item(), abs=1e-5)
     only_of_row_0 = abs(values[0] - values[1]) > 1e-3
     assert values[0] >= values[1] - 1e-6
     assert only_of_row_0 or not counts

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Qwen3VLModel
 
 from embedrl.config import Lora
+from embedrl.embedder.distill import Labels
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
 from embedrl.embedder.train import Config, EmbedderModule, info_nce, item_ids
@@ -65,7 +66,7 @@ def test_gradient_caching_with_dropout_is_one_plain_pass(vision: bool, checkpoin
     torch.manual_seed(5)
     with torch.enable_grad():
         vectors = [[rep for rep, _ in loss.embed_minibatch_iter(dict(side), with_grad=True, copy_random_state=False)] for side in sides]
-        plain_value = loss.calculate_loss(vectors, item_ids(sides))
+        plain_value = loss.calculate_loss(vectors, Labels(item_ids(sides)))
     plain_value.backward()
     plain = gradient(embedder.model)
     assert value.item() == pytest.approx(plain_value.item(), abs=1e-5)

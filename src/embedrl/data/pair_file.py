@@ -27,10 +27,15 @@ class PairFile:
         """By pair: 1 if its target has a T-CoT."""
         self.negatives: dict[int, tuple[str, ...]] = {}
         """Keys of the hard negatives of each pair that has some."""
+        self.first_without: tuple[int, str] | None = None
+        """The first pair of which a side ("query" or "target") has no T-CoT, and the side."""
         self._with_tcot: dict[str, int] = {}
         try:
             for number, pair in enumerate(self._read_all()):
-                self.has_tcot.append(_target_tcot(pair) is not None)
+                missing = [side for side in ("query", "target") if side_tcot(pair, side) is None]
+                self.has_tcot.append("target" not in missing)
+                if missing and self.first_without is None:
+                    self.first_without = number, missing[0]
                 if pair.negatives:
                     self.negatives[number] = tuple(negative.key for negative in pair.negatives)
             self._find_tcots({key for keys in self.negatives.values() for key in keys})
@@ -50,7 +55,7 @@ class PairFile:
     def tcot_of(self, key: str) -> TCoT | None:
         """Return the T-CoT of a hard negative: that of an equal target of this file, if there is one."""
         number = self._with_tcot.get(key)
-        return None if number is None else _target_tcot(self[number])
+        return None if number is None else side_tcot(self[number], "target")
 
     def knows_tcot(self, key: str) -> bool:
         """Return whether a hard negative has a T-CoT."""
@@ -80,6 +85,7 @@ class PairFile:
             raise ConfigError(f"{str(self.path)!r}, pair {number + 1}: {error}") from error
 
 
-def _target_tcot(pair: Pair) -> TCoT | None:
-    tcot = pair.target_tcot if isinstance(pair, AnnotatedPair) else None
+def side_tcot(pair: Pair, side: str) -> TCoT | None:
+    """Return the T-CoT of a pair's "query" or "target"; None if it has none, or what was written is none."""
+    tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
     return tcot if isinstance(tcot, TCoT) else None

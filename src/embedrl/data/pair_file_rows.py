@@ -7,9 +7,8 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.data.mixture import Mixture, MixtureConfig
-from embedrl.data.pair_file import PairFile
+from embedrl.data.pair_file import PairFile, side_tcot
 from embedrl.data.sample import Item
-from embedrl.data.sources.row import AnnotatedPair
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 
@@ -96,18 +95,33 @@ class PairFileRows:
 
     def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:
         """Return the item of a key, its T-CoT (or None) and whether its media are shown."""
+        item, tcot = self._side(key)
+        if tcot is None or self._is_plain(key.rsplit("/", 1)[0]):
+            return item, None, True
+        return item, tcot, random.Random(f"media:{self.seed}:{key}").random() >= self.config.media_dropout
+
+    def tcot(self, key: str) -> TCoT | None:
+        """Return the T-CoT of a key's item, shown or not; None if it has none."""
+        return self._side(key)[1]
+
+    def require_tcots(self) -> None:
+        """Raise ConfigError, naming the first, for a query or target without a T-CoT."""
+        for name, file in self.files.items():
+            if file.first_without is not None:
+                number, side = file.first_without
+                raise ConfigError(
+                    f"pairs.files.{name}={str(file.path)!r}, pair {number + 1}: its {side} has no T-CoT, and [distill] needs one of every "
+                    "query and target; write them with `embedrl annotate`, or leave such pairs out"
+                )
+
+    def _side(self, key: str) -> tuple[Item, TCoT | None]:
         name, side = key.rsplit("/", 1)
         file, number = self._pair(name)
         pair = file[number]
         if side in ("query", "target"):
-            item = pair.query if side == "query" else pair.target
-            tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
-        else:
-            place = int(side.removeprefix("negative"))
-            item, tcot = pair.negatives[place], file.tcot_of(file.negatives[number][place])
-        if not isinstance(tcot, TCoT) or self._is_plain(name):
-            return item, None, True
-        return item, tcot, random.Random(f"media:{self.seed}:{key}").random() >= self.config.media_dropout
+            return (pair.query if side == "query" else pair.target), side_tcot(pair, side)
+        place = int(side.removeprefix("negative"))
+        return pair.negatives[place], file.tcot_of(file.negatives[number][place])
 
     def _pair(self, name: str) -> tuple[PairFile, int]:
         dataset, number, _ = name.rsplit("/", 2)

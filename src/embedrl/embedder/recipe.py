@@ -1,7 +1,7 @@
 """Recipe of a contrastive run (recipes/*/embedder.toml); imports no torch."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,17 @@ from embedrl.config import Lora, Seed, WorldName
 from embedrl.data.pair_file_rows import PairsConfig
 from embedrl.errors import ConfigError
 from embedrl.media.resize import VisualBudget
+
+
+class DistillConfig(BaseModel):
+    """A cosine term to the vectors of a frozen teacher that reads each item's T-CoT (`embedder.distill`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    teacher: str = Field(min_length=1)
+    """Embedder by name, as for `embedrl index`: "nano", a folder, or a hub id. Its vectors have as many numbers as the student's."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Of 1 - cosine, beside the contrastive loss."""
 
 
 class EmbedderRecipe(BaseModel):
@@ -44,6 +55,10 @@ class EmbedderRecipe(BaseModel):
     mini_batch_size: int = Field(default=40, ge=1)
     """Items of a process whose activations are held at once (gradient caching)."""
     temperature: float = Field(default=0.02, gt=0, allow_inf_nan=False)
+    matryoshka_dims: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Train the first so many numbers of a vector to be a vector, too (MatryoshkaLoss, all weights 1); the whole one is always trained."""
+    distill: DistillConfig | None = None
+    """Bring vectors to those of a teacher that reads the items' T-CoTs; every query and target needs one, shown or not."""
     freeze_vision: bool = True
     """Leave the vision tower as it is. With `lora`, `lora.vision` decides."""
     lora: Lora | None = None
@@ -62,4 +77,7 @@ class EmbedderRecipe(BaseModel):
             raise ConfigError("num_epochs: the generated world has no end; give num_batches")
         if self.plain_share + self.annotated_share > 1:
             raise ConfigError(f"plain_share={self.plain_share}, annotated_share={self.annotated_share}: together at most 1")
+        plain_name, plain = ("pairs.tcot_dropout", self.pairs.tcot_dropout) if self.pairs else ("plain_share", self.plain_share)
+        if self.distill is not None and plain == 0:
+            raise ConfigError(f"{plain_name}=0: with [distill] some items must be shown without their T-CoTs; give more than 0")
         return self

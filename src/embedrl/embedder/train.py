@@ -25,6 +25,7 @@ from transformers import AddedToken, AutoModel, ProcessorMixin, Trainer
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
+from embedrl.embedder.distill import Labels, Teacher, mean_cosine, without_teacher
 from embedrl.embedder.embedder import Embedder, ending, pool
 from embedrl.embedder.inputs import DEFAULT_FORMAT, EmbedderInput, PromptFormat, collate
 from embedrl.embedder.loss import positives, symmetric_info_nce
@@ -69,9 +70,9 @@ class Config(BaseModel):
 class EmbedderModule(InputModule):
     """The Embedder as sentence-transformers' first and only module: keys in, unit vectors out."""
 
-    def __init__(self, embedder: Embedder, resolve: Resolve) -> None:
+    def __init__(self, embedder: Embedder, resolve: Resolve, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.model, self.processor, self.resolve = embedder.model, embedder.processor, resolve
+        self.model, self.processor, self.resolve, self.teacher = embedder.model, embedder.processor, resolve, teacher
         self.tokenizer = embedder.processor.tokenizer
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -81,7 +82,8 @@ class EmbedderModule(InputModule):
             return {}
         built = [self.resolve(key.removeprefix(FILLER)) for key in keys]
         ids = [-1 if key.startswith(FILLER) else _item_id(item_input) for key, item_input in zip(keys, built, strict=True)]
-        return {**collate(self.processor, built), ITEM_IDS: torch.tensor(ids)}
+        taught = self.teacher.features(keys) if self.teacher else {}
+        return {**collate(self.processor, built), ITEM_IDS: torch.tensor(ids), **taught}
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Add `sentence_embedding`: (N, dim), unit length."""
@@ -115,6 +117,13 @@ class _Trainer(SentenceTransformerTrainer):
         else:
             restore(self._module().model, Path(checkpoint_path))
 
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss; the mean cosine to a teacher is logged beside it."""
+        loss = super().compute_loss(*args, **kwargs)
+        if (teacher := self._module().teacher) is not None and teacher.last_cosine is not None:
+            self.track_loss_components({"teacher_cosine": teacher.last_cosine})
+        return loss
+
     def _module(self) -> EmbedderModule:
         module = self.model[0]
         assert isinstance(module, EmbedderModule)
@@ -138,21 +147,24 @@ class InfoNCE(CachedMultipleNegativesRankingLoss):
 
     num_negatives: int = 0
     """Columns of hard negatives, the same in each process."""
+    always_caches: bool = False
+    """Also cache the gradients of a batch that fits: MatryoshkaLoss backpropagates in `calculate_loss`."""
+    teacher: Teacher | None = None
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Any = None) -> Tensor:
-        """Return the loss of a batch of columns; their items' ids take the labels' place."""
-        features = list(sentence_features)
-        ids: Any = item_ids(features)
-        if sum(map(len, ids)) <= self.mini_batch_size:  # nothing to cache: one forward pass in place of two
-            return self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in features], ids)
-        return self.forward_cached(features, ids)
+        """Return the loss of a batch of columns; their items' ids, and a teacher's vectors, take the labels' place."""
+        columns = list(sentence_features)
+        features = without_teacher(columns)
+        compared: Any = Labels(item_ids(columns), [self.teacher.targets(column) for column in columns] if self.teacher else None)
+        if not self.always_caches and sum(map(len, compared.ids)) <= self.mini_batch_size:  # one forward pass in place of two
+            return self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in features], compared)
+        return self.forward_cached(features, compared)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:
-        """Return the loss of vectors by column and mini-batch; `labels` are the ids of each column's items, None if all differ."""
+        """Return the loss of vectors by column and mini-batch; `labels` are `Labels`, None if all items differ."""
         query_nD, target_nD, *others = (torch.cat(column) for column in reps)
-        ids = labels or list(
-            torch.arange(sum(map(len, (query_nD, target_nD, *others)))).split([len(query_nD), len(target_nD), *map(len, others)])
-        )
+        sizes = [len(query_nD), len(target_nD), *map(len, others)]
+        ids = labels.ids if labels else list(torch.arange(sum(sizes)).split(sizes))
         query_ids, target_ids, *other_ids = (column.to(query_nD.device) for column in ids)
         queries_ND, documents_MD, query_ids, target_ids, document_ids = self._gathered(
             query_nD, target_nD, torch.cat([query_nD[:0], *others]), query_ids, target_ids, torch.cat([query_ids[:0], *other_ids])
@@ -160,6 +172,11 @@ class InfoNCE(CachedMultipleNegativesRankingLoss):
         positive_NM = positives(query_ids, target_ids, document_ids)
         start = len(query_nD) * get_rank() if self.gather_across_devices else 0
         loss = symmetric_info_nce(query_nD, target_nD, queries_ND, documents_MD, positive_NM, start=start, scale=self.scale)
+        if self.teacher and labels and labels.targets:
+            cosine = mean_cosine([query_nD, target_nD, *others], labels.targets)
+            if query_nD.shape[1] == self.teacher.embedder.dim:
+                self.teacher.last_cosine = cosine.detach()
+            loss = loss + self.teacher.weight * (1 - cosine)
         if with_backward:
             loss.backward()
         return loss.detach() if with_backward else loss
@@ -196,7 +213,8 @@ def _item_id(built: EmbedderInput) -> int:
 def info_nce(model: SentenceTransformer, config: Config, *, num_negatives: int = 0) -> InfoNCE | MatryoshkaLoss:
     """Return the symmetric InfoNCE loss with gradient caching: the mean of both directions (all vectors equal: log B).
 
-    With `matryoshka_dims` it is summed over these lengths of a vector and the whole one. Raises ConfigError for one that is longer.
+    A teacher of the model's module adds its term (`embedder.distill`). With `matryoshka_dims` it is summed over these lengths of a vector
+    and the whole one. Raises ConfigError for one that is longer.
     """
     loss = InfoNCE(
         model,
@@ -204,10 +222,11 @@ def info_nce(model: SentenceTransformer, config: Config, *, num_negatives: int =
         mini_batch_size=config.mini_batch_size,
         gather_across_devices=torch.distributed.is_initialized(),
     )
-    loss.num_negatives = num_negatives
+    module: Any = model[0]
+    loss.num_negatives, loss.teacher = num_negatives, module.teacher
+    loss.always_caches = bool(config.matryoshka_dims)
     if not config.matryoshka_dims:
         return loss
-    module: Any = model[0]
     dim: int = module.model.config.text_config.hidden_size
     if max(config.matryoshka_dims) > dim:
         raise ConfigError(
@@ -269,10 +288,10 @@ def columns(rows: Mapping[str, Sequence[Row]]) -> DatasetDict:
     )
 
 
-def train(embedder: Embedder, rows: Mapping[str, Sequence[Row]], resolve: Resolve, config: Config) -> Path:
+def train(embedder: Embedder, rows: Mapping[str, Sequence[Row]], resolve: Resolve, config: Config, teacher: Teacher | None = None) -> Path:
     """Train on (query key, target key, negative keys …) rows of each dataset, resume from a checkpoint, return the model's folder."""
     keep_freed_memory()
-    model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve)], device=str(embedder.model.device))
+    model = SentenceTransformer(modules=[EmbedderModule(embedder, resolve, teacher)], device=str(embedder.model.device))
     settings = read_settings(SentenceTransformerTrainingArguments, config.trainer)
     order: dict[str, Any] = {"batch_sampler": InOrder, "multi_dataset_batch_sampler": "proportional", "dataloader_drop_last": True}
     arguments = make_arguments(SentenceTransformerTrainingArguments, config.out, settings, logging_steps=10, **order)
@@ -313,6 +332,10 @@ class ContrastiveRows(Protocol):
         """Return the item of a key, its T-CoT (or None) and whether its media are shown."""
         ...
 
+    def tcot(self, key: str) -> TCoT | None:
+        """Return the T-CoT of a key's item, shown or not; None if it has none."""
+        ...
+
 
 def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudget) -> Path:
     """Train from a recipe, resuming an interrupted run. Returns the folder of the finished model."""
@@ -328,6 +351,11 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
             item, tcot, show_media = rows.resolve(key)
             return embedder.build(item, tcot, show_media=show_media)
 
+        def with_tcot(reader: Embedder, key: str) -> EmbedderInput | None:
+            tcot = None if key.startswith(FILLER) else rows.tcot(key)
+            return None if tcot is None else reader.build(rows.resolve(key)[0], tcot)
+
+        teacher = Teacher.of(recipe, with_tcot, embedder.dim)
         arguments: dict[str, Any] = {
             "per_device_train_batch_size": recipe.batch_size // num_processes,
             "num_train_epochs": 1,
@@ -337,8 +365,8 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
         if arguments.pop("gradient_checkpointing", False):
             with old_names():
                 embedder.model.gradient_checkpointing_enable(arguments.pop("gradient_checkpointing_kwargs", {"use_reentrant": False}))
-        config = Config(out=recipe.out, temperature=recipe.temperature, mini_batch_size=recipe.mini_batch_size, trainer=arguments)
-        return train(embedder, rows.datasets(), resolve, config)
+        shared = {name: getattr(recipe, name) for name in ("out", "temperature", "mini_batch_size", "matryoshka_dims")}
+        return train(embedder, rows.datasets(), resolve, Config(**shared, trainer=arguments), teacher)
 
 
 def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:

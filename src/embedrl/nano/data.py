@@ -199,14 +199,28 @@ class WorldRows:
 
     def resolve(self, key: str) -> tuple[Item, TCoT | None, bool]:
         """Return the item, its T-CoT (or None) and whether its media are shown."""
+        side, mode = self._side(key)
+        if mode < self.plain_share:
+            return side.item, None, True
+        tcot, rng = self._tcot(key)
+        return side.item, tcot, rng.random() >= self.media_dropout
+
+    def tcot(self, key: str) -> TCoT:
+        """Return the item's T-CoT, shown or not: the annotator's, or else the true one."""
+        return self._tcot(key)[0]
+
+    def _tcot(self, key: str) -> tuple[TCoT, random.Random]:
+        """Return the T-CoT, and what else about the row is drawn with."""
+        side, mode = self._side(key)
+        rng = random.Random(f"embedder:{key}")
+        return (side.annotated(rng) if mode >= 1 - self.annotated_share else side.truth), rng
+
+    def _side(self, key: str) -> tuple[AnySide, float]:
+        """Return the side and the number, 0..1, that decides about its T-CoT."""
         name, side = key.rsplit("/", 1)
         family, number = name.rsplit("/", 1)
-        chosen = _family(family)[int(number)][side == "target"]
         mode = random.Random(f"embedder-mode:{key if self.mixed_sides else name}").random()
-        rng = random.Random(f"embedder:{key}")
-        if mode < self.plain_share:
-            return chosen.item, None, True
-        return chosen.item, chosen.annotated(rng) if mode >= 1 - self.annotated_share else chosen.truth, rng.random() >= self.media_dropout
+        return _family(family)[int(number)][side == "target"], mode
 
 
 @lru_cache(maxsize=256)

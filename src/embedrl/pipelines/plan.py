@@ -52,6 +52,12 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     )
     if recipe.batch_size % num_processes:
         wrong.append(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
+    teacher_folder = None
+    if recipe.distill is not None:
+        try:
+            teacher_folder = resolve(recipe.distill.teacher, "embedder")
+        except EmbedRLError as error:
+            wrong.append(f"distill.teacher: {error}")
     _refuse(wrong)
     settings = embedder_settings(recipe, here=False)
     config, processor = load_parts(locate(recipe.start_from))
@@ -94,7 +100,20 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
         "pictures of a batch": round(batches_held * items_held * sum(patches) / len(inputs) * patch_bytes),
         f"activations of {mini} items": footprint.activation_bytes(held),
     }
-    flops = footprint.train_flops(mean, cached=True) / len(inputs) * items_a_row * recipe.batch_size * num_batches
+    flops_of_item = footprint.train_flops(mean, cached=True) / len(inputs)
+    if teacher_folder is not None:
+        taught = [
+            build(rows.resolve(key)[0], tcot, budget, factor, layout=layout)
+            for key in chain(*columns)
+            if (tcot := rows.tcot(key)) is not None
+        ]
+        teacher = Footprint.of(load_parts(teacher_folder)[0], dtype=recipe.dtype)
+        with_tcot, of_images = _count(processor, taught)
+        load = Load(sum(with_tcot), sum(with_tcot) // len(taught), sum(of_images))
+        parts["teacher's weights"] = teacher.weight_bytes
+        parts["pictures of a batch"] += round(batches_held * items_held * load.patches / len(inputs) * patch_bytes)
+        flops_of_item += teacher.forward_flops(load) / len(inputs)
+    flops = flops_of_item * items_a_row * recipe.batch_size * num_batches
     counted = [
         ("batches of pairs", f"{num_batches:,} of {recipe.batch_size}"),
         ("tokens of an item, mean and longest", f"{mean.longest:,}, {max(tokens):,}"),

@@ -17,7 +17,10 @@ def embedder_rows(recipe: EmbedderRecipe) -> ContrastiveRows:
     """Return the contrastive rows of a recipe. Raises ConfigError for pair files that cannot be used."""
     if recipe.pairs is not None:
         size = {"seed": recipe.seed, "batch_size": recipe.batch_size}
-        return PairFileRows(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
+        rows = PairFileRows(recipe.pairs, num_batches=recipe.num_batches, num_epochs=recipe.num_epochs, **size)
+        if recipe.distill is not None:
+            rows.require_tcots()
+        return rows
     from embedrl.nano.data import WorldRows
 
     assert recipe.num_batches is not None, "the recipe checks it"
