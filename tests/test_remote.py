@@ -208,25 +208,6 @@ def test_a_request_holds_the_settings_and_the_key_is_shown_to_the_server_only(
     assert "Authorization" not in server.headers[-1]
 
 
-def test_answers_are_handed_over_as_they_arrive(server: ScriptedServer) -> None:
-    server.script("late", Answer(b"", status=500), Answer())
-    server.script("gone", Answer(b"", status=404))
-    arrived: list[tuple[int, Reply | ServerFailure]] = []
-    texts = ("late", "gone", "early")
-    prompts = [text_prompt(text) for text in texts]
-    outcomes = client_of(server, max_in_flight=1).complete(
-        prompts, max_tokens=5, on_reply=lambda index, outcome: arrived.append((index, outcome))
-    )
-    assert sorted(arrived, key=lambda pair: pair[0]) == list(enumerate(outcomes))
-    assert arrived[-1][0] == 0
-
-    def full_disk(index: int, outcome: Reply | ServerFailure) -> None:
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        client_of(server).complete(prompts, max_tokens=5, on_reply=full_disk)
-
-
 def test_it_works_inside_a_running_event_loop_and_in_threads(server: ScriptedServer) -> None:
     client = client_of(server)
 

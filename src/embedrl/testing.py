@@ -147,10 +147,8 @@ class FakeEmbedder:
 class FakeJudge:
     """A judge that compares the words of answers."""
 
-    def __init__(self, name: str = "fake-judge", *, threshold: float = 0.5) -> None:
+    def __init__(self, name: str = "fake-judge") -> None:
         self._name = name
-        self.threshold = threshold
-        """Two answers match from this overlap (shared words / all words) on."""
 
     @property
     def fingerprint(self) -> str:
@@ -158,8 +156,8 @@ class FakeJudge:
         return self._name
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
-        """Return for each pair whether the answers share enough words."""
-        return [_overlap(query.answer, target.answer) >= self.threshold for query, target in pairs]
+        """Return for each pair whether the answers share half of their words."""
+        return [_overlap(query.answer, target.answer) >= 0.5 for query, target in pairs]
 
     def pick(self, questions: Sequence[Question]) -> list[int | None]:
         """Return the index of the candidate that shares most words, ties by order; None (failed) if none shares any."""

@@ -232,7 +232,7 @@ def similar_items(
     open_first: OpenFirst = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items similar to some of the index and dissimilar to others, with loaded_reasoner. Loads no model.
+    """Recommend items similar to some of the index and dissimilar to others, saying why. Loads no model.
 
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library

@@ -84,8 +84,6 @@ class RemoteEmbedder:
         self._special = SPECIAL_TOKEN if processor is None else added_tokens(processor).pattern
         self._has_cut = self._has_said_blind = False
         self._marker = MARKER
-        self.takes = {"text"}
-        """Kinds of probes that the server has answered: text, image, video."""
         self.shape = self._find_shape()
         vectors = self._probe()
         self.dim: int = len(next(iter(vectors.values())))
@@ -256,7 +254,6 @@ class RemoteEmbedder:
                     f"{self.where}: two different {name}s have the same vector: the server does not pass {name}s to its model "
                     "(does its chat template, or its model, take them?)"
                 )
-        self.takes = {name.removeprefix("other ") for name in vectors}
         return vectors
 
     def _compare(self, folder: Path, vectors: dict[str, np.ndarray]) -> None:

@@ -22,8 +22,6 @@ from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
 from embedrl.media.store import Limits
 from embedrl.media.text import byte_offsets
 
-NOUNS: dict[Modality, str] = {"image": "picture", "video": "scene", "page": "page", "text": "passage"}
-"""What a unit of a file of a kind is called."""
 SCANS = "scans.jsonl"
 _READ_SHARE = 0.9
 """Of the tokens that a model reads of a text, so many are a passage at most: by itself, it may have a few more than in its text."""

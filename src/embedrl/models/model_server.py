@@ -47,7 +47,6 @@ _REFUSES_ALL = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407}
 _jitter = random.Random()  # not the global one, which runs seed
 
 T = TypeVar("T")
-OnContent = Callable[[int, bytes | ServerFailure], None]
 
 
 class ModelServer:
@@ -123,29 +122,17 @@ class ModelServer:
 
         return _run(ask())
 
-    def post_each(
-        self, path: str, bodies: Sequence[Callable[[], bytes]], on_content: OnContent | None = None
-    ) -> list[bytes | ServerFailure]:
+    def post_each(self, path: str, bodies: Sequence[Callable[[], bytes]]) -> list[bytes | ServerFailure]:
         """POST bodies, several at a time, each made when its turn comes; return the contents of the answers, in order.
 
-        Blocks, and may be called where an event loop is running. `on_content` gets the index and the outcome of each as it arrives, in
-        the caller's thread unless that one runs an event loop. What it raises, or a body raises, ends the call.
+        Blocks, and may be called where an event loop is running. What a body raises ends the call.
         """
-        return _run(self._post_each(path, bodies, on_content))
+        return _run(self._post_each(path, bodies))
 
-    async def _post_each(
-        self, path: str, bodies: Sequence[Callable[[], bytes]], on_content: OnContent | None
-    ) -> list[bytes | ServerFailure]:
+    async def _post_each(self, path: str, bodies: Sequence[Callable[[], bytes]]) -> list[bytes | ServerFailure]:
         slots = asyncio.Semaphore(self.max_in_flight)
-
-        async def answer(index: int, body: Callable[[], bytes]) -> bytes | ServerFailure:
-            content = await self._request(client, slots, "POST", path, body)
-            if on_content:
-                on_content(index, content)
-            return content
-
         async with self._client() as client:
-            tasks = [asyncio.create_task(answer(index, body)) for index, body in enumerate(bodies)]
+            tasks = [asyncio.create_task(self._request(client, slots, "POST", path, body)) for body in bodies]
             try:
                 return await asyncio.gather(*tasks)
             finally:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,6 @@ VERDICT_TOKENS = 8
 
 ENDPOINT = "/chat/completions"
 
-OnReply = Callable[[int, Reply | ServerFailure], None]
-
 
 class ChatServer(ModelServer):
     """A chat model on an OpenAI-compatible server."""
@@ -44,27 +42,15 @@ class ChatServer(ModelServer):
         self.is_ours = True
         return check_settings(settings, f"{self.url}: the settings of {self.model!r}")
 
-    def complete(
-        self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float = 0.0, on_reply: OnReply | None = None
-    ) -> list[Reply | ServerFailure]:
-        """Answer prompts, in order, several at a time. Blocks, and may be called where an event loop is running.
-
-        `on_reply` gets the index and the outcome of each prompt as it arrives, in the caller's thread unless that one runs an
-        event loop. What it raises ends the call.
-        """
+    def complete(self, prompts: Sequence[Prompt], *, max_tokens: int, temperature: float = 0.0) -> list[Reply | ServerFailure]:
+        """Answer prompts, in order, several at a time. Blocks, and may be called where an event loop is running."""
         ours: dict[str, Any] = {"model": self.model, "max_tokens": max_tokens, "temperature": temperature}
         unwanted = {name for name, value in self.extra.items() if value is None} - {"model"}
         unwanted |= {"max_tokens"} if self.extra.get("max_completion_tokens") is not None else set()
         settings = {name: value for name, value in ({"top_p": 1.0} | self.extra | ours).items() if name not in unwanted}
-        replies: dict[int, Reply | ServerFailure] = {}
-
-        def take(index: int, content: bytes | ServerFailure) -> None:
-            replies[index] = content if isinstance(content, ServerFailure) else read_reply(content)
-            if on_reply:
-                on_reply(index, replies[index])
-
-        self.post_each(ENDPOINT, [partial(write_body, prompt, settings, is_ours=self.is_ours) for prompt in prompts], take)
-        return [replies[index] for index in range(len(prompts))]
+        bodies = [partial(write_body, prompt, settings, is_ours=self.is_ours) for prompt in prompts]
+        contents = self.post_each(ENDPOINT, bodies)
+        return [content if isinstance(content, ServerFailure) else read_reply(content) for content in contents]
 
 
 class RemoteReasoner:

@@ -14,8 +14,7 @@ from embedrl.embedder.inputs import EmbedderInput
 from embedrl.media.content import Frames, Image
 from embedrl.media.resize import VisualBudget
 from embedrl.models.added_tokens import added_tokens
-from embedrl.server.budget import REQUEST_PIXELS
-from embedrl.server.openai_messages import ImagePart, TextPart, VideoPart, check_counts, read_frames, read_media, url_of
+from embedrl.server.openai_messages import ImagePart, TextPart, VideoPart, media_share, read_frames, read_media, url_of
 from embedrl.server.openai_schemas import EmbeddingsRequest
 from embedrl.server.problem import Problem
 from embedrl.server.service import Service
@@ -32,10 +31,8 @@ def read_embedder_prompt(service: Service, embedder: SharedEmbedder, asked: Embe
         raise Problem(400, "add_generation_prompt: this Embedder takes no prompts; leave it out", "unsupported")
     if [message.role for message in messages] not in (["user"], ["system", "user"]):
         raise Problem(400, "messages: a prompt has one turn of the user, and perhaps one of the system before it", "bad_prompt")
-    check_counts(messages)
+    share = media_share(messages)
     settings, special = model.prompt_settings, added_tokens(model.processor).pattern
-    num_media = sum(not isinstance(part, TextPart) for message in messages for part in message.parts)
-    share = REQUEST_PIXELS // max(1, num_media)
     images: list[PIL.Image.Image] = []
     videos: list[Frames] = []
     own: list[str] = []

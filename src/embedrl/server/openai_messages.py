@@ -106,21 +106,19 @@ class Message(_Shape):
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
 
 
-def check_counts(messages: Sequence[Message]) -> None:
-    """Raise Problem 413 if messages exceed the limits of text or images, before any decoding."""
-    num_chars = sum(len(part.text) for message in messages for part in message.parts if isinstance(part, TextPart))
-    if _num_media(messages) > MAX_IMAGES or num_chars > MAX_CHARS:
+def media_share(messages: Sequence[Message]) -> int:
+    """Return how many pixels each image or video may have. Raises Problem 413 for too much text or too many images, before any decoding."""
+    parts = [part for message in messages for part in message.parts]
+    num_chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+    num_media = sum(not isinstance(part, TextPart) for part in parts)
+    if num_media > MAX_IMAGES or num_chars > MAX_CHARS:
         raise Problem(413, f"messages: give at most {MAX_CHARS} characters and {MAX_IMAGES} images in all", "too_large")
-
-
-def _num_media(messages: Sequence[Message]) -> int:
-    return sum(not isinstance(part, TextPart) for message in messages for part in message.parts)
+    return REQUEST_PIXELS // max(1, num_media)
 
 
 def read_content(service: Service, messages: Sequence[Message]) -> Content:
     """Return the texts and images of user messages as one Content. Blocks. Raises Problem."""
-    check_counts(messages)
-    share = REQUEST_PIXELS // max(1, _num_media(messages))
+    share = media_share(messages)
     parts: list[Text | Image | Video] = []
     for message in messages:
         for part in message.parts if message.role == "user" else ():
@@ -138,8 +136,7 @@ def read_prompt(service: Service, messages: Sequence[Message]) -> Prompt:
     """Convert messages to a chat prompt with special tokens neutralised. Blocks. Raises Problem."""
     if all(message.role != "user" for message in messages):
         raise Problem(400, "messages: there is no user message", "empty_messages")
-    check_counts(messages)
-    share = REQUEST_PIXELS // max(1, _num_media(messages))
+    share = media_share(messages)
     images: list[PIL.Image.Image] = []
     turns: list[dict[str, Any]] = []
     for message in messages:
