@@ -10,11 +10,12 @@ from embedrl.cli.main import main
 from embedrl.data.evidence_kinds import Evidence
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
-from embedrl.index import Index, ingest
+from embedrl.index import Index, Query, ingest, search
 from embedrl.index.answer import NOTHING, ask
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
 from embedrl.index.support import answering, chunks, clauses, support
+from embedrl.media.content import Text
 from embedrl.server.running import Announced
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
@@ -102,6 +103,24 @@ def test_without_support_wanted_the_reasoner_is_asked(index: tuple[Index, Tells,
 
 def test_without_a_reasoner_what_is_stored_answers(index: tuple[Index, Tells, FakeEmbedder]):
     assert ask(index[0], "Where is the red chair?", index[2], limit=32).text == "red chair at left"
+
+
+def test_an_item_that_says_the_words_is_looked_at_wherever_its_vector_lies(tmp_path: Path):
+    """Only the nearest by vectors were looked at: what a film says word for word was "nothing in this index answers"."""
+    folder, embedder = make_folder(tmp_path / "library"), FakeEmbedder()
+    question = "When does the quokka appear?"
+    (folder / "red.srt").write_text("1\n00:00:00,500 --> 00:00:01,000\nthe quokka appears\n", "utf-8")
+    for number in range(8):
+        (folder / f"{number}.txt").write_text(f"when does it {number}, and when not", "utf-8")
+    clip = next(path for path in folder.rglob("*.mp4"))
+    (folder / "red.srt").rename(clip.with_suffix(".srt"))
+    index = Index.open(folder, embedder=embedder)
+    ingest(folder, index, None, embedder, think=False)
+    nearest = search(index, Query((Text(text=question),), use_tcot=False, limit=1, unit="unit"), embedder).hits[0]
+    assert nearest.modality != "video", "the vectors alone find it"
+    [cited] = ask(index, question, embedder, limit=1).citations
+    assert (cited.modality, cited.quote) == ("video", "the quokka appears")
+    assert cited.times_s == (0.5,)
 
 
 def test_wrong_questions_are_refused(index: tuple[Index, Tells, FakeEmbedder]):

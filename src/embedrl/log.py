@@ -102,6 +102,19 @@ def warn(text: str) -> None:
     _say(_stderr, text, label="warning: ", style="yellow")
 
 
+class Repeated:
+    """A warning about one of many items: printed for the 1st, 10th, 100th … of them, with their number so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def warn(self, text: str) -> None:
+        """Count it, and write it to stderr if it is its turn."""
+        self.count += 1
+        if str(self.count).strip("0") == "1":
+            warn(text if self.count == 1 else f"{text} ({self.count:,} of these so far)")
+
+
 def error(text: str) -> None:
     """Write an error to stderr; ranks other than 0 name themselves."""
     label = "error: " if is_main_process() else f"error (rank {os.environ['RANK']}): "

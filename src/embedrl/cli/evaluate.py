@@ -125,9 +125,9 @@ def _report_missing(report: dict[str, Any]) -> None:
 def doctor(
     benchmark: Annotated[
         str | None,
-        typer.Argument(metavar="[BENCH", help="What to check: MMEB-V2 or UVRB (files), index, or parity (other engines)."),
+        typer.Argument(metavar="BENCH", help="What to check: MMEB-V2 or UVRB (files), index, or parity (other engines)."),
     ] = None,
-    data: Annotated[Path | None, typer.Argument(metavar="DIR]", help="The folder of the benchmark's files, or the indexed folder.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DIR", help="The folder of the benchmark's files, or the indexed folder.")] = None,
     dataset: Datasets = None,
     embedder: Annotated[str | None, typer.Option(help="For parity: nano, or the folder of a saved model.")] = None,
     server: Annotated[

@@ -44,6 +44,8 @@ def show(result: SearchResult, *, as_json: bool) -> None:
         log.print_json(result.model_dump(mode="json"))
         return
     warn_of_plain(result)
+    if result.fused_words:
+        log.info(f"ranked by meaning and by the words {', '.join(result.fused_words)}; the score is that of the meaning alone")
     if result.hits:
         log.table("Hits, best first", HIT_COLUMNS, hit_rows(result.hits))
     else:

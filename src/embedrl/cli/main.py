@@ -1,5 +1,6 @@
 """The command line. Heavy imports are inside the commands, so that --help stays quick."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from embedrl.cli.options import Seed, commands
 from embedrl.errors import EmbedRLError, MediaError
 
 app = commands(add_completion=True)
+_OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+"""Errors of the operating system that name no file, and are no fault of the program."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.name not in EXTRAS:
             raise
         log.error(f"this needs the package {error.name}: pip install 'embedrl[{EXTRAS[error.name]}]'")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM and error.filename is None:
+            raise
+        log.error(": ".join(filter(None, [error.filename and repr(str(error.filename)), error.strerror])))
         sys.exit(2)
 
 

@@ -169,8 +169,8 @@ def asks_again(reason: str, reasoner: Reasons) -> bool:
     return reason not in {known.value for known in FailureReason}
 
 
-def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
-    """Parse model output, with a warning for dropped evidence.
+def read_answer(text: str, *, is_cut: bool, num_frames: int, dropped: log.Repeated | None = None) -> Outcome:
+    """Parse model output, with a warning for dropped evidence; `dropped` counts those of one Reasoner.
 
     What was cut at the limit of tokens is TRUNCATED, unless it is a T-CoT all the same.
     """
@@ -178,7 +178,8 @@ def read_answer(text: str, *, is_cut: bool, num_frames: int) -> Outcome:
     if isinstance(reading.outcome, ParseFailure):
         return ParseFailure(reason=FailureReason.TRUNCATED, text=reading.outcome.text) if is_cut else reading.outcome
     if reading.dropped:
-        log.warn(f"a T-CoT points at something that cannot be read; the rest of it is used: {'; '.join(reading.dropped[:3])}")
+        example = "; ".join(reading.dropped[:3])
+        (dropped or log.Repeated()).warn(f"a T-CoT points at something that cannot be read; the rest of it is used: {example}")
     return reading.written(num_frames)
 
 

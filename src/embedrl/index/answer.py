@@ -106,7 +106,8 @@ def ask(
         raise ConfigError('the question is empty: ask something, as in `embedrl ask "when does the red circle leave?"`')
     if not 0 <= min_support <= 1 or limit < 1:
         raise ConfigError(f"min_support={min_support}, limit={limit}: give a share in 0..1, and at least 1 item")
-    asked = replace(query or Query(), content=(Text(text=question),), limit=limit, use_tcot=reasoner is not None, offset=0, unit="unit")
+    content, thinks = (Text(text=question),), reasoner is not None
+    asked = replace(query or Query(), content=content, limit=limit, use_tcot=thinks, offset=0, unit="unit", match="fuse")
     result = search(index, asked, embedder, reasoner, gate=gate, view=view)
     hits = result.hits
     rows = {row.place.key: row for row in index.rows([hit.key for hit in hits])}  # without those that were removed meanwhile
@@ -168,12 +169,13 @@ def _stored(unit: _Unit, question: str) -> Citation | None:
     if hit.tcot and (position := answering(question, said, adds=hit.modality != "video")) is not None:
         held = _held(hit.tcot.evidence, hit.verification, position if len(said) > 1 else None, len(said))
         return _citation(unit, said[position], held)
-    lines = row.text.splitlines()
-    if (position := answering(question, lines)) is None:
+    lines, segments = row.text.splitlines(), read_segments(row.segments)
+    is_timed = any(segment.start_s is not None for segment in segments)  # a line that repeats the question adds when it is said
+    if (position := answering(question, lines, adds=not is_timed)) is None:
         return None
     line = lines[position].strip()
     number = position + 1 if hit.modality == "text" and not row.place.start_char else None
-    place = locate(line, read_segments(row.segments))
+    place = locate(line, segments)
     times, boxes = ((place.start_s,) if place and place.start_s is not None else ()), (place.boxes if place else ())
     return _citation(unit, line, {}).model_copy(update={"line": number, "quote": line, "times_s": times, "boxes": boxes})
 

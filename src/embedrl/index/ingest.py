@@ -232,7 +232,7 @@ class _Run:
             if modality is None or (heard and not heard.segments):
                 self.kept.update(place.id for place in known if heard and heard.is_unheard and place.sidecars == sidecars)
                 self.counts["unsupported"] += 1
-                self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += heard is None or self.words.speech is None
+                self.unread_kinds[path.suffix.lower() or NO_SUFFIX] += heard is None
                 return
             units = self.divider.units(path, modality) if heard is None else self.divider.heard(heard.segments)
             metadata = read_metadata(path, modality, self.batches.limits, sidecars=beside)

@@ -5,6 +5,7 @@ Read in the child process that decodes. Times without a zone are of this machine
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -274,7 +275,7 @@ def sidecars_of(path: Path) -> list[Path]:
     """Return the files that belong to a medium and that are there."""
     names = [path.with_name(path.name + suffix) for suffix in SIDECARS] + [path.with_suffix(suffix) for suffix in (".xmp", *SUFFIXES)]
     names += subtitle_files(path) if path.suffix.lower() in _SPOKEN else []
-    return [name for name in dict.fromkeys(names) if name != path and name.is_file()]
+    return [name for name in dict.fromkeys(names) if name != path and os.path.isfile(name)]  # a name may be too long: then there is none
 
 
 def sidecars_hash(sidecars: Sequence[Path]) -> str:
@@ -294,4 +295,4 @@ def is_sidecar(path: Path) -> bool:
     names |= set() if path.suffix == ".json" else {f"{stem}{suffix}" for suffix in media} | {f"{stem}{suffix.upper()}" for suffix in media}
     for tagless in stems(path.name)[1:] if path.suffix.lower() in SUFFIXES else ():  # film.en.srt
         names |= {tagless} | {f"{tagless}{suffix}" for suffix in _SPOKEN} | {f"{tagless}{suffix.upper()}" for suffix in _SPOKEN}
-    return any((path.parent / name).is_file() for name in names)
+    return any(os.path.isfile(path.parent / name) for name in names)

@@ -23,7 +23,7 @@ from embedrl.errors import MediaError
 from embedrl.media.content import well_formed
 from embedrl.media.metadata import from_tags
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
-from embedrl.media.store import DEFAULT, HEAD_BYTES, Limits, audio_format, open_regular
+from embedrl.media.store import DEFAULT, Limits, audio_demuxer, open_regular
 from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
 from embedrl.media.video import OpenedVideo, ffmpeg_named, open_video, require_time, span_of
 
@@ -93,7 +93,7 @@ class OpenedAudio(NamedTuple):
 def open_sound(path: Path, limits: Limits) -> Generator[OpenedVideo | OpenedAudio]:
     """Open a video or an audio file; FFmpeg's errors become MediaErrors that name it."""
     with open_regular(path, limits) as file:
-        demuxer = audio_format(path.suffix, file.read(HEAD_BYTES))
+        demuxer = audio_demuxer(path.suffix, file)
         if demuxer is None:
             with open_video(path, limits) as opened:
                 yield opened

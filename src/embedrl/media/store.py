@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError
 from embedrl.media.kinds import AUDIO, MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
+from embedrl.media.tracks import has_only_sound
 
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "HEIF"]
 
@@ -232,7 +233,7 @@ def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
     return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
-AudioFormat = Literal["mov", "mp3", "wav", "flac", "ogg", "aac"]
+AudioFormat = Literal["mov", "matroska", "mp3", "wav", "flac", "ogg", "aac"]
 
 
 def audio_format(suffix: str, head: bytes) -> AudioFormat | None:
@@ -260,9 +261,17 @@ def _has_id3(head: bytes) -> bool:
 
 
 def is_audio(path: Path, limits: Limits = DEFAULT) -> bool:
-    """Return whether a file is an audio file that we read. Raises MediaError if it cannot be opened."""
+    """Return whether a file is an audio file that we read, in a container of videos too. Raises MediaError if it cannot be opened."""
     with open_regular(path, limits) as file:
-        return audio_format(path.suffix, file.read(HEAD_BYTES)) is not None
+        return audio_demuxer(path.suffix, file) is not None
+
+
+def audio_demuxer(suffix: str, file: BinaryIO) -> AudioFormat | None:
+    """Return the demuxer of an open audio file, also of an MP4 or Matroska file without a video track; None for other files."""
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    container = container_format(head)
+    return audio_format(suffix, head) or (container if container != "avi" and has_only_sound(file, container) else None)
 
 
 def looks_textual(data: bytes) -> bool:

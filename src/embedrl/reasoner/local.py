@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
+from embedrl import log
 from embedrl.data.protocols import Question
 from embedrl.data.reasoning import read_answer
 from embedrl.data.sample import Item
@@ -81,6 +82,7 @@ class LocalReasoner:
         self.is_deterministic = not temperature
         """Whether the same item gets the same answer again."""
         self.factor, self._cut = token_side(model.config), CutNotice("this Reasoner")
+        self._dropped = log.Repeated()
         self._collating = threading.Lock()
         limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
         self.fingerprint = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
@@ -161,7 +163,7 @@ class LocalReasoner:
         prompts = [tcot_prompt(item, settings.prompts, settings.budget, self.factor, special=self.special) for item in items]
         self._cut.check(prompts, settings.budget)
         written = self._write(prompts, settings.max_new_tokens, self.temperature)
-        return [read_answer(text, is_cut=is_cut, num_frames=self.num_frames) for text, is_cut in written]
+        return [read_answer(text, is_cut=is_cut, num_frames=self.num_frames, dropped=self._dropped) for text, is_cut in written]
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:
         """Answer prompts, in order; prompts of similar length share a batch. Without limits of their own, the Reasoner's hold.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from embedrl import log
 from embedrl.data.protocols import Question, Refusal
 from embedrl.data.reasoning import read_answer, require_all
 from embedrl.data.sample import Item
@@ -76,7 +77,7 @@ class RemoteReasoner:
         limits = json.dumps([budget.model_dump(), max_new_tokens, factor, server.extra], sort_keys=True)
         limits_hash = hashlib.sha256(limits.encode()).hexdigest()[:8]
         self.fingerprint = f"{server.model}-{prompt_hash(prompts)}-t{temperature:g}-{limits_hash}"
-        self._cut = CutNotice(f"{server.model!r} at {server.url}")
+        self._cut, self._dropped = CutNotice(f"{server.model!r} at {server.url}"), log.Repeated()
         self.last_failure = ""
         """Why a verdict failed last, in the server's words."""
         self.num_written = 0
@@ -116,7 +117,7 @@ class RemoteReasoner:
         outcomes = self.server.complete(prompts, max_tokens=self.max_new_tokens, temperature=self.temperature)
         replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
         self.num_written += sum(reply.num_completion_tokens or count_words(reply.text) for reply in replies)
-        return require_all([_read(outcome, self.num_frames) for outcome in outcomes], f"{self.server.model!r} at {self.server.url}")
+        return require_all([self._read(outcome) for outcome in outcomes], f"{self.server.model!r} at {self.server.url}")
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Return for each (query, target) whether they match; None if the answer is not just yes or no."""
@@ -135,6 +136,14 @@ class RemoteReasoner:
             self.last_failure = f"the verdict is no number of a candidate: {short(unread[-1])!r}"
         return picked
 
+    def _read(self, outcome: Reply | ServerFailure) -> TCoT | ParseFailure | Refusal:
+        if isinstance(outcome, Reply):
+            is_cut = outcome.finish_reason == LENGTH
+            return read_answer(outcome.text, is_cut=is_cut, num_frames=self.num_frames, dropped=self._dropped)
+        if outcome.reason == ServerFailureReason.EMPTY:
+            return read_answer("", is_cut=outcome.is_cut, num_frames=self.num_frames)
+        return Refusal(outcome.reason.value, outcome.text, about_item=outcome.about_item)
+
     def _judge(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return greedy short answers; what failed or was cut is empty. A model that thinks first is asked again, with room for it."""
         outcomes = self.server.complete(prompts, max_tokens=VERDICT_TOKENS)
@@ -145,14 +154,6 @@ class RemoteReasoner:
         if failures:
             self.last_failure = f"{self.server.model!r} at {self.server.url}: {failures[-1].reason}: {failures[-1].text}"
         return [verdict.text if isinstance(verdict, Reply) and verdict.finish_reason != LENGTH else "" for verdict in verdicts.values()]
-
-
-def _read(outcome: Reply | ServerFailure, num_frames: int) -> TCoT | ParseFailure | Refusal:
-    if isinstance(outcome, Reply):
-        return read_answer(outcome.text, is_cut=outcome.finish_reason == LENGTH, num_frames=num_frames)
-    if outcome.reason == ServerFailureReason.EMPTY:
-        return read_answer("", is_cut=outcome.is_cut, num_frames=num_frames)
-    return Refusal(outcome.reason.value, outcome.text, about_item=outcome.about_item)
 
 
 def _picked(verdict: str, num_candidates: int) -> int | None:

@@ -1,0 +1,85 @@
+"""Track types of MP4 and Matroska files, by their headers and without a demuxer: a container of videos may hold sound alone.
+
+Layouts: ISO/IEC 14496-12 (boxes `moov`, `trak`, `mdia`, `hdlr`), RFC 9559 (elements `Segment`, `Tracks`, `TrackEntry`, `TrackType`).
+"""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, Literal
+
+_MAX_BOXES = 1_000
+"""Boxes or elements that are looked at; a file with more before its tracks counts as a video."""
+_SEGMENT, _TRACKS, _ENTRY, _TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
+_PICTURE, _SOUND = "picture", "sound"
+
+
+def has_only_sound(file: BinaryIO, container: Literal["mov", "matroska", "avi"] | None) -> bool:
+    """Return whether a file has sound tracks and no video track; False where its header does not say. Moves the file's position."""
+    kinds = {"mov": _boxed_tracks, "matroska": _element_tracks}
+    if container not in kinds:
+        return False
+    size = file.seek(0, os.SEEK_END)
+    try:
+        tracks = set(kinds[container](file, size))
+    except (ValueError, IndexError, OverflowError, OSError):
+        return False
+    return tracks == {_SOUND}
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, start, end) of the contents of each box."""
+    for _ in range(_MAX_BOXES):
+        if start + 8 > end:
+            return
+        file.seek(start)
+        head = file.read(16)
+        size, kind, begin = int.from_bytes(head[:4], "big"), head[4:8], start + 8
+        if size == 1:
+            size, begin = int.from_bytes(head[8:16], "big"), start + 16
+        stop = end if size == 0 else start + size
+        if not begin <= stop <= end:
+            raise ValueError("a box reaches beyond its parent")
+        yield kind, begin, stop
+        start = stop
+
+
+def _boxed_tracks(file: BinaryIO, size: int) -> Iterator[str]:
+    moov = next(((start, end) for kind, start, end in _boxes(file, 0, size) if kind == b"moov"), (0, 0))
+    for trak in [(start, end) for kind, start, end in _boxes(file, *moov) if kind == b"trak"]:
+        for mdia in [(start, end) for kind, start, end in _boxes(file, *trak) if kind == b"mdia"]:
+            for start in [start for kind, start, _ in _boxes(file, *mdia) if kind == b"hdlr"]:
+                file.seek(start + 8)
+                if (handler := file.read(4)) in (b"vide", b"soun"):
+                    yield _PICTURE if handler == b"vide" else _SOUND
+
+
+def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (id, start, end) of the contents of each EBML element; one of unknown size reaches to the end."""
+    for _ in range(_MAX_BOXES):
+        if start >= end:
+            return
+        file.seek(start)
+        head = file.read(12)
+        id_length = _length(head[0])
+        size_length = _length(head[id_length])
+        begin = start + id_length + size_length
+        size = int.from_bytes(head[id_length : id_length + size_length], "big") & ((1 << 7 * size_length) - 1)
+        stop = end if size == (1 << 7 * size_length) - 1 else begin + size
+        yield int.from_bytes(head[:id_length], "big"), begin, min(stop, end)
+        start = stop
+
+
+def _length(first: int) -> int:
+    if first == 0:
+        raise ValueError("no EBML number begins with a zero byte")
+    return 9 - first.bit_length()
+
+
+def _element_tracks(file: BinaryIO, size: int) -> Iterator[str]:
+    segment = next(((start, end) for number, start, end in _elements(file, 0, size) if number == _SEGMENT), (0, 0))
+    tracks = next(((start, end) for number, start, end in _elements(file, *segment) if number == _TRACKS), (0, 0))
+    for entry in [(start, end) for number, start, end in _elements(file, *tracks) if number == _ENTRY]:
+        for start, end in [(start, end) for number, start, end in _elements(file, *entry) if number == _TYPE]:
+            file.seek(start)
+            if (kind := int.from_bytes(file.read(min(end - start, 8)), "big")) in (1, 2):
+                yield _PICTURE if kind == 1 else _SOUND
