@@ -30,6 +30,15 @@ IndexDial = Annotated[
         "alone). Default: always if the index was built with reasoning (auto is not remembered), else never.",
     ),
 ]
+EvaluationDial = Annotated[
+    Dial | None,
+    typer.Option(
+        "--think",
+        "--no-think",
+        help="Reason about items: never (--no-think), auto (candidates, and queries for which the Embedder's gate predicts a gain), always "
+        "(--think alone). Default: always.",
+    ),
+]
 GateFile = Annotated[
     Path | None,
     typer.Option("--gate", help="Gate of --think auto (bench/gate.py fits one); the one in the Embedder's folder by default."),

@@ -7,6 +7,7 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import with_options_of_both, with_preset
+from embedrl.cli.dial import DialCommand, EvaluationDial, GateFile, ThinkBudget, find_gate, load_gate, read_dial
 from embedrl.cli.options import (
     AsJson,
     ConfigFile,
@@ -20,7 +21,6 @@ from embedrl.cli.options import (
     Seed,
     ServerOptions,
     ServerTimeout,
-    Think,
     Workers,
     commands,
 )
@@ -31,7 +31,7 @@ from embedrl.errors import ConfigError
 app = commands()
 
 
-@app.command("evaluate", short_help="Evaluate retrieval on the world, MMEB-V2 or UVRB.")
+@app.command("evaluate", cls=DialCommand, short_help="Evaluate retrieval on the world, MMEB-V2 or UVRB.")
 @says_what_is_kept("T-CoTs and vectors of a benchmark are kept; the same command goes on with the rest")
 @places_models
 def evaluate_on_benchmark(
@@ -61,7 +61,12 @@ def evaluate_on_benchmark(
     seed: Seed = 0,
     num_seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the world, starting at --seed; each has its own queries.")] = 1,
     world: Annotated[str, typer.Option(help="Which world: roomy, or crowded (partial descriptions, selection).")] = "roomy",
-    think: Think = True,
+    think: EvaluationDial = None,
+    gate: GateFile = None,
+    think_budget: ThinkBudget = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="On the world: the Embedder that this one was distilled from, to stand beside its plain vectors.")
+    ] = None,
     engine: EngineName = "local",
     workers: Workers = None,
     ray_address: RayAddress = None,
@@ -72,15 +77,22 @@ def evaluate_on_benchmark(
 
     \b
     Example: embedrl evaluate world --num-queries 32 --out runs/world
+    Example: embedrl evaluate world --think auto --gate gate.json --think-budget 0.5
+    Example: embedrl evaluate world --embedder runs/nano/distilled-embedder/model --teacher nano
     Example: embedrl evaluate MMEB-V2 --data mmeb --reasoner qwen3-vl-8b --embedder embed-rl-2b --out runs/mmeb
     Example: embedrl evaluate MMEB-V2 --data mmeb --tcots tcots --embedder embed-rl-2b --out runs/mmeb
     """
-    if tcots is not None and (reasoner or not think or benchmark.lower() == "world"):
-        raise ConfigError("--tcots replaces the Reasoner: leave out --reasoner and --no-think")
+    dial = read_dial(think, gate, think_budget)
+    is_world = benchmark.lower() == "world"
+    if tcots is not None and (reasoner or dial not in (None, "always") or is_world):
+        raise ConfigError("--tcots replaces the Reasoner: leave out --reasoner and --no-think, --think auto and --gate")
+    if teacher is not None and not is_world:
+        raise ConfigError(f"--teacher: only on the world; evaluate {benchmark} with each of the two as --embedder, and compare the runs")
     preset_reasoner, embedder = with_preset(models, reasoner[0] if reasoner else None, embedder)
     reasoner, embedder = reasoner or ([preset_reasoner] if preset_reasoner else None), embedder or "nano"
-    shipped = ["nano-sft", "nano"] if benchmark.lower() == "world" else ["nano"]
-    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if think and tcots is None else []
+    shipped = ["nano-sft", "nano"] if is_world else ["nano"]
+    out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if dial != "never" and tcots is None else []
+    gate = find_gate(gate, embedder) if dial == "auto" else None  # said before models are loaded
     reasoners, embedder = with_options_of_both(reasoners, embedder, server_option, max_new_tokens, server_timeout, like)
     from embedrl.cli.limits import set_limits
     from embedrl.runtime.names import check_names
@@ -88,16 +100,18 @@ def evaluate_on_benchmark(
     set_limits(config, limit)
     for name in reasoners or [None]:
         check_names(name, embedder)
+    check_names(None, teacher)
     from embedrl.runtime.engine import Engine
 
     chosen = Engine(engine, workers, ray_address)
-    if benchmark.lower() == "world":
+    gates = {"load_gate": None if gate is None else lambda embeds: load_gate(gate, think_budget, embeds.fingerprint)}
+    if is_world:
         if instructions is not None:
             raise ConfigError("--instructions: only for a benchmark's files; the world has its own")
         from embedrl.pipelines.evaluate_world import measure_world
 
         settings = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed, "num_seeds": num_seeds}
-        of = {"world": world, "tasks": tuple(dataset or ())}
+        of = {"world": world, "tasks": tuple(dataset or ()), "teacher": teacher, **gates}
         _report_missing(measure_world(reasoners, embedder, out, engine=chosen, temperature=temperature, **of, **settings))
         return
     if len(reasoners) > 1 or temperature:
@@ -105,7 +119,8 @@ def evaluate_on_benchmark(
     from embedrl.pipelines.benchmark import BenchmarkRun, measure
 
     run = BenchmarkRun(benchmark=benchmark, datasets=dataset or (), num_frames=num_frames, seed=seed, mmeb_compat=mmeb_compat)
-    _report_missing(measure(run, data, reasoners[0] if reasoners else None, embedder, out, cache, tcots, chosen, instructions))
+    reasons = reasoners[0] if reasoners else None
+    _report_missing(measure(run, data, reasons, embedder, out, cache, tcots, chosen, instructions, **gates))
 
 
 def _report_missing(report: dict[str, Any]) -> None:

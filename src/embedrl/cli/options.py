@@ -45,7 +45,6 @@ Like = Annotated[
     Path | None,
     typer.Option(help="For an Embedder on a server: the model folder that it serves; their vectors of probe items are compared."),
 ]
-Think = Annotated[bool, typer.Option("--think/--no-think", help="Embed with T-CoTs, or without.")]
 ReadText = Annotated[
     str | None,
     typer.Option(

@@ -9,11 +9,12 @@ import numpy as np
 
 from embedrl.concurrency import map_concurrently, split
 from embedrl.data.evidence import verify
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.errors import MediaError, ModelError
+from embedrl.evaluation.gated import GatedQueries
 from embedrl.evaluation.grounding import FIGURES as EVIDENCE_FIGURES
 from embedrl.evaluation.grounding import compare
 from embedrl.evaluation.metrics import METRIC_NAMES, Mode, mmeb_compat_grades, score_ranking
@@ -35,13 +36,17 @@ TCOT_FIGURES = (
     "claims/true",
     "claims/invents",
 )
-FIGURES = (*METRIC_NAMES, "positive_cosine", "margin", *TCOT_FIGURES)
+GATE_FIGURES = ("think/reasoned", "think/tokens", "think/tokens_always")
+FIGURES = (*METRIC_NAMES, "positive_cosine", "margin", *TCOT_FIGURES, *GATE_FIGURES)
 """Figures of a query, in the order of a report. T-CoT figures are means over the query and its best target.
+
+With a gate, `think/reasoned` is the share of queries that were reasoned about, `think/tokens` the tokens of their T-CoTs (0 for others),
+and `think/tokens_always` those of every query's, where they are known; T-CoT figures are of the queries that were reasoned about.
 
 For tasks that know all true statements about an item: `claims/true` is the share of the T-CoT's statements that are true, relevant or not;
 `claims/invents` is 1 for a text query whose T-CoT makes a statement that the text does not.
 """
-BOUNDS = {name: (0.0, 1.0) for name in FIGURES if name not in ("positive_cosine", "margin", "tcot_tokens")}
+BOUNDS = {name: (0.0, 1.0) for name in FIGURES if name not in ("positive_cosine", "margin", "tcot_tokens", *GATE_FIGURES[1:])}
 """Lower and upper bound of the figures that are shares, for confidence intervals that do not collapse there."""
 
 
@@ -78,6 +83,8 @@ class SystemResult:
     """Numbers of items with a T-CoT, and without one by reason."""
     num_frames: int | None = None
     """Frames of a video (at most) that the Reasoner saw; None: all of the item's."""
+    gate: str | None = None
+    """Fingerprint of the gate that decided which queries were reasoned about; None without one."""
 
 
 def evaluate(
@@ -86,7 +93,8 @@ def evaluate(
     *,
     name: str = "plain",
     reasoner: Reasons | None = None,
-    tcots: Mapping[str, TCoT] | None = None,
+    tcots: Mapping[str, Outcome] | None = None,
+    gate: Gates | None = None,
     claims: Claims | None = None,
     count_tokens: Callable[[str], int] = count_words,
     batch_size: int = 64,
@@ -97,8 +105,9 @@ def evaluate(
 
     An item takes its T-CoT from `tcots` (item key -> T-CoT), else from `reasoner`; with neither, it is embedded plain. Every item is
     reasoned about and embedded once, however many tasks share it. Invalid T-CoTs and items that the Reasoner refuses are embedded plain
-    and counted by reason in `tcot_counts`. `mode="mmeb-compat"` assigns grades to candidates as MMEB-V2's evaluator does. With
-    `max_in_flight` above 1, the models are called from that many threads at once.
+    and counted by reason in `tcot_counts`. A `gate` decides which queries are reasoned about, as in `index.search`; candidates all are.
+    `mode="mmeb-compat"` assigns grades to candidates as MMEB-V2's evaluator does. With `max_in_flight` above 1, the models are called
+    from that many threads at once.
 
     Raises MediaError for an item that cannot be read (a score over a part of the pool would not be comparable), ModelError if the
     Reasoner cannot be reached.
@@ -106,10 +115,16 @@ def evaluate(
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
     num_frames: int | None = getattr(reasoner, "num_frames", None)
-    answers = _reason(items, reasoner, tcots or {}, name, batch_size, max_in_flight)
+    place, gated, wanted, asked = {key: row for row, key in enumerate(items)}, None, {}, items
+    if gate is not None:
+        bare = _embed(list(items.values()), [None] * len(items), embedder, f"{name}: plain", batch_size, max_in_flight)
+        gated = GatedQueries(gate, bare, place)
+        wanted = {task.name: gated.wanted(task) for task in tasks}
+        keys = gated.asked(tasks, wanted)
+        asked = {key: item for key, item in items.items() if key in keys}
+    answers = _reason(asked, reasoner, tcots or {}, name, batch_size, max_in_flight)
     written = {key: answer for key, answer in answers.items() if isinstance(answer, TCoT | ParseFailure)}
     vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
-    place = {key: row for row, key in enumerate(items)}
     truths = {key: truth for task in tasks for key, truth in task.truths.items()}
     statements = {key: known for task in tasks for key, known in task.statements.items()}
     scored: dict[str, dict[str, float]] = {}
@@ -128,19 +143,26 @@ def evaluate(
         query_QD, candidate_CD = (vectors[[place[key] for key in side]] for side in (queries, candidates))
         ids = task.candidate_ids
         rankings = rank(query_QD, candidate_CD, ids, task.relevant, task.local, task=task.name)
+        reasoned = wanted.get(task.name, [bool(answers)] * len(queries))
+        if gated is not None:
+            rankings = gated.rankings(task, reasoned, rankings)
         key_of = dict(zip(ids, candidates, strict=True))
         rows = []
-        for query, relevant, ranking in zip(queries, task.relevant, rankings, strict=True):
+        for query, relevant, ranking, is_reasoned in zip(queries, task.relevant, rankings, reasoned, strict=True):
             row = score_ranking([key for key, _ in ranking.top], _grades(relevant, task, mode))
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
-            rows.append(row | _mean([score(key) for key in sides]) if answers else row)
+            if gated is not None:
+                row |= {"think/reasoned": float(is_reasoned), "think/tokens": score(query)["tcot_tokens"] if is_reasoned else 0.0}
+                row |= {"think/tokens_always": _num_tokens(tcots[query], count_tokens)} if tcots and query in tcots else {}
+            rows.append(row | _mean([score(key) for key in sides]) if is_reasoned else row)
             if "claims/true" in rows[-1] and "claims/true" in score(query) and items[query].visual is None:
                 rows[-1]["claims/invents"] = float(score(query)["claims/true"] < 1)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures, task.families))
     counts = TCoTCounts.of(answers.values())
-    return SystemResult(name, tuple(results), written, time.perf_counter() - started, counts, num_frames)
+    seconds = time.perf_counter() - started
+    return SystemResult(name, tuple(results), written, seconds, counts, num_frames, gate.fingerprint if gate is not None else None)
 
 
 def join(parts: Sequence[SystemResult]) -> SystemResult:
@@ -152,6 +174,7 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
         seconds=sum(part.seconds for part in parts),
         tcot_counts=sum((part.tcot_counts for part in parts), TCoTCounts()),
         num_frames=parts[0].num_frames,
+        gate=parts[0].gate,
     )
 
 
@@ -169,7 +192,7 @@ def join_seeds(parts: Sequence[SystemResult]) -> SystemResult:
 
 
 def _reason(
-    items: Mapping[str, Item], reasoner: Reasons | None, tcots: Mapping[str, TCoT], name: str, batch_size: int, max_in_flight: int
+    items: Mapping[str, Item], reasoner: Reasons | None, tcots: Mapping[str, Outcome], name: str, batch_size: int, max_in_flight: int
 ) -> dict[str, Answer]:
     """Return what came of each item, a Reasoner's refusals included."""
     answers: dict[str, Answer] = {key: tcots[key] for key in items if key in tcots}
@@ -243,11 +266,11 @@ def _score_tcot(
         case None:
             return {"tcot_valid": 0.0, "tcot_tokens": 0.0}
         case ParseFailure():
-            figures = {"tcot_valid": 0.0, "tcot_tokens": float(count_tokens(outcome.text))}
+            figures = {"tcot_valid": 0.0, "tcot_tokens": _num_tokens(outcome, count_tokens)}
         case TCoT():
             shown = count_frames(item.visual, num_frames=num_frames) if outcome.evidence.key_frames else None
             valid = float(verify(outcome.evidence, item, shown).valid)
-            figures = {"tcot_valid": valid, "tcot_tokens": float(count_tokens(render(outcome)))}
+            figures = {"tcot_valid": valid, "tcot_tokens": _num_tokens(outcome, count_tokens)}
     if truth is None:
         return figures
     tcot = _tcot(outcome)
@@ -258,6 +281,10 @@ def _score_tcot(
         figures |= {"claims/precision": num_right / num_named} if num_named else {}
         figures |= {"claims/recall": num_right / num_true} if num_true else {}
     return figures
+
+
+def _num_tokens(outcome: Outcome, count_tokens: Callable[[str], int]) -> float:
+    return float(count_tokens(outcome.text if isinstance(outcome, ParseFailure) else render(outcome)))
 
 
 def _tcot(outcome: Outcome | None) -> TCoT | None:

@@ -3,7 +3,8 @@
 A task's figure is the mean over its queries; a modality's is the unweighted mean over its tasks, and `overall` the unweighted
 mean over all tasks (MMEB-V2 aggregates so). Intervals come from the paired, task-stratified bootstrap over families, and every resample
 is aggregated the same way, so they are intervals of exactly the figures they stand beside. `groups` says of how many queries and families.
-`tcots` is there if items of a system have no T-CoT: how many, by reason.
+`tcots` is there if items of a system have no T-CoT: how many, by reason; `think` if a gate decided which queries were reasoned about: which
+gate, how many it wanted, and the share of their tokens in those of all queries (null where these are not known).
 """
 
 import itertools
@@ -17,7 +18,7 @@ import numpy as np
 from embedrl.data.reasoning import TCoTCounts
 from embedrl.errors import ConfigError, unwritable
 from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
-from embedrl.evaluation.evaluate import BOUNDS, FIGURES, SystemResult, TaskResult
+from embedrl.evaluation.evaluate import BOUNDS, FIGURES, GATE_FIGURES, SystemResult, TaskResult
 from embedrl.evaluation.task import MODALITIES
 from embedrl.media.store import write_bytes
 
@@ -59,7 +60,32 @@ def make_report(
         "seconds_per_system": {system.name: round(system.seconds, 1) for system in systems},
         "seed": seed,
         **({"tcots": counts} if (counts := {s.name: s.tcot_counts.model_dump() for s in systems if s.tcot_counts.failed}) else {}),
+        **({"think": gated} if (gated := {s.name: _think(s) for s in systems if s.gate is not None}) else {}),
     }
+
+
+def _think(system: SystemResult) -> dict[str, Any]:
+    """Return what a gate decided about a system's queries."""
+    reasoned, tokens, always = (np.concatenate([task.figures[name] for task in system.tasks]) for name in GATE_FIGURES)
+    all_tokens = float(always.sum())  # NaN if those of some query are not known
+    return {
+        "gate": system.gate,
+        "num_queries": len(reasoned),
+        "num_reasoned": int(reasoned.sum()),
+        "share_of_queries": round(float(reasoned.mean()), 6),
+        "share_of_tokens": round(float(tokens.sum()) / all_tokens, 6) if all_tokens > 0 else None,
+    }
+
+
+def gain_kept(student: SystemResult, plain: SystemResult, reasoned: SystemResult, *, seed: int = 0) -> Figure | None:
+    """Return the share of a gain in hit@1, from `plain` to `reasoned`, that a third system has; paired. None without a gain."""
+    column = FIGURES.index("hit@1")
+    student_R, plain_R, reasoned_R = (
+        _groups(system, seed, NUM_RESAMPLES)[0]["overall"].values[:, [column]] for system in (student, plain, reasoned)
+    )
+    gain_R = reasoned_R - plain_R
+    kept_R = np.divide(student_R - plain_R, gain_R, out=np.full(gain_R.shape, np.nan), where=gain_R != 0)
+    return figure(Replicates(kept_R, np.array([np.inf]), seed))
 
 
 def tcot_counts(report: Report) -> dict[str, TCoTCounts]:

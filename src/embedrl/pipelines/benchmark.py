@@ -1,14 +1,14 @@
 """Evaluate a system on a benchmark: score files, predictions and report, in a resumable run."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl import log
 from embedrl.config import write_run_config
-from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.sources.media_folder import NUM_FRAMES
 from embedrl.data.tcot import count_words
 from embedrl.errors import ConfigError
@@ -22,7 +22,7 @@ from embedrl.evaluation.predictions import score, write_predictions
 from embedrl.evaluation.report import Report, make_report, write_report
 from embedrl.evaluation.tables import Result, write_leaderboard
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.pipelines.evaluate_world import figure_text
+from embedrl.pipelines.evaluate_world import figure_text, gate_rows
 from embedrl.reports.coverage import coverage_json, tell_coverage
 from embedrl.reports.html import render_html, write_html
 from embedrl.runtime.engine import LOCAL, Engine, start_models
@@ -46,6 +46,8 @@ class BenchmarkRun(BaseModel):
     reasoner: str | None = None
     """Name of the loaded Reasoner, or of the imported T-CoTs; None: no T-CoTs."""
     embedder: str = ""
+    gate: str | None = None
+    """Fingerprint of the gate of queries, its share included; None: all are reasoned about, or none."""
 
 
 def find_benchmark(name: str) -> Official:
@@ -66,10 +68,12 @@ def measure(
     tcots: Path | None = None,
     engine: Engine = LOCAL,
     instructions: Path | None = None,
+    load_gate: Callable[[Embeds], Gates] | None = None,
 ) -> Report:
     """Evaluate models by name, print the scores and return the report. Problems of the files are raised before a model is loaded.
 
     A folder of T-CoTs takes the Reasoner's place, and what it covers is said first. `instructions` is a file for `with_instructions`.
+    `load_gate` returns the gate of queries for the Embedder.
     """
     official = find_benchmark(run.benchmark)
     if data is None:
@@ -86,7 +90,11 @@ def measure(
     with start_models(engine, [reasoner] if reasoner else [], embedder) as models:
         assert models.embedder is not None
         reasons = models.reasoners[reasoner] if reasoner else None
-        report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, cache, models.max_in_flight)
+        gate = None if load_gate is None else load_gate(models.embedder)
+        settings = {"cache": cache, "max_in_flight": models.max_in_flight, "gate": gate}
+        report = evaluate_files(run, official, tasks, imported or reasons, models.embedder, out, **settings)
+    if gated := report.get("think"):
+        log.table("queries that the gate wanted", *gate_rows(gated))
     log.table("The metric that counts and its 95 % interval, in %", *score_rows(report, official))
     log.info(f"{out / 'report.html'} shows more, and `embedrl report {out}` the benchmark's table")
     return report
@@ -101,6 +109,7 @@ def evaluate_files(
     out: Path,
     cache: Path | None = None,
     max_in_flight: int = 1,
+    gate: Gates | None = None,
 ) -> Report:
     """Evaluate one system, with T-CoTs if there is a Reasoner or if some were imported, and write what `embedrl report` reads into `out`.
 
@@ -108,7 +117,8 @@ def evaluate_files(
     ConfigError if `out` holds a run with other settings.
     """
     started = time.perf_counter()
-    run = run.model_copy(update={"reasoner": reasoner.fingerprint if reasoner else None, "embedder": embedder.fingerprint})
+    models = {"reasoner": reasoner.fingerprint if reasoner else None, "embedder": embedder.fingerprint}
+    run = run.model_copy(update={**models, "gate": gate.fingerprint if gate else None})
     write_run_config(out, run)
     if isinstance(reasoner, ImportedTCoTs):
         parts = [([task], reasoner.datasets[task.name]) for task in tasks]
@@ -122,6 +132,7 @@ def evaluate_files(
                 CachedEmbedder(embedder, kept),
                 name="tcot" if reasons else "plain",
                 reasoner=CachedReasoner(reasons, kept) if reasons else None,
+                gate=gate,
                 count_tokens=getattr(reasons, "num_tokens", count_words),
                 max_in_flight=max_in_flight,
                 mode="mmeb-compat" if run.mmeb_compat else "correct",
