@@ -144,6 +144,25 @@ def test_a_decoder_that_is_killed_is_replaced(tmp_path: Path):
     decode.check(Image(path=tmp_path / "red.png"))
 
 
+def test_decoders_that_were_killed_while_idle_are_no_fault_of_a_file(tmp_path: Path):
+    """Where memory ran out, the kernel ended all idle decoders; the next file was tried on two of them, and was a failure."""
+    save_image(picture("red"), tmp_path / "red.png")
+    limits, decoders = Limits(), Pool(3)
+    job = decode.job_of(Image(path=tmp_path / "red.png"), "pixels", limits=limits)
+    try:
+        children = [sandbox._Child() for _ in range(3)]
+        decoders._children.update(children)
+        decoders._idle += children
+        for child in children:
+            os.kill(child._process.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, child._process.pid, os.WEXITED | os.WNOWAIT)
+        assert decoders.decode(job, tmp_path / "red.png", limits).images
+        assert not decoders._children & set(children)
+        assert not decoders._broken
+    finally:
+        decoders.close()
+
+
 def test_a_process_that_forks_has_decoders_of_its_own(tmp_path: Path):
     save_image(picture("red"), tmp_path / "red.png")
     decode.check(Image(path=tmp_path / "red.png"))

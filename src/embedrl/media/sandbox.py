@@ -114,8 +114,7 @@ class Pool:
                 self._broken.popitem(last=False)
 
     def _ask(self, job: Mapping[str, Any], limits: Limits, max_text_chars: int) -> Answer:
-        with self._lock:
-            child = self._idle.pop() if self._idle else None
+        child = self._idle_child()
         if child is None:
             child = _Child()
             with self._lock:
@@ -134,6 +133,17 @@ class Pool:
             if not is_ours:
                 child.kill()
         return answer
+
+    def _idle_child(self) -> "_Child | None":
+        """Take a child that lives. Those that were killed while they were idle (where memory runs out, they go first) broke at no file."""
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.is_alive():
+                    return child
+                self._children.discard(child)
+                child.kill()
+        return None
 
 
 class _Slots:
@@ -201,6 +211,10 @@ class _Child:
         except (ValueError, TypeError, AttributeError) as error:
             raise _Death("it answers nonsense") from error
         return Answer(head, images, data)
+
+    def is_alive(self) -> bool:
+        """Say whether the process runs."""
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """Kill the process."""
