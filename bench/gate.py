@@ -5,16 +5,18 @@ candidates of which a share has one: those without keep their rank among all pla
 
 Queries and pools of the world's image tasks (test split, seeds 104 to 106), nano models. Gates are fitted to 480 queries of its RL split:
 logistic regressions on whether reasoning makes the first hit right that was wrong (`hits`: by the cosines of the first 20 plain hits, the
-instruction and the length of the query), or on the counterfactual gain (`vector`: by the plain vector, best cosine and margin; the right
+instruction and the length of the query; `per token`: its chance, divided by the mean tokens of the instruction's T-CoTs, and a share is
+then one of tokens), or on the counterfactual gain (`vector`: by the plain vector, best cosine and margin; the right
 target's margin with T-CoTs minus without, each query weighted by its size); and the margin between first and second hit. Their thresholds
-come from that split, so the shares of tokens are measured, not set. `oracle`: knows what reasoning does to each first hit.
+come from that split, so the shares of tokens are measured, not set. `oracle`: knows what reasoning does to each first hit. The second table
+compares orders, not thresholds: queries by their scores, the best first, until a share of the tokens is spent.
 Intervals are clustered by family. `--small`: few queries, to see that it runs. `--write FILE`, `--write-candidates
 FILE`: keep the trained gate of queries, of candidates.
 """
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ import numpy as np
 from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
-from embedrl.evaluation.bootstrap import mean_figure
+from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Replicates, figure, mean_figure
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import draw_tasks
 from embedrl.index.gate import NUM_HITS, NUM_SPREAD, GateRole, LinearGate, spread_of
@@ -38,6 +40,17 @@ SHARES = (0.25, 0.5, 0.75)
 STEPS, RATE, DECAY = 400, 0.5, 0.1
 
 # D dim
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates of a query, and how it ranks them."""
+
+    plain_CD: np.ndarray
+    num_tokens_C: np.ndarray
+    cosines_C: tuple[np.ndarray, np.ndarray]
+    """Plain, and with T-CoTs."""
+    is_right_C: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,18 +70,7 @@ class Measured:
     num_tokens: int
     target_D: np.ndarray
     """Plain vector of the right target."""
-    pool: "Pool"
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The candidates of a query, and how it ranks them."""
-
-    plain_CD: np.ndarray
-    num_tokens_C: np.ndarray
-    cosines_C: tuple[np.ndarray, np.ndarray]
-    """Plain, and with T-CoTs."""
-    is_right_C: np.ndarray
+    pool: Pool
 
 
 def main(*arguments: str) -> None:
@@ -87,8 +89,9 @@ def main(*arguments: str) -> None:
         "vector": trained_gate(fitted, embedder.fingerprint),
         "hits": hits_gate(fitted, embedder.fingerprint),
     }
+    gates["per token"] = per_token(gates["hits"], fitted)
     of_candidates = trained_gate(fitted, embedder.fingerprint, "candidate")
-    for option, gate in (("--write", gates["hits"]), ("--write-candidates", of_candidates)):
+    for option, gate in (("--write", gates["per token"]), ("--write-candidates", of_candidates)):
         if option in arguments:
             Path(arguments[arguments.index(option) + 1]).write_text(gate.model_dump_json() + "\n", "utf-8")
     rng = np.random.default_rng(0)
@@ -109,11 +112,44 @@ def main(*arguments: str) -> None:
     rows += [[f"oracle, {share:g} of the tokens", *_oracle(tested, share)] for share in SHARES]
     rows.append(["another query's T-CoT, always", "1.00", _figure(tested, [row.hits[2] for row in tested]), ""])
     table(f"{len(tested)} queries", ["gate, share of queries", "tokens", "hit@1, %", "gain kept"], rows)
+    table("gain kept at equal shares of tokens", *order_table(tested, gates))
     table(
         "queries with T-CoTs, a share of the candidates",
         ["gate, share of candidates", "tokens", "hit@1, %", "gain kept"],
         _candidate_rows(tested, of_candidates),
     )
+
+
+def order_table(tested: Sequence[Measured], gates: Mapping[str, LinearGate]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of a table: the gain that each gate's order keeps, and its difference to `hits`, clustered by family."""
+    changes, tokens = changes_and_tokens(tested)
+    scores = {name: np.array([gate.score(row.item, row.plain_D, row.scores) for row in tested]) for name, gate in gates.items()}
+    scores["oracle"] = changes / np.maximum(tokens, 1)
+    families = {family: number for number, family in enumerate(dict.fromkeys(row.family for row in tested))}
+    of_row = np.array([families[row.family] for row in tested])
+    drawn = np.random.default_rng(0).multinomial(len(families), np.full(len(families), 1 / len(families)), size=NUM_RESAMPLES)
+    weights = np.concatenate([np.ones((1, len(tested))), drawn[:, of_row]])
+    kept = {name: np.array([kept_by_order(of_all, changes, tokens, row) for row in weights]) for name, of_all in scores.items()}
+    rows = []
+    for name, table_RS in kept.items():
+        cells = [name]
+        for column in range(len(SHARES)):
+            both = [figure(Replicates(values, np.full(len(SHARES), np.inf)), column) for values in (table_RS, table_RS - kept["hits"])]
+            cells.append("; ".join(one.text(form) for one, form in zip(both, (".2f", "+.2f"), strict=True) if one is not None))
+        rows.append(cells)
+    return ["order", *(f"{share:g} of the tokens; minus hits" for share in SHARES)], rows
+
+
+def changes_and_tokens(rows: Sequence[Measured]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what reasoning does to each first hit (1: makes it right, -1: wrong), and what it costs: (N,) each."""
+    return np.array([float(row.hits[1]) - float(row.hits[0]) for row in rows]), np.array([float(row.num_tokens) for row in rows])
+
+
+def kept_by_order(scores: np.ndarray, changes: np.ndarray, tokens: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the shares of the gain that the queries of the highest scores keep, for each of `SHARES` of the tokens: (S,)."""
+    order = np.argsort(-scores, kind="stable")
+    spent, gained = (np.concatenate([[0.0], np.cumsum((column * weights)[order])]) for column in (tokens, changes))
+    return np.interp(np.array(SHARES) * spent[-1], spent, gained) / gained[-1] if gained[-1] > 0 else np.full(len(SHARES), np.nan)
 
 
 def _oracle(tested: Sequence[Measured], share: float) -> list[str]:
@@ -220,7 +256,7 @@ def trained_gate(rows: Sequence[Measured], embedder: str, role: GateRole = "quer
     scores = [row.scores if role == "query" else (0.0, 0.0) for row in rows]
     features = np.array([[*vector, best[0], best[0] - best[1]] for vector, best in zip(vectors, scores, strict=True)])
     gains = np.array([row.gain for row in rows])
-    weights = fit(features, gains > 0, np.abs(gains) / np.abs(gains).mean())
+    weights, _ = fit(features, gains > 0, np.abs(gains) / np.abs(gains).mean())
     gate = LinearGate(embedder=embedder, role=role, weights=tuple(weights.tolist()), scores=(0.0, 1.0))
     of_rows = tuple(gate.score(row.item, vector, of_row) for row, vector, of_row in zip(rows, vectors, scores, strict=True))
     return gate.model_copy(update={"scores": of_rows})
@@ -239,19 +275,29 @@ def hits_gate(rows: Sequence[Measured], embedder: str) -> LinearGate:
         ]
     )
     helped = np.array([row.hits[1] and not row.hits[0] for row in rows])
-    best, margin, *others = fit(features, helped, np.ones(len(rows))).tolist()
+    weights, bias = fit(features, helped, np.ones(len(rows)))
+    best, margin, *others = weights.tolist()
     gate = LinearGate(
         embedder=embedder,
         weights=(*(0.0 for _ in rows[0].plain_D), best, margin),
         spread=tuple(others[:NUM_SPREAD]),
         instructions=dict(zip(known, others[NUM_SPREAD:], strict=True)),
+        bias=bias,
         scores=(0.0, 1.0),
     )
     return gate.model_copy(update={"scores": tuple(gate.score(row.item, row.plain_D, row.scores) for row in rows)})
 
 
-def fit(features: np.ndarray, labels: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the weights of a logistic regression, gradient descent with weight decay; `size`: weights of the rows."""
+def per_token(gate: LinearGate, rows: Sequence[Measured]) -> LinearGate:
+    """Return a gate that was fitted to these queries, with what their T-CoTs cost: chance of a gain per token, shares of tokens."""
+    known = {row.item.instruction for row in rows}
+    tokens = {name: float(np.mean([max(row.num_tokens, 1) for row in rows if row.item.instruction == name])) for name in sorted(known)}
+    gate = gate.model_copy(update={"tokens": tokens, "costs": tuple(float(row.num_tokens) for row in rows)})
+    return gate.model_copy(update={"scores": tuple(gate.score(row.item, row.plain_D, row.scores) for row in rows)})
+
+
+def fit(features: np.ndarray, labels: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return weights and bias of a logistic regression, gradient descent with weight decay; `size`: weights of the rows."""
     mean, scale = features.mean(0), features.std(0) + 1e-6
     standard = (features - mean) / scale
     weights, bias = np.zeros(features.shape[1]), 0.0
@@ -259,7 +305,7 @@ def fit(features: np.ndarray, labels: np.ndarray, size: np.ndarray) -> np.ndarra
         error = (1 / (1 + np.exp(-(standard @ weights + bias))) - labels) * size
         weights -= RATE * (standard.T @ error / len(features) + DECAY * weights)
         bias -= RATE * error.mean()
-    return weights / scale
+    return weights / scale, float(bias - mean @ (weights / scale))
 
 
 def _cosines(task: RetrievalTask, vectors: dict[str, np.ndarray], query_D: np.ndarray) -> np.ndarray:

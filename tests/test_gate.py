@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import shutil
 import signal
@@ -50,6 +51,50 @@ def test_the_margin_and_the_share_decide_by_hand() -> None:
     assert not MARGIN.model_copy(update={"share": 0.0}).wants(ITEM, plain, [0.9, 0.9])
     with pytest.raises(ConfigError, match="64 numbers, not 3"):
         MARGIN.wants(ITEM, plain[:3], [0.9, 0.8])
+
+
+def test_a_gate_that_knows_what_tcots_cost_reasons_where_a_token_buys_most() -> None:
+    """Three quarters of a chance for 30 tokens come before nine tenths for 90; a share is then one of tokens."""
+    plain, settings = np.zeros(64, np.float32), {"embedder": EMBEDDER.fingerprint, "weights": (*(0.0,) * 64, 0.0, 0.0)}
+    chances = {"short": 0.75, "long": 0.9}
+    logits = {name: math.log(chance / (1 - chance)) for name, chance in chances.items()}
+    tokens = {"short": 30.0, "long": 90.0}
+    gate = LinearGate(**settings, instructions=logits, tokens=tokens, scores=(0.025, 0.01, 0.025, 0.01), costs=(30, 90, 30, 90), share=0.5)
+    asked = {name: ITEM.model_copy(update={"instruction": name}) for name in ("short", "long", "another")}
+    scores = {name: gate.score(item, plain, ()) for name, item in asked.items()}
+    assert scores == pytest.approx({"short": 0.75 / 30, "long": 0.9 / 90, "another": 0.5 / 60})
+    free = LinearGate(**settings, instructions=logits, scores=(0.0, 1.0))
+    assert free.score(asked["long"], plain, ()) > free.score(asked["short"], plain, ())
+    wanted = [[name for name, item in asked.items() if gate.at(share).wants(item, plain, ())] for share in (0.0, 0.1, 0.3, 0.99, 1.0)]
+    assert wanted == [[], [], ["short"], ["short"], ["short", "long", "another"]]
+    assert [gate.at(share).threshold for share in (0.1, 0.25, 0.3, 0.99)] == [0.025, 0.01, 0.01, 0.01]
+    assert gate.model_copy(update={"bias": 1e4}).score(asked["short"], plain, ()) == pytest.approx(1 / 30), "no overflow"
+    assert gate.model_copy(update={"bias": -1e4}).score(asked["short"], plain, ()) == pytest.approx(0)
+
+
+def test_gates_from_before_costs_keep_their_names() -> None:
+    """An index notes by which gate an item was left out, and asks no gate twice."""
+    settings = {"weights": (0.5, 0.25, -1.0), "spread": (1.0, 2.0, 3.0, 4.0, 5.0), "instructions": {"Find it.": 0.5}, "scores": (0.0, 1.0)}
+    assert LinearGate(embedder="fake", **settings).fingerprint == "gate-6e443357-0.5"
+    assert (
+        LinearGate(embedder="fake", role="candidate", weights=(1.0, 0.0, 0.0), scores=(0.0, 1.0), share=0.25).fingerprint
+        == "gate-c443c086-0.25"
+    )
+    assert len({LinearGate(embedder="fake", **settings, **more).fingerprint for more in ({}, {"bias": 1.0}, {"costs": (1, 2)})}) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"costs": (1.0,)}, "costs: give one for each of the 2 scores"),
+        ({"costs": (0.0, 0.0)}, "not all of them 0"),
+        ({"tokens": {"a": 0.0}}, "greater than 0"),
+        ({"role": "candidate", "tokens": {"a": 1.0}}, "spread, instructions, tokens: a gate of candidates"),
+    ],
+)
+def test_costs_that_fit_no_gate_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LinearGate(embedder="fake", weights=(0.0, 0.0, 0.0), scores=(0.0, 1.0), **wrong)
 
 
 def test_a_search_reasons_only_where_the_gate_wants_it_and_each_hit_says_so(library: Path) -> None:

@@ -45,7 +45,12 @@ GateFile = Annotated[
 ]
 ThinkBudget = Annotated[
     float | None,
-    typer.Option("--think-budget", min=0, max=1, help="For --think auto: fraction to reason about; 0.5 by default."),
+    typer.Option(
+        "--think-budget",
+        min=0,
+        max=1,
+        help="For --think auto: fraction to reason about (of tokens, if the gate knows them); 0.5 by default.",
+    ),
 ]
 DEFAULT_SHARE = 0.5
 
