@@ -25,7 +25,7 @@ LAYERS = (
 """From the ground up. A package imports from rows below its own; packages of one row are strangers."""
 
 HOMES = {
-    "av": ("media/video.py", "media/soundtrack.py"),
+    "av": ("media/video.py", "media/video_file.py", "media/frame_index.py", "media/soundtrack.py"),
     "pillow_heif": ("media/stills.py",),
     **dict.fromkeys(("mammoth", "pptx", "openpyxl"), ("media/office.py",)),
     "pypdfium2": ("media/document.py",),

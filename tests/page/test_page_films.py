@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from embedrl.media.video import save_video
 from tests.cases.test_audio import write_audio
+from tests.odd_media import encode
 from tests.page.browser import needs_browser, opened, settled, until
 from tests.served import Served, served
 
@@ -27,6 +28,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (folder / "film.srt").write_text(f"1\n00:00:06,000 --> 00:00:08,000\n{said}\n")
     write_audio(folder / "talk.wav")
     (folder / "talk.srt").write_text("1\n00:00:06,000 --> 00:00:08,000\nAn owl sings at night\n")
+    encode(folder / "tape.mpg", frames, "mpeg1video", fps=25)
     with served(folder) as server:
         yield server
 
@@ -57,3 +59,15 @@ def test_sound_is_played_from_the_second_at_which_it_is_said(browser: Browser, f
         expect(player).to_be_visible()
         until(page, lambda: player.evaluate("player => player.readyState > 0 && player.currentTime") == 6)
         expect(page.get_by_role("dialog")).to_contain_text("An owl sings at night")
+
+
+def test_a_film_that_no_browser_plays_is_shown_by_a_frame(browser: Browser, film: Served):
+    """A player that stays black took the place of the film; MPEG-1, WMV, camcorders' and others are not played by browsers."""
+    with opened(browser, f"{film.url}/?q=tape&modality=video") as page:
+        settled(page)
+        page.locator(".card", has_text="tape.mpg").locator(".open").first.click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.locator(".problem")).to_contain_text("cannot play this kind of video")
+        expect(dialog.locator("video")).to_have_count(0)
+        expect(dialog.locator(".media img").first).to_be_visible()
+        expect(dialog.get_by_role("link", name="Open the file")).to_be_visible()

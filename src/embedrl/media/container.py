@@ -8,15 +8,17 @@ import os
 from typing import BinaryIO
 
 _EBML_HEADER_BYTES = 64
+_ASF_HEADER_BYTES = 64 * 1024
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MAX_BOXES = 100_000
 _NEEDED_BOXES = (b"moov", b"mdat", b"moof")
 
 
 def missing_bytes(file: BinaryIO, container: str) -> int:
-    """Return the number of bytes that a "mov", "matroska" or "avi" file declares beyond its end; 0 if complete or unknown."""
+    """Return the number of bytes that a file declares beyond its end; 0 if complete or unknown: many containers declare no size."""
     size = os.fstat(file.fileno()).st_size
-    declared = {"mov": _mov_end, "matroska": _matroska_end, "avi": _avi_end}[container](file, size)
-    return max(0, declared - size)
+    end = {"mov": _mov_end, "matroska": _matroska_end, "avi": _avi_end, "asf": _asf_end}.get(container)
+    return max(0, end(file, size) - size) if end else 0
 
 
 def _mov_end(file: BinaryIO, size: int) -> int:
@@ -64,5 +66,24 @@ def _vint(data: bytes, position: int) -> tuple[int | None, int]:
 
 
 def _avi_end(file: BinaryIO, size: int) -> int:
-    file.seek(4)
-    return 8 + int.from_bytes(file.read(4), "little")
+    """Step from part to part: a file of more than 1 GiB has several (OpenDML)."""
+    position = 0
+    for _ in range(_MAX_BOXES):
+        file.seek(position)
+        header = file.read(8)
+        if len(header) < 8 or header[:4] != b"RIFF":
+            break
+        length = int.from_bytes(header[4:], "little")
+        position += 8 + length + (length % 2 if position + 8 + length < size else 0)
+    return position
+
+
+def _asf_end(file: BinaryIO, size: int) -> int:
+    """Read the file properties of the header (ASF specification, 3.2); what was broadcast has no size."""
+    file.seek(0)
+    head = file.read(_ASF_HEADER_BYTES)
+    at = head.find(_ASF_FILE_PROPERTIES)
+    properties = head[at : at + 92]
+    if at < 0 or len(properties) < 92 or properties[88] & 1:
+        return 0
+    return int.from_bytes(properties[40:48], "little")

@@ -21,6 +21,10 @@ class Medium(NamedTuple):
     """Suffix of files written from memory."""
 
 
+_VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".3gp", ".3g2", ".f4v", ".flv", ".wmv", ".asf"),
+    *(".mts", ".m2ts", ".m2t", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".dv", ".mxf", ".ogv", ".ogm", ".rm", ".rmvb"),
+)
 MEDIA: dict[MediaKind, Medium] = {
     "image": Medium(
         "an image",
@@ -28,12 +32,14 @@ MEDIA: dict[MediaKind, Medium] = {
         (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff", ".heic", ".heif", ".hif"),
         saved_as=".png",
     ),
-    "video": Medium("a video", "clip", (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"), saved_as=".mp4"),
+    "video": Medium("a video", "clip", _VIDEO_SUFFIXES, saved_as=".mp4"),
     "page": Medium("a PDF", "page", (".pdf",), saved_as=".pdf"),
     "text": Medium("a text", "text", (".txt", ".md", ".markdown", ".csv", ".tsv", ".log"), saved_as=".txt"),
 }
 
-AUDIO = (".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aac")
+SHARED_VIDEO_SUFFIXES = (".ts", ".mod", ".tod", ".dat")
+"""Suffixes of videos that other files have too (TypeScript, music, data): these files are known by their content alone."""
+AUDIO = (".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aac", ".wma")
 """Suffixes of audio files: of one, what is said in it is indexed, as passages with times."""
 SKIPPED_NAMES = (
     "@eaDir",
@@ -72,16 +78,16 @@ _VIDEO, _DOCUMENT = Unread("a video", "MP4 (H.264)"), Unread("a document", "PDF"
 UNREAD: dict[str, Unread] = {
     **dict.fromkeys((".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf"), _PHOTO),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
-    **dict.fromkeys((".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm"), _VIDEO),
+    **dict.fromkeys((".nut", ".ivf", ".y4m", ".amv", ".swf", ".bik", ".wtv", ".evo"), _VIDEO),
     **dict.fromkeys((".doc", ".ppt", ".xls", ".odt", ".odp", ".ods", ".mobi", ".azw3", ".djvu", ".xps", ".msg"), _DOCUMENT),
     ".ole": Unread("an Office file or another of its container", "PDF"),
 }
 """By suffix."""
 _BRANDS = {b"crx ": ".cr3", b"jxl ": ".jxl", b"jp2 ": ".jp2"}
 _MAGIC = (
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ".wmv"),
-    (0, b"FLV\x01", ".flv"),
-    (0, b"\0\0\x01\xba", ".mpg"),
+    (0, b"nut/multimedia container", ".nut"),
+    (0, b"DKIF\0\0", ".ivf"),
+    (0, b"YUV4MPEG2", ".y4m"),
     (0, b"\xff\x0a", ".jxl"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", ".jxl"),
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", ".jp2"),
@@ -140,10 +146,6 @@ def unread_kind(suffix: str, head: bytes) -> str | None:
     """Return the unsupported kind of a file, by its first bytes or else its suffix: a key of `UNREAD`, or None."""
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
         return _BRANDS[head[8:12]]
-    if head[:1] == b"\x47" == head[188:189] == head[376:377]:
-        return ".ts"
-    if head[4:5] == b"\x47" == head[196:197] == head[388:389]:
-        return ".mts"
     named = suffix.lower() if suffix.lower() in UNREAD else None
     return named or next((kind for at, magic, kind in _MAGIC if head[at : at + len(magic)] == magic), None)
 

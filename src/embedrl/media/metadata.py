@@ -21,14 +21,14 @@ from PIL import IptcImagePlugin
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.media.content import well_formed
-from embedrl.media.kinds import AUDIO, MEDIA
+from embedrl.media.kinds import AUDIO, MEDIA, SHARED_VIDEO_SUFFIXES
 from embedrl.media.store import status_of
 from embedrl.media.subtitles import SUFFIXES, stems, subtitle_files
 
 Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office", "epub", "html", "tags", "name", "mtime"]
 SIDECARS = (".xmp", ".json", ".supplemental-metadata.json", *SUFFIXES)
 """Suffixes of files that belong to a medium of the same name: after the whole name (`a.jpg.json`) or after its stem (`a.srt`)."""
-_SPOKEN = (*MEDIA["video"].suffixes, *AUDIO)
+_SPOKEN = (*MEDIA["video"].suffixes, *SHARED_VIDEO_SUFFIXES, *AUDIO)
 """Suffixes of media in which words are said."""
 _MAX_SIDECAR_BYTES = 1024**2
 _MAX_CHARS = 1000
@@ -289,7 +289,7 @@ def is_sidecar(path: Path) -> bool:
     """Say whether a file belongs to a medium that lies beside it."""
     if path.suffix.lower() not in (".json", ".xmp", *SUFFIXES):
         return False
-    media = {*AUDIO} | {suffix for medium in MEDIA.values() for suffix in medium.suffixes if medium.noun != MEDIA["text"].noun}
+    media = {*_SPOKEN} | {suffix for medium in MEDIA.values() for suffix in medium.suffixes if medium.noun != MEDIA["text"].noun}
     stem = path.name.removesuffix(".json").removesuffix(".supplemental-metadata") if path.suffix == ".json" else path.stem
     names = {stem} if Path(stem).suffix.lower() in media else set()
     names |= set() if path.suffix == ".json" else {f"{stem}{suffix}" for suffix in media} | {f"{stem}{suffix.upper()}" for suffix in media}

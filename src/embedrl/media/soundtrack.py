@@ -16,20 +16,38 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.subtitles.subtitle import AssSubtitle
 
 from embedrl.errors import MediaError
 from embedrl.media.content import well_formed
+from embedrl.media.frame_index import packets_from, span_of
 from embedrl.media.metadata import from_tags
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
 from embedrl.media.store import DEFAULT, Limits, audio_demuxer, open_regular
 from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
-from embedrl.media.video import OpenedVideo, ffmpeg_named, open_video, require_time, span_of
+from embedrl.media.video_file import OpenedVideo, ffmpeg_named, open_video, require_time
 
 CODECS = (
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "truehd", "opus", "libopus", "vorbis", "flac", "alac"),
-    *("amrnb", "amrwb", "wmav1", "wmav2", "adpcm_ms", "adpcm_ima_wav"),
+    *("aac_latm", "mp1", "mp1float", "mlp", "dvaudio", "amrnb", "amrwb", "qcelp", "evrc", "gsm", "gsm_ms", "speex"),
+    *(
+        "wmav1",
+        "wmav2",
+        "wmapro",
+        "wmavoice",
+        "wmalossless",
+        "nellymoser",
+        "cook",
+        "sipr",
+        "real_144",
+        "real_288",
+        "qdm2",
+        "mace3",
+        "mace6",
+    ),
+    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "adpcm_swf", "adpcm_yamaha", "truespeech"),
 )
 """Decoders of sound that we use, beside those of plain samples (pcm_*)."""
 SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
@@ -159,9 +177,9 @@ def _fill(samples: np.ndarray, opened: OpenedVideo | OpenedAudio, stream: AudioS
 
 def _chunks(opened: OpenedVideo | OpenedAudio, stream: AudioStream, seek_s: float) -> Iterator[tuple[np.ndarray | None, float | None]]:
     """Yield samples, int16 (N,), with the time of the frame that they come from; None in place of those of a damaged packet."""
-    opened.container.seek(math.floor(seek_s / (stream.time_base or 1)), stream=stream)
+    start = math.floor(seek_s / (stream.time_base or 1))
     resampler, shape = None, None
-    for packet in opened.container.demux(stream):
+    for packet in packets_from(opened, stream, start) if isinstance(opened, OpenedVideo) else _audio_packets(opened, stream, start):
         require_time(opened.path, opened.deadline, opened.limits)
         try:
             frames = packet.decode()
@@ -177,6 +195,11 @@ def _chunks(opened: OpenedVideo | OpenedAudio, stream: AudioStream, seek_s: floa
             for part in resampler.resample(frame):
                 yield part.to_ndarray().reshape(-1), time_s
                 time_s = None
+
+
+def _audio_packets(opened: OpenedAudio, stream: AudioStream, start: int) -> Iterator[Packet]:
+    opened.container.seek(start, stream=stream)
+    yield from opened.container.demux(stream)
 
 
 def _quietest(samples: np.ndarray) -> int:
@@ -196,10 +219,9 @@ def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
             return []
         stream = default_stream(streams)
         first_s, _ = span_of(opened)
-        opened.container.seek(0)
         cues: list[Cue] = []
         num_chars = 0
-        for packet in opened.container.demux(stream):
+        for packet in packets_from(opened, stream, 0):
             require_time(opened.path, opened.deadline, opened.limits)
             if packet.pts is None or not packet.duration or not packet.size:
                 continue

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedrl.errors import MediaError
 from embedrl.media.kinds import AUDIO, MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
 from embedrl.media.tracks import has_only_sound
+from embedrl.media.video_formats import VideoFormat, format_by_magic, has_ogg_video
 
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "HEIF"]
 
@@ -222,18 +223,16 @@ def still_format(head: bytes) -> ImageFormat | None:
     return "TIFF" if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) else None
 
 
-def container_format(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
-    """Return the demuxer of a video container by the first bytes; None for images and audio in the same container."""
+def container_format(head: bytes) -> VideoFormat | None:
+    """Return the demuxer of a video container by the first 4 KiB; None for images and audio in the same container."""
     if head[4:8] == b"ftyp":
         return None if head[8:12] in _STILL_BRANDS + _AUDIO_BRANDS else "mov"
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and not looks_textual(head):
         return "mov"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
+    return format_by_magic(head)
 
 
-AudioFormat = Literal["mov", "matroska", "mp3", "wav", "flac", "ogg", "aac"]
+AudioFormat = Literal["mov", "matroska", "asf", "flv", "mp3", "wav", "flac", "ogg", "aac"]
 
 
 def audio_format(suffix: str, head: bytes) -> AudioFormat | None:
@@ -246,7 +245,9 @@ def audio_format(suffix: str, head: bytes) -> AudioFormat | None:
     if head.startswith(b"fLaC"):
         return "flac"
     if head.startswith(b"OggS"):
-        return None if b"theora" in head[:512] else "ogg"
+        return None if has_ogg_video(head) else "ogg"
+    if suffix == ".wma" and format_by_magic(head) == "asf":
+        return "asf"
     is_synced = len(head) > 1 and head[0] == 0xFF
     if suffix == ".aac" and is_synced and head[1] & 0xF6 == 0xF0:
         return "aac"
@@ -267,11 +268,13 @@ def is_audio(path: Path, limits: Limits = DEFAULT) -> bool:
 
 
 def audio_demuxer(suffix: str, file: BinaryIO) -> AudioFormat | None:
-    """Return the demuxer of an open audio file, also of an MP4 or Matroska file without a video track; None for other files."""
+    """Return the demuxer of an open audio file, also of one that could hold a video and has sound alone; None for other files."""
     file.seek(0)
     head = file.read(HEAD_BYTES)
     container = container_format(head)
-    return audio_format(suffix, head) or (container if container != "avi" and has_only_sound(file, container) else None)
+    if container in ("mov", "matroska", "asf", "flv"):
+        return audio_format(suffix, head) or (container if has_only_sound(file, container) else None)
+    return audio_format(suffix, head)
 
 
 def looks_textual(data: bytes) -> bool:

@@ -1,21 +1,25 @@
-"""Track types of MP4 and Matroska files, by their headers and without a demuxer: a container of videos may hold sound alone.
+"""Track types of MP4, Matroska, ASF and FLV files, by their headers and without a demuxer: a container of videos may hold sound alone.
 
-Layouts: ISO/IEC 14496-12 (boxes `moov`, `trak`, `mdia`, `hdlr`), RFC 9559 (elements `Segment`, `Tracks`, `TrackEntry`, `TrackType`).
+Layouts: ISO/IEC 14496-12 (boxes `moov`, `trak`, `mdia`, `hdlr`), RFC 9559 (elements `Segment`, `Tracks`, `TrackEntry`, `TrackType`), ASF
+specification 3.3 (stream properties object), FLV specification E.2 (header).
 """
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 _MAX_BOXES = 1_000
 """Boxes or elements that are looked at; a file with more before its tracks counts as a video."""
 _SEGMENT, _TRACKS, _ENTRY, _TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
 _PICTURE, _SOUND = "picture", "sound"
+_ASF_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
+_ASF_TYPES = {bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b"): _PICTURE, bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b"): _SOUND}
+_ASF_HEADER_BYTES = 64 * 1024
 
 
-def has_only_sound(file: BinaryIO, container: Literal["mov", "matroska", "avi"] | None) -> bool:
+def has_only_sound(file: BinaryIO, container: str) -> bool:
     """Return whether a file has sound tracks and no video track; False where its header does not say. Moves the file's position."""
-    kinds = {"mov": _boxed_tracks, "matroska": _element_tracks}
+    kinds = {"mov": _boxed_tracks, "matroska": _element_tracks, "asf": _asf_tracks, "flv": _flv_tracks}
     if container not in kinds:
         return False
     size = file.seek(0, os.SEEK_END)
@@ -83,3 +87,17 @@ def _element_tracks(file: BinaryIO, size: int) -> Iterator[str]:
             file.seek(start)
             if (kind := int.from_bytes(file.read(min(end - start, 8)), "big")) in (1, 2):
                 yield _PICTURE if kind == 1 else _SOUND
+
+
+def _asf_tracks(file: BinaryIO, size: int) -> Iterator[str]:
+    file.seek(0)
+    head = file.read(min(size, _ASF_HEADER_BYTES))
+    for part in head.split(_ASF_STREAM)[1:]:
+        if (kind := _ASF_TYPES.get(part[8:24])) is not None:
+            yield kind
+
+
+def _flv_tracks(file: BinaryIO, size: int) -> Iterator[str]:
+    file.seek(min(4, size))
+    flags = file.read(1)[0]
+    yield from [_SOUND] * bool(flags & 4) + [_PICTURE] * bool(flags & 1)

@@ -2,41 +2,33 @@
 
 Two passes. The first reads packet headers only and gives the exact time of every frame, whatever the frame rate does, so the
 frames to show are chosen before anything is decoded. The second seeks to the key frame before each chosen frame and decodes up to
-it. FFmpeg is given an open file and the name of one demuxer, so a file cannot make it fetch another file or address.
+it.
 """
 
-import errno
 import gc
 import io
 import math
 import struct
-import time
-from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 import PIL.Image
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from embedrl.errors import ConfigError, EmbedRLError, MediaError
+from embedrl.errors import ConfigError, MediaError
 from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
-from embedrl.media.container import missing_bytes
 from embedrl.media.content import FrameFiles, Frames, Video
+from embedrl.media.frame_index import FrameIndex, counter, index_of, packets_from
 from embedrl.media.image import load_image, shrink_factor, to_rgb
 from embedrl.media.metadata import from_tags
 from embedrl.media.sampling import end_of, frames_in_memory, sample
-from embedrl.media.store import DEFAULT, Limits, container_format, open_regular, write_bytes
+from embedrl.media.store import DEFAULT, Limits, write_bytes
+from embedrl.media.video_file import OpenedVideo, open_video, require_size, require_time
 
-CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg")
-_BUFFER_BYTES = 256 * 1024
-_COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 _SMALL = 0.02
 _TURNS = {
     (0, 0, 0, 0): None,
@@ -50,26 +42,6 @@ _TURNS = {
     (0, -1, -1, 0): PIL.Image.Transpose.TRANSVERSE,
 }
 """Signs of a display matrix's a, b, c, d -> transpose."""
-
-
-class _Index(NamedTuple):
-    """Presentation times of all frames of a stream, in ticks of its time base."""
-
-    ticks: list[int]
-    key_ticks: list[int]
-    end: int
-    is_timed: bool
-    """Whether the container stores presentation times. AVI does not: its frames are counted."""
-
-
-class OpenedVideo(NamedTuple):
-    """A video file with its stream of pictures."""
-
-    path: Path
-    container: InputContainer
-    stream: VideoStream
-    limits: Limits
-    deadline: float
 
 
 def load_frames(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -> Frames:
@@ -94,7 +66,7 @@ def read_video(video: Video, num_frames: int | None, limits: Limits = DEFAULT) -
     if num_frames is None:
         raise ConfigError(f"{str(video.path)!r}: num_frames: say how many frames of a video file are sampled (a Reasoner's num_frames)")
     with open_video(video.path, limits) as opened:
-        index = _index_of(opened)
+        index = index_of(opened)
         base = opened.stream.time_base or Fraction(1, 1)
         times = [float((tick - index.ticks[0]) * base) for tick in index.ticks]
         end_s = float((index.end - index.ticks[0]) * base)
@@ -113,7 +85,7 @@ def walk_frames(path: Path, start_s: float, side: int, limits: Limits = DEFAULT)
     Pixels are scaled to a square, uint8 (side, side, 3). Frames that are damaged are left out. At first comes the length alone.
     """
     with open_video(path, limits) as opened:
-        index = _index_of(opened)
+        index = index_of(opened)
         base = opened.stream.time_base or Fraction(1, 1)
         end_s = float((index.end - index.ticks[0]) * base)
         yield start_s, None, end_s
@@ -133,122 +105,13 @@ def _load_files(video: Video, files: FrameFiles, num_frames: int | None, limits:
     return Frames(tuple(images), tuple(files.times_s[index] for index in chosen))
 
 
-@contextmanager
-def open_video(path: Path, limits: Limits) -> Generator[OpenedVideo]:
-    """Open a video file; FFmpeg's errors become MediaErrors that name it."""
-    deadline = time.monotonic() + limits.decode_timeout_s
-    with open_regular(path, limits) as file:
-        demuxer = container_format(file.read(64))
-        if demuxer is None:
-            raise MediaError(f"{str(path)!r}: is not a video container we read (MP4, MOV, MKV, WebM, AVI)")
-        if missing := missing_bytes(file, demuxer):
-            raise MediaError(f"{str(path)!r}: the video is cut short ({missing} bytes are missing)")
-        file.seek(0)
-        with (
-            ffmpeg_named(path, "the video"),
-            av.open(file, "r", format=demuxer, buffer_size=_BUFFER_BYTES, metadata_errors="replace") as container,
-        ):
-            yield OpenedVideo(path, container, _video_stream(container, path, limits), limits, deadline)
-
-
-@contextmanager
-def ffmpeg_named(path: Path, what: str) -> Generator[None]:
-    """Turn FFmpeg's errors into MediaErrors that name the file."""
-    # Boundary: FFmpeg's errors are one tree, but PyAV also raises plain ValueErrors for streams that it cannot describe.
-    try:
-        yield
-    except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, EmbedRLError):
-            raise
-        if getattr(error, "errno", None) in (errno.ENOMEM, errno.EAGAIN):  # no memory, or none for a thread: no fault of the file
-            raise MemoryError from error
-        raise MediaError(f"{str(path)!r}: {what} is damaged or cut short ({getattr(error, 'strerror', None) or error})") from error
-
-
-def _video_stream(container: InputContainer, path: Path, limits: Limits) -> VideoStream:
-    streams = [stream for stream in container.streams.video if not stream.disposition & _COVERS]
-    if not streams:
-        others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise MediaError(f"{str(path)!r}: has no video, only {others}")
-    stream = max(streams, key=_prominence)
-    codec = stream.codec_context.name if stream.codec_context else "unknown"
-    codec = "av1" if codec in ("libdav1d", "libaom-av1") else codec
-    if codec not in CODECS:
-        raise MediaError(f"{str(path)!r}: its codec is {codec!r}, and we decode {', '.join(CODECS)}; convert it to H.264")
-    _require_size(path, stream.codec_context.width, stream.codec_context.height, limits)
-    stream.codec_context.thread_count = 1
-    stream.thread_type = "NONE"
-    return stream
-
-
-def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
-    """Rank a video stream as players do: moving pictures, then the default stream, then the largest."""
-    context = stream.codec_context
-    return stream.frames != 1, bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
-
-
-def _require_size(path: Path, width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.max_pixels:
-        raise MediaError(f"{str(path)!r}: its frames have {width} x {height} pixels, more than max_pixels={limits.max_pixels}")
-
-
 def video_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
     """Return what a video file says of itself in its tags. Raises MediaError."""
     with open_video(path, limits) as opened:
         return from_tags({**opened.stream.metadata, **opened.container.metadata})
 
 
-def span_of(opened: OpenedVideo) -> tuple[float, float]:
-    """Return when the first frame appears and when the last one ends, in seconds of the container's clock."""
-    index, base = _index_of(opened), opened.stream.time_base or Fraction(1, 1)
-    return float(index.ticks[0] * base), float(index.end * base)
-
-
-_last_index: tuple[tuple[object, ...], _Index] | None = None
-"""Of the file that was opened last: the scenes of a film are decoded one after the other."""
-
-
-def _index_of(opened: OpenedVideo) -> _Index:
-    global _last_index
-    status = opened.path.stat()
-    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, opened.stream.index, opened.limits)
-    if _last_index is None or _last_index[0] != key:
-        _last_index = key, _read_index(opened)
-    return _last_index[1]
-
-
-def _read_index(opened: OpenedVideo) -> _Index:
-    path, container, stream, limits, _ = opened
-    base = float(stream.time_base or 1)
-    ticks: list[int] = []
-    keys: list[int] = []
-    ends: list[int] = []
-    is_timed = container.format.name != "avi"
-    for packet in container.demux(stream):
-        require_time(opened.path, opened.deadline, opened.limits)
-        if packet.size == 0 or packet.is_discard:
-            continue
-        tick = packet.pts if is_timed and packet.pts is not None else packet.dts
-        if tick is None:  # cut without encoding anew: what it shows came before the cut
-            continue
-        ticks.append(tick)
-        ends.append(tick + max(packet.duration or 0, 0))
-        if packet.is_keyframe:
-            keys.append(tick)
-        if (ticks[-1] - ticks[0]) * base > limits.max_duration_s:
-            raise MediaError(f"{str(path)!r}: is longer than max_duration_s={limits.max_duration_s:g}")
-    ticks = sorted(set(ticks))
-    if not ticks:
-        raise MediaError(f"{str(path)!r}: the video has no frames, or none with a time")
-    end = max(ends)
-    if end <= ticks[-1]:
-        end = round(end_of(ticks)) if len(ticks) > 1 else ticks[-1] + max(1, round(1 / base))
-    # Where frames are only counted, a key frame says which one it is if none is shown out of order.
-    can_jump = is_timed or not stream.codec_context.has_b_frames
-    return _Index(ticks, sorted(keys) if can_jump else ticks[:1], end, is_timed)
-
-
-def _decode(opened: OpenedVideo, index: _Index, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
+def _decode(opened: OpenedVideo, index: FrameIndex, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
     """Decode the frames shown at these increasing times; returns (true time in ticks, image) of each.
 
     A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once.
@@ -259,7 +122,7 @@ def _decode(opened: OpenedVideo, index: _Index, wanted: Sequence[int]) -> list[t
     for tick in wanted:
         if decoded and decoded[-1][0] >= tick:
             continue
-        key = index.key_ticks[max(bisect_right(index.key_ticks, tick) - 1, 0)] if index.key_ticks else index.ticks[0]
+        key = index.key_at(tick)
         restarts = [key, index.ticks[0]] if key > max(position, index.ticks[0]) else [index.ticks[0]]
         if key > max(position, index.ticks[0]):
             frames, position = _frames(opened, index, restarts.pop(0)), -math.inf
@@ -283,13 +146,13 @@ def _decode(opened: OpenedVideo, index: _Index, wanted: Sequence[int]) -> list[t
     return decoded
 
 
-def _frames(opened: OpenedVideo, index: _Index, start: int, *, skip_damaged: bool = False) -> Iterator[tuple[int | None, av.VideoFrame]]:
+def _frames(
+    opened: OpenedVideo, index: FrameIndex, start: int, *, skip_damaged: bool = False
+) -> Iterator[tuple[int | None, av.VideoFrame]]:
     """Decode from the key frame at or before a time; yields (time in ticks, frame)."""
-    opened.container.seek(start, stream=opened.stream)
     counted = None
-    for packet in opened.container.demux(opened.stream):
-        if counted is None:
-            counted = iter(index.ticks[bisect_left(index.ticks, packet.dts or index.ticks[0]) :])
+    for packet in packets_from(opened, opened.stream, start):
+        counted = counter(index, packet) if counted is None else counted
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -298,18 +161,12 @@ def _frames(opened: OpenedVideo, index: _Index, start: int, *, skip_damaged: boo
             continue
         for frame in frames:
             require_time(opened.path, opened.deadline, opened.limits)
-            _require_size(opened.path, frame.width, frame.height, opened.limits)
+            require_size(opened.path, frame.width, frame.height, opened.limits)
             yield (frame.pts if index.is_timed else next(counted, None)), frame
 
 
-def require_time(path: Path, deadline: float, limits: Limits) -> None:
-    """Raise MediaError if the time for a file is over."""
-    if time.monotonic() > deadline:
-        raise MediaError(f"{str(path)!r}: decoding took longer than decode_timeout_s={limits.decode_timeout_s:g}")
-
-
 def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:
-    """Convert a frame for display: square pixels, display matrix applied, sRGB."""
+    """Convert a frame for display: deinterlaced, square pixels, display matrix applied, sRGB."""
     shrink = shrink_factor(frame.width * frame.height, max_kept_pixels)
     size: dict[str, Any] = {}
     if shrink > 1:
@@ -319,10 +176,19 @@ def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) 
         image = tone_mapped(frame.to_ndarray(format="rgb48le", threads=1, **size), frame.color_trc, frame.color_primaries)
     else:
         image = frame.to_image(threads=1, **size)  # each thread would take memory of the child's, and one frame after the other is wanted
+    if frame.interlaced_frame and shrink == 1 and image.height % 2 == 0:
+        image = _one_field(image)
     shape = stream.sample_aspect_ratio
     if shape and shape != 1 and Fraction(1, 4) <= shape <= 4:
         image = image.resize((max(1, round(image.width * shape)), image.height), PIL.Image.Resampling.BICUBIC)
     return _upright(image, frame)
+
+
+def _one_field(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Replace every other line, which an interlaced frame took at another moment, by the mean of its neighbours."""
+    pixels = np.array(image)
+    pixels[1:-1:2] = (pixels[0:-2:2].astype(np.uint16) + pixels[2::2]) // 2
+    return PIL.Image.fromarray(pixels)
 
 
 def _upright(image: PIL.Image.Image, frame: av.VideoFrame) -> PIL.Image.Image:

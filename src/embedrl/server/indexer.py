@@ -26,6 +26,7 @@ from embedrl.index.index import Index
 from embedrl.index.ingest import IngestReport, ingest
 from embedrl.media.content import file_sha256
 from embedrl.media.store import DOCUMENTS, Limits, walk
+from embedrl.media.video_formats import CONTAINERS
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
 from embedrl.server.schemas import Added, Indexing
@@ -42,9 +43,7 @@ _SUFFIXES = {
     "TIFF": ".tif",
     "HEIF": ".heic",
     **{name: suffixes[0] for name, suffixes in DOCUMENTS.items()},
-    "mov": ".mp4",
-    "matroska": ".mkv",
-    "avi": ".avi",
+    **{name: container.suffix for name, container in CONTAINERS.items()},
 }
 MAX_NAME_BYTES = 120
 MAX_WAITING = 64

@@ -14,7 +14,8 @@ from fastapi import Path as PathParameter
 from fastapi import Query as Parameter
 from fastapi.responses import Response
 
-from embedrl.media.store import audio_format, container_format, document_format, still_format
+from embedrl.media.store import HEAD_BYTES, audio_format, container_format, document_format, still_format
+from embedrl.media.video_formats import CONTAINERS
 from embedrl.server import crop_checks, pictures
 from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
@@ -46,9 +47,7 @@ _TYPES = {
     "EPUB": "application/epub+zip",
     "HTML": "text/plain; charset=utf-8",
     "EML": "text/plain; charset=utf-8",
-    "mov": "video/mp4",
-    "matroska": "video/webm",
-    "avi": "video/x-msvideo",
+    **{name: container.content_type for name, container in CONTAINERS.items()},
 }
 _AUDIO_TYPES = {
     "mov": "audio/mp4",
@@ -57,6 +56,7 @@ _AUDIO_TYPES = {
     "flac": "audio/flac",
     "ogg": "audio/ogg",
     "aac": "audio/aac",
+    "asf": "audio/x-ms-wma",
 }
 _FIXED = {"Cache-Control": "private, max-age=3600"}
 _SANDBOXED = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, no-cache"}
@@ -170,7 +170,7 @@ def media_type(name: str, head: bytes) -> str:
 def _file(service: Service, key: str) -> tuple[OpenFile, str]:
     _, file = service.library().file(key)
     try:
-        return file, media_type(file.name, file.read(64))
+        return file, media_type(file.name, file.read(HEAD_BYTES))
     except OSError as error:
         file.close()
         raise Problem(404, "the file of this item cannot be read", "file_changed") from error

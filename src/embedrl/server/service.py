@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from embedrl.data.protocols import Gates, ReadsText, Transcribes
 from embedrl.errors import MediaError
-from embedrl.media.store import container_format
+from embedrl.media.store import HEAD_BYTES, container_format
 from embedrl.models.names import shipped
 from embedrl.server.allowed_folders import AllowedFolders
 from embedrl.server.budget import REQUEST_PIXELS, PixelBudget, decoding
@@ -131,7 +131,7 @@ class Service:
         Indexed files keep the limits they were indexed with, others have those of uploads. Raises Problem 415, 429.
         """
         with path.open("rb") as file:
-            num_pictures = num_frames if container_format(file.read(64)) else 1
+            num_pictures = num_frames if container_format(file.read(HEAD_BYTES)) else 1
         max_pixels = min(MAX_QUERY_PIXELS, share // num_pictures)
         limits = self.settings.library_limits if is_indexed else self.settings.limits
         try:

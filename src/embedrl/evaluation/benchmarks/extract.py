@@ -15,10 +15,11 @@ from embedrl.errors import MediaError, unwritable
 from embedrl.media.content import Frames, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.image import save_image
+from embedrl.media.kinds import MEDIA
 
 MAX_FRAMES = 64
 """Frames that are kept of a video, evenly over its time: as many as MMEB-V2's archives hold."""
-SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v")
+SUFFIXES = MEDIA["video"].suffixes
 
 
 @dataclass

@@ -133,7 +133,7 @@ function show(media, hit, evidence, time_s, plays) {
       player.focus();
       play(player);
     };
-    player.addEventListener("error", () => complain(hit));
+    player.addEventListener("error", () => complain(hit, player));
     player.src = time_s === null ? hit.media : `${hit.media}#t=${time_s}`;
     if (plays) player.addEventListener("loadedmetadata", () => jump(time_s), { once: true });
     media.append(player);
@@ -153,14 +153,19 @@ function isHeard({ modality, end_s }) {
 
 function play(player) {
   player.play().catch((error) => {
-    if (error.name !== "AbortError" && error.name !== "NotAllowedError") say(dialog.querySelector(".problem"), t("cannot_play"));
+    if (error.name !== "AbortError" && error.name !== "NotAllowedError") player.dispatchEvent(new Event("error"));
   });
 }
 
-/** A clip that cannot be played may be gone, or of a kind that this browser does not know: ask which. */
-async function complain(hit) {
+/** A clip that cannot be played may be gone, or of a kind that this browser does not know: ask which, and show a frame in its place. */
+async function complain(hit, player) {
   const there = await fetch(hit.media, { method: "HEAD" }).then(({ ok }) => ok, () => true);
-  if (shown === hit.key) say(dialog.querySelector(".problem"), t(there ? "cannot_play" : "media_gone"));
+  if (shown !== hit.key) return;
+  if (there && hit.modality === "video" && player.isConnected) {
+    zoom = zoomable(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, []));
+    player.replaceWith(zoom.node);
+  }
+  say(dialog.querySelector(".problem"), t(there ? (isHeard(hit) ? "cannot_play_sound" : "cannot_play") : "media_gone"));
 }
 
 /** All words that were read or heard in an item; those with a time are played from there. */

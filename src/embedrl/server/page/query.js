@@ -13,6 +13,8 @@ const chooser = byId("attach-file");
 const auto = byId("thinks-auto");
 let medium = null;
 const MAX_SHOWN = 80;
+/** Names of videos: of most of these, browsers do not say what they are. */
+const FILM = /\.(mp4|m4v|mov|qt|mkv|webm|avi|divx|3g[p2]|f4v|flv|wmv|asf|mts|m2ts?|ts|mod|tod|mp[eg]|mpeg|m[12]v|vob|dv|mxf|og[vm]|rm|rmvb)$/i;
 const DIAL_WORDS = { never: "reason_never", auto: "reason_auto", always: "reason_first" };
 const DIAL = new Map([["0", "never"], ["never", "never"], ["auto", "auto"], ["always", "always"]]);
 let usual = "always";
@@ -198,9 +200,13 @@ export function forgetMedium() {
   attached.hidden = true;
 }
 
+function isFilm(file) {
+  return Boolean(file) && (file.type.startsWith("video/") || FILM.test(file.name));
+}
+
 async function take(file, refused) {
   if (!file) return;
-  if (!/^(image|video)\//.test(file.type)) {
+  if (!/^image\//.test(file.type) && !isFilm(file)) {
     refused(t("neither"));
     return;
   }
@@ -214,8 +220,8 @@ function attach({ id, file, item }) {
   const picture = source ?? item.thumbnail;
   medium = { id, file, source };
   attached.append(
-    file?.type.startsWith("video/") ? el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true" }) : "",
-    picture && !file?.type.startsWith("video/") ? el("img", { src: picture, alt: "" }) : "",
+    isFilm(file) ? el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true", onerror: (event) => event.target.remove() }) : "",
+    picture && !isFilm(file) ? el("img", { src: picture, alt: "" }) : "",
     el("span", {}, item?.name ?? (file.name || t("pasted"))),
     el("button", { type: "button", class: "icon", "aria-label": t("without_file"), onclick: () => (forgetMedium(), text.focus(), ask()) }, "×"),
   );
