@@ -64,16 +64,15 @@ def write_film(path: Path, clips: Sequence[Clip], kind: str) -> list[tuple[float
     return spans if kind != "none" else [(0.0, len(images) / FPS)]
 
 
-def boundaries(path: Path, spans: Sequence[tuple[float, float]], kind: str) -> tuple[str, ...]:
+def boundaries(path: Path, spans: Sequence[tuple[float, float]], kind: str, splitting: Splitting | None = None) -> tuple[str, ...]:
     """Compare the scenes that are found with the cuts that were made; windows of a film without cuts are no boundaries."""
-    with Records(path.with_suffix(".jsonl")) as scans:
-        units = Divider(Splitting(), Limits(), scans).units(path, "video")
-    found = [unit.start_s for unit in units if unit.number and unit.number > 1] if kind != "none" else []
+    times = find_boundaries(path, splitting)
+    found = times if kind != "none" else []
     cuts = [start for start, _ in spans[1:]]
     is_right = np.array([min((abs(time - cut) for cut in cuts), default=np.inf) <= TOLERANCE_S[kind] for time in found])
     is_found = np.array([min((abs(time - cut) for time in found), default=np.inf) <= TOLERANCE_S[kind] for cut in cuts])
     if kind == "none":
-        return kind, "0", str(len(units)), "", "", f"{max(len(units) - 1, 1)} windows, no scene cut"
+        return kind, "0", str(len(times)), "", "", f"{len(times) + 1} windows, no scene cut"
     precision, recall = is_right.mean(), is_found.mean()
     draws = np.random.default_rng(0)
     resampled = []
@@ -84,6 +83,13 @@ def boundaries(path: Path, spans: Sequence[tuple[float, float]], kind: str) -> t
     low, high = np.percentile(resampled, [2.5, 97.5])
     f1 = 2 * precision * recall / (precision + recall)
     return kind, str(len(cuts)), str(len(found)), f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f} ({low:.3f} to {high:.3f})"
+
+
+def find_boundaries(path: Path, splitting: Splitting | None = None) -> list[float]:
+    """Return the times at which scenes begin, in seconds, but for the first."""
+    with Records(path.with_suffix(".jsonl")) as scans:
+        units = Divider(splitting or Splitting(), Limits(), scans).units(path, "video")
+    return [unit.start_s or 0.0 for unit in units if unit.number and unit.number > 1]
 
 
 def moments(folder: Path, clips: Sequence[Clip], spans: Sequence[tuple[float, float]], rng: random.Random) -> None:

@@ -21,6 +21,7 @@ from embedrl.index.units import Splitting
 from embedrl.media.content import Frames, Text, Video
 from embedrl.media.passages import PassageLength, TextMeasure, passages
 from embedrl.media.resize import PAPER_BUDGET
+from embedrl.media.scenes import SceneSettings
 from embedrl.media.store import Limits
 from embedrl.media.text import byte_offsets, load_long_text, load_text
 from embedrl.media.video import save_video
@@ -312,6 +313,14 @@ def test_a_clip_of_a_few_seconds_and_a_film_without_changes_are_one_unit_each(tm
     write_film(tmp_path / "short.mp4", ("red",))
     write_film(tmp_path / "still.mp4", ("red",) * 4)
     assert [row.place.unit for row in rows_of(index_of(tmp_path))] == [None, None]
+
+
+def test_shots_as_short_as_the_shortest_scene_are_scenes(tmp_path: Path):
+    """Of cuts within 1.5 s only the clearest counted, whatever the shortest scene: real footage cuts faster (bench/footage.py)."""
+    save_video([PIL.Image.new("RGB", (64, 48), COLOURS[colour]) for colour in SHOTS * 2 for _ in range(10)], tmp_path / "fast.mp4", fps=8)
+    rows = rows_of(index_of(tmp_path, splitting=Splitting(scenes=SceneSettings(min_scene_s=1.0))))
+    starts = [row.start_s for row in rows if row.place.unit]
+    assert starts == pytest.approx([1.25 * number for number in range(8)], abs=0.25)
 
 
 def test_where_nothing_cuts_there_are_windows(tmp_path: Path):

@@ -21,7 +21,7 @@ _CHANGED = 20
 """A block of a signature counts as changed if a channel of it differs by more than this, of 255."""
 _WINDOW_S = 2.0
 _PEAK_S = 1.5
-"""A cut is where the novelty is highest within so many seconds."""
+"""A cut is where the novelty is highest within so many seconds, or within the shortest scene if that is shorter."""
 _MIN_NOVELTY = 0.10
 """Share of blocks: how much more the frames before and after a cut differ from each other than among themselves."""
 _OWN_WEIGHT = 0.5
@@ -124,7 +124,8 @@ def find_cuts(parts: Sequence[Differences], min_scene_s: float) -> list[float]:
     novelty = np.zeros(len(times))
     for at in range(1, len(times)):
         novelty[at] = _novelty(times, lags_FL, at)
-    peaks = [at for at in np.flatnonzero(novelty >= _MIN_NOVELTY).tolist() if novelty[at] >= novelty[_near(times, at)].max()]
+    near_s = min(_PEAK_S, min_scene_s)
+    peaks = [at for at in np.flatnonzero(novelty >= _MIN_NOVELTY).tolist() if novelty[at] >= novelty[_near(times, at, near_s)].max()]
     order = sorted(peaks, key=lambda at: -novelty[at])
     chosen: list[int] = []
     for at in order:
@@ -133,8 +134,8 @@ def find_cuts(parts: Sequence[Differences], min_scene_s: float) -> list[float]:
     return [changes[at] for at in sorted(chosen)]
 
 
-def _near(times: np.ndarray, at: int) -> slice:
-    return slice(int(np.searchsorted(times, times[at] - _PEAK_S)), int(np.searchsorted(times, times[at] + _PEAK_S, "right")))
+def _near(times: np.ndarray, at: int, near_s: float) -> slice:
+    return slice(int(np.searchsorted(times, times[at] - near_s)), int(np.searchsorted(times, times[at] + near_s, "right")))
 
 
 def _novelty(times: np.ndarray, lags_FL: np.ndarray, at: int) -> float:
