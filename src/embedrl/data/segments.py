@@ -67,12 +67,12 @@ def later(segment: TextSegment, by_s: float) -> TextSegment:
     return segment.model_copy(update={"start_s": start_s, "end_s": end_s, "word_times": times})
 
 
-def bounded(segments: Iterable[TextSegment], max_chars: int = MAX_CHARS) -> tuple[TextSegment, ...]:
-    """Return the first segments, of at most so many characters."""
+def bounded(segments: Iterable[TextSegment]) -> tuple[TextSegment, ...]:
+    """Return the first segments, of at most `MAX_CHARS` characters."""
     kept, num_chars = [], 0
     for segment in segments:
         num_chars += len(segment.text) + 1
-        if num_chars > max_chars:
+        if num_chars > MAX_CHARS:
             break
         kept.append(segment)
     return tuple(kept)

@@ -46,7 +46,7 @@ def num_pages(path: Path, limits: Limits = DEFAULT) -> int:
         return len(document)
 
 
-def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) -> PIL.Image.Image:
+def load_page(page: Page, limits: Limits = DEFAULT) -> PIL.Image.Image:
     """Render a page to RGB on white, with annotations and form fields.
 
     A page that is nothing but one image (a scan) is not enlarged beyond its own pixels.
@@ -58,8 +58,8 @@ def load_page(page: Page, limits: Limits = DEFAULT, max_side: int = MAX_SIDE) ->
         width, height = opened.get_size()
         if not (0 < width < math.inf and 0 < height < math.inf):
             raise MediaError(f"{_name(page)}: has no area ({width} x {height} points)")
-        scale = min(max_side / max(width, height), MAX_DPI / _POINTS_PER_INCH, math.sqrt(limits.max_pixels / (width * height)))
-        if max(width, height) > THIN_ASPECT * min(width, height) and max_side == MAX_SIDE:
+        scale = min(MAX_SIDE / max(width, height), MAX_DPI / _POINTS_PER_INCH, math.sqrt(limits.max_pixels / (width * height)))
+        if max(width, height) > THIN_ASPECT * min(width, height):
             scale = max(scale, min(THIN_DPI / _POINTS_PER_INCH, math.sqrt(limits.max_kept_pixels / (width * height))))
         scale = min(scale, _own_scale(opened) or scale)
         size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -102,9 +102,9 @@ def choose_quantization(quantize: str | None) -> str | None:
     return quantize
 
 
-def memory_bytes(device: str | None = None) -> int:
-    """Return the memory of a device, or of the best one that is there; of a CPU, that of the machine. Raises ConfigError."""
-    kind, _, number = choose_device(device or _default.device).partition(":")
+def memory_bytes() -> int:
+    """Return the memory of the device that models are loaded on; of a CPU, that of the machine. Raises ConfigError."""
+    kind, _, number = choose_device(_default.device).partition(":")
     if kind in ("cuda", "xpu"):
         return int(getattr(torch, kind).get_device_properties(int(number or 0)).total_memory)
     if kind == "mps":

@@ -151,6 +151,6 @@ def task_table(report: Mapping[str, Any]) -> Markup:
     return table(["Task", *map(system_label, systems)], rows)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, numeric: bool = False) -> Markup:
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markup:
     """Render a table that scrolls sideways. A cell is a text, a pair (text, small print) or None for a dash."""
-    return fragment("charts", "table", heads=heads, rows=rows, numeric=numeric)
+    return fragment("charts", "table", heads=heads, rows=rows)
