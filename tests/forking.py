@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def drive(code: str, *arguments: str, timeout_s: float = 300) -> str:
+def drive(code: str, *arguments: str, timeout_s: float = 900) -> str:
     """Run a driver, which may import the tests' own files, and return what it printed. Its failure fails the test."""
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]), "PYTHONWARNINGS": "ignore"}

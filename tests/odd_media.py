@@ -105,6 +105,10 @@ def _videos(folder: Path) -> dict[str, Path]:
     return files
 
 
+X265 = "log-level=none:pools=none:frame-threads=1"
+"""Settings of x265 by which it writes the same on any number of cores; others follow after a colon."""
+
+
 def encode(
     path: Path,
     frames: Sequence[PIL.Image.Image],

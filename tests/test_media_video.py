@@ -13,7 +13,7 @@ from embedrl.media.content import FrameFiles, Frames, Video, content_key
 from embedrl.media.decode import count_frames
 from embedrl.media.store import Limits
 from embedrl.media.video import load_frames, read_video, save_video
-from tests.odd_media import BLUE, RED, encode, frame_number, good_files, moving_frames, numbered_frames
+from tests.odd_media import BLUE, RED, X265, encode, frame_number, good_files, moving_frames, numbered_frames
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_every_container_gives_the_same_frames_and_times(good, name):
         ("b_frames.mp4", "libx264", {"bf": "3", "g": "9", "x264-params": "open-gop=1"}),
         ("b_frames.avi", "libx264", {"bf": "3", "g": "9"}),
         ("b_frames.mkv", "mpeg4", {"bf": "2", "g": "9", "b": "4M"}),
-        ("hevc.mov", "libx265", {"x265-params": "log-level=none:keyint=9"}),
+        ("hevc.mov", "libx265", {"x265-params": f"{X265}:keyint=9"}),
         ("hidden.webm", "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "300k", "g": "9"}),
         ("hidden.mkv", "libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "300k", "g": "9"}),
     ],

@@ -6,7 +6,6 @@ Also with weights sharded over them (FSDP), in EG-RL too, which go on from a che
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from PIL import Image
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from embedrl.config import Lora, read_metrics
 from embedrl.data.pair_file_rows import PairFileRows, PairsConfig
@@ -138,9 +138,9 @@ def train_sharded(folder: Path) -> None:
 
 
 def together(num_processes: int, work: Callable[[int], None]) -> None:
-    """Run `work(rank)` in so many processes, joined by gloo."""
-    port = free_port()
-    children = [forking.fork(partial(join, work, num_processes, rank, port)) for rank in range(num_processes)]
+    """Run `work(rank)` in so many processes, joined by gloo at a store of this one, which holds its port from the start."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children = [forking.fork(partial(join, work, num_processes, rank, store.port)) for rank in range(num_processes)]
     for child in children:
         forking.finish(child)
 
@@ -149,14 +149,9 @@ def join(work: Callable[[int], None], num_processes: int, rank: int, port: int) 
     """Be one of so many processes."""
     if num_processes > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+        os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}  # the store is not that of rank 0
         os.environ |= {"WORLD_SIZE": str(num_processes), "RANK": str(rank), "LOCAL_RANK": str(rank)}
     work(rank)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def losses(out: Path) -> list[float]:

@@ -18,7 +18,7 @@ import pytest
 from embedrl.errors import MediaError
 from embedrl.media.content import Video
 from embedrl.media.video import load_frames, save_video
-from tests.odd_media import BLUE, RED, corner_image, encode, frame_number, numbered_frames
+from tests.odd_media import BLUE, RED, X265, corner_image, encode, frame_number, numbered_frames
 
 PQ, HLG = 16, 18
 
@@ -182,9 +182,7 @@ def hdr_codes(transfer: int, white_nits: float) -> np.ndarray:
 def test_hdr_is_shown_in_the_colours_of_sdr(tmp_path: Path, transfer: int, white_nits: float):
     path = tmp_path / "hdr.mkv"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx265", rate=10, options={"crf": "4", "x265-params": "log-level=none:pools=none:frame-threads=1:bframes=0"}
-        )
+        stream = container.add_stream("libx265", rate=10, options={"crf": "4", "x265-params": f"{X265}:bframes=0"})
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p10le"
         context = stream.codec_context
@@ -204,7 +202,7 @@ def test_hdr_is_shown_in_the_colours_of_sdr(tmp_path: Path, transfer: int, white
 @pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4"])
 def test_a_video_cut_without_encoding_anew_shows_what_can_be_decoded(tmp_path: Path, name: str):
     whole, cut = tmp_path / "whole.mp4", tmp_path / name
-    options = {"x265-params": "log-level=none:open-gop=1:keyint=10:min-keyint=10:bframes=4:scenecut=0:pools=none"}
+    options = {"x265-params": f"{X265}:open-gop=1:keyint=10:min-keyint=10:bframes=4:scenecut=0"}
     encode(whole, [image for _ in range(2) for image in numbered_frames(20)], "libx265", fps=10, options=options)
     with av.open(str(whole)) as source, av.open(str(cut), "w", options={"avoid_negative_ts": "disabled"}) as target:
         stream = source.streams.video[0]

@@ -2,7 +2,6 @@
 
 import io
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,11 +215,7 @@ def test_a_refused_filter_leaves_no_old_hits_and_speaks_of_the_labels(browser: B
 def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser, tmp_path: Path):
     (tmp_path / "letter.txt").write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder := FakeEmbedder())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    indexes = {"main": (tmp_path, "none", None)}
-    service = make_service(Settings(port=port), indexes, embedder, "fake")
+    service = make_service(Settings(port=0), {"main": (tmp_path, "none", None)}, embedder, "fake")
     with running(service) as url, opened(browser, "about:blank", expected="net::ERR") as page:
         page.goto(url)
         expect(page.locator(".card h3")).to_have_text("letter.txt")
