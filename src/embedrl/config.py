@@ -230,9 +230,9 @@ def write_run_config(
     """Write config.json atomically: resolved config, git revision, library versions, prompt hashes, number of processes.
 
     Raises ConfigError if the folder holds a run with another config, because resuming it would mix two configurations. Where the
-    folder lies, and how its path is spelled, is no difference.
+    folder lies, and how its path is spelled, is no difference; nor is a setting that did not exist when the run began, at its default.
     """
-    _refuse_another(folder / "config.json", config.model_dump(mode="json"), num_processes)
+    _refuse_another(folder / "config.json", config, num_processes)
     record: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "git_revision": git_revision(),
@@ -245,10 +245,11 @@ def write_run_config(
     return folder / "config.json"
 
 
-def _refuse_another(path: Path, config: Mapping[str, Any], num_processes: int | None) -> None:
+def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None) -> None:
+    config = wanted.model_dump(mode="json")
     try:
         record = json.loads(path.read_text("utf-8"))
-        before, processes_before = record["config"], record.get("num_processes", num_processes)
+        before, processes_before = _with_defaults(record["config"], wanted), record.get("num_processes", num_processes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     changed = [key for key in {**before, **config} if key != "out" and not _same(before.get(key), config.get(key))]
@@ -260,6 +261,23 @@ def _refuse_another(path: Path, config: Mapping[str, Any], num_processes: int | 
             f"{str(path.parent)!r} holds a run of {processes_before} processes, and this is one of {num_processes}: "
             f"each takes its share of the batches by their number; go on with {processes_before}, or choose another out=..."
         )
+
+
+def _with_defaults(before: Mapping[str, Any], config: BaseModel) -> dict[str, Any]:
+    """Return the settings of a run, with the defaults of those that it does not know, in the tables of its recipe too."""
+    fields = type(config).model_fields
+    unknown = {name for name, field in fields.items() if name not in before and not field.is_required()}
+    defaults = (
+        type(config).model_construct(**{name: None for name in fields if name not in unknown}).model_dump(mode="json", warnings=False)
+    )
+    tables = {
+        name: value for name in fields if isinstance(value := getattr(config, name), BaseModel) and isinstance(before.get(name), dict)
+    }
+    return {
+        **before,
+        **{name: defaults[name] for name in unknown},
+        **{name: _with_defaults(before[name], table) for name, table in tables.items()},
+    }
 
 
 def _same(before: Any, now: Any) -> bool:

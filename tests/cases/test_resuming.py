@@ -118,6 +118,32 @@ def test_a_run_is_the_same_by_another_spelling_and_in_another_place(tmp_path: Pa
         write_run_config(tmp_path / "moved", Run(out=tmp_path / "moved", start="nano"))
 
 
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    """A new setting, at its default, was refused as another one: "matryoshka_dims=None is now []"."""
+
+    class Table(BaseModel):
+        size: int = 3
+        dims: tuple[int, ...] = ()
+
+    class Newer(Run):
+        table: Table = Table()
+        dims: tuple[int, ...] = ()
+        place: Path = Path("a")
+
+    write_run_config(tmp_path, Run(out=tmp_path))
+    write_run_config(tmp_path, Newer(out=tmp_path))
+    record = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    del record["config"]["table"]["dims"]
+    (tmp_path / "config.json").write_text(json.dumps(record), "utf-8")
+    write_run_config(tmp_path, Newer(out=tmp_path))
+    for changed in ({"dims": (1,)}, {"table": Table(dims=(1,))}, {"start": "b"}):
+        with pytest.raises(ConfigError, match="holds a run with other settings"):
+            write_run_config(tmp_path, Newer(out=tmp_path, **changed))
+    write_run_config(tmp_path / "older", Newer(out=tmp_path, dims=(1,)))
+    with pytest.raises(ConfigError, match=r"dims=\[1\] is now None"):
+        write_run_config(tmp_path / "older", Run(out=tmp_path))
+
+
 def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "r.toml").write_text('out = "~/run"\nnum_batches = 1\n[pairs.files]\na = "~/a.jsonl"\n', "utf-8")
