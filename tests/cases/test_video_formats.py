@@ -27,7 +27,7 @@ from embedrl.media.video_formats import CODECS
 from embedrl.server.item_routes import media_type
 from embedrl.server.sandbox import decode as decode_upload
 from embedrl.testing import FakeEmbedder
-from tests.odd_media import frame_number, numbered_frames
+from tests.odd_media import frame_number, moving_frames, numbered_frames
 
 FPS, RATE = 25, 48_000
 
@@ -260,6 +260,36 @@ def test_what_comes_without_a_size_is_read_as_far_as_it_goes(tmp_path: Path):
     path.write_bytes(path.read_bytes()[: round(0.7 * path.stat().st_size)])
     frames = load_frames(Video(path=path), 3)
     assert [frame_number(image) for image in frames.images] == [round(FPS * time_s) for time_s in frames.times_s]
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+def test_packets_that_were_lost_on_the_way_take_no_more_than_their_frames(tmp_path: Path, codec: str):
+    path = film(tmp_path / "lossy.ts", codec, "mpegts", frames=moving_frames(24), options={"g": "6", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    at = len(data) // 188 // 3 * 188
+    data[at : at + 4 * 188] = (b"\x47\x1f\xff\x10" + b"\xff" * 184) * 4
+    path.write_bytes(data)
+    frames = load_frames(Video(path=path), 24)
+    assert 10 <= len(frames.images) < 24
+    assert frames.times_s[-1] > 0.7
+    assert [frame_number(image) for image in frames.images] == [round(FPS * time_s) for time_s in frames.times_s]
+
+
+def test_a_transport_stream_without_a_key_frame_is_no_frame_less(tmp_path: Path):
+    whole = film(
+        tmp_path / "whole.ts",
+        "mpeg1video",
+        "mpegts",
+        frames=moving_frames(24),
+        options={"g": "100", "bf": "0", "sc_threshold": "1000000000"},
+    )
+    with av.open(str(whole)) as opened:
+        packets = [(packet.pos, packet.is_keyframe) for packet in opened.demux(video=0) if packet.size]
+    assert [is_key for _, is_key in packets[:3]] == [True, False, False]
+    head = whole.read_bytes()
+    (tmp_path / "cut.ts").write_bytes(head[: 3 * 188] + head[packets[2][0] :])
+    with pytest.raises(MediaError, match="cannot be decoded"):
+        load_frames(Video(path=tmp_path / "cut.ts"), 4)
 
 
 def test_a_codec_that_stays_out_is_named(tmp_path: Path):

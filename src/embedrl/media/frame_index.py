@@ -37,6 +37,8 @@ class FrameIndex(NamedTuple):
     """Where reading begins for each key frame, in containers without an index; else empty."""
     jumps: list[tuple[int, int]]
     """Byte position from which on the clock is off, and the ticks to add there."""
+    may_lose: bool
+    """Whether it is of a stream that loses packets on its way, or ends anywhere: what is damaged of it says nothing of the rest."""
 
     def key_at(self, tick: int) -> int:
         """Return the time of the last key frame that is not after a time, or of the first frame."""
@@ -86,9 +88,9 @@ def _read_index(opened: OpenedVideo) -> FrameIndex:
         tick = packet.pts if is_timed and packet.pts is not None else packet.dts
         if tick is None:  # cut without encoding anew: what it shows came before the cut
             continue
-        if is_searched and not keys and not packet.is_keyframe:  # a recording that begins between two key frames: nothing can be shown
-            continue
         tick += shift
+        if is_searched and packet.is_keyframe and not keys:
+            ticks.clear()  # of a recording that begins between two key frames: they cannot be shown
         ticks.append(tick)
         ends.append(tick + max(packet.duration or 0, 0))
         if packet.is_keyframe:
@@ -104,7 +106,7 @@ def _read_index(opened: OpenedVideo) -> FrameIndex:
     # Where frames are only counted, a key frame says which one it is if none is shown out of order.
     can_jump = is_timed or (container.format.name == "avi" and not stream.codec_context.has_b_frames)
     key_ticks = sorted(keys) if can_jump else ticks[:1]
-    return FrameIndex(ticks, key_ticks, end, is_timed, [keys[tick] for tick in key_ticks] if is_searched else [], jumps)
+    return FrameIndex(ticks, key_ticks, end, is_timed, [keys[tick] for tick in key_ticks] if is_searched else [], jumps, is_searched)
 
 
 def packets_from(opened: OpenedVideo, stream: Stream, start: int) -> Iterator[Packet]:

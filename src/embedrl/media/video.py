@@ -114,18 +114,20 @@ def video_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
 def _decode(opened: OpenedVideo, index: FrameIndex, wanted: Sequence[int]) -> list[tuple[int, PIL.Image.Image]]:
     """Decode the frames shown at these increasing times; returns (true time in ticks, image) of each.
 
-    A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once.
+    A packet may hold a hidden frame (VP8), so a time can lead to the next frame, which is then given once. In a stream that may lose
+    packets, damaged frames are passed over as well.
     """
     path, _, stream, limits, _ = opened
     decoded: list[tuple[int, PIL.Image.Image]] = []
-    position, num_decoded, frames = -math.inf, 0, _frames(opened, index, index.ticks[0])
+    may_lose = index.may_lose
+    position, num_decoded, frames = -math.inf, 0, _frames(opened, index, index.ticks[0], skip_damaged=may_lose)
     for tick in wanted:
         if decoded and decoded[-1][0] >= tick:
             continue
         key = index.key_at(tick)
         restarts = [key, index.ticks[0]] if key > max(position, index.ticks[0]) else [index.ticks[0]]
         if key > max(position, index.ticks[0]):
-            frames, position = _frames(opened, index, restarts.pop(0)), -math.inf
+            frames, position = _frames(opened, index, restarts.pop(0), skip_damaged=may_lose), -math.inf
         frame = None
         while True:
             before = position
@@ -136,9 +138,11 @@ def _decode(opened: OpenedVideo, index: FrameIndex, wanted: Sequence[int]) -> li
             position = before if tick_of_frame is None else tick_of_frame
             # The seek came out behind the frame (or at the end): this container's index is off, so walk from the start, once.
             if restarts and (frame is None or (position > tick and before == -math.inf)):
-                frames, position = _frames(opened, index, restarts.pop(0)), -math.inf
-            elif frame is None or position >= tick:
+                frames, position = _frames(opened, index, restarts.pop(0), skip_damaged=may_lose), -math.inf
+            elif frame is None or (position >= tick and not (may_lose and frame.is_corrupt)):
                 break
+        if frame is None and may_lose and decoded:  # the end was lost
+            break
         if frame is None or frame.is_corrupt:
             at_s = float((tick - index.ticks[0]) * (stream.time_base or 1))
             raise MediaError(f"{str(path)!r}: the frame at {at_s:.3f} s cannot be decoded; the video is damaged or cut short")
@@ -149,10 +153,19 @@ def _decode(opened: OpenedVideo, index: FrameIndex, wanted: Sequence[int]) -> li
 def _frames(
     opened: OpenedVideo, index: FrameIndex, start: int, *, skip_damaged: bool = False
 ) -> Iterator[tuple[int | None, av.VideoFrame]]:
-    """Decode from the key frame at or before a time; yields (time in ticks, frame)."""
+    """Decode from the key frame at or before a time; yields (time in ticks, frame).
+
+    Where damage is skipped, so is what follows a packet that came incomplete, up to the next key frame: decoders make it up.
+    """
     counted = None
+    lost_from, lost_to, follows_loss = math.inf, -math.inf, False
     for packet in packets_from(opened, opened.stream, start):
         counted = counter(index, packet) if counted is None else counted
+        if packet.is_corrupt and packet.dts is not None and lost_to != math.inf:
+            lost_from, lost_to = packet.dts, math.inf
+        elif packet.is_keyframe and packet.pts is not None and lost_to == math.inf and not follows_loss:
+            lost_to = packet.pts
+        follows_loss = packet.is_corrupt  # FFmpeg's parsers mark the packet before the one that misses its end
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:
@@ -162,7 +175,8 @@ def _frames(
         for frame in frames:
             require_time(opened.path, opened.deadline, opened.limits)
             require_size(opened.path, frame.width, frame.height, opened.limits)
-            yield (frame.pts if index.is_timed else next(counted, None)), frame
+            if not (skip_damaged and frame.pts is not None and lost_from <= frame.pts < lost_to):
+                yield (frame.pts if index.is_timed else next(counted, None)), frame
 
 
 def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:

@@ -19,8 +19,9 @@ MAX_KEYS = 1_000
 """Of one object; more would each be an error of its own."""
 MAX_OBJECTS = 20_000
 
-_MAGIC = rb"iVBORw0KGgo|(?:\\?/|_)9j(?:\\?/|_)|R0lGOD|UklGR|Qk|AAAA|SUkq|TU0A|GkXf"
-"""How files that we read begin, in base64: PNG, JPEG, GIF, WEBP and AVI, BMP, AVIF and HEIF and MP4, TIFF, Matroska."""
+_MAGIC = rb"iVBORw0KGgo|(?:\\?/|_)9j(?:\\?/|_)|R0lGOD|UklGR|Qk|AAAA|SUkq|TU0A|GkXf|R[wx01]|AAAB[sB]|MCay|RkxW|T2dn|HwcA|Bg4r|LlJN"
+"""How files that we read begin, in base64: PNG, JPEG, GIF, WEBP and AVI, BMP, AVIF and HEIF and MP4, TIFF, Matroska; MPEG-TS, MPEG, ASF,
+FLV, Ogg, DV, MXF, RM."""
 _DATA = re.compile(rb'"(?:data:[^"]*|(?:' + _MAGIC + rb')[A-Za-z0-9+/_=\\-]{4096,})"')
 """A data URL, or a file in base64 without one."""
 
