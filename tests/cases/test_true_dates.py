@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +17,9 @@ from embedrl.errors import ConfigError
 from embedrl.index import Filter, Hit, Index, Query, ingest, search
 from embedrl.index.filter import read_area
 from embedrl.media.decode import read_metadata
+from embedrl.media.image import save_image
 from embedrl.media.metadata import Metadata, from_exif, from_name, from_xmp, merge, seconds
+from embedrl.media.sandbox import pool
 from embedrl.testing import FakeEmbedder
 from tests.coloured_folder import picture
 
@@ -24,6 +28,18 @@ PARIS, TOKYO = (48.8583, 2.2945), (35.6586, 139.7454)
 
 def local(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process whose time zone is set by its environment, as in a container."""
+    pool().close()
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+    pool().close()
 
 
 def write_photo(
@@ -85,6 +101,16 @@ def listed(index: Index, sort: str = "name", **conditions: object) -> list[str]:
 
 def hit_of(index: Index, name: str) -> Hit:
     return next(hit for hit in search(index, Query()).hits if hit.path.name == name)
+
+
+def test_a_date_without_a_zone_is_one_of_the_zone_of_the_process(in_tokyo: None, tmp_path: Path):
+    """Decoders did not know a time zone that the environment sets: names of images and EXIF were read as UTC, those of texts were not."""
+    save_image(picture("red"), tmp_path / "IMG_20170102_030405.png")
+    (tmp_path / "note 2017-01-02 03.04.05.txt").write_text("a note")
+    write_photo(tmp_path / "old.jpg", "2017:01:02 03:04:05")
+    expected = datetime.fromisoformat("2017-01-02T03:04:05+09:00").timestamp()
+    found = {path.name: read_metadata(path, "text" if path.suffix == ".txt" else "image").captured_s for path in tmp_path.iterdir()}
+    assert found == dict.fromkeys(("IMG_20170102_030405.png", "note 2017-01-02 03.04.05.txt", "old.jpg"), expected)
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ class _Child:
 
     def __init__(self) -> None:
         quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PATH": os.environ.get("PATH", "")}
+        quiet |= {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}  # in which dates without a zone are read
         paths = json.dumps([os.path.abspath(path) for path in sys.path if path])
         command = [sys.executable, "-I", "-c", _BOOT, paths]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, start_new_session=True)
