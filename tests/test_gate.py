@@ -167,6 +167,25 @@ def test_the_dial_of_a_search_over_http(library: Path) -> None:
         assert (status["gate"], status["gated"]) == (True, True)
 
 
+def test_the_dial_of_a_question_over_http(library: Path) -> None:
+    """`/v1/ask` reasoned always, whatever the server was set to."""
+    with served(library, gate=MARGIN) as server:
+
+        def ask(**fields: Any) -> Any:
+            answer = server.client.post("/v1/ask", json={"question": "elephant", **fields})
+            assert answer.status_code == 200, answer.text
+            return answer.json()["gate"]
+
+        thinks = ("never", "auto", "always", True, False, None)
+        assert [ask(think=think) for think in thinks] == [None, "plain", None, "plain", None, "plain"]
+        assert ask(think="auto", think_budget=1) == "reasoned"
+        refused = server.client.post("/v1/ask", json={"question": "elephant", "think": "always", "think_budget": 0.5})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_gate_asked")
+    with served(library, index=False) as server:
+        refused = server.client.post("/v1/ask", json={"question": "elephant", "think": "auto"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_gate")
+
+
 def test_a_server_without_a_gate_says_so(library: Path) -> None:
     with served(library) as server:
         for path in ("/api/search", "/api/search/stream"):
@@ -317,10 +336,15 @@ def test_the_dial_of_the_command_index(library: Path, candidate_gate: LinearGate
     gate = str(tmp_path / "gate.json")
     assert _run("index", str(library), *models, "--think", "auto", "--gate", gate)["declined"] == 2
     assert _run("index", str(library))["added"] == 0, "as the index was built"
+    (library / "d.txt").write_text("another letter")
+    assert _run("index", str(library))["declined"] == 1, "auto and its gate are remembered"
+    (library / "d.txt").unlink()
     assert _run("index", str(library), "--gate", gate, "--think-budget", "1")["added"] == 2, "a gate alone means auto"
     (library / "d.txt").write_text("another grocer")
     assert _run("index", str(library), "--no-think")["added"] == 1
+    assert Index.open(library).model_names.gate is not None, "a run without a Reasoner forgets no gate"
     assert _run("index", str(library), "--think")["added"] == 1
+    assert Index.open(library).model_names.gate is None, "always forgets it"
 
 
 def test_a_gate_of_candidates_is_none_of_queries(library: Path, candidate_gate: LinearGate, tmp_path: Path) -> None:

@@ -22,9 +22,19 @@ finally:
     heads = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
     print(*sorted(heads), gc.get_threshold()[0], torch.get_num_threads(), file=sys.stderr)
 """
-NEVER = {"scipy", "sklearn", "boto3", "botocore", "peft", "bitsandbytes", "trl", "datasets", "sentence_transformers"} | {
-    *("matplotlib", "fastapi", "uvicorn", "pypdfium2", "av", "ray", "mteb", "torch_geometric", "tensorboard")
-}
+NEVER = {
+    "pandas",
+    "triton",
+    "scipy",
+    "sklearn",
+    "boto3",
+    "botocore",
+    "peft",
+    "bitsandbytes",
+    "trl",
+    "datasets",
+    "sentence_transformers",
+} | {*("matplotlib", "fastapi", "uvicorn", "pypdfium2", "av", "ray", "mteb", "torch_geometric", "tensorboard")}
 """Libraries that a search by words with the nano models has no use for."""
 
 

@@ -224,7 +224,7 @@ def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(brows
         page.keyboard.press("Enter")
         expect(page.locator("#gone")).to_contain_text("The server does not answer")
         expect(page.locator(".card h3")).to_have_text("letter.txt")
-        expect(page.locator("#holds")).to_have_text("1 text")
+        expect(page.locator("#holds")).to_have_text("1 passage")
         page.unroute("**/api/**")
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator("#summary")).to_contain_text("1 result")

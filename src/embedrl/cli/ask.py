@@ -84,9 +84,10 @@ def ask_index(
 
     share = MIN_SUPPORT if min_support is None else min_support
     filter = search_filter(modality, under, since, until, words)
-    request = {"question": question, "limit": look_at, "min_support": share}
+    dialled = {name: value for name, value in (("think", dial), ("think_budget", think_budget)) if value is not None}
+    request = {"question": question, "limit": look_at, "min_support": share, **dialled}
     narrowed = any((modality, under, since, until, words))
-    is_plain = not any((local, narrowed, server_option, max_new_tokens, server_timeout, dial in ("never", "auto")))
+    is_plain = not any((local, narrowed, gate, server_option, max_new_tokens, server_timeout))
     answer = _ask_server(index, reasoner, embedder, dial, request) if is_plain else None
     if answer is None:
         loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, think_budget)
@@ -121,7 +122,7 @@ def _ask_server(index: str, reasoner: str | None, embedder: str | None, dial: Di
     warn_if_blind(server.models, index)
     log.info(f"asked {server.url}, which serves this index; --local answers here")
     cited = tuple(Citation(**{name: row[name] for name in Citation.model_fields}) for row in answer["citations"])
-    return CitedAnswer(text=answer["text"], citations=cited, num_asked=answer["num_asked"])
+    return CitedAnswer(text=answer["text"], citations=cited, num_asked=answer["num_asked"], gate=answer.get("gate"))
 
 
 def _show(answer: "CitedAnswer", *, as_json: bool) -> None:

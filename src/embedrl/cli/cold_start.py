@@ -5,8 +5,9 @@ import os
 import sys
 from typing import Any, cast
 
-UNUSED_BY_NANO = ("boto3", "scipy", "sklearn")
-"""transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate boto3 for SageMaker."""
+UNUSED_BY_NANO = ("boto3", "scipy", "sklearn", "triton")
+"""transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate boto3 for SageMaker, torch._dynamo
+triton to see whether it is there."""
 
 RARE_COLLECTION = (50_000, 20, 10)
 """Thresholds of the garbage collector: by default it looks through the modules and weights being loaded again and again.
@@ -31,6 +32,25 @@ def leave_out(libraries: tuple[str, ...]) -> None:
         modules = cast(dict[str, Any], sys.modules)
         for name in libraries:
             modules.setdefault(name, None)  # the language's own word for a module that cannot be imported
+
+
+class _NoPandas:
+    """Finder of modules that finds no pandas; pyarrow's compiled code takes no None in `sys.modules` for that."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "pandas":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def leave_pandas_out() -> None:
+    """Import pyarrow's datasets, which lancedb needs, without pandas, which it does not, where this process is our own."""
+    if _Process.is_ours:
+        sys.meta_path.insert(0, cast(Any, _NoPandas))
+        try:
+            import pyarrow.dataset  # noqa: F401
+        finally:
+            sys.meta_path.remove(cast(Any, _NoPandas))
 
 
 def use_one_thread() -> None:

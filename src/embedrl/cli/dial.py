@@ -18,7 +18,7 @@ ThinkDial = Annotated[
         "--think",
         "--no-think",
         help="Reason about queries: never (--no-think), auto (where the Embedder's gate predicts a gain), always (--think alone). Default: "
-        "always if the index was built with reasoning (auto is not remembered), else never.",
+        "always if the index was built with reasoning, else never.",
     ),
 ]
 IndexDial = Annotated[
@@ -27,7 +27,7 @@ IndexDial = Annotated[
         "--think",
         "--no-think",
         help="Reason about items: never (--no-think), auto (where the Embedder's gate of candidates predicts a gain), always (--think "
-        "alone). Default: always if the index was built with reasoning (auto is not remembered), else never.",
+        "alone). Default: as the index was made, auto with its gate too; always for a new one.",
     ),
 ]
 EvaluationDial = Annotated[

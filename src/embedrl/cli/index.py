@@ -167,15 +167,21 @@ def index_folder(
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     dial = read_dial(think, gate, think_budget)
     need_folder(folder)
+    noted = noted_models(folder)
+    if dial is None and noted is not None and (item_gate := noted.gate_for(embedder)) is not None:
+        dial, gate, think_budget = "auto", None if item_gate.path is None else Path(item_gate.path), item_gate.share
+        log.info("--think auto, as this index was made; --think always reasons about every item, and forgets that")
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
     from embedrl.cli.limits import limit_hint, set_limits
+    from embedrl.index.model_names import ItemGate
     from embedrl.runtime.names import check_names, load_text_reader, load_transcriber
 
     tables = set_limits(config, limit)
     limits, words = tables.limits, tables.words.over(read_text, transcribe)
     check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
-    names = choose(reasoner, embedder, reasons(dial), noted_models(folder), is_new=True, **words)
+    names = choose(reasoner, embedder, reasons(dial), noted, is_new=True, **words)
+    gate_to_note = ItemGate(path=gate and str(gate.resolve()), share=think_budget) if dial == "auto" else None
     gate = find_gate(gate, names.embedder, "candidate") if dial == "auto" else None  # said before models are loaded
     text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
@@ -201,6 +207,7 @@ def index_folder(
         dimensions=dimensions,
         limits=limits,
         load_gate=None if gate is None else lambda embeds: load_gate(gate, think_budget, embeds.fingerprint, "candidate"),
+        gate_to_note=gate_to_note,
         redo_declined=dial == "always",
     )
     if as_json:

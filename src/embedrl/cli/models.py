@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedrl import log
-from embedrl.cli.cold_start import UNUSED_BY_NANO, leave_out, use_one_thread
+from embedrl.cli.cold_start import UNUSED_BY_NANO, leave_out, leave_pandas_out, use_one_thread
 from embedrl.cli.dial import Dial, find_gate, load_gate, reasons
 from embedrl.runtime.index_models import choose, noted_models
 
@@ -36,6 +36,8 @@ def load_for(
     If they are `alone` (no third model follows), nano models go without the libraries that they do not need. A missing index fails before
     any model is loaded. Raises ConfigError, ModelError and StoreError.
     """
+    if alone:
+        leave_pandas_out()
     from embedrl.index.index import Index, embedder_of
 
     Index.open(index)
@@ -62,6 +64,8 @@ def load_with_gate(
 
     A missing index is said before a missing gate, and that before models are loaded. Raises ConfigError, ModelError and StoreError.
     """
+    if alone:
+        leave_pandas_out()
     from embedrl.index.index import Index
 
     Index.open(index)

@@ -5,6 +5,17 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
+class ItemGate(BaseModel):
+    """The gate of candidates that an index was made with (--think auto)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    path: str | None = None
+    """Its file, absolute; None for the one in the Embedder's folder."""
+    share: float | None = None
+    """Fraction of items to reason about; None for the default."""
+
+
 class ModelNames(BaseModel):
     """Names by which models are loaded: shipped ones, absolute paths of folders, hub ids, URLs of servers."""
 
@@ -17,16 +28,30 @@ class ModelNames(BaseModel):
     """What reads text in images; "none" for nothing, None if that was never said."""
     transcriber: str | None = None
     """What transcribes speech, likewise."""
+    gate: ItemGate | None = None
+    """What decides which items are reasoned about; None for all of them."""
 
     @classmethod
-    def of(cls, reasoner: str | None, embedder: str, text_reader: str | None = None, transcriber: str | None = None) -> "ModelNames":
+    def of(
+        cls,
+        reasoner: str | None,
+        embedder: str,
+        text_reader: str | None = None,
+        transcriber: str | None = None,
+        gate: ItemGate | None = None,
+    ) -> "ModelNames":
         """Return names that mean the same from any folder: relative paths become absolute."""
         return cls(
             reasoner=None if reasoner is None else _lasting(reasoner),
             embedder=_lasting(embedder),
             text_reader=text_reader,
             transcriber=None if transcriber is None else _lasting(transcriber),
+            gate=gate,
         )
+
+    def gate_for(self, embedder: str | None) -> ItemGate | None:
+        """Return the gate that goes with an Embedder by this name; None stands for the noted one."""
+        return self.gate if embedder is None or _lasting(embedder) == self.embedder else None
 
     @classmethod
     def read(cls, text: str | None) -> "ModelNames | None":
@@ -37,7 +62,8 @@ class ModelNames(BaseModel):
             return None
 
     def after(self, before: "ModelNames | None") -> "ModelNames":
-        """Return these names over those that were noted before: a run without a Reasoner does not make its name forgotten.
+        """Return these names over those that were noted before: a run without a Reasoner does not make its name forgotten,
+        nor its gate.
 
         Nor is that of a text reader or of a transcriber, until it is said that there is none.
         """
@@ -45,7 +71,7 @@ class ModelNames(BaseModel):
             readers = {name: getattr(self, name) or getattr(before, name) for name in ("text_reader", "transcriber")}
             self = self.model_copy(update=readers)
         if self.reasoner is None and before is not None and before.embedder == self.embedder:
-            return self.model_copy(update={"reasoner": before.reasoner})
+            return self.model_copy(update={"reasoner": before.reasoner, "gate": before.gate})
         return self
 
 

@@ -8,7 +8,7 @@ from embedrl.data.protocols import Embeds, Gates, ReadsText, Transcribes
 from embedrl.data.vectors import ShortenedEmbedder
 from embedrl.index.index import Index, embedder_of
 from embedrl.index.ingest import IngestReport, ingest
-from embedrl.index.model_names import ModelNames
+from embedrl.index.model_names import ItemGate, ModelNames
 from embedrl.media.store import Limits
 from embedrl.runtime.engine import LOCAL, Engine, start_models
 
@@ -31,13 +31,14 @@ def index_by_name(
     transcriber: Transcribes | None = None,
     transcriber_name: str | None = None,
     load_gate: Callable[[Embeds], Gates] | None = None,
+    gate_to_note: ItemGate | None = None,
     redo_declined: bool = False,
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
     With `dimensions`, a new index holds the first so many numbers of each vector, which later runs and searches keep to.
     `text_reader_name` and `transcriber_name` are what the index notes of these two, for later runs.
-    `load_gate` returns the gate of items for the Embedder; `redo_declined` is that of `ingest`.
+    `load_gate` returns the gate of items for the Embedder, `gate_to_note` is how the index notes it; `redo_declined` is that of `ingest`.
     `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.
     Raises what `ingest`, `create_at` and `start_models` raise.
     """
@@ -47,7 +48,7 @@ def index_by_name(
         opened = Index.open(folder, embedder=embeds)
         if table is not None:
             opened.create_at(table, shelf)
-        opened.note_models(ModelNames.of(reasoner, embedder, text_reader_name, transcriber_name))
+        opened.note_models(ModelNames.of(reasoner, embedder, text_reader_name, transcriber_name, gate_to_note))
         if policy:
             opened.change_policy(**policy)
         return ingest(

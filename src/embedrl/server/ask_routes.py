@@ -1,11 +1,12 @@
 """Ask route: a question about the whole index, answered with citations."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from embedrl.data.protocols import Gates, Reasons
 from embedrl.data.tcot import Box
 from embedrl.index.answer import MIN_SUPPORT, Citation, ask
 from embedrl.index.hit import Hit
@@ -13,7 +14,7 @@ from embedrl.index.query import Query
 from embedrl.index.row import Modality
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import clean, read_filter
+from embedrl.server.query import Think, clean, gate_of, read_filter, reasons
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 
@@ -35,6 +36,14 @@ class Question(BaseModel):
     since: str | None = Field(default=None, max_length=40)
     until: str | None = Field(default=None, max_length=40)
     words: str | None = Field(default=None, max_length=500)
+    camera: str | None = Field(default=None, max_length=200)
+    area: str | None = Field(default=None, max_length=200)
+    """LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST."""
+    think: Think | None = None
+    """Reason: never (false; the answer is then taken from what is stored), auto (about the search, if the gate wants it), always; true: as
+    the server is set."""
+    think_budget: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """For think=auto: share of questions to reason about before the search."""
     reasoner: str | None = Field(default=None, max_length=40)
 
 
@@ -77,6 +86,8 @@ class AnswerShown(BaseModel):
     citations: tuple[CitationShown, ...]
     num_asked: int
     """Items that were retrieved and looked at."""
+    gate: Literal["plain", "reasoned"] | None
+    """What the gate decided about the search; null without one."""
 
 
 def ask_routes(service: Service) -> APIRouter:
@@ -85,26 +96,33 @@ def ask_routes(service: Service) -> APIRouter:
 
     @router.post("/ask")
     async def ask_index(asked: Question) -> AnswerShown:
-        """Answer a question from the top items, citing box, moment, page or line; `is_answered` is false if none does."""
-        library = service.library(asked.reasoner)
+        """Answer a question from the top items, citing box, moment, page or line; `answered` is false if none does."""
+        library, thinks = service.library(asked.reasoner), reasons(asked.think)
+        if thinks and library.reasoner is None:
+            raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+        gate = gate_of(asked.think, asked.think_budget, service.gate, service.is_gated)
+        reasoner = None if thinks is False else library.reasoner
         question = clean(asked.question)
         if not question:
             raise Problem(422, "question: ask something", "empty_query")
-        query = Query(filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words))
-        return await service.work(lambda: _answer(library, question, query, asked))
+        query = Query(filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words, asked.camera, asked.area))
+        return await service.work(lambda: _answer(library, question, query, asked, reasoner, gate))
 
     return router
 
 
-def _answer(library: ServedIndex, question: str, query: Query, asked: Question) -> AnswerShown:
+def _answer(
+    library: ServedIndex, question: str, query: Query, asked: Question, reasoner: Reasons | None, gate: Gates | None
+) -> AnswerShown:
     answer = ask(
         library.index,
         question,
         library.embedder,
-        library.reasoner,
+        reasoner,
         limit=asked.limit,
         min_support=asked.min_support,
-        query=replace(query, use_tcot=library.reasoner is not None),
+        query=query,
+        gate=gate if reasoner else None,
         view=library.view,
         locate=lambda hit: _file(library, hit),
     )
@@ -113,6 +131,7 @@ def _answer(library: ServedIndex, question: str, query: Query, asked: Question) 
         answered=answer.is_answered,
         citations=tuple(_cited(library, citation) for citation in answer.citations),
         num_asked=answer.num_asked,
+        gate=answer.gate,
     )
 
 

@@ -46,18 +46,11 @@ class SearchRequest:
     @property
     def use_tcot(self) -> bool | None:
         """Whether to reason, or to ask a gate whether to; None: if there is a Reasoner."""
-        return self.think if self.think is None or isinstance(self.think, bool) else self.think != "never"
+        return reasons(self.think)
 
     def gate(self, gate: Gates | None, is_gated: bool) -> Gates | None:
-        """Return the gate that decides about this search; `is_gated`: whether the server's does unless told. Raises Problem 422."""
-        asks = self.think == "auto" or (is_gated and self.use_tcot is not False and self.think != "always")
-        if self.think_budget is not None and not asks:
-            raise Problem(422, f"think_budget={self.think_budget:g}: goes with think=auto; leave out one of the two", "no_gate_asked")
-        if not asks:
-            return None
-        if gate is None:
-            raise Problem(422, "think=auto: this server has no gate for its Embedder; say always or never", "no_gate")
-        return gate if self.think_budget is None else gate.at(self.think_budget)
+        """Return the gate that decides about this search, as `gate_of` does."""
+        return gate_of(self.think, self.think_budget, gate, is_gated)
 
     def with_file(self, decoded: Decoded, medium_key: str) -> Query:
         """Return the query with its decoded file as its first part. Raises Problem 415."""
@@ -73,6 +66,23 @@ class SearchRequest:
     def with_part(self, part: Part, medium_key: str) -> Query:
         """Return the query with a medium as its first part; `medium_key` is the key of that medium as an item."""
         return replace(self.query, content=(part, *self.query.content), medium_key=medium_key)
+
+
+def reasons(think: Think | None) -> bool | None:
+    """Return whether to reason, or to ask a gate whether to; None: if there is a Reasoner."""
+    return think if think is None or isinstance(think, bool) else think != "never"
+
+
+def gate_of(think: Think | None, budget: float | None, gate: Gates | None, is_gated: bool) -> Gates | None:
+    """Return the gate that decides about a request; `is_gated`: whether the server's does unless told. Raises Problem 422."""
+    asks = think == "auto" or (is_gated and reasons(think) is not False and think != "always")
+    if budget is not None and not asks:
+        raise Problem(422, f"think_budget={budget:g}: goes with think=auto; leave out one of the two", "no_gate_asked")
+    if not asks:
+        return None
+    if gate is None:
+        raise Problem(422, "think=auto: this server has no gate for its Embedder; say always or never", "no_gate")
+    return gate if budget is None else gate.at(budget)
 
 
 def read_query(

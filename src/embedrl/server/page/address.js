@@ -1,6 +1,6 @@
 // The address of the page holds all that it shows: what is asked, filters, likes, the Reasoner, and the opened item.
 
-const SINGLE = ["q", "image", "words", "under", "since", "until", "min_score", "sort", "variety", "reasoner", "think"];
+const SINGLE = ["q", "image", "words", "under", "camera", "area", "since", "until", "min_score", "sort", "variety", "reasoner", "think"];
 const SEVERAL = ["modality", "like", "dislike"];
 const OPENED = ["item", "t"];
 const KEY = /^[0-9a-f]{64}$/;

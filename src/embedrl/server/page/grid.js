@@ -11,19 +11,22 @@ const OVERSCAN_ROWS = 2;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const list = byId("grid");
 let entries = [];
+let places = new Map();
 let cards = new Map();
 let tell = () => ({});
 let actions = {};
-let columns = 1;
-let rowHeight = 0;
+let layout = null; // what was measured: {columns, cardWidth, rowHeight, top}; measured anew only when the page changes, never while it scrolls
+let inside = [0, 0];
 let frame = 0;
 
 /** `given`: open(hit, time_s), openUnit(unit), like(hit), dislike(hit), and near(last): the last entry that is close to the screen. */
 export function startGrid(given) {
   actions = given;
   list.addEventListener("keydown", onKey);
-  addEventListener("scroll", soon, { passive: true });
-  new ResizeObserver(soon).observe(list);
+  addEventListener("scroll", () => soon(layOut), { passive: true });
+  addEventListener("resize", () => soon(measureAndLayOut));
+  const observer = new ResizeObserver(() => soon(measureAndLayOut));
+  for (const node of [list, document.body]) observer.observe(node); // what is above the list moves it, too
 }
 
 /** Show entries in this order. `told(entry)` gives what a card says beside its hit. A card stays as long as what it shows does. */
@@ -31,6 +34,7 @@ export function showEntries(newest, told) {
   const before = new Map([...cards].map(([key, card]) => [key, [card.node.offsetLeft, card.node.offsetTop]]));
   const focused = document.activeElement?.closest?.(".card")?.dataset.key;
   [entries, tell] = [newest, told];
+  places = new Map(entries.map(({ hit }, at) => [hit.key, at]));
   const known = cards;
   cards = new Map();
   for (const entry of entries) {
@@ -38,7 +42,7 @@ export function showEntries(newest, told) {
     if (card && content(card.entry) === content(entry)) cards.set(entry.hit.key, card);
   }
   for (const [key, card] of known) if (cards.get(key) !== card) card.node.remove();
-  layOut();
+  measureAndLayOut();
   if (focused && !list.contains(document.activeElement)) (cards.get(focused)?.open ?? byId("results")).focus({ preventScroll: true });
   if (!still.matches) slide(before);
 }
@@ -60,27 +64,29 @@ export function focusFirst() {
 
 /** The first entry on the screen, and what brings it there again. */
 export function topEntry() {
-  return rowHeight ? Math.max(0, Math.floor((scrollY - top()) / rowHeight)) * columns : 0;
+  return layout ? Math.max(0, Math.floor((scrollY - layout.top) / layout.rowHeight)) * layout.columns : 0;
 }
 
 export function scrollToEntry(at) {
-  scrollTo({ top: at ? top() + Math.floor(at / columns) * rowHeight : 0, behavior: "instant" });
+  if (!layout) return;
+  scrollTo({ top: at ? layout.top + Math.floor(at / layout.columns) * layout.rowHeight : 0, behavior: "instant" });
   layOut();
 }
 
-function soon() {
+function soon(work) {
+  if (frame && work === layOut) return; // what waits does this, too
   cancelAnimationFrame(frame);
-  frame = requestAnimationFrame(layOut);
+  frame = requestAnimationFrame(() => {
+    frame = 0;
+    work();
+  });
 }
 
-function top() {
-  return list.getBoundingClientRect().top + scrollY;
-}
-
-/** Put the cards of the rows near the screen into the document, each at its place, and take the others out. */
-function layOut() {
+/** Measure the page, then put cards in their places. */
+function measureAndLayOut() {
   const width = list.clientWidth;
   if (!width || !entries.length) {
+    layout = null;
     list.style.height = "";
     if (!entries.length) {
       list.replaceChildren();
@@ -88,24 +94,43 @@ function layOut() {
     }
     return;
   }
-  columns = Math.max(1, Math.floor((width + GAP) / (MIN_WIDTH + GAP)));
+  const columns = Math.max(1, Math.floor((width + GAP) / (MIN_WIDTH + GAP)));
   const cardWidth = (width - GAP * (columns - 1)) / columns;
-  rowHeight = heightOfCards() + GAP;
+  const rowHeight = heightOfCards() + GAP;
+  layout = { columns, cardWidth, rowHeight, top: list.getBoundingClientRect().top + scrollY };
   list.style.height = `${Math.ceil(entries.length / columns) * rowHeight}px`;
-  const above = scrollY - top();
+  layOut({ anew: true });
+}
+
+/** Put the cards of the rows near the screen into the document, each at its place, and take the others out. Measures nothing: while the
+ * page scrolls, most frames find the same rows there and change nothing. */
+function layOut({ anew = false } = {}) {
+  if (!layout) return;
+  const { columns, rowHeight } = layout;
+  const above = scrollY - layout.top;
   const [first, last] = [above, above + innerHeight].map((edge) => Math.floor(edge / rowHeight));
   const from = Math.max(0, first - OVERSCAN_ROWS) * columns;
   const to = Math.min(entries.length, (last + 1 + OVERSCAN_ROWS) * columns);
+  if (!anew && from === inside[0] && to === inside[1]) return;
+  inside = [from, to];
   const focused = document.activeElement?.closest?.(".card")?.dataset.key;
-  const near = entries.map((entry, at) => [entry, at]).filter(([entry, at]) => (at >= from && at < to) || entry.hit.key === focused);
-  const keys = new Set(near.map(([entry]) => entry.hit.key));
+  const near = Array.from({ length: Math.max(0, to - from) }, (_, at) => from + at);
+  const kept = places.get(focused) ?? -1;
+  if (kept >= 0 && kept < from) near.unshift(kept);
+  if (kept >= to) near.push(kept);
+  const keys = new Set(near.map((at) => entries[at].hit.key));
   for (const [key, card] of cards) if (!keys.has(key)) card.node.remove(); // first, so that no card that stays has to move
   const shown = new Map();
   let previous = null;
-  for (const [entry, at] of near) {
-    const card = (cards.get(entry.hit.key) ?? makeCard(entry, actions)).update(entry, tell(entry));
+  for (const at of near) {
+    const entry = entries[at];
+    const known = cards.get(entry.hit.key);
+    const card = known ?? makeCard(entry, actions);
+    if (anew || !known) {
+      card.update(entry, tell(entry));
+      place(card.node, at);
+    }
     shown.set(entry.hit.key, card);
-    place(card.node, at, cardWidth);
     const next = previous ? previous.nextSibling : list.firstChild;
     if (next !== card.node) list.insertBefore(card.node, next);
     previous = card.node;
@@ -115,10 +140,11 @@ function layOut() {
   actions.near(to);
 }
 
-function place(node, at, width) {
-  node.style.left = `${(at % columns) * (width + GAP)}px`;
+function place(node, at) {
+  const { columns, cardWidth, rowHeight } = layout;
+  node.style.left = `${(at % columns) * (cardWidth + GAP)}px`;
   node.style.top = `${Math.floor(at / columns) * rowHeight}px`;
-  node.style.width = `${width}px`;
+  node.style.width = `${cardWidth}px`;
   node.setAttribute("aria-posinset", String(at + 1));
   node.setAttribute("aria-setsize", String(entries.length));
 }
@@ -146,7 +172,9 @@ function slide(before) {
 }
 
 function focusAt(at) {
-  const row = Math.floor(at / columns) * rowHeight + top();
+  if (!layout) return;
+  const { columns, rowHeight, top } = layout;
+  const row = Math.floor(at / columns) * rowHeight + top;
   if (row < scrollY) scrollTo({ top: row - GAP, behavior: "instant" });
   if (row + rowHeight > scrollY + innerHeight) scrollTo({ top: row + rowHeight - innerHeight, behavior: "instant" });
   layOut();
@@ -156,7 +184,8 @@ function focusAt(at) {
 function onKey(event) {
   const key = event.target.closest(".card")?.dataset.key;
   if (!key || event.ctrlKey || event.metaKey || event.altKey) return;
-  const at = entries.findIndex((entry) => entry.hit.key === key);
+  const at = places.get(key) ?? -1;
+  const columns = layout?.columns ?? 1;
   const goal = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: at + columns, ArrowUp: at - columns, Home: 0, End: entries.length - 1 }[event.key];
   if (goal !== undefined) {
     if (entries[goal]) focusAt(goal);

@@ -6,7 +6,7 @@ import { byId, el, say } from "./element.js";
 import { evidenceOf, light, listed, pictureWithBoxes, wordsRead } from "./evidence.js";
 import { t } from "./language.js";
 import { answered, marked } from "./marks.js";
-import { day, kindOf, sentence } from "./wording.js";
+import { day, isHeard, kindOf, sentence } from "./wording.js";
 import { zoomable } from "./zoom.js";
 
 const dialog = byId("item");
@@ -144,11 +144,6 @@ function show(media, hit, evidence, time_s, plays) {
     media.append(zoom.node);
   }
   return () => {};
-}
-
-/** Whether an item is what is said in an audio file: a text with times. */
-function isHeard({ modality, end_s }) {
-  return modality === "text" && end_s !== null;
 }
 
 function play(player) {

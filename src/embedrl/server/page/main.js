@@ -1,6 +1,7 @@
 // The page: from its address to a question, or a taste, or nothing, and from there to results on the screen.
 
 import { addressOf, readAddress } from "./address.js";
+import { answerQuestion, hideAnswer, isQuestion, startAnswer } from "./answer.js";
 import { Gone, get, onLocked } from "./api.js";
 import { byId, el, say } from "./element.js";
 import { gather, placeOf } from "./gather.js";
@@ -40,6 +41,7 @@ async function refresh({ against = null, at = 0 } = {}) {
   byId("stale").hidden = true;
   byId("read").hidden = true;
   byId("end").hidden = true;
+  hideAnswer();
   byId("results").setAttribute("aria-busy", "true");
   try {
     await ask({ reasoner, signal, think: isChosen() || hasQuery() ? thinks() : "never" }, against);
@@ -51,7 +53,10 @@ async function refresh({ against = null, at = 0 } = {}) {
     if (signal.aborted) return;
     complain(error);
   }
-  if (!signal.aborted) byId("results").setAttribute("aria-busy", "false");
+  if (signal.aborted) return;
+  byId("results").setAttribute("aria-busy", "false");
+  if (isChosen() || failed || !isQuestion()) return;
+  answerQuestion({ reasoner, signal, think: thinks() }).catch((error) => signal.aborted || (hideAnswer(), complain(error, { keeps: true })));
 }
 
 async function ask(how, against) {
@@ -348,6 +353,7 @@ function start() {
     removed: () => refresh(),
     reasoner: () => reasoner,
   });
+  startAnswer(openByKey);
   startTaste(() => {
     tellEntries();
     changed({ keepsTaste: true });

@@ -4,7 +4,7 @@ import { byId, el } from "./element.js";
 import { keepFile, keptFile, OWN } from "./kept_files.js";
 import { t } from "./language.js";
 
-const FILTERS = ["words", "under", "since", "until", "min_score", "sort"];
+const FILTERS = ["words", "under", "camera", "area", "since", "until", "min_score", "sort"];
 const form = byId("search");
 const text = byId("text");
 const drop = byId("drop");
@@ -77,6 +77,10 @@ export function words() {
 /** Whether there is something to compare items with. */
 export function hasQuery() {
   return Boolean(words() || medium);
+}
+
+export function hasMedium() {
+  return Boolean(medium);
 }
 
 /** Whether anything is looked for, be it only exact words. */

@@ -25,12 +25,18 @@ export function bytes(number) {
   return number < 1024 ** 2 ? `${Math.ceil(number / 1024)} kB` : `${(number / 1024 ** 2).toFixed(number < 10 * 1024 ** 2 ? 1 : 0)} MB`;
 }
 
-/** What an item is, in a few words: "Page", "Page 2 of 3", "Video, 0:04". */
+/** Whether an item is what is said in an audio file: a text with times. */
+export function isHeard({ modality, end_s }) {
+  return modality === "text" && end_s !== null;
+}
+
+/** What an item is, in a few words: "Page", "Page 2 of 3", "Video, 0:04", "Audio, 0:00–0:20". */
 export function kindOf(hit) {
+  const kind = t(isHeard(hit) ? "audio" : hit.modality);
   if (hit.num_pages > 1) return t("page_of", { page: hit.page, pages: hit.num_pages });
-  if (hit.unit && hit.end_s !== null) return t("timed", { kind: t(hit.modality), time: `${clock(hit.start_s)}–${clock(hit.end_s)}` });
-  if (hit.unit) return t("timed", { kind: t(hit.modality), time: `${hit.unit}/${hit.num_units}` });
-  return hit.duration_s === null ? t(hit.modality) : t("timed", { kind: t(hit.modality), time: clock(hit.duration_s) });
+  if (hit.unit && hit.end_s !== null) return t("timed", { kind, time: `${clock(hit.start_s)}–${clock(hit.end_s)}` });
+  if (hit.unit) return t("timed", { kind, time: `${hit.unit}/${hit.num_units}` });
+  return hit.duration_s === null ? kind : t("timed", { kind, time: clock(hit.duration_s) });
 }
 
 /** Why a recommended item is here, in this language, if one liked item says so. */
