@@ -12,14 +12,17 @@ import pytest
 
 from embedrl.cli.listing import hit_rows
 from embedrl.cli.main import main
+from embedrl.errors import MediaError
 from embedrl.index import Filter, Hit, Index, IngestReport, Query, ingest, search
 from embedrl.index.checksums import check_index
 from embedrl.index.contents import contents
 from embedrl.media.content import Text
 from embedrl.media.decode import read_metadata, read_sound
 from embedrl.media.sound import SAMPLE_RATE
+from embedrl.media.store import Limits
 from embedrl.media.subtitles import parse_lyrics
 from embedrl.media.tracks import has_only_sound
+from embedrl.server.sandbox import decode as decode_upload
 from embedrl.testing import FakeEmbedder, FakeReasoner, FakeTranscriber
 from tests.cases.test_speech import sound
 from tests.served import served
@@ -325,3 +328,11 @@ def test_damaged_and_nested_headers_say_nothing_of_tracks():
         (b"RIFF", "avi"),
     ):
         assert not has_only_sound(io.BytesIO(data), container)
+
+
+@pytest.mark.parametrize("name", ["talk.flac", "talk.mp4"])
+def test_as_query_and_upload_sound_is_refused_with_what_to_do(tmp_path: Path, name: str):
+    """It was "not a supported file type", although the index takes it."""
+    write_audio(tmp_path / name) if name.endswith(".flac") else write_track(tmp_path / name, "aac")
+    with pytest.raises(MediaError, match=r"is an audio file.*search with those words.*indexed folder"):
+        decode_upload(tmp_path / name, Limits(), num_frames=8)

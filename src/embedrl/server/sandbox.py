@@ -10,7 +10,7 @@ from embedrl.media.content import Frames, Image, Page, Video
 from embedrl.media.decode import Look, look, read_text
 from embedrl.media.kinds import MediaKind
 from embedrl.media.resize import Reduce
-from embedrl.media.store import HEAD_BYTES, Limits, container_format, document_format, media_kind, still_format
+from embedrl.media.store import HEAD_BYTES, Limits, container_format, document_format, is_audio, media_kind, still_format
 
 MAX_QUERY_PIXELS = 4_000_000
 """Pictures come back with at most so many pixels: more than any model is shown."""
@@ -34,6 +34,12 @@ class Decoded:
         return Frames(self.pictures, self.times_s)
 
 
+_AUDIO = (
+    "is an audio file, which is known by what is said in it: search with those words; to have it found, put it into the indexed folder, "
+    "with subtitles or lyrics beside it (.srt, .vtt, .lrc) or --transcribe"
+)
+
+
 def decode(
     path: Path,
     limits: Limits,
@@ -50,9 +56,11 @@ def decode(
     Raises MediaError, without a path, for one that cannot be used or takes too much.
     """
     try:
+        if is_audio(path, limits):
+            raise MediaError(_AUDIO)
         kind = media_kind(path, limits)
         if kind is None:
-            raise MediaError("is not a supported file type: give an image, a video, a PDF or a text")
+            raise MediaError("is not a supported file type: give an image, a video, a PDF, a document or a text")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         if kind == "text":

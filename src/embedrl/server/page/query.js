@@ -211,7 +211,7 @@ function isFilm(file) {
 async function take(file, refused) {
   if (!file) return;
   if (!/^image\//.test(file.type) && !isFilm(file)) {
-    refused(t("neither"));
+    refused(t(file.type.startsWith("audio/") ? "sound" : "neither"));
     return;
   }
   attach({ id: await keepFile(file), file });
