@@ -181,7 +181,7 @@ def index_folder(
     limits, words = tables.limits, tables.words.over(read_text, transcribe)
     check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     names = choose(reasoner, embedder, reasons(dial), noted, is_new=True, **words)
-    gate_to_note = ItemGate(path=gate and str(gate.resolve()), share=think_budget) if dial == "auto" else None
+    gate_to_note = ItemGate(path=None if gate is None else str(gate.resolve()), share=think_budget) if dial == "auto" else None
     gate = find_gate(gate, names.embedder, "candidate") if dial == "auto" else None  # said before models are loaded
     text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
