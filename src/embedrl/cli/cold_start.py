@@ -44,11 +44,11 @@ class _NoPandas:
 
 
 def leave_pandas_out() -> None:
-    """Import pyarrow's datasets, which lancedb needs, without pandas, which it does not, where this process is our own."""
+    """Import the index's libraries without pandas, which pyarrow would import because it is there, where this process is our own."""
     if _Process.is_ours:
         sys.meta_path.insert(0, cast(Any, _NoPandas))
         try:
-            import pyarrow.dataset  # noqa: F401
+            import embedrl.index.lance  # noqa: F401
         finally:
             sys.meta_path.remove(cast(Any, _NoPandas))
 
