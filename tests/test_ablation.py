@@ -36,6 +36,7 @@ def test_a_wrong_row_is_named_before_anything_is_trained(tmp_path: Path):
 def test_rows_are_evaluated_in_the_world_of_their_recipe(tmp_path: Path):
     """An ablation of the crowded world's recipe was evaluated in the roomy one."""
     short = ("trainer.max_steps=1", "trainer.per_device_train_batch_size=8", "trainer.num_generations=2", "num_families=1")
+    short += ("trainer.gradient_accumulation_steps=1", "trainer.steps_per_generation=1")
     models = ('start_from="nano-sft"', 'embedder="nano"', 'tasks=["image_part"]', "family_size=2")
     row = AblationRow(name="one step", overrides=(*models, *short))
     recipe = RECIPES / "nano/crowded-reasoner.toml"

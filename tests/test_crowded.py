@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from embedrl.pipelines.world_controls import OTHERS, TF_IDF, equally_long, parti
 from embedrl.rl.fidelity import selection_quality
 from embedrl.testing import FakeEmbedder
 from embedrl.world.claims import selected, told
-from embedrl.world.crowded.side import BUDGET, CrowdedSide
+from embedrl.world.crowded.side import BUDGET, CrowdedSide, Selection
 from embedrl.world.crowded.tasks import PARTIAL
 from embedrl.world.facts import Fact
 from embedrl.world.geometry import Geometry, sample_geometry
@@ -49,7 +50,7 @@ def test_a_medium_holds_more_than_a_tcot_has_room_for(task: str):
 def test_no_sample_of_the_annotator_is_fuller_than_another_and_what_it_names_is_true(task: str):
     rng = random.Random(0)
     _, target = family(task)[0]
-    samples = [target.annotated(rng) for _ in range(60)]
+    samples = [target.annotated(rng, Selection(focus=0, obeys=0)) for _ in range(60)]
     assert {len(told(tcot.answer)) for tcot in samples} <= {len(target.matters), len(target.matters) - 1}, "a mistake may repeat a fact"
     assert len({tuple(told(tcot.answer)) for tcot in samples}) > 40, "a selection at random"
     share = [text in target.statements for tcot in samples for text in told(tcot.answer)]
@@ -96,6 +97,31 @@ def _changed(fact: Fact, changes: dict[str, str]) -> Fact:
         return " ".join("-".join(changes.get(part, part) for part in word.split("-")) for word in text.split())
 
     return replace(fact, slots=tuple((slot, change(text)) for slot, text in fact.slots))
+
+
+@pytest.mark.parametrize("task", ["image_layout", "video_events", "visdoc_cities"])
+def test_the_annotator_keeps_to_any_aspect_and_to_none_more_often(task: str):
+    rng = random.Random(0)
+    _, target = family(task)[0]
+    aspect_of = {fact.tell(): aspect for fact, aspect in zip(target.facts, target.aspects, strict=True)}
+    whole: Counter[str] = Counter()
+    for _ in range(300):
+        aspects = Counter(aspect_of[text] for text in told(target.annotated(rng, Selection(focus=1, obeys=0, mistake=0)).answer))
+        whole.update(aspect for aspect, number in aspects.items() if number == min(target.aspects.count(aspect), target.num_facts))
+    assert all(whole[aspect] >= 0.75 * 300 / len(set(target.aspects)) for aspect in set(target.aspects)), "as often as another"
+
+
+@pytest.mark.parametrize("task", CROWDED_TASKS)
+def test_the_annotator_does_what_an_instruction_says_in_so_many_words_and_infers_nothing(task: str):
+    rng = random.Random(0)
+    query, target = family(task)[0]
+    assert query.asked is None, "what a query's instruction turns on has to be inferred"
+    assert (target.asked is None) == target.item.instruction.startswith("Describe")
+    if target.asked is None:
+        return
+    assert {fact.tell() for fact in target.matters} >= set(told(target.annotated(rng, Selection(obeys=1, mistake=0)).answer))
+    right = sum(target.annotated(rng, Selection(focus=0, mistake=0)).answer == target.truth.answer for _ in range(200))
+    assert 75 <= right <= 125, "half of the time"
 
 
 @pytest.mark.parametrize("task", CROWDED_TASKS)

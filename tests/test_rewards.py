@@ -57,6 +57,16 @@ def test_accuracy_by_hand():
     assert found.tolist() == [0.5, 1.0, 1.0, 1.0, 0.0, 0.5, 0.5, 0.5]
 
 
+def test_a_pair_is_as_similar_as_its_nearest_rollout():
+    rows, similarity = by_hand()
+    batch = make_batch(rows, similarity, RewardConfig(partners="nearest", negative_weight=1, hard_negatives=False))
+    #                                                q0a  q0b  t0a  t0b  q1a   q1b  t1a   t1b
+    assert batch.margin.tolist() == pytest.approx([0.2, 0.6, 0.5, 0.3, -0.2, 0.4, -0.2, 0.0])
+    kept = rewards.nearest(similarity, rows.negative_mask, rows.pair)
+    assert kept[0].nonzero().flatten().tolist() == [6]
+    assert not (kept & ~rows.negative_mask).any()
+
+
 def test_margin_by_hand():
     rows, similarity = by_hand()
     found = rewards.margin(similarity, rows.positive_mask, rows.negative_mask, temperature=0.5)

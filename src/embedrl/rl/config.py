@@ -31,9 +31,10 @@ class RewardConfig(BaseModel):
     """Weight negatives by softmax(s / τ_n); False: plain mean."""
     negative_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     """Weight λ of the margin's negative term (paper: 1)."""
-    partners: Literal["all", "fullest"] = "fullest"
+    partners: Literal["all", "fullest", "nearest"] = "fullest"
     """The margin's own similarity is to all rollouts of the other side (the paper), or to those that tell most: most evidence that
-    holds, then most different words in the answer. The judge, too, is shown any of them, or those of each item that tell most."""
+    holds, then most different words in the answer. The judge, too, is shown any of them, or those of each item that tell most.
+    "nearest": a rollout's similarity to a pair, its own or another, is that of the pair's most similar rollout on the other side."""
     outcome_value: Literal["product", "half_product", "margin"] = "margin"
     """The outcome is accuracy times margin (the paper), half of it (the released code), or the margin alone."""
     process_value: Literal["one", "margin"] = "margin"

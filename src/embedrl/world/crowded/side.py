@@ -1,7 +1,9 @@
 """One side of a crowded pair, with its ground-truth and its annotated T-CoT.
 
 Every medium holds 12 to 20 facts, a T-CoT has room for `BUDGET` of them, and the instruction says which matter. The annotator does not ask:
-it names a random selection of true facts in reading order, always as many, so that no sample of it is fuller than another.
+it names a random selection of true facts in reading order, always as many, so that no sample of it is fuller than another. Often it keeps
+to one aspect, as people do, but to any: its share of relevant facts is that of a random selection. Half of the time it does what a
+target's instruction says in so many words ("Name the objects."); what a query's turns on it never infers.
 """
 
 import random
@@ -24,6 +26,10 @@ MAX_BOXES = 2
 class Selection:
     """Rates of the annotator's habits. The number of facts it names is the task's."""
 
+    focus: float = 0.9
+    """Probability that it tells one aspect first, whichever, and fills up with others."""
+    obeys: float = 0.5
+    """Probability that it tells the aspect that is asked for, where an instruction names one."""
     remarks: float = 0.5
     """Probability of an idle remark, in the thinking and in the rethink alike."""
     invents: float = 0.3
@@ -45,6 +51,8 @@ class CrowdedSide:
     """Two sides with one signature mean the same for their task."""
     aspects: tuple[str, ...] = ()
     """Of which aspect each fact is: "objects", "places", …; "asked" in a typed query."""
+    asked: str | None = None
+    """Aspect that its instruction names in so many words."""
     asks: frozenset[str] = frozenset()
     """Statements that a candidate must hold to answer a partial description; none: its own target answers it alone."""
     holds: frozenset[str] = frozenset()
@@ -78,7 +86,7 @@ class CrowdedSide:
     def annotated(self, rng: random.Random, selection: Selection | None = None) -> TCoT:
         """Sample the annotator's T-CoT."""
         habits = selection or Selection()
-        chosen = [self.facts[place] for place in sorted(rng.sample(range(len(self.facts)), self.num_facts))]
+        chosen = self._select(rng, habits)
         if self.is_text and self.others and rng.random() < habits.invents:
             chosen += [Fact((("invented", text),)) for text in rng.sample(self.others, min(rng.choice((1, 2)), len(self.others)))]
         if self.others:
@@ -87,6 +95,15 @@ class CrowdedSide:
             ]
         remarks = [remark if rng.random() < habits.remarks else "" for remark in rng.sample(REMARKS, 2)]
         return compose(chosen, remarks)
+
+    def _select(self, rng: random.Random, habits: Selection) -> list[Fact]:
+        about = rng.choice(sorted(set(self.aspects))) if rng.random() < habits.focus else None
+        if self.asked and rng.random() < habits.obeys:
+            about = self.asked
+        first = [place for place, aspect in enumerate(self.aspects) if aspect == about]
+        rest = [place for place, aspect in enumerate(self.aspects) if aspect != about]
+        first = rng.sample(first, min(len(first), self.num_facts))
+        return [self.facts[place] for place in sorted(first + rng.sample(rest, self.num_facts - len(first)))]
 
 
 CrowdedFamily = list[tuple[CrowdedSide, CrowdedSide]]

@@ -32,6 +32,14 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
     "visdoc_values": {"query": "Find a page with the same values.", "target": "Name the values."},
     "visdoc_part": {"query": FIND["page"], "target": DESCRIBE["page"]},
 }
+_NAMED = {
+    "Name the objects.": "objects",
+    "Say where things stand.": "places",
+    "Say what happens.": "events",
+    "Name topic and cities.": "cities",
+    "Name the values.": "values",
+}
+"""Instructions that name an aspect in so many words."""
 PARTIAL = ("image_part", "image_relation", "video_part", "visdoc_part")
 """Tasks whose queries are typed descriptions of a part: every candidate that holds it is relevant."""
 MAX_DRAWS = 50
@@ -50,6 +58,7 @@ def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> C
         matters,
         f"{aspect}: " + ", ".join(sorted(fact.tell() for fact in matters)),
         aspects=tuple(name for name, facts_of_aspect in seen.facts.items() for _ in facts_of_aspect),
+        asked=_NAMED.get(INSTRUCTIONS[task][side]),
         holds=statements | seen.derived,
         others=tuple(fact.tell() for fact in _OTHERS[_medium(task)] if fact.tell() not in statements),
         num_facts=len(matters),
