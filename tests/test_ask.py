@@ -10,7 +10,7 @@ from embedrl.cli.main import main
 from embedrl.data.evidence_kinds import Evidence
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
-from embedrl.index import Index, Query, ingest, search
+from embedrl.index import Filter, Index, Query, ingest, search
 from embedrl.index.answer import NOTHING, ask
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
@@ -121,6 +121,14 @@ def test_an_item_that_says_the_words_is_looked_at_wherever_its_vector_lies(tmp_p
     [cited] = ask(index, question, embedder, limit=1).citations
     assert (cited.modality, cited.quote) == ("video", "the quokka appears")
     assert cited.times_s == (0.5,)
+
+
+def test_words_that_must_occur_must_occur(index: tuple[Index, Tells, FakeEmbedder]):
+    """`--words` only ranked: an item that holds none of them was cited."""
+    question = "How much is the rent of the flat?"
+    for words, files in ((("tenant",), ["rent.txt"]), (("invoice",), [])):
+        answer = ask(index[0], question, index[2], limit=32, query=Query((), filter=Filter(words=words)))
+        assert [str(citation.path) for citation in answer.citations] == files
 
 
 def test_wrong_questions_are_refused(index: tuple[Index, Tells, FakeEmbedder]):

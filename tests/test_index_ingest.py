@@ -154,6 +154,7 @@ def test_an_index_may_lie_elsewhere_and_hold_several_folders(filled: Collection,
 
 def test_bad_files_are_listed_with_their_reasons_and_cost_nothing_else(filled: Collection):
     bad, special = bad_files(filled.folder / "bad"), special_files(filled.folder / "special")
+    del bad["audio_only.mp4"]  # it is an audio file, and counted as left out
     report = filled.ingest()
     assert len(filled.rows) == NUM_PLACES
     failed = {failure.path.name: failure.reason for failure in report.failures}

@@ -12,7 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "embedrl"
 
 LAYERS = (
     ("errors",),
-    ("config", "log", "concurrency"),
+    ("log", "concurrency"),
+    ("config",),
     ("media",),
     ("data",),
     ("models",),

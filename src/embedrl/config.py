@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from embedrl import log
 from embedrl.errors import ConfigError, StoreError, unwritable
 
 LIBRARIES = (
@@ -256,6 +257,8 @@ def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None) ->
     if changed:
         changes = ", ".join(f"{key}={before.get(key)!r} is now {config.get(key)!r}" for key in changed)
         raise ConfigError(f"{str(path.parent)!r} holds a run with other settings ({changes}): choose another out=..., or delete the folder")
+    if new := _new_settings(record["config"], wanted):
+        log.info(f"{str(path.parent)!r} is of a version without {', '.join(new)}: it goes on with the default{'s' if len(new) > 1 else ''}")
     if num_processes is not None and processes_before != num_processes:
         raise ConfigError(
             f"{str(path.parent)!r} holds a run of {processes_before} processes, and this is one of {num_processes}: "
@@ -278,6 +281,15 @@ def _with_defaults(before: Mapping[str, Any], config: BaseModel) -> dict[str, An
         **{name: defaults[name] for name in unknown},
         **{name: _with_defaults(before[name], table) for name, table in tables.items()},
     }
+
+
+def _new_settings(before: Mapping[str, Any], config: BaseModel, prefix: str = "") -> list[str]:
+    """Return the settings that a run does not know, with their values, as in a recipe."""
+    fields = type(config).model_fields
+    values = {name: getattr(config, name) for name in fields}
+    new = [f"{prefix}{name}={values[name]!r}" for name in fields if name not in before and not fields[name].is_required()]
+    tables = {name: value for name, value in values.items() if isinstance(value, BaseModel) and isinstance(before.get(name), dict)}
+    return new + [setting for name, table in tables.items() for setting in _new_settings(before[name], table, f"{prefix}{name}.")]
 
 
 def _same(before: Any, now: Any) -> bool:

@@ -118,7 +118,7 @@ def test_a_run_is_the_same_by_another_spelling_and_in_another_place(tmp_path: Pa
         write_run_config(tmp_path / "moved", Run(out=tmp_path / "moved", start="nano"))
 
 
-def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A new setting, at its default, was refused as another one: "matryoshka_dims=None is now []"."""
 
     class Table(BaseModel):
@@ -131,11 +131,15 @@ def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
         place: Path = Path("a")
 
     write_run_config(tmp_path, Run(out=tmp_path))
+    assert not capsys.readouterr().err
     write_run_config(tmp_path, Newer(out=tmp_path))
+    said = capsys.readouterr().err
+    assert "without table=Table(size=3, dims=()), dims=(), place=" in said
     record = json.loads((tmp_path / "config.json").read_text("utf-8"))
     del record["config"]["table"]["dims"]
     (tmp_path / "config.json").write_text(json.dumps(record), "utf-8")
     write_run_config(tmp_path, Newer(out=tmp_path))
+    assert "without table.dims=()" in capsys.readouterr().err
     for changed in ({"dims": (1,)}, {"table": Table(dims=(1,))}, {"start": "b"}):
         with pytest.raises(ConfigError, match="holds a run with other settings"):
             write_run_config(tmp_path, Newer(out=tmp_path, **changed))

@@ -240,6 +240,15 @@ def test_typescript_is_text_and_a_stream_of_its_suffix_a_video(tmp_path: Path):
     assert container_format(b"\x47" * 4096) is None
 
 
+@pytest.mark.parametrize("line", ["GET /health 200\n", "G1 X10.0 Y0.0 E\n", "Germany,2024,01\n", "Go. "])
+def test_lines_of_equal_length_are_a_text(line: str, tmp_path: Path):
+    """A "G" every 188 or 192 bytes was taken for the packets of a transport stream."""
+    path = tmp_path / "lines.log"
+    path.write_text(line * 1200)
+    assert container_format(path.read_bytes()[:4096]) is None
+    assert media_kind(path, Limits()) == "text"
+
+
 @pytest.mark.parametrize("cut", [0.5, 0.9])
 def test_a_windows_media_file_that_is_cut_short_is_refused(tmp_path: Path, cut: float):
     path = film(tmp_path / "cut.wmv", "wmv2", "asf")

@@ -167,19 +167,23 @@ def index_folder(
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     dial = read_dial(think, gate, think_budget)
     need_folder(folder)
+    from embedrl.runtime.names import check_names
+
+    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     noted = noted_models(folder)
-    if dial is None and noted is not None and (item_gate := noted.gate_for(embedder)) is not None:
-        dial, gate, think_budget = "auto", None if item_gate.path is None else Path(item_gate.path), item_gate.share
-        log.info("--think auto, as this index was made; --think always reasons about every item, and forgets that")
+    if dial in (None, "auto") and gate is None and noted is not None and (item_gate := noted.gate_for(embedder)) is not None:
+        if dial is None:
+            log.info("--think auto, as this index was made; --think always reasons about every item, and forgets that")
+        dial, gate = "auto", None if item_gate.path is None else Path(item_gate.path)
+        think_budget = item_gate.share if think_budget is None else think_budget
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
     from embedrl.cli.limits import limit_hint, set_limits
     from embedrl.index.model_names import ItemGate
-    from embedrl.runtime.names import check_names, load_text_reader, load_transcriber
+    from embedrl.runtime.names import load_text_reader, load_transcriber
 
     tables = set_limits(config, limit)
     limits, words = tables.limits, tables.words.over(read_text, transcribe)
-    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     names = choose(reasoner, embedder, reasons(dial), noted, is_new=True, **words)
     gate_to_note = ItemGate(path=None if gate is None else str(gate.resolve()), share=think_budget) if dial == "auto" else None
     gate = find_gate(gate, names.embedder, "candidate") if dial == "auto" else None  # said before models are loaded

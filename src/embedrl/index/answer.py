@@ -107,7 +107,9 @@ def ask(
     if not 0 <= min_support <= 1 or limit < 1:
         raise ConfigError(f"min_support={min_support}, limit={limit}: give a share in 0..1, and at least 1 item")
     content, thinks = (Text(text=question),), reasoner is not None
-    asked = replace(query or Query(), content=content, limit=limit, use_tcot=thinks, offset=0, unit="unit", match="fuse")
+    query = query or Query()
+    match = "filter" if query.filter.words else "fuse"  # words that must occur are a filter, and fused with nothing
+    asked = replace(query, content=content, limit=limit, use_tcot=thinks, offset=0, unit="unit", match=match)
     result = search(index, asked, embedder, reasoner, gate=gate, view=view)
     hits = result.hits
     rows = {row.place.key: row for row in index.rows([hit.key for hit in hits])}  # without those that were removed meanwhile

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-_MAX_BOXES = 1_000
-"""Boxes or elements that are looked at; a file with more before its tracks counts as a video."""
+_MAX_BOXES = 10_000
+"""Boxes or elements of a file that are looked at; one with more counts as a video."""
 _SEGMENT, _TRACKS, _ENTRY, _TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
 _PICTURE, _SOUND = "picture", "sound"
 _ASF_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
@@ -30,9 +30,9 @@ def has_only_sound(file: BinaryIO, container: str) -> bool:
     return tracks == {_SOUND}
 
 
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start, end) of the contents of each box."""
-    for _ in range(_MAX_BOXES):
+def _boxes(file: BinaryIO, start: int, end: int, budget: Iterator[int]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, start, end) of the contents of each box. Raises ValueError once the file's budget is spent."""
+    for _ in budget:
         if start + 8 > end:
             return
         file.seek(start)
@@ -45,21 +45,23 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
             raise ValueError("a box reaches beyond its parent")
         yield kind, begin, stop
         start = stop
+    raise ValueError("too many boxes")
 
 
 def _boxed_tracks(file: BinaryIO, size: int) -> Iterator[str]:
-    moov = next(((start, end) for kind, start, end in _boxes(file, 0, size) if kind == b"moov"), (0, 0))
-    for trak in [(start, end) for kind, start, end in _boxes(file, *moov) if kind == b"trak"]:
-        for mdia in [(start, end) for kind, start, end in _boxes(file, *trak) if kind == b"mdia"]:
-            for start in [start for kind, start, _ in _boxes(file, *mdia) if kind == b"hdlr"]:
+    budget = iter(range(_MAX_BOXES))
+    moov = next(((start, end) for kind, start, end in _boxes(file, 0, size, budget) if kind == b"moov"), (0, 0))
+    for trak in [(start, end) for kind, start, end in _boxes(file, *moov, budget) if kind == b"trak"]:
+        for mdia in [(start, end) for kind, start, end in _boxes(file, *trak, budget) if kind == b"mdia"]:
+            for start in [start for kind, start, _ in _boxes(file, *mdia, budget) if kind == b"hdlr"]:
                 file.seek(start + 8)
                 if (handler := file.read(4)) in (b"vide", b"soun"):
                     yield _PICTURE if handler == b"vide" else _SOUND
 
 
-def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (id, start, end) of the contents of each EBML element; one of unknown size reaches to the end."""
-    for _ in range(_MAX_BOXES):
+def _elements(file: BinaryIO, start: int, end: int, budget: Iterator[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield (id, start, end) of the contents of each EBML element; one of unknown size reaches to the end. Raises ValueError."""
+    for _ in budget:
         if start >= end:
             return
         file.seek(start)
@@ -71,6 +73,7 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, 
         stop = end if size == (1 << 7 * size_length) - 1 else begin + size
         yield int.from_bytes(head[:id_length], "big"), begin, min(stop, end)
         start = stop
+    raise ValueError("too many elements")
 
 
 def _length(first: int) -> int:
@@ -80,10 +83,11 @@ def _length(first: int) -> int:
 
 
 def _element_tracks(file: BinaryIO, size: int) -> Iterator[str]:
-    segment = next(((start, end) for number, start, end in _elements(file, 0, size) if number == _SEGMENT), (0, 0))
-    tracks = next(((start, end) for number, start, end in _elements(file, *segment) if number == _TRACKS), (0, 0))
-    for entry in [(start, end) for number, start, end in _elements(file, *tracks) if number == _ENTRY]:
-        for start, end in [(start, end) for number, start, end in _elements(file, *entry) if number == _TYPE]:
+    budget = iter(range(_MAX_BOXES))
+    segment = next(((start, end) for number, start, end in _elements(file, 0, size, budget) if number == _SEGMENT), (0, 0))
+    tracks = next(((start, end) for number, start, end in _elements(file, *segment, budget) if number == _TRACKS), (0, 0))
+    for entry in [(start, end) for number, start, end in _elements(file, *tracks, budget) if number == _ENTRY]:
+        for start, end in [(start, end) for number, start, end in _elements(file, *entry, budget) if number == _TYPE]:
             file.seek(start)
             if (kind := int.from_bytes(file.read(min(end - start, 8)), "big")) in (1, 2):
                 yield _PICTURE if kind == 1 else _SOUND

@@ -7,6 +7,7 @@ import { filters, hasMedium, words } from "./query.js";
 import { clock } from "./wording.js";
 
 const ASKS = /[?？]\s*$|^(what|when|where|which|who|whose|why|how)\b|什么|哪|谁|几|多少|怎|吗/iu;
+const MAX_CHARS = 2000; // of a question to /v1/ask
 const box = byId("answer");
 let open = () => {};
 
@@ -22,7 +23,7 @@ export function hideAnswer() {
 
 /** Whether words ask for an answer, rather than name what to look for. */
 export function isQuestion() {
-  return ASKS.test(words()) && !hasMedium();
+  return ASKS.test(words()) && words().length <= MAX_CHARS && !hasMedium();
 }
 
 /** Ask, and show the answer. What goes wrong is thrown. */

@@ -52,6 +52,8 @@ async function refresh({ against = null, at = 0 } = {}) {
   } catch (error) {
     if (signal.aborted) return;
     complain(error);
+    byId("results").setAttribute("aria-busy", "false");
+    return;
   }
   if (signal.aborted) return;
   byId("results").setAttribute("aria-busy", "false");
