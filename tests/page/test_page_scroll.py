@@ -9,6 +9,13 @@ from tests.page.browser import ServedIndex, needs_browser, opened, settled
 
 pytestmark = needs_browser
 SCROLL = """async ([step, frames]) => {
+  const grid = document.getElementById("grid");
+  const drawn = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  let quiet = 0; // what the page does by itself after it was filled is not counted
+  const before = new MutationObserver(() => (quiet = 0));
+  before.observe(grid, { childList: true, subtree: true, attributes: true });
+  for (; quiet < 10; quiet += 1) await drawn();
+  before.disconnect();
   const counts = { reads: 0, changes: 0 };
   const restore = [];
   for (const [prototype, name] of [
@@ -24,8 +31,7 @@ SCROLL = """async ([step, frames]) => {
   }
   const isOfRows = ({ target }) => target.matches("#grid, .card"); // images that load draw their boxes meanwhile
   const observer = new MutationObserver((changes) => (counts.changes += changes.filter(isOfRows).length));
-  observer.observe(document.getElementById("grid"), { childList: true, subtree: true, attributeFilter: ["style", "aria-posinset"] });
-  const drawn = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  observer.observe(grid, { childList: true, subtree: true, attributeFilter: ["style", "aria-posinset"] });
   for (let at = 0; at < frames; at += 1) {
     scrollTo({ top: scrollY + step, behavior: "instant" });
     await drawn();
