@@ -268,14 +268,9 @@ def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None) ->
 
 def _with_defaults(before: Mapping[str, Any], config: BaseModel) -> dict[str, Any]:
     """Return the settings of a run, with the defaults of those that it does not know, in the tables of its recipe too."""
-    fields = type(config).model_fields
-    unknown = {name for name, field in fields.items() if name not in before and not field.is_required()}
-    defaults = (
-        type(config).model_construct(**{name: None for name in fields if name not in unknown}).model_dump(mode="json", warnings=False)
-    )
-    tables = {
-        name: value for name in fields if isinstance(value := getattr(config, name), BaseModel) and isinstance(before.get(name), dict)
-    }
+    unknown, tables = _unknown_settings(before, config)
+    known = {name: None for name in type(config).model_fields if name not in unknown}
+    defaults = type(config).model_construct(**known).model_dump(mode="json", warnings=False)
     return {
         **before,
         **{name: defaults[name] for name in unknown},
@@ -285,11 +280,17 @@ def _with_defaults(before: Mapping[str, Any], config: BaseModel) -> dict[str, An
 
 def _new_settings(before: Mapping[str, Any], config: BaseModel, prefix: str = "") -> list[str]:
     """Return the settings that a run does not know, with their values, as in a recipe."""
+    unknown, tables = _unknown_settings(before, config)
+    new = [f"{prefix}{name}={getattr(config, name)!r}" for name in unknown]
+    return new + [setting for name, table in tables.items() for setting in _new_settings(before[name], table, f"{prefix}{name}.")]
+
+
+def _unknown_settings(before: Mapping[str, Any], config: BaseModel) -> tuple[list[str], dict[str, BaseModel]]:
+    """Return the optional settings that a run does not know, and the tables that it knows, in which others may be unknown."""
     fields = type(config).model_fields
     values = {name: getattr(config, name) for name in fields}
-    new = [f"{prefix}{name}={values[name]!r}" for name in fields if name not in before and not fields[name].is_required()]
-    tables = {name: value for name, value in values.items() if isinstance(value, BaseModel) and isinstance(before.get(name), dict)}
-    return new + [setting for name, table in tables.items() for setting in _new_settings(before[name], table, f"{prefix}{name}.")]
+    unknown = [name for name, field in fields.items() if name not in before and not field.is_required()]
+    return unknown, {name: value for name, value in values.items() if isinstance(value, BaseModel) and isinstance(before.get(name), dict)}
 
 
 def _same(before: Any, now: Any) -> bool:

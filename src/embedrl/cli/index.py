@@ -167,7 +167,7 @@ def index_folder(
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
     dial = read_dial(think, gate, think_budget)
     need_folder(folder)
-    from embedrl.runtime.names import check_names
+    from embedrl.runtime.names import check_names, load_text_reader, load_transcriber
 
     check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     noted = noted_models(folder)
@@ -180,7 +180,6 @@ def index_folder(
         raise ConfigError(f"--shelf {shelf}: only together with --table")
     from embedrl.cli.limits import limit_hint, set_limits
     from embedrl.index.model_names import ItemGate
-    from embedrl.runtime.names import load_text_reader, load_transcriber
 
     tables = set_limits(config, limit)
     limits, words = tables.limits, tables.words.over(read_text, transcribe)
