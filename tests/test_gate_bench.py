@@ -1,7 +1,5 @@
 """bench/gate.py: gates that are fitted to a few queries, and what their orders keep."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,16 +7,12 @@ import pytest
 
 from embedrl.data import items
 from embedrl.media.content import Text
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gate", Path(__file__).resolve().parent.parent / "bench" / "gate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/gate.py")
 
 
 def measured(bench: ModuleType, number: int, instruction: str, *, plain: bool, reasoned: bool, tokens: int):

@@ -4,17 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-spec = spec_from_file_location("notebooks", ROOT / "docs" / "notebooks.py")
-assert spec is not None
-assert spec.loader is not None
-notebooks = module_from_spec(spec)
-spec.loader.exec_module(notebooks)
+from tests.scripts import load_script
+
+notebooks = load_script("docs/notebooks.py")
 
 RUN = """
 import sys, nbformat

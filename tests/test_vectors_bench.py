@@ -1,23 +1,18 @@
 """bench/vectors.py: codes of vectors, and what is found by them, on small inputs."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from tests.scripts import load_script
 
 NUM_ROWS, DIM, TOP = 500, 20, 10
 
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vectors", Path(__file__).resolve().parent.parent / "bench" / "vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/vectors.py")
 
 
 @pytest.fixture(scope="module")
