@@ -101,6 +101,19 @@ def test_tags_named_inside_a_section_do_not_end_it(thinking: str):
     assert not reading.dropped
 
 
+@pytest.mark.parametrize(
+    ("plain_tag", "tag"), [("<", "< "), ("</", "< /"), ("<", "＜"), (">", "＞"), ("</", "＜／"), ("<answer", '<answer lang="en"')]
+)
+def test_spellings_of_tags(plain_tag: str, tag: str):
+    """A tag with blanks, attributes or in full width is a tag, and no words of a section."""
+    assert read_tcot(GOOD.replace(plain_tag, tag))[0] == parse(GOOD)
+
+
+def test_the_fence_around_evidence_goes_with_it():
+    assert read_tcot(written(f"A star. ```json\n{BOX}\n``` So."))[0].thinking == "A star. So."
+    assert read_tcot(written(f"Marked ```x = 1``` there. {BOX}"))[0].thinking == "Marked ```x = 1``` there."
+
+
 def test_doubled_tags_are_single_ones():
     doubled = (
         GOOD.replace("<thinking>", "<thinking><thinking>")
@@ -181,6 +194,15 @@ def test_evidence_in_any_order_and_depth_is_read(evidence: str, expected: Eviden
         ('{"key_frames": [[3]]}', FRAMES),
         ('{"key_frame": [3]}', FRAMES),
         ("{'bbox_2d': [60, 80, 320, 340]} and {\"bbox_2d\": [1, 2, 3, 4]}", TWO),
+        ('｛"bbox_2d"：［６０，８０，３２０，３４０］｝', ONE),
+        ("{「text_keywords」: [「coin」]}", WORDS),
+        ('{"bbox-2d": [60, 80, 320, 340]}', ONE),
+        ('{"key frames": [3]}', FRAMES),
+        ('{"text-keywords": ["coin"]}', WORDS),
+        ('{"bbox_2d": ["60,80,320,340", "1，2，3，4"]}', TWO),
+        ('{"bbox_2d": [[[60, 80], [320, 340]], [[1, 2], [3, 4]]]}', TWO),
+        ('{"bbox_2d": [[0.06, 0.08, 0.32, 0.34]]}', ONE),
+        ('{"key_frames": ["Frame 3"]}', FRAMES),
     ],
 )
 def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, expected: Evidence):
@@ -208,6 +230,9 @@ def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, e
         ('{"text_keywords": [false, "coin"]}', WORDS),
         ('"bbox_2d": [60, 80, 320, 340]', Evidence()),
         ("bbox_2d = [60, 80, 320, 340]", Evidence()),
+        ("bbox_2d:\n  - [60, 80, 320, 340]", Evidence()),
+        ('{"key_frames": [3, 2.5]}', FRAMES),
+        ('{"key_frames": [3, "00:12"]}', FRAMES),
         ("{&quot;bbox_2d&quot;: [60, 80, 320, 340]}", Evidence()),
         ('{"key_frames": [3]} and text_keywords: ["coin"]', FRAMES),
         *[(f'{{"bbox_2d": [[1, 2, 3, {"9" * count}]], "key_frames": [3]}}', FRAMES) for count in (10, 309, 310, 4300, 4301, 15000)],
@@ -371,6 +396,13 @@ PIECES = [
         "-",
         "label",
         "```json",
+        "```",
+        "｛",
+        "］",
+        "「",
+        "＜answer＞",
+        '<answer lang="en">',
+        "0.5",
     ),
     *(
         " ",
@@ -399,7 +431,13 @@ def mutated(rng: random.Random) -> str:
     if rng.random() < 0.3:
         return "".join(rng.choices(PIECES, k=rng.randint(0, 40)))
     text = rng.choice(
-        [GOOD, f"<think>{DRAFT}</think>{GOOD}", written(f"a {BOX} b", "c", "d"), written("{'key_frames': [1, 2,], 'label': 'x'}")]
+        [
+            GOOD,
+            f"<think>{DRAFT}</think>{GOOD}",
+            written('a {"text_keywords": ["［x｝", "b"]} c'),
+            written(f"a {BOX} b", "c", "d"),
+            written("{'key_frames': [1, 2,], 'label': 'x'}"),
+        ]
     )
     for _ in range(rng.randint(1, 8)):
         at, end = sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))

@@ -20,10 +20,10 @@ MAX_STRING = 400
 IMAGE_KEY = "image"
 """Key beside boxes with the 1-based number of the image they lie in."""
 
-_START = re.compile(r"\{|\[(?=\s*\{)")
+_START = re.compile(r"[{｛]|[\[［](?=\s*[{｛])")
 _NAMED = rf"(?:{KEY.pattern})(?:[^\w\s\[\]]|quot){{0,6}}\s*"
 _KEY_WRITTEN = re.compile(rf"{_NAMED}[:=：\[]", re.IGNORECASE)
-_BARE = re.compile(rf"{_NAMED}[:=：]\s*[\[{{(\"'“‘&]", re.IGNORECASE)
+_BARE = re.compile(rf"{_NAMED}[:=：]\s*(?:-\s+)?[「\[［{{｛(\"'“‘&]", re.IGNORECASE)
 """Anything like evidence, with or without braces."""
 _SPACE = re.compile(r"\s*")
 _COMMAS = re.compile(r"\s*[,;，、]?\s*")
@@ -32,12 +32,14 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _WORDS = {"null": None, "none": None, "true": True, "false": False}
 _QUOTES = {
-    **dict.fromkeys('"“”„', re.compile(r'((?:\\.|[^\\])*?)["“”„](?=\s*[,:;，、：=\[\]})]|\s*$)', re.DOTALL)),
-    **dict.fromkeys("'‘’‚", re.compile(r"((?:\\.|[^\\])*?)['‘’‚](?=\s*[,:;，、：=\[\]})]|\s*$)", re.DOTALL)),
+    **dict.fromkeys('"“”„', re.compile(r'((?:\\.|[^\\])*?)["“”„](?=\s*[,:;，、：=\[\]})］｝）]|\s*$)', re.DOTALL)),
+    **dict.fromkeys("「『", re.compile(r"([^「」『』]*)[」』]")),
+    **dict.fromkeys("'‘’‚", re.compile(r"((?:\\.|[^\\])*?)['‘’‚](?=\s*[,:;，、：=\[\]})］｝）]|\s*$)", re.DOTALL)),
 }
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_CLOSERS = {"[": "]", "(": ")"}
+_OPENERS, _OBJECT_END = "{｛", "}｝"
+_CLOSERS = {"[": "]］", "［": "]］", "(": ")）", "（": ")）"}
 
 
 @dataclass
@@ -68,9 +70,9 @@ def read_evidence(text: str) -> EvidenceText:
         parts.append(text[position : start.start()])
         decoded = _decode(text, start.start(), result.notes)
         if decoded is None:
-            if unread_from is None and start.group() == "{":
+            if unread_from is None and start.group() in _OPENERS:
                 unread_from = len(parts)
-            parts.append("(" if start.group() == "{" else "[")
+            parts.append("(" if start.group() in _OPENERS else start.group())
             position = start.start() + 1
             continue
         value, position, is_whole = decoded
@@ -160,7 +162,7 @@ def _decode(text: str, start: int, notes: Notes) -> tuple[object, int, bool] | N
         value, end = _value(text, start, 0)
     except ValueError:
         return None
-    is_whole = text[end - 1] in "}]"
+    is_whole = text[end - 1] in "}]｝］"
     if KEY.search(text, start, end):
         notes.repaired.append("JSON")
     elif not is_whole:
@@ -172,7 +174,7 @@ def _value(text: str, start: int, depth: int) -> tuple[Any, int]:
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
     first = text[start : start + 1]
-    if first == "{":
+    if first and first in _OPENERS:
         return _object(text, start + 1, depth)
     if first and first in _CLOSERS:
         return _array(text, start + 1, _CLOSERS[first], depth)
@@ -188,10 +190,10 @@ def _value(text: str, start: int, depth: int) -> tuple[Any, int]:
     raise ValueError("no value")
 
 
-def _array(text: str, position: int, closer: str, depth: int) -> tuple[list[Any], int]:
+def _array(text: str, position: int, closers: str, depth: int) -> tuple[list[Any], int]:
     values = []
     position = _end_of(_SPACE, text, position)
-    while text[position : position + 1] != closer:
+    while not text.startswith(tuple(closers), position):
         value, position = _value(text, position, depth + 1)
         values.append(value)
         position = _end_of(_COMMAS, text, position)
@@ -201,7 +203,7 @@ def _array(text: str, position: int, closer: str, depth: int) -> tuple[list[Any]
 def _object(text: str, position: int, depth: int) -> tuple[Object, int]:
     pairs = Object()
     position = _end_of(_SPACE, text, position)
-    while text[position : position + 1] != "}":
+    while not text.startswith(tuple(_OBJECT_END), position):
         end = position
         try:
             key, position = _string(text, position) if text[position : position + 1] in _QUOTES else _bare_key(text, position)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -22,7 +22,9 @@ Visual = PIL.Image.Image | Frames
 MIN_IOU = 0.5
 """IoU from which a box matches a true one."""
 MAX_TOLD_CHARS = 60
-_FOUR_NUMBERS = re.compile(r"[\s\[(]*" + r"[\s,;]+".join([r"[-+]?\d{1,9}(?:\.\d{1,9})?"] * 4) + r"[\s\])]*")
+_FOUR_NUMBERS = re.compile(r"[\s\[(]*" + r"[\s,;，、；]+".join([r"[-+]?\d{1,9}(?:\.\d{1,9})?"] * 4) + r"[\s\])]*")
+_FRAME_NUMBER = re.compile(r"\s*(?:frame|image)\s*#?(\d{1,9})\s*", re.IGNORECASE)
+"""A frame as the prompt labels it."""
 
 
 class Evidence(BaseModel):
@@ -210,12 +212,18 @@ def _depth(value: object) -> int:
 
 def _split_boxes(values: list[Any], notes: Notes) -> list[Any]:
     values = _split(values, notes, depth=2)
+    if values and all(isinstance(piece, str) and _FOUR_NUMBERS.fullmatch(piece) for piece in values):
+        return values  # boxes in quotes
     if not any(isinstance(piece, list) for piece in values):
         return [values] if values else []  # one box, flat
-    if len(values) == 2 and all(isinstance(corner, list) and len(corner) == 2 and _depth(corner) == 1 for corner in values):
-        notes.repaired.append("a box as two corners")
-        return [[*values[0], *values[1]]]
-    return values
+    return [values] if _is_two_corners(values) else values
+
+
+def _is_two_corners(value: object) -> TypeGuard[list[list[object]]]:
+    """Return whether a value is [[x1, y1], [x2, y2]]."""
+    if not isinstance(value, list) or isinstance(value, Object) or len(value) != 2:
+        return False
+    return all(isinstance(corner, list) and len(corner) == 2 and _depth(corner) == 1 for corner in value)
 
 
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -228,13 +236,31 @@ def _read_box(value: object, notes: Notes) -> Box:
     if isinstance(value, str) and _FOUR_NUMBERS.fullmatch(value):
         notes.repaired.append("a box in quotes")
         value = [Literal(number) for number in re.findall(r"[-+.\w]+", value)]
+    if _is_two_corners(value):
+        notes.repaired.append("a box as two corners")
+        value = [number for corner in value for number in corner]
     if not isinstance(value, list) or len(value) != 4:
         raise ValueError("expected four numbers")
-    x1, y1, x2, y2 = (_whole(number, notes) for number in value)
+    numbers = [_number(number, notes) for number in value]
+    if any(number % 1 for number in numbers) and all(0 <= number <= 1 for number in numbers):
+        notes.repaired.append("a box in fractions of the image")
+        numbers = [number * 1000 for number in numbers]
+    x1, y1, x2, y2 = map(round, numbers)
     return x1, y1, x2, y2
 
 
-def _whole(value: object, notes: Notes) -> int:
+def _read_frame(value: object, notes: Notes) -> int:
+    """Parse a frame number. A number with a fraction is a time, and of no frame."""
+    if isinstance(value, str) and (label := _FRAME_NUMBER.fullmatch(value)):
+        notes.repaired.append(f"a frame with its label: {value!r}")
+        value = Literal(label[1])
+    number = _number(value, notes)
+    if number % 1:
+        raise ValueError("expected a whole number")
+    return int(number)
+
+
+def _number(value: object, notes: Notes) -> float:
     if not isinstance(value, str):
         raise ValueError("expected a number")
     number = float(value)
@@ -242,7 +268,7 @@ def _whole(value: object, notes: Notes) -> int:
         raise ValueError("expected a number of pixels or frames")
     if not isinstance(value, Literal):
         notes.repaired.append(f"a number in quotes: {value[:MAX_TOLD_CHARS]!r}")
-    return round(number)
+    return number
 
 
 def _read_keyword(value: object, notes: Notes) -> str:
@@ -287,7 +313,7 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="boxes",
         key="bbox_2d",
-        spelling=r"bbox\\?_?2d",
+        spelling=r"bbox\\?[_ -]?2d",
         noun="box",
         holding="inside the picture",
         failing="not inside the picture",
@@ -306,12 +332,12 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="key_frames",
         key="key_frames",
-        spelling=r"key\\?_?frames?",
+        spelling=r"key\\?[_ -]?frames?",
         noun="frame",
         holding="frame exists",
         failing="no such frame",
         split=_split,
-        read=_whole,
+        read=_read_frame,
         holds=lambda number, medium: 1 <= number <= medium.num_frames,
         tell=lambda number: f"frame {number}",
         meets=lambda number, other: number == other,
@@ -322,7 +348,7 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="keywords",
         key="text_keywords",
-        spelling=r"text\\?_?keywords?",
+        spelling=r"text\\?[_ -]?keywords?",
         noun="keyword",
         holding="quoted",
         failing="not quoted",

@@ -8,8 +8,11 @@ from embedrl.media.content import well_formed
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,64}\|>|<emb>|</?(?:tool_call|tool_response|think)>")
 """Added tokens of the Qwen3-VL family and ours: never allowed to reach a chat template from text."""
 
-TAG = re.compile(r"<(?P<close>/?)\s*(?P<name>thinking|rethink(?:ing)?|answer)\s*>", re.IGNORECASE)
-"""Opening or closing tag of a T-CoT section."""
+TAG = re.compile(
+    r"[<＜]\s{0,9}(?P<close>[/／]?)\s*(?P<name>thinking|rethink(?:ing)?|answer)(?:\s+[\w:-]{1,20}\s*=[^<>＜＞]{0,80})?\s*[>＞]",
+    re.IGNORECASE,
+)
+"""Opening or closing tag of a T-CoT section, also with attributes, blanks or in full width."""
 THOUGHT = re.compile(
     r"<(?P<close>/?)\s*(?:seed:)?(?:think|thoughts?|reason|reasoning|analysis|reflection|scratchpad)(?:\s[^<>]{0,80})?>"
     r"|\[(?P<close_bracket>/?)think\]|◁(?P<close_triangle>/?)think▷"

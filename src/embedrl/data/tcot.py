@@ -10,6 +10,7 @@ Model output is untrusted. `parse` never raises: it returns a `TCoT` or a `Parse
 """
 
 import json
+import re
 from bisect import bisect_left
 from enum import StrEnum
 from itertools import groupby
@@ -68,7 +69,10 @@ class TCoT(_Row):
     @field_validator("thinking")
     @classmethod
     def _clean_thinking(cls, text: str) -> str:
-        return plain(text.translate(_NO_BRACES))
+        text, before = plain(text.translate(_NO_BRACES)), None
+        while text != before:
+            text, before = plain(_EMPTY_FENCE.sub(" ", text)), text
+        return text
 
 
 class FailureReason(StrEnum):
@@ -126,7 +130,9 @@ _SECTIONS = {
     "rethink": FailureReason.MISSING_RETHINK,
     "answer": FailureReason.MISSING_ANSWER,
 }
-_NO_BRACES = str.maketrans("{}", "()")
+_NO_BRACES = str.maketrans("{}｛｝", "()()")
+_EMPTY_FENCE = re.compile(r"```(?:\w*\s)?```")
+"""What is left of a code fence around evidence."""
 
 
 def render(tcot: TCoT) -> str:
