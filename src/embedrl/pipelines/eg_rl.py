@@ -20,7 +20,7 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.rollouts import Scorer
 from embedrl.rl.train import read_trainer, train
 from embedrl.runtime.names import load_embedder, load_reasoner
-from embedrl.world.tasks import choose_tasks, make_families
+from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
 
 
 def train_reasoner(recipe: Recipe) -> Path:
@@ -35,11 +35,11 @@ def train_reasoner(recipe: Recipe) -> Path:
     return recipe.out / "model"
 
 
-def training_pairs(recipe: Recipe) -> list[Pair]:
-    """Return the pairs of a recipe, grouped by task. Raises ConfigError for a file that cannot be used."""
+def training_pairs(recipe: Recipe) -> Sequence[Pair]:
+    """Return the pairs of a recipe, grouped by task, with lazily rendered media. Raises ConfigError for a file that cannot be used."""
     if recipe.pairs is None:
         tasks = list(choose_tasks(recipe.world, recipe.tasks))
-        return [made.pair for made in make_families("rl", recipe.seed, recipe.num_families, recipe.family_size, tasks)]
+        return lazy_pairs(make_families("rl", recipe.seed, recipe.num_families, recipe.family_size, tasks))
     pairs = []
     for outcome in read_lines(recipe.pairs):
         if isinstance(outcome, SourceProblem):

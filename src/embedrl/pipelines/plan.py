@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from embedrl.data.pair_file_rows import PairFileRows
-from embedrl.data.sample import Pair
 from embedrl.embedder.inputs import build, collate
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.embedder.train import ContrastiveRows, Row, learn_ending
@@ -161,7 +160,7 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     trainer = reasoner_settings(recipe, here=False)
     config, processor = load_parts(folders["start_from"])
     settings = read_reasoner_settings(folders["start_from"])
-    pairs: list[Pair] = training_pairs(recipe)
+    pairs = training_pairs(recipe)
     factor = token_side(config)
     items = [item for pair in pairs[: num_sampled // 2] for item in (pair.query, pair.target)]
     asked = [tcot_prompt(item, settings.prompts, settings.budget, factor) for item in items]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from embedrl.data.lazy_pairs import tasks_of
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError, unwritable
 from embedrl.evaluation.compare import text
@@ -65,7 +66,7 @@ def train_by_rejection(recipe: Recipe) -> Path:
     with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
         pairs = training_pairs(recipe)
         scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens)
-        chosen = order([pair.task for pair in pairs], pairs_per_batch, recipe.family_size, num_batches, recipe.seed)
+        chosen = order(tasks_of(pairs), pairs_per_batch, recipe.family_size, num_batches, recipe.seed)
         rows: list[tuple[int, bool, str]] = []
         with progress(num_batches, "rollouts") as bar:
             for number in range(num_batches):

@@ -15,7 +15,7 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality, selection_quality
 from embedrl.rl.rollouts import Rollout
 from embedrl.world.clips import NUM_FRAMES
-from embedrl.world.tasks import choose_tasks, make_families
+from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
 
 ANNOTATOR = "annotator"
 """Stands for a Reasoner that writes as the world's annotator does: a world can be looked at before anything is trained on it."""
@@ -40,7 +40,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
     if recipe.start_from != ANNOTATOR:
         reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))
         reasoner.quotes = False  # as in training
-    pairs = [row.pair for row in made]
+    pairs = lazy_pairs(made)
     scorer = make_scorer(
         recipe,
         pairs,
@@ -63,8 +63,10 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             sides = [
                 (place, is_query) for place in range(start, start + per_batch) for is_query in (True, False) for _ in range(group_size)
             ]
-            seen = [made[place].query if is_query else made[place].target for place, is_query in sides]
-            outcomes = reasoner.reason([side.item for side in seen]) if reasoner else [side.annotated(rng) for side in seen]
+            if reasoner:
+                outcomes = reasoner.reason([pairs[place].query if is_query else pairs[place].target for place, is_query in sides])
+            else:
+                outcomes = [(made[place].query if is_query else made[place].target).annotated(rng) for place, is_query in sides]
             rollouts = [Rollout(*side, text(outcome)) for side, outcome in zip(sides, outcomes, strict=True)]
             scores = scorer.score(rollouts, seed=str(start))
             for name, value in alternatives(scores, recipe.rewards).items():

@@ -26,7 +26,7 @@ from embedrl.runtime.names import load_embedder
 from embedrl.world.clips import NUM_FRAMES
 from embedrl.world.crowded.side import CrowdedSide, compose
 from embedrl.world.facts import Fact
-from embedrl.world.tasks import choose_tasks, make_families
+from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
 
 LEARNING_RATE = 0.5
 """With 1.5 the noise of the first steps was locked in (docs/LOG.md)."""
@@ -60,7 +60,7 @@ class SelectionPolicy:
 
     def sample(self, side: CrowdedSide, rng: random.Random) -> tuple[TCoT, dict[tuple[str, str], float]]:
         """Return a T-CoT, and the gradient of its log-probability."""
-        instruction = side.item.instruction
+        instruction = side.instruction
         left: dict[str, list[Fact]] = {}
         for fact, aspect in zip(side.facts, side.aspects, strict=True):
             left.setdefault(aspect, []).append(fact)
@@ -110,7 +110,7 @@ def learn_selection(recipe: Recipe, rewards: Sequence[str], *, num_steps: int = 
         weights = {"format_weight": 0.0, "outcome_weight": 0.0, "process_weight": 0.0, "weights": {}}
         weights |= {f"{name}_weight": 1.0} if f"{name}_weight" in weights else {"weights": {name: 1.0}}
         config = recipe.rewards.model_copy(update=weights)
-        scorer = Scorer([pair.pair for pair in made], _encoder(recipe, name), None, config, num_frames=NUM_FRAMES)
+        scorer = Scorer(lazy_pairs(made), _encoder(recipe, name), None, config, num_frames=NUM_FRAMES)
         policy, rng = SelectionPolicy(), random.Random(f"selection:{seed}")
         with progress(num_steps, name) as bar:
             for step in range(num_steps):
@@ -143,7 +143,7 @@ def _measure(reward: str, policy: SelectionPolicy, tasks: Sequence[str], seed: i
             said = tcot.answer.split(", ")
             right = sum(text in matters for text in said)
             row += [right / len(said), 2 * right / (len(said) + len(matters)), float(side.is_text and right < len(said))]
-        rows_by_kind.setdefault(side.item.instruction, []).append(tuple(row))
+        rows_by_kind.setdefault(side.instruction, []).append(tuple(row))
     means = {name: (*np.mean(rows, axis=0).tolist(), len(rows)) for name, rows in rows_by_kind.items()}
     return [Learned(reward, name, row[0], row[3], row[4], row[2], row[5], int(row[6])) for name, row in means.items()]
 

@@ -6,6 +6,7 @@ resumed run sees exactly what it missed.
 """
 
 import copy
+import inspect
 import random
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
+from embedrl.data.lazy_pairs import tasks_of
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.log import progress
@@ -51,7 +53,7 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
     checkpoint = last_checkpoint(config.out / "checkpoints", also=partial(rollout_buffer.is_whole, arguments))
     if arguments.beta and config.lora is None:  # an adapter is switched off instead
         _keep_reference(reasoner.model, config.out / _REFERENCE, arguments, anew=checkpoint is None)
-    chosen = order([pair.task for pair in pairs], batches.num_pairs, config.family_size, batches.number, config.seed)
+    chosen = order(tasks_of(pairs), batches.num_pairs, config.family_size, batches.number, config.seed)
     with progress(arguments.max_steps, "reasoner") as bar, old_names():
         trainer = GRPOTrainer(
             model=reasoner.model,
@@ -187,7 +189,11 @@ def prompts(reasoner: LocalReasoner, pairs: Sequence[Pair], chosen: Sequence[int
         return {**batch, "prompt": [prompt.messages for prompt in asked], "images": [list(prompt.images) for prompt in asked]}
 
     columns = {"pair": [pair for pair in chosen for _ in range(2)], "is_query": [True, False] * len(chosen)}
-    return Dataset.from_dict(columns).with_transform(read)
+    dataset = Dataset.from_dict(columns)
+    # Undecorated: for a fingerprint that nothing reads, the decorator pickles all that the transform refers to, weights and pixels
+    # (https://github.com/huggingface/datasets/blob/4.0.0/src/datasets/fingerprint.py).
+    inspect.unwrap(Dataset.set_format)(dataset, "custom", transform=read)
+    return dataset
 
 
 def for_rollouts(processor: ProcessorMixin) -> ProcessorMixin:

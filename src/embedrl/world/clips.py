@@ -85,14 +85,17 @@ class Clip:
         """Ground-truth facts; the first event is more salient than the second."""
         return Truth((self.events[0].fact(), self.events[1].fact()), f"on {self.background}", "video")
 
-    def half(self, index: int) -> tuple[Frames, Truth]:
-        """Return the first or last four frames as a clip: one event, with the other object at rest."""
+    def half_frames(self, index: int) -> Frames:
+        """Render the first or last four frames as a clip: one event, with the other object at rest."""
         frames = self.frames()
         span = slice(4 * index, 4 * index + 4)
+        return Frames(frames.images[span], frames.times_s[span])
+
+    def half_truth(self, index: int) -> Truth:
+        """Ground-truth fact of the first or last four frames."""
         fact = self.events[index].fact()
         assert fact.key_frame is not None
-        moment = replace(fact, key_frame=fact.key_frame - 4 * index)
-        return Frames(frames.images[span], frames.times_s[span]), Truth((moment,), f"on {self.background}", "video")
+        return Truth((replace(fact, key_frame=fact.key_frame - 4 * index),), f"on {self.background}", "video")
 
     def signature(self) -> str:
         """Identity up to geometry and exact timing."""

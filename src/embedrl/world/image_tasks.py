@@ -2,12 +2,13 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
-from embedrl.data.sample import Role
-from embedrl.media.content import Image, Part, Text
+from embedrl.data.sample import Item, Role
+from embedrl.media.content import Image
 from embedrl.world import scenes
 from embedrl.world.facts import Truth
-from embedrl.world.objects import BACKGROUNDS, PLACES
+from embedrl.world.objects import BACKGROUNDS, PLACES, Thing
 from embedrl.world.side import Family, Side, captioned, distinct, item, label, no_place, text_side
 from embedrl.world.wording import edit_request
 
@@ -15,9 +16,8 @@ from embedrl.world.wording import edit_request
 def _scene_side(
     scene: scenes.Scene, role: Role, task: str, side: str, *, text: str = "", wanted: Truth | None = None, seen: Truth | None = None
 ) -> Side:
-    parts: tuple[Part, ...] = (Image(pixels=scene.draw()), *((Text(text=text),) if text else ()))
     seen = seen or scene.truth()
-    return Side(item(role, task, side, *parts), seen, wanted or seen, scene.signature() + text)
+    return Side(lambda: item(role, task, side, Image(pixels=scene.draw()), text=text), seen, wanted or seen, scene.signature() + text)
 
 
 def _scene_family(rng: random.Random, split: str, count: int) -> list[scenes.Scene]:
@@ -99,21 +99,25 @@ def composed(rng: random.Random, split: str, count: int) -> Family:
 def grounding(rng: random.Random, split: str, count: int) -> Family:
     """A scene with the name of an object in it, and the crop of that object."""
     scene = scenes.sample_scene(rng, split, num_things=4)
-    image, family = scene.draw(), []
+    family = []
     for thing in scene.things[: count + 1]:
-        x1, y1, x2, y2 = (value / 1000 * scenes.SIDE for value in thing.box(scenes.GRID))
-        margin = (x2 - x1) * 0.2
-        left, top, right, bottom = (round(min(max(v, 0), scenes.SIDE)) for v in (x1 - margin, y1 - margin, x2 + margin, y2 + margin))
-        crop = image.crop((left, top, right, bottom))
         fact, setting = no_place(scenes.thing_fact(thing)), f"on {scene.background}"
         seen = Truth((fact,), setting, "image")
         query = _scene_side(scene, Role.QUERY_IMAGE, "image_grounding", "query", text=f"the {thing.colour} {thing.shape}", seen=seen)
         inner = replace(fact, slots=fact.slots[1:], box=(140, 140, 860, 860))
         target = Side(
-            item(Role.TARGET_IMAGE, "image_grounding", "target", Image(pixels=crop)),
+            partial(_crop, scene, thing),
             Truth((inner,), setting, "image"),
             Truth((inner,), setting, "image"),
             f"crop: {inner.tell()} {setting}",
         )
         family.append((query, target))
     return family
+
+
+def _crop(scene: scenes.Scene, thing: Thing) -> Item:
+    """The crop of a thing, with a margin of a fifth of its width."""
+    x1, y1, x2, y2 = (value / 1000 * scenes.SIDE for value in thing.box(scenes.GRID))
+    margin = (x2 - x1) * 0.2
+    left, top, right, bottom = (round(min(max(v, 0), scenes.SIDE)) for v in (x1 - margin, y1 - margin, x2 + margin, y2 + margin))
+    return item(Role.TARGET_IMAGE, "image_grounding", "target", Image(pixels=scene.draw().crop((left, top, right, bottom))))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from embedrl.data.sample import Role
-from embedrl.media.content import Page, Part, Text
+from embedrl.media.content import Page
 from embedrl.world import pages
 from embedrl.world.facts import Truth
 from embedrl.world.side import Family, Side, distinct, item, text_side
@@ -13,9 +13,8 @@ from embedrl.world.wording import page_request
 
 
 def _page_side(page: pages.PageSpec, role: Role, task: str, side: str, *, text: str = "", seen: Truth | None = None) -> Side:
-    parts: tuple[Part, ...] = (Page(pixels=page.draw()), *((Text(text=text),) if text else ()))
     seen = seen or page.truth()
-    return Side(item(role, task, side, *parts), seen, seen, page.signature() + text)
+    return Side(lambda: item(role, task, side, Page(pixels=page.draw()), text=text), seen, seen, page.signature() + text)
 
 
 def find(kind: str) -> Callable[[random.Random, str, int], Family]:

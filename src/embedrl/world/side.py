@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Protocol, TypeVar
 
 from embedrl.data.sample import Item, Role
@@ -14,24 +15,33 @@ from embedrl.world.wording import INSTRUCTIONS, caption
 
 
 @dataclass(frozen=True)
-class Side:
+class Rendered:
+    """An item whose media are rendered when they are read."""
+
+    make_item: Callable[[], Item] = field(compare=False)
+    """Render the item (milliseconds): equal bytes with every call."""
+
+    @cached_property
+    def item(self) -> Item:
+        """The item, rendered on first access and kept."""
+        return self.make_item()
+
+
+@dataclass(frozen=True)
+class Side(Rendered):
     """One item with its facts."""
 
-    item: Item
     seen: Truth
     wanted: Truth
     """Facts that its answer should state: those seen, or those looked for."""
     signature: str
     """Two sides with one signature mean the same."""
+    is_text: bool = False
+    """Whether the item is a text alone."""
 
     asks: ClassVar[frozenset[str]] = frozenset()
     """Empty: queries of this world describe their target completely, so no other candidate is relevant."""
     holds: ClassVar[frozenset[str]] = frozenset()
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the item is a text alone."""
-        return self.item.visual is None
 
     @property
     def meaning(self) -> str:
@@ -70,15 +80,15 @@ class _Medium(Protocol):
 M = TypeVar("M", bound=_Medium)
 
 
-def item(role: Role, task: str, side: str, *parts: Part) -> Item:
-    """Create the Item of a side ("query" or "target"), with the task's instruction."""
-    return Item(content=parts, instruction=INSTRUCTIONS[task][side], role=role)
+def item(role: Role, task: str, side: str, *parts: Part, text: str = "") -> Item:
+    """Create the Item of a side ("query" or "target"), with the task's instruction; `text` stands behind its media."""
+    return Item(content=(*parts, *([Text(text=text)] if text else [])), instruction=INSTRUCTIONS[task][side], role=role)
 
 
 def text_side(text: str, facts: Truth, role: Role, task: str, side: str) -> Side:
     """Create a text side; `facts` are those that the text states."""
     wanted = tuple(replace(fact, box=None, key_frame=None) for fact in facts.facts)
-    return Side(item(role, task, side, Text(text=text)), facts, replace(facts, facts=wanted), text)
+    return Side(lambda: item(role, task, side, text=text), facts, replace(facts, facts=wanted), text, is_text=True)
 
 
 def label(fact: Fact, setting: str) -> tuple[str, Truth]:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from embedrl.data.lazy_pairs import LazyPairs
 from embedrl.data.sample import Pair
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
@@ -35,8 +36,9 @@ class WorldPair:
 
     @property
     def pair(self) -> Pair:
-        """The pair without ground truth."""
-        return Pair(task=self.task, query=self.query.item, target=self.target.item, negatives=tuple(side.item for side in self.negatives))
+        """The pair without ground truth, rendered with every access: the sides keep none of it."""
+        negatives = tuple(side.make_item() for side in self.negatives)
+        return Pair(task=self.task, query=self.query.make_item(), target=self.target.make_item(), negatives=negatives)
 
     @property
     def query_truth(self) -> TCoT:
@@ -147,6 +149,11 @@ def make_families(split: str, seed: int, num_families: int, family_size: int, ta
                 raise ConfigError(f"{name}: the world has no {family_size} variants that differ in one attribute; ask for fewer")
             made += [WorldPair(query, target, (), name, _ALL[name].modality) for query, target in family[:family_size]]
     return made
+
+
+def lazy_pairs(made: Sequence[WorldPair]) -> LazyPairs:
+    """Return the pairs without ground truth, rendered when they are read."""
+    return LazyPairs([pair.task for pair in made], lambda place: made[place].pair)
 
 
 assert set(INSTRUCTIONS) == set(TASKS)

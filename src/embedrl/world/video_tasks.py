@@ -3,7 +3,7 @@
 import random
 
 from embedrl.data.sample import Role
-from embedrl.media.content import Part, Text, Video
+from embedrl.media.content import Video
 from embedrl.world import clips
 from embedrl.world.facts import Truth
 from embedrl.world.side import Family, Side, captioned, distinct, item, label, text_side
@@ -15,14 +15,13 @@ def _clip_family(rng: random.Random, split: str, count: int, index: int | None =
 
 
 def _clip_side(clip: clips.Clip, role: Role, task: str, side: str, *, text: str = "", seen: Truth | None = None) -> Side:
-    parts: tuple[Part, ...] = (Video(frames=clip.frames()), *((Text(text=text),) if text else ()))
     seen = seen or clip.truth()
-    return Side(item(role, task, side, *parts), seen, seen, clip.signature() + text)
+    return Side(lambda: item(role, task, side, Video(frames=clip.frames()), text=text), seen, seen, clip.signature() + text)
 
 
 def _half_side(clip: clips.Clip, index: int, role: Role, task: str, side: str, signature: str) -> Side:
-    frames, truth = clip.half(index)
-    return Side(item(role, task, side, Video(frames=frames)), truth, truth, signature)
+    truth = clip.half_truth(index)
+    return Side(lambda: item(role, task, side, Video(frames=clip.half_frames(index))), truth, truth, signature)
 
 
 def text_to_video(rng: random.Random, split: str, count: int) -> Family:

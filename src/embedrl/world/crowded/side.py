@@ -7,14 +7,12 @@ target's instruction says in so many words ("Name the objects."); what a query's
 """
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
-from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.world.annotator import REMARKS
 from embedrl.world.facts import Fact, coarse
+from embedrl.world.side import Rendered
 
 BUDGET = 5
 """Facts that a T-CoT has room for."""
@@ -39,10 +37,10 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class CrowdedSide:
-    """One item with all its facts and those relevant to its task. The medium is rendered lazily."""
+class CrowdedSide(Rendered):
+    """One item with all its facts and those relevant to its task."""
 
-    make_item: Callable[[], Item] = field(compare=False)
+    instruction: str
     facts: tuple[Fact, ...]
     """All that can be said."""
     matters: tuple[Fact, ...]
@@ -62,11 +60,6 @@ class CrowdedSide:
     is_text: bool = False
     num_facts: int = BUDGET
     """As many facts does a T-CoT of its task name, whichever they are."""
-
-    @cached_property
-    def item(self) -> Item:
-        """The item, rendered on first access (milliseconds)."""
-        return self.make_item()
 
     @property
     def meaning(self) -> str:

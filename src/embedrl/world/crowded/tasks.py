@@ -52,15 +52,17 @@ def _medium_side(seen: Seen, aspect: str, role: Role, task: str, side: str) -> C
     facts = tuple(fact for facts_of_aspect in seen.facts.values() for fact in facts_of_aspect)
     matters = seen.facts[aspect]
     statements = frozenset(fact.tell() for fact in facts)
+    instruction = INSTRUCTIONS[task][side]
     return CrowdedSide(
-        lambda: Item(content=(seen.draw(),), instruction=INSTRUCTIONS[task][side], role=role),
+        lambda: Item(content=(seen.draw(),), instruction=instruction, role=role),
+        instruction,
         facts,
         matters,
         f"{aspect}: " + ", ".join(sorted(fact.tell() for fact in matters)),
         aspects=tuple(name for name, facts_of_aspect in seen.facts.items() for _ in facts_of_aspect),
-        asked=_NAMED.get(INSTRUCTIONS[task][side]),
+        asked=_NAMED.get(instruction),
         holds=statements | seen.derived,
-        others=tuple(fact.tell() for fact in _OTHERS[_medium(task)] if fact.tell() not in statements),
+        others=tuple(text for text in _OTHERS[_medium(task)] if text not in statements),
         num_facts=len(matters),
     )
 
@@ -71,14 +73,16 @@ def _text_side(text: str, asked: Sequence[tuple[str, str]], task: str) -> Crowde
     facts = tuple(Fact((("asked", statement),), keyword=words) for statement, words in asked)
     role = Role.QUERY_TEXT_TO_VIDEO if medium == "video" else Role.QUERY_TEXT_TO_IMAGE
     asks = frozenset(statement for statement, _ in asked)
+    instruction = INSTRUCTIONS[task]["query"]
     return CrowdedSide(
-        lambda: Item(content=(Text(text=text),), instruction=INSTRUCTIONS[task]["query"], role=role),
+        lambda: Item(content=(Text(text=text),), instruction=instruction, role=role),
+        instruction,
         facts,
         facts,
         f"asks: {', '.join(sorted(asks))}",
         aspects=("asked",) * len(facts),
         asks=asks,
-        others=tuple(fact.tell() for fact in _OTHERS[medium] if fact.tell() not in asks),
+        others=tuple(text for text in _OTHERS[medium] if text not in asks),
         is_text=True,
         num_facts=len(facts),
     )
@@ -88,27 +92,28 @@ def _medium(task: str) -> str:
     return task.split("_")[0]
 
 
-def _pairs(slot: str, texts: Iterable[str]) -> list[Fact]:
-    return [Fact(((slot, text), ("shape", shape))) for text in texts for shape in SHAPES]
+def _pairs(slot: str, texts: Iterable[str]) -> list[str]:
+    return [Fact(((slot, text), ("shape", shape))).tell() for text in texts for shape in SHAPES]
 
 
 _OTHERS = {
-    "image": tuple(
-        _pairs("colour", COLOURS)
-        + _pairs("place", [place_word(cell, scenes.GRID) for cell in range(scenes.GRID**2)])
-        + _pairs("size", SIZES)
+    "image": (
+        *_pairs("colour", COLOURS),
+        *_pairs("place", [place_word(cell, scenes.GRID) for cell in range(scenes.GRID**2)]),
+        *_pairs("size", SIZES),
     ),
-    "video": tuple(
-        _pairs("colour", COLOURS)
-        + _pairs("place", [place_word(cell, clips.GRID) for cell in range(clips.GRID**2)])
-        + [Fact((("shape", shape), ("event", verb))) for shape in SHAPES for verb in clips.EVENTS[:-1]]
+    "video": (
+        *_pairs("colour", COLOURS),
+        *_pairs("place", [place_word(cell, clips.GRID) for cell in range(clips.GRID**2)]),
+        *(Fact((("shape", shape), ("event", verb))).tell() for shape in SHAPES for verb in clips.EVENTS[:-1]),
     ),
-    "visdoc": tuple(
-        [Fact((("topic", f"about {topic}"),)) for topic in pages.TOPICS]
-        + [Fact((("city", f"lists {city}"),)) for city in pages.CITIES]
-        + [Fact((("value", f"says {value}"),)) for value in (*pages.NUMBERS, *pages.LEVELS, *pages.WORDS)]
+    "visdoc": (
+        *(f"about {topic}" for topic in pages.TOPICS),
+        *(f"lists {city}" for city in pages.CITIES),
+        *(f"says {value}" for value in (*pages.NUMBERS, *pages.LEVELS, *pages.WORDS)),
     ),
 }
+"""Statements of a medium's facts, for mistakes and inventions."""
 
 
 _ROLES = {
