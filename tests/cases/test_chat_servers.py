@@ -73,6 +73,9 @@ def message(finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
         {"content": None, "reasoning_content": TEXT},
         {"content": "", "reasoning": f"\n{TEXT}\n"},
         {"content": " \n", "reasoning": None, "reasoning_content": TEXT, "tool_calls": []},
+        {"content": {"type": "text", "text": TEXT}},
+        {"content": [None, {"type": None, "text": TEXT}]},
+        {"content": TEXT, "reasoning": {"content": DRAFT}, "reasoning_content": [], "refusal": False},
     ],
 )
 def test_the_answer_is_found_wherever_a_server_files_it(server: ScriptedServer, fields: dict[str, Any]):
@@ -92,6 +95,8 @@ def test_the_answer_is_found_wherever_a_server_files_it(server: ScriptedServer, 
         (message("length", content=""), FailureReason.TRUNCATED),
         (message("length", content="Let me see"), FailureReason.TRUNCATED),
         (message("length", content=TEXT.partition("<answer>")[0]), FailureReason.TRUNCATED),
+        (message("model_length", content="Let me see"), FailureReason.TRUNCATED),
+        (message("MAX_TOKENS", content=None), FailureReason.TRUNCATED),
         (message(content="Let me see"), FailureReason.MISSING_THINKING),
     ],
 )
@@ -107,12 +112,48 @@ def test_an_answer_that_is_whole_counts_although_the_limit_came_right_behind_it(
     assert reasoner_of(server).reason([item()]) == [GOOD]
 
 
-@pytest.mark.parametrize("body", [message("content_filter", content=None), message(content=None, refusal="I can't look at that.")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        message("content_filter", content=None),
+        message("content_filter", content="<thinking> A red"),
+        message("sensitive", content=""),
+        message(content=None, refusal="I can't look at that."),
+    ],
+)
 def test_an_answer_that_a_filter_took_is_refused_for_this_item(server: ScriptedServer, body: dict[str, Any]):
     server.otherwise = Answer(body)
     with pytest.raises(Refusal, match="refused") as raised:
         reasoner_of(server).reason([item()])
     assert raised.value.about_item
+
+
+@pytest.mark.parametrize("finish_reason", ["error", "abort", "network_error"])
+def test_an_answer_that_the_server_broke_off_is_asked_for_again_by_the_next_run(server: ScriptedServer, finish_reason: str):
+    server.otherwise = Answer(message(finish_reason, content="<thinking> A red"))
+    with pytest.raises(Refusal, match="broke off") as raised:
+        reasoner_of(server).reason([item()])
+    assert raised.value.reason == "transport"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xef\xbb\xbf" + json.dumps(message(content=TEXT)).encode(),
+        json.dumps(message(content=TEXT) | {"usage": "n/a"}).encode(),
+        json.dumps(message(content=TEXT) | {"usage": {"prompt_tokens": 1.5, "completion_tokens": None}}).encode(),
+        json.dumps(message(content=TEXT)).replace('"stop"', '{"type": "stop"}').encode(),
+    ],
+)
+def test_what_stands_beside_an_answer_does_not_cost_it(server: ScriptedServer, body: bytes):
+    server.otherwise = Answer(body)
+    assert reasoner_of(server).reason([item()]) == [GOOD]
+
+
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\xe9"])
+def test_half_a_character_of_a_server_is_replaced(server: ScriptedServer, half: bytes):
+    server.otherwise = Answer(json.dumps(message(content=f"{TEXT} @")).encode().replace(b"@", half))
+    assert reasoner_of(server).reason([item()]) == [GOOD]
 
 
 def test_a_judge_that_thinks_is_given_room_for_it(server: ScriptedServer):

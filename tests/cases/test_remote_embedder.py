@@ -18,13 +18,14 @@ from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import TCoT
 from embedrl.data.vectors import same_embedder
 from embedrl.embedder.remote import RemoteEmbedder
-from embedrl.embedder.requests import TEXTS_AT_ONCE
+from embedrl.embedder.requests import TEXTS_AT_ONCE, read_vectors
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
 from embedrl.index import Index, ingest, search
 from embedrl.index.query import Query
 from embedrl.integrations.parity import probes
 from embedrl.media.content import Image, Text
 from embedrl.models.names import shipped
+from embedrl.models.server_answers import ServerFailure
 from embedrl.runtime.names import load_embedder, load_reasoner
 from embedrl.server.run import make_service
 from embedrl.server.settings import Settings
@@ -157,6 +158,18 @@ def test_a_server_that_cannot_be_used_is_refused_by_name(server: VectorServer, n
     server.answer = answer
     with pytest.raises(ModelError, match=reason):
         load(server)
+
+
+def test_vectors_that_are_numbered_anew_in_the_middle_are_refused():
+    """A server that joins batches and numbers each from 0: whose vector is whose cannot be told."""
+    rows = [{"index": index, "embedding": [1.0, place]} for place, index in enumerate((0, 1, 0, 1))]
+    assert isinstance(read_vectors(json.dumps({"data": rows}).encode(), 4), ServerFailure)
+    for indexes in ((3, 2, 1, 0), (1, 2, 3, 4), (0, 0, 0, 0), (None,) * 4):
+        rows = [{"index": index, "embedding": [1.0, place if len(set(indexes)) == 1 else index]} for place, index in enumerate(indexes)]
+        read = read_vectors(json.dumps({"data": rows}).encode(), 4)
+        assert not isinstance(read, ServerFailure)
+        ratios = list(read[:, 1] / read[:, 0])
+        assert ratios == sorted(ratios)
 
 
 def test_a_server_that_does_not_look_at_pictures_is_refused():

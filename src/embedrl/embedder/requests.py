@@ -148,6 +148,9 @@ def read_vectors(content: bytes, num_inputs: int) -> np.ndarray | ServerFailure:
     answer = read(content, _Embeddings)
     if isinstance(answer, ServerFailure):
         return answer
+    numbers = {row.index for row in answer.data}
+    if 1 < len(numbers) < len(answer.data):
+        return _malformed(f"{len(answer.data)} vectors of only {len(numbers)} numbers: it is not clear which is whose")
     rows = sorted(enumerate(answer.data), key=lambda pair: pair[0] if pair[1].index is None else pair[1].index)
     vectors = [_vector(row.embedding) for _, row in rows]
     sizes = {0 if vector is None else vector.size for vector in vectors}

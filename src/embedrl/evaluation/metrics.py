@@ -11,6 +11,8 @@ import numpy as np
 
 CUTOFFS = (1, 5, 10)
 DEPTH = max(CUTOFFS)
+_LARGE_GRADE = 500.0
+"""2 to the power of more than about 1,000 overflows."""
 
 Mode = Literal["correct", "mmeb-compat"]
 """Which candidate a grade belongs to: the one it was given to, or the one that MMEB-V2's evaluator takes it for."""
@@ -64,8 +66,9 @@ def ndcg_linear(ranked: np.ndarray, relevant: np.ndarray, k: int) -> float:
 
 
 def ndcg_exponential(ranked: np.ndarray, relevant: np.ndarray, k: int) -> float:
-    """Return nDCG with gain 2^rel - 1 and discount log2(rank + 1); 0 if nothing is relevant."""
-    return ndcg_linear(np.exp2(ranked) - 1, np.exp2(relevant) - 1, k)
+    """Return nDCG with gain 2^rel - 1 and discount log2(rank + 1); 0 if nothing is relevant. Large grades are scaled, and do not overflow."""
+    shift = max(0.0, relevant.max(initial=0.0) - _LARGE_GRADE)
+    return ndcg_linear(*(np.exp2(grades - shift) - np.exp2(-shift) for grades in (ranked, relevant)), k)
 
 
 def _dcg(gains: np.ndarray, k: int) -> float:

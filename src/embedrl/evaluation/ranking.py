@@ -62,6 +62,13 @@ def rank(
     if len(place) < len(keys):
         twice = next(key for row, key in enumerate(keys) if place[key] != row)
         raise ConfigError(f"{of}candidate {twice!r} stands there twice; keep one")
+    if len(query_QD) and query_QD.shape[1:] != candidate_CD.shape[1:]:
+        raise ConfigError(f"{of}queries of {query_QD.shape[1:]} numbers, candidates of {candidate_CD.shape[1:]}: one model embeds both")
+    for what, names_Q in (("relevant", relevant), ("ranked", local or ())):
+        for row, names in enumerate(names_Q):
+            lost = [name for name in names if name not in place]
+            if lost:
+                raise ConfigError(f"{of}query {row}: its {what} candidate {lost[0]!r} is not in the pool; add it, or leave it out")
     chosen = None if local is None else [np.array(sorted({place[key] for key in names}), dtype=np.int64) for names in local]
     for row in range(len(query_QD)):
         if not (len(keys) if chosen is None else len(chosen[row])):

@@ -1,5 +1,6 @@
 """A retrieval task: queries, a pool of candidates, and which candidates answer which query."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -60,8 +61,8 @@ class RetrievalTask:
                 raise ConfigError(f"task {self.name!r}, query {row}: its candidates are empty or not all in the pool")
             if not relevant.keys() <= pool:
                 raise ConfigError(f"task {self.name!r}, query {row}: a relevant candidate is not among its {len(pool)} candidates")
-            if any(gain <= 0 for gain in relevant.values()):
-                raise ConfigError(f"task {self.name!r}, query {row}: relevance must be > 0; leave out candidates that do not fit")
+            if not all(0 < gain < math.inf for gain in relevant.values()):
+                raise ConfigError(f"task {self.name!r}, query {row}: relevance must be finite and > 0; leave out candidates that do not fit")
 
     @property
     def candidate_ids(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Answers are untrusted: `read` never raises.
 
 import base64
 import io
+import json
 import os
 import re
 import zlib
@@ -17,6 +18,7 @@ import PIL.Image
 from pydantic import BaseModel, ValidationError
 
 from embedrl.errors import ConfigError
+from embedrl.media.content import well_formed
 from embedrl.media.image import to_rgb
 
 API_KEY = "EMBEDRL_API_KEY"
@@ -82,12 +84,23 @@ class Models(BaseModel):
 def read(content: bytes, shape: type[M]) -> M | ServerFailure:
     """Return the JSON content of an answer, or a MALFORMED failure if it has another shape."""
     try:
-        return shape.model_validate_json(content)
+        return shape.model_validate_json(_mended(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in first["loc"])
         text = f"{place}: {first['msg']}" if place else first["msg"]
         return ServerFailure(ServerFailureReason.MALFORMED, short(f"{text} in {content.decode('utf-8', 'replace')!r}"))
+
+
+def _mended(content: bytes) -> str:
+    """Decode JSON without its byte order mark, with U+FFFD for bytes that are no UTF-8 and for escaped halves of characters."""
+    text = content.decode("utf-8-sig", "replace")
+    if "\\ud" not in text.lower():
+        return text
+    try:
+        return well_formed(json.dumps(json.loads(text), ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return text
 
 
 async def read_bounded(chunks: AsyncIterator[bytes], encoding: str) -> bytes | ServerFailure:

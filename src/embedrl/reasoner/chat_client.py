@@ -7,16 +7,22 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import PIL.Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from embedrl.models.server_answers import ServerFailure, ServerFailureReason, data_url, read, short
 from embedrl.reasoner.prompts import Prompt
 
 LENGTH = "length"
 """The `finish_reason` of an answer that was cut at the limit of tokens."""
+_CUT = frozenset({LENGTH, "max_tokens", "max_output_tokens", "model_length"})
+"""What servers call it."""
+_TAKEN = ("content_filter", "sensitive", "safety")
+"""How the `finish_reason` of an answer begins that a filter took."""
+_BROKEN = frozenset({"error", "abort", "aborted", "cancelled", "network_error"})
+"""`finish_reason` of an answer that the server broke off."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,30 @@ class Reply:
     """None where the server does not count."""
 
 
+def _if(kind: type) -> BeforeValidator:
+    """A field beside the answer that must not cost the answer: None where it is of another kind."""
+    return BeforeValidator(lambda value: value if isinstance(value, kind) else None)
+
+
+_Beside = Annotated[str | None, _if(str)]
+
+
 class _Part(BaseModel):
-    type: str = "text"
+    type: _Beside = "text"
     text: str | None = None
 
 
+def _listed(content: object) -> object:
+    """Return parts as a list without gaps."""
+    parts = [content] if isinstance(content, dict) else content
+    return [part for part in parts if part is not None] if isinstance(parts, list) else parts
+
+
 class _Message(BaseModel):
-    content: str | list[_Part | str] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
+    content: Annotated[str | list[_Part | str] | None, BeforeValidator(_listed)] = None
+    reasoning: _Beside = None
+    reasoning_content: _Beside = None
+    refusal: _Beside = None
 
     def written(self) -> str:
         """Return the answer: the content (parts that are no text are thoughts), or else what was filed as thinking but ends a T-CoT.
@@ -49,7 +69,7 @@ class _Message(BaseModel):
         """
         if isinstance(self.content, list):
             parts = [_Part(text=part) if isinstance(part, str) else part for part in self.content]
-            content = "".join(part.text or "" for part in parts if part.type in ("text", "output_text"))
+            content = "".join(part.text or "" for part in parts if part.type in (None, "text", "output_text"))
         else:
             content = self.content or ""
         _, ends, answer = content.rpartition("</think>")
@@ -61,17 +81,17 @@ class _Message(BaseModel):
 
 class _Choice(BaseModel):
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: _Beside = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Annotated[int | None, _if(int)] = None
+    completion_tokens: Annotated[int | None, _if(int)] = None
 
 
 class _Completion(BaseModel):
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    usage: Annotated[_Usage | None, _if(dict)] = None
 
 
 def read_reply(content: bytes) -> Reply | ServerFailure:
@@ -80,14 +100,18 @@ def read_reply(content: bytes) -> Reply | ServerFailure:
     if isinstance(completion, ServerFailure):
         return completion
     choice, usage = completion.choices[0], completion.usage or _Usage()
-    text = choice.message.written()
+    text, finish = choice.message.written(), (choice.finish_reason or "").lower()
+    if finish.startswith(_TAKEN):
+        why = choice.message.refusal or f"the server's filter took the answer (finish_reason={choice.finish_reason!r})"
+        return ServerFailure(ServerFailureReason.REFUSED, short(why), about_item=True)
+    if finish in _BROKEN:
+        return ServerFailure(ServerFailureReason.TRANSPORT, f"the server broke off its answer (finish_reason={choice.finish_reason!r})")
     if not text.strip():
-        if choice.message.refusal or choice.finish_reason == "content_filter":
-            why = choice.message.refusal or "the server's filter took the answer (finish_reason='content_filter')"
-            return ServerFailure(ServerFailureReason.REFUSED, short(why), about_item=True)
+        if choice.message.refusal:
+            return ServerFailure(ServerFailureReason.REFUSED, short(choice.message.refusal), about_item=True)
         why = f"the model wrote nothing (finish_reason={choice.finish_reason!r})"
-        return ServerFailure(ServerFailureReason.EMPTY, why, is_cut=choice.finish_reason == LENGTH)
-    return Reply(text, choice.finish_reason, usage.prompt_tokens, usage.completion_tokens)
+        return ServerFailure(ServerFailureReason.EMPTY, why, is_cut=finish in _CUT)
+    return Reply(text, LENGTH if finish in _CUT else choice.finish_reason, usage.prompt_tokens, usage.completion_tokens)
 
 
 def write_body(prompt: Prompt, settings: dict[str, Any], *, is_ours: bool = False) -> bytes:
