@@ -30,7 +30,7 @@ def test_grades_of_any_size_have_an_ndcg():
 @pytest.mark.parametrize("grade", [0.0, -1.0, math.nan, math.inf])
 def test_a_grade_is_a_finite_number_above_zero(grade: float):
     item = Item(content=(Text(text="a"),), role=Role.TARGET_TEXT)
-    with pytest.raises(ConfigError, match="finite and > 0"):
+    with pytest.raises(ConfigError, match="> 0 and finite"):
         RetrievalTask(name="t", modality="image", queries=(item,), candidates=(item,), relevant=({item.key: grade},))
 
 

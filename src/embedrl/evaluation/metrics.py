@@ -66,7 +66,7 @@ def ndcg_linear(ranked: np.ndarray, relevant: np.ndarray, k: int) -> float:
 
 
 def ndcg_exponential(ranked: np.ndarray, relevant: np.ndarray, k: int) -> float:
-    """Return nDCG with gain 2^rel - 1 and discount log2(rank + 1); 0 if nothing is relevant. Large grades are scaled, and do not overflow."""
+    """Return nDCG with gain 2^rel - 1 and discount log2(rank + 1); 0 if nothing is relevant. Large grades do not overflow."""
     shift = max(0.0, relevant.max(initial=0.0) - _LARGE_GRADE)
     return ndcg_linear(*(np.exp2(grades - shift) - np.exp2(-shift) for grades in (ranked, relevant)), k)
 

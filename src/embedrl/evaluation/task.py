@@ -62,7 +62,7 @@ class RetrievalTask:
             if not relevant.keys() <= pool:
                 raise ConfigError(f"task {self.name!r}, query {row}: a relevant candidate is not among its {len(pool)} candidates")
             if not all(0 < gain < math.inf for gain in relevant.values()):
-                raise ConfigError(f"task {self.name!r}, query {row}: relevance must be finite and > 0; leave out candidates that do not fit")
+                raise ConfigError(f"task {self.name!r}, query {row}: relevance must be > 0 and finite; leave out the others")
 
     @property
     def candidate_ids(self) -> tuple[str, ...]:

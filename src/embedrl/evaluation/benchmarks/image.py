@@ -10,7 +10,7 @@ from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.queries import asks, shown
-from embedrl.evaluation.benchmarks.rows import read_rows
+from embedrl.evaluation.benchmarks.rows import list_of, read_rows
 from embedrl.evaluation.benchmarks.source import Layout, Source
 
 
@@ -21,8 +21,8 @@ def read_images(source: Source, data: Path, inspection: Inspection, num_frames: 
     for number, row in read_rows(
         source, data, inspection, ("tgt_text",), ("qry_inst", "qry_text", "qry_img_path", "tgt_inst", "tgt_img_path")
     ):
-        texts = [text or "" for text in row["tgt_text"]]
-        paths = [path or "" for path in row.get("tgt_img_path") or [""] * len(texts)]
+        texts = [text or "" for text in list_of(row, "tgt_text")]
+        paths = [path or "" for path in (list_of(row, "tgt_img_path") if row.get("tgt_img_path") else [""] * len(texts))]
         if len(paths) != len(texts):
             inspection.report(source.name, f"{len(texts)} texts of candidates with {len(paths)} pictures; download the rows again", number)
             continue

@@ -26,6 +26,8 @@ class Inspection:
     def __init__(self, *, gather: bool = False) -> None:
         self.gather = gather
         self.problems: list[Problem] = []
+        self.row: int | None = None
+        """Row that is being read."""
 
     def report(self, dataset: str, what: str, row: int | None = None) -> None:
         """Report a problem. Raises ConfigError unless problems are collected."""

@@ -5,6 +5,7 @@ A page lies as an image named after its id. One that does not is taken from its 
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
@@ -41,6 +42,8 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
         query, page, score = row["query-id"], row["corpus-id"], float(row["score"])
         if page not in pages:
             inspection.report(source.name, f"qrels: there is no page {page!r}; download the corpus again", number)
+        elif not math.isfinite(score):
+            inspection.report(source.name, f"qrels: {score} is no grade; download them again", number)
         elif score > 0:
             grades = relevant.setdefault(query, {})
             grades[page] = max(score, grades.get(page, 0.0))

@@ -13,6 +13,7 @@ from embedrl.data.sources.pair import plain, side
 from embedrl.data.sources.row import ProblemKind, RowError
 from embedrl.evaluation.benchmarks.extract import supply
 from embedrl.evaluation.benchmarks.questions import QUESTIONS
+from embedrl.evaluation.benchmarks.rows import list_of
 from embedrl.evaluation.benchmarks.source import Source
 from embedrl.media.content import Content, Image, Video
 
@@ -54,7 +55,7 @@ def asks(source: Source, data: Path, num_frames: int) -> Ask:
                 return (frames.video(str(row[source.columns[0]])),)
             case "text_video":
                 texts = row[source.columns[1]]
-                return side(texts if isinstance(texts, str) else next(iter(texts), ""))
+                return side(texts if isinstance(texts, str) else next(iter(list_of(row, source.columns[1])), ""))
             case "moments":
                 return side(row["query"], frames.video(f"{PurePosixPath(str(row['video_path'])).stem}/{QUERY}"))
             case "momentseeker":

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from embedrl.evaluation.benchmarks.rows import list_of
+
 
 class Question(NamedTuple):
     """A question about a video, with its options."""
@@ -22,14 +24,15 @@ def lettered(options: Sequence[str]) -> list[str]:
 
 
 def _mvbench(row: Mapping[str, Any]) -> Question:
-    options = lettered(row["candidates"])
-    right = options[list(row["candidates"]).index(row["answer"])]
+    candidates = list_of(row, "candidates")
+    options = lettered(candidates)
+    right = options[candidates.index(row["answer"])]
     return Question(f"{row['_subset']}/{row['video']}", _listed(row["question"], options), {name: name for name in options}, right)
 
 
 def _videomme(row: Mapping[str, Any]) -> Question:
-    options = {option: _behind(option) for option in row["options"]}
-    right = list(options)["ABCDEFGH".index(row["answer"])]
+    options = {option: _behind(option) for option in list_of(row, "options")}
+    right = list(options)[list("ABCDEFGH").index(row["answer"])]
     return Question(str(row["videoID"]), _listed(row["question"], list(options)), options, right)
 
 
@@ -39,7 +42,7 @@ def _nextqa(row: Mapping[str, Any]) -> Question:
 
 
 def _egoschema(row: Mapping[str, Any]) -> Question:
-    options = {option: _behind(option) for option in row["option"]}
+    options = {option: _behind(option) for option in list_of(row, "option")}
     return Question(str(row["video_idx"]), _listed(row["question"], list(options)), options, list(options)[_place(row)])
 
 

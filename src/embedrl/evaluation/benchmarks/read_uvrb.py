@@ -16,6 +16,7 @@ from embedrl.data.sources.stream import read_json
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import FrameFolders, some
+from embedrl.evaluation.benchmarks.rows import list_of
 from embedrl.evaluation.benchmarks.source import Layout, Source
 
 
@@ -34,7 +35,7 @@ def read_uvrb(source: Source, data: Path, inspection: Inspection, num_frames: in
         pool.offer(row["id"], lambda row=row: (frames.video(row["video"]),), number)
     relevant: dict[str, dict[Name, float]] = {}
     for _, row in _lines(root, "instances", ("qid", "pos"), source, inspection):
-        relevant.setdefault(row["qid"], {}).update(dict.fromkeys(row["pos"], 1.0))
+        relevant.setdefault(row["qid"], {}).update(dict.fromkeys(list_of(row, "pos"), 1.0))
 
     def ask(row: dict[str, Any]) -> Item:
         name, video = row.get("image"), row.get("video")
@@ -69,6 +70,7 @@ def _lines(root: Path, part: str, required: tuple[str, ...], source: Source, ins
             what = str(row) if isinstance(row, Exception) else f"it needs {', '.join(required)}"
             inspection.report(source.name, f"{part}: {what}; download {str(path)!r} again", number)
         else:
+            inspection.row = number
             yield number, row
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedrl import log
 from embedrl.data.sources.media_folder import NUM_FRAMES
-from embedrl.errors import ConfigError
+from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.source import Official, Source
@@ -57,7 +57,14 @@ def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: in
     if source.layout.has_media and not media.is_dir():
         inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its pictures or frames there")
         return Pool(source, inspection)
-    return source.layout.read(source, data, inspection, num_frames)
+    try:
+        return source.layout.read(source, data, inspection, num_frames)
+    except EmbedRLError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:  # boundary: a row may hold values of any kind
+        what = f"it does not fit its dataset ({type(error).__name__}: {error}), and rows behind it are not read; download the rows again"
+        inspection.report(source.name, what, inspection.row)
+        return Pool(source, inspection)
 
 
 def read_tasks(official: Official, data: Path, names: Sequence[str] = (), *, num_frames: int = NUM_FRAMES) -> Iterator[RetrievalTask]:

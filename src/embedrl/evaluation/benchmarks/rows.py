@@ -1,7 +1,7 @@
 """Rows of a dataset repository as it was downloaded: Parquet, JSON Lines or a JSON array, in the files that its card names."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,13 @@ def rows_folder(source: Source, data: Path) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
+def list_of(row: Mapping[str, Any], column: str) -> list[Any]:
+    """Return the list in a column. Raises TypeError if there is no list: a text would be one of letters."""
+    if not isinstance(row[column], list | tuple):
+        raise TypeError(f"{column} is {str(row[column])[:60]!r}, where there should be a list")
+    return list(row[column])
+
+
 def read_rows(
     source: Source, data: Path, inspection: Inspection, required: Sequence[str], optional: Sequence[str] = (), *, config: str | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -81,6 +88,7 @@ def _all_rows(
                         lacks = f"has no {', '.join(missing)}" if isinstance(row, dict) else "is no JSON object"
                         inspection.report(source.name, f"{str(path)!r}: the row {lacks}; download it again", number)
                     else:
+                        inspection.row = number
                         yield number, {"_subset": config, **row}
             except ConfigError as error:
                 if not inspection.gather:

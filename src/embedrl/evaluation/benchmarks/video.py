@@ -9,7 +9,7 @@ from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.queries import FrameFolders, asks
 from embedrl.evaluation.benchmarks.questions import QUESTIONS
-from embedrl.evaluation.benchmarks.rows import read_rows, rows_folder
+from embedrl.evaluation.benchmarks.rows import list_of, read_rows, rows_folder
 from embedrl.evaluation.benchmarks.source import Layout, Source
 from embedrl.media.content import Content
 
@@ -43,7 +43,7 @@ def read_texts(source: Source, data: Path, inspection: Inspection, num_frames: i
     pool, ask = Pool(source, inspection), asks(source, data, num_frames)
     text = source.columns[1]
     for number, row in read_rows(source, data, inspection, (*source.columns, "neg_text")):
-        for option in row["neg_text"]:
+        for option in list_of(row, "neg_text"):
             pool.offer(option, _words(option), number)
         pool.ask(lambda row=row: ask(row), {row[text]: 1.0}, number, local=row["neg_text"])
     return pool

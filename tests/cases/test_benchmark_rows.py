@@ -1,0 +1,81 @@
+"""Rows of a benchmark whose columns hold values of another type: refused with the row, never a traceback, never read as something else.
+
+Siblings of the reports on published files (../shared/cases and docs/parity.md): a text where a list belongs was read as its letters,
+an answer "AB" or "" as option A, a mapping as its keys; numbers as texts and nested lists were tracebacks.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedrl.errors import ConfigError
+from embedrl.evaluation.benchmarks.inspection import Inspection
+from embedrl.evaluation.benchmarks.reading import read_pool, read_tasks
+from tests.official_files import ROWS, frames, image_row, images, lines, official, pages, uvrb
+
+Row = dict[str, Any]
+Write = Callable[[Path, Row], object]
+
+
+def _image(data: Path, row: Row) -> None:
+    images(data, image_row()).unlink()
+    lines(data / ROWS / "test.jsonl", [image_row(**row)])
+
+
+def _video(data: Path, row: Row) -> None:
+    frames(data, "v1", "v2")
+    lines(data / ROWS / "test.jsonl", [{"video_id": "v1", "pos_text": "run", **row}])
+
+
+def _option(data: Path, row: Row) -> None:
+    frames(data, "v1")
+    lines(data / ROWS / "test.jsonl", [{"video_idx": "v1", "question": "q?", "option": ["A. x", "B. y"], "answer": "1", **row}])
+
+
+def _letter(data: Path, row: Row) -> None:
+    frames(data, "v1")
+    lines(data / ROWS / "test.jsonl", [{"videoID": "v1", "question": "q?", "options": ["A. x", "B. y"], "answer": "A", **row}])
+
+
+def _moment(data: Path, row: Row) -> None:
+    frames(data, "video_frames/a", "video_frames/b")
+    clips = {"positive_frames": [{"output_path": "a.mp4"}], "negative_frames": [{"output_path": "b.mp4"}]}
+    lines(data / ROWS / "test.jsonl", [{"query": "x", **clips, **row}])
+
+
+def _pages(data: Path, row: Row) -> None:
+    pages(data, **{part: [value] for part, value in row.items()})
+
+
+def _uvrb(data: Path, row: Row) -> None:
+    uvrb(data, **{part: [value] for part, value in row.items()})
+
+
+ODD: list[tuple[str, Write, Row]] = [
+    *(("image_text", _image, row) for row in ({"tgt_text": "cat", "tgt_img_path": None}, {"tgt_text": [1, 2]}, {"qry_text": 1913})),
+    *(("image_path", _image, row) for row in ({"qry_img_path": ["a.png"]}, {"tgt_text": [""], "tgt_img_path": "b.png"})),
+    *(("video_texts", _video, row) for row in ({"neg_text": "run"}, {"neg_text": [["run"]]}, {"pos_text": ["run"], "neg_text": ["run"]})),
+    *(("text_video", _video, row) for row in ({"pos_text": 5}, {"pos_text": [5]}, {"pos_text": {"en": "a"}})),
+    *(("egoschema", _option, row) for row in ({"option": [1, 2]}, {"option": {"A": "x", "B": "y"}}, {"option": "A. x"})),
+    *(("videomme", _letter, row) for row in ({"answer": "AB"}, {"answer": ""}, {"answer": 1})),
+    *(("momentseeker", _moment, row) for row in ({"positive_frames": [{"path": "a"}]}, {"positive_frames": ["a.mp4"]}, {"query": 5})),
+    *(
+        ("pages", _pages, {"qrels": {"query-id": 0, "corpus-id": 18, "score": score}})
+        for score in ("high", [1], float("nan"), float("inf"))
+    ),
+    *(("pages", _pages, row) for row in ({"corpus": {"corpus-id": [17]}}, {"queries": {"query-id": 0, "query": 7}})),
+    *(("uvrb", _uvrb, {"instances": {"qid": "q1", "pos": pos}}) for pos in ("d1", {"d1": 1}, [["d1"]])),
+    *(("uvrb", _uvrb, row) for row in ({"queries": {"id": "q1", "text": 5}}, {"corpus": {"id": "d1", "video": 5}})),
+]
+
+
+@pytest.mark.parametrize(("layout", "write", "row"), ODD)
+def test_a_row_of_other_types_is_named(layout: str, write: Write, row: Row, tmp_path: Path):
+    write(tmp_path, row)
+    benchmark = official(layout, 1, "visdoc" if layout == "pages" else "image" if layout.startswith("image") else "video")
+    with pytest.raises(ConfigError, match=r"^set, row 1: .*again$"):
+        list(read_tasks(benchmark, tmp_path))
+    read_pool(benchmark.sources[0], tmp_path, inspection := Inspection(gather=True))
+    assert [problem.row for problem in inspection.problems][:1] == [1]
