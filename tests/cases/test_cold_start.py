@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pydantic
 import pytest
 
 from embedrl.cli import cold_start
@@ -23,6 +25,8 @@ finally:
     print(*sorted(heads), gc.get_threshold()[0], torch.get_num_threads(), file=sys.stderr)
 """
 NEVER = {
+    "accelerate",
+    "cuda",
     "pandas",
     "triton",
     "scipy",
@@ -70,3 +74,29 @@ def test_only_a_process_of_its_own_goes_without(monkeypatch: pytest.MonkeyPatch)
     cold_start.leave_out((name, "json"))
     assert sys.modules.pop(name) is None
     assert sys.modules["json"] is not None
+
+
+def test_a_function_builds_its_validator_at_its_first_call():
+    built = []
+
+    class Counted(int):
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            built.append(source)
+            return handler(int)
+
+    def double(number: Counted) -> int:
+        return 2 * number
+
+    plain = pydantic.validate_call
+    with cold_start.deferred_validators():
+        checked = pydantic.validate_call(double)
+        configured = pydantic.validate_call(config={"strict": True})(double)
+    assert built == []
+    assert checked("3") == 6
+    assert built
+    with pytest.raises(pydantic.ValidationError):
+        checked("three")
+    with pytest.raises(pydantic.ValidationError):
+        configured("3")
+    assert pydantic.validate_call is plain

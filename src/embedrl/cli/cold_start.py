@@ -1,13 +1,16 @@
-"""What a cold search does without: optional libraries that others import only because they are installed, and threads that wait."""
+"""What a cold search does without: optional libraries that others import only because they are installed, validators of functions that
+nobody calls, and threads that wait."""
 
 import gc
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
-UNUSED_BY_NANO = ("boto3", "scipy", "sklearn", "triton")
-"""transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate boto3 for SageMaker, torch._dynamo
-triton to see whether it is there."""
+UNUSED_BY_NANO = ("accelerate", "boto3", "cuda", "scipy", "sklearn", "triton")
+"""transformers imports scipy and sklearn for losses of detectors and drafts by other models, accelerate to split models over devices (and
+that boto3 for SageMaker), torch CUDA's bindings for contexts of its driver, torch._dynamo triton to see whether it is there."""
 
 RARE_COLLECTION = (50_000, 20, 10)
 """Thresholds of the garbage collector: by default it looks through the modules and weights being loaded again and again.
@@ -43,12 +46,31 @@ class _NoPandas:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def leave_pandas_out() -> None:
-    """Import the index's libraries without pandas, which pyarrow would import because it is there, where this process is our own."""
+@contextmanager
+def deferred_validators() -> Iterator[None]:
+    """Have functions that pydantic is to validate build their validators at their first call: its setting `defer_build`."""
+    import pydantic
+
+    validate_call = cast(Any, pydantic.validate_call)
+
+    def deferred(function: Callable[..., Any] | None = None, /, *, config: dict[str, Any] | None = None, **settings: Any) -> Any:
+        return validate_call(function, config={"defer_build": True, **(config or {})}, **settings)
+
+    pydantic.validate_call = cast(Any, deferred)
+    try:
+        yield
+    finally:
+        pydantic.validate_call = validate_call
+
+
+def import_index_libraries() -> None:
+    """Import the index's libraries, where this process is our own without pandas, which pyarrow would import because it is there, and
+    without building validators for all functions of lancedb's client of remote catalogs."""
     if _Process.is_ours:
         sys.meta_path.insert(0, cast(Any, _NoPandas))
         try:
-            import embedrl.index.lance  # noqa: F401
+            with deferred_validators():
+                import embedrl.index.lance  # noqa: F401
         finally:
             sys.meta_path.remove(cast(Any, _NoPandas))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedrl import log
-from embedrl.cli.cold_start import UNUSED_BY_NANO, leave_out, leave_pandas_out, use_one_thread
+from embedrl.cli.cold_start import UNUSED_BY_NANO, import_index_libraries, leave_out, use_one_thread
 from embedrl.cli.dial import Dial, find_gate, load_gate, reasons
 from embedrl.runtime.index_models import choose, noted_models
 
@@ -37,7 +37,7 @@ def load_for(
     any model is loaded. Raises ConfigError, ModelError and StoreError.
     """
     if alone:
-        leave_pandas_out()
+        import_index_libraries()
     from embedrl.index.index import Index, embedder_of
 
     Index.open(index)
@@ -65,7 +65,7 @@ def load_with_gate(
     A missing index is said before a missing gate, and that before models are loaded. Raises ConfigError, ModelError and StoreError.
     """
     if alone:
-        leave_pandas_out()
+        import_index_libraries()
     from embedrl.index.index import Index
 
     Index.open(index)
