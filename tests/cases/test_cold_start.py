@@ -100,3 +100,15 @@ def test_a_function_builds_its_validator_at_its_first_call():
     with pytest.raises(pydantic.ValidationError):
         configured("3")
     assert pydantic.validate_call is plain
+
+
+def test_no_garbage_is_looked_for_at_the_end_of_a_process_of_its_own():
+    script = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count())); "
+        "from embedrl.cli.cold_start import run_as_own_process; run_as_own_process(); print(gc.get_freeze_count())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True, timeout=60)
+    before, at_the_end = map(int, done.stdout.split())
+    assert before == 0
+    assert at_the_end > 1000
