@@ -5,7 +5,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -52,7 +52,7 @@ class _NoPandas:
 
 
 @contextmanager
-def deferred_validators() -> Iterator[None]:
+def deferred_validators() -> Generator[None]:
     """Have functions that pydantic is to validate build their validators at their first call: its setting `defer_build`."""
     import pydantic
 
