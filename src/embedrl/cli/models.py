@@ -88,4 +88,4 @@ def warn_if_blind(names: "ModelNames", place: str | Path) -> None:
 def _is_nano(name: str | None) -> bool:
     from embedrl.models.names import shipped
 
-    return name in shipped("embedder") or name in shipped("reasoner")
+    return name in shipped("embedder") or (name or "").partition("?")[0] in shipped("reasoner")

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
+from embedrl.data.plain_text import THOUGHT, plain
 from embedrl.data.protocols import Reasons, Refusal, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item
@@ -181,6 +182,23 @@ def read_answer(text: str, *, is_cut: bool, num_frames: int, dropped: log.Repeat
         example = "; ".join(reading.dropped[:3])
         (dropped or log.Repeated()).warn(f"a T-CoT points at something that cannot be read; the rest of it is used: {example}")
     return reading.written(num_frames)
+
+
+def read_bare_answer(text: str, *, is_cut: bool) -> Outcome:
+    """Read model output that was asked for the answer of a T-CoT alone, behind its own thinking, as a T-CoT that says it twice.
+
+    As thinking, too: an Embedder that was trained on whole T-CoTs tells these apart better than with an empty one (docs/LOG.md). A
+    model that wrote a whole T-CoT all the same is read as such. What was cut at the limit of tokens is TRUNCATED.
+    """
+    whole = read(text).outcome
+    if isinstance(whole, TCoT) or whole.reason in (FailureReason.EMPTY, FailureReason.TOO_LONG):
+        return whole
+    thoughts = list(THOUGHT.finditer(whole.text))
+    is_open = bool(thoughts) and not any(thoughts[-1].groups())
+    if is_cut or is_open:
+        return ParseFailure(reason=FailureReason.TRUNCATED, text=text)
+    answer = plain(whole.text[thoughts[-1].end() if thoughts else 0 :])
+    return TCoT(thinking=answer, rethink="", answer=answer) if answer else ParseFailure(reason=FailureReason.EMPTY, text=text)
 
 
 def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:

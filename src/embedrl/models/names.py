@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import parse_qsl
 
 from embedrl.errors import ConfigError
 
@@ -16,6 +18,27 @@ def shipped(kind: str) -> dict[str, Path]:
     """Return the shipped models: name -> folder. `kind` is "reasoner" or "embedder"."""
     weights = Path(__file__).parents[1] / "nano" / "weights"
     return {name: weights / folder for name, folder in _SHIPPED[kind].items()}
+
+
+Form = Literal["tcot", "answer"]
+"""What a Reasoner is asked for: a whole T-CoT, or its answer alone."""
+
+
+def read_form(text: str) -> Form:
+    """Read the option `form` of a Reasoner's name. Raises ConfigError."""
+    forms: dict[str, Form] = {form: form for form in get_args(Form)}
+    if text not in forms:
+        raise ConfigError(f"form={text!r}: choose one of {', '.join(forms)}")
+    return forms[text]
+
+
+def split_form(name: str) -> tuple[str, Form]:
+    """Split the name of a Reasoner with weights, which may end in an option (`nano?form=answer`), from its form. Raises ConfigError."""
+    place, _, options = name.partition("?")
+    asked = dict(parse_qsl(options, keep_blank_values=True))
+    if unknown := sorted(asked.keys() - {"form"}):
+        raise ConfigError(f"reasoner={name!r}: {unknown[0]!r} is no option; there is form, as in {place}?form=answer")
+    return place, read_form(asked.get("form", "tcot"))
 
 
 def is_server(name: str) -> bool:

@@ -2,14 +2,15 @@
 
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 from embedrl.errors import ConfigError
+from embedrl.models.names import read_form
 
-CLIENT_OPTIONS: Mapping[str, type] = {
+CLIENT_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "max_new_tokens": int,
     "timeout_s": float,
     "num_retries": int,
@@ -17,9 +18,10 @@ CLIENT_OPTIONS: Mapping[str, type] = {
     "max_wait_s": float,
     "settings": str,
     "like": str,
+    "form": read_form,
 }
 """Options that are about the client; all others go into each request."""
-NOT_OF_CLIENT = ("max_new_tokens", "settings", "like")
+NOT_OF_CLIENT = ("max_new_tokens", "settings", "like", "form")
 """Those of them that say how the model is asked, not how the server is reached."""
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, LogitsProcessorList, PreTr
 
 from embedrl import log
 from embedrl.data.protocols import Question
-from embedrl.data.reasoning import read_answer
+from embedrl.data.reasoning import read_answer, read_bare_answer
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ConfigError, ModelError
@@ -25,12 +25,23 @@ from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
 from embedrl.models.architectures import decodes_greedily, takes_grids
 from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
+from embedrl.models.names import Form
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
 from embedrl.models.weights import save_bf16
 from embedrl.reasoner.drafts import Habits, skeletons
 from embedrl.reasoner.greedy import MAX_DRAFT, GreedyDecoder, Stops
 from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
-from embedrl.reasoner.prompts import SETS, CutNotice, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.prompts import (
+    SETS,
+    CutNotice,
+    Prompt,
+    answer_only,
+    asks_for_answer,
+    match_prompt,
+    pick_prompt,
+    prompt_hash,
+    tcot_prompt,
+)
 
 
 class ReasonerSettings(BaseModel):
@@ -39,7 +50,7 @@ class ReasonerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompts: str = "full"
-    """Prompt set: "full", or "nano" for the models trained on it."""
+    """Prompt set: "full", or "nano" for the models trained on it; "full-answer" or "nano-answer" to be asked for answers alone."""
     budget: VisualBudget = PAPER_BUDGET
     max_new_tokens: int = Field(default=512, ge=1)
 
@@ -108,17 +119,28 @@ class LocalReasoner:
         temperature: float = 0.0,
         quantize: str | None = None,
         fast: bool = True,
+        form: Form = "tcot",
     ) -> "LocalReasoner":
         """Load a local folder (safetensors only): ours, Qwen3-VL's, or a LoRA adapter of one of them.
 
+        With `form` "answer" it is asked for the answers of T-CoTs alone.
         `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
         read_reasoner_settings(folder)  # a folder of the other role is refused before its weights are read
         loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast)
-        return cls.on(*loaded, folder, temperature=temperature)
+        return cls.on(*loaded, folder, temperature=temperature, form=form)
 
     @classmethod
-    def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path, *, temperature: float = 0.0) -> "LocalReasoner":
+    def on(
+        cls,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        name: str,
+        folder: Path,
+        *,
+        temperature: float = 0.0,
+        form: Form = "tcot",
+    ) -> "LocalReasoner":
         """Wrap loaded weights with the settings of a folder. Raises ModelError."""
         settings = read_reasoner_settings(folder)
         with loading(folder):
@@ -127,6 +149,8 @@ class LocalReasoner:
             if processor.tokenizer("")["input_ids"][-1:] == [processor.tokenizer.pad_token_id]:
                 raise ModelError(f"{str(folder)!r} {_EMBEDDERS}")
             digest = _probe_digest(processor, settings, token_side(model.config), takes_grids(model.config))
+        if form == "answer":
+            settings = settings.model_copy(update={"prompts": answer_only(settings.prompts)})
         return cls(model, processor, settings, name + tokens_mark(folder, digest), temperature=temperature)
 
     @property
@@ -163,6 +187,8 @@ class LocalReasoner:
         prompts = [tcot_prompt(item, settings.prompts, settings.budget, self.factor, special=self.special) for item in items]
         self._cut.check(prompts, settings.budget)
         written = self._write(prompts, settings.max_new_tokens, self.temperature)
+        if asks_for_answer(settings.prompts):
+            return [read_bare_answer(text, is_cut=is_cut) for text, is_cut in written]
         return [read_answer(text, is_cut=is_cut, num_frames=self.num_frames, dropped=self._dropped) for text, is_cut in written]
 
     def write(self, prompts: Sequence[Prompt], *, max_new_tokens: int | None = None, temperature: float | None = None) -> list[str]:

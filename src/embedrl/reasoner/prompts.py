@@ -23,10 +23,14 @@ from embedrl.media.content import Frames, Text, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.resize import Fit, VisualBudget
 
-SETS = ("full", "nano")
-"""Full wording for general models, and one line each for the nano models, which were trained on it."""
+_ANSWER = "-answer"
+_WHOLE = ("full", "nano")
+SETS = (*_WHOLE, *(f"{name}{_ANSWER}" for name in _WHOLE))
+"""Full wording for general models, and one line each for the nano models, which were trained on it; of each also a set that asks for the
+answer alone (`answer_only`)."""
 
 
+_VERDICTS = ("match", "pick")
 _RERANK = {
     "Query": "Task: {instruction}\n{text}\nReasoning about the query: {tcot}",
     "Candidate": "{text}\nReasoning about the candidate: {tcot}",
@@ -68,11 +72,22 @@ class CutNotice:
             log.warn(f"text behind {budget.max_text_chars:,} characters of an item is not seen: all that {self.reader} reads")
 
 
+def answer_only(prompt_set: str) -> str:
+    """Return the set that asks for the answer of a T-CoT alone, in the style of a set."""
+    return prompt_set if asks_for_answer(prompt_set) else f"{prompt_set}{_ANSWER}"
+
+
+def asks_for_answer(prompt_set: str) -> bool:
+    """Say whether a set asks for the answer of a T-CoT alone."""
+    return prompt_set.endswith(_ANSWER)
+
+
 @lru_cache
 def template(prompt_set: str, name: str) -> str:
-    """Return a prompt text. Raises ConfigError for an unknown set."""
+    """Return a prompt text; sets of answers are judged in the words of the whole one. Raises ConfigError for an unknown set."""
     if prompt_set not in SETS:
         raise ConfigError(f"prompts={prompt_set!r}: choose one of {', '.join(SETS)}")
+    prompt_set = prompt_set.removesuffix(_ANSWER) if name in _VERDICTS else prompt_set
     return files("embedrl.reasoner").joinpath("prompts", prompt_set, f"{name}.txt").read_text("utf-8")
 
 

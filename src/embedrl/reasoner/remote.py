@@ -11,7 +11,7 @@ from typing import Any
 
 from embedrl import log
 from embedrl.data.protocols import Question, Refusal
-from embedrl.data.reasoning import read_answer, require_all
+from embedrl.data.reasoning import read_answer, read_bare_answer, require_all
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words
 from embedrl.errors import ConfigError, ModelError
@@ -20,7 +20,7 @@ from embedrl.models.model_server import ModelServer
 from embedrl.models.server_answers import ServerFailure, ServerFailureReason, short
 from embedrl.models.server_name import read_server_name
 from embedrl.reasoner.chat_client import LENGTH, Reply, read_reply, write_body
-from embedrl.reasoner.prompts import CutNotice, Prompt, match_prompt, pick_prompt, prompt_hash, tcot_prompt
+from embedrl.reasoner.prompts import CutNotice, Prompt, answer_only, asks_for_answer, match_prompt, pick_prompt, prompt_hash, tcot_prompt
 from embedrl.reasoner.served_settings import FROM_SERVER, ServedSettings, check_settings, read_settings
 
 VERDICT_TOKENS = 8
@@ -88,14 +88,14 @@ class RemoteReasoner:
         """Make one from `http://host:8000/v1#model?max_new_tokens=1024`, with options of `ChatServer`. Raises as `ChatServer.from_url`.
 
         A Reasoner that was trained here and is served by another engine is asked as its folder says (`settings=FOLDER`), one behind our
-        own server as that tells (`settings=server`); without, as a general model.
+        own server as that tells (`settings=server`); without, as a general model. `form=answer` asks for answers alone.
         """
         asked = read_server_name(url).client
         server, source = ChatServer.from_url(url, **options), asked.get("settings")
         settings = ServedSettings() if source is None else server.settings() if source == FROM_SERVER else read_settings(Path(source))
         return cls(
             server,
-            prompts=settings.prompts,
+            prompts=answer_only(settings.prompts) if asked.get("form") == "answer" else settings.prompts,
             budget=settings.budget,
             max_new_tokens=asked.get("max_new_tokens", settings.max_new_tokens),
             temperature=temperature,
@@ -139,6 +139,8 @@ class RemoteReasoner:
     def _read(self, outcome: Reply | ServerFailure) -> TCoT | ParseFailure | Refusal:
         if isinstance(outcome, Reply):
             is_cut = outcome.finish_reason == LENGTH
+            if asks_for_answer(self.prompts):
+                return read_bare_answer(outcome.text, is_cut=is_cut)
             return read_answer(outcome.text, is_cut=is_cut, num_frames=self.num_frames, dropped=self._dropped)
         if outcome.reason == ServerFailureReason.EMPTY:
             return read_answer("", is_cut=outcome.is_cut, num_frames=self.num_frames)

@@ -16,7 +16,7 @@ class JudgeReranker:
     """
 
     def __init__(self, reasoner: LocalReasoner) -> None:
-        self.reasoner, self.sees = reasoner, reasoner.settings.prompts != "nano"
+        self.reasoner, self.sees = reasoner, not reasoner.settings.prompts.startswith("nano")
         """Whether it is shown media."""
         self._cut = CutNotice("this judge")
         self.fingerprint = f"{reasoner.fingerprint}-judge-{'sees' if self.sees else 'reads'}"

@@ -9,7 +9,7 @@ from embedrl import log
 from embedrl.data.protocols import Embeds, ReadsText, Reasons, Reranks, Transcribes
 from embedrl.errors import ConfigError
 from embedrl.media.store import Limits
-from embedrl.models.names import is_hub_id, is_server, resolve, shipped
+from embedrl.models.names import is_hub_id, is_server, resolve, shipped, split_form
 
 if TYPE_CHECKING:
     from embedrl.reasoner.reranker import JudgeReranker
@@ -44,7 +44,9 @@ def load_reasoner(
     `device` defaults to the best accelerator; `dtype` to that of the files, on a CPU to float32. `attention` is transformers'
     implementation ("sdpa", "eager", ...). `fast=False` runs transformers' own forward passes. `temperature` 0 decodes greedily.
     A URL (`http://host:8000/v1#model`) is an OpenAI-compatible server, which is sent up to `concurrency` requests at once; without
-    `#model` its only model is used. Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
+    `#model` its only model is used. A name that ends in `?form=answer` (a server's: `#model?form=answer`) is the same Reasoner, asked for
+    the answers of T-CoTs alone: a quarter of the tokens, and no evidence. Raises ConfigError for an unknown name, ModelError for a folder
+    that is not a model.
     """
     if is_server(name):
         from embedrl.reasoner.remote import RemoteReasoner
@@ -56,11 +58,12 @@ def load_reasoner(
         from embedrl.testing import FakeReasoner
 
         return FakeReasoner()
+    name, form = split_form(name)
     folder = resolve(name, "reasoner")
     from embedrl.reasoner.local import LocalReasoner
 
     return LocalReasoner.load(
-        folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast, temperature=temperature
+        folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast, temperature=temperature, form=form
     )
 
 
@@ -101,7 +104,8 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
         return None, load_embedder(embedder)
     if is_server(reasoner) or is_server(embedder) or "fake" in (reasoner, embedder):
         return load_reasoner(reasoner), load_embedder(embedder)
-    folders = [resolve(reasoner, "reasoner"), resolve(embedder, "embedder")]
+    place, form = split_form(reasoner)
+    folders = [resolve(place, "reasoner"), resolve(embedder, "embedder")]
     if not any((folder / "adapter_config.json").is_file() for folder in folders):
         return load_reasoner(reasoner), load_embedder(embedder)
     from embedrl.embedder.embedder import Embedder
@@ -111,7 +115,7 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
     if len({base_folder(folder).resolve() for folder in folders}) > 1:
         return load_reasoner(reasoner), load_embedder(embedder)
     first, second = load_shared(folders)
-    return LocalReasoner.on(*first, folders[0]), Embedder.on(second[0].headless(), *second[1:], folders[1])
+    return LocalReasoner.on(*first, folders[0], form=form), Embedder.on(second[0].headless(), *second[1:], folders[1])
 
 
 def load_reranker(name: str, reasoner: Reasons | None) -> Reranks:
@@ -202,5 +206,8 @@ def load_transcriber(name: str | None) -> Transcribes | None:
 def check_names(reasoner: str | None, embedder: str | None) -> None:
     """Raise ConfigError for unknown model names, without loading anything or asking the hub."""
     for kind, name in (("reasoner", reasoner), ("embedder", embedder)):
-        if name is not None and name != "fake" and not is_server(name) and not is_hub_id(name):
-            resolve(name, kind)
+        if name is None or name == "fake" or is_server(name):
+            continue
+        place = split_form(name)[0] if kind == "reasoner" else name
+        if not is_hub_id(place):
+            resolve(place, kind)
