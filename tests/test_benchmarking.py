@@ -111,7 +111,7 @@ def test_what_was_made_once_is_read_and_nothing_stale_is_used(tmp_path: Path):
     def measure(reasoner: FakeReasoner, embedder: FakeEmbedder) -> tuple[int, int, bytes]:
         before = reasoner.reasoned.total(), embedder.embedded.total()
         with Cache(tmp_path / "cache") as cache:
-            result = evaluate(tasks, CachedEmbedder(embedder, cache), reasoner=CachedReasoner(reasoner, cache))
+            result = evaluate(tasks, CachedEmbedder(embedder, cache.vectors), reasoner=CachedReasoner(reasoner, cache))
         cosines = result.tasks[0].figures["positive_cosine"].tobytes()
         return reasoner.reasoned.total() - before[0], embedder.embedded.total() - before[1], cosines
 
@@ -133,8 +133,8 @@ def test_a_vector_that_is_no_number_is_not_kept(tmp_path: Path):
 
     item = Item(content=(Text(text="a"),), role=Role.TARGET_TEXT)
     with Cache(tmp_path) as cache:
-        assert np.isnan(CachedEmbedder(Broken(), cache).embed([item], [None])).all()
-        assert np.isfinite(CachedEmbedder(FakeEmbedder(), cache).embed([item, item], [None, None])).all()
+        assert np.isnan(CachedEmbedder(Broken(), cache.vectors).embed([item], [None])).all()
+        assert np.isfinite(CachedEmbedder(FakeEmbedder(), cache.vectors).embed([item, item], [None, None])).all()
 
 
 def test_names_of_models_tell_their_budgets_apart(random_embedder, random_reasoner):

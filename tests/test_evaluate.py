@@ -13,7 +13,7 @@ from embedrl.evaluation.bootstrap import Figure, figure, mean_figure, mean_over_
 from embedrl.evaluation.evaluate import FIGURES, evaluate
 from embedrl.evaluation.grounding import compare
 from embedrl.evaluation.report import figure_row, read_figure
-from embedrl.evaluation.task import RetrievalTask, from_pairs
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import Image, Text
 
 WORDS = ("red", "blue", "green", "star", "ring", "heart")
@@ -72,23 +72,23 @@ def pairs() -> list[Pair]:
 
 
 def test_a_pool_holds_targets_negatives_and_distractors_once():
-    task = from_pairs("t", "image", pairs(), distractors=[text("green heart"), text("red star")])
+    task = RetrievalTask.from_pairs("t", "image", pairs(), distractors=[text("green heart"), text("red star")])
     assert [item.text for item in task.candidates] == ["red star", "blue star", "red ring", "blue ring", "green heart"]
     assert task.relevant[0] == {text("red star").key: 1.0}
 
 
 def test_equal_queries_are_merged_with_all_their_targets():
     twice = [*pairs(), Pair(task="t", query=query("red star"), target=text("red heart"))]
-    task = from_pairs("t", "image", twice)
+    task = RetrievalTask.from_pairs("t", "image", twice)
     assert len(task.queries) == 2
     assert task.relevant[0] == {text("red star").key: 1.0, text("red heart").key: 1.0}
 
 
 def test_a_task_that_cannot_be_scored_is_refused():
     with pytest.raises(ConfigError, match="4 distinct candidates, 256 asked for"):
-        from_pairs("t", "image", pairs(), min_candidates=256)
+        RetrievalTask.from_pairs("t", "image", pairs(), min_candidates=256)
     with pytest.raises(ConfigError, match="hard negative equals a target"):
-        from_pairs("t", "image", [*pairs(), Pair(task="t", query=query("red star"), target=text("blue star"))])
+        RetrievalTask.from_pairs("t", "image", [*pairs(), Pair(task="t", query=query("red star"), target=text("blue star"))])
     one = text("red star")
     with pytest.raises(ConfigError, match="merge equal ones"):
         RetrievalTask("t", "image", (query("red"),), (one, one), ({one.key: 1.0},))
@@ -101,7 +101,7 @@ def test_a_task_that_cannot_be_scored_is_refused():
 
 
 def test_plain_evaluation_against_cosines_worked_out_by_hand():
-    result = evaluate([from_pairs("t", "image", pairs())], WordEmbedder())
+    result = evaluate([RetrievalTask.from_pairs("t", "image", pairs())], WordEmbedder())
     figures = result.tasks[0].figures
     assert result.name == "plain"
     assert set(figures) == set(FIGURES)
@@ -121,7 +121,7 @@ def test_tcots_change_what_is_found_and_are_measured_on_both_sides():
         text("blue ring").key: tcot("blue ring", keywords=("blue", "ring")),
         query("ring").key: tcot("blue ring"),
     }
-    task = from_pairs("t", "image", pairs(), truths=truths)
+    task = RetrievalTask.from_pairs("t", "image", pairs(), truths=truths)
     found = evaluate([task], WordEmbedder(), name="before_rl", reasoner=reasoner, claims=lambda tcot, truth: (1, 2, 4)).tasks[0].figures
     assert found["hit@1"].tolist() == [1, 1]
     assert found["tcot_valid"].tolist() == [0, 0.5], "no T-CoT on either side; a keyword that is not in the text on one side"
@@ -134,7 +134,7 @@ def test_tcots_change_what_is_found_and_are_measured_on_both_sides():
 
 def test_evidence_outside_its_medium_makes_a_tcot_invalid():
     picture = Item(content=(Image(pixels=PIL.Image.new("RGB", (40, 30))),), role=Role.TARGET_IMAGE)
-    task = from_pairs("t", "image", [Pair(task="t", query=query("red"), target=picture, negatives=(text("blue"),))])
+    task = RetrievalTask.from_pairs("t", "image", [Pair(task="t", query=query("red"), target=picture, negatives=(text("blue"),))])
     for box, valid in (((0, 0, 500, 500), 1.0), ((0, 0, 1200, 500), 0.5)):
         given = {query("red").key: tcot("red"), picture.key: tcot("red", boxes=(box,))}
         assert evaluate([task], WordEmbedder(), name="given", tcots=given).tasks[0].figures["tcot_valid"] == [valid]
@@ -142,7 +142,7 @@ def test_evidence_outside_its_medium_makes_a_tcot_invalid():
 
 def test_an_item_is_reasoned_about_and_embedded_once_however_many_tasks_share_it():
     embedder, reasoner = WordEmbedder(), TableReasoner({})
-    tasks = [from_pairs("one", "image", pairs()), from_pairs("two", "video", pairs()[::-1])]
+    tasks = [RetrievalTask.from_pairs("one", "image", pairs()), RetrievalTask.from_pairs("two", "video", pairs()[::-1])]
     result = evaluate(tasks, embedder, name="before_rl", reasoner=reasoner, batch_size=2)
     for seen in (embedder.seen, reasoner.seen):
         assert len(seen) == len(set(seen))
@@ -152,13 +152,13 @@ def test_an_item_is_reasoned_about_and_embedded_once_however_many_tasks_share_it
 def test_given_tcots_are_not_written_again():
     given = {query("ring").key: tcot("blue")}
     reasoner = TableReasoner({})
-    result = evaluate([from_pairs("t", "image", pairs())], WordEmbedder(), name="mixed", reasoner=reasoner, tcots=given)
+    result = evaluate([RetrievalTask.from_pairs("t", "image", pairs())], WordEmbedder(), name="mixed", reasoner=reasoner, tcots=given)
     assert query("ring").key not in reasoner.seen
     assert result.tcots[query("ring").key] == tcot("blue")
 
 
 def test_batch_size_does_not_change_a_result():
-    tasks = [from_pairs("t", "image", pairs())]
+    tasks = [RetrievalTask.from_pairs("t", "image", pairs())]
     one, all_ = (evaluate(tasks, WordEmbedder(), batch_size=size).tasks[0] for size in (1, 64))
     assert one.rankings == all_.rankings
 
@@ -171,7 +171,7 @@ def test_a_model_that_breaks_its_contract_is_named():
             return super().embed(items, tcots) * 0.5
 
     with pytest.raises(ModelError, match="'short' must return"):
-        evaluate([from_pairs("t", "image", pairs())], Short())
+        evaluate([RetrievalTask.from_pairs("t", "image", pairs())], Short())
 
 
 def test_grounding_figures():

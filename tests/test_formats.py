@@ -105,7 +105,7 @@ def fingerprints(folder: Path) -> Facts:
     item, reasoner, embedder = text_item("a red square"), FakeReasoner(), FakeEmbedder()
     with Cache(folder / "cache") as kept:
         tcots = CachedReasoner(reasoner, kept).reason([item])
-        CachedEmbedder(embedder, kept).embed([item, item], [None, *tcots])
+        CachedEmbedder(embedder, kept.vectors).embed([item, item], [None, *tcots])
         cached = {"T-CoT": list(kept.tcots), "vectors": list(kept.vectors)}
     contents = parts(folder)
     library, index = folder / "texts", folder / "texts" / INDEX_NAME

@@ -339,7 +339,10 @@ def test_the_dial_of_the_command_index(library: Path, candidate_gate: LinearGate
     (library / "d.txt").write_text("another letter")
     assert _run("index", str(library))["declined"] == 1, "auto and its gate are remembered"
     (library / "d.txt").unlink()
-    assert _run("index", str(library), "--gate", gate, "--think-budget", "1")["added"] == 2, "a gate alone means auto"
+    noted = Index.open(library).model_names.gate
+    assert _run("index", str(library), "--think-budget", "1")["added"] == 2, "a budget alone keeps the noted gate"
+    assert Index.open(library).model_names.gate == noted.model_copy(update={"share": 1.0})
+    assert _run("index", str(library), "--gate", gate, "--think-budget", "1")["added"] == 0, "a gate alone means auto"
     (library / "d.txt").write_text("another grocer")
     assert _run("index", str(library), "--no-think")["added"] == 1
     assert Index.open(library).model_names.gate is not None, "a run without a Reasoner forgets no gate"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from embedrl.cli.main import app
 from embedrl.data import items
+from embedrl.data.protocols import Refusal
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ConfigError
@@ -107,6 +108,32 @@ def test_the_report_says_what_the_gate_decided_and_what_share_of_the_tokens_that
     alone = make_report([evaluate([task()], EMBEDDER, reasoner=FakeReasoner(), gate=MARGIN)], seed=0, seconds=0)
     assert alone["think"]["plain"]["share_of_tokens"] is None, "what the others would have cost is not known"
     assert "think" not in make_report([plain, always], seed=0, seconds=0)
+
+
+def test_queries_that_the_reasoner_refuses_are_counted_with_a_gate_as_without() -> None:
+    class Refusing(FakeReasoner):
+        """Refuses one query and one candidate."""
+
+        def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+            if any(item.text in ("letter", "nothing") for item in items):
+                raise Refusal("too_long", "the item is too long", about_item=True)
+            return super().reason(items)
+
+    _, auto, always, _ = evaluate_systems([task()], EMBEDDER, {"fake": Refusing()}, gate=MARGIN.at(1.0))
+    assert always.tcot_counts.failed == {"too_long": 2}
+    assert auto.tcot_counts == always.tcot_counts
+    counted = make_report([auto, always], seed=0, seconds=0)["tcots"]
+    assert counted["fake, auto"] == counted["fake"]
+    [figures] = [result.figures for result in auto.tasks]
+    assert np.isnan(figures["think/tokens_always"]).tolist() == [False, True, False, False], "what it would have cost is not known"
+
+
+def test_each_item_is_embedded_once_plain_and_once_with_its_tcot_for_all_systems_with_a_gate() -> None:
+    embedder = FakeEmbedder()
+    systems = evaluate_systems([task()], embedder, {"fake": FakeReasoner()}, gate=MARGIN)
+    assert embedder.embedded == dict.fromkeys(task().items, 2)
+    apart = evaluate([task()], EMBEDDER, name="fake, auto", reasoner=FakeReasoner(), gate=MARGIN)
+    assert systems[1].tasks[0].rankings == apart.tasks[0].rankings
 
 
 def test_a_benchmark_run_belongs_to_its_gate(tmp_path: Path) -> None:

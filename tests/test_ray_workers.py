@@ -123,7 +123,11 @@ def test_evaluate_gives_the_same_vectors_and_figures(cluster: Cluster, tmp_path:
     def run(reasoner: Any, embedder: Any, name: str, max_in_flight: int) -> tuple[Any, dict[str, Any]]:
         with Cache(tmp_path / name) as cache:
             result = evaluate(
-                tasks, CachedEmbedder(embedder, cache), reasoner=CachedReasoner(reasoner, cache), batch_size=4, max_in_flight=max_in_flight
+                tasks,
+                CachedEmbedder(embedder, cache.vectors),
+                reasoner=CachedReasoner(reasoner, cache),
+                batch_size=4,
+                max_in_flight=max_in_flight,
             )
         kept = {kind: Records(tmp_path / name / f"{kind}.jsonl") for kind in ("tcots", "vectors")}
         return result, {f"{kind} {key}": records.get(key) for kind, records in kept.items() for key in records}

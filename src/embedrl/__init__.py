@@ -13,6 +13,7 @@ _HOMES = {
     "embedrl.data.sample": ("Item", "Pair"),
     "embedrl.data.tcot": ("Evidence", "TCoT"),
     "embedrl.evaluation.evaluate": ("evaluate",),
+    "embedrl.evaluation.task": ("RetrievalTask",),
     "embedrl.index": ("Examples", "Filter", "Index", "Query", "ingest", "recommend", "search"),
     "embedrl.index.answer": ("CitedAnswer", "ask"),
     "embedrl.media.content": ("Image", "Page", "Text", "Video"),

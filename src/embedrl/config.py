@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl import log
-from embedrl.errors import ConfigError, StoreError, unwritable
+from embedrl.errors import ConfigError, unreadable, unwritable
 
 LIBRARIES = (
     *("embedrl", "torch", "torchvision", "transformers", "sentence-transformers", "trl", "peft", "accelerate", "datasets"),
@@ -341,7 +341,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise StoreError(f"{str(path)!r}: metrics cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     rows = []
     for line in lines:
         try:

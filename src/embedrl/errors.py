@@ -16,8 +16,19 @@ from pathlib import Path
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EFBIG: "choose a file system that takes so large a file",
     errno.EROFS: "choose another place",
-    errno.EACCES: "change its permissions, or choose another place",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions, or choose another place"),
+    errno.ENOENT: "make the missing folder, or correct the path",
+    errno.ENOTDIR: "what should be a folder is a file: move it, or correct the path",
+    errno.EISDIR: "it is a folder: give a file",
+    errno.EEXIST: "move what stands there, or choose another place",
+    errno.ENOTEMPTY: "empty the folder, or choose another place",
+    errno.ENAMETOOLONG: "give a shorter one: most file systems take 255 bytes a name, and 4,096 a path",
+    errno.ELOOP: "its links lead in a circle: correct them",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "close other programs, or raise the limit of open files (ulimit -n)"),
+    errno.EIO: "check the disk and its connection",
+    **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), "close the program that uses it"),
 }
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk."""
@@ -43,9 +54,22 @@ class StoreError(EmbedRLError, OSError):
     """Files that embedrl itself keeps cannot be read or written."""
 
 
+def cause(error: OSError) -> str:
+    """Return why the operating system refused, and the remedy: "(Permission denied); change its permissions, …"."""
+    return f"({error.strerror or error}); {_REMEDIES.get(error.errno or 0, 'check the path and the disk')}"
+
+
 def unwritable(path: Path, error: OSError) -> StoreError:
     """Return the StoreError of a file or folder that cannot be written, with the cause and the remedy."""
-    remedy = _REMEDIES.get(error.errno or 0)
-    failure = StoreError(f"{str(path)!r}: cannot be written ({error.strerror})" + (f"; {remedy} and run again" if remedy else ""))
+    return _refused(path, "cannot be written", error)
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """Return the StoreError of a file or folder that cannot be read, with the cause and the remedy."""
+    return _refused(path, "cannot be read", error)
+
+
+def _refused(path: Path, what: str, error: OSError) -> StoreError:
+    failure = StoreError(f"{str(path)!r}: {what} {cause(error)} and run again")
     failure.errno = error.errno
     return failure

@@ -92,6 +92,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         _replaces(_stdout).print(drawn)
 
 
+def size_text(num_bytes: int) -> str:
+    """Return a size in the largest unit of which it has one: "340 B", "1.2 kB", "3.4 MB", "5,600.0 GB"."""
+    size, unit = float(num_bytes), "B"
+    for larger in ("kB", "MB", "GB"):
+        if round(size, 1) < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{num_bytes} B" if unit == "B" else f"{size:,.1f} {unit}"
+
+
 def info(text: str) -> None:
     """Write a remark to stderr."""
     _say(_stderr, text)

@@ -131,7 +131,7 @@ def test_filtered_pairs_say_what_their_key_frames_count(tmp_path: Path):
 def test_vectors_are_kept_apart_by_what_key_frames_count(tmp_path: Path):
     embedder = FakeEmbedder()
     with Cache(tmp_path) as cache:
-        cached = CachedEmbedder(embedder, cache)
+        cached = CachedEmbedder(embedder, cache.vectors)
         for tcot in (pointing(key_frames=(2,)), of_frames(pointing(key_frames=(2,)), 8), of_frames(pointing(key_frames=(2,)), 16)):
             for _ in range(2):
                 cached.embed([CLIP], [tcot])

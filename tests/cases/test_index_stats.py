@@ -9,6 +9,7 @@ import pytest
 from embedrl.cli.main import main
 from embedrl.index import Index, ingest
 from embedrl.index.contents import contents
+from embedrl.log import size_text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import picture
 from tests.odd_media import text_pdf
@@ -38,7 +39,14 @@ def test_stats_count_files_units_and_bytes_by_kind(tmp_path: Path, capsys: pytes
     assert counted["records_bytes"]["tcots.jsonl"] == (folder / ".embedrl-index" / "tcots.jsonl").stat().st_size
     with pytest.raises(SystemExit):
         main(["index", "stats", str(folder)])
-    assert "image\t3\t4\t" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"image\t3\t4\t{size_text(sizes['red.png'] + sizes['copy.png'] + sizes['two.tif'])}\t" in said
+    assert f"text\t1\t1\t{sizes['note.txt']} B\t" in said, "a small size is not rounded to 0.0 MB"
+
+
+def test_a_size_is_told_in_its_largest_unit():
+    sizes = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_951: "1.0 MB", 3_400_000: "3.4 MB", 10**13: "10,000.0 GB"}
+    assert {size: size_text(size) for size in sizes} == sizes
 
 
 def test_files_that_come_and_go_while_sizes_are_counted_are_left_out(tmp_path: Path):

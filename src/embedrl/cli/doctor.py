@@ -136,4 +136,4 @@ def _model(name: str, folder: Path) -> Check:
     sizes = [file.stat().st_size for file in folder.glob("*.safetensors")] if folder.is_dir() else []
     if not sizes:
         return Check(name, False, f"no weights in {str(folder)!r}; `make nano` trains them")
-    return Check(name, True, f"{sum(sizes) / 1e6:.1f} MB in {str(folder)!r}")
+    return Check(name, True, f"{log.size_text(sum(sizes))} in {str(folder)!r}")

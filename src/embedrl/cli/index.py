@@ -66,10 +66,10 @@ def count_contents(
         log.print_json(counted.model_dump(mode="json"))
         return
     rows = [
-        (kind, f"{of.num_files:,}", f"{of.num_units:,}", _megabytes(of.num_bytes), f"{of.num_without_tcot:,}")
+        (kind, f"{of.num_files:,}", f"{of.num_units:,}", log.size_text(of.num_bytes), f"{of.num_without_tcot:,}")
         for kind, of in counted.kinds.items()
     ]
-    log.table(f"{index}: {counted.stats.num_items:,} different items", ["kind", "files", "units", "MB", "without T-CoT"], rows)
+    log.table(f"{index}: {counted.stats.num_items:,} different items", ["kind", "files", "units", "size", "without T-CoT"], rows)
     if counted.words:
         log.info("words were read in " + ", ".join(f"{count:,} units ({MARKS[source].lower()})" for source, count in counted.words.items()))
     if counted.num_words_missing:
@@ -79,12 +79,8 @@ def count_contents(
     failed = "" if counted.num_failures is None else f"; {counted.num_failures:,} files and units could not be indexed"
     log.result(
         f"vectors of {counted.stats.embedder}, {counted.stats.dim} numbers, {counted.stats.search} search; "
-        f"the table takes {_megabytes(table)} MB, the records beside it {_megabytes(records)} MB{failed}"
+        f"the table takes {log.size_text(table)}, the records beside it {log.size_text(records)}{failed}"
     )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f}"
 
 
 @_moving.command()

@@ -14,7 +14,7 @@ from embedrl.cli import annotate, ask, evaluate, index, known_models, mcp, searc
 from embedrl.cli.arguments import EXTRAS, need_extra
 from embedrl.cli.cold_start import run_as_own_process
 from embedrl.cli.options import Seed, commands
-from embedrl.errors import EmbedRLError, MediaError
+from embedrl.errors import EmbedRLError, MediaError, cause
 
 app = commands(add_completion=True)
 _OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM and error.filename is None:
             raise
-        log.error(": ".join(filter(None, [error.filename and repr(str(error.filename)), error.strerror])))
+        named = "the operating system refuses" if error.filename is None else f"{str(error.filename)!r}: cannot be used"
+        log.error(f"{named} {cause(error)}")
         sys.exit(2)
 
 

@@ -12,7 +12,7 @@ from embedrl.data.sources.lines import read_line
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.row import AnnotatedPair, RowError
 from embedrl.data.tcot import TCoT
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import ConfigError, MediaError, cause
 
 
 class PairFile:
@@ -40,7 +40,7 @@ class PairFile:
                     self.negatives[number] = tuple(negative.key for negative in pair.negatives)
             self._find_tcots({key for keys in self.negatives.values() for key in keys})
         except OSError as error:
-            raise ConfigError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+            raise ConfigError(f"{str(path)!r}: cannot be read {cause(error)}") from error
 
     def __len__(self) -> int:
         return len(self._places)

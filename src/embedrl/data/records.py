@@ -21,7 +21,7 @@ from typing import Any
 from embedrl import log
 from embedrl.data.sample import Item
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, parse, render, with_facts
-from embedrl.errors import StoreError, unwritable
+from embedrl.errors import StoreError, unreadable, unwritable
 
 
 class WriterLock:
@@ -110,7 +110,7 @@ class Records:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StoreError(f"{str(self.path)!r}: cannot be read ({error.strerror})") from error
+            raise unreadable(self.path, error) from error
         if self._fd is not None and os.path.sameopenfile(fd, self._fd):
             os.close(fd)
         else:
@@ -126,7 +126,7 @@ class Records:
                         break
                     self._learn(line)
         except OSError as error:
-            raise StoreError(f"{str(self.path)!r}: cannot be read ({error.strerror})") from error
+            raise unreadable(self.path, error) from error
         if self.num_damaged > num_damaged:
             log.warn(f"{str(self.path)!r}: {self.num_damaged} damaged lines are left out; what they held is made again")
 
@@ -143,7 +143,7 @@ class Records:
             os.replace(fresh, self.path)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise StoreError(f"{str(self.path)!r}: cannot be compacted ({error.strerror})") from error
+            raise unwritable(fresh, error) from error
         self.refresh()
 
     @property

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,12 @@ class Cache:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.tcots.close()
         self.vectors.close()
+
+
+class InMemory(dict[str, Any]):
+    """The vectors of one run, in place of records on the disk."""
+
+    put_many = dict.update
 
 
 class CachedReasoner:
@@ -61,8 +68,8 @@ class CachedReasoner:
 class CachedEmbedder:
     """Caching wrapper of an Embedder. Implements `Embeds`."""
 
-    def __init__(self, embedder: Embeds, cache: Cache) -> None:
-        self.embedder, self.records = embedder, cache.vectors
+    def __init__(self, embedder: Embeds, vectors: "Records | InMemory") -> None:
+        self.embedder, self.records = embedder, vectors
 
     @property
     def fingerprint(self) -> str:
@@ -92,8 +99,12 @@ class CachedEmbedder:
             made = dict(zip(missing, vectors.astype("<f4"), strict=True))
             good = {key: vector for key, vector in made.items() if np.isfinite(vector).all()}
             self.records.put_many({key: base64.b64encode(vector.tobytes()).decode() for key, vector in good.items()})
-        vectors_in_order = [made[key] if key in made else np.frombuffer(base64.b64decode(self.records.get(key)), "<f4") for key in keys]
+        vectors_in_order = [made[key] if key in made else self._kept(key) for key in keys]
         return np.stack(vectors_in_order).astype(np.float32) if vectors_in_order else np.empty((0, self.dim), np.float32)
+
+    def _kept(self, key: str) -> np.ndarray:
+        text: Any = self.records.get(key)
+        return np.frombuffer(base64.b64decode(text), "<f4")
 
     def _key(self, item: Item, tcot: TCoT | None) -> str:
         parts = [self.fingerprint, item.key, render(tcot) if tcot else ""]

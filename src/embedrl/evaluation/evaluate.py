@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -76,8 +77,8 @@ class SystemResult:
 
     name: str
     tasks: tuple[TaskResult, ...]
-    tcots: Mapping[str, Outcome]
-    """Item key -> the T-CoT it was embedded with, or the ParseFailure of an item that was embedded plain."""
+    answers: Mapping[str, Answer]
+    """Item key -> the T-CoT it was embedded with, or the ParseFailure or error of an item that was embedded plain."""
     seconds: float
     tcot_counts: TCoTCounts = field(default_factory=TCoTCounts)
     """Numbers of items with a T-CoT, and without one by reason."""
@@ -86,6 +87,11 @@ class SystemResult:
     gate: str | None = None
     """Fingerprint of the gate that decided which queries were reasoned about; None without one."""
 
+    @cached_property
+    def tcots(self) -> dict[str, Outcome]:
+        """What the Reasoner wrote, by item key."""
+        return _written(self.answers)
+
 
 def evaluate(
     tasks: Sequence[RetrievalTask],
@@ -93,7 +99,7 @@ def evaluate(
     *,
     name: str = "plain",
     reasoner: Reasons | None = None,
-    tcots: Mapping[str, Outcome] | None = None,
+    tcots: Mapping[str, Answer] | None = None,
     gate: Gates | None = None,
     claims: Claims | None = None,
     count_tokens: Callable[[str], int] = count_words,
@@ -103,9 +109,10 @@ def evaluate(
 ) -> SystemResult:
     """Evaluate one retrieval system on tasks: ranking metrics, T-CoT and evidence figures of every query.
 
-    An item takes its T-CoT from `tcots` (item key -> T-CoT), else from `reasoner`; with neither, it is embedded plain. Every item is
-    reasoned about and embedded once, however many tasks share it. Invalid T-CoTs and items that the Reasoner refuses are embedded plain
-    and counted by reason in `tcot_counts`. A `gate` decides which queries are reasoned about, as in `index.search`; candidates all are.
+    An item takes its T-CoT from `tcots` (item key -> T-CoT, or why there is none), else from `reasoner`; with neither, it is embedded
+    plain. Every item is reasoned about and embedded once, however many tasks share it. Invalid T-CoTs and items that the Reasoner
+    refuses are embedded plain and counted by reason in `tcot_counts`. A `gate` decides which queries are reasoned about, as in
+    `index.search`; candidates all are.
     `mode="mmeb-compat"` assigns grades to candidates as MMEB-V2's evaluator does. With `max_in_flight` above 1, the models are called
     from that many threads at once.
 
@@ -123,7 +130,7 @@ def evaluate(
         keys = gated.asked(tasks, wanted)
         asked = {key: item for key, item in items.items() if key in keys}
     answers = _reason(asked, reasoner, tcots or {}, name, batch_size, max_in_flight)
-    written = {key: answer for key, answer in answers.items() if isinstance(answer, TCoT | ParseFailure)}
+    written, known = _written(answers), _written(tcots or {})
     vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
     truths = {key: truth for task in tasks for key, truth in task.truths.items()}
     statements = {key: known for task in tasks for key, known in task.statements.items()}
@@ -154,7 +161,7 @@ def evaluate(
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
             if gated is not None:
                 row |= {"think/reasoned": float(is_reasoned), "think/tokens": score(query)["tcot_tokens"] if is_reasoned else 0.0}
-                row |= {"think/tokens_always": _num_tokens(tcots[query], count_tokens)} if tcots and query in tcots else {}
+                row |= {"think/tokens_always": _num_tokens(known[query], count_tokens)} if query in known else {}
             rows.append(row | _mean([score(key) for key in sides]) if is_reasoned else row)
             if "claims/true" in rows[-1] and "claims/true" in score(query) and items[query].visual is None:
                 rows[-1]["claims/invents"] = float(score(query)["claims/true"] < 1)
@@ -162,7 +169,7 @@ def evaluate(
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures, task.families))
     counts = TCoTCounts.of(answers.values())
     seconds = time.perf_counter() - started
-    return SystemResult(name, tuple(results), written, seconds, counts, num_frames, gate.fingerprint if gate is not None else None)
+    return SystemResult(name, tuple(results), answers, seconds, counts, num_frames, gate.fingerprint if gate is not None else None)
 
 
 def join(parts: Sequence[SystemResult]) -> SystemResult:
@@ -170,7 +177,7 @@ def join(parts: Sequence[SystemResult]) -> SystemResult:
     return SystemResult(
         name=parts[0].name,
         tasks=tuple(task for part in parts for task in part.tasks),
-        tcots={key: outcome for part in parts for key, outcome in part.tcots.items()},
+        answers={key: answer for part in parts for key, answer in part.answers.items()},
         seconds=sum(part.seconds for part in parts),
         tcot_counts=sum((part.tcot_counts for part in parts), TCoTCounts()),
         num_frames=parts[0].num_frames,
@@ -192,7 +199,7 @@ def join_seeds(parts: Sequence[SystemResult]) -> SystemResult:
 
 
 def _reason(
-    items: Mapping[str, Item], reasoner: Reasons | None, tcots: Mapping[str, Outcome], name: str, batch_size: int, max_in_flight: int
+    items: Mapping[str, Item], reasoner: Reasons | None, tcots: Mapping[str, Answer], name: str, batch_size: int, max_in_flight: int
 ) -> dict[str, Answer]:
     """Return what came of each item, a Reasoner's refusals included."""
     answers: dict[str, Answer] = {key: tcots[key] for key in items if key in tcots}
@@ -211,6 +218,10 @@ def _reason(
             raise answer
     patience.require(reasoner.fingerprint)
     return answers
+
+
+def _written(answers: Mapping[str, Answer]) -> dict[str, Outcome]:
+    return {key: answer for key, answer in answers.items() if isinstance(answer, TCoT | ParseFailure)}
 
 
 def _embed(

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedrl.errors import ConfigError, StoreError
+from embedrl.errors import ConfigError, StoreError, unreadable
 from embedrl.evaluation.metrics import METRIC_NAMES
 from embedrl.evaluation.report import write_report
 from embedrl.evaluation.task import MODALITIES, Modality
@@ -283,7 +283,7 @@ def _load(file: Path) -> Any:
     except StoreError:
         raise
     except OSError as error:
-        raise StoreError(f"{str(file)!r}: it cannot be read ({error.strerror})") from error
+        raise unreadable(file, error) from error
 
 
 def _benchmark(path: Path, entries: Sequence[_Entry], benchmarks: Sequence[Benchmark]) -> Benchmark:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
@@ -64,6 +64,46 @@ class RetrievalTask:
             if not all(0 < gain < math.inf for gain in relevant.values()):
                 raise ConfigError(f"task {self.name!r}, query {row}: relevance must be > 0 and finite; leave out the others")
 
+    @classmethod
+    def from_pairs(
+        cls,
+        name: str,
+        modality: Modality,
+        pairs: Sequence[Pair],
+        *,
+        truths: Mapping[str, TCoT] | None = None,
+        distractors: Sequence[Item] = (),
+        min_candidates: int = 1,
+    ) -> Self:
+        """Build a task from pairs: the pool holds all targets, hard negatives and distractors, without duplicates.
+
+        Equal queries are merged too, with all their targets relevant. Raises ConfigError if the pool stays smaller than
+        `min_candidates`, or if a pair lists a target among the negatives of the same query.
+        """
+        queries: dict[str, Item] = {}
+        relevant: dict[str, dict[str, float]] = {}
+        pool: dict[str, Item] = {}
+        for pair in pairs:
+            queries.setdefault(pair.query.key, pair.query)
+            relevant.setdefault(pair.query.key, {})[pair.target.key] = 1.0
+            pool |= {item.key: item for item in (pair.target, *pair.negatives)}
+        for pair in pairs:
+            if any(negative.key in relevant[pair.query.key] for negative in pair.negatives):
+                raise ConfigError(f"task {name!r}, pair {pair.key[:12]}: a hard negative equals a target of the same query")
+        for item in distractors:
+            pool.setdefault(item.key, item)
+        if len(pool) < min_candidates:
+            raise ConfigError(f"task {name!r}: {len(pool)} distinct candidates, {min_candidates} asked for; give more pairs or distractors")
+        return cls(
+            name=name,
+            modality=modality,
+            queries=tuple(queries.values()),
+            candidates=tuple(pool.values()),
+            relevant=tuple(relevant.values()),
+            truths=dict(truths or {}),
+            families=by_medium(tuple(queries.values())),
+        )
+
     @property
     def candidate_ids(self) -> tuple[str, ...]:
         """The id of each candidate."""
@@ -78,42 +118,3 @@ class RetrievalTask:
 def by_medium(queries: Sequence[Item]) -> tuple[str, ...]:
     """Return a bootstrap cluster per query: queries about one image, video or page are not independent."""
     return tuple(content_key((query.visual,)) if query.visual else query.key for query in queries)
-
-
-def from_pairs(
-    name: str,
-    modality: Modality,
-    pairs: Sequence[Pair],
-    *,
-    truths: Mapping[str, TCoT] | None = None,
-    distractors: Sequence[Item] = (),
-    min_candidates: int = 1,
-) -> RetrievalTask:
-    """Build a task from pairs: the pool holds all targets, hard negatives and distractors, without duplicates.
-
-    Equal queries are merged too, with all their targets relevant. Raises ConfigError if the pool stays smaller than
-    `min_candidates`, or if a pair lists a target among the negatives of the same query.
-    """
-    queries: dict[str, Item] = {}
-    relevant: dict[str, dict[str, float]] = {}
-    pool: dict[str, Item] = {}
-    for pair in pairs:
-        queries.setdefault(pair.query.key, pair.query)
-        relevant.setdefault(pair.query.key, {})[pair.target.key] = 1.0
-        pool |= {item.key: item for item in (pair.target, *pair.negatives)}
-    for pair in pairs:
-        if any(negative.key in relevant[pair.query.key] for negative in pair.negatives):
-            raise ConfigError(f"task {name!r}, pair {pair.key[:12]}: a hard negative equals a target of the same query")
-    for item in distractors:
-        pool.setdefault(item.key, item)
-    if len(pool) < min_candidates:
-        raise ConfigError(f"task {name!r}: {len(pool)} distinct candidates, {min_candidates} asked for; give more pairs or distractors")
-    return RetrievalTask(
-        name=name,
-        modality=modality,
-        queries=tuple(queries.values()),
-        candidates=tuple(pool.values()),
-        relevant=tuple(relevant.values()),
-        truths=dict(truths or {}),
-        families=by_medium(tuple(queries.values())),
-    )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from embedrl.errors import MediaError
+from embedrl.errors import MediaError, cause
 from embedrl.media.kinds import MEDIA, MediaKind
 from embedrl.media.metadata import Source
 
@@ -48,7 +48,7 @@ class Stamp(_Row):
         try:
             status = path.stat()
         except OSError as error:
-            raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+            raise MediaError(f"{str(path)!r}: cannot be read {cause(error)}") from error
         return cls(size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 

@@ -74,7 +74,7 @@ class MTEBEncoder:
         if cache is None:
             return cls(embeds, reasons)
         kept = Cache(cache)
-        return cls(CachedEmbedder(embeds, kept), CachedReasoner(reasons, kept) if reasons else None)
+        return cls(CachedEmbedder(embeds, kept.vectors), CachedReasoner(reasons, kept) if reasons else None)
 
     @property
     def mteb_model_meta(self) -> "ModelMeta":

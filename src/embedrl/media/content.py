@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import ConfigError, MediaError, cause
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -184,7 +184,7 @@ def file_sha256(path: Path) -> bytes:
     try:
         status = path.stat()
     except OSError as error:
-        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+        raise MediaError(f"{str(path)!r}: cannot be read {cause(error)}") from error
     if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever, a device may have no end
         raise MediaError(f"{str(path)!r}: is not a regular file")
     return _file_sha256(path, status.st_size, status.st_mtime_ns)
@@ -196,7 +196,7 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> bytes:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
-        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+        raise MediaError(f"{str(path)!r}: cannot be read {cause(error)}") from error
 
 
 def folder_fingerprint(folder: Path, suffixes: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import PIL.Image
 
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import ConfigError, MediaError, cause
 from embedrl.media.content import Frames, Image, Page, Video, part_files
 from embedrl.media.image import to_rgb
 from embedrl.media.kinds import MediaKind
@@ -143,7 +143,7 @@ def read_text(path: Path, limits: Limits | None = None) -> str:
     try:
         status = path.stat()
     except OSError as error:
-        raise MediaError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+        raise MediaError(f"{str(path)!r}: cannot be read {cause(error)}") from error
     return _converted(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), limits)
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.errors import MediaError
+from embedrl.errors import MediaError, cause
 from embedrl.media.kinds import AUDIO, MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
 from embedrl.media.tracks import has_only_sound
 from embedrl.media.video_formats import VideoFormat, format_by_magic, has_ogg_video
@@ -78,7 +78,7 @@ def open_regular(path: Path, limits: Limits = DEFAULT) -> BinaryIO:
         file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 (the caller closes it)
     except (OSError, ValueError) as error:
         broken = path.is_symlink() and not path.exists() if isinstance(error, FileNotFoundError) else False
-        reason = "is a link to nothing" if broken else f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        reason = "is a link to nothing" if broken else f"cannot be read {cause(error) if isinstance(error, OSError) else f'({error})'}"
         raise MediaError(f"{str(path)!r}: {reason}") from error
     status = os.fstat(file.fileno())
     problem = None
@@ -348,4 +348,4 @@ def _walk(top: Path, skip_names: tuple[str, ...], skipped: Counter[str]) -> Iter
                 pending.extend(child for child in visible if child not in links)
         except OSError as error:
             broken = path.is_symlink() and isinstance(error, FileNotFoundError)
-            yield path, "is a link to nothing" if broken else f"cannot be read ({error.strerror})"
+            yield path, "is a link to nothing" if broken else f"cannot be read {cause(error)}"

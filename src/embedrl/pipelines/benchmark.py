@@ -129,7 +129,7 @@ def evaluate_files(
         results = [
             evaluate(
                 part,
-                CachedEmbedder(embedder, kept),
+                CachedEmbedder(embedder, kept.vectors),
                 name="tcot" if reasons else "plain",
                 reasoner=CachedReasoner(reasons, kept) if reasons else None,
                 gate=gate,

@@ -10,6 +10,7 @@ import torch
 from embedrl import log
 from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.tcot import count_words
+from embedrl.evaluation.cache import CachedEmbedder, InMemory
 from embedrl.evaluation.evaluate import SystemResult, evaluate, join_seeds
 from embedrl.evaluation.report import Report, figure_row, gain_kept, make_report, read_figure, write_report
 from embedrl.evaluation.task import MODALITIES, RetrievalTask
@@ -113,7 +114,7 @@ def teacher_systems(tasks: Sequence[RetrievalTask], teacher: Embeds, systems: Se
     always = [system for system in systems[1:] if system.gate is None]
     return [
         evaluate(tasks, teacher, name=f"{TEACHER}, {systems[0].name}"),
-        *(evaluate(tasks, teacher, name=f"{TEACHER}, {system.name}", tcots=system.tcots) for system in always),
+        *(evaluate(tasks, teacher, name=f"{TEACHER}, {system.name}", tcots=system.answers) for system in always),
     ]
 
 
@@ -204,8 +205,10 @@ def evaluate_systems(
 ) -> list[SystemResult]:
     """Evaluate without T-CoTs, with those of each Reasoner, and with the true ones. Lengths are in the last Reasoner's tokens.
 
-    With a gate, "REASONER, auto" stands before each Reasoner: its T-CoTs for the queries that the gate wants.
+    With a gate, "REASONER, auto" stands before each Reasoner: its T-CoTs for the queries that the gate wants. Each item is embedded once
+    plain and once with each T-CoT, however many systems share them.
     """
+    embedder = CachedEmbedder(embedder, InMemory())
     count_tokens: Callable[[str], int] = count_words
     for reasoner in reasoners.values():
         count_tokens = getattr(reasoner, "num_tokens", count_words)
@@ -215,6 +218,6 @@ def evaluate_systems(
     for name, reasoner in reasoners.items():
         always = evaluate(tasks, embedder, name=name, reasoner=reasoner, **settings)
         if gate is not None:
-            results.append(evaluate(tasks, embedder, name=f"{name}, auto", tcots=always.tcots, gate=gate, **settings))
+            results.append(evaluate(tasks, embedder, name=f"{name}, auto", tcots=always.answers, gate=gate, **settings))
         results.append(always)
     return [*results, evaluate(tasks, embedder, name="ceiling", tcots=truths, **settings)]

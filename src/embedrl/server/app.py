@@ -17,7 +17,7 @@ import embedrl
 from embedrl import log
 from embedrl.errors import NO_SPACE, ConfigError, EmbedRLError, MediaError, StoreError
 from embedrl.index.failures import list_failures
-from embedrl.server.ask_routes import ask_routes
+from embedrl.server.ask_routes import MAX_QUESTION_CHARS, ask_routes
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.dialects import dialect_routes
 from embedrl.server.file_response import tagged
@@ -26,7 +26,7 @@ from embedrl.server.malformed import say_malformed
 from embedrl.server.metrics import MEDIA_TYPE
 from embedrl.server.openai import compatible_routes
 from embedrl.server.problem import Problem, error_responses
-from embedrl.server.schemas import Failures, FailureShown, Login, ServedReasoner, Status, UploadLimits
+from embedrl.server.schemas import Failures, FailureShown, Login, RequestLimits, ServedReasoner, Status
 from embedrl.server.search_routes import search_routes
 from embedrl.server.security import COOKIE, SecurityMiddleware, cookie_value
 from embedrl.server.service import Service
@@ -154,7 +154,7 @@ def _status(service: Service) -> Status:
         version=library.index.version,
         uploads=service.librarian.is_writable,
         blind=service.is_blind,
-        limits=UploadLimits(max_upload_bytes=service.settings.max_upload_bytes),
+        limits=RequestLimits(max_upload_bytes=service.settings.max_upload_bytes, max_question_chars=MAX_QUESTION_CHARS),
     )
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from embedrl.errors import StoreError
+from embedrl.errors import StoreError, unreadable, unwritable
 from embedrl.index.model_names import ModelNames
 
 ANNOUNCEMENT = "serving.json"
@@ -54,7 +54,7 @@ class Announced:
         try:
             self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StoreError(f"{str(path)!r}: cannot be written ({error.strerror})") from error
+            raise unwritable(path, error) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._fd, 0)
@@ -148,7 +148,7 @@ def _form(fields: Sequence[tuple[str, str]], file: Path | None) -> tuple[dict[st
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise StoreError(f"{str(file)!r}: cannot be read ({error.strerror})") from error
+        raise unreadable(file, error) from error
     boundary = secrets.token_hex(16)
     parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields]
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'.encode()

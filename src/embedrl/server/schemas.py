@@ -257,10 +257,12 @@ class Failures(_Answer):
     first: tuple[FailureShown, ...]
 
 
-class UploadLimits(_Answer):
-    """Limits of uploads."""
+class RequestLimits(_Answer):
+    """Limits of requests that a page should know beforehand."""
 
     max_upload_bytes: int
+    max_question_chars: int
+    """Of a question to /v1/ask."""
 
 
 class Status(_Answer):
@@ -286,7 +288,7 @@ class Status(_Answer):
     uploads: bool = True
     blind: bool = False
     """Whether a model is of the shipped miniature, which knows nothing but its world."""
-    limits: UploadLimits
+    limits: RequestLimits
 
 
 class Login(BaseModel):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
-from embedrl.errors import ConfigError, StoreError
+from embedrl.errors import ConfigError, StoreError, unreadable
 from embedrl.media.content import Image, Page, Part, Text, Video, content_key
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
@@ -58,7 +58,7 @@ def read_world(folder: Path) -> list[WrittenPair]:
     try:
         lines = (folder / PAIRS).read_text("utf-8").splitlines()
     except OSError as error:
-        raise StoreError(f"{str(folder / PAIRS)!r} cannot be read: {error.strerror}") from error
+        raise unreadable(folder / PAIRS, error) from error
     pairs = []
     for number, line in enumerate(lines, 1):
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from embedrl.data.sources.row import ProblemKind, RowError, required_file
-from embedrl.errors import ConfigError
+from embedrl.errors import ConfigError, cause
 
 CHUNK_CHARS = 1 << 18
 """Characters per read."""
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Iterator[Any]:
         with required_file(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield from stream_rows(file)
     except OSError as error:
-        raise ConfigError(f"{str(path)!r}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{str(path)!r}: cannot be read {cause(error)}") from error
 
 
 def stream_rows(file: Readable, chunk_chars: int = CHUNK_CHARS) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
-from embedrl.errors import ConfigError
+from embedrl.errors import ConfigError, cause
 from embedrl.media.content import Image
 
 
@@ -78,7 +78,7 @@ def _writable(media_root: Path | None) -> MediaFolder:
     try:
         media_root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"media_root={str(media_root)!r}: cannot be made ({error.strerror}); give another folder") from error
+        raise ConfigError(f"media_root={str(media_root)!r}: cannot be made {cause(error)}") from error
     return MediaFolder(media_root)
 
 

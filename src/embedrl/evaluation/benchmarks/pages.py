@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.errors import StoreError
+from embedrl.errors import unwritable
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import asks
@@ -89,9 +89,7 @@ def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Nam
             try:
                 write_bytes(path, held)
             except OSError as error:
-                raise StoreError(
-                    f"{source.name}: {str(path)!r} cannot be written ({error.strerror}); free the disk, or unpack the archive"
-                ) from error
+                raise unwritable(path, error) from error
 
 
 PAGES = Layout("pages", read_pages, wanted="image", has_media=False)

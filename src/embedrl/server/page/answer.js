@@ -7,13 +7,18 @@ import { filters, hasMedium, words } from "./query.js";
 import { clock } from "./wording.js";
 
 const ASKS = /[?？]\s*$|^(what|when|where|which|who|whose|why|how)\b|什么|哪|谁|几|多少|怎|吗/iu;
-const MAX_CHARS = 2000; // of a question to /v1/ask
 const box = byId("answer");
 let open = () => {};
+let maxChars = Infinity; // until the server says
 
 /** `opened(key, time_s)` is called with the source that a person wants to see. */
 export function startAnswer(opened) {
   open = opened;
+}
+
+/** Limits of the server's status; what is longer is no question. */
+export function limitQuestions({ max_question_chars }) {
+  maxChars = max_question_chars;
 }
 
 export function hideAnswer() {
@@ -23,7 +28,7 @@ export function hideAnswer() {
 
 /** Whether words ask for an answer, rather than name what to look for. */
 export function isQuestion() {
-  return ASKS.test(words()) && words().length <= MAX_CHARS && !hasMedium();
+  return ASKS.test(words()) && words().length <= maxChars && !hasMedium();
 }
 
 /** Ask, and show the answer. What goes wrong is thrown. */

@@ -1,5 +1,6 @@
 // What the server holds and does: figures, indexing, files that failed, and whether it answers at all.
 
+import { limitQuestions } from "./answer.js";
 import { get, onReachable } from "./api.js";
 import { byId, el, say } from "./element.js";
 import { keep, kept, t } from "./language.js";
@@ -63,6 +64,7 @@ function show(status) {
   byId("add").hidden = !status.uploads;
   byId("blind").hidden = !status.blind || kept(BLIND_DISMISSED) !== null;
   limitUploads(status.limits);
+  limitQuestions(status.limits);
   showIndexing(status.indexing);
   showFailures(status.failures);
 }
