@@ -175,6 +175,8 @@ def test_evaluate_world_writes_a_report(run: Ran, tmp_path: Path):
     ("arguments", "message"),
     [
         (["search"], "the query is empty"),
+        (["index", ""], "the argument behind 'index' is empty"),
+        (["search", "x", "--index", ""], "the argument behind '--index' is empty"),
         (["search", "  "], "the query is empty"),
         (["search", "x", "--image", "a.png", "--video", "b.mp4"], "exclude each other"),
         (["search", "--image", "nowhere.png"], "--image 'nowhere.png': there is no such file"),

@@ -106,7 +106,7 @@ def _recipe_file(path: Path) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     path = _recipe_file(path)
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{str(path)!r}: the recipe cannot be read ({error.strerror}); give the path of a .toml file") from error
     except ValueError as error:
@@ -146,8 +146,21 @@ def _at_home(value: Any) -> Any:
     return os.path.expanduser(value) if isinstance(value, str) and (value == "~" or value.startswith("~/")) else value
 
 
+def _steps(key: str) -> list[str]:
+    """Split a dotted key; a name that holds a dot stands in quotes, as in TOML."""
+    try:
+        table: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return key.split(".")
+    steps = []
+    while isinstance(table, dict):
+        [(step, table)] = table.items()
+        steps.append(step)
+    return steps
+
+
 def _set(table: dict[str, Any], key: str, value: Any, schema: Any) -> None:
-    *outer, last = key.split(".")
+    *outer, last = _steps(key)
     for depth, part in enumerate(outer):
         [schema] = _schemas((_fields(schema) or {}).get(part)) or [None]
         if isinstance(table.get(part), str) and "preset" in (_fields(schema) or {}):
@@ -166,6 +179,10 @@ def _unknown(table: Mapping[str, Any], schema: Any, prefix: str = "") -> Iterato
     for name, value in table.items():
         if name not in fields:
             yield f"{prefix}{name}", value, f"unknown key{_suggest(name, schema, prefix)}; allowed: {', '.join(_allowed(fields, prefix))}"
+        elif value == "" and Path in (fields[name], *get_args(fields[name])):
+            yield f"{prefix}{name}", value, "an empty path is the working folder: give one"
+        elif isinstance(value, bool) and bool not in (kinds := (fields[name], *get_args(fields[name]))) and {int, float} & set(kinds):
+            yield f"{prefix}{name}", value, "give a number"
         elif isinstance(value, dict):
             for inner in _schemas(fields[name]):
                 yield from _unknown(value, inner, f"{prefix}{name}.")

@@ -114,6 +114,8 @@ def test_errors_of_forms_and_paths_name_their_field(server: Served):
     assert message_of(server.client.get("/api/items/red.png"), 422).startswith("key: ")
     assert message_of(server.client.get("/api/items", params={"sort": "odd"}), 422).startswith("sort: ")
     assert message_of(server.client.post("/api/items"), 422).startswith("file: ")
+    unnamed = server.client.post("/api/items", files={"file": ("", b"x", "image/png")})
+    assert message_of(unnamed, 422) == "file.0: send a file, with its name"
 
 
 def test_as_many_inputs_as_openai_takes(client: openai.OpenAI):

@@ -14,7 +14,7 @@ from embedrl.cli import annotate, ask, evaluate, index, known_models, mcp, searc
 from embedrl.cli.arguments import EXTRAS, need_extra
 from embedrl.cli.cold_start import run_as_own_process
 from embedrl.cli.options import Seed, commands
-from embedrl.errors import EmbedRLError, MediaError, cause
+from embedrl.errors import ConfigError, EmbedRLError, MediaError, cause
 
 app = commands(add_completion=True)
 _OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         run_as_own_process()
     try:
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         app(None if arguments is None else list(arguments), prog_name="embedrl")
     except EmbedRLError as error:
         log.error(str(error))
@@ -46,6 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         named = "the operating system refuses" if error.filename is None else f"{str(error.filename)!r}: cannot be used"
         log.error(f"{named} {cause(error)}")
         sys.exit(2)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for an empty argument: as a path it would be the working folder, which a variable without a value never means."""
+    if "" in arguments:
+        place = list(arguments).index("")
+        before = f" behind {arguments[place - 1]!r}" if place else ""
+        raise ConfigError(f"the argument{before} is empty (a variable that is not set?): give it a value, or leave it out")
 
 
 def _version(wanted: bool) -> None:

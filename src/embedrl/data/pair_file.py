@@ -81,7 +81,7 @@ class PairFile:
     def _parse(self, line: bytes, number: int) -> Pair:
         try:
             return read_line(json.loads(line), self._media, default_task=self.path.stem)
-        except (ValueError, MediaError, RowError) as error:
+        except (ValueError, MediaError, RowError, RecursionError) as error:
             raise ConfigError(f"{str(self.path)!r}, pair {number + 1}: {error}") from error
 
 

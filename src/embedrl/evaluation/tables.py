@@ -277,7 +277,7 @@ def _load(file: Path) -> Any:
         return rows
 
     try:
-        return json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{str(file)!r}: it is not JSON ({error}); evaluate its dataset again, or take it out") from error
     except StoreError:

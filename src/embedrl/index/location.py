@@ -95,6 +95,8 @@ def find_home(path: str | Path) -> IndexLocation:
         return IndexLocation(directory=directory, **json.loads(pointer.read_text()))
     except FileNotFoundError:
         return IndexLocation(directory=directory, uri=str(directory))
+    except NotADirectoryError as error:
+        raise ConfigError(f"{str(folder)!r}: is a file; give the folder that is indexed") from error
     except (OSError, ValueError, TypeError, ValidationError) as error:
         raise StoreError(
             f"{str(pointer)!r}: cannot be read; it should say where the table lies, as {{'uri': 's3://bucket/name'}}"

@@ -48,7 +48,7 @@ def check_settings(settings: Any, where: str) -> ServedSettings:
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads((folder / name).read_text("utf-8"))
+        value = json.loads((folder / name).read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"settings={str(folder)!r}: {name} cannot be read ({getattr(error, 'strerror', None) or error}); "

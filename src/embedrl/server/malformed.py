@@ -25,6 +25,8 @@ def say_malformed(error: RequestValidationError) -> str:
 def _reason(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "too_long" and isinstance(problem["input"], str):
         return f"give at most {problem['ctx']['max_length']} characters"
+    if "UploadFile" in problem["msg"]:
+        return "send a file, with its name"
     return str(problem["msg"]).removeprefix("Value error, ")
 
 

@@ -30,7 +30,7 @@ def _configs(folder: Path) -> list[dict[str, Any]]:
     path = folder / CARD
     if not path.is_file():
         return []
-    head, _, rest = path.read_text("utf-8", "replace").partition("---\n")
+    head, _, rest = path.read_text("utf-8-sig", "replace").partition("---\n")
     front, closing, _ = rest.partition("\n---")
     if head.strip() or not closing:
         return []

@@ -32,7 +32,7 @@ def with_instructions(official: Official, path: Path) -> Official:
     of their own. Raises ConfigError for a file that cannot be read and names that are unknown.
     """
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{str(path)!r}: instructions are a TOML file of tables, one a dataset ({error})") from error
     replaced: dict[str, tuple[str | None, str | None]] = {}

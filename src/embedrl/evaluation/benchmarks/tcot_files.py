@@ -83,7 +83,7 @@ def _written(row: dict[str, Any], column: str, where: str) -> Written:
 
 def _image_corpus(path: Path) -> Iterator[Entry | str]:
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{str(path)!r}: it cannot be read as JSON ({error}); download it again") from error
     if not isinstance(table, dict) or not all(isinstance(table.get(kind, {}), dict) for kind in ("text", "image")):

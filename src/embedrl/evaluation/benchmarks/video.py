@@ -27,7 +27,7 @@ def read_labels(source: Source, data: Path, inspection: Inspection, num_frames: 
         pool.ask(lambda row=row: ask(row), {label: 1.0}, number)
     path = rows_folder(source, data) / LABELS
     if path.is_file():
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_text("utf-8-sig").splitlines():
             if line.strip():
                 pool.offer(line.strip(), _words(line), None)
     elif len(pool.candidates) < source.num_labels:
