@@ -8,6 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -259,16 +262,46 @@ def test_a_dial_without_its_gate_is_refused(library: Path, options: list[str], m
 def test_a_server_told_not_to_reason_loads_no_reasoner(library: Path) -> None:
     """`serve --no-think` on an index that was made with a Reasoner loaded it all the same."""
     CliRunner().invoke(app, ["index", str(library), "--reasoner", "fake", "--embedder", "fake"], catch_exceptions=False)
+    with _serving(library, "--no-think") as url:
+        assert httpx.get(f"{url}/api/status", timeout=60, trust_env=False).json()["think"] is False
+
+
+@contextmanager
+def _serving(library: Path, *options: str) -> Generator[str]:
+    """Run `embedrl serve` in a process, and yield its URL."""
     command = "from embedrl.cli.main import main; main()"
-    arguments = ["serve", "--index", str(library), "--no-think", "--port", "0"]
+    arguments = ["serve", "--index", str(library), "--port", "0", *options]
     with subprocess.Popen([sys.executable, "-c", command, *arguments], stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
-            url = next(match[0] for line in server.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
-            assert httpx.get(f"{url}/api/status", timeout=60, trust_env=False).json()["think"] is False
+            yield next(match[0] for line in server.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
         finally:
             server.send_signal(signal.SIGINT)
             server.communicate(timeout=60)
+
+
+def _wait(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+def test_a_server_reasons_about_new_files_as_the_index_was_made(library: Path, candidate_gate: LinearGate, tmp_path: Path) -> None:
+    gate = tmp_path / "gate.json"
+    _run("index", str(library), "--reasoner", "fake", "--embedder", "fake", "--think", "auto", "--gate", str(gate))
+    reason = declined(candidate_gate.fingerprint)
+    (library / "d.txt").write_text("a letter about another grocer")  # --think always reasons about it
+    with _serving(library, "--watch") as url:
+        _wait(lambda: len(found := _failures(Index.open(library))) == 4 and "not asked" not in found.values())
+        searched = CliRunner().invoke(app, ["search", "elephant", "--index", str(library)])
+        assert f"asked {url}/" in searched.stderr, "what is noted besides the models makes them no others"
+        assert httpx.get(f"{url}/api/status", timeout=60, trust_env=False).json()["think"] is True
+    failures = _failures(Index.open(library))
+    assert failures == {"a.txt": "", "b.txt": reason, "c.txt": reason, "d.txt": reason}
+    gate.unlink()
+    with pytest.raises(ConfigError, match="is not there; put it back"):
+        CliRunner().invoke(app, ["serve", "--index", str(library), "--port", "0"], catch_exceptions=False)
 
 
 @pytest.fixture

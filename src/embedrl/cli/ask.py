@@ -10,7 +10,9 @@ from embedrl.cli.arguments import decoded, need_index, search_filter, with_serve
 from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
 from embedrl.cli.models import load_with_gate, warn_if_blind
 from embedrl.cli.options import (
+    Area,
     AsJson,
+    Camera,
     IndexEmbedder,
     IndexPlace,
     IndexReasoner,
@@ -60,6 +62,8 @@ def ask_index(
     since: Since = None,
     until: Until = None,
     words: Words = None,
+    camera: Camera = None,
+    area: Area = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from the top items of an index, citing box, moment, page or line.
@@ -81,13 +85,13 @@ def ask_index(
     from embedrl.index.answer import MIN_SUPPORT, ask
     from embedrl.index.index import Index
     from embedrl.index.query import Query
+    from embedrl.server.client import filter_fields
 
     share = MIN_SUPPORT if min_support is None else min_support
-    filter = search_filter(modality, under, since, until, words)
+    filter = search_filter(modality, under, since, until, words, camera, area)
     dialled = {name: value for name, value in (("think", dial), ("think_budget", think_budget)) if value is not None}
-    request = {"question": question, "limit": look_at, "min_support": share, **dialled}
-    narrowed = any((modality, under, since, until, words))
-    is_plain = not any((local, narrowed, gate, server_option, max_new_tokens, server_timeout))
+    request = {"question": question, "limit": look_at, "min_support": share, **dialled, **filter_fields(filter)}
+    is_plain = not any((local, gate, server_option, max_new_tokens, server_timeout))
     answer = _ask_server(index, reasoner, embedder, dial, request) if is_plain else None
     if answer is None:
         loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, think_budget)

@@ -10,6 +10,7 @@ from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedrl.index.gate import GateRole, LinearGate
+    from embedrl.index.model_names import ItemGate
 
 Dial = Literal["never", "auto", "always"]
 ThinkDial = Annotated[
@@ -114,6 +115,17 @@ def load_gate(path: Path, budget: float | None, fingerprint: str, role: "GateRol
     from embedrl.index.gate import read_gate
 
     return read_gate(path, DEFAULT_SHARE if budget is None else budget, fingerprint, role)
+
+
+def find_noted_gate(noted: "ItemGate", embedder: str) -> Path:
+    """Return the gate of candidates that an index was made with. Raises ConfigError if it is no longer there."""
+    path = find_gate(None if noted.path is None else Path(noted.path), embedder, "candidate")
+    if not path.is_file():
+        raise ConfigError(
+            f"{str(path)!r}: this index was made with --think auto and this gate, which is not there; put it back, give another to "
+            "`embedrl index DIR --gate FILE`, or have `embedrl index DIR --think always` forget it"
+        )
+    return path
 
 
 def gate_beside(embedder: str, role: "GateRole" = "query") -> Path | None:

@@ -140,9 +140,10 @@ def running_server(index: str, reasoner: str | None, embedder: str | None, think
     server = find_server(home.directory) if home.directory and not home.shelf else None
     if server is None:
         return None
-    wanted = ModelNames.of(reasoner or server.models.reasoner, embedder or server.models.embedder)
-    if wanted != server.models or (think and wanted.reasoner is None):
-        log.info(f"the server at {server.url} runs other models ({server.models.embedder}, {server.models.reasoner}) and is not used")
+    runs = server.models
+    wanted = ModelNames.of(reasoner or runs.reasoner, embedder or runs.embedder)
+    if (wanted.reasoner, wanted.embedder) != (runs.reasoner, runs.embedder) or (think and wanted.reasoner is None):
+        log.info(f"the server at {server.url} runs other models ({runs.embedder}, {runs.reasoner}) and is not used")
         return None
     return server
 

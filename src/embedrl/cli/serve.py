@@ -5,8 +5,20 @@ from typing import Annotated
 
 import typer
 
+from embedrl import log
 from embedrl.cli.arguments import need_folder, need_index, with_options_of_both, with_preset
-from embedrl.cli.dial import DialCommand, GateFile, ThinkBudget, ThinkDial, find_gate, gate_beside, load_gate, read_dial, reasons
+from embedrl.cli.dial import (
+    DialCommand,
+    GateFile,
+    ThinkBudget,
+    ThinkDial,
+    find_gate,
+    find_noted_gate,
+    gate_beside,
+    load_gate,
+    read_dial,
+    reasons,
+)
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
@@ -108,53 +120,64 @@ def serve_index(
         raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
     if not watch:
         need_index(str(index), "or give --watch")
-    listener = bind(settings)  # a port in use fails before models are loaded
-    words = chosen.words.over(read_text, transcribe)
-    names = choose(reasoner, embedder, True if before is not None else reasons(dial), noted_models(index), is_new=watch, **words)
-    if dial == "auto":
-        gate = find_gate(gate, names.embedder)  # said before models are loaded
-    elif names.reasoner is not None:
-        gate = gate_beside(names.embedder)
-    text_reader, transcriber = load_text_reader(names.text_reader, chosen.limits), load_transcriber(names.transcriber)
-    warn_if_blind(names, index)
-    loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
-    from embedrl.index.model_names import ModelNames
-    from embedrl.server.run import index_beside, make_service, serve
+    with bind(settings) as listener:  # a port in use fails before models are loaded
+        words = chosen.words.over(read_text, transcribe)
+        noted = noted_models(index)
+        names = choose(reasoner, embedder, True if before is not None else reasons(dial), noted, is_new=watch, **words)
+        if dial == "auto":
+            gate = find_gate(gate, names.embedder)  # said before models are loaded
+        elif names.reasoner is not None:
+            gate = gate_beside(names.embedder)
+        item_gate = noted.gate_for(names.embedder) if noted is not None and names.reasoner is not None else None
+        if item_gate is not None:
+            item_gate_file = find_noted_gate(item_gate, names.embedder)
+            log.info(
+                "new files are reasoned about with --think auto, as this index was made (`embedrl index DIR --think always` forgets that)"
+            )
+        text_reader, transcriber = load_text_reader(names.text_reader, chosen.limits), load_transcriber(names.transcriber)
+        warn_if_blind(names, index)
+        loaded_reasoner, loaded_embedder = load(names)  # two adapters share their base
+        from embedrl.index.model_names import ModelNames
+        from embedrl.server.run import index_beside, make_service, serve
 
-    first = (index, _label(names.reasoner or "none"), loaded_reasoner)
-    loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner))
-    loaded_embedder = embedder_of(index, loaded_embedder)
-    loaded_gate = None if gate is None else load_gate(gate, think_budget, loaded_embedder.fingerprint)
-    indexes = {"main": first}
-    roots = tuple(root or ())
-    if before is not None:
-        before_reasoner = load_reasoner(before)
-        indexes = {
-            "after": first,
-            "before": (
-                index_beside(index, roots, before_reasoner, loaded_embedder, text_reader, transcriber),
-                _label(before),
-                before_reasoner,
+        first = (index, _label(names.reasoner or "none"), loaded_reasoner)
+        loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner))
+        loaded_embedder = embedder_of(index, loaded_embedder)
+        loaded_gate = None if gate is None else load_gate(gate, think_budget, loaded_embedder.fingerprint)
+        loaded_item_gate = None
+        if item_gate is not None:
+            loaded_item_gate = load_gate(item_gate_file, item_gate.share, loaded_embedder.fingerprint, "candidate")
+        indexes = {"main": first}
+        roots = tuple(root or ())
+        if before is not None:
+            before_reasoner = load_reasoner(before)
+            indexes = {
+                "after": first,
+                "before": (
+                    index_beside(index, roots, before_reasoner, loaded_embedder, text_reader, transcriber, loaded_item_gate),
+                    _label(before),
+                    before_reasoner,
+                ),
+            }
+        model_names = ModelNames.of(names.reasoner, names.embedder, names.text_reader, names.transcriber, item_gate)
+        serve(
+            make_service(
+                settings,
+                indexes,
+                loaded_embedder,
+                _label(names.embedder),
+                roots=roots,
+                models=model_names,
+                reranker=loaded_reranker,
+                gate=loaded_gate,
+                is_gated=dial == "auto",
+                item_gate=loaded_item_gate,
+                text_reader=text_reader,
+                transcriber=transcriber,
             ),
-        }
-    model_names = ModelNames.of(names.reasoner, names.embedder, names.text_reader, names.transcriber)
-    serve(
-        make_service(
-            settings,
-            indexes,
-            loaded_embedder,
-            _label(names.embedder),
-            roots=roots,
-            models=model_names,
-            reranker=loaded_reranker,
-            gate=loaded_gate,
-            is_gated=dial == "auto",
-            text_reader=text_reader,
-            transcriber=transcriber,
-        ),
-        listener,
-        model_names,
-    )
+            listener,
+            model_names,
+        )
 
 
 def _label(name: str) -> str:

@@ -12,7 +12,7 @@ from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.errors import ConfigError
 from embedrl.index.answer import ask as ask_index
 from embedrl.index.exact import Neighbour
-from embedrl.index.filter import Filter
+from embedrl.index.filter import Filter, read_area, read_time
 from embedrl.index.hit import Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
 from embedrl.index.query import Query
@@ -74,9 +74,23 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
     server = MCPServer("embedrl", instructions=_ABOUT)
 
     @server.tool(annotations=READ_ONLY)
-    def search(query: str, limit: int = 10, modality: Modality | None = None, under: str = "", words: str = "") -> list[dict[str, Any]]:
-        """Find items by meaning. `modality`: image, video, page or text; `under`: a folder or a pattern; `words`: words that must occur."""
-        chosen = Filter(modality=(modality,) if modality else None, path=under, words=tuple(words.split()))
+    def search(
+        query: str,
+        limit: int = 10,
+        modality: Modality | None = None,
+        under: str = "",
+        words: str = "",
+        since: str = "",
+        until: str = "",
+        camera: str = "",
+        area: str = "",
+    ) -> list[dict[str, Any]]:
+        """Find items by meaning. `modality`: image, video, page or text; `under`: a folder or a pattern; `words`: words that must occur.
+
+        `since`, `until`: ISO dates or times at which the file was taken, else modified; `camera`: words of its name; `area`: where it was
+        taken, LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST.
+        """
+        chosen = _filter(modality, under, words, since, until, camera, area)
         asked = Query(items.as_content(query), filter=chosen, limit=_bounded(limit), use_tcot=reasoner is not None)
         with held.lock:
             return [_shown(hit) for hit in search_index(index, asked, embedder, reasoner, gate=gate, view=held.view).hits]
@@ -102,13 +116,39 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
         return {**_shown(hit), **thoughts, "evidence": evidence, "holds": checks, "key_frame_times_s": hit.key_frame_times_s}
 
     @server.tool(annotations=READ_ONLY)
-    def ask(question: str) -> dict[str, Any]:
-        """Answer a question from the collection, with citations; without any, nothing in it answers the question."""
+    def ask(
+        question: str,
+        modality: Modality | None = None,
+        under: str = "",
+        words: str = "",
+        since: str = "",
+        until: str = "",
+        camera: str = "",
+        area: str = "",
+    ) -> dict[str, Any]:
+        """Answer a question from the collection, with citations; without any, nothing in it answers the question.
+
+        Only from items that meet the conditions, which are those of `search`.
+        """
+        narrowed = Query(filter=_filter(modality, under, words, since, until, camera, area))
         with held.lock:
-            answer = ask_index(index, question, embedder, reasoner, gate=gate, view=held.view)
+            answer = ask_index(index, question, embedder, reasoner, query=narrowed, gate=gate, view=held.view)
         return answer.model_dump(mode="json")
 
     return server
+
+
+def _filter(modality: Modality | None, under: str, words: str, since: str, until: str, camera: str, area: str) -> Filter:
+    """Build the Filter of a tool's arguments. Raises ConfigError."""
+    return Filter(
+        modality=(modality,) if modality else None,
+        path=under,
+        words=tuple(words.split()),
+        since_s=read_time(since, is_end=False, zone=None) if since else None,
+        until_s=read_time(until, is_end=True, zone=None) if until else None,
+        camera=camera,
+        area=read_area(area) if area else None,
+    )
 
 
 def _bounded(limit: int) -> int:

@@ -9,6 +9,7 @@ from embedrl.data.evidence_kinds import Verification
 from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.errors import StoreError
+from embedrl.index.filter import Filter
 from embedrl.index.hit import Hit, HitFields
 from embedrl.index.query import Query
 from embedrl.index.search import SearchResult, Timings
@@ -37,23 +38,32 @@ def search_running(
 
 
 def _fields(query: Query, text: str) -> list[tuple[str, str]]:
-    chosen = query.filter
-    times = {name: _iso(time_s) for name, time_s in (("since", chosen.since_s), ("until", chosen.until_s)) if time_s is not None}
     single = {
         "text": text,
-        "under": chosen.path,
-        "words": " ".join(chosen.words),
         "min_score": "" if query.min_score is None else str(query.min_score),
         "sort": query.sort or "",
         "unit": query.unit,
         "match": "" if query.match == "filter" else query.match,
-        "camera": chosen.camera,
-        "area": ",".join(map(str, chosen.area or ())),
+    }
+    filters = filter_fields(query.filter)
+    modalities = filters.pop("modality", ())
+    fields = [(name, value) for name, value in (single | filters).items() if value]
+    fields += [("modality", name) for name in modalities]
+    return [*fields, ("offset", str(query.offset)), ("limit", str(query.limit))]
+
+
+def filter_fields(filter: Filter) -> dict[str, Any]:
+    """Return the server's fields of the conditions that are set."""
+    times = {name: _iso(time_s) for name, time_s in (("since", filter.since_s), ("until", filter.until_s)) if time_s is not None}
+    fields = {
+        "modality": list(filter.modality or ()),
+        "under": filter.path,
+        "words": " ".join(filter.words),
+        "camera": filter.camera,
+        "area": ",".join(map(str, filter.area or ())),
         **times,
     }
-    fields = [(name, value) for name, value in single.items() if value]
-    fields += [("modality", name) for name in chosen.modality or ()]
-    return [*fields, ("offset", str(query.offset)), ("limit", str(query.limit))]
+    return {name: value for name, value in fields.items() if value}
 
 
 def _iso(time_s: float) -> str:

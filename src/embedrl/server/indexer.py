@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedrl import log
-from embedrl.data.protocols import ReadsText, Transcribes
+from embedrl.data.protocols import Gates, ReadsText, Transcribes
 from embedrl.data.reasoning import UNREACHED
 from embedrl.errors import NO_SPACE, ModelError, StoreError, unwritable
 from embedrl.index.index import Index
@@ -87,12 +87,16 @@ class IndexWriter:
         interval_s: float,
         text_reader: ReadsText | None = None,
         transcriber: Transcribes | None = None,
+        item_gate: Gates | None = None,
     ) -> None:
-        """Create the writer; folders keep the limits they were indexed with, uploads have their own."""
+        """Create the writer; folders keep the limits they were indexed with, uploads have their own.
+
+        An `item_gate` decides which new items are reasoned about.
+        """
         self.libraries, self.limits, self.upload_limits, self.watching = libraries, limits, upload_limits, watch
         self.roots = libraries[0].roots
         self.incoming = libraries[0].index.directory / "incoming"
-        self.interval_s, self.text_reader, self.transcriber = interval_s, text_reader, transcriber
+        self.interval_s, self.text_reader, self.transcriber, self.item_gate = interval_s, text_reader, transcriber, item_gate
         self._writers = [Index.open(library.index.directory, embedder=library.embedder) for library in libraries]
         for library, writer in zip(libraries, self._writers, strict=True):
             writer.names_to_note = library.index.names_to_note
@@ -341,6 +345,7 @@ class IndexWriter:
                     on_progress=show,
                     text_reader=self.text_reader,
                     transcriber=self.transcriber,
+                    gate=self.item_gate if think else None,
                 )
             )
         return reports

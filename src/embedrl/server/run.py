@@ -97,6 +97,7 @@ def make_service(
     reranker: tuple[str, Reranks] | None = None,
     gate: Gates | None = None,
     is_gated: bool = True,
+    item_gate: Gates | None = None,
     text_reader: ReadsText | None = None,
     transcriber: Transcribes | None = None,
 ) -> Service:
@@ -104,7 +105,7 @@ def make_service(
     and answers who names none. An index that is new notes the names of its `models`.
 
     `reranker`: its label and itself; it takes turns with the first Reasoner, or stands alone. `gate`: decides which searches are
-    reasoned about: those that say think=auto, and with `is_gated` all that do not say.
+    reasoned about: those that say think=auto, and with `is_gated` all that do not say. `item_gate`: decides which new items are.
     `text_reader`: what reads text in new images. `transcriber`: what transcribes speech in new videos.
     Raises StoreError for an index that is not there, or that another Embedder made.
     """
@@ -132,7 +133,17 @@ def make_service(
             workers.append(reranking_worker(settings.max_batch))
         shared_reranker = SharedReranker(reranker[1], reranker[0], workers[0])
     return Service(
-        settings, libraries, embedder_label, [*workers, embedding], tcots, shared_reranker, gate, text_reader, transcriber, is_gated
+        settings,
+        libraries,
+        embedder_label,
+        [*workers, embedding],
+        tcots,
+        shared_reranker,
+        gate,
+        text_reader,
+        transcriber,
+        is_gated,
+        item_gate,
     )
 
 
@@ -143,6 +154,7 @@ def index_beside(
     embedder: Embeds,
     text_reader: ReadsText | None = None,
     transcriber: Transcribes | None = None,
+    item_gate: Gates | None = None,
 ) -> Path:
     """Index the files of a library with a second Reasoner, inside the first index, and return the path. Incremental."""
     main = Index.open(folder, embedder=embedder)
@@ -152,7 +164,16 @@ def index_beside(
     for root in (main.base, *roots):
         with log.progress(None, f"index with {reasoner.fingerprint}") as bar:
             beside = Index.open(place, embedder=embedder)
-            ingest(root, beside, reasoner, embedder, on_progress=bar.reach, text_reader=text_reader, transcriber=transcriber)
+            ingest(
+                root,
+                beside,
+                reasoner,
+                embedder,
+                on_progress=bar.reach,
+                text_reader=text_reader,
+                transcriber=transcriber,
+                gate=item_gate,
+            )
     return place
 
 

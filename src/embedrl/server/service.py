@@ -42,6 +42,7 @@ class Service:
         text_reader: ReadsText | None = None,
         transcriber: Transcribes | None = None,
         is_gated: bool = True,
+        item_gate: Gates | None = None,
     ) -> None:
         self.settings, self.libraries, self.embedder_label = settings, libraries, embedder_label
         self.gate = gate
@@ -61,6 +62,7 @@ class Service:
             interval_s=settings.watch_interval_s,
             text_reader=text_reader,
             transcriber=transcriber,
+            item_gate=item_gate,
         )
         self.is_ready = False
         self._workers, self._tcots = workers, tcots
