@@ -19,6 +19,10 @@ from typing import get_args
 import numpy as np
 import PIL.Image
 
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
+from embedrl.embedder.embedder import Embedder
+from embedrl.embedder.inputs import EmbedderInput
 from embedrl.index import Index, IngestReport, ingest
 from embedrl.index.approximate import Kind, Policy
 from embedrl.index.exact import exact_scores, measure_recall
@@ -35,19 +39,25 @@ NUM_QUERIES = 40
 COMMIT_ROWS = 20_000
 TOP = 10
 NUM_FILES = 200
+NUM_AHEAD_FILES = 80
 NUM_PAIRS = 90
 MAX_GROWTH = 1.25
 """With four times the files, the process may need this many times the memory at most."""
 
 
 def main(size: str = "") -> None:
-    """Run everything and write the tables; ends with an error if memory grows with the folder. `--full`: a million vectors alone."""
+    """Run everything and write the tables; ends with an error if memory grows with the folder. `--full`: a million vectors alone,
+    `--overlap`: decoding beside the model alone."""
     with tempfile.TemporaryDirectory() as folder:
         if size == "--full":
             _search(Path(folder), (1_000_000,))
             return
+        if size == "--overlap":
+            _overlap(Path(folder))
+            return
         _ingest(Path(folder))
         _nano(Path(folder))
+        _overlap(Path(folder))
         _search(Path(folder), SIZES)
 
 
@@ -121,6 +131,47 @@ def _nano(folder: Path) -> None:
         rows.append([batch_size, report.added, *rates])
     table("index with the nano models: items a second, by phase", ["batch", "items", "decode", "reason", "embed", "write", "all"], rows)
     result(f"one by one takes {totals[1] / totals[0]:.2f} times as long as batches of 32")
+
+
+class Elsewhere:
+    """The nano Embedder's inputs, built here, and a forward pass that leaves this machine's cores alone: a wait of `item_s` an item."""
+
+    def __init__(self, embedder: Embedder, item_s: float) -> None:
+        self.embedder, self.item_s = embedder, item_s
+        self.fingerprint, self.dim = f"{embedder.fingerprint}-elsewhere", embedder.dim
+
+    def build(self, item: Item, tcot: TCoT | None) -> EmbedderInput:
+        """Build an item's input."""
+        return self.embedder.build(item, tcot)
+
+    def embed_built(self, built: Sequence[EmbedderInput]) -> np.ndarray:
+        """Return one direction for all, after the wait."""
+        time.sleep(self.item_s * len(built))
+        return np.tile(np.eye(1, self.dim, dtype=np.float32), (len(built), 1))
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        """Build and embed."""
+        return self.embed_built([self.build(item, tcot) for item, tcot in zip(items, tcots, strict=True)])
+
+
+def _overlap(folder: Path) -> None:
+    """Index the same files one thing after the other, and with reading and decoding ahead of the model: in turns, in one run."""
+    nano = load_embedder("nano")
+    assert isinstance(nano, Embedder)
+    rows = []
+    for name, embedder in (("nano, on these cores", nano), ("a model elsewhere, 20 ms an item", Elsewhere(nano, 0.02))):
+        seconds, shares = {0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0}
+        for turn, num_ahead in enumerate((0, 1, 1, 0)):
+            media = write_files(folder / f"ahead-{embedder.fingerprint}-{turn}", NUM_AHEAD_FILES)
+            index = Index.open(media, embedder=embedder)
+            report = ingest(media, index, None, embedder, think=False, batch_size=16, num_ahead=num_ahead)
+            assert report.added == NUM_AHEAD_FILES, report
+            seconds[num_ahead] += report.seconds["total"] / 2
+            shares[num_ahead] += report.model_share / 2
+        ratio = f"{seconds[0] / seconds[1]:.2f}"
+        rows.append((name, *(f"{seconds[ahead]:.1f} ({shares[ahead]:.0%})" for ahead in (0, 1)), ratio))
+    columns = ("model", "one after the other, s (model busy)", "ahead, s (model busy)", "times as fast")
+    table(f"index {NUM_AHEAD_FILES} pictures and clips, plain vectors, batches of 16", columns, rows)
 
 
 def _search(folder: Path, sizes: Sequence[int]) -> None:

@@ -215,6 +215,7 @@ def index_folder(
         log.result(
             f"{folder}: {report.added} new, {report.reused} known from elsewhere, {report.unchanged} unchanged, {report.removed} removed, "
             f"{len(report.failures)} failed; {report.without_tcot} of the new have no T-CoT; {report.seconds['total']:.1f} s"
+            + (f", models busy {report.model_share:.0%} of it" if report.added else "")
         )
         if report.declined:
             log.info(

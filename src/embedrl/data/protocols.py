@@ -5,7 +5,7 @@ prompts, tokenisation and pixel budget.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -87,6 +87,19 @@ class Embeds(Protocol):
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector of the item."""
+        ...
+
+
+@runtime_checkable
+class BuildsInputs(Protocol):
+    """An Embedder whose inputs can be built, and their media decoded, apart from the forward pass, in other threads."""
+
+    def build(self, item: Item, tcot: TCoT | None) -> Any:
+        """Return the input of an item: its media are decoded and scaled. Raises MediaError."""
+        ...
+
+    def embed_built(self, built: Sequence[Any]) -> np.ndarray:
+        """Return the vectors of inputs of `build`: float32 (N, dim), unit length, in order."""
         ...
 
 

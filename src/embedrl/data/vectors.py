@@ -4,10 +4,11 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
-from embedrl.data.protocols import Embeds, text_measure_of
+from embedrl.data.protocols import BuildsInputs, Embeds, text_measure_of
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
@@ -59,6 +60,20 @@ class ShortenedEmbedder:
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""
         return shortened(self.embedder.embed(items, tcots), self._dim)
+
+    def build(self, item: Item, tcot: TCoT | None) -> Any:
+        """Return the Embedder's input; only where that is a `BuildsInputs` (see `builds_inputs`)."""
+        return cast(BuildsInputs, self.embedder).build(item, tcot)
+
+    def embed_built(self, built: Sequence[Any]) -> np.ndarray:
+        """Return the vectors of inputs of `build`: float32 (N, dim), unit length, in order."""
+        return shortened(cast(BuildsInputs, self.embedder).embed_built(built), self._dim)
+
+
+def builds_inputs(embedder: Embeds) -> BuildsInputs | None:
+    """Return an Embedder as one whose inputs are built apart from the forward pass, if it is; None if not."""
+    builder = embedder.embedder if isinstance(embedder, ShortenedEmbedder) else embedder
+    return cast(BuildsInputs, embedder) if isinstance(builder, BuildsInputs) else None
 
 
 def probes_mark(vectors_PD: np.ndarray) -> str:

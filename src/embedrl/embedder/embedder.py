@@ -222,7 +222,8 @@ class Embedder:
         )
 
     def _within_text_limit(self, item: Item) -> Item:
-        shortened = within_text_limit(item, self.budget, self.processor.tokenizer)
+        with self._collating:
+            shortened = within_text_limit(item, self.budget, self.processor.tokenizer)
         if shortened is not item and not self._has_cut:
             log.warn(f"text behind {text_limit(self.budget)} of an item is not seen: all that this Embedder reads")
         self._has_cut |= shortened is not item
@@ -283,7 +284,8 @@ class Embedder:
     def lengths(self, built: Sequence[EmbedderInput]) -> list[int]:
         """Return the number of tokens of each input, without those of the chat template."""
         texts = ["".join(part.get("text", "") for part in embedder_input.parts) for embedder_input in built]
-        counted = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        with self._collating:
+            counted = self.processor.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         return [len(ids) + embedder_input.visual_tokens(self.factor) for ids, embedder_input in zip(counted, built, strict=True)]
 
 

@@ -1,18 +1,17 @@
 """Ingest one batch: decode, reason, embed, make rows. Failures are recorded per item."""
 
 import os
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from embedrl import log
+from embedrl.concurrency import Stop
 from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, asks_again, failure_reason, reason_missing
@@ -20,11 +19,13 @@ from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment, span_of, write_segments
 from embedrl.data.tcot import TCoT, render
+from embedrl.data.vectors import builds_inputs
 from embedrl.errors import MediaError, ModelError
 from embedrl.index.gate import declined, is_declined
 from embedrl.index.marks import Marks
 from embedrl.index.reading import Preview, preview
 from embedrl.index.row import Modality, Place, Row
+from embedrl.index.stages import Stages
 from embedrl.index.words import WordReader
 from embedrl.media.content import Text
 from embedrl.media.store import Limits
@@ -52,6 +53,32 @@ class Work:
         return source.model_copy(update=own)
 
 
+class Decoded(NamedTuple):
+    """A batch that was decoded: what models and rows need of each work, and what could not be decoded."""
+
+    works: list[tuple[Work, "Looked"]]
+    broken: list[tuple[Work, MediaError]]
+
+
+class Looked(NamedTuple):
+    """What was decoded of an item."""
+
+    preview: Preview
+    embedder_input: Any = None
+    """Its plain input of the Embedder, if that was built ahead."""
+
+
+class Made(NamedTuple):
+    """What was made of a batch."""
+
+    rows: list[Row]
+    """One per place."""
+    broken: list[tuple[Work, MediaError]]
+    """Works that no row could be made of, each with its error."""
+    tcots: TCoTCounts
+    """What the Reasoner was good for."""
+
+
 @dataclass
 class Batches:
     """Turns Work into rows during a run. Without a Reasoner, rows have plain vectors only."""
@@ -70,31 +97,41 @@ class Batches:
     """Decides which items are reasoned about; None: all of them."""
     redo_declined: bool = False
     """Without a gate: reason about items, too, about which a gate of an earlier run decided not to."""
+    builds_ahead: bool = False
+    """Build the plain inputs of the Embedder when a batch is decoded, where it has such and nothing else is shown to it: a T-CoT points
+    at details of the original pixels, which are not kept."""
+    stop: Stop = field(default_factory=Stop)
     patience: Patience = field(default_factory=Patience)
     said_it_is_gone: bool = False
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "reason", "embed", "write"), 0.0))
-    """Where the time went; what went on at once counts each."""
-    _counting: threading.Lock = field(default_factory=threading.Lock)
+    stages: Stages = field(default_factory=Stages)
 
-    def make_rows(self, works: Sequence[Work]) -> tuple[list[Row], list[tuple[Work, MediaError]], TCoTCounts]:
-        """Return one row per place, the works that no row could be made of, each with its error, and what the Reasoner was good for."""
+    def __post_init__(self) -> None:
+        is_plain = self.reasoner is None and self.gate is None
+        self.builder = builds_inputs(self.embedder) if self.builds_ahead and is_plain else None
+
+    def decode(self, works: Sequence[Work]) -> Decoded:
+        """Decode a batch, several items at once."""
         broken: list[tuple[Work, MediaError]] = []
-        with self.timed("decode"), ThreadPoolExecutor(min(NUM_DECODERS, os.cpu_count() or 1)) as pool:
-            looked = _sift(works, list(pool.map(self._look, works)), broken)
-        with self.timed("embed"):
+        with self.stages.timed("decode"), ThreadPoolExecutor(min(NUM_DECODERS, os.cpu_count() or 1)) as pool:
+            return Decoded(_sift(works, list(pool.map(self._look, works)), broken), broken)
+
+    def make_rows(self, decoded: Decoded) -> Made:
+        """Reason about a decoded batch, embed it, and make its rows."""
+        looked, broken = decoded
+        with self.stages.timed("embed"):
             decided = _sift(looked, _each(self._decide, [work.item for work, _ in looked]), broken)
-        with self.timed("reason"):
+        with self.stages.timed("reason"):
             answers = iter(self._reason([work.item for (work, _), choice in decided if not choice.is_declined]))
             reasoned = _sift(decided, [None if choice.is_declined else next(answers) for _, choice in decided], broken)
-        with self.timed("embed"):
-            asked = [(work.item, choice.plain, answer) for ((work, _), choice), answer in reasoned]
+        with self.stages.timed("embed"):
+            asked = [Asked(work.item, choice.plain, answer, look.embedder_input) for ((work, look), choice), answer in reasoned]
             embedded = _sift(reasoned, _each(self._embed, asked), broken)
         rows = [
             row
             for (((work, look), choice), answer), vectors in embedded
-            for row in self._rows(work, look, answer, self._why(choice, answer), vectors)
+            for row in self._rows(work, look.preview, answer, self._why(choice, answer), vectors)
         ]
-        return rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None)
+        return Made(rows, broken, TCoTCounts.of(answer for _, answer in reasoned if answer is not None))
 
     def is_unsettled(self, reason: str) -> bool:
         """Say whether an item without a T-CoT for this reason is to be asked about again."""
@@ -102,21 +139,13 @@ class Batches:
             return self.redo_declined if self.gate is None else reason != declined(self.gate.fingerprint)
         return self.retry or (self.reasoner is not None and asks_again(reason, self.reasoner))
 
-    @contextmanager
-    def timed(self, phase: str) -> Generator[None]:
-        """Context manager that adds its time to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._counting:
-                self.seconds[phase] += time.perf_counter() - started
-
-    def _look(self, work: Work) -> Preview | MediaError:
+    def _look(self, work: Work) -> Looked | MediaError:
+        self.stop.check()
         place = work.places[0]
         try:
             with self.marks.decoding(marked_as(place.path, place.unit), place.stamp):
-                return preview(work.item, work.segments, num_frames=self.num_frames, limits=self.limits)
+                shown = preview(work.item, work.segments, num_frames=self.num_frames, limits=self.limits)
+                return Looked(shown, None if self.builder is None else self.builder.build(work.item, None))
         except MediaError as error:
             return error
 
@@ -140,12 +169,17 @@ class Batches:
             )
         return [*answers]
 
-    def _embed(self, asked: Sequence[tuple[Item, np.ndarray | None, Answer | None]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _embed(self, asked: Sequence["Asked"]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (plain vector, vector with T-CoT) per item, of its plain vector if known; equal for items without a T-CoT."""
-        unknown = [(place, item, None) for place, (item, known, _) in enumerate(asked) if known is None]
-        reasoned = [(place, item, answer) for place, (item, _, answer) in enumerate(asked) if isinstance(answer, TCoT)]
+        if self.builder is not None and asked:
+            plain = self._checked(
+                self.builder.embed_built([request.embedder_input for request in asked]), [request.item for request in asked]
+            )
+            return list(zip(plain, plain, strict=True))
+        unknown = [(place, item, None) for place, (item, known, *_) in enumerate(asked) if known is None]
+        reasoned = [(place, item, answer) for place, (item, _, answer, _) in enumerate(asked) if isinstance(answer, TCoT)]
         vectors = iter(self._vectors([item for _, item, _ in (*unknown, *reasoned)], [tcot for *_, tcot in (*unknown, *reasoned)]))
-        plain = {place: known for place, (_, known, _) in enumerate(asked) if known is not None}
+        plain = {place: known for place, (_, known, *_) in enumerate(asked) if known is not None}
         plain |= {place: next(vectors) for place, *_ in unknown}
         with_tcot = plain | {place: next(vectors) for place, *_ in reasoned}
         return [(plain[place], with_tcot[place]) for place in range(len(asked))]
@@ -154,7 +188,11 @@ class Batches:
         """Return unit vectors, float32 (items, dim). Raises ModelError for an Embedder that returns others."""
         if not items:
             return np.empty((0, self.embedder.dim), dtype=np.float32)
-        vectors, embedder = np.asarray(self.embedder.embed(items, tcots), dtype=np.float32), self.embedder
+        return self._checked(self.embedder.embed(items, tcots), items)
+
+    def _checked(self, returned: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+        """Return an Embedder's vectors as float32. Raises ModelError if they are not of its dimension and of unit length."""
+        vectors, embedder = np.asarray(returned, dtype=np.float32), self.embedder
         if vectors.shape != (len(items), embedder.dim):
             raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
         wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
@@ -211,6 +249,17 @@ class Choice:
     """Whether not to reason about it."""
     plain: np.ndarray | None = None
     """The plain vector that the gate read, float32 (dim,), unit length."""
+
+
+class Asked(NamedTuple):
+    """What an Embedder is asked for."""
+
+    item: Item
+    plain: np.ndarray | None
+    """The plain vector, if it is known."""
+    answer: Answer | None
+    embedder_input: Any
+    """Its plain input, if that was built ahead."""
 
 
 def marked_as(path: Path, unit: int | None) -> Path:

@@ -49,7 +49,12 @@ class IngestReport(BaseModel):
     failures: tuple[Failure, ...]
     """All known failures in the folder, of this run and earlier ones."""
     seconds: dict[str, float]
-    """Seconds by stage: decode, reason, embed, write, total."""
+    """Seconds by stage: read, decode, reason, embed, write; what goes on at once counts in each. `model`: any model works; `total`: all."""
+
+    @property
+    def model_share(self) -> float:
+        """Share of the time in which a model worked, of 1."""
+        return self.seconds["model"] / self.seconds["total"]
 
 
 def count_unread(failures: Iterable[Failure]) -> Counter[str]:

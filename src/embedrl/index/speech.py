@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
-from embedrl.concurrency import map_concurrently
+from embedrl.concurrency import Stop, map_concurrently
 from embedrl.data.protocols import Refusal, Transcribes
 from embedrl.data.reasoning import NOT_ASKED, OTHER, Patience
 from embedrl.data.records import Records
@@ -109,8 +109,10 @@ class _Heard(NamedTuple):
 class SpeechReader:
     """Transcribes the sound of videos, several pieces at once, while the next ones are decoded; a few of them are in memory."""
 
-    def __init__(self, limits: Limits, transcriber: Transcribes, records: Records, *, retry: bool = False) -> None:
-        self.limits, self.transcriber, self.records, self.retry = limits, transcriber, records, retry
+    def __init__(
+        self, limits: Limits, transcriber: Transcribes, records: Records, *, retry: bool = False, stop: Stop | None = None
+    ) -> None:
+        self.limits, self.transcriber, self.records, self.retry, self.stop = limits, transcriber, records, retry, stop or Stop()
         self.patience = Patience(GIVE_UP_AFTER)
         self.counts = SpeechCounts()
 
@@ -137,6 +139,7 @@ class SpeechReader:
         """Yield the pieces of a video's sound, in order; decoded where they are not known."""
         next_s: float | None = 0.0
         while (start_s := next_s) is not None:
+            self.stop.check()
             try:
                 key = f"{content_key((Video(path=path),))} from {start_s!r} {self.transcriber.fingerprint}"
                 if (kept := self._kept(key, path, start_s)) is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embedrl import log
+from embedrl.concurrency import Stop
 from embedrl.data import items
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
@@ -106,9 +107,11 @@ class Splitting(BaseModel):
 class Divider:
     """Divides files. What a scan of a long video has seen is kept until all is seen, and then its scenes: a kill costs one part."""
 
-    def __init__(self, splitting: Splitting, limits: Limits, scans: Records, measure: TextMeasure = IN_CHARACTERS) -> None:
-        """Create the divider; `measure` is that of the Embedder, by which passages are cut."""
-        self.splitting, self.limits, self.scans, self.measure = splitting, limits, scans, measure
+    def __init__(
+        self, splitting: Splitting, limits: Limits, scans: Records, measure: TextMeasure = IN_CHARACTERS, stop: Stop | None = None
+    ) -> None:
+        """Create the divider; `measure` is that of the Embedder, by which passages are cut. `stop` ends a scan between its parts."""
+        self.splitting, self.limits, self.scans, self.measure, self.stop = splitting, limits, scans, measure, stop or Stop()
         self._passage_length = splitting.passage_length(measure)
         self._has_told_estimate = False
 
@@ -172,6 +175,7 @@ class Divider:
         while (part := self.scans.get(f"{name} {len(parts)}")) is not None:
             parts.append(Differences.model_validate(part))
         while not parts or parts[-1].next_s is not None:
+            self.stop.check()
             parts.append(scan_part(path, parts[-1] if parts else Differences(), settings, self.limits))
             if parts[-1].next_s is not None:
                 self.scans.put(f"{name} {len(parts) - 1}", parts[-1].model_dump())

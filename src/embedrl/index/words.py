@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
+from embedrl.concurrency import Stop
 from embedrl.data.protocols import ReadsText, Refusal, Transcribes
 from embedrl.data.reasoning import OTHER
 from embedrl.data.records import Records
@@ -115,10 +116,17 @@ class WordReader:
     """
 
     def __init__(
-        self, limits: Limits, text_reader: ReadsText | None, transcriber: Transcribes | None, records: Records, *, retry: bool = False
+        self,
+        limits: Limits,
+        text_reader: ReadsText | None,
+        transcriber: Transcribes | None,
+        records: Records,
+        *,
+        retry: bool = False,
+        stop: Stop | None = None,
     ) -> None:
-        self.limits, self.text_reader, self.records, self.retry = limits, text_reader, records, retry
-        self.speech = None if transcriber is None else SpeechReader(limits, transcriber, records, retry=retry)
+        self.limits, self.text_reader, self.records, self.retry, self.stop = limits, text_reader, records, retry, stop or Stop()
+        self.speech = None if transcriber is None else SpeechReader(limits, transcriber, records, retry=retry, stop=self.stop)
         self.counts = ReadingCounts()
         self.audio_left_out: Counter[AudioLeftOut] = Counter()
         """Audio files in which no words are known, by reason."""
@@ -171,6 +179,7 @@ class WordReader:
     def _reading(self, part: Image | Page) -> _Reading:
         """Return what is read in an image, or in a page without a text layer, now or by an earlier run."""
         assert self.text_reader is not None
+        self.stop.check()
         try:
             key = f"{content_key((part,))} {self.text_reader.fingerprint}"
             if (known := self._known(self.records.get(key))) is not None:
