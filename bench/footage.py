@@ -31,7 +31,7 @@ FPS = 12
 SIZE = (320, 240)
 FADE_FRAMES = 6
 SHORTEST_S = (2.0, 1.0)
-"""Scenes are at least so long: the default, and half of it."""
+"""Scenes between hard cuts are at least so long: as long as any other, and the default."""
 CUTS_S = {"bikes.mp4": (1.2, 3.04, 5.48, 7.48, 9.68), "Megamind.avi": (4.13, 6.46, 8.38)}
 """Times of the cuts inside the videos of those packages, in seconds; the others hold none."""
 
@@ -63,16 +63,16 @@ def main(folder: str, seed: int = 0, seen: str | None = None) -> None:
             path = Path(name) / f"{kind}.mp4"
             save_video(images, path, FPS)
             for shortest_s in SHORTEST_S:
-                splitting = Splitting(scenes=SceneSettings(min_scene_s=shortest_s))
+                splitting = Splitting(scenes=SceneSettings(min_shot_s=shortest_s))
                 rows.append((f"{shortest_s:g} s", *boundaries(path, [(cut, cut) for cut in (0.0, *cuts)], kind, splitting)))
                 times = find_boundaries(path, splitting)
                 wrong = [time for time in times if min(abs(time - cut) for cut in cuts) > TOLERANCE_S[kind]]
                 missed = [cut for cut in cuts if min(abs(time - cut) for time in times) > TOLERANCE_S[kind]]
                 for word, time in [("wrong", time) for time in wrong] + [("missed", time) for time in missed]:
-                    result(f"{kind}, scenes of {shortest_s:g} s or more: {word} at {time:.2f} s")
+                    result(f"{kind}, shots of {shortest_s:g} s or more: {word} at {time:.2f} s")
                     if seen:
                         write_around(images, round(time * FPS), Path(seen) / f"{kind}-{shortest_s:g}-{word}-{time:.2f}.png")
-    table("Boundaries in real footage", ("shortest scene", "film", "cuts", "found", "precision", "recall", "F1 (95 %)"), rows)
+    table("Boundaries in real footage", ("shortest shot", "film", "cuts", "found", "precision", "recall", "F1 (95 %)"), rows)
 
 
 def divide(path: Path, rng: random.Random) -> list[Segment]:

@@ -3,7 +3,7 @@
 import codecs
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -21,7 +21,7 @@ from embedrl.index.units import Splitting
 from embedrl.media.content import Frames, Text, Video
 from embedrl.media.passages import PassageLength, TextMeasure, passages
 from embedrl.media.resize import PAPER_BUDGET
-from embedrl.media.scenes import SceneSettings
+from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
 from embedrl.media.store import Limits
 from embedrl.media.text import byte_offsets, load_long_text, load_text
 from embedrl.media.video import save_video
@@ -321,6 +321,30 @@ def test_shots_as_short_as_the_shortest_scene_are_scenes(tmp_path: Path):
     rows = rows_of(index_of(tmp_path, splitting=Splitting(scenes=SceneSettings(min_scene_s=1.0))))
     starts = [row.start_s for row in rows if row.place.unit]
     assert starts == pytest.approx([1.25 * number for number in range(8)], abs=0.25)
+
+
+def scene_starts(path: Path, colours: Sequence[tuple[int, int, int]], settings: SceneSettings, fps: int = 8) -> list[float]:
+    """Return where scenes begin in a film of frames of one colour each."""
+    save_video([PIL.Image.new("RGB", (64, 48), colour) for colour in colours], path, fps=fps)
+    parts = [scan_part(path, Differences(), settings, Limits())]
+    return [start for start, _ in scenes(parts, settings)]
+
+
+def test_a_short_shot_between_hard_cuts_is_a_scene(tmp_path: Path):
+    """Of cuts within 2 s one was lost: a shot of a second had no unit (bench/footage.py)."""
+    red, green, blue = (COLOURS[name] for name in ("red", "green", "blue"))
+    short = [red] * 40 + [green] * 10 + [blue] * 40
+    assert scene_starts(tmp_path / "short.mp4", short, SceneSettings()) == pytest.approx([0, 5, 6.25], abs=0.1)
+    assert len(scene_starts(tmp_path / "merged.mp4", short, SceneSettings(min_shot_s=2.0))) == 2
+    at_the_end = [red] * 80 + [green] * 10
+    assert scene_starts(tmp_path / "end.mp4", at_the_end, SceneSettings()) == pytest.approx([0, 10], abs=0.1)
+
+
+def test_a_flash_and_the_steps_of_a_fade_are_no_short_shots(tmp_path: Path):
+    red, blue, white = COLOURS["red"], COLOURS["blue"], (255, 255, 255)
+    assert scene_starts(tmp_path / "flash.mp4", [red] * 60 + [white] * 2 + [red] * 60, SceneSettings()) == [0]
+    fade = [tuple(round(a + (b - a) * step / 4) for a, b in zip(red, blue, strict=True)) for step in (1, 2, 3)]
+    assert len(scene_starts(tmp_path / "fade.mp4", [red] * 12 + fade + [blue] * 12, SceneSettings(), fps=2)) == 2
 
 
 def test_where_nothing_cuts_there_are_windows(tmp_path: Path):

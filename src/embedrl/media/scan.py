@@ -8,13 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 
+from embedrl.media.scenes import RATE
 from embedrl.media.store import Limits
 from embedrl.media.video import walk_frames
 
 SIGNATURE_SIDE = 16
 """A signature is a frame of so many pixels a side, RGB."""
-RATE = 4
-"""Frames a second that are kept."""
 MAX_KEPT = 2400
 _FINER = 4
 """A frame is scaled to so many times the side first: the scaler makes nothing of an image of 16 pixels."""

@@ -16,6 +16,8 @@ from embedrl.media.decode import job_of
 from embedrl.media.sandbox import pool
 from embedrl.media.store import Limits
 
+RATE = 4
+"""Frames a second of which signatures are kept."""
 NUM_LAGS = 16
 _CHANGED = 20
 """A block of a signature counts as changed if a channel of it differs by more than this, of 255."""
@@ -29,6 +31,12 @@ _MIN_RATIO = 1.3
 """Where everything moves, a novelty is a cut only if both sides differ so much more from each other than among themselves."""
 _JUMP, _JUMP_RATIO = 0.4, 3.0
 """A cut between moving pictures: so many blocks change from one frame to the next, so many times more than around it."""
+_HARD, _HARD_RATIO = 0.5, 2.0
+"""A hard cut: so many blocks change from one frame to the next, and so many times more than in most steps within a second of it."""
+_STAYS = 0.8
+"""And so much of that change is seen from the frame before it, and from the frame behind it, as well: a flash passes."""
+_STILL = 0.5
+"""Inside a short shot no step changes so much as this share of the cuts around it: the steps of a fade do."""
 
 
 class SceneSettings(BaseModel):
@@ -39,7 +47,9 @@ class SceneSettings(BaseModel):
     shortest_split_s: float = Field(default=10.0, gt=0)
     """A video that is shorter is one scene, in seconds."""
     min_scene_s: float = Field(default=2.0, gt=0)
-    """Of two cuts that are nearer, the clearer one counts, in seconds."""
+    """Of two changes that are nearer, the clearer one counts, in seconds."""
+    min_shot_s: float = Field(default=1.0, gt=0)
+    """But a shot between two hard cuts, or between one and an end of the video, is a scene if it is at least so long, in seconds."""
     max_scene_s: float = Field(default=30.0, gt=0)
     """A longer scene is divided into windows of equal length, in seconds."""
 
@@ -102,8 +112,7 @@ def scenes(parts: Sequence[Differences], settings: SceneSettings) -> list[tuple[
     duration_s = parts[-1].duration_s
     if duration_s < settings.shortest_split_s:
         return [(0.0, duration_s)]
-    cuts = find_cuts(parts, settings.min_scene_s)
-    borders = [0.0, *(cut for cut in cuts if settings.min_scene_s <= cut <= duration_s - settings.min_scene_s), duration_s]
+    borders = [0.0, *find_cuts(parts, settings), duration_s]
     spans: list[tuple[float, float]] = []
     for start, end in pairwise(borders):
         number = math.ceil((end - start) / settings.max_scene_s - 1e-9)
@@ -112,11 +121,12 @@ def scenes(parts: Sequence[Differences], settings: SceneSettings) -> list[tuple[
     return spans
 
 
-def find_cuts(parts: Sequence[Differences], min_scene_s: float) -> list[float]:
+def find_cuts(parts: Sequence[Differences], settings: SceneSettings) -> list[float]:
     """Return the times at which another scene begins, in seconds.
 
     A cut is where the frames of two seconds before and after it differ more from each other than among themselves: the novelty of a
-    self-similarity matrix (Foote 2000), here in blocks that changed. It holds for fades as well, whose middle is returned.
+    self-similarity matrix (Foote 2000), here in blocks that changed. It holds for fades as well, whose middle is returned. Scenes last
+    `min_scene_s`; a shot between hard cuts may be as short as `min_shot_s`.
     """
     times = np.array([time for part in parts for time in part.times_s])
     changes = [time for part in parts for time in part.changes_s]
@@ -124,14 +134,37 @@ def find_cuts(parts: Sequence[Differences], min_scene_s: float) -> list[float]:
     novelty = np.zeros(len(times))
     for at in range(1, len(times)):
         novelty[at] = _novelty(times, lags_FL, at)
-    near_s = min(_PEAK_S, min_scene_s)
-    peaks = [at for at in np.flatnonzero(novelty >= _MIN_NOVELTY).tolist() if novelty[at] >= novelty[_near(times, at, near_s)].max()]
-    order = sorted(peaks, key=lambda at: -novelty[at])
+    hard = {at for at in np.flatnonzero(lags_FL[:, 0] >= _HARD).tolist() if _is_hard(lags_FL, at)}
+    near_s, shot_s = min(_PEAK_S, settings.min_scene_s), min(settings.min_shot_s, settings.min_scene_s)
+    peaks = [
+        at
+        for at in np.flatnonzero(novelty >= _MIN_NOVELTY).tolist()
+        if at in hard or novelty[at] >= novelty[_near(times, at, near_s)].max()
+    ]
+
+    def are_apart(at: int, other: int) -> bool:
+        apart_s = abs(times[at] - times[other])
+        if apart_s >= settings.min_scene_s:
+            return True
+        inside = lags_FL[min(at, other) + 1 : max(at, other), 0]
+        is_still = len(inside) > 0 and inside.max() < _STILL * min(lags_FL[at, 0], lags_FL[other, 0])
+        return is_still and apart_s >= shot_s and at in hard and other in hard
+
     chosen: list[int] = []
-    for at in order:
-        if all(abs(times[at] - times[other]) >= min_scene_s for other in chosen):
+    for at in sorted(peaks, key=lambda at: -novelty[at]):
+        if all(are_apart(at, other) for other in chosen):
             chosen.append(at)
-    return [changes[at] for at in sorted(chosen)]
+    ends_s = {at: shot_s if at in hard else settings.min_scene_s for at in chosen}
+    return [changes[at] for at in sorted(chosen) if ends_s[at] <= changes[at] <= parts[-1].duration_s - ends_s[at]]
+
+
+def _is_hard(lags_FL: np.ndarray, at: int) -> bool:
+    """Say whether a frame is the first of another shot by itself: its change is much larger than those around it, and lasts."""
+    around = np.concatenate([lags_FL[max(at - RATE, 1) : at, 0], lags_FL[at + 1 : at + 1 + RATE, 0]])
+    change = lags_FL[at, 0]
+    since = [lags_FL[at, 1]] if at > 1 else []
+    since += [lags_FL[at + 1, 1]] if at + 1 < len(lags_FL) else []
+    return len(around) > 0 and change >= _HARD_RATIO * np.median(around) and all(later >= _STAYS * change for later in since)
 
 
 def _near(times: np.ndarray, at: int, near_s: float) -> slice:
