@@ -22,7 +22,8 @@ from embedrl.media.content import Image, Text
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
 from embedrl.media.store import Limits
-from embedrl.models.rapid_ocr import _word_boxes
+from embedrl.models.ocr_process import OcrProcess
+from embedrl.models.rapid_ocr import RapidOcr, _word_boxes
 from embedrl.models.rulings import without_rulings
 from embedrl.models.tesseract import Tesseract
 from embedrl.runtime.names import load_text_reader
@@ -195,10 +196,10 @@ def test_words_of_a_line_have_boxes_of_their_own():
         return [[left, 0], [right, 0], [right, 10], [left, 10]]
 
     line = (0.0, 0.0, 90.0, 10.0)
-    assert list(_word_boxes("ab cd", line, [("ab", 1.0, quad(1, 30)), ("cd", 1.0, quad(40, 80))])) == [(1, 0, 30, 10), (40, 0, 80, 10)]
-    assert list(_word_boxes("ab", line, [("a", 1.0, quad(1, 30)), ("b", 1.0, quad(40, 80))])) == [(1, 0, 80, 10)]
-    assert list(_word_boxes("abcd efgh", line, [("x", 1.0, quad(1, 30))])) == [(0, 0, 40, 10), (50, 0, 90, 10)]
-    assert list(_word_boxes("ab cd", line, [("abc", 1.0, quad(1, 30)), ("d", 1.0, quad(40, 80))])) == [(0, 0, 36, 10), (54, 0, 90, 10)]
+    assert list(_word_boxes("ab cd", line, [("ab", quad(1, 30)), ("cd", quad(40, 80))])) == [(1, 0, 30, 10), (40, 0, 80, 10)]
+    assert list(_word_boxes("ab", line, [("a", quad(1, 30)), ("b", quad(40, 80))])) == [(1, 0, 80, 10)]
+    assert list(_word_boxes("abcd efgh", line, [("x", quad(1, 30))])) == [(0, 0, 40, 10), (50, 0, 90, 10)]
+    assert list(_word_boxes("ab cd", line, [("abc", quad(1, 30)), ("d", quad(40, 80))])) == [(0, 0, 36, 10), (54, 0, 90, 10)]
 
 
 @pytest.mark.skipif(find_spec("rapidocr") is not None, reason="rapidocr is installed")
@@ -216,6 +217,55 @@ def test_tesseract_is_bounded_by_time_and_memory(limits: dict[str, float], reaso
         Tesseract(limits=Limits(**limits)).read(PIL.Image.new("RGB", (600, 600), "white"))
     assert refused.value.reason == reason
     assert refused.value.about_item
+
+
+@needs_rapidocr
+@pytest.mark.parametrize(
+    ("limits", "reason"), [({"decode_timeout_s": 0.01}, "timeout"), ({"decode_memory_bytes": 64 * 1024**2}, "crashed")]
+)
+def test_rapidocr_is_bounded_by_time_and_memory(limits: dict[str, float], reason: str):
+    reader = RapidOcr(limits=Limits(**limits))
+    with pytest.raises(Refusal) as refused:
+        reader.read(PIL.Image.new("RGB", (1600, 1600), "white"))
+    assert refused.value.reason == reason
+    assert refused.value.about_item
+    reader.close()
+
+
+ENGINE = """
+import os, time
+class Result:
+    txts, scores, boxes, word_results = ("red",), (0.9,), [[[0, 0], [9, 0], [9, 9], [0, 9]]], ((),)
+class RapidOCR:
+    def __init__(self, params):
+        if params.get("broken"):
+            raise ValueError("no such model")
+    def __call__(self, pixels):
+        match int(pixels[0, 0, 2]):
+            case 1: time.sleep(60)
+            case 2: os._exit(3)
+            case 3: bytearray(2 ** 34)
+            case 4: raise ValueError("a shape it does not know")
+        return Result()
+"""
+"""A stand-in for the package: what it does depends on the red of the first pixel."""
+
+
+def test_an_engine_that_hangs_dies_or_fills_the_memory_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """RapidOCR ran in the process itself: an image that broke it ended the run (issue 23)."""
+    (tmp_path / "rapidocr.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    process = OcrProcess({}, Limits(decode_timeout_s=1, decode_memory_bytes=512 * 1024**2))
+    outcomes = []
+    for red in (255, 1, 255, 2, 255, 3, 4, 255):
+        try:
+            outcomes.append(process.read(PIL.Image.new("RGB", (8, 8), (red, 0, 0)))[0][0])
+        except Refusal as refusal:
+            outcomes.append(refusal.reason)
+    process.close()
+    assert outcomes == ["red", "timeout", "red", "crashed", "red", "crashed", "model_error", "red"]
+    with pytest.raises(ConfigError, match="no such model"):
+        OcrProcess({"broken": True}, Limits()).start()
 
 
 @needs_tesseract

@@ -23,7 +23,7 @@ from embedrl.media.content import FrameFiles, Image, Page, Video
 from embedrl.media.image import load_image, num_images, still_metadata
 from embedrl.media.metadata import from_name, from_sidecar, merge
 from embedrl.media.resize import read_scale, scaled
-from embedrl.media.sandbox import GRACE_S
+from embedrl.media.sandbox import GRACE_S, address_space_bytes
 from embedrl.media.store import Limits
 
 MAX_GROWTH_BYTES = 512 * 1024**2
@@ -41,11 +41,11 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     _write(answers, b"R")
     os.dup2(1, 2)
-    size_at_start = _size_bytes()
+    size_at_start = address_space_bytes()
     while len(head := sys.stdin.buffer.read(4)) == 4:
         job = json.loads(sys.stdin.buffer.read(struct.unpack(">I", head)[0]))
         answer, images = _work(job)
-        answer["is_last"] = _size_bytes() > size_at_start + MAX_GROWTH_BYTES
+        answer["is_last"] = address_space_bytes() > size_at_start + MAX_GROWTH_BYTES
         answer["sizes"] = [image.size for image in images]
         plain = answer.pop("bytes", b"")
         answer["num_bytes"] = len(plain)
@@ -71,7 +71,7 @@ def _work(job: dict[str, Any]) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
     """Process a job within its limits."""
     limits = _limits(json.dumps(job["limits"]))
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    allowed = _size_bytes() + job["memory_bytes"]
+    allowed = address_space_bytes() + job["memory_bytes"]
     soft = allowed if hard == resource.RLIM_INFINITY else min(allowed, hard)
     signal.alarm(math.ceil(limits.decode_timeout_s + GRACE_S))
     try:
@@ -173,12 +173,6 @@ def _metadata(kind: str, path: Path, sidecars: Iterable[Path], limits: Limits) -
             own = document_properties(path, limits)
     beside = [source for sidecar in sidecars for source in from_sidecar(sidecar)]
     return merge([*beside, *own, from_name(path.name)]).model_dump()
-
-
-def _size_bytes() -> int:
-    """Return the size of the address space in bytes, where the system reports it."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
 if __name__ == "__main__":

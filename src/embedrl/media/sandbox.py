@@ -9,6 +9,7 @@ import atexit
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import struct
@@ -268,6 +269,12 @@ def _identity(path: Path, limits: Limits) -> tuple[Any, ...]:
     except (OSError, ValueError):
         return (os.fspath(path), limits)
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, limits)
+
+
+def address_space_bytes() -> int:
+    """Return the size of this process's address space in bytes, where the system reports it, else 0."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
 _current: Pool | None = None

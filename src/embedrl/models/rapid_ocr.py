@@ -1,24 +1,23 @@
 """Optical character recognition by RapidOCR (PP-OCR in ONNX Runtime), with the models that its package brings. Nothing is downloaded.
 
-It runs in this process. An image is scaled so that its longer side has 1,000 to 2,000 pixels, which bounds its time and memory.
+It runs in a child process, within 4 times `decode_timeout_s` and 2 times `decode_memory_bytes` (beside its models), one image at a time,
+scaled so that its longer side has 1,000 to 2,000 pixels.
 """
 
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import PIL.Image
 
 from embedrl.data.crops import Box
-from embedrl.data.protocols import Refusal
 from embedrl.data.segments import TextSegment
 from embedrl.errors import ConfigError
 from embedrl.media.content import file_sha256
+from embedrl.media.store import Limits, limits_in_force
+from embedrl.models.ocr_process import OcrProcess
 
 MIN_CONFIDENCE = 0.5
 """Lines that it is less sure of, 0..1, are left out."""
@@ -35,8 +34,8 @@ Corners = tuple[float, float, float, float]
 class RapidOcr:
     """Reads text in images. Implements `ReadsText`."""
 
-    def __init__(self) -> None:
-        """Load the models. Raises ConfigError if the package or its models are not installed."""
+    def __init__(self, *, limits: Limits | None = None) -> None:
+        """Start the child process with the models. Raises ConfigError if the package or its models are not installed."""
         try:
             import onnxruntime  # noqa: F401
             import rapidocr  # ty: ignore[import-not-found]
@@ -50,39 +49,31 @@ class RapidOcr:
             )
         paths = {f"{part}.model_path": str(files[0]) for part, files in models.items()}  # without them it would fetch what it misses
         bounded = {"Det.limit_type": "max", "Det.limit_side_len": MAX_SIDE, "Global.max_side_len": MAX_SIDE}
-        self._ocr: Any = rapidocr.RapidOCR(params={"Global.log_level": "critical", "Global.return_word_box": True, **bounded, **paths})
-        self._reading = threading.Lock()
+        params = {"Global.log_level": "critical", "Global.return_word_box": True, **bounded, **paths}
+        self._process = OcrProcess(params, limits or limits_in_force())
+        self._process.start()
         digest = hashlib.sha256(b"".join(file_sha256(files[0]) for files in models.values())).hexdigest()[:16]
-        try:
-            self._ocr(np.full((64, 64, 3), 255, np.uint8))  # only now are the models loaded
-        except Exception as error:  # boundary: ONNX Runtime and OpenCV have errors of their own, all below Exception
-            raise ConfigError(f"rapidocr {version('rapidocr')}: its models do not run here ({error}); install it again") from error
         self.fingerprint = f"rapidocr-{_VERSION}-{version('rapidocr')}-{digest}-{MIN_CONFIDENCE:g}-{MIN_SIDE}"
 
     def read(self, image: PIL.Image.Image) -> tuple[TextSegment, ...]:
-        """Return the lines in an image, from top to bottom, with a box for each word. Raises Refusal."""
+        """Return the lines in an image, from top to bottom, with a box for each word.
+
+        Raises Refusal if it takes too long or too much memory, or crashes.
+        """
         longest = max(image.size)
         scale = min(max(1.0, MIN_SIDE / longest), _MAX_ENLARGED, MAX_SIDE / longest)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        pixels = np.asarray(image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS))
-        # Boundary: ONNX Runtime and OpenCV have errors of their own, all below Exception.
-        try:
-            with self._reading:
-                result = self._ocr(np.ascontiguousarray(pixels[..., ::-1]))
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise Refusal("model_error", f"rapidocr does not read it ({error})", about_item=False) from error
-        texts, quads = result.txts or (), () if result.boxes is None else result.boxes
-        # It leaves out the words of lines without any, and does not say which lines these are.
-        words_of = result.word_results if len(result.word_results or ()) == len(texts) else [()] * len(texts)
-        lines = zip(texts, result.scores or (), quads, words_of, strict=True)
+        lines = self._process.read(image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS))
         read = [
             TextSegment(text=" ".join(text.split()), source="image", boxes=tuple(_relative(corners, size) for corners in placed))
             for text, score, quad, words in lines
             if score >= MIN_CONFIDENCE and text.strip() and (placed := list(_word_boxes(text, _corners(quad), words)))
         ]
         return tuple(read)
+
+    def close(self) -> None:
+        """End the child process; the next image starts another."""
+        self._process.close()
 
 
 def _corners(quad: Sequence[Sequence[float]]) -> Corners:
@@ -91,9 +82,9 @@ def _corners(quad: Sequence[Sequence[float]]) -> Corners:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _word_boxes(text: str, line: Corners, words: Sequence[tuple[str, float, Sequence[Sequence[float]]]]) -> Iterator[Corners]:
+def _word_boxes(text: str, line: Corners, words: Sequence[tuple[str, Sequence[Sequence[float]] | None]]) -> Iterator[Corners]:
     """Yield a box for each word of a line, between spaces: that around the pieces that it was read in, or else its share of the line."""
-    pieces = [(str(piece), _corners(quad)) for piece, _, quad in words if quad is not None]
+    pieces = [(str(piece), _corners(quad)) for piece, quad in words if quad is not None]
     ends, length = {}, 0
     for position, (piece, _) in enumerate(pieces, 1):
         length += len(piece)

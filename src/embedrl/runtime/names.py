@@ -168,7 +168,7 @@ def load_text_reader(name: str | None, limits: Limits | None = None) -> ReadsTex
     if name == "rapidocr":
         from embedrl.models.rapid_ocr import RapidOcr
 
-        return RapidOcr()
+        return RapidOcr(limits=limits)
     if program != "tesseract":
         raise ConfigError(f"--read-text {name}: give tesseract, with languages as in tesseract:deu+eng, rapidocr, or none")
     from embedrl.models.tesseract import Tesseract
