@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _START_TIMEOUT_S = 120.0
 _MAX_ANSWER_BYTES = 64 * 1024**2
 _HEADER = ">III"
 _LENGTH = ">I"
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embedrl.models.ocr_process import main; main()"
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embedrl.models.rapid_ocr import main; main()"
 
 Line = tuple[str, float, list[list[float]], list[tuple[str, list[list[float]] | None]]]
 """Text, confidence, corners, and its pieces with theirs."""
@@ -144,8 +144,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def main() -> None:
-    """Read the images on standard input."""
+def serve(load: Callable[[dict[str, Any]], Callable[[np.ndarray], list[Line]]]) -> None:
+    """Read the images on standard input, in a child: `load` returns what reads pixels (height, width, BGR)."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
     settings = json.loads(sys.argv[2])
@@ -155,10 +155,7 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     # Boundary: ONNX Runtime and OpenCV have errors of their own, all below Exception.
     try:
-        import rapidocr  # ty: ignore[import-not-found]
-
-        ocr = rapidocr.RapidOCR(params=settings["params"])
-        ocr(np.full((64, 64, 3), 255, np.uint8))  # only now are the models loaded
+        read = load(settings["params"])
     except Exception as error:
         _say(answers, {"error": str(error)})
         return
@@ -170,7 +167,7 @@ def main() -> None:
         width, height, num_bytes = struct.unpack(_HEADER, head)
         pixels = np.frombuffer(sys.stdin.buffer.read(num_bytes), np.uint8).reshape(height, width, 3)
         try:
-            answer = {"lines": _lines(ocr(np.ascontiguousarray(pixels[..., ::-1])))}
+            answer = {"lines": read(np.ascontiguousarray(pixels[..., ::-1]))}
         except MemoryError:
             answer = {"out_of_memory": True}
         except Exception as error:
@@ -182,18 +179,3 @@ def _say(file: Any, answer: dict[str, Any]) -> None:
     data = json.dumps(answer).encode()
     file.write(struct.pack(_LENGTH, len(data)) + data)
     file.flush()
-
-
-def _lines(result: Any) -> list[Line]:
-    """Return the lines of a result as plain values."""
-    texts, quads = result.txts or (), () if result.boxes is None else result.boxes
-    # It leaves out the words of lines without any, and does not say which lines these are.
-    words_of: Sequence[Any] = result.word_results if len(result.word_results or ()) == len(texts) else [()] * len(texts)
-    return [
-        (str(text), float(score), _corners(quad), [(str(piece), None if of is None else _corners(of)) for piece, _, of in words])
-        for text, score, quad, words in zip(texts, result.scores or (), quads, words_of, strict=True)
-    ]
-
-
-def _corners(quad: Any) -> list[list[float]]:
-    return [[float(x), float(y)] for x, y in quad]

@@ -5,11 +5,13 @@ scaled so that its longer side has 1,000 to 2,000 pixels.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import PIL.Image
 
 from embedrl.data.crops import Box
@@ -17,7 +19,7 @@ from embedrl.data.segments import TextSegment
 from embedrl.errors import ConfigError
 from embedrl.media.content import file_sha256
 from embedrl.media.store import Limits, limits_in_force
-from embedrl.models.ocr_process import OcrProcess
+from embedrl.models.ocr_process import Line, OcrProcess, serve
 
 MIN_CONFIDENCE = 0.5
 """Lines that it is less sure of, 0..1, are left out."""
@@ -74,6 +76,35 @@ class RapidOcr:
     def close(self) -> None:
         """End the child process; the next image starts another."""
         self._process.close()
+
+
+def main() -> None:
+    """Read images in a child process."""
+    serve(_load)
+
+
+def _load(params: dict[str, Any]) -> Callable[[np.ndarray], list[Line]]:
+    """Load the models, and return what reads pixels (height, width, BGR)."""
+    import rapidocr  # ty: ignore[import-not-found]
+
+    ocr = rapidocr.RapidOCR(params=params)
+    ocr(np.full((64, 64, 3), 255, np.uint8))  # only now are the models loaded
+    return lambda pixels: _lines(ocr(pixels))
+
+
+def _lines(result: Any) -> list[Line]:
+    """Return the lines of a result as plain values."""
+    texts, quads = result.txts or (), () if result.boxes is None else result.boxes
+    # It leaves out the words of lines without any, and does not say which lines these are.
+    words_of: Sequence[Any] = result.word_results if len(result.word_results or ()) == len(texts) else [()] * len(texts)
+    return [
+        (str(text), float(score), _points(quad), [(str(piece), None if of is None else _points(of)) for piece, _, of in words])
+        for text, score, quad, words in zip(texts, result.scores or (), quads, words_of, strict=True)
+    ]
+
+
+def _points(quad: Any) -> list[list[float]]:
+    return [[float(x), float(y)] for x, y in quad]
 
 
 def _corners(quad: Sequence[Sequence[float]]) -> Corners:
