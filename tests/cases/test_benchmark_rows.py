@@ -71,6 +71,18 @@ ODD: list[tuple[str, Write, Row]] = [
 ]
 
 
+def test_hidden_files_are_no_frames_and_hidden_folders_no_clips(tmp_path: Path):
+    """Archives that were packed on macOS hold `._1.jpg` beside each file."""
+    frames(tmp_path, "m/query", "m/positive", "m/negative")
+    (tmp_path / "media" / "m" / ".checkpoints").mkdir()
+    for clip in ("query", "positive"):
+        (tmp_path / "media" / "m" / clip / "._1.jpg").write_bytes(b"\0\5\26\7")
+    lines(tmp_path / ROWS / "test.jsonl", [{"query": "it turns", "video_path": "m.mp4"}])
+    (task,) = read_tasks(official("moments", 1), tmp_path)
+    assert sorted(map(str, task.names.values())) == ["m/negative", "m/positive"]
+    assert all(path.name[0] != "." for path in task.queries[0].visual.frame_files.paths)
+
+
 @pytest.mark.parametrize(("layout", "write", "row"), ODD)
 def test_a_row_of_other_types_is_named(layout: str, write: Write, row: Row, tmp_path: Path):
     write(tmp_path, row)

@@ -11,10 +11,15 @@ import httpx
 import numpy as np
 import pytest
 
-from embedrl.data.sample import Item
+from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import TCoT
 from embedrl.errors import MediaError, ModelError
+from embedrl.index import Index, ingest
+from embedrl.index.failures import list_failures
+from embedrl.media.content import Text
 from embedrl.reasoner.prompts import Prompt
+from embedrl.rl.config import RewardConfig
+from embedrl.rl.rollouts import Rollout, Scorer
 from embedrl.server.batching import Worker
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
@@ -134,3 +139,57 @@ def test_an_upload_that_breaks_the_model_is_refused_alone_and_leaves_nothing_beh
         kept = [path.read_text() for path in (server.folder / "embedrl-uploads").iterdir()]
         assert not [text for text in kept if "poison" in text]
         assert send(7).status_code == 201, "what was refused does not break later uploads"
+
+
+class Odd(FakeEmbedder):
+    """Gives a ring no vector: NaN, zeros, or an error of its own."""
+
+    def __init__(self, odd: float | Exception, word: str = "ring") -> None:
+        super().__init__()
+        self.odd, self.word = odd, word
+
+    def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+        vectors = super().embed(items, tcots)
+        for row, item in enumerate(items):
+            if self.word in item.text:
+                if isinstance(self.odd, Exception):
+                    raise self.odd
+                vectors[row] = self.odd
+        return vectors
+
+
+ODD = [np.nan, 0.0, RuntimeError("CUDA out of memory"), OverflowError("too large")]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("think", [True, False])
+def test_an_item_that_the_embedder_fails_for_costs_the_others_nothing(odd: float | Exception, think: bool, tmp_path: Path):
+    for name in ("star", "ring", "heart"):
+        (tmp_path / f"{name}.txt").write_text(f"a red {name}")
+    for num_added in (2, 0):
+        index = Index.open(tmp_path, embedder=Odd(odd))
+        report = ingest(tmp_path, index, FakeReasoner() if think else None, Odd(odd), think=think)
+        assert (report.added, len(list(index.places()))) == (num_added, 2)
+        (failure,) = list_failures(index)
+        assert failure.path == Path("ring.txt")
+        assert "the model fails for it" in failure.reason
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_an_embedder_that_fails_for_all_ends_the_run_and_no_file_is_blamed(odd: float | Exception, tmp_path: Path):
+    for name in ("star", "ring"):
+        (tmp_path / f"{name}.txt").write_text(f"a red {name}")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    with pytest.raises(ModelError, match="fails for each of 2 items"):
+        ingest(tmp_path, index, None, Odd(odd, word="red"), think=False)
+    assert list_failures(index) == []
+    assert ingest(tmp_path, index, None, FakeEmbedder(), think=False).added == 2
+
+
+def test_a_vector_of_nan_rewards_nothing():
+    item = Item(content=(Text(text="a ring"),), role=Role.TARGET_TEXT)
+    pairs = [Pair(task="t", query=item, target=item)] * 2
+    scorer = Scorer(pairs, lambda items, tcots: [np.full((len(group), 4), np.nan, np.float32) for group in tcots], None, RewardConfig())
+    rollouts = [Rollout(pair, is_query, "<answer> a </answer>") for pair in (0, 1) for is_query in (True, False) for _ in range(2)]
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        scorer.score(rollouts, seed="0")

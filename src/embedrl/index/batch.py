@@ -20,7 +20,7 @@ from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment, span_of, write_segments
 from embedrl.data.tcot import TCoT, render
 from embedrl.data.vectors import builds_inputs
-from embedrl.errors import MediaError, ModelError
+from embedrl.errors import EmbedRLError, MediaError, ModelError
 from embedrl.index.gate import declined, is_declined
 from embedrl.index.marks import Marks
 from embedrl.index.reading import Preview, preview
@@ -34,6 +34,10 @@ NUM_DECODERS = 4
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+class _OddVectorError(ModelError):
+    """An Embedder returned what is no unit vector, perhaps for this item only."""
 
 
 @dataclass
@@ -197,7 +201,7 @@ class Batches:
             raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
         wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
         if len(wrong):
-            raise ModelError(
+            raise _OddVectorError(
                 f"the Embedder {embedder.fingerprint!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}"
             )
         return vectors
@@ -287,7 +291,10 @@ def _sift(sources: Sequence[A], results: Sequence[B | MediaError], broken: list[
 
 
 def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> list[B | MediaError]:
-    """Call for all values at once; if that fails, for each alone."""
+    """Call for all values at once; if that fails, for each alone.
+
+    What a model raises for some values, and not for the others, is these values' MediaError. Raises ModelError if it does so for all.
+    """
     if not values:
         return []
     try:
@@ -296,6 +303,31 @@ def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> li
         if len(values) == 1:
             return [error]
         return [result for value in values for result in _each(call, [value])]
+    except Exception as error:  # boundary: a model, which may raise anything over an odd item
+        if isinstance(error, EmbedRLError | AssertionError) and not isinstance(error, _OddVectorError):
+            raise
+        if len(values) > 1 and (alone := _each_alone(call, values)):
+            return alone
+        raise ModelError(f"a model fails for each of {len(values)} items ({_said(error)}); what is indexed stays, run again") from error
     if len(results) != len(values):
         raise ModelError(f"a model returned {len(results)} results for {len(values)} items")
     return results
+
+
+def _each_alone(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> list[B | MediaError]:
+    """Call for each value alone, with a MediaError in the place of what failed; nothing if all did."""
+    results: list[B | MediaError] = []
+    for value in values:
+        try:
+            results += _each(call, [value])
+        except ModelError as error:
+            if error.__cause__ is None:  # the model's own, not one of an odd value
+                raise
+            results.append(MediaError(f"the model fails for it ({_said(error.__cause__)}); it is tried again once the file changes"))
+    return results if not all(isinstance(result, MediaError) for result in results) else []
+
+
+def _said(error: BaseException) -> str:
+    """Return an error on one line."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, EmbedRLError) else f"{type(error).__name__}: {text}"

@@ -96,6 +96,8 @@ def find_home(path: str | Path) -> IndexLocation:
     except FileNotFoundError:
         return IndexLocation(directory=directory, uri=str(directory))
     except NotADirectoryError as error:
+        if folder.is_dir():
+            raise StoreError(f"{str(directory)!r}: is a file, where the index would lie; move it away") from error
         raise ConfigError(f"{str(folder)!r}: is a file; give the folder that is indexed") from error
     except (OSError, ValueError, TypeError, ValidationError) as error:
         raise StoreError(

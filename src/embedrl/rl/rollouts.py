@@ -221,6 +221,8 @@ class Scorer:
         vectors = np.empty((len(rollouts), group_vectors[0].shape[1]), np.float32)
         for rows, group in zip(members, group_vectors, strict=True):
             vectors[rows] = group
+        if not np.isfinite(vectors).all():
+            raise ModelError("the Embedder's vector of a rollout holds NaN or infinite numbers: it rewards nothing; load it in float32")
         return vectors
 
     def _ask(

@@ -12,7 +12,7 @@ The media of a side are "image", "video" (with "start_s" and "end_s") and "page"
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.media_folder import MediaFolder
@@ -48,7 +48,7 @@ class Line(BaseModel):
     negatives: tuple[Side, ...] = ()
     query_tcot: str | None = None
     target_tcot: str | None = None
-    num_frames: int | None = None
+    num_frames: int | None = Field(default=None, ge=1)
     """How many frames of a video whoever wrote the T-CoTs was shown at most: their key frames count these."""
 
 

@@ -19,7 +19,7 @@ def read_moments(source: Source, data: Path, inspection: Inspection, num_frames:
     for number, row in read_rows(source, data, inspection, ("query", "video_path")):
         name = PurePosixPath(str(row["video_path"])).stem
         folder = data / source.media / name
-        clips = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        clips = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")) if folder.is_dir() else []
         right = [clip for clip in clips if clip.startswith(POSITIVE)]
         if QUERY not in clips or not right:
             inspection.report(source.name, f"{str(folder)!r} lacks `{QUERY}` or `{POSITIVE}…`; unpack the frames again", number)
