@@ -27,11 +27,20 @@ class _Process:
 def run_as_own_process() -> None:
     """Let commands change what holds for the whole process, and collect garbage rarely: loading makes none to speak of.
 
-    At its end the process leaves its modules and weights to the operating system: looking through them once more took a fifth of a search.
+    At its end the process leaves its modules and weights to the operating system (`_keep_what_is_there`).
     """
     _Process.is_ours = True
     gc.set_threshold(*RARE_COLLECTION)
-    atexit.register(gc.freeze)
+    atexit.register(_keep_what_is_there)
+
+
+def _keep_what_is_there() -> None:
+    """Have the interpreter not look for garbage as it ends, which took a fifth of a search.
+
+    Not where triton was imported: its bindings print whatever is still alive then.
+    """
+    if sys.modules.get("triton") is None:
+        gc.freeze()
 
 
 def leave_out(libraries: tuple[str, ...]) -> None:
