@@ -1,12 +1,12 @@
 """Does a judge put the first 10 hits in a better order? hit@1 before and after on hard pools, with its cost, and how good the judge is.
 
-    python bench/rerank.py [seed ...]        (104 105 106 by default; --small: few queries, to see that it runs)
+    python bench/rerank.py [--reread] [seed ...]   (104 105 106 by default; --small: few queries, to see that it runs)
 
 The world's image tasks with hard negatives, ranked by vectors with T-CoTs of the nano models; queries whose first 10 all have one. The
 judges score each of the ten alone. `nano` and `nano-judge` are asked for yes or no, as `--rerank 10` asks them; `nano-judge` also in the
 form in which it was trained: a list, here of one, at whose end the next word is yes or no. Beside them the words that two answers share
-(Jaccard), which needs no model. `pairs right` is how often the target beats another of the ten (AUC); chance is 50 %. Intervals are
-clustered by family, differences paired.
+(Jaccard), which needs no model. `--reread`: the second reading (`--reranker reread`) alone, without the judges. `pairs right` is how often
+the target beats another of the ten (AUC); chance is 50 %. Intervals are clustered by family, differences paired.
 """
 
 import re
@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from embedrl.data.protocols import Embeds
+from embedrl.data.protocols import Embeds, Side
 from embedrl.data.tcot import TCoT
 from embedrl.evaluation.bootstrap import mean_figure
 from embedrl.evaluation.world import draw_tasks
+from embedrl.index.second_reading import SecondReading
 from embedrl.log import table
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt
@@ -49,18 +50,23 @@ class Ranked:
     """T-CoTs of the query and of each hit."""
     true_pairs: tuple[Pair, ...]
     """The same with ground-truth T-CoTs."""
+    sides: tuple[Side, ...]
+    """Items and T-CoTs of the query, and of the hits."""
 
 
 def main(*arguments: str) -> None:
     """Print both tables."""
     small = "--small" in arguments
-    seeds = [int(seed) for seed in arguments if seed != "--small"] or list(SEEDS[: 1 if small else None])
-    reasoner, judge = load_reasoner("nano"), load_reasoner("nano-judge")
+    seeds = [int(seed) for seed in arguments if not seed.startswith("--")] or list(SEEDS[: 1 if small else None])
+    reasoner, embedder = load_reasoner("nano"), load_embedder("nano")
     assert isinstance(reasoner, LocalReasoner)
-    assert isinstance(judge, LocalReasoner)
-    embedder = load_embedder("nano")
     sizes = (3, 24) if small else (NUM_QUERIES, POOL)
     rows = [row for seed in seeds for row in rank_all(reasoner, embedder, seed, *sizes)]
+    if "--reread" in arguments:
+        _reread(rows, reasoner, embedder)
+        return
+    judge = load_reasoner("nano-judge")
+    assert isinstance(judge, LocalReasoner)
     ways: dict[str, tuple[Callable[[Sequence[Pair]], list[float]], LocalReasoner | None]] = {
         "nano, yes or no": (lambda pairs: reasoner.yes_scores([match_prompt(*pair, "nano") for pair in pairs]), reasoner),
         "nano-judge, yes or no": (lambda pairs: judge.yes_scores([match_prompt(*pair, "nano") for pair in pairs]), judge),
@@ -84,6 +90,32 @@ def main(*arguments: str) -> None:
     columns = ["reranker", "hit@1, %", "difference", "pairs right, %", "with true T-CoTs", "tokens / prompts a query", "ms a query"]
     title = f"{len(rows)} queries, seeds {', '.join(map(str, seeds))}; the target is among the first {FIRST} of {there:.1f} %"
     table(title, columns, lines)
+
+
+def _reread(rows: Sequence[Ranked], reasoner: LocalReasoner, embedder: Embeds) -> None:
+    """Print what a second reading of the first hits does to hit@1, and what it costs."""
+    answers = reasoner.answering()
+    reranker = SecondReading(answers, embedder)
+    before, started, used = answers.num_written, time.perf_counter(), time.process_time()
+    scores = [np.array([-np.inf if score is None else score for score in reranker.rerank(row.sides[0], row.sides[1:])]) for row in rows]
+    spent = [(clock - start) / len(rows) for clock, start in ((time.perf_counter(), started), (time.process_time(), used))]
+    first = [float(row.is_right[0]) for row in rows]
+    lines = [
+        ["none", _figure(rows, first), "", "", "", ""],
+        [
+            "reread",
+            *_figures(rows, scores, first),
+            f"{100 * pairs_right(rows, scores):.1f}",
+            f"{(answers.num_written - before) / len(rows):.0f} / {2 * (1 + FIRST)}",
+            " / ".join(f"{1000 * seconds:.0f}" for seconds in spent),
+        ],
+    ]
+    columns = ["reranker", "hit@1, %", "difference", "pairs right, %", "tokens written / vectors a query", "ms, processor ms a query"]
+    table(
+        f"{len(rows)} queries; the target is among the first {FIRST} of {100 * np.mean([any(row.is_right) for row in rows]):.1f} %",
+        columns,
+        lines,
+    )
 
 
 def rank_all(reasoner: LocalReasoner, embedder: Embeds, seed: int, num_queries: int, pool: int) -> list[Ranked]:
@@ -112,6 +144,7 @@ def rank_all(reasoner: LocalReasoner, embedder: Embeds, seed: int, num_queries: 
                     is_right=tuple(key in relevant for key in keys),
                     pairs=tuple((tcots[query.key], tcots[key]) for key in keys),
                     true_pairs=tuple((truths[query.key], truths[key]) for key in keys),
+                    sides=tuple((items[key], tcots[key]) for key in (query.key, *keys)),
                 )
             )
     return rows

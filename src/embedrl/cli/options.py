@@ -90,7 +90,8 @@ RerankerName = Annotated[
     str,
     typer.Option(
         "--reranker",
-        help="For --rerank: judge (the Reasoner's own), a Reasoner or cross-encoder folder, or the URL of a /v1/rerank server.",
+        help="For --rerank: reread (what the Reasoner answers when it reads again), judge (its verdicts), a Reasoner or cross-encoder "
+        "folder, or the URL of a /v1/rerank server.",
     ),
 ]
 Skip = Annotated[int, typer.Option(min=0, help="Skip this many hits (paging).")]

@@ -179,7 +179,7 @@ def _search_here(
     from embedrl.runtime.names import load_reranker
 
     loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, budget, alone=not query.rerank)
-    loaded_reranker = load_reranker(reranker, loaded_reasoner) if query.rerank else None
+    loaded_reranker = load_reranker(reranker, loaded_reasoner, loaded_embedder) if query.rerank else None
     opened = Index.open(index, embedder=loaded_embedder)
     return search(
         opened,

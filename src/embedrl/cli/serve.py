@@ -64,7 +64,7 @@ def serve_index(
         str | None, typer.Option(help="A second Reasoner to compare with (such as nano-sft); the files are indexed with it too.")
     ] = None,
     reranker: Annotated[
-        str | None, typer.Option(help="Reranker of searches and /v1/rerank: judge, a Reasoner or cross-encoder folder, or a URL.")
+        str | None, typer.Option(help="Reranker of searches and /v1/rerank: reread, judge, a Reasoner or cross-encoder folder, or a URL.")
     ] = None,
     gate: GateFile = None,
     think_budget: ThinkBudget = None,
@@ -141,7 +141,7 @@ def serve_index(
         from embedrl.server.run import index_beside, make_service, serve
 
         first = (index, _label(names.reasoner or "none"), loaded_reasoner)
-        loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner))
+        loaded_reranker = None if reranker is None else (_label(reranker), load_reranker(reranker, loaded_reasoner, loaded_embedder))
         loaded_embedder = embedder_of(index, loaded_embedder)
         loaded_gate = None if gate is None else load_gate(gate, think_budget, loaded_embedder.fingerprint)
         loaded_item_gate = None

@@ -1,5 +1,6 @@
 """A Reasoner and Judge on loaded weights, through transformers' `generate`."""
 
+import copy
 import re
 import threading
 from collections.abc import Sequence
@@ -95,8 +96,8 @@ class LocalReasoner:
         self.factor, self._cut = token_side(model.config), CutNotice("this Reasoner")
         self._dropped = log.Repeated()
         self._collating = threading.Lock()
-        limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
-        self.fingerprint = f"{name}-{prompt_hash(settings.prompts)}-{limits}-t{temperature:g}"
+        self.name = name
+        self.fingerprint = self._fingerprint()
         self.quotes = True
         """Whether keywords are held to the item's text as they are written; EG-RL's rollouts are not."""
         self.num_written = 0
@@ -149,9 +150,20 @@ class LocalReasoner:
             if processor.tokenizer("")["input_ids"][-1:] == [processor.tokenizer.pad_token_id]:
                 raise ModelError(f"{str(folder)!r} {_EMBEDDERS}")
             digest = _probe_digest(processor, settings, token_side(model.config), takes_grids(model.config))
-        if form == "answer":
-            settings = settings.model_copy(update={"prompts": answer_only(settings.prompts)})
-        return cls(model, processor, settings, name + tokens_mark(folder, digest), temperature=temperature)
+        reasoner = cls(model, processor, settings, name + tokens_mark(folder, digest), temperature=temperature)
+        return reasoner.answering() if form == "answer" else reasoner
+
+    def _fingerprint(self) -> str:
+        settings = self.settings
+        limits = f"{settings.budget.fingerprint}-{settings.max_new_tokens}-quoting"
+        return f"{self.name}-{prompt_hash(settings.prompts)}-{limits}-t{self.temperature:g}"
+
+    def answering(self) -> "LocalReasoner":
+        """Return the same Reasoner, on the same weights, asked for the answers of T-CoTs alone."""
+        twin = copy.copy(self)
+        twin.settings = self.settings.model_copy(update={"prompts": answer_only(self.settings.prompts)})
+        twin.fingerprint = twin._fingerprint()
+        return twin
 
     @property
     def special(self) -> re.Pattern[str]:

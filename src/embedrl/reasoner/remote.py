@@ -93,13 +93,25 @@ class RemoteReasoner:
         asked = read_server_name(url).client
         server, source = ChatServer.from_url(url, **options), asked.get("settings")
         settings = ServedSettings() if source is None else server.settings() if source == FROM_SERVER else read_settings(Path(source))
-        return cls(
+        reasoner = cls(
             server,
-            prompts=answer_only(settings.prompts) if asked.get("form") == "answer" else settings.prompts,
+            prompts=settings.prompts,
             budget=settings.budget,
             max_new_tokens=asked.get("max_new_tokens", settings.max_new_tokens),
             temperature=temperature,
             factor=settings.factor,
+        )
+        return reasoner.answering() if asked.get("form") == "answer" else reasoner
+
+    def answering(self) -> "RemoteReasoner":
+        """Return the same Reasoner, asked for the answers of T-CoTs alone."""
+        return RemoteReasoner(
+            self.server,
+            prompts=answer_only(self.prompts),
+            budget=self.budget,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            factor=self.factor,
         )
 
     @property

@@ -118,8 +118,9 @@ def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embe
     return LocalReasoner.on(*first, folders[0], form=form), Embedder.on(second[0].headless(), *second[1:], folders[1])
 
 
-def load_reranker(name: str, reasoner: Reasons | None) -> Reranks:
-    """Load a reranker: "judge" (that of the loaded Reasoner), a Reasoner's or a cross-encoder's folder, or a server's URL.
+def load_reranker(name: str, reasoner: Reasons | None, embedder: Embeds | None = None) -> Reranks:
+    """Load a reranker: "reread" (the loaded models', by a second reading), "judge" (the loaded Reasoner's), a Reasoner's or a
+    cross-encoder's folder, or a server's URL.
 
     Raises ConfigError for a name that is none of these, or a Reasoner that cannot judge; ModelError for a folder that is not a model.
     """
@@ -132,8 +133,18 @@ def load_reranker(name: str, reasoner: Reasons | None) -> Reranks:
 
         return FakeReranker()
     from embedrl.reasoner.local import LocalReasoner
+    from embedrl.reasoner.remote import RemoteReasoner
     from embedrl.reasoner.reranker import JudgeReranker
 
+    if name == "reread":
+        from embedrl.index.second_reading import SecondReading
+
+        if not isinstance(reasoner, LocalReasoner | RemoteReasoner) or embedder is None:
+            raise ConfigError("--reranker reread: needs the Reasoner and the Embedder of the index, with T-CoTs on; name another reranker")
+        answers = reasoner.answering()
+        if answers.fingerprint == reasoner.fingerprint:
+            raise ConfigError("--reranker reread: this Reasoner writes answers alone (form=answer), and would read the same a second time")
+        return SecondReading(answers, embedder)
     if name == "judge":
         if not isinstance(reasoner, LocalReasoner):
             raise ConfigError("--reranker judge: needs a Reasoner with loaded weights, and with T-CoTs on; name another reranker")
