@@ -5,6 +5,7 @@ from embedrl.data.sample import Pair as Pair
 from embedrl.data.tcot import Evidence as Evidence
 from embedrl.data.tcot import TCoT as TCoT
 from embedrl.evaluation.evaluate import evaluate as evaluate
+from embedrl.evaluation.task import RetrievalTask as RetrievalTask
 from embedrl.index import Examples as Examples
 from embedrl.index import Filter as Filter
 from embedrl.index import Index as Index
