@@ -1,7 +1,7 @@
 """Commands `train`, `bench`, `plot` and `compare`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -124,6 +124,14 @@ def train_reasoner(
     log.result(str(rl.train_reasoner(wanted)))
 
 
+def _write_report(report: dict[str, Any], out: Path | None) -> None:
+    """Write a report as JSON, where a file is named."""
+    from embedrl.evaluation.report import write_report
+
+    if out is not None:
+        write_report(report, out)
+
+
 def _show_plan(plan: "Plan") -> None:
     log.table("Plan", ["what", "how much"], plan.rows)
     for assumption in plan.assumptions:
@@ -156,11 +164,8 @@ def bench_reward_fidelity(
     ]
     columns = ["reward", "r and its 95 % interval", "best of its group", "groups", "families"]
     log.table("Correlation with the true quality, inside groups", columns, rows)
-    if out is not None:
-        from embedrl.evaluation.report import write_report
-
-        rewards = [{name: None if value != value else value for name, value in row._asdict().items()} for row in correlations]
-        write_report({"seed": seed, "rewards": rewards}, out)
+    rewards = [{name: None if value != value else value for name, value in row._asdict().items()} for row in correlations]
+    _write_report({"seed": seed, "rewards": rewards}, out)
 
 
 @bench_app.command("ablation", short_help="Ablation of the training's settings.")
@@ -207,10 +212,7 @@ def bench_controls(
 
     controls = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
     log.table("Controls, with 95 % intervals", COLUMNS, table_rows(controls))
-    if out is not None:
-        from embedrl.evaluation.report import write_report
-
-        write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in controls]}, out)
+    _write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in controls]}, out)
 
 
 @bench_app.command("perturbed", short_help="Robustness to perturbed media.")
@@ -237,10 +239,7 @@ def bench_perturbed(
     sizes = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed}
     rows = measure_robustness(reasoner or ["nano-sft", "nano"], embedder, world=world, tasks=task or (), media=media or (), **sizes)
     log.table(f"Perturbed media of the {world} world, seed {seed}, with 95 % intervals", COLUMNS, table_rows(rows))
-    if out is not None:
-        from embedrl.evaluation.report import write_report
-
-        write_report({"seed": seed, "world": world, "media": [robustness_row(row) for row in rows]}, out)
+    _write_report({"seed": seed, "world": world, "media": [robustness_row(row) for row in rows]}, out)
 
 
 @bench_app.command("room", short_help="Headroom of retrieval before RL.")
@@ -265,10 +264,7 @@ def bench_room(
     report = measure_room(embedder, world=world, tasks=task or (), num_queries=num_queries, pool_size=pool_size, split=split, seed=seed)
     size = report["groups"]["overall"]
     log.table(f"{size['num_queries']} queries of {size['num_families']} families, seed {seed}", *room_rows(report))
-    if out is not None:
-        from embedrl.evaluation.report import write_report
-
-        write_report(report, out)
+    _write_report(report, out)
 
 
 @bench_app.command("selection", short_help="Which facts each reward teaches to select.")
@@ -293,10 +289,7 @@ def bench_selection(
 
     learned = learn_selection(wanted, reward or ["outcome"], num_steps=num_steps, seed=seed)
     log.table(f"Facts named, and relevant ones among them; seed {seed}", COLUMNS, table_rows(learned))
-    if out is not None:
-        from embedrl.evaluation.report import write_report
-
-        write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in learned]}, out)
+    _write_report({"seed": seed, "num_steps": num_steps, "rewards": [row._asdict() for row in learned]}, out)
 
 
 @bench_app.command("splits", short_help="Overlap of test and training data by meaning.")

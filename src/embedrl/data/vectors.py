@@ -1,4 +1,4 @@
-"""Vectors in fewer numbers: the first ones of each, as a model trained with a Matryoshka loss means them."""
+"""Checks of an Embedder's vectors, and vectors in fewer numbers (Matryoshka): the first ones of each."""
 
 # N vectors, D dim
 
@@ -11,7 +11,7 @@ import numpy as np
 from embedrl.data.protocols import BuildsInputs, Embeds, text_measure_of
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.errors import ConfigError
+from embedrl.errors import ConfigError, ModelError
 from embedrl.media.passages import TextMeasure
 
 
@@ -26,6 +26,26 @@ def shortened(vectors_ND: np.ndarray, dim: int | None) -> np.ndarray:
         raise ConfigError(f"dimensions={dim}: these vectors have {vectors_ND.shape[-1]} numbers; give 1 to {vectors_ND.shape[-1]}")
     head = vectors_ND[..., :dim].astype(np.float32)
     return head / np.maximum(np.linalg.norm(head, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+class OddVectorError(ModelError):
+    """An Embedder returned what is no unit vector, perhaps for this item only."""
+
+
+def require_unit(vectors: np.ndarray, items: Sequence[Item], embedder: Embeds) -> None:
+    """Raise ModelError, naming the item, unless these are an Embedder's vectors of items: (N, dim), finite, of unit length.
+
+    A vector that was rounded to bf16 may be 0.4 % longer or shorter.
+    """
+    what = f"Embedder {embedder.fingerprint!r} must return {len(items)} unit vectors of {embedder.dim} numbers"
+    if vectors.shape != (len(items), embedder.dim):
+        raise ModelError(f"{what}, not shape {vectors.shape}")
+    lengths = np.linalg.norm(vectors, axis=1)
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-2))
+    if len(wrong):
+        item, length = items[wrong[0]], lengths[wrong[0]]
+        held = f"{length:.3g}" if np.isfinite(length) else "it holds NaN or infinity"
+        raise OddVectorError(f"{what}; that of item {item.key[:12]} ({item.text[:60]!r}) is not of unit length ({held})")
 
 
 class ShortenedEmbedder:

@@ -14,7 +14,8 @@ from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
-from embedrl.errors import MediaError, ModelError
+from embedrl.data.vectors import require_unit
+from embedrl.errors import MediaError
 from embedrl.evaluation.gated import GatedQueries
 from embedrl.evaluation.grounding import FIGURES as EVIDENCE_FIGURES
 from embedrl.evaluation.grounding import compare
@@ -237,16 +238,7 @@ def _embed(
 
     with progress(len(batches), f"{name}: embed") as bar:
         for batch, batch_vectors in zip(batches, map_concurrently(embed, batches, max_in_flight), strict=True):
-            if batch_vectors.shape == (len(batch), embedder.dim) and not np.isfinite(batch_vectors).all():
-                item = items[batch[int(np.flatnonzero(~np.isfinite(batch_vectors).all(axis=1))[0])]]
-                raise ModelError(
-                    f"Embedder {embedder.fingerprint!r}: the vector of the item {item.key[:12]} ({item.text[:60]!r}) holds NaN or infinity"
-                )
-            if batch_vectors.shape != (len(batch), embedder.dim) or not np.allclose(np.linalg.norm(batch_vectors, axis=1), 1, atol=1e-3):
-                expected = f"{len(batch)} unit vectors of {embedder.dim} numbers"
-                raise ModelError(
-                    f"Embedder {embedder.fingerprint!r} must return {expected}; got shape {batch_vectors.shape}, or other lengths"
-                )
+            require_unit(batch_vectors, [items[row] for row in batch], embedder)
             vectors[batch] = batch_vectors
             bar.advance()
     return vectors

@@ -19,7 +19,7 @@ from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment, span_of, write_segments
 from embedrl.data.tcot import TCoT, render
-from embedrl.data.vectors import builds_inputs
+from embedrl.data.vectors import OddVectorError, builds_inputs, require_unit
 from embedrl.errors import EmbedRLError, MediaError, ModelError
 from embedrl.index.gate import declined, is_declined
 from embedrl.index.marks import Marks
@@ -34,10 +34,6 @@ NUM_DECODERS = 4
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-class _OddVectorError(ModelError):
-    """An Embedder returned what is no unit vector, perhaps for this item only."""
 
 
 @dataclass
@@ -196,14 +192,8 @@ class Batches:
 
     def _checked(self, returned: np.ndarray, items: Sequence[Item]) -> np.ndarray:
         """Return an Embedder's vectors as float32. Raises ModelError if they are not of its dimension and of unit length."""
-        vectors, embedder = np.asarray(returned, dtype=np.float32), self.embedder
-        if vectors.shape != (len(items), embedder.dim):
-            raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(items)}, {embedder.dim})")
-        wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-2))
-        if len(wrong):
-            raise _OddVectorError(
-                f"the Embedder {embedder.fingerprint!r} returned a vector that is not of unit length for item {items[wrong[0]].key[:12]}"
-            )
+        vectors = np.asarray(returned, dtype=np.float32)
+        require_unit(vectors, items, self.embedder)
         return vectors
 
     def _why(self, choice: "Choice", answer: Answer | None) -> str | None:
@@ -304,7 +294,7 @@ def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> li
             return [error]
         return [result for value in values for result in _each(call, [value])]
     except Exception as error:  # boundary: a model, which may raise anything over an odd item
-        if isinstance(error, EmbedRLError | AssertionError) and not isinstance(error, _OddVectorError):
+        if isinstance(error, EmbedRLError | AssertionError) and not isinstance(error, OddVectorError):
             raise
         if len(values) > 1 and (alone := _each_alone(call, values)):
             return alone

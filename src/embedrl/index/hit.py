@@ -121,6 +121,10 @@ class Hit(HitFields):
         return [shown(path) for path in value] if isinstance(value, tuple) else shown(value)
 
 
+_OF_PLACE = sorted(Place.model_fields.keys() & Hit.model_fields.keys())
+"""What a Hit tells of its place, under the same name."""
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """Where every item lies, as of one version of an index."""
@@ -178,26 +182,13 @@ def hit_of(score: float, rows: Sequence[Row], asked: str = "") -> Hit:
     frames = row.frame_times_s
     numbers = tcot.evidence.key_frames if tcot else ()
     return Hit(
-        key=row.place.key,
+        **{name: getattr(row.place, name) for name in _OF_PLACE},
         score=score,
-        path=row.place.path,
         other_paths=tuple(dict.fromkeys(other.place.path for other in rows[1:] if other.place.path != row.place.path)),
         modality=row.modality,
-        captured_s=row.place.captured_s,
-        captured_from=row.place.captured_from,
-        camera=row.place.camera,
-        latitude=row.place.latitude,
-        longitude=row.place.longitude,
-        about=row.place.about,
         modified_s=row.place.stamp.mtime_ns / 1e9,
-        page=row.place.page,
         num_pages=row.place.num_places if row.place.page else None,
-        unit=row.place.unit,
         num_units=None if row.place.unit is None else row.place.num_places - (row.modality == "video"),
-        start_char=row.place.start_char,
-        end_char=row.place.end_char,
-        start_byte=row.place.start_byte,
-        end_byte=row.place.end_byte,
         start_s=row.start_s,
         end_s=row.end_s,
         tcot=tcot,

@@ -14,31 +14,21 @@ from embedrl.index.query import Query
 from embedrl.index.row import Modality
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import Think, clean, gate_of, read_filter, reasons
+from embedrl.server.query import Narrowed, Think, clean, gate_of, reasons
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
 
 MAX_QUESTION_CHARS = 2_000
 
 
-class Question(BaseModel):
+class Question(Narrowed):
     """A question about the indexed items."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     question: str = Field(min_length=1, max_length=MAX_QUESTION_CHARS)
     limit: int = Field(default=8, ge=1, le=32)
     """Items that are retrieved and looked at."""
     min_support: float = Field(default=MIN_SUPPORT, ge=0, le=1, allow_inf_nan=False)
     """Share of the question's words that an item must say to be cited; 0: the Reasoner answers from the best items anyway."""
-    modality: list[Modality] | None = None
-    under: str | None = Field(default=None, max_length=1000)
-    since: str | None = Field(default=None, max_length=40)
-    until: str | None = Field(default=None, max_length=40)
-    words: str | None = Field(default=None, max_length=500)
-    camera: str | None = Field(default=None, max_length=200)
-    area: str | None = Field(default=None, max_length=200)
-    """LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST."""
     think: Think | None = None
     """Reason: never (false; the answer is then taken from what is stored), auto (about the search, if the gate wants it), always; true: as
     the server is set."""
@@ -105,7 +95,7 @@ def ask_routes(service: Service) -> APIRouter:
         question = clean(asked.question)
         if not question:
             raise Problem(422, "question: ask something", "empty_query")
-        query = Query(filter=read_filter(asked.modality, asked.under, asked.since, asked.until, asked.words, asked.camera, asked.area))
+        query = Query(filter=asked.filter())
         return await service.work(lambda: _answer(library, question, query, asked, reasoner, gate))
 
     return router

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import File, Form, UploadFile
+from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.data.protocols import Gates
 from embedrl.errors import ConfigError
@@ -25,6 +26,25 @@ Think = bool | Literal["never", "auto", "always"]
 """`true`: as the server is set, which may have a gate; `false`: never."""
 
 S = TypeVar("S", bound=Selection)
+
+
+class Narrowed(BaseModel):
+    """The filters of a request in JSON."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    modality: list[Modality] | None = None
+    under: str | None = Field(default=None, max_length=1000)
+    since: str | None = Field(default=None, max_length=40)
+    until: str | None = Field(default=None, max_length=40)
+    words: str | None = Field(default=None, max_length=500)
+    camera: str | None = Field(default=None, max_length=200)
+    area: str | None = Field(default=None, max_length=200)
+    """LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST."""
+
+    def filter(self) -> Filter:
+        """Parse the filters. Raises Problem."""
+        return read_filter(self.modality, self.under, self.since, self.until, self.words, self.camera, self.area)
 
 
 @dataclass(frozen=True)

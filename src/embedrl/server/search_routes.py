@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from fastapi import Query as Parameter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from embedrl import log
 from embedrl.data import items
@@ -23,7 +23,7 @@ from embedrl.media.content import Image, Video
 from embedrl.server import answering, pictures
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import KEY, MAX_OFFSET, SearchRequest, read_filter, read_query
+from embedrl.server.query import KEY, MAX_OFFSET, Narrowed, SearchRequest, read_filter, read_query
 from embedrl.server.schemas import Listing, SearchAnswer
 from embedrl.server.scratch import scratch_folder
 from embedrl.server.served_index import ServedIndex
@@ -40,24 +40,14 @@ Weight = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Weights = Annotated[dict[Key, Weight], Field(max_length=MAX_EXAMPLES)] | Annotated[list[Key], Field(max_length=MAX_EXAMPLES)]
 
 
-class Similar(BaseModel):
+class Similar(Narrowed):
     """Recommendation request."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     liked: Weights
     """Keys, or keys with weights above 0."""
     disliked: Weights = Field(default_factory=list)
     diversity: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
     """Maximal marginal relevance: 0 for the nearest, towards 1 for more varied results."""
-    modality: list[Modality] | None = None
-    under: str | None = Field(default=None, max_length=1000)
-    since: str | None = Field(default=None, max_length=40)
-    until: str | None = Field(default=None, max_length=40)
-    words: str | None = Field(default=None, max_length=500)
-    camera: str | None = Field(default=None, max_length=200)
-    area: str | None = Field(default=None, max_length=200)
-    """LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST."""
     min_score: float | None = Field(default=None, ge=-1, le=1, allow_inf_nan=False)
     unit: ResultUnit = "file"
     """One hit per file (its best unit), or one per page, scene and passage."""
@@ -136,9 +126,7 @@ def search_routes(service: Service) -> APIRouter:
                 liked=liked,
                 disliked=disliked,
                 diversity=request.diversity,
-                filter=read_filter(
-                    request.modality, request.under, request.since, request.until, request.words, request.camera, request.area
-                ),
+                filter=request.filter(),
                 min_score=request.min_score,
                 unit=request.unit,
                 use_tcot=library.reasoner is not None if request.think is None else request.think,

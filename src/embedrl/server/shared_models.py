@@ -132,27 +132,8 @@ class QueryTCoTs:
             self._records.close()
 
 
-class _Batched:
-    """A Reasoner behind a worker, without a cache. Implements `Reasons`."""
-
-    def __init__(self, reasoner: Reasons, worker: ReasonerWorker, background: bool) -> None:
-        self.fingerprint, self.num_frames = reasoner.fingerprint, reasoner.num_frames
-        self.is_deterministic: bool = getattr(reasoner, "is_deterministic", False)
-        self._worker, self._background = worker, background
-
-    def reason(self, items: Sequence[Item]) -> list[Outcome]:
-        """Write one T-CoT per item, in order. Raises `Unanswered` with all outcomes."""
-        answers: list[Answer] = []
-        for answer in self._worker.ask_each(items, background=self._background):
-            if isinstance(answer, Exception) and not isinstance(answer, MediaError | ModelError):
-                raise answer
-            assert not isinstance(answer, str | list), "an item is answered with a T-CoT"
-            answers.append(answer)
-        return require_all(answers, repr(self.fingerprint))
-
-
 class SharedReasoner:
-    """A Reasoner behind a worker, with a cache. Implements `Reasons`."""
+    """A Reasoner behind a worker, with a cache if there are `tcots`. Implements `Reasons`."""
 
     def __init__(self, reasoner: Reasons, tcots: QueryTCoTs | None, worker: ReasonerWorker, *, background: bool = False) -> None:
         self.model, self._tcots, self.worker, self._background = reasoner, tcots, worker, background
@@ -173,9 +154,17 @@ class SharedReasoner:
         return getattr(self.model, "is_deterministic", False)
 
     def reason(self, items: Sequence[Item]) -> list[Outcome]:
-        """Write one T-CoT per item, or return the cached one. Raises as `require_all` does; answers are cached."""
-        batched = _Batched(self.model, self.worker, self._background)
-        answers = ask(batched, items) if self._tcots is None else reason_missing(batched, items, self._tcots)
+        """Write one T-CoT per item, or return the cached one. Raises `Unanswered` with all outcomes; answers are cached."""
+        answers: list[Answer] = []
+        if self._tcots is not None:
+            uncached = SharedReasoner(self.model, None, self.worker, background=self._background)
+            answers = reason_missing(uncached, items, self._tcots)
+        else:
+            for answer in self.worker.ask_each(items, background=self._background):
+                if isinstance(answer, Exception) and not isinstance(answer, MediaError | ModelError):
+                    raise answer
+                assert not isinstance(answer, str | list), "an item is answered with a T-CoT"
+                answers.append(answer)
         return require_all(answers, repr(self.fingerprint))
 
     def for_indexing(self) -> "SharedReasoner":
