@@ -7,8 +7,8 @@ can be cached and joined by key alone.
 import hashlib
 import re
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -134,6 +134,18 @@ def part_files(part: Part) -> tuple[Path, ...]:
     if isinstance(part, Video) and part.frame_files is not None:
         return part.frame_files.paths
     return () if isinstance(part, Text) or part.path is None else (part.path,)
+
+
+def map_images(part: Part, change: Callable[[PIL.Image.Image, int], PIL.Image.Image]) -> Part:
+    """Return a part with its decoded image or frames changed: (image, its number among the frames); files and texts stay."""
+    match part:
+        case Image(pixels=PIL.Image.Image() as pixels):
+            return Image(pixels=change(pixels, 0))
+        case Page(pixels=PIL.Image.Image() as pixels):
+            return Page(pixels=change(pixels, 0))
+        case Video(frames=Frames() as frames):
+            return Video(frames=replace(frames, images=tuple(change(image, number) for number, image in enumerate(frames.images))))
+    return part
 
 
 def content_key(content: Sequence[Part]) -> str:

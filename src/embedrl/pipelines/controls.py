@@ -11,14 +11,13 @@ from embedrl.data.protocols import Judges, Question
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
-from embedrl.errors import ConfigError
 from embedrl.evaluation.bootstrap import Figure, mean_figure
 from embedrl.evaluation.evaluate import SystemResult, best_target, evaluate
 from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.annotate import load_judge
-from embedrl.runtime.names import load_embedder, load_reasoner
+from embedrl.runtime.names import load_local_embedder, load_reasoner
 
 NUM_RIVALS = 4
 """Number of distractors of a judge question: the best-ranked other candidates of the Reasoner's results."""
@@ -73,9 +72,7 @@ def measure_controls(
     reasoners: Sequence[str], embedder: str, judge: str, *, num_queries: int = 20, pool_size: int = 256, seed: int = 0
 ) -> list[Control]:
     """Evaluate Reasoners by name on the world's held-out tasks with all controls. Raises ConfigError for unsuitable models."""
-    embeds, judges = load_embedder(embedder), load_judge(judge)
-    if not isinstance(embeds, Embedder):
-        raise ConfigError(f"embedder={embedder!r}: a model with loaded weights is needed")
+    embeds, judges = load_local_embedder(embedder), load_judge(judge)
     tasks = world_tasks(seed=seed, num_queries=num_queries, pool_size=pool_size)
     controls = []
     for name in reasoners:

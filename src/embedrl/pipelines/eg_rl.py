@@ -9,7 +9,6 @@ from embedrl.data.sample import Pair
 from embedrl.data.sources.lines import read_lines
 from embedrl.data.sources.row import SourceProblem
 from embedrl.data.tcot import count_words
-from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ConfigError
 from embedrl.log import is_main_process
@@ -19,7 +18,7 @@ from embedrl.reasoner.prompts import prompt_hash
 from embedrl.rl.config import Recipe
 from embedrl.rl.rollouts import Scorer
 from embedrl.rl.train import read_trainer, train
-from embedrl.runtime.names import load_embedder, load_reasoner
+from embedrl.runtime.names import load_local_embedder, load_reasoner
 from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
 
 
@@ -50,9 +49,7 @@ def training_pairs(recipe: Recipe) -> Sequence[Pair]:
 
 def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int, count_tokens: Callable[[str], int] = count_words) -> Scorer:
     """Load the frozen Embedder and the judge of a recipe. Raises ConfigError for unsuitable models."""
-    embedder = load_embedder(recipe.embedder, quantize=recipe.quantize)
-    if not isinstance(embedder, Embedder):
-        raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")
+    embedder = load_local_embedder(recipe.embedder, quantize=recipe.quantize)
     judge = load_reasoner(recipe.judge, quantize=recipe.quantize) if recipe.judge and recipe.rewards.process_weight else None
     if judge is None and recipe.rewards.process_weight:
         raise ConfigError("judge: name a Reasoner, or set rewards.process_weight=0")

@@ -18,7 +18,7 @@ from embedrl.evaluation.evaluate import SystemResult, evaluate
 from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
-from embedrl.media.content import Frames, Image, Page, Part, Video
+from embedrl.media.content import Frames, Part, Video, map_images
 from embedrl.media.decode import load_visual
 from embedrl.media.video import save_video
 from embedrl.runtime.names import load_embedder, load_reasoner
@@ -146,15 +146,7 @@ def _reencoded(frames: Frames) -> Frames:
 def _perturb(part: Part, media: str) -> Part:
     if media == RE_ENCODED:
         return Video(frames=_reencoded(part.frames)) if isinstance(part, Video) and part.frames else part
-    change = PERTURBATIONS[media]
-    match part:
-        case Image(pixels=PIL.Image.Image() as pixels):
-            return Image(pixels=change(pixels, 0))
-        case Page(pixels=PIL.Image.Image() as pixels):
-            return Page(pixels=change(pixels, 0))
-        case Video(frames=Frames() as frames):
-            return Video(frames=replace(frames, images=tuple(change(image, number) for number, image in enumerate(frames.images))))
-    return part
+    return map_images(part, PERTURBATIONS[media])
 
 
 def table_rows(rows: Sequence[Robustness]) -> list[list[str]]:

@@ -13,13 +13,11 @@ import numpy as np
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.embedder import Embedder
-from embedrl.errors import ConfigError
 from embedrl.evaluation.evaluate import SystemResult, evaluate
 from embedrl.evaluation.report import Report, make_report, read_figure
 from embedrl.evaluation.world import draw_tasks
 from embedrl.pipelines.controls import WithoutMedia
-from embedrl.runtime.names import load_embedder
+from embedrl.runtime.names import load_local_embedder
 from embedrl.world.claims import claims_of
 
 NUM_DRAFTS = 8
@@ -57,9 +55,7 @@ def measure_room(
     split: str = "test",
 ) -> Report:
     """Evaluate an Embedder by name with T-CoTs of an oracle. Raises ConfigError for one without loaded weights."""
-    embeds = load_embedder(embedder)
-    if not isinstance(embeds, Embedder):
-        raise ConfigError(f"embedder={embedder!r}: a model with loaded weights is needed")
+    embeds = load_local_embedder(embedder)
     drawn = draw_tasks(seed=seed, tasks=tasks or None, num_queries=num_queries, pool_size=pool_size, split=split, world=world)
     sides = {key: side for _, side_of_key in drawn for key, side in side_of_key.items()}
     rng = random.Random(f"room:{seed}")

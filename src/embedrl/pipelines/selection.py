@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from embedrl.data.tcot import TCoT, render
-from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.prefix import embed_groups
 from embedrl.errors import ConfigError
 from embedrl.log import progress
@@ -22,7 +21,7 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.rewards import REWARDS
 from embedrl.rl.rollouts import EncodeGroups, Rollout, Scorer
 from embedrl.rl.train import order
-from embedrl.runtime.names import load_embedder
+from embedrl.runtime.names import load_local_embedder
 from embedrl.world.clips import NUM_FRAMES
 from embedrl.world.crowded.side import CrowdedSide, compose
 from embedrl.world.facts import Fact
@@ -157,7 +156,4 @@ def _encoder(recipe: Recipe, reward: str) -> EncodeGroups:
     """Return the frozen Embedder's encoder, or zeros for rewards without an Embedder."""
     if reward in _BLIND:
         return lambda _, tcots: [np.zeros((len(group), 1), np.float32) for group in tcots]
-    embedder = load_embedder(recipe.embedder)
-    if not isinstance(embedder, Embedder):
-        raise ConfigError(f"embedder={recipe.embedder!r}: a model with loaded weights is needed")
-    return partial(embed_groups, embedder, show_evidence=recipe.show_evidence)
+    return partial(embed_groups, load_local_embedder(recipe.embedder), show_evidence=recipe.show_evidence)

@@ -12,6 +12,7 @@ from embedrl.media.store import Limits
 from embedrl.models.names import is_hub_id, is_server, resolve, shipped, split_form
 
 if TYPE_CHECKING:
+    from embedrl.embedder.embedder import Embedder
     from embedrl.reasoner.reranker import JudgeReranker
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "is_server",
     "load_both",
     "load_embedder",
+    "load_local_embedder",
     "load_reasoner",
     "load_reranker",
     "load_text_reader",
@@ -93,6 +95,16 @@ def load_embedder(
     from embedrl.embedder.embedder import Embedder
 
     return Embedder.load(folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast)
+
+
+def load_local_embedder(name: str, *, quantize: str | None = None) -> "Embedder":
+    """Load an Embedder whose weights are in this process. Raises ConfigError for another one."""
+    embedder = load_embedder(name, quantize=quantize)
+    from embedrl.embedder.embedder import Embedder
+
+    if not isinstance(embedder, Embedder):
+        raise ConfigError(f"embedder={name!r}: a model with loaded weights is needed")
+    return embedder
 
 
 def load_both(reasoner: str | None, embedder: str) -> tuple[Reasons | None, Embeds]:

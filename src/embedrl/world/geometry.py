@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import PIL.Image
 
 from embedrl.data.tcot import Box
-from embedrl.media.content import Frames, Image, Page, Part, Video
 
 AUGMENTED = 0.5
 """Share of training media that are moved at all."""
@@ -46,17 +45,6 @@ class Geometry:
         corners = (x - half[0], y - half[1], x + half[0], y + half[1])
         x1, y1, x2, y2 = (round(1000 * min(max(value, 0.0), 1.0)) for value in corners)
         return x1, y1, x2, y2
-
-    def part(self, part: Part) -> Part:
-        """Apply to a part with pixels in memory, equally to all frames of a video; texts stay."""
-        match part:
-            case Image(pixels=PIL.Image.Image() as pixels):
-                return Image(pixels=self.image(pixels))
-            case Page(pixels=PIL.Image.Image() as pixels):
-                return Page(pixels=self.image(pixels))
-            case Video(frames=Frames() as frames):
-                return Video(frames=Frames(tuple(map(self.image, frames.images)), frames.times_s))
-        return part
 
     def _turn(self) -> tuple[float, float]:
         return math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from embedrl.media.content import Image, Page, Part, Video
+from embedrl.media.content import Image, Page, Part, Video, map_images
 from embedrl.world import clips, pages, scenes
 from embedrl.world.crowded.media import (
     NUM_THINGS,
@@ -56,7 +56,7 @@ def _moved(rng: random.Random, split: str, seen: Seen, aspect: float) -> Seen:
         name: tuple(replace(fact, box=geometry.box(fact.box, aspect)) if fact.box else fact for fact in facts_of_aspect)
         for name, facts_of_aspect in seen.facts.items()
     }
-    return replace(seen, facts=facts, draw=lambda: geometry.part(seen.draw()))
+    return replace(seen, facts=facts, draw=lambda: map_images(seen.draw(), lambda image, _: geometry.image(image)))
 
 
 Wanted = tuple[Any, ...]
