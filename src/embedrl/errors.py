@@ -70,6 +70,8 @@ def unreadable(path: Path, error: OSError) -> StoreError:
 
 
 def _refused(path: Path, what: str, error: OSError) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
     failure = StoreError(f"{str(path)!r}: {what} {cause(error)} and run again")
     failure.errno = error.errno
     return failure

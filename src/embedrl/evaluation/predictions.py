@@ -8,7 +8,6 @@ import json
 import math
 from pathlib import Path
 
-from embedrl.errors import unwritable
 from embedrl.evaluation.evaluate import TaskResult
 from embedrl.evaluation.metrics import METRIC_NAMES
 from embedrl.evaluation.report import write_report
@@ -36,8 +35,5 @@ def write_predictions(task: RetrievalTask, result: TaskResult, folder: Path) -> 
         lines.append(f"{json.dumps(row, ensure_ascii=False)}\n")
     home = folder / task.modality
     path = home / f"{task.name}{PREDICTION_SUFFIX}"
-    try:
-        write_bytes(path, "".join(lines).encode("utf-8", "surrogatepass"))
-    except OSError as error:
-        raise unwritable(path, error) from error
+    write_bytes(path, "".join(lines).encode("utf-8", "surrogatepass"))
     write_report(score(result), home / f"{task.name}{SCORE_SUFFIX}")

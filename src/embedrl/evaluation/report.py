@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from embedrl.data.reasoning import TCoTCounts
-from embedrl.errors import ConfigError, unwritable
+from embedrl.errors import ConfigError
 from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluation.evaluate import BOUNDS, FIGURES, GATE_FIGURES, SystemResult, TaskResult
 from embedrl.evaluation.task import MODALITIES
@@ -96,10 +96,7 @@ def tcot_counts(report: Report) -> dict[str, TCoTCounts]:
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write a report as JSON, atomically. Raises StoreError."""
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        write_bytes(path, f"{text}\n".encode())
-    except OSError as error:
-        raise unwritable(path, error) from error
+    write_bytes(path, f"{text}\n".encode())
 
 
 def _check(systems: Sequence[SystemResult]) -> None:

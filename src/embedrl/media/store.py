@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.errors import MediaError, cause
+from embedrl.errors import MediaError, cause, unwritable
 from embedrl.media.kinds import AUDIO, MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
 from embedrl.media.tracks import has_only_sound
 from embedrl.media.video_formats import VideoFormat, format_by_magic, has_ogg_video
@@ -100,14 +100,17 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file atomically, in a folder that is made if it is missing. Raises StoreError."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 HEAD_BYTES = 4096

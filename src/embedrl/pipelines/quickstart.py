@@ -13,7 +13,6 @@ from embedrl import log
 from embedrl.config import METRICS, read_metrics
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
-from embedrl.errors import unwritable
 from embedrl.evaluation.compare import compare, extremes
 from embedrl.evaluation.evaluate import SystemResult
 from embedrl.evaluation.report import Report, make_report, write_report
@@ -206,13 +205,10 @@ def _library(folder: Path, num_pairs: int, seed: int) -> list[WrittenPair]:
     else:
         log.info(f"using the library in {folder}")
     pairs = read_world(folder)
-    try:
-        for row in pairs:
-            for target in (row.pair.target, *row.pair.negatives):
-                if target.visual is None:
-                    write_bytes(_text_file(folder, target), target.text.encode())
-    except OSError as error:
-        raise unwritable(folder / "texts", error) from error
+    for row in pairs:
+        for target in (row.pair.target, *row.pair.negatives):
+            if target.visual is None:
+                write_bytes(_text_file(folder, target), target.text.encode())
     return pairs
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from embedrl.data.lazy_pairs import tasks_of
 from embedrl.data.sample import Pair
-from embedrl.errors import ConfigError, unwritable
+from embedrl.errors import ConfigError
 from embedrl.evaluation.compare import text
 from embedrl.log import info, progress
 from embedrl.media.store import write_bytes
@@ -111,8 +111,5 @@ def _best_of_batch(
         if not group.isnan().all():
             row = start + int(group.nan_to_num(-torch.inf).argmax())
             best.append((*sides[row], rollouts[row].text, float(rewards[row])))
-    try:
-        write_bytes(path, json.dumps(best, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    except OSError as error:
-        raise unwritable(path, error) from error
+    write_bytes(path, json.dumps(best, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     return [(place, is_query, written) for place, is_query, written, _ in best]

@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from embedrl.errors import unwritable
 from embedrl.media.store import write_bytes
 from embedrl.reports.cards import Search, search_card
 from embedrl.reports.changes import worse_table
@@ -59,10 +58,7 @@ def render_page(title: str, lead: str, *sections: str) -> str:
 
 def write_html(html: str, path: Path) -> None:
     """Write a page, atomically. Raises StoreError."""
-    try:
-        write_bytes(path, html.encode())
-    except OSError as error:
-        raise unwritable(path, error) from error
+    write_bytes(path, html.encode())
 
 
 CURVES = {

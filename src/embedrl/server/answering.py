@@ -19,8 +19,8 @@ from embedrl.server.shared_models import SharedReranker
 def answer(library: ServedIndex, query: Query, reranker: SharedReranker | None = None, gate: Gates | None = None) -> SearchAnswer:
     """Run a search whose media are decoded. Blocks. Raises Problem."""
     started = time.perf_counter()
-    if query.content and query.use_tcot and library.reasoner is None:
-        raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+    if query.content and query.use_tcot:
+        library.need_reasoner()
     if query.rerank and reranker is None:
         raise Problem(422, "rerank: this server has no reranker; leave it out, or start it with --reranker", "no_reranker")
     page = within_ranks(query) if query.content else query

@@ -88,8 +88,8 @@ def ask_routes(service: Service) -> APIRouter:
     async def ask_index(asked: Question) -> AnswerShown:
         """Answer a question from the top items, citing box, moment, page or line; `answered` is false if none does."""
         library, thinks = service.library(asked.reasoner), reasons(asked.think)
-        if thinks and library.reasoner is None:
-            raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+        if thinks:
+            library.need_reasoner()
         gate = gate_of(asked.think, asked.think_budget, service.gate, service.is_gated)
         reasoner = None if thinks is False else library.reasoner
         question = clean(asked.question)

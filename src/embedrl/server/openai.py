@@ -190,9 +190,7 @@ def _cosine_scores(service: Service, library: ServedIndex, items: Sequence[Item]
 def _reranker_scores(service: Service, library: ServedIndex, items: Sequence[Item], request: RerankRequest) -> tuple[list[float], bool]:
     """Return the reranker's scores of all items after the first (the query). Raises Problem 422 for one it cannot score."""
     assert service.reranker is not None
-    if request.think and library.reasoner is None:
-        raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
-    outcomes = library.reasoner.reason(items) if request.think and library.reasoner else [None] * len(items)
+    outcomes = library.need_reasoner().reason(items) if request.think else [None] * len(items)
     sides = [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(items, outcomes, strict=True)]
     scores = service.reranker.rerank(sides[0], sides[1:])
     for position, score in enumerate(scores):
@@ -250,11 +248,10 @@ def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, max_batc
 
     Large requests run in chunks, so that others can interleave.
     """
-    if think and library.reasoner is None:
-        raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+    reasoner = library.need_reasoner() if think else None
     vectors, failures = [], []
     for batch in split(list(items), max_batch):
-        outcomes = library.reasoner.reason(batch) if think and library.reasoner else [None] * len(batch)
+        outcomes = reasoner.reason(batch) if reasoner else [None] * len(batch)
         vectors.append(library.embedder.embed(batch, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]))
         failures += [outcome.reason.value if isinstance(outcome, ParseFailure) else None for outcome in outcomes]
     return np.concatenate(vectors), failures

@@ -86,8 +86,8 @@ def search_routes(service: Service) -> APIRouter:
     async def search_stream(request: Annotated[SearchRequest, Depends(read_query)]) -> StreamingResponse:
         """Search as a stream: the plain result first, then the reasoned one."""
         library, think = choose_index(request)
-        if think and library.reasoner is None:
-            raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+        if think:
+            library.need_reasoner()
         gate = request.gate(service.gate, service.is_gated)
         query, reranker = await service.work(lambda: decoded(request, library)), service.reranker
         query = replace(query, match=request.match)

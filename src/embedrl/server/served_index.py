@@ -41,6 +41,12 @@ class ServedIndex:
         """Number of sampled frames that key frames refer to."""
         return self.reasoner.num_frames if self.reasoner else PAPER_BUDGET.num_frames
 
+    def need_reasoner(self) -> SharedReasoner:
+        """Return the Reasoner. Raises Problem 422 if there is none."""
+        if self.reasoner is None:
+            raise Problem(422, "think: this server has no Reasoner; leave it out, or set it to false", "no_reasoner")
+        return self.reasoner
+
     @property
     def catalogue(self) -> Catalogue:
         """Catalogue of the current version."""

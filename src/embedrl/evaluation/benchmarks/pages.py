@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 
 from embedrl.data.sources.media_folder import MediaFolder
-from embedrl.errors import unwritable
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import asks
@@ -85,11 +84,7 @@ def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Nam
         image = row.get("image")
         held = image.get("bytes") if isinstance(image, dict) else image
         if row["corpus-id"] in missing and isinstance(held, bytes):
-            path = folder / image_name(row["corpus-id"])
-            try:
-                write_bytes(path, held)
-            except OSError as error:
-                raise unwritable(path, error) from error
+            write_bytes(folder / image_name(row["corpus-id"]), held)
 
 
 PAGES = Layout("pages", read_pages, wanted="image", has_media=False)
