@@ -1,7 +1,7 @@
 """Commands `index`, `index move` and `index stats`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,9 @@ from embedrl.cli.options import (
 from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedrl.index.ingest_report import IngestReport
 
 app = commands()
 _moving, _counting = commands(), commands()
@@ -174,7 +177,7 @@ def index_folder(
         think_budget = item_gate.share if think_budget is None else think_budget
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
-    from embedrl.cli.limits import limit_hint, set_limits
+    from embedrl.cli.limits import set_limits
     from embedrl.index.model_names import ItemGate
 
     tables = set_limits(config, limit)
@@ -185,7 +188,6 @@ def index_folder(
     text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
     say_loading(names)
-    from embedrl.cli.listing import AUDIO_LEFT_OUT, failure_line, warn_of_failures
     from embedrl.pipelines.index import index_by_name
     from embedrl.runtime.engine import Engine
 
@@ -212,26 +214,40 @@ def index_folder(
     if as_json:
         log.print_json(report.model_dump(mode="json"))
     else:
-        log.result(
-            f"{folder}: {report.added} new, {report.reused} known from elsewhere, {report.unchanged} unchanged, {report.removed} removed, "
-            f"{len(report.failures)} failed; {report.without_tcot} of the new have no T-CoT; {report.seconds['total']:.1f} s"
-            + (f", models busy {report.model_share:.0%} of it" if report.added else "")
-        )
-        if report.declined:
-            log.info(
-                f"{report.declined:,} of these were left as they are by the gate, which expects no gain (--think always leaves it out)"
-            )
-        for what, counts in (
-            ("of kinds that are not read", report.unread_kinds),
-            ("left out by name", report.skipped),
-            ("of which metadata could not be read", report.damaged_metadata),
-            ("images and pages", report.readings.in_words),
-            ("videos and audio files", report.speech.in_words),
-        ):
-            if counts:
-                log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
-        for reason, count in report.audio_left_out.items():
-            log.info(f"{count:,} audio {'file' if count == 1 else 'files'} left out: {AUDIO_LEFT_OUT[reason]}")
+        _show(report, folder)
+    _warn(report, folder)
+    if report.failures or report.tcots.is_failure or report.readings.failed or report.speech.failures:
+        raise typer.Exit(1)
+
+
+def _show(report: "IngestReport", folder: Path) -> None:
+    from embedrl.cli.listing import AUDIO_LEFT_OUT
+
+    log.result(
+        f"{folder}: {report.added} new, {report.reused} known from elsewhere, {report.unchanged} unchanged, {report.removed} removed, "
+        f"{len(report.failures)} failed; {report.without_tcot} of the new have no T-CoT; {report.seconds['total']:.1f} s"
+        + (f", models busy {report.model_share:.0%} of it" if report.added else "")
+    )
+    if report.declined:
+        log.info(f"{report.declined:,} of these were left as they are by the gate, which expects no gain (--think always leaves it out)")
+    for what, counts in (
+        ("of kinds that are not read", report.unread_kinds),
+        ("left out by name", report.skipped),
+        ("of which metadata could not be read", report.damaged_metadata),
+        ("images and pages", report.readings.in_words),
+        ("videos and audio files", report.speech.in_words),
+    ):
+        if counts:
+            log.info(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
+    for reason, count in report.audio_left_out.items():
+        log.info(f"{count:,} audio {'file' if count == 1 else 'files'} left out: {AUDIO_LEFT_OUT[reason]}")
+
+
+def _warn(report: "IngestReport", folder: Path) -> None:
+    """Say what failed, and how to try again."""
+    from embedrl.cli.limits import limit_hint
+    from embedrl.cli.listing import failure_line, warn_of_failures
+
     for failure in report.failures:
         log.warn(failure_line(failure))
     if hint := limit_hint([failure.reason for failure in report.failures]):
@@ -241,5 +257,3 @@ def index_folder(
     warn_of_failures(report.tcots, "--retry asks again")
     for reason, example in report.readings.examples.items():
         log.warn(f"text could not be read in {report.readings.failed[reason]:,} images or pages ({example}); --retry tries again")
-    if report.failures or report.tcots.is_failure or report.readings.failed or report.speech.failures:
-        raise typer.Exit(1)

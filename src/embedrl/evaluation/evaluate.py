@@ -133,18 +133,7 @@ def evaluate(
     answers = _reason(asked, reasoner, tcots or {}, name, batch_size, max_in_flight)
     written, known = _written(answers), _written(tcots or {})
     vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
-    truths = {key: truth for task in tasks for key, truth in task.truths.items()}
-    statements = {key: known for task in tasks for key, known in task.statements.items()}
-    scored: dict[str, dict[str, float]] = {}
-
-    def score(key: str) -> dict[str, float]:
-        if key not in scored:
-            scored[key] = _score_tcot(items[key], written.get(key), truths.get(key), claims, count_tokens, num_frames)
-            if (tcot := _tcot(written.get(key))) is not None and key in statements:
-                said = told(tcot.answer)
-                scored[key] |= {"claims/true": sum(text in statements[key] for text in said) / len(said)} if said else {}
-        return scored[key]
-
+    scores = _TCoTScores(tasks, items, written, claims, count_tokens, num_frames)
     results = []
     for task in tasks:
         queries, candidates = ([item.key for item in side] for side in (task.queries, task.candidates))
@@ -161,11 +150,11 @@ def evaluate(
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
             if gated is not None:
-                row |= {"think/reasoned": float(is_reasoned), "think/tokens": score(query)["tcot_tokens"] if is_reasoned else 0.0}
+                row |= {"think/reasoned": float(is_reasoned), "think/tokens": scores[query]["tcot_tokens"] if is_reasoned else 0.0}
                 row |= {"think/tokens_always": _num_tokens(known[query], count_tokens)} if query in known else {}
-            rows.append(row | _mean([score(key) for key in sides]) if is_reasoned else row)
-            if "claims/true" in rows[-1] and "claims/true" in score(query) and items[query].visual is None:
-                rows[-1]["claims/invents"] = float(score(query)["claims/true"] < 1)
+            rows.append(row | _mean([scores[key] for key in sides]) if is_reasoned else row)
+            if "claims/true" in rows[-1] and "claims/true" in scores[query] and items[query].visual is None:
+                rows[-1]["claims/invents"] = float(scores[query]["claims/true"] < 1)
         figures = {figure: np.array([row.get(figure, np.nan) for row in rows], dtype=np.float64) for figure in FIGURES}
         results.append(TaskResult(task.name, task.modality, len(candidates), tuple(queries), tuple(rankings), figures, task.families))
     counts = TCoTCounts.of(answers.values())
@@ -256,34 +245,41 @@ def best_target(relevant: Mapping[str, float]) -> str:
     return min(relevant, key=lambda key: (-relevant[key], key))
 
 
-def _score_tcot(
-    item: Item,
-    outcome: Outcome | None,
-    truth: TCoT | None,
-    claims: Claims | None,
-    count_tokens: Callable[[str], int],
-    num_frames: int | None,
-) -> dict[str, float]:
-    """Return the T-CoT figures of one item, those that are defined. Output that is not a T-CoT points at nothing."""
-    match outcome:
-        case None:
-            return {"tcot_valid": 0.0, "tcot_tokens": 0.0}
-        case ParseFailure():
-            figures = {"tcot_valid": 0.0, "tcot_tokens": _num_tokens(outcome, count_tokens)}
-        case TCoT():
-            shown = count_frames(item.visual, num_frames=num_frames) if outcome.evidence.key_frames else None
-            valid = float(verify(outcome.evidence, item, shown).valid)
-            figures = {"tcot_valid": valid, "tcot_tokens": _num_tokens(outcome, count_tokens)}
-    if truth is None:
+class _TCoTScores(dict[str, dict[str, float]]):
+    """Item key -> the T-CoT figures that are defined of it, computed when they are first read."""
+
+    def __init__(
+        self,
+        tasks: Sequence[RetrievalTask],
+        items: Mapping[str, Item],
+        written: Mapping[str, Outcome],
+        claims: Claims | None,
+        count_tokens: Callable[[str], int],
+        num_frames: int | None,
+    ) -> None:
+        super().__init__()
+        self.item_of, self.written, self.claims, self.count_tokens, self.num_frames = items, written, claims, count_tokens, num_frames
+        self.truths = {key: truth for task in tasks for key, truth in task.truths.items()}
+        self.statements = {key: known for task in tasks for key, known in task.statements.items()}
+
+    def __missing__(self, key: str) -> dict[str, float]:
+        """Compute the figures of an item. Output that is not a T-CoT points at nothing."""
+        outcome, item, truth = self.written.get(key), self.item_of[key], self.truths.get(key)
+        tcot = _tcot(outcome)
+        self[key] = figures = {"tcot_valid": 0.0, "tcot_tokens": 0.0 if outcome is None else _num_tokens(outcome, self.count_tokens)}
+        if tcot is not None:
+            shown = count_frames(item.visual, num_frames=self.num_frames) if tcot.evidence.key_frames else None
+            figures["tcot_valid"] = float(verify(tcot.evidence, item, shown).valid)
+        if outcome is not None and truth is not None:
+            measured = compare(tcot.evidence if tcot else Evidence(), truth.evidence)
+            figures |= {f"evidence/{name}": value for name, value in measured.items()}
+        if tcot is not None and truth is not None and self.claims is not None:
+            num_right, num_named, num_true = self.claims(tcot, truth)
+            figures |= {"claims/precision": num_right / num_named} if num_named else {}
+            figures |= {"claims/recall": num_right / num_true} if num_true else {}
+        if tcot is not None and key in self.statements and (said := told(tcot.answer)):
+            figures["claims/true"] = sum(text in self.statements[key] for text in said) / len(said)
         return figures
-    tcot = _tcot(outcome)
-    scores = compare(tcot.evidence if tcot else Evidence(), truth.evidence)
-    figures |= {f"evidence/{key}": value for key, value in scores.items()}
-    if claims is not None and tcot is not None:
-        num_right, num_named, num_true = claims(tcot, truth)
-        figures |= {"claims/precision": num_right / num_named} if num_named else {}
-        figures |= {"claims/recall": num_right / num_true} if num_true else {}
-    return figures
 
 
 def _num_tokens(outcome: Outcome, count_tokens: Callable[[str], int]) -> float:

@@ -77,8 +77,8 @@ def make_app(service: Service) -> FastAPI:
         wrong_tokens=service.wrong_tokens,
     )
     _add_errors(app, service)
-    for router in (search_routes(service), ask_routes(service), item_routes(service), compatible_routes(service), dialect_routes(service)):
-        app.include_router(router)
+    for routes in (search_routes, ask_routes, item_routes, compatible_routes, dialect_routes):
+        app.include_router(routes(service))
     _add_status(app, service)
     _add_page(app)
     return app
