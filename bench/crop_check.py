@@ -27,7 +27,7 @@ Claims = list[tuple[Box, str]]
 def main(embedder: str = "nano") -> None:
     """Check right and spoiled boxes, and write the table."""
     embeds = load_embedder(embedder)
-    pictures = [(pair.pair.target.visual.pixels, _claims(pair.target_truth)) for pair in make_pairs("test", SEED, ["image_t2i"], NUM_PAIRS)]
+    pictures = [(pair.pair.target.visual.pixels, _claims(pair.target.truth)) for pair in make_pairs("test", SEED, ["image_t2i"], NUM_PAIRS)]
     pictures = [(image, claims) for image, claims in pictures if len(claims) > 1]
     names = sorted({name for _, claims in pictures for _, name in claims})
     rng = random.Random(SEED)

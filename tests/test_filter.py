@@ -257,7 +257,7 @@ def test_a_judge_that_fails_is_no_verdict_and_is_asked_again(tmp_path: Path):
             return [True]
 
     short = Short()
-    short._name = "short"
+    short.fingerprint = "short"
     with pytest.raises(ModelError, match="1 verdicts for 10 pairs"):
         filter_pairs(folder, short)
     assert len(rows(folder / "contrastive.jsonl")) == 8, "the old files stay"

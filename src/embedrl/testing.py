@@ -56,7 +56,8 @@ class FakeReasoner:
         sleep_s: float = 0.0,
         limits: Limits | None = None,
     ) -> None:
-        self._name = name
+        self.fingerprint = name
+        """Name that T-CoTs are cached under."""
         self.fail_keys = fail_keys
         """Items for which it writes no T-CoT."""
         self.num_frames = num_frames
@@ -65,11 +66,6 @@ class FakeReasoner:
         self.limits = limits
         self.reasoned: Counter[str] = Counter()
         """How often each item key was reasoned about."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Name that T-CoTs are cached under."""
-        return self._name
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Write one T-CoT per item, in order. Raises MediaError for a file that cannot be read."""
@@ -102,58 +98,39 @@ class FakeReasoner:
 class FakeEmbedder:
     """An Embedder that sums a fixed random direction per word and per colour, weighted by its share."""
 
-    def __init__(
-        self, name: str = "fake-embedder", *, dim: int = 64, num_frames: int = 8, picture_weight: float = 1.0, limits: Limits | None = None
-    ) -> None:
-        self._name, self._dim = name, dim
-        self.num_frames, self.limits = num_frames, limits
+    def __init__(self, name: str = "fake-embedder", *, dim: int = 64, picture_weight: float = 1.0) -> None:
+        self.fingerprint, self.dim, self.num_frames = name, dim, 8
         self.picture_weight = picture_weight
         """How much the pixels count beside the words; 0 is blind."""
         self.embedded: Counter[str] = Counter()
         """How often each item key was embedded, with a T-CoT or without."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Name that an index records."""
-        return self._name
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the vectors."""
-        return self._dim
-
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length. Raises MediaError for a file that cannot be read."""
         vectors = [self._embed(item, tcot) for item, tcot in zip(items, tcots, strict=True)]
-        return np.stack(vectors) if vectors else np.empty((0, self._dim), dtype=np.float32)
+        return np.stack(vectors) if vectors else np.empty((0, self.dim), dtype=np.float32)
 
     def _embed(self, item: Item, tcot: TCoT | None) -> np.ndarray:
         self.embedded[item.key] += 1
         words = _words(item.text)
         if isinstance(item.visual, Page):
-            words += _words(page_text(item.visual, self.limits))
-        vector = 1e-3 * _direction(f"{item.role.value}: {item.instruction}", self._dim)
+            words += _words(page_text(item.visual, None))
+        vector = 1e-3 * _direction(f"{item.role.value}: {item.instruction}", self.dim)
         for word in words:
-            vector = vector + _direction(word, self._dim)
+            vector = vector + _direction(word, self.dim)
         if item.visual is not None:
-            shares = np.mean([_colours(frame) for frame in _images(item, self.num_frames, self.limits)], axis=0)
+            shares = np.mean([_colours(frame) for frame in _images(item, self.num_frames, None)], axis=0)
             for name, share in zip(_NAMES, shares, strict=True):
-                vector = vector + self.picture_weight * share * _direction(name, self._dim)
+                vector = vector + self.picture_weight * share * _direction(name, self.dim)
         for word in _words(tcot.answer) if tcot else ():
-            vector = vector + _direction(word, self._dim)
+            vector = vector + _direction(word, self.dim)
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 class FakeJudge:
     """A judge that compares the words of answers."""
 
-    def __init__(self, name: str = "fake-judge") -> None:
-        self._name = name
-
-    @property
-    def fingerprint(self) -> str:
-        """Name of this judge."""
-        return self._name
+    fingerprint = "fake-judge"
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Return for each pair whether the answers share half of their words."""

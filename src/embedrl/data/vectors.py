@@ -12,7 +12,6 @@ from embedrl.data.protocols import BuildsInputs, Embeds, text_measure_of
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError, ModelError
-from embedrl.media.passages import TextMeasure
 
 
 def shortened(vectors_ND: np.ndarray, dim: int | None) -> np.ndarray:
@@ -55,31 +54,13 @@ class ShortenedEmbedder:
         """Raises ConfigError for more numbers than there are."""
         if not 1 <= dim <= embedder.dim:
             raise ConfigError(f"dimensions={dim}: the vectors of this Embedder have {embedder.dim} numbers; give 1 to {embedder.dim}")
-        self.embedder, self._dim = embedder, dim
-
-    @property
-    def fingerprint(self) -> str:
-        """The Embedder's, and how many numbers are kept."""
-        return f"{self.embedder.fingerprint}-d{self._dim}"
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self._dim
-
-    @property
-    def num_frames(self) -> int | None:
-        """How many frames of a video the Embedder is shown; None if it does not say."""
-        return getattr(self.embedder, "num_frames", None)
-
-    @property
-    def text_measure(self) -> TextMeasure:
-        """The Embedder's."""
-        return text_measure_of(self.embedder)
+        self.embedder, self.dim = embedder, dim
+        self.fingerprint = f"{embedder.fingerprint}-d{dim}"
+        self.text_measure = text_measure_of(embedder)
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order."""
-        return shortened(self.embedder.embed(items, tcots), self._dim)
+        return shortened(self.embedder.embed(items, tcots), self.dim)
 
     def build(self, item: Item, tcot: TCoT | None) -> Any:
         """Return the Embedder's input; only where that is a `BuildsInputs` (see `builds_inputs`)."""

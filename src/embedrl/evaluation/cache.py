@@ -48,16 +48,7 @@ class CachedReasoner:
 
     def __init__(self, reasoner: Reasons, cache: Cache) -> None:
         self.reasoner, self.kept = reasoner, RecordedTCoTs(cache.tcots)
-
-    @property
-    def fingerprint(self) -> str:
-        """The Reasoner's."""
-        return self.reasoner.fingerprint
-
-    @property
-    def num_frames(self) -> int:
-        """The Reasoner's."""
-        return self.reasoner.num_frames
+        self.fingerprint, self.num_frames = reasoner.fingerprint, reasoner.num_frames
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Return one T-CoT per item, in order; new ones are on the disk by then. Raises as `reason_missing` and `require_all` do."""
@@ -70,16 +61,7 @@ class CachedEmbedder:
 
     def __init__(self, embedder: Embeds, vectors: "Records | InMemory") -> None:
         self.embedder, self.records = embedder, vectors
-
-    @property
-    def fingerprint(self) -> str:
-        """The Embedder's."""
-        return self.embedder.fingerprint
-
-    @property
-    def dim(self) -> int:
-        """The Embedder's."""
-        return self.embedder.dim
+        self.fingerprint, self.dim = embedder.fingerprint, embedder.dim
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), in order; new vectors are on the disk by then. Raises what the Embedder raises.

@@ -71,7 +71,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             scores = scorer.score(rollouts, seed=str(start))
             for name, value in alternatives(scores, recipe.rewards).items():
                 values.setdefault(name, []).append(value)
-            truths = [made[place].query_truth if is_query else made[place].target_truth for place, is_query in sides]
+            truths = [(made[place].query if is_query else made[place].target).truth for place, is_query in sides]
             qualities += [measure(tcot, truth) for tcot, truth in zip(scores.tcots, truths, strict=True)]
             groups += scores.rows.group.tolist()
             families += [place // recipe.family_size for place, _ in sides]

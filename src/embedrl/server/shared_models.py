@@ -20,7 +20,6 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, count_words, render
 from embedrl.embedder.inputs import EmbedderInput, EmbedderPrompt
 from embedrl.errors import MediaError, ModelError, StoreError
-from embedrl.media.passages import TextMeasure
 from embedrl.reasoner.prompts import Prompt
 from embedrl.server.batching import Worker
 
@@ -137,21 +136,8 @@ class SharedReasoner:
 
     def __init__(self, reasoner: Reasons, tcots: QueryTCoTs | None, worker: ReasonerWorker, *, background: bool = False) -> None:
         self.model, self._tcots, self.worker, self._background = reasoner, tcots, worker, background
-
-    @property
-    def fingerprint(self) -> str:
-        """The name of the Reasoner."""
-        return self.model.fingerprint
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames sampled from a video."""
-        return self.model.num_frames
-
-    @property
-    def is_deterministic(self) -> bool:
-        """Whether answers are deterministic."""
-        return getattr(self.model, "is_deterministic", False)
+        self.fingerprint, self.num_frames = reasoner.fingerprint, reasoner.num_frames
+        self.is_deterministic: bool = getattr(reasoner, "is_deterministic", False)
 
     def reason(self, items: Sequence[Item]) -> list[Outcome]:
         """Write one T-CoT per item, or return the cached one. Raises `Unanswered` with all outcomes; answers are cached."""
@@ -176,12 +162,7 @@ class SharedReranker:
     """A reranker behind the worker of a Reasoner, whose weights it may share. Implements `Reranks`."""
 
     def __init__(self, model: Reranks, label: str, worker: ReasonerWorker) -> None:
-        self.model, self.label, self.worker = model, label, worker
-
-    @property
-    def fingerprint(self) -> str:
-        """The name of the reranker."""
-        return self.model.fingerprint
+        self.model, self.label, self.worker, self.fingerprint = model, label, worker, model.fingerprint
 
     def rerank(self, query: Side, candidates: Sequence[Side]) -> Scores:
         """Score candidates, higher is better. Raises what the model raises."""
@@ -195,18 +176,9 @@ class SharedEmbedder:
 
     def __init__(self, embedder: Embeds, worker: EmbedderWorker, *, background: bool = False, max_kept: int = MAX_VECTORS) -> None:
         self._embedder, self.worker, self._background, self._max_kept = embedder, worker, background, max_kept
+        self.fingerprint, self.dim, self.text_measure = embedder.fingerprint, embedder.dim, text_measure_of(embedder)
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-
-    @property
-    def fingerprint(self) -> str:
-        """The name of the Embedder."""
-        return self._embedder.fingerprint
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self._embedder.dim
 
     @property
     def prompts(self) -> EmbedsPrompts | None:
@@ -217,11 +189,6 @@ class SharedEmbedder:
     def prompt_settings(self) -> EmbedderPrompt | None:
         """Prompt settings of the Embedder; None if it accepts no built prompts."""
         return self.prompts.prompt_settings if self.prompts else None
-
-    @property
-    def text_measure(self) -> TextMeasure:
-        """The Embedder's."""
-        return text_measure_of(self._embedder)
 
     def embed_prompt(self, built: EmbedderInput) -> np.ndarray:
         """Return the vector of a prompt: float32 (dim,), unit length."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from embedrl.data.lazy_pairs import LazyPairs
 from embedrl.data.sample import Pair
-from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
 from embedrl.world import image_tasks, page_tasks, video_tasks
 from embedrl.world.crowded.side import CrowdedFamily, CrowdedSide
@@ -39,21 +38,6 @@ class WorldPair:
         """The pair without ground truth, rendered with every access: the sides keep none of it."""
         negatives = tuple(side.make_item() for side in self.negatives)
         return Pair(task=self.task, query=self.query.make_item(), target=self.target.make_item(), negatives=negatives)
-
-    @property
-    def query_truth(self) -> TCoT:
-        """Ground-truth T-CoT of the query."""
-        return self.query.truth
-
-    @property
-    def target_truth(self) -> TCoT:
-        """Ground-truth T-CoT of the target."""
-        return self.target.truth
-
-    @property
-    def negative_truths(self) -> tuple[TCoT, ...]:
-        """Ground-truth T-CoTs of the negatives."""
-        return tuple(side.truth for side in self.negatives)
 
 
 @dataclass(frozen=True)

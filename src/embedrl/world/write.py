@@ -44,9 +44,8 @@ def make_world(folder: Path, num_pairs: int, seed: int = 0, split: str = "test")
         for made in make_pairs(split, seed, [name], share) if share else ():
             negatives = tuple(_write_side(side, folder) for side in made.negatives)
             pair = Pair(task=name, query=_write_side(made.query, folder), target=_write_side(made.target, folder), negatives=negatives)
-            line = WrittenPair(
-                pair=pair, query_truth=made.query_truth, target_truth=made.target_truth, negative_truths=made.negative_truths
-            )
+            truths = tuple(side.truth for side in made.negatives)
+            line = WrittenPair(pair=pair, query_truth=made.query.truth, target_truth=made.target.truth, negative_truths=truths)
             lines.append(line.model_dump_json())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAIRS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
