@@ -130,7 +130,8 @@ class FakeEmbedder:
 class FakeJudge:
     """A judge that compares the words of answers."""
 
-    fingerprint = "fake-judge"
+    def __init__(self, name: str = "fake-judge") -> None:
+        self.fingerprint = name
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Return for each pair whether the answers share half of their words."""

@@ -8,8 +8,8 @@ changed, nothing that was kept is found. A batch is on the disk before the next 
 import base64
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,14 @@ from embedrl.data.tcot import ParseFailure, TCoT, render
 from embedrl.errors import ModelError
 
 
-class Cache:
+class Cache(AbstractContextManager["Cache"]):
     """A folder of T-CoTs and vectors. One process writes at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.tcots = Records(folder / "tcots.jsonl")
         self.vectors = Records(folder / "vectors.jsonl")
 
-    def __enter__(self) -> "Cache":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.tcots.close()
         self.vectors.close()
 

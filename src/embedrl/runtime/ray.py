@@ -15,8 +15,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ class Worker:
             return error, [path for item in batch[0] for path in _files(item) if not path.exists()]
 
 
-class Cluster:
+class Cluster(AbstractContextManager["Cluster"]):
     """Connection to Ray that stops what it started: workers, and perhaps the cluster."""
 
     def __init__(self, num_workers: int, num_models: int, address: str | None = None) -> None:
@@ -112,10 +112,7 @@ class Cluster:
             self.close()
             raise
 
-    def __enter__(self) -> "Cluster":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def reasoner(self, name: str) -> "RayReasoner":
