@@ -68,7 +68,7 @@ class ShortenedEmbedder:
 
     def embed_built(self, built: Sequence[Any]) -> np.ndarray:
         """Return the vectors of inputs of `build`: float32 (N, dim), unit length, in order."""
-        return shortened(cast(BuildsInputs, self.embedder).embed_built(built), self._dim)
+        return shortened(cast(BuildsInputs, self.embedder).embed_built(built), self.dim)
 
 
 def builds_inputs(embedder: Embeds) -> BuildsInputs | None:
