@@ -135,7 +135,10 @@ def test_what_cannot_be_had_says_why(hub: Hub, tmp_path: Path) -> None:
     assert "answers with status 500; try again later" in resolve(hub, tmp_path / "other", ID)[0][0]
     gone = resolve(hub, tmp_path / "other", ID, HF_ENDPOINT="http://127.0.0.1:9")[0][0]
     assert "http://127.0.0.1:9 cannot be reached" in gone
-    assert "download it elsewhere and give its folder" in gone
+    assert "name a mirror of the hub in HF_ENDPOINT" in gone
+    assert "hf download" in gone
+    assert "give its folder in place of the name" in gone
+    assert "hf download" in off
 
 
 def test_a_download_that_was_cut_off_is_gone_on_with_and_never_loaded(hub: Hub, made: Path, tmp_path: Path) -> None:

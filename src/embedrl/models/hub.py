@@ -120,7 +120,10 @@ def _explain(name: str, error: Exception) -> str:
     elif isinstance(error, HFValidationError):
         reason = f"that is no hub id: {_line(error)}"
     elif isinstance(error, LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
-        reason = "it is no folder here, its download is not finished, and downloads are off (HF_HUB_OFFLINE=1)"
+        reason = (
+            "it is no folder here, its download is not finished, and downloads are off (HF_HUB_OFFLINE=1): allow them, or "
+            f"{_elsewhere(repository, revision)}"
+        )
     elif status is not None and status >= 500:
         reason = f"{hub} answers with status {status}; try again later"
     elif isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
@@ -129,9 +132,17 @@ def _explain(name: str, error: Exception) -> str:
         reason = f"the download was cut off ({_line(error)}); {kept}"
     else:
         reason = (
-            f"{hub} cannot be reached ({_line(error)}), and it is no folder here; connect, or download it elsewhere and give its folder"
+            f"{hub} cannot be reached ({_line(error)}), and it is no folder here; connect, name a mirror of the hub in HF_ENDPOINT, or "
+            f"{_elsewhere(repository, revision)}"
         )
     return f"{name!r}: {reason}"
+
+
+def _elsewhere(repository: str, revision: str) -> str:
+    """Return what to do without the hub."""
+    chosen = f" --revision {revision}" if revision else ""
+    folder = repository.rpartition("/")[2]
+    return f"download it elsewhere (`hf download {repository}{chosen} --local-dir {folder}`) and give its folder in place of the name"
 
 
 def _is_cut(error: Exception) -> bool:
