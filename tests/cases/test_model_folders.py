@@ -152,6 +152,15 @@ BROKEN: dict[str, tuple[Change, str]] = {
         r"1 misshapen: .*embed_tokens.weight \(318x64, not 320x64\)",
     ),
     "fewer layers than its weights": (edit("config.json", text__num_hidden_layers=2), r"unexpected: .*layers.2"),
+    "quantised weights that do not say how": (
+        weights(lambda table: {name: weight.to(torch.int8) if "q_proj.weight" in name else weight for name, weight in table.items()}),
+        r"weights are quantised, and config.json has no quantization_config .*q_proj.weight \(I8\)",
+    ),
+    "weights of 8 bits that do not say how": (
+        weights(lambda table: {name: weight.to(torch.float8_e4m3fn) if "up_proj" in name else weight for name, weight in table.items()}),
+        r"up_proj.weight \(F8_E4M3\)",
+    ),
+    "a chat template with a byte order mark": (edit("chat_template.json", chat_template="\ufeff{{ messages }}"), r"byte order mark"),
     "a weight that is no number": (set_number(math.nan), r"1 weights hold NaN or infinite numbers: .*norm.weight"),
     "a weight that is infinite": (set_number(math.inf), r"1 weights hold NaN or infinite numbers: .*norm.weight"),
     "config.json that is broken": (write("config.json", "{"), r"config.json' cannot be read as JSON"),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from embedrl import log
-from embedrl.concurrency import Stop
+from embedrl.concurrency import Stop, Stopped
 from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, asks_again, failure_reason, reason_missing
@@ -294,7 +294,7 @@ def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> li
             return [error]
         return [result for value in values for result in _each(call, [value])]
     except Exception as error:  # boundary: a model, which may raise anything over an odd item
-        if isinstance(error, EmbedRLError | AssertionError) and not isinstance(error, OddVectorError):
+        if isinstance(error, EmbedRLError | AssertionError | Stopped) and not isinstance(error, OddVectorError):
             raise
         if len(values) > 1 and (alone := _each_alone(call, values)):
             return alone

@@ -36,6 +36,8 @@ def check_template(template: Any) -> None:
         raise ModelError("there is no chat template (chat_template.jinja): take that of the model it was trained from")
     if len(template) > MAX_CHARS:
         raise ModelError(f"the chat template has {len(template):,} characters; {MAX_CHARS:,} at most")
+    if template.startswith("\ufeff"):
+        raise ModelError("the chat template begins with a byte order mark, which each prompt would begin with: save it without")
     try:
         tree = ImmutableSandboxedEnvironment(extensions=[_Generation, loopcontrols]).parse(template)
     except (TemplateError, RecursionError) as error:

@@ -24,6 +24,10 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 _MAX_HEADER_BYTES = 100_000_000
 """The limit of the format."""
 _NUM_SHOWN = 5
+_NUMBERS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Types of weights that are what they say, as safetensors name them."""
+_SAYS_HOW = frozenset({"quantization_config", "compression_config"})
+"""Keys of a config.json that say how weights of other types are read."""
 _UNUSABLE = {
     ("*.bin", "*.pt", "*.pth", "*.ckpt"): "pickles, which run code when they are read: convert them to safetensors, or take another copy",
     ("*.gguf",): "of llama.cpp: serve them there, and give the URL of the server as the Reasoner",
@@ -60,6 +64,11 @@ def _flaw(path: Path) -> str:
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every tensor of a safetensors file, which must be whole. Raises ModelError, without the folder."""
+    return {name: shape for name, (shape, _) in _tensors(path).items()}
+
+
+def _tensors(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return the name, shape and type of numbers of every tensor, as `tensor_shapes` does."""
     if flaw := _flaw(path):
         raise ModelError(f"{path.name} {flaw}")
     size = path.stat().st_size
@@ -70,13 +79,13 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         header = file.read(length)
     try:
         table = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        shapes = {name: tuple(map(int, entry["shape"])) for name, entry in table.items()}
+        tensors = {name: (tuple(map(int, entry["shape"])), str(entry["dtype"])) for name, entry in table.items()}
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in table.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path.name} is no safetensors file, or cut off") from error
     if size != end:
         raise ModelError(f"{path.name} holds {size:,} of {end:,} bytes")
-    return shapes
+    return tensors
 
 
 def check_files(folder: Path) -> None:
@@ -87,16 +96,24 @@ def check_files(folder: Path) -> None:
         names = _shards(folder)
     else:
         raise ModelError(f"{str(folder)!r} has no {WEIGHTS}{_other_weights(folder)}")
-    problems = []
+    problems: list[str] = []
+    packed: list[str] = []
     for name, tensors in sorted(names.items()):
         try:
-            held = tensor_shapes(folder / name)
+            held = _tensors(folder / name)
         except ModelError as error:
             problems.append(str(error))
             continue
         if absent := sorted(set(tensors) - held.keys()):
             problems.append(f"{name} lacks {list_some(absent)}")
+        packed += [f"{tensor} ({kind})" for tensor, (_, kind) in held.items() if tensor.endswith("weight") and kind not in _NUMBERS]
     refuse_unfinished(folder, problems)
+    config = read_json(folder / "config.json") if packed else {}
+    if packed and not any(_SAYS_HOW & part.keys() for part in (config, *config.values()) if isinstance(part, dict)):
+        raise ModelError(
+            f"{str(folder)!r}: {len(packed)} weights are quantised, and config.json has no quantization_config that says how: "
+            f"{list_some(packed)}; download both again"
+        )
 
 
 def refuse_unfinished(folder: Path, problems: Sequence[str]) -> None:
