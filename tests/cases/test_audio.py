@@ -103,6 +103,28 @@ def test_long_sound_comes_in_pieces_that_join(tmp_path: Path, suffix: str):
     assert end_s == pytest.approx(250.0, abs=0.2)
 
 
+def add_lyrics(path: Path, lyrics: str) -> None:
+    """Put lyrics before an MP3 as an ID3v2.3 tag holds them (USLT)."""
+    body = b"\x00eng\x00" + lyrics.encode("latin-1")
+    frame = b"USLT" + len(body).to_bytes(4) + b"\0\0" + body
+    size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    path.write_bytes(b"ID3\x03\0\0" + size + frame + path.read_bytes())
+
+
+def test_lyrics_in_the_tags_are_words_of_a_song(tmp_path: Path):
+    """A song whose lyrics stand in the file itself was left out for want of a transcriber."""
+    write_audio(tmp_path / "a.mp3")
+    add_lyrics(tmp_path / "a.mp3", "An elephant walks\nby the river")
+    write_audio(tmp_path / "b.flac", tags={"LYRICS": "[00:01.00]A zebra\n[00:04.50]in the rain"})
+    write_audio(tmp_path / "c.m4a", tags={"lyrics": "Lions sleep"})
+    write_audio(tmp_path / "d.mp3")
+    index, report = index_of(tmp_path)
+    assert texts(index) == [("a.mp3", "An elephant walks\nby the river"), ("b.flac", "A zebra\nin the rain"), ("c.m4a", "Lions sleep")]
+    assert report.audio_left_out == {"no_transcriber": 1}
+    assert find(index, "zebra").start_s == pytest.approx(1.0)
+    assert index_of(tmp_path)[1].unchanged == 3
+
+
 def test_what_is_said_is_found_with_its_second(tmp_path: Path):
     write_audio(tmp_path / "talk.mp3", tags={"title": "Trees", "artist": "Ada Grove", "album": "Woods", "date": "2019-07-01"})
     (tmp_path / "note.txt").write_text("nothing about plants", "utf-8")

@@ -119,6 +119,32 @@ def test_what_no_one_would_search_for_is_left_out_by_a_list_that_can_be_changed(
     assert (everything.num_files, everything.skipped) == (13, {})
 
 
+def test_hidden_files_are_counted(tmp_path: Path):
+    """Files and folders whose names begin with a dot were left out without a word."""
+    for name in (".hidden.jpg", "shown.jpg"):
+        save_image(picture("red"), tmp_path / name)
+    (tmp_path / ".folder").mkdir()
+    for _ in range(2):  # our own folder is none of them
+        report = take_in(tmp_path)
+        assert (report.num_files, report.skipped) == (1, {"hidden": 2})
+
+
+@pytest.mark.parametrize("suffix", [".docx", ".pptx", ".xlsx"])
+def test_an_office_file_with_a_password_is_named_as_such(tmp_path: Path, suffix: str):
+    """Office encrypts a file as a whole, inside the container of its old formats: it "held no format we read"."""
+    (tmp_path / f"secret{suffix}").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    [failure] = take_in(tmp_path).failures
+    assert failure.reason.startswith("is protected by a password, or an old binary document")
+
+
+def test_a_text_with_a_zero_byte_is_no_utf_16(tmp_path: Path):
+    """Every pair of its letters was read as an ideograph."""
+    (tmp_path / "log.txt").write_bytes(b"hello\0world, elephant\n")
+    report = take_in(tmp_path)
+    assert report.added == 0
+    assert report.failures[0].reason.startswith("is named like a text, but holds no format we read")
+
+
 def test_a_folder_is_indexed_under_its_own_name_not_that_of_a_link(tmp_path: Path):
     (tmp_path / "zz_real").mkdir()
     save_image(picture("red"), tmp_path / "zz_real" / "red.png")

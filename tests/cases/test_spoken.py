@@ -162,6 +162,43 @@ def test_subtitles_of_other_encodings_are_read(tmp_path: Path, encoding: str):
     assert [row.text for row in rows_of(index)] == [words]
 
 
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname
+Style: Default,Arial
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Comment: 0,0:00:00.50,0:00:02.00,Default,,0,0,0,,not shown
+Dialogue: 0,0:00:06.50,0:00:08.00,Default,,0,0,0,,{\\i1}Look, a zebra{\\i0}\\Ncrosses, slowly.
+Dialogue: 0,0:00:16.00,0:00:18.00,Default,,0,0,0,,Time for tea.
+"""
+SSA = "[Events]\nFormat: Marked, Start, End, Text\nDialogue: Marked=0,0:00:06.50,0:00:08.00,Look, a zebra\\Ncrosses, slowly.\n"
+SBV = "0:00:06.500,0:00:08.000\nLook, a zebra\ncrosses, slowly.\n\n0:00:16.000,0:00:18.000\nTime for tea.\n"
+
+
+def test_lyrics_without_times_are_named(tmp_path: Path):
+    """They broke the decoder."""
+    write_film(tmp_path / "film.mp4", ("red",))
+    (tmp_path / "film.lrc").write_text("no times here")
+    _, report = index_of(tmp_path)
+    assert "nor a line of lyrics" in report.failures[0].reason
+
+
+@pytest.mark.parametrize(("name", "text"), [("film.ass", ASS), ("film.ssa", SSA), ("film.en.sbv", SBV)])
+def test_other_formats_of_subtitles_are_words_of_the_film(tmp_path: Path, name: str, text: str):
+    """Files of SubStation Alpha and of YouTube were texts of their own, and the film had no words."""
+    write_film(tmp_path / "film.mp4")
+    (tmp_path / name).write_text(text)
+    index, report = index_of(tmp_path)
+    assert report.failures == ()
+    assert report.skipped == {"sidecars": 1}
+    assert [row.text for row in rows_of(index) if row.place.unit == 2] == ["Look, a zebra\ncrosses, slowly."]
+    assert not any("not shown" in row.text for row in rows_of(index))
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

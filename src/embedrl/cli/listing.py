@@ -15,7 +15,7 @@ from embedrl.index.search import SearchResult
 from embedrl.index.words import AudioLeftOut
 
 AUDIO_LEFT_OUT: dict[AudioLeftOut, str] = {
-    "no_transcriber": "give --transcribe, or put what is said beside them (.srt, .vtt, .lrc)",
+    "no_transcriber": "give --transcribe, or put what is said beside them (.srt, .vtt, .ass, .lrc)",
     "nothing_said": "nothing is said in them",
     "not_transcribed": "the transcriber gave no answer; the next run asks again",
 }

@@ -183,7 +183,8 @@ class IngestRun:
         if read.is_unchanged:
             self.counts["unchanged"] += len(read.kept)
             self.num_places += len(read.kept) - 1
-        self.skipped["sidecars"] += read.is_sidecar
+        if read.is_sidecar:
+            self.skipped["sidecars"] += 1
         self.counts["unsupported"] += read.is_unsupported
         if read.unread_kind is not None:
             self.unread_kinds[read.unread_kind] += 1

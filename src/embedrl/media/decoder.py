@@ -127,10 +127,10 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
             sound = decode_sound(paths[0], job["start_s"], limits)
             return {"next_s": sound.next_s, "has_track": sound.has_track, "bytes": sound.samples.tobytes()}, []
         case "video" | "audio" if "subtitles" in want:
-            from embedrl.media.soundtrack import embedded_cues
+            from embedrl.media.soundtrack import embedded_cues, tag_lyrics
             from embedrl.media.subtitles import read_subtitles
 
-            embedded = embedded_cues if job["kind"] == "video" else lambda path, limits: []
+            embedded = embedded_cues if job["kind"] == "video" else tag_lyrics
             answer["cues"], answer["problems"] = read_subtitles(paths[0], map(Path, job["files"]), embedded, limits)
             return answer, []
         case "video":

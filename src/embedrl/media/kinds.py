@@ -83,6 +83,9 @@ UNREAD: dict[str, Unread] = {
     ".ole": Unread("an Office file or another of its container", "PDF"),
 }
 """By suffix."""
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""First bytes of old Office files, and of new ones that a password protects."""
+OFFICE_SUFFIXES = (".docx", ".docm", ".pptx", ".pptm", ".xlsx", ".xlsm")
 _BRANDS = {b"crx ": ".cr3", b"jxl ": ".jxl", b"jp2 ": ".jp2"}
 _MAGIC = (
     (0, b"nut/multimedia container", ".nut"),
@@ -92,7 +95,7 @@ _MAGIC = (
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", ".jxl"),
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", ".jp2"),
     (0, b"8BPS", ".psd"),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".ole"),
+    (0, OLE, ".ole"),
     (8, b"CR\x02\0", ".cr2"),
 )
 

@@ -26,7 +26,7 @@ from embedrl.media.frame_index import packets_from, span_of
 from embedrl.media.metadata import from_tags
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
 from embedrl.media.store import DEFAULT, Limits, audio_demuxer, open_regular
-from embedrl.media.subtitles import MAX_CUES, Cue, plain_dialogue
+from embedrl.media.subtitles import MAX_CUES, Cue, parse_lyrics, plain_dialogue
 from embedrl.media.video_file import OpenedVideo, ffmpeg_named, open_video, require_time
 
 CODECS = (
@@ -61,6 +61,8 @@ _PREROLL_S = 1.0
 _MAX_DRIFT_S = 0.1
 """Samples that are further from where their time says they belong are moved there."""
 _FRAME = 1024
+_LYRICS = re.compile(r"(?:unsynced)?lyrics(?:-\w{0,16})?")
+"""Names of tags: ID3's USLT is `lyrics-eng`, MP4 and Vorbis comments have `lyrics` and `unsyncedlyrics`."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SHARE_OF_TIME = 0.4
 """A piece ends after this share of `decode_timeout_s`."""
@@ -130,6 +132,18 @@ def audio_metadata(path: Path, limits: Limits = DEFAULT) -> dict[str, Any]:
         tags["date"] = f"{tags['date'].strip()} 12:00"
     said = from_tags(tags)
     return said | ({"captured_from": "tags"} if "captured_from" in said else {})
+
+
+def tag_lyrics(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
+    """Return the lyrics in the tags of an audio file: lines with times, or one cue of the whole length. Raises MediaError."""
+    with open_sound(path, limits) as opened:
+        tags = {name.casefold(): value for stream in opened.container.streams.audio for name, value in stream.metadata.items()}
+        tags |= {name.casefold(): value for name, value in opened.container.metadata.items()}
+        length_s = (opened.container.duration or 0) / 1_000_000
+    lyrics = next((value for name, value in tags.items() if value.strip() and _LYRICS.fullmatch(name)), "")
+    lyrics = well_formed(lyrics).replace("\r\n", "\n").replace("\r", "\n")[: limits.max_text_chars]
+    cues, _ = parse_lyrics(lyrics)
+    return cues or ([Cue(0.0, max(length_s, 1.0), lyrics.strip())] if lyrics.strip() else [])
 
 
 def _audio_stream(opened: OpenedVideo | OpenedAudio) -> AudioStream | None:

@@ -15,7 +15,20 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.errors import MediaError, cause, unwritable
-from embedrl.media.kinds import AUDIO, MEDIA, NO_MEDIA, PACKAGES, RAW, SKIPPED_NAMES, UNREAD, MediaKind, skipped_by, unread_kind
+from embedrl.media.kinds import (
+    AUDIO,
+    MEDIA,
+    NO_MEDIA,
+    OFFICE_SUFFIXES,
+    OLE,
+    PACKAGES,
+    RAW,
+    SKIPPED_NAMES,
+    UNREAD,
+    MediaKind,
+    skipped_by,
+    unread_kind,
+)
 from embedrl.media.tracks import has_only_sound
 from embedrl.media.video_formats import VideoFormat, format_by_magic, has_ogg_video
 
@@ -183,6 +196,8 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     package = PACKAGES.get(document or (still_format(head) if kind == "image" else None) or "")
     if package and not package.is_installed:
         raise MediaError(f"{str(path)!r}: {package.missing}")
+    if kind is None and head.startswith(OLE) and path.suffix.lower() in OFFICE_SUFFIXES:
+        raise MediaError(f"{str(path)!r}: is protected by a password, or an old binary document; save it without a password, or as PDF")
     if kind is None and (named := next((package for package in PACKAGES.values() if path.suffix.lower() in package.suffixes), None)):
         raise MediaError(f"{str(path)!r}: is named like {named.noun}, but holds no format we read; rename or convert it")
     if (unread := unread_kind(path.suffix, head)) and (kind is None or UNREAD[unread] is RAW):
@@ -304,6 +319,9 @@ def wide_encoding(data: bytes) -> str | None:
     """Return the UTF-16 encoding of bytes without a byte order mark; None if they are not UTF-16."""
     if b"\0" not in data or _has_few_controls(data):  # a line end or a space would have one, and other characters others
         return None
+    bare = data[:HEAD_BYTES].replace(b"\0", b"")
+    if len(bare) > 0.8 * len(data[:HEAD_BYTES]) and bare.isascii():  # letters with a stray zero: as UTF-16 every pair would be an ideograph
+        return None
     for encoding in ("utf-16-le", "utf-16-be"):
         try:
             text = data[: HEAD_BYTES & ~1][: len(data) & ~1].decode(encoding)
@@ -314,10 +332,15 @@ def wide_encoding(data: bytes) -> str | None:
     return None
 
 
+HIDDEN = "hidden"
+"""What files and folders are counted as whose names begin with a dot, but for our own."""
+_OURS = ".embedrl"
+
+
 def walk(folder: Path, skip_names: tuple[str, ...] = (), skipped: Counter[str] | None = None) -> Iterator[tuple[Path, str | None]]:
     """Yield (file, None or the reason why it cannot be used) for every file below a folder, sorted within each folder.
 
-    Hidden files and folders are skipped, and what `skip_names` match, which `skipped` counts by pattern. Links are followed, folders
+    Hidden files and folders are skipped, and what `skip_names` match; `skipped` counts both. Links are followed, folders
     behind links last; no folder is entered twice. Raises MediaError if `folder` itself is not a folder.
     """
     if not folder.is_dir():
@@ -346,6 +369,7 @@ def _walk(top: Path, skip_names: tuple[str, ...], skipped: Counter[str]) -> Iter
                     skipped[NO_MEDIA] += 1
                     continue
                 visible = [child for child in children if not child.name.startswith(".")]
+                skipped.update(HIDDEN for child in children if child.name.startswith(".") and not child.name.startswith((_OURS, NO_MEDIA)))
                 links = {child for child in visible if child.is_symlink() and child.is_dir()}
                 linked.extend(sorted(links))
                 pending.extend(child for child in visible if child not in links)

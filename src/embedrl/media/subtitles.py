@@ -1,4 +1,5 @@
-"""Subtitles as cues: SubRip (.srt), WebVTT (.vtt) and lyrics (.lrc) beside a video or an audio file, else the text stream of a video.
+"""Subtitles as cues: SubRip (.srt), WebVTT (.vtt), SubStation Alpha (.ass, .ssa), YouTube's .sbv and lyrics (.lrc) beside a video or an
+audio file, else the text stream of a video, or the lyrics in the tags of an audio file.
 
 Read in the child process that decodes. The first two are read by one tolerant parser: players show files that break either standard.
 """
@@ -15,7 +16,7 @@ from embedrl.errors import MediaError
 from embedrl.media.store import DEFAULT, Limits
 from embedrl.media.text import load_text
 
-SUFFIXES = (".srt", ".vtt", ".lrc")
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".sbv", ".lrc")
 MAX_CUES = 20_000
 """Cues of a video, of all its subtitles; a film of two hours has about 2,000."""
 _TIME = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,3}))?"
@@ -27,6 +28,7 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<\d[\d:.]{0,20}>|\{\\[^{}]{0,200}\}
 _LYRIC = re.compile(r"((?:\[\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?\]\s*)+)(.*)")
 _LYRIC_TIME = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
 _LYRICS_OFFSET = re.compile(r"^\[offset:\s*([+-]?\d{1,9})\s*\]", re.IGNORECASE | re.MULTILINE)
+_SBV_TIMING = re.compile(rf"^\s*{_TIME},{_TIME}\s*$", re.MULTILINE)
 _LAST_LYRIC_S = 10.0
 """Longest time for which a line of lyrics counts as sung."""
 _ROLLING_S = 0.1
@@ -74,6 +76,31 @@ def parse_cues(text: str) -> tuple[list[Cue], int]:
     return list(_without_repeats(sorted(cues, key=lambda cue: cue[:2]))), num_broken
 
 
+def parse_dialogues(text: str) -> tuple[list[Cue], int]:
+    """Return the cues of a SubStation Alpha text (ASS, SSA), by time, and the number of those without a valid time. Comments are left out.
+
+    A line of dialogue has the fields that the last line of formats before it names; the last of them may hold commas.
+    """
+    cues: list[Cue] = []
+    num_broken, fields = 0, list[str]()
+    for line in text.lstrip("\ufeff").split("\n"):
+        kind, _, rest = line.strip().partition(":")
+        if kind.casefold() == "format":
+            fields = [name.strip().casefold() for name in rest.split(",")]
+        elif kind.casefold() == "dialogue" and {"start", "end", "text"} <= set(fields):
+            values = dict(zip(fields, rest.split(",", len(fields) - 1), strict=False))
+            span = _span(f"{values.get('start')} --> {values.get('end')}")
+            num_broken += span is None
+            if span is not None and (said := plain_dialogue(values.get("text", ""))):
+                cues.append(Cue(*span, said))
+    return list(_without_repeats(sorted(cues, key=lambda cue: cue[:2]))), num_broken
+
+
+def parse_sbv(text: str) -> tuple[list[Cue], int]:
+    """Return the cues of YouTube's format, by time, and the number of those without a valid time."""
+    return parse_cues(_SBV_TIMING.sub(lambda match: match[0].replace(",", " --> "), text))
+
+
 def parse_lyrics(text: str) -> tuple[list[Cue], int]:
     """Return the cues of lyrics (LRC), by time: a line lasts until the next time, 10 s at most. Lines without a time are left out."""
     offset = _LYRICS_OFFSET.search(text)
@@ -84,6 +111,8 @@ def parse_lyrics(text: str) -> tuple[list[Cue], int]:
             for minutes, seconds, fraction in _LYRIC_TIME.findall(match[1]):
                 time_s = int(minutes) * 60 + int(seconds) + float(f"0.{fraction or 0}") - offset_s
                 lines.append((round(max(time_s, 0.0), 3), _plain([match[2]])))
+    if not lines:
+        return [], 0
     lines.sort(key=lambda line: line[0])
     starts = sorted({start_s for start_s, _ in lines})
     end_of = dict(zip(starts, [*starts[1:], math.inf], strict=True))  # lines of one time, such as a translation, last as long
@@ -124,25 +153,27 @@ def _without_repeats(cues: Iterable[Cue]) -> Iterator[Cue]:
             yield cue._replace(text="\n".join(fresh))
 
 
+_PARSERS = {".lrc": parse_lyrics, ".ass": parse_dialogues, ".ssa": parse_dialogues, ".sbv": parse_sbv}
+
+
 def read_subtitles(
     video: Path, files: Iterable[Path], embedded: Callable[[Path, Limits], list[Cue]], limits: Limits = DEFAULT
 ) -> tuple[list[Cue], list[tuple[str, str]]]:
     """Return the cues of a video, by time, and (name, reason) of files whose words could not be read, or not all.
 
-    `files` beside it count, and where they say nothing, the stream in its container, which `embedded` reads.
+    `files` beside it count, and where they say nothing, the stream or the tags in its container, which `embedded` reads.
     """
     cues: dict[Cue, None] = {}
     problems: list[tuple[str, str]] = []
     num_chars = 0
     for path in files:
         try:
-            parse = parse_lyrics if path.suffix.lower() == ".lrc" else parse_cues
-            parsed, num_broken = parse(load_text(path, limits))
+            parsed, num_broken = _PARSERS.get(path.suffix.lower(), parse_cues)(load_text(path, limits))
         except MediaError as error:
             problems.append((path.name, str(error)))
             continue
         if not parsed:
-            problems.append((path.name, "holds no cue of SubRip or WebVTT, nor a line of lyrics, with a valid time"))
+            problems.append((path.name, "holds no cue of subtitles, nor a line of lyrics, with a valid time"))
         elif num_broken:
             problems.append((path.name, f"{num_broken} of {len(parsed) + num_broken} cues have no valid time and are left out"))
         num_chars += sum(len(cue.text) for cue in parsed)

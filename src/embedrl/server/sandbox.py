@@ -36,7 +36,7 @@ class Decoded:
 
 _AUDIO = (
     "is an audio file, which is known by what is said in it: search with those words; to have it found, put it into the indexed folder, "
-    "with subtitles or lyrics beside it (.srt, .vtt, .lrc) or --transcribe"
+    "with subtitles or lyrics beside it (.srt, .vtt, .ass, .lrc) or --transcribe"
 )
 
 
