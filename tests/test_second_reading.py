@@ -33,6 +33,13 @@ class Rereads:
         return [TCoT(thinking=text, rethink="", answer=text) if (text := self.answers.get(item.text)) else failure for item in items]
 
 
+class Unasked(Rereads):
+    """Is not to be asked."""
+
+    def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
+        raise AssertionError(items)
+
+
 def side(text: str, answer: str | None) -> Side:
     return candidate((Text(text=text),)), None if answer is None else TCoT(thinking=answer, rethink="", answer=answer)
 
@@ -55,7 +62,7 @@ def test_what_lacks_a_reading_has_no_score() -> None:
     reranker = SecondReading(Rereads({"q": "red star", "a": "red star", "c": "red star"}), FakeEmbedder())
     scores = reranker.rerank(side("q", "red"), [side("a", "red"), side("b", "red"), side("c", None)])
     assert [score is None for score in scores] == [False, True, True]
-    assert reranker.rerank(side("q", None), [side("a", "red")]) == [None]
+    assert SecondReading(Unasked({}), FakeEmbedder()).rerank(side("q", None), [side("a", "red")]) == [None]
     assert reranker.rerank(side("unread", "red"), [side("a", "red")]) == [None]
 
 

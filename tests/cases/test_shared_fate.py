@@ -186,6 +186,48 @@ def test_an_embedder_that_fails_for_all_ends_the_run_and_no_file_is_blamed(odd: 
     assert ingest(tmp_path, index, None, FakeEmbedder(), think=False).added == 2
 
 
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_an_item_that_the_embedder_fails_for_is_named_where_it_is_the_only_new_one(odd: float | Exception, tmp_path: Path):
+    """It ended the run, at every start, without a name; and what had gone stayed in the index."""
+    (tmp_path / "star.txt").write_text("a red star")
+    ingest(tmp_path, Index.open(tmp_path, embedder=Odd(odd)), None, Odd(odd), think=False)
+    (tmp_path / "star.txt").rename(tmp_path / "ring.txt")
+    (tmp_path / "ring.txt").write_text("a red ring")
+    report = ingest(tmp_path, Index.open(tmp_path, embedder=Odd(odd)), None, Odd(odd), think=False)
+    assert [failure.path for failure in report.failures] == [Path("ring.txt")]
+    assert report.removed == 1
+
+
+def test_an_embedder_that_fails_for_all_blames_no_only_file(tmp_path: Path):
+    (tmp_path / "star.txt").write_text("a red star")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    with pytest.raises(ModelError, match="fails for each of 1 items"):
+        ingest(tmp_path, index, None, Odd(RuntimeError("no GPU"), word=""), think=False)
+    assert list_failures(index) == []
+
+
+class OddInput(Odd):
+    """Builds inputs apart, and fails for a ring there, too."""
+
+    def build(self, item: Item, tcot: TCoT | None) -> Item:
+        if self.word in item.text:
+            raise MemoryError(item.text)
+        return item
+
+    def embed_built(self, built: Sequence[Item]) -> np.ndarray:
+        return self.embed(built, [None] * len(built))
+
+
+def test_an_input_that_cannot_be_built_ahead_costs_the_others_nothing(tmp_path: Path):
+    """What an Embedder raised in the thread that decodes ended the run."""
+    for name in ("star", "ring", "heart"):
+        (tmp_path / f"{name}.txt").write_text(f"a red {name}")
+    embedder = OddInput(RuntimeError("out of memory"))
+    report = ingest(tmp_path, Index.open(tmp_path, embedder=embedder), None, embedder, think=False)
+    assert report.added == 2
+    assert [failure.path for failure in report.failures] == [Path("ring.txt")]
+
+
 def test_a_vector_of_nan_rewards_nothing():
     item = Item(content=(Text(text="a ring"),), role=Role.TARGET_TEXT)
     pairs = [Pair(task="t", query=item, target=item)] * 2

@@ -13,6 +13,7 @@ import numpy as np
 from embedrl import log
 from embedrl.concurrency import Stop, Stopped
 from embedrl.data.evidence import verify
+from embedrl.data.items import candidate
 from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, asks_again, failure_reason, reason_missing
 from embedrl.data.records import Records
@@ -34,6 +35,10 @@ NUM_DECODERS = 4
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+class _FailsForAllError(ModelError):
+    """A model raised, over each of the values that it was called for, what is no error of this package: the cause."""
 
 
 @dataclass
@@ -119,13 +124,13 @@ class Batches:
         """Reason about a decoded batch, embed it, and make its rows."""
         looked, broken = decoded
         with self.stages.timed("embed"):
-            decided = _sift(looked, _each(self._decide, [work.item for work, _ in looked]), broken)
+            decided = _sift(looked, self._each(self._decide, [work.item for work, _ in looked]), broken)
         with self.stages.timed("reason"):
             answers = iter(self._reason([work.item for (work, _), choice in decided if not choice.is_declined]))
             reasoned = _sift(decided, [None if choice.is_declined else next(answers) for _, choice in decided], broken)
         with self.stages.timed("embed"):
             asked = [Asked(work.item, choice.plain, answer, look.embedder_input) for ((work, look), choice), answer in reasoned]
-            embedded = _sift(reasoned, _each(self._embed, asked), broken)
+            embedded = _sift(reasoned, self._each(self._embed, asked), broken)
         rows = [
             row
             for (((work, look), choice), answer), vectors in embedded
@@ -145,9 +150,36 @@ class Batches:
         try:
             with self.marks.decoding(marked_as(place.path, place.unit), place.stamp):
                 shown = preview(work.item, work.segments, num_frames=self.num_frames, limits=self.limits)
-                return Looked(shown, None if self.builder is None else self.builder.build(work.item, None))
+                return Looked(shown, self._built(work.item))
         except MediaError as error:
             return error
+
+    def _built(self, item: Item) -> Any:
+        """Build an item's plain input of the Embedder, if that is done ahead; None where it fails, which is found again in its turn."""
+        if self.builder is None:
+            return None
+        try:
+            return self.builder.build(item, None)
+        except EmbedRLError:
+            raise
+        except Exception:  # boundary: a model, which may raise anything over an odd item
+            return None
+
+    def _each(self, call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> list[B | MediaError]:
+        """Call for values as `_each` does; one that stands alone is at fault where the Embedder has a vector for something else."""
+        try:
+            return _each(call, values)
+        except _FailsForAllError as error:
+            if len(values) > 1 or not self._embeds_a_word():
+                raise
+            return [_fault_of_item(error)]
+
+    def _embeds_a_word(self) -> bool:
+        try:
+            self._vectors([candidate((Text(text="word"),))], [None])
+        except Exception:  # boundary: a model, which may raise anything
+            return False
+        return True
 
     def _decide(self, items: Sequence[Item]) -> list["Choice"]:
         """Ask the gate, if there is one, about items."""
@@ -171,7 +203,7 @@ class Batches:
 
     def _embed(self, asked: Sequence["Asked"]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (plain vector, vector with T-CoT) per item, of its plain vector if known; equal for items without a T-CoT."""
-        if self.builder is not None and asked:
+        if self.builder is not None and asked and all(request.embedder_input is not None for request in asked):
             plain = self._checked(
                 self.builder.embed_built([request.embedder_input for request in asked]), [request.item for request in asked]
             )
@@ -298,7 +330,8 @@ def _each(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A]) -> li
             raise
         if len(values) > 1 and (alone := _each_alone(call, values)):
             return alone
-        raise ModelError(f"a model fails for each of {len(values)} items ({_said(error)}); what is indexed stays, run again") from error
+        reason = f"a model fails for each of {len(values)} items ({_said(error)}); what is indexed stays, run again"
+        raise _FailsForAllError(reason) from error
     if len(results) != len(values):
         raise ModelError(f"a model returned {len(results)} results for {len(values)} items")
     return results
@@ -310,11 +343,14 @@ def _each_alone(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A])
     for value in values:
         try:
             results += _each(call, [value])
-        except ModelError as error:
-            if error.__cause__ is None:  # the model's own, not one of an odd value
-                raise
-            results.append(MediaError(f"the model fails for it ({_said(error.__cause__)}); it is tried again once the file changes"))
+        except _FailsForAllError as error:
+            results.append(_fault_of_item(error))
     return results if not all(isinstance(result, MediaError) for result in results) else []
+
+
+def _fault_of_item(error: _FailsForAllError) -> MediaError:
+    """Return the MediaError of an item that a model fails for."""
+    return MediaError(f"the model fails for it ({_said(error.__cause__ or error)}); it is tried again once the file changes")
 
 
 def _said(error: BaseException) -> str:

@@ -30,9 +30,11 @@ class SecondReading:
 
     def rerank(self, query: Side, candidates: Sequence[Side]) -> list[float | None]:
         """Return the score of each candidate; None where a T-CoT is missing, or the Reasoner writes no answer."""
+        if query[1] is None:
+            return [None] * len(candidates)
         sides = [query, *candidates]
-        told = [number for number, (_, tcot) in enumerate(sides) if tcot is not None]
-        outcomes = dict(zip(told, ask(self.answers, [sides[number][0] for number in told]), strict=True))
+        reasoned = [number for number, (_, tcot) in enumerate(sides) if tcot is not None]
+        outcomes = dict(zip(reasoned, ask(self.answers, [sides[number][0] for number in reasoned]), strict=True))
         readings = {number: (tcot, sides[number][1]) for number, tcot in outcomes.items() if isinstance(tcot, TCoT)}
         if 0 not in readings:
             return [None] * len(candidates)
@@ -44,12 +46,12 @@ class SecondReading:
             if number not in readings:
                 scores.append(None)
                 continue
-            shared = sum(_jaccard(one, other) for one in readings[0] for other in readings[number])
+            shared = sum(_jaccard(first, second) for first in readings[0] for second in readings[number])
             scores.append(float(np.sum(vectors_RD[0] @ vectors_RD[number].T)) + WORD_WEIGHT * shared)
         return scores
 
 
-def _jaccard(one: TCoT | None, other: TCoT | None) -> float:
+def _jaccard(first: TCoT | None, second: TCoT | None) -> float:
     """Return the share of the words of two answers that both have."""
-    first, second = (set(_WORDS.findall(tcot.answer if tcot else "")) for tcot in (one, other))
-    return len(first & second) / max(1, len(first | second))
+    words, others = (set(_WORDS.findall(tcot.answer if tcot else "")) for tcot in (first, second))
+    return len(words & others) / max(1, len(words | others))
