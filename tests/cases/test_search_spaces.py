@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedrl.cli.listing import show
 from embedrl.data import items
 from embedrl.data.protocols import Unanswered
 from embedrl.data.sample import Item
@@ -58,6 +59,16 @@ def mute_keys(folder: Path) -> set[str]:
     """Return the keys of the first texts: the Reasoner of these tests writes no T-CoT of them."""
     files = sorted(folder.glob("*.txt"))[:NUM_MUTE]
     return {items.candidate(content(path.read_text())).key for path in files}
+
+
+def test_a_table_of_hits_says_which_scores_are_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder, embedder = make_library(tmp_path / "library"), FakeEmbedder()
+    index = Index.open(folder, embedder=embedder)
+    ingest(folder, index, FakeReasoner(fail_keys=mute_keys(folder)), embedder)
+    for limit, said in ((40, f"{NUM_MUTE} of these have no T-CoT"), (1, "")):
+        show(search(index, Query("coffee", limit=limit), embedder, FakeReasoner()), as_json=False)
+        error = capsys.readouterr().err
+        assert (said in error) if said else ("of these have no T-CoT" not in error)
 
 
 @pytest.fixture(scope="module", params=[0.0, 3.0], ids=["the same side", "two sides"])

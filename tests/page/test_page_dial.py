@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from embedrl.data import items
 from embedrl.index.gate import LinearGate
-from embedrl.testing import FakeEmbedder
+from embedrl.media.content import Text
+from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.page.browser import ServedIndex, needs_browser, opened, settled
 from tests.page.test_page_look import AXE, keeps_rules
 from tests.served import Served, served
@@ -51,6 +53,24 @@ def test_the_dial_asks_as_it_is_set_and_each_card_says_what_the_gate_decided(bro
         page.get_by_role("radio", name="Plain").check(force=True)
         expect(page.locator("#summary")).not_to_contain_text("reasoning")
         assert "think=0" in page.url
+
+
+def test_a_score_of_another_kind_is_told_from_the_rest(browser: Browser, tmp_path: Path):
+    """An item without a T-CoT keeps its plain rank: its .96 stood below .64, and nothing said why."""
+    (folder := tmp_path / "library").mkdir()
+    for number, text in enumerate(("a letter about an elephant", "a letter about a grocer", "nothing")):
+        (folder / f"{number}.txt").write_text(text)
+    mute = items.candidate((Text(text="a letter about a grocer"),)).key
+    with (
+        served(folder, reasoner=FakeReasoner(fail_keys={mute})) as server,
+        opened(browser, f"{server.url}/?q=letter", locale="zh-CN") as page,
+    ):
+        expect(page.locator("#summary")).to_contain_text(re.compile("^3 个结果，经推理，用时 [^。]*。[^.]*$"))
+        settled(page)
+        expect(page.locator(f'.card[data-key="{mute}"] .score')).to_contain_text("（无 T-CoT）")
+        expect(page.locator(".card .score", has_text="（无 T-CoT）")).to_have_count(1)
+        page.get_by_role("button", name="English").click()
+        expect(page.locator(f'.card[data-key="{mute}"] .score')).to_contain_text("(no T-CoT)")
 
 
 @pytest.mark.parametrize("width", [1280, 375])

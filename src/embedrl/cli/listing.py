@@ -48,6 +48,12 @@ def show(result: SearchResult, *, as_json: bool) -> None:
         log.info(f"ranked by meaning and by the words {', '.join(result.fused_words)}; the score is that of the meaning alone")
     if result.hits:
         log.table("Hits, best first", HIT_COLUMNS, hit_rows(result.hits))
+        without = sum(hit.tcot is None for hit in result.hits)
+        if result.used_tcot and 0 < without < len(result.hits):
+            log.info(
+                f"{without} of these have no T-CoT: they keep their rank of the search without reasoning, and their scores are not to be "
+                "compared with the others"
+            )
     else:
         log.info("no hits")
 

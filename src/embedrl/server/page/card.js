@@ -56,8 +56,10 @@ export function makeCard(entry, actions) {
   function update(newest, { place = null, change = null, scored = true, taste: chosen = 0, why = "", ranks: both = "" } = {}) {
     card.entry = newest;
     rank.textContent = place === null ? "" : String(place);
-    score.textContent = scored ? newest.hit.score.toFixed(2) : "";
-    score.title = scored ? t("cosine") : "";
+    const number = newest.hit.score.toFixed(2);
+    const isOfAnotherKind = both && !newest.hit.tcot && !newest.hit.without_reasoning;
+    score.textContent = !scored ? "" : isOfAnotherKind ? t("plain_score", { number }) : number;
+    score.title = !scored ? "" : t(isOfAnotherKind ? "plain_cosine" : "cosine");
     [moved.textContent, moved.title] = movement(change);
     moved.setAttribute("aria-label", moved.title);
     moved.hidden = !moved.textContent;

@@ -81,7 +81,7 @@ async function ask(how, against) {
     const answer = await more(0);
     const changes = compare(against, answer.hits);
     show(answer, { more, changes });
-    summary.textContent = `${told(answer)}. ${moves(changes)}`;
+    summary.textContent = told(answer) + t("stop") + moves(changes);
   } else await follow(how);
 }
 
@@ -92,7 +92,7 @@ async function follow(how) {
     if (name === "plain") plain = answer.hits;
     const ranks = name === "reasoned" && answer.think ? { plain } : {};
     show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think ? "always" : "never" }), changes: answer.changes ?? [] });
-    if (name === "reasoned") summary.textContent = answer.gate === "plain" ? told(answer) : `${told(answer)}. ${moves(answer.changes)}`;
+    if (name === "reasoned") summary.textContent = answer.gate === "plain" ? told(answer) : told(answer) + t("stop") + moves(answer.changes);
     else summary.textContent = how.think !== "never" ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
     if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
   }
@@ -205,7 +205,7 @@ function moves(changes) {
   const moved = number((change) => change.before && change.now);
   const came = number((change) => !change.before);
   const parts = [moved && t("n_moved", { n: moved }), came && t("n_came", { n: came })].filter(Boolean);
-  return parts.length ? `${parts.join(", ")}.` : t("none_moved");
+  return parts.length ? parts.join(t("comma")) + t("stop").trim() : t("none_moved");
 }
 
 // ---- the address
