@@ -202,6 +202,8 @@ def test_evidence_in_any_order_and_depth_is_read(evidence: str, expected: Eviden
         ('{"bbox_2d": ["60,80,320,340", "1，2，3，4"]}', TWO),
         ('{"bbox_2d": [[[60, 80], [320, 340]], [[1, 2], [3, 4]]]}', TWO),
         ('{"bbox_2d": [[0.06, 0.08, 0.32, 0.34]]}', ONE),
+        ('{"bbox_2d": [[0, 0.08, 1.02, 0.34]]}', Evidence(boxes=((0, 80, 1020, 340),))),
+        ('{"bbox_2d": [[-0.01, 0.08, 0.32, 1]]}', Evidence(boxes=((-10, 80, 320, 1000),))),
         ('{"key_frames": ["Frame 3"]}', FRAMES),
     ],
 )

@@ -242,7 +242,7 @@ def _read_box(value: object, notes: Notes) -> Box:
     if not isinstance(value, list) or len(value) != 4:
         raise ValueError("expected four numbers")
     numbers = [_number(number, notes) for number in value]
-    if any(number % 1 for number in numbers) and all(0 <= number <= 1 for number in numbers):
+    if any(number % 1 for number in numbers) and all(-1 < number < 2 for number in numbers):  # some reach over the border
         notes.repaired.append("a box in fractions of the image")
         numbers = [number * 1000 for number in numbers]
     x1, y1, x2, y2 = map(round, numbers)
