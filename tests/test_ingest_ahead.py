@@ -97,6 +97,24 @@ def test_what_is_ahead_changes_no_row(tmp_path: Path, options: dict[str, int]):
     assert both[0] == both[1]
 
 
+def test_an_input_that_cannot_be_built_costs_that_item_alone(tmp_path: Path):
+    class Odd(BuildingEmbedder):
+        def build(self, item: Item, tcot: TCoT | None) -> Item:
+            if "odd" in item.text:
+                raise ValueError("no such shape")
+            return super().build(item, tcot)
+
+        def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+            return super().embed([self.build(item, None) for item in items], tcots)
+
+    for word in ("odd", "plain", "good", "new"):
+        (tmp_path / f"{word}.txt").write_text(f"a {word} word")
+    report = index_plainly(tmp_path, Odd())
+    assert report.added == 3
+    assert [failure.path.name for failure in report.failures] == ["odd.txt"]
+    assert "no such shape" in report.failures[0].reason
+
+
 def test_an_interruption_leaves_no_thread_and_nothing_half(tmp_path: Path):
     class Interrupted(BuildingEmbedder):
         def embed_built(self, built: Sequence[Item]) -> np.ndarray:
