@@ -230,6 +230,23 @@ def test_everything_works_with_keys_only(page: Page, library: ServedIndex):
     expect(page.get_by_label("Recommendation")).to_be_visible()
 
 
+def test_a_card_opens_wherever_it_is_clicked_but_for_its_buttons(page: Page):
+    ask(page, "elephant")
+    first = page.locator(".card").first
+    answer, dialog = first.locator(".answer, .head h3").first, page.get_by_role("dialog")
+    answer.click()
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('.card h3'))")
+    answer.dispatch_event("click")
+    expect(dialog).to_be_hidden()
+    page.evaluate("getSelection().removeAllRanges()")
+    first.locator(".taste-button").first.click()
+    expect(page.get_by_label("Recommendation")).to_be_visible()
+    expect(dialog).to_be_hidden()
+
+
 def test_keywords_are_marked_and_pages_can_be_read(page: Page, library: ServedIndex):
     page.get_by_label("What to look for").fill("")
     page.locator("#filters summary").click()

@@ -36,7 +36,7 @@ export function makeCard(entry, actions) {
   const unverified = numUnverified(evidence);
   const node = el(
     "li",
-    { class: `card ${hit.modality}`, "data-key": hit.key },
+    { class: `card ${hit.modality}`, "data-key": hit.key, onclick: openAnywhere },
     open,
     el(
       "div",
@@ -52,6 +52,11 @@ export function makeCard(entry, actions) {
   );
   const card = { entry, node, open, update };
   return card;
+
+  /** A click between the buttons opens the result as well, unless it ends a selection of text. */
+  function openAnywhere(event) {
+    if (!event.target.closest("button, a, video, summary") && !getSelection().toString()) open.click();
+  }
 
   function update(newest, { place = null, change = null, scored = true, taste: chosen = 0, why = "", ranks: both = "" } = {}) {
     card.entry = newest;
