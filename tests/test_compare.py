@@ -13,7 +13,7 @@ from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, TCoT
 from embedrl.errors import ConfigError
 from embedrl.evaluation.compare import case_row, compare, difference, extremes, judged, statements
 from embedrl.evaluation.evaluate import evaluate
-from embedrl.evaluation.task import RetrievalTask, from_pairs
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.media.content import Image, Text
 from embedrl.pipelines.compare import case_card, case_rows
 from embedrl.testing import FakeEmbedder
@@ -27,7 +27,7 @@ def make_task(name: str = "colours") -> RetrievalTask:
         query = Item(content=(Text(text=f"number {len(pairs)}"),), role=Role.QUERY_TEXT_TO_IMAGE)
         target = Item(content=(Image(pixels=PIL.Image.new("RGB", (32, 32), value)),), role=Role.TARGET_IMAGE, instruction=colour)
         pairs.append(Pair(task=name, query=query, target=target))
-    return from_pairs(name, "image", pairs)
+    return RetrievalTask.from_pairs(name, "image", pairs)
 
 
 class Says:

@@ -320,8 +320,8 @@ def wide_encoding(data: bytes) -> str | None:
     if b"\0" not in data or _has_few_controls(data):  # a line end or a space would have one, and other characters others
         return None
     bare = data[:HEAD_BYTES].replace(b"\0", b"")
-    if len(bare) > 0.8 * len(data[:HEAD_BYTES]) and bare.isascii():  # letters with a stray zero: as UTF-16 every pair would be an ideograph
-        return None
+    if len(bare) > 0.8 * len(data[:HEAD_BYTES]) and bare.isascii() and _has_few_controls(bare):
+        return None  # letters with a stray zero: as UTF-16 every pair would be an ideograph; Cyrillic has a control character in each
     for encoding in ("utf-16-le", "utf-16-be"):
         try:
             text = data[: HEAD_BYTES & ~1][: len(data) & ~1].decode(encoding)
