@@ -81,7 +81,7 @@ def test_batches_at_the_end_are_finished(tmp_path: Path, count: int, num_ahead: 
 def test_the_share_in_which_models_work_is_reported(tmp_path: Path):
     report = index_plainly(write_images(tmp_path / "media"), BuildingEmbedder())
     assert 0 < report.model_share <= 1
-    assert report.seconds["model"] >= report.seconds["embed"] - 1e-6, "one thing at a time is embedded here"
+    assert report.seconds.keys() >= {"model", "read", "embed"}
 
 
 @pytest.mark.parametrize("options", [{"num_ahead": 1}, {"num_ahead": 3}, {"max_in_flight": 3}])
