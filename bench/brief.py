@@ -19,7 +19,7 @@ import numpy as np
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
-from embedrl.evaluation.bootstrap import Replicates, figure, mean_figure, mean_over_tasks, replicates
+from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, mean_percentage, replicates
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.log import result, table
@@ -148,24 +148,18 @@ def _kept(rows: Sequence[Measured], part: np.ndarray, way: Way = (WHOLE, WHOLE))
 def _line(rows: Sequence[Measured], way: Way, of_candidates: Mapping[str, int]) -> list[str]:
     shares = ["0" if kind == PLAIN else f"{_tokens(rows, kind) / _tokens(rows, WHOLE):.2f}" for kind in way[:1]]
     shares += ["0" if kind == PLAIN else f"{of_candidates[kind] / of_candidates[WHOLE]:.2f}" for kind in way[1:]]
-    difference = _figure(rows, [row.hits[way] - row.hits[WHOLE, WHOLE] for row in rows], low=-1.0)
-    return [" / ".join(way), *shares, _figure(rows, [row.hits[way] for row in rows]), difference, _kept(rows, np.ones(len(rows)), way)]
+    difference = mean_percentage(rows, [row.hits[way] - row.hits[WHOLE, WHOLE] for row in rows], low=-1.0)
+    return [
+        " / ".join(way),
+        *shares,
+        mean_percentage(rows, [row.hits[way] for row in rows]),
+        difference,
+        _kept(rows, np.ones(len(rows)), way),
+    ]
 
 
 def _tokens(rows: Sequence[Measured], kind: str) -> int:
     return sum(row.tokens[kind] for row in rows)
-
-
-def _figure(rows: Sequence[Measured], values: Sequence[float], *, low: float = 0.0) -> str:
-    """Show the mean over tasks with its interval, clustered by family, in %."""
-    by_task: dict[str, list[float]] = defaultdict(list)
-    families: dict[str, list[str]] = defaultdict(list)
-    for row, value in zip(rows, values, strict=True):
-        by_task[row.task].append(value)
-        families[row.task].append(row.family)
-    shown = mean_figure(by_task, families, bounds=(low, 1.0))
-    assert shown is not None
-    return shown.text(".1f", scale=100)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ FILE`: keep the trained gate of queries, of candidates.
 """
 
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
-from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Replicates, figure, mean_figure
+from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Replicates, figure, mean_percentage
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import draw_tasks
 from embedrl.index.gate import NUM_HITS, NUM_SPREAD, GateRole, LinearGate, spread_of
@@ -108,9 +107,9 @@ def main(*arguments: str) -> None:
         hits = [row.hits[int(reasoned)] for row, reasoned in zip(tested, reasons, strict=True)]
         tokens = np.array([row.num_tokens for row in tested])
         kept = (np.mean(hits) - never) / (always - never) if always != never else float("nan")
-        rows.append([name, f"{tokens[reasons].sum() / tokens.sum():.2f}", _figure(tested, hits), f"{kept:.2f}"])
+        rows.append([name, f"{tokens[reasons].sum() / tokens.sum():.2f}", mean_percentage(tested, hits), f"{kept:.2f}"])
     rows += [[f"oracle, {share:g} of the tokens", *_oracle(tested, share)] for share in SHARES]
-    rows.append(["another query's T-CoT, always", "1.00", _figure(tested, [row.hits[2] for row in tested]), ""])
+    rows.append(["another query's T-CoT, always", "1.00", mean_percentage(tested, [row.hits[2] for row in tested]), ""])
     table(f"{len(tested)} queries", ["gate, share of queries", "tokens", "hit@1, %", "gain kept"], rows)
     table("gain kept at equal shares of tokens", *order_table(tested, gates))
     table(
@@ -162,7 +161,7 @@ def _oracle(tested: Sequence[Measured], share: float) -> list[str]:
     for place in chosen:
         hits[place] = float(tested[place].hits[1])
     kept = changes[chosen].sum() / changes.sum() if changes.sum() else float("nan")
-    return [f"{tokens[chosen].sum() / tokens.sum():.2f}", _figure(tested, hits), f"{kept:.2f}"]
+    return [f"{tokens[chosen].sum() / tokens.sum():.2f}", mean_percentage(tested, hits), f"{kept:.2f}"]
 
 
 def _candidate_rows(tested: Sequence[Measured], gate: LinearGate) -> list[list[str]]:
@@ -186,7 +185,7 @@ def _candidate_rows(tested: Sequence[Measured], gate: LinearGate) -> list[list[s
         used = sum(float(row.pool.num_tokens_C[of_row].sum()) for row, of_row in zip(tested, of_all, strict=True))
         share = used / sum(float(row.pool.num_tokens_C.sum()) for row in tested)
         kept = (np.mean(hits[name]) - never) / (always - never) if always != never else float("nan")
-        rows.append([name, f"{share:.2f}", _figure(tested, hits[name]), f"{kept:.2f}"])
+        rows.append([name, f"{share:.2f}", mean_percentage(tested, hits[name]), f"{kept:.2f}"])
     return rows
 
 
@@ -315,18 +314,6 @@ def _cosines(task: RetrievalTask, vectors: dict[str, np.ndarray], query_D: np.nd
 def _margin(task: RetrievalTask, number: int, cosines: np.ndarray) -> float:
     is_right = np.array([key in task.relevant[number] for key in task.candidate_ids])
     return float(cosines[is_right].max() - cosines[~is_right].max())
-
-
-def _figure(rows: Sequence[Measured], hits: Sequence[float]) -> str:
-    """Show the mean over tasks with its interval, clustered by family, in %."""
-    values: dict[str, list[float]] = defaultdict(list)
-    families: dict[str, list[str]] = defaultdict(list)
-    for row, hit in zip(rows, hits, strict=True):
-        values[row.task].append(float(hit))
-        families[row.task].append(row.family)
-    shown = mean_figure(values, families, bounds=(0.0, 1.0))
-    assert shown is not None
-    return shown.text(".1f", scale=100)
 
 
 if __name__ == "__main__":

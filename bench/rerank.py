@@ -12,7 +12,6 @@ the target beats another of the ten (AUC); chance is 50 %. Intervals are cluster
 import re
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ import torch
 
 from embedrl.data.protocols import Embeds, Side
 from embedrl.data.tcot import TCoT
-from embedrl.evaluation.bootstrap import mean_figure
+from embedrl.evaluation.bootstrap import mean_percentage
 from embedrl.evaluation.world import draw_tasks
 from embedrl.index.second_reading import SecondReading
 from embedrl.log import table
@@ -74,7 +73,7 @@ def main(*arguments: str) -> None:
         "words in common": (lambda pairs: [jaccard(*pair) for pair in pairs], None),
     }
     first = [float(row.is_right[0]) for row in rows]
-    lines = [["none", _figure(rows, first), "", "", "", "", ""]]
+    lines = [["none", mean_percentage(rows, first), "", "", "", "", ""]]
     for name, (scorer, model) in ways.items():
         started = time.perf_counter()
         scores = [np.array(scorer(row.pairs)) for row in rows]
@@ -101,7 +100,7 @@ def _reread(rows: Sequence[Ranked], reasoner: LocalReasoner, embedder: Embeds) -
     spent = [(clock - start) / len(rows) for clock, start in ((time.perf_counter(), started), (time.process_time(), used))]
     first = [float(row.is_right[0]) for row in rows]
     lines = [
-        ["none", _figure(rows, first), "", "", "", ""],
+        ["none", mean_percentage(rows, first), "", "", "", ""],
         [
             "reread",
             *_figures(rows, scores, first),
@@ -203,19 +202,10 @@ def pairs_right(rows: Sequence[Ranked], scores: Sequence[np.ndarray]) -> float:
 def _figures(rows: Sequence[Ranked], scores: Sequence[np.ndarray], first: Sequence[float]) -> list[str]:
     """Return hit@1 in the order of scores (ties as they were), and its difference to the first hits as they were."""
     hits = [float(row.is_right[int(np.argmax(of_row))]) for row, of_row in zip(rows, scores, strict=True)]
-    return [_figure(rows, hits), _figure(rows, [after - before for after, before in zip(hits, first, strict=True)], low=-1.0)]
-
-
-def _figure(rows: Sequence[Ranked], values: Sequence[float], *, low: float = 0.0) -> str:
-    """Show the mean over tasks with its interval, clustered by family, in %."""
-    by_task: dict[str, list[float]] = defaultdict(list)
-    families: dict[str, list[str]] = defaultdict(list)
-    for row, value in zip(rows, values, strict=True):
-        by_task[row.task].append(value)
-        families[row.task].append(row.family)
-    shown = mean_figure(by_task, families, bounds=(low, 1.0))
-    assert shown is not None
-    return shown.text(".1f", scale=100)
+    return [
+        mean_percentage(rows, hits),
+        mean_percentage(rows, [after - before for after, before in zip(hits, first, strict=True)], low=-1.0),
+    ]
 
 
 if __name__ == "__main__":

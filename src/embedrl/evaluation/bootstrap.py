@@ -12,9 +12,10 @@ little.
 # N queries of one task, F figures, R resamples
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -112,6 +113,32 @@ def mean_figure(
         for task, column in values.items()
     ]
     return figure(mean_over_tasks(tables), bounds=bounds)
+
+
+class RankedQuery(Protocol):
+    """What of a query the interval of a mean over queries depends on."""
+
+    @property
+    def task(self) -> str:
+        """Name of its task."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """Name of its family: queries that share a medium are resampled together."""
+        ...
+
+
+def mean_percentage(queries: Sequence[RankedQuery], values: Sequence[float], *, low: float = 0.0) -> str:
+    """Show the unweighted mean over tasks of a value per query, in `low`..1, with its interval, clustered by family, in %."""
+    by_task: dict[str, list[float]] = defaultdict(list)
+    families: dict[str, list[str]] = defaultdict(list)
+    for query, value in zip(queries, values, strict=True):
+        by_task[query.task].append(value)
+        families[query.task].append(query.family)
+    shown = mean_figure(by_task, families, bounds=(low, 1.0))
+    assert shown is not None
+    return shown.text(".1f", scale=100)
 
 
 def figure(table: Replicates, column: int = 0, *, bounds: tuple[float, float] | None = None) -> Figure | None:
