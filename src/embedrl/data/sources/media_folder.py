@@ -97,10 +97,8 @@ class MediaFolder:
     def _frame_paths(self, name: str) -> list[Path]:
         folder = self.root / name
         try:
-            seen = (path.name for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
-            names = sorted(
-                (name for name in seen if not name.startswith(".")), key=_by_number
-            )  # `._1.jpg` is what macOS adds to an archive
+            frames = (path.name for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
+            names = sorted((name for name in frames if not name.startswith(".")), key=_by_number)  # macOS adds `._1.jpg` to an archive
         except (OSError, ValueError) as error:
             raise MediaError(f"{str(folder)!r}: the frames cannot be listed ({getattr(error, 'strerror', None) or error})") from error
         if not names:
