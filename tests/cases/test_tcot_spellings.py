@@ -125,6 +125,7 @@ def test_doubled_tags_are_single_ones():
 
 FRAMES, WORDS = Evidence(key_frames=(3,)), Evidence(keywords=("coin",))
 ONE = Evidence(boxes=((60, 80, 320, 340),))
+SECOND = Evidence(boxes=ONE.boxes, box_images=(2,))
 TWO = Evidence(boxes=((60, 80, 320, 340), (1, 2, 3, 4)))
 
 
@@ -205,6 +206,11 @@ def test_evidence_in_any_order_and_depth_is_read(evidence: str, expected: Eviden
         ('{"bbox_2d": [[0, 0.08, 1.02, 0.34]]}', Evidence(boxes=((0, 80, 1020, 340),))),
         ('{"bbox_2d": [[-0.01, 0.08, 0.32, 1]]}', Evidence(boxes=((-10, 80, 320, 1000),))),
         ('{"key_frames": ["Frame 3"]}', FRAMES),
+        ('{"bbox_2d": [[0.0, 0.0, 1.0, 1.0]]}', Evidence(boxes=((0, 0, 1000, 1000),))),
+        ('{"bbox_2d": [[60, 80, 320, 340]], "image": "2"}', SECOND),
+        ('{"image": 2.0, "bbox_2d": [[60, 80, 320, 340]]}', SECOND),
+        ('{"bbox_2d": [[60, 80, 320, 340]], "image": "Image 2"}', SECOND),
+        ('{"bbox_2d": [60, 80, 320, 340], "image": "picture #2"}', SECOND),
     ],
 )
 def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, expected: Evidence):
@@ -237,6 +243,10 @@ def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, e
         ('{"key_frames": [3, "00:12"]}', FRAMES),
         ("{&quot;bbox_2d&quot;: [60, 80, 320, 340]}", Evidence()),
         ('{"key_frames": [3]} and text_keywords: ["coin"]', FRAMES),
+        *[
+            (f'{{"bbox_2d": [[60, 80, 320, 340]], "image": {image}, "key_frames": [3]}}', FRAMES)
+            for image in ("-1", "1.5", "true", "[1]", "1e400", "99999")
+        ],
         *[(f'{{"bbox_2d": [[1, 2, 3, {"9" * count}]], "key_frames": [3]}}', FRAMES) for count in (10, 309, 310, 4300, 4301, 15000)],
         *[(f'{{"key_frames": [3, {"1" * count}]}}', FRAMES) for count in (10, 309, 4301, 15000)],
         *[(f"{{'bbox_2d': [1, 2, 3, {'9' * count}], 'key_frames': [3]}}", FRAMES) for count in (309, 4301)],
@@ -249,6 +259,24 @@ def test_a_piece_that_cannot_be_read_is_dropped_and_listed_and_nothing_else_is(e
         assert tcot.answer == "a"
         assert len(reading.dropped) == evidence.count("], [5") + 1
         assert len(reading.dropped[0]) < 100
+
+
+@pytest.mark.parametrize("image", ['"a photo"', '"star.jpg"', "null", "{}", '"2024-01-01"'])
+def test_what_describes_an_image_is_no_number_of_one(image: str):
+    tcot, reading = read_tcot(written(f'A star. {{"image": {image}, "bbox_2d": [[60, 80, 320, 340]]}}'))
+    assert tcot.evidence == ONE
+    assert not reading.dropped
+    tcot, _ = read_tcot(written('A star. {"image": {"bbox_2d": [[60, 80, 320, 340]]}}'))
+    assert tcot.evidence == ONE
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\u200b\u200d \ufeff", "\u202e\u202c", "\x00", "\u2060\xad"])
+def test_what_nobody_sees_is_no_answer_and_no_keyword(blank: str):
+    failure = parse(written("A star.", answer=blank))
+    assert isinstance(failure, ParseFailure)
+    assert failure.reason == FailureReason.MISSING_ANSWER
+    tcot, _ = read_tcot(written(f'A star. {{"text_keywords": ["coin", "{blank}"]}}', answer=f"a{blank}b"))
+    assert tcot.evidence == WORDS
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ MAX_STRING = 400
 IMAGE_KEY = "image"
 """Key beside boxes with the 1-based number of the image they lie in."""
 
+_IMAGE_NUMBER = re.compile(r"\s*(?:(?:image|picture|page)\s*#?\s*)?([0-9]{1,3})(?:\.0)?\s*", re.IGNORECASE)
+"""An image as the prompt labels it, or its number alone."""
+_NO_PLACE = -1
+
 _START = re.compile(r"[{｛]|[\[［](?=\s*[{｛])")
 _NAMED = rf"(?:{KEY.pattern})(?:[^\w\s\[\]]|quot){{0,6}}\s*"
 _KEY_WRITTEN = re.compile(rf"{_NAMED}[:=：\[]", re.IGNORECASE)
@@ -118,20 +122,33 @@ def _collect(value: object, result: EvidenceText) -> bool:
                 if key != kind.key:
                     result.notes.repaired.append(f"{kind.key}: written {key!r}")
                 pieces = kind.read_all(value, result.notes)
-                result.pieces[kind.name] += pieces
                 if kind.name == "boxes":
+                    for box in pieces if image == _NO_PLACE else ():
+                        result.notes.drop(f"{kind.key} in an image without a number", box)
+                    pieces = [] if image == _NO_PLACE else pieces
                     result.box_images += [image] * len(pieces)
+                result.pieces[kind.name] += pieces
                 is_evidence = True
                 continue
         if isinstance(value, Object):
-            image = next((int(number) for key, number in value if key == IMAGE_KEY and _is_place(number)), image)
+            named = [_place(number, result.notes) for key, number in value if key == IMAGE_KEY]
+            image = next((place for place in named if place is not None), image)
         if isinstance(value, list):
             waiting += ((part, image) for part in reversed(value))
     return is_evidence
 
 
-def _is_place(value: object) -> bool:
-    return isinstance(value, Literal) and value.isascii() and value.isdigit() and len(value) < 4
+def _place(value: object, notes: Notes) -> int | None:
+    """Parse the number of an image; None for words, which describe it, and `_NO_PLACE` for what is no number of any image."""
+    if not isinstance(value, str):
+        is_number = isinstance(value, bool) or (isinstance(value, list) and any(isinstance(part, Literal) for part in value))
+        return _NO_PLACE if is_number else None
+    number = _IMAGE_NUMBER.fullmatch(value)
+    if number is None:
+        return _NO_PLACE if isinstance(value, Literal) else None
+    if not isinstance(value, Literal) or value != number[1]:
+        notes.repaired.append(f"{IMAGE_KEY}: written {value!r}")
+    return int(number[1])
 
 
 def _labels(value: object) -> list[str]:

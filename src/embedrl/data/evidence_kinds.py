@@ -13,7 +13,7 @@ import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from embedrl.data.crops import Box, box_holds, crop, iou
-from embedrl.data.plain_text import plain
+from embedrl.data.plain_text import is_blank, plain
 from embedrl.media.content import Frames
 
 Piece = Any
@@ -48,7 +48,7 @@ class Evidence(BaseModel):
     @field_validator("keywords")
     @classmethod
     def _clean(cls, keywords: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(clean for keyword in keywords if (clean := plain(keyword)))
+        return tuple(clean for keyword in keywords if not is_blank(clean := plain(keyword)))
 
     @field_validator("box_images")
     @classmethod
@@ -242,7 +242,8 @@ def _read_box(value: object, notes: Notes) -> Box:
     if not isinstance(value, list) or len(value) != 4:
         raise ValueError("expected four numbers")
     numbers = [_number(number, notes) for number in value]
-    if any(number % 1 for number in numbers) and all(-1 < number < 2 for number in numbers):  # some reach over the border
+    has_fractions = any("." in str(number) for number in value) or any(number % 1 for number in numbers)
+    if has_fractions and all(-1 < number < 2 for number in numbers):  # some reach over the border; 0.0 to 1.0 is the whole image
         notes.repaired.append("a box in fractions of the image")
         numbers = [number * 1000 for number in numbers]
     x1, y1, x2, y2 = map(round, numbers)

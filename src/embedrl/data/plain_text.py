@@ -1,6 +1,7 @@
 """Sanitised text: well-formed Unicode without special tokens and T-CoT tags."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from embedrl.media.content import well_formed
@@ -52,3 +53,8 @@ def plain(text: str) -> str:
         if cleaned == text:
             return text
         text = cleaned  # what is taken out may have kept two halves of a tag apart
+
+
+def is_blank(text: str) -> bool:
+    """Return whether nothing of a text is visible: white space, zero-width characters and control characters alone."""
+    return all(unicodedata.category(character)[0] in "CZ" for character in text)
