@@ -11,7 +11,7 @@ import pytest
 
 from embedrl.cli.main import main
 from embedrl.index import Index, ingest
-from embedrl.media.metadata import is_sidecar, sidecars_of
+from embedrl.media.sidecars import is_sidecar, sidecars_of
 from embedrl.testing import FakeEmbedder
 
 LONGEST = 255

@@ -16,8 +16,8 @@ from embedrl.index.checksums import check_index
 from embedrl.index.row import Row
 from embedrl.index.units import item_of
 from embedrl.media.content import Text, Video
-from embedrl.media.metadata import is_sidecar
 from embedrl.media.resize import PAPER_BUDGET
+from embedrl.media.sidecars import is_sidecar
 from embedrl.media.store import limits_in_force
 from embedrl.media.subtitles import parse_cues
 from embedrl.testing import FakeEmbedder, FakeReasoner

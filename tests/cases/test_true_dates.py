@@ -16,10 +16,12 @@ from embedrl.cli.arguments import search_filter
 from embedrl.errors import ConfigError
 from embedrl.index import Filter, Hit, Index, Query, ingest, search
 from embedrl.index.filter import read_area
+from embedrl.media.dates import seconds, seconds_in_name
 from embedrl.media.decode import read_metadata
 from embedrl.media.image import save_image
-from embedrl.media.metadata import Metadata, from_exif, from_name, from_xmp, merge, seconds
+from embedrl.media.metadata import Metadata, from_exif, from_xmp, merge
 from embedrl.media.sandbox import pool
+from embedrl.media.sidecars import is_sidecar, sidecars_of
 from embedrl.testing import FakeEmbedder
 from tests.coloured_folder import picture
 
@@ -172,17 +174,44 @@ def test_a_sidecar_that_changes_is_read_anew(tmp_path: Path):
     assert not embedder.embedded
 
 
-@pytest.mark.parametrize("text", ["0000:00:00 00:00:00", "1904-01-01 00:00:00", "1970:01:01 00:00:00", "2019:13:01 00:00:00", "soon", None])
-def test_dates_that_no_camera_means_are_none(text: str | None):
+@pytest.mark.parametrize(
+    "text", ["0000:00:00 00:00:00", "1904-01-01 00:00:00", "1970:01:01 00:00:00", "2019:13:01 00:00:00", "2098:01:01 00:00:00", "soon", ""]
+)
+def test_dates_that_no_camera_means_are_none(text: str):
     assert seconds(text) is None
 
 
 @pytest.mark.parametrize(
     ("name", "taken"),
     [
-        ("PXL_20210304_050607089.jpg", "2021-03-04T05:06:07"),
+        ("PXL_20210304_050607089.jpg", "2021-03-04T05:06:07+00:00"),
+        ("PXL_20210304_050607089.PORTRAIT.jpg", "2021-03-04T05:06:07+00:00"),
         ("VID-20190701-WA0001.mp4", "2019-07-01T12:00:00"),
-        ("Screenshot 2020-02-29 at 10.11.12.png", "2020-02-29T12:00:00"),
+        ("Screenshot 2020-02-29 at 10.11.12.png", "2020-02-29T10:11:12"),
+        ("Screen Shot 2020-02-29 at 1.11.12 PM.png", "2020-02-29T13:11:12"),
+        ("Screenshot 2020-02-29 at 12.11.12\u202fAM.png", "2020-02-29T00:11:12"),
+        ("Bildschirmfoto 2020-02-29 um 10.11.12.png", "2020-02-29T10:11:12"),
+        ("Captura de pantalla 2020-02-29 a las 10.11.12.png", "2020-02-29T10:11:12"),
+        ("Screenshot 2020-02-29 101112.png", "2020-02-29T10:11:12"),
+        ("Screenshot from 2020-02-29 10-11-12.png", "2020-02-29T10:11:12"),
+        ("Screenshot_20200229-101112_Maps.jpg", "2020-02-29T10:11:12"),
+        ("Screenshot_2020-02-29-10-11-12-123_com.app.jpg", "2020-02-29T10:11:12"),
+        ("WhatsApp Image 2020-02-29 at 10.11.12 (1).jpeg", "2020-02-29T10:11:12"),
+        ("WhatsApp Video 2020-02-29 at 1.11.12 PM.mp4", "2020-02-29T13:11:12"),
+        ("signal-2020-02-29-101112.jpg", "2020-02-29T10:11:12"),
+        ("signal-2020-02-29-10-11-12-123.jpg", "2020-02-29T10:11:12"),
+        ("photo_2@29-02-2020_10-11-12.jpg", "2020-02-29T10:11:12"),
+        ("00000IMG_00000_BURST20200229101112123_COVER.jpg", "2020-02-29T10:11:12"),
+        ("20200229_101112_001.jpg", "2020-02-29T10:11:12"),
+        ("WIN_20200229_10_11_12_Pro.mp4", "2020-02-29T10:11:12"),
+        ("2020-02-29T10_11_12Z.jpg", "2020-02-29T10:11:12+00:00"),
+        ("FB_IMG_1561978496000.jpg", "2019-07-01T10:54:56+00:00"),
+        ("mmexport1561978496000.jpg", "2019-07-01T10:54:56+00:00"),
+        ("1561978496000.jpg", "2019-07-01T10:54:56+00:00"),
+        ("9781561978496.jpg", None),
+        ("Plan 2098-01-02.pdf", None),
+        ("2020-02-29 (1).jpg", "2020-02-29T12:00:00"),
+        ("2020-02-29 12 apples 34.jpg", "2020-02-29T12:00:00"),
         ("2019-07-01 08.09.10.jpg", "2019-07-01T08:09:10"),
         ("invoice 20193344.pdf", None),
         ("2019-02-30.jpg", None),
@@ -190,7 +219,81 @@ def test_dates_that_no_camera_means_are_none(text: str | None):
     ],
 )
 def test_dates_in_names(name: str, taken: str | None):
-    assert from_name(name).get("captured_s") == (None if taken is None else local(taken))
+    assert seconds_in_name(name) == (None if taken is None else local(taken))
+
+
+def test_a_digitised_and_a_changed_photo_have_zones_of_their_own(tmp_path: Path):
+    """Zones were read of DateTimeOriginal alone."""
+    for name, tag, zone in (("digitised.jpg", 0x9004, 0x9012), ("changed.jpg", 0x0132, 0x9010)):
+        exif = PIL.Image.Exif()
+        taken = exif.get_ifd(0x8769)
+        taken[zone] = "-05:00"
+        (exif if tag == 0x0132 else taken)[tag] = "2020:02:29 10:11:12"
+        picture("red").save(tmp_path / name, exif=exif)
+        assert read_metadata(tmp_path / name, "image").captured_s == local("2020-02-29T10:11:12-05:00")
+
+
+@pytest.mark.parametrize("written", ["20200229", "2020-02-29"])
+def test_a_film_s_day_counts_as_its_noon(tmp_path: Path, written: str):
+    """As yt-dlp writes it."""
+    write_video(tmp_path / "clip.mkv", {"DATE": written})
+    assert read_metadata(tmp_path / "clip.mkv", "video").captured_s == local("2020-02-29T12:00:00")
+
+
+def write_note(path: Path, words: str) -> None:
+    path.write_text(json.dumps({"title": "x", "description": words, "photoTakenTime": {"timestamp": "1262304000"}}))
+
+
+LONG = "a_long_name_that_somebody_gave_to_the_photo_00012345.jpg"
+
+
+@pytest.mark.parametrize(
+    ("medium", "note"),
+    [
+        ("photo.jpg", "photo.jpg.json"),
+        ("photo.jpg", "photo.jpg.supplemental-metadata.json"),
+        ("photo.jpg", "photo.jpg.supplemental-meta.json"),
+        ("photo.jpg", "photo.jpg.s.json"),
+        ("photo.jpg", "photo.jpg..json"),
+        ("PHOTO.JPG", "PHOTO.JPG.supplemental-metadata.json"),
+        ("photo(1).jpg", "photo.jpg(1).json"),
+        ("photo(1).jpg", "photo.jpg.supplemental-metadata(1).json"),
+        ("photo(1).jpg", "photo(1).jpg.json"),
+        ("photo-edited.jpg", "photo.jpg.json"),
+        ("photo-edited(2).jpg", "photo.jpg.supplemental-metadata(2).json"),
+        ("photo-bearbeitet.jpg", "photo.jpg.supplemental-metadata.json"),
+        (LONG, f"{LONG[:46]}.json"),
+        ("IMG_1.MOV", "IMG_1.HEIC.supplemental-metadata.json"),
+    ],
+)
+def test_takeout_s_notes_belong_to_their_media_whatever_it_calls_them(tmp_path: Path, medium: str, note: str):
+    """Numbered, cut and edited names lost their dates (facts: Google Takeout's own names; 51 characters at most)."""
+    original = note.split(".supp")[0].split(".json")[0]
+    for name in {medium, *([original] if original.startswith("IMG_1") else [])}:
+        (tmp_path / name).write_bytes(b"x")
+    write_note(tmp_path / note, "a lake")
+    assert sidecars_of(tmp_path / medium) == [tmp_path / note]
+    assert is_sidecar(tmp_path / note)
+
+
+def test_notes_of_other_media_are_not_taken(tmp_path: Path):
+    for name in ("photo.jpg", "photo(1).jpg", "photo-night.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("photo.jpg.json", "photo.jpg(1).json", "photo.jpg(2).json", "metadata.json"):
+        write_note(tmp_path / name, name)
+    assert sidecars_of(tmp_path / "photo.jpg") == [tmp_path / "photo.jpg.json"]
+    assert sidecars_of(tmp_path / "photo(1).jpg") == [tmp_path / "photo.jpg(1).json"]
+    assert sidecars_of(tmp_path / "photo-night.jpg") == []
+    assert not is_sidecar(tmp_path / "photo.jpg(2).json")
+    assert not is_sidecar(tmp_path / "metadata.json")
+
+
+def test_a_sidecar_that_comes_later_is_seen_at_once(tmp_path: Path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    os.utime(tmp_path, (1e9, 1e9))
+    assert sidecars_of(tmp_path / "photo.jpg") == []
+    write_note(tmp_path / "photo.jpg.json", "a lake")
+    assert sidecars_of(tmp_path / "photo.jpg") == [tmp_path / "photo.jpg.json"]
 
 
 @pytest.mark.parametrize("packet", [b"", b"<", b"<a", b"\0" * 100, b'<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', b"<x>" * 10_000])

@@ -15,7 +15,7 @@ from embedrl.index.stages import Stages
 from embedrl.index.units import Divider, Unit, place_of, read_item
 from embedrl.index.words import WordReader
 from embedrl.media.decode import read_metadata
-from embedrl.media.metadata import is_sidecar, sidecars_hash, sidecars_of
+from embedrl.media.sidecars import is_sidecar, sidecars_hash, sidecars_of
 from embedrl.media.store import Limits, is_audio, media_kind
 
 NO_SUFFIX = "no suffix"

@@ -13,10 +13,11 @@ from embedrl.errors import ConfigError, MediaError, cause
 from embedrl.media.content import Frames, Image, Page, Video, part_files
 from embedrl.media.image import to_rgb
 from embedrl.media.kinds import MediaKind
-from embedrl.media.metadata import Metadata, from_name, merge, sidecars_of
+from embedrl.media.metadata import Metadata, from_name, merge
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
+from embedrl.media.sidecars import sidecars_of
 from embedrl.media.sound import Sound
 from embedrl.media.stills import MULTI_IMAGE
 from embedrl.media.store import HEAD_BYTES, Limits, document_format, is_audio, limits_in_force, open_regular, still_format

@@ -21,9 +21,10 @@ import PIL.Image
 from embedrl.errors import MediaError
 from embedrl.media.content import FrameFiles, Image, Page, Video
 from embedrl.media.image import load_image, num_images, still_metadata
-from embedrl.media.metadata import from_name, from_sidecar, merge
+from embedrl.media.metadata import from_name, merge
 from embedrl.media.resize import read_scale, scaled
 from embedrl.media.sandbox import GRACE_S, address_space_bytes
+from embedrl.media.sidecars import from_sidecar
 from embedrl.media.store import Limits
 
 MAX_GROWTH_BYTES = 512 * 1024**2

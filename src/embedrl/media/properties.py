@@ -3,8 +3,7 @@
 Read in the child process that decodes. A group of properties that is damaged is named, and the text is read all the same.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email import message_from_binary_file, policy
 from email.message import EmailMessage
@@ -13,14 +12,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from embedrl.media.dates import first_seconds
 from embedrl.media.markup import decode_page, header_of, local_name, read_book, read_part
-from embedrl.media.metadata import damage_noted, seconds
+from embedrl.media.metadata import captured, damage_noted
 from embedrl.media.office import open_archive
 from embedrl.media.store import DEFAULT, HEAD_BYTES, Limits, document_format, open_regular
 
 _MAX_HEAD_BYTES = 1024**2
 """Part of a web page in which its head is looked for."""
-_DAY = re.compile(r"\s*(\d{4})-(\d\d)-(\d\d)\s*")
 _CORE = "docProps/core.xml"
 _WORDS = ("title", "creator", "subject", "keywords", "description")
 _WRITTEN = ("created", "modified")
@@ -58,7 +57,9 @@ def _of_mail(file: BinaryIO) -> list[dict[str, Any]]:
     with damage_noted(sources, "mail date"):
         if written := header_of(message, "Date"):
             sent = parsedate_to_datetime(written)
-            sources.append(_dated([(sent if sent.tzinfo else sent.replace(tzinfo=UTC)).isoformat()], "mail"))  # -0000: of no zone, in UTC
+            sources.append(
+                captured(first_seconds([(sent if sent.tzinfo else sent.replace(tzinfo=UTC)).isoformat()]), "mail")
+            )  # -0000: of no zone, in UTC
     return sources
 
 
@@ -67,7 +68,7 @@ def _of_office(file: BinaryIO, limits: Limits) -> dict[str, Any]:
     if _CORE not in archive.namelist():
         return {}
     values = {local_name(element): element.text or "" for element in read_part(archive, _CORE)}
-    return {"about": [values.get(name) for name in _WORDS], **_dated((values.get(name, "") for name in _WRITTEN), "office")}
+    return {"about": [values.get(name) for name in _WORDS], **captured(first_seconds(values.get(name, "") for name in _WRITTEN), "office")}
 
 
 def _of_book(file: BinaryIO, limits: Limits) -> dict[str, Any]:
@@ -77,21 +78,14 @@ def _of_book(file: BinaryIO, limits: Limits) -> dict[str, Any]:
         name = local_name(element) if local_name(element) != "meta" else str(element.get("property", "")).rpartition(":")[2]
         values.setdefault(name, []).append(element.text or "")
     dates = [*values.get("date", []), *values.get("modified", [])]
-    return {"about": [word for name in _WORDS for word in values.get(name, ())], **_dated(dates, "epub")}
+    return {"about": [word for name in _WORDS for word in values.get(name, ())], **captured(first_seconds(dates), "epub")}
 
 
 def _of_page(file: BinaryIO) -> dict[str, Any]:
     head = _Head()
     head.feed(decode_page(file.read(_MAX_HEAD_BYTES)))
     words = [head.title, *(head.meta.get(name) for name in _META_WORDS)]
-    return {"about": words, **_dated((head.meta.get(name, "") for name in _META_DATES), "html")}
-
-
-def _dated(dates: Iterable[str], source: str) -> dict[str, Any]:
-    """Return the first date that can be read; a day alone counts as its noon."""
-    read = (seconds(_DAY.sub(r"\1-\2-\3 12:00", text) if _DAY.fullmatch(text) else text.strip()) for text in dates)
-    time_s = next((time_s for time_s in read if time_s is not None), None)
-    return {} if time_s is None else {"captured_s": time_s, "captured_from": source}
+    return {"about": words, **captured(first_seconds(head.meta.get(name, "") for name in _META_DATES), "html")}
 
 
 class _Head(HTMLParser):

@@ -8,7 +8,6 @@ import html
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -192,30 +191,9 @@ def read_subtitles(
     return sorted(cues), problems
 
 
-def subtitle_files(video: Path) -> list[Path]:
-    """Return the subtitles beside a video: of its stem or its whole name, with a language and a kind in between (`film.en.srt`)."""
-    try:
-        names = _subtitle_names(video.parent, video.parent.stat().st_mtime_ns)
-    except OSError:
-        return []
-    return [video.with_name(name) for name in names if belongs_to(name, video.name)]
-
-
-@lru_cache(maxsize=64)
-def _subtitle_names(folder: Path, mtime_ns: int) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()))
-
-
 def stems(name: str) -> list[str]:
     """Return what a video is called that a file of subtitles may be named after: with and without language and kind."""
     names = [Path(name).stem]
     while len(names) < 3 and (tag := Path(names[-1]).suffix) and _TAGS_OF_NAME.fullmatch(tag):
         names.append(names[-1].removesuffix(tag))
     return names
-
-
-def belongs_to(name: str, video_name: str) -> bool:
-    """Say whether a file of subtitles is named after a video."""
-    stem = name[: -len(Path(name).suffix)]
-    own = (video_name, video_name[: -len(Path(video_name).suffix)])
-    return any(stem.startswith(known) and _TAGS_OF_NAME.fullmatch(stem[len(known) :]) is not None for known in own)
