@@ -243,14 +243,20 @@ def git_revision() -> str | None:
 
 
 def write_run_config(
-    folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None, num_processes: int | None = None
+    folder: Path,
+    config: BaseModel,
+    *,
+    prompt_hashes: Mapping[str, str] | None = None,
+    num_processes: int | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> Path:
     """Write config.json atomically: resolved config, git revision, library versions, prompt hashes, number of processes.
 
-    Raises ConfigError if the folder holds a run with another config, because resuming it would mix two configurations. Where the
+    `inputs` are fingerprints of the files and model folders that settings name, by setting.
+    Raises ConfigError if the folder holds a run with another config or of other inputs, because resuming it would mix two. Where the
     folder lies, and how its path is spelled, is no difference; nor is a setting that did not exist when the run began, at its default.
     """
-    _refuse_another(folder / "config.json", config, num_processes)
+    _refuse_another(folder / "config.json", config, num_processes, inputs or {})
     record: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "git_revision": git_revision(),
@@ -259,21 +265,29 @@ def write_run_config(
     }
     if num_processes is not None:
         record["num_processes"] = num_processes
+    if inputs is not None:
+        record["inputs"] = dict(inputs)
     _write_whole(folder / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return folder / "config.json"
 
 
-def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None) -> None:
+def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None, inputs: Mapping[str, str]) -> None:
     config = wanted.model_dump(mode="json")
     try:
         record = json.loads(path.read_text("utf-8"))
         before, processes_before = _with_defaults(record["config"], wanted), record.get("num_processes", num_processes)
+        inputs_before = dict(record.get("inputs", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     changed = [key for key in {**before, **config} if key != "out" and not _same(before.get(key), config.get(key))]
     if changed:
         changes = ", ".join(f"{key}={before.get(key)!r} is now {config.get(key)!r}" for key in changed)
         raise ConfigError(f"{str(path.parent)!r} holds a run with other settings ({changes}): choose another out=..., or delete the folder")
+    if differing := [name for name in inputs if inputs_before.get(name, inputs[name]) != inputs[name]]:
+        raise ConfigError(
+            f"{str(path.parent)!r} holds a run of other data: what {', '.join(differing)} names has changed since it began, and the rest "
+            "of the run would not fit what is done; put back what it was, or choose another out=..."
+        )
     if new := _new_settings(record["config"], wanted):
         log.info(f"{str(path.parent)!r} is of a version without {', '.join(new)}: it goes on with the default{'s' if len(new) > 1 else ''}")
     if num_processes is not None and processes_before != num_processes:

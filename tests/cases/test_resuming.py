@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from embedrl.config import load_recipe, write_run_config
 from embedrl.embedder.recipe import EmbedderRecipe
 from embedrl.errors import ConfigError, StoreError
-from embedrl.models.training import run_folder
+from embedrl.models.training import last_checkpoint, run_folder
 from embedrl.pipelines.eg_rl import train_reasoner
 from embedrl.pipelines.quickstart import live_recipe
 from embedrl.pipelines.train_embedder import train_embedder
@@ -155,3 +156,72 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pyte
     assert recipe.pairs is not None
     assert (recipe.out, recipe.start_from, recipe.pairs.files["a"]) == (tmp_path / "run", tmp_path / "model", tmp_path / "a.jsonl")
     assert os.path.expanduser("~") == str(tmp_path)
+
+
+def lines(path: Path, *targets: str) -> Path:
+    rows = [{"query": {"text": f"query {number}"}, "target": {"text": target}} for number, target in enumerate(targets)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> EmbedderRecipe:
+    """A run of an Embedder on pairs of a file, with a checkpoint at each of its three steps."""
+    tmp_path = tmp_path_factory.mktemp("finished")
+    make_random_embedder().save(tmp_path / "start")
+    pairs: dict[str, Any] = {"files": {"words": lines(tmp_path / "pairs.jsonl", "one", "two", "three", "four")}}
+    trainer = {"use_cpu": True, "save_steps": 1, "save_total_limit": 3, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
+    recipe = EmbedderRecipe.model_validate(
+        {"out": tmp_path / "run", "start_from": tmp_path / "start", "pairs": pairs, "batch_size": 2, "num_batches": 3, "trainer": trainer}
+    )
+    train_embedder(recipe)
+    return recipe
+
+
+def test_a_run_goes_on_with_the_files_and_models_it_began_with(finished: EmbedderRecipe, tmp_path: Path) -> None:
+    """Another file behind the same name would be trained on from the middle, and rewards or weights be those of another model."""
+    shutil.copytree(finished.out.parent, tmp_path, dirs_exist_ok=True)
+    recipe = finished.model_copy(update={"out": tmp_path / "run", "start_from": tmp_path / "start"})
+    assert recipe.pairs is not None
+    recipe = recipe.model_copy(update={"pairs": recipe.pairs.model_copy(update={"files": {"words": tmp_path / "pairs.jsonl"}})})
+    config = recipe.out / "config.json"
+    config.write_text(config.read_text("utf-8").replace(str(finished.out.parent), str(tmp_path)), encoding="utf-8")
+    lines(tmp_path / "pairs.jsonl", "four", "three", "two", "one")
+    with pytest.raises(ConfigError, match=r"pairs\.files\.words names has changed since it began"):
+        train_embedder(recipe)
+    lines(tmp_path / "pairs.jsonl", "one", "two", "three", "four")
+    settings = tmp_path / "start/embedrl.json"
+    before = settings.read_bytes()
+    settings.write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="start_from names has changed"):
+        train_embedder(recipe)
+    settings.write_bytes(before)
+    train_embedder(recipe)
+
+
+def test_eg_rl_names_its_inputs(tmp_path: Path) -> None:
+    recipe = live_recipe(tmp_path / "run", "nano-sft", "nano", 1, seed=0).model_copy(update={"pairs": lines(tmp_path / "a.jsonl", "one")})
+    inputs = recipe.inputs()
+    with run_folder(recipe.out, recipe, inputs=inputs):
+        assert set(json.loads((recipe.out / "config.json").read_text("utf-8"))["inputs"]) == {"pairs"}
+    assert {"embedder", "judge", "start_from"} < inputs.keys()
+    lines(tmp_path / "a.jsonl", "two")
+    with pytest.raises(ConfigError, match="what pairs names has changed"), run_folder(recipe.out, recipe, inputs=inputs):
+        pass
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    finished: EmbedderRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A power cut leaves files that are empty, cut short or missing though the trainer's state, written last, is whole."""
+    for file in ("model.safetensors", "optimizer.pt", "rng_state.pth"):
+        folder = tmp_path / file
+        shutil.copytree(finished.out / "checkpoints", folder)
+        (folder / "checkpoint-3 (copy)").mkdir()
+        assert last_checkpoint(folder) == str(folder / "checkpoint-3")
+        content = (folder / "checkpoint-3" / file).read_bytes()
+        (folder / "checkpoint-3" / file).write_bytes(content[: len(content) // 2])
+        assert last_checkpoint(folder) == str(folder / "checkpoint-2")
+        assert f"checkpoint-3' is damaged ({file})" in capsys.readouterr().err
+        (folder / "checkpoint-2" / file).unlink()
+        assert last_checkpoint(folder) == str(folder / "checkpoint-1")

@@ -81,3 +81,8 @@ class EmbedderRecipe(BaseModel):
         if self.distill is not None and plain == 0:
             raise ConfigError(f"{plain_name}=0: with [distill] some items must be shown without their T-CoTs; give more than 0")
         return self
+
+    def inputs(self) -> dict[str, Path | str]:
+        """Return the files and models that the recipe names, by setting."""
+        files = {f"pairs.files.{name}": path for name, path in (self.pairs.files if self.pairs else {}).items()}
+        return {**files, "start_from": self.start_from, **({"distill.teacher": self.distill.teacher} if self.distill else {})}

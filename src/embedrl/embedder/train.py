@@ -300,8 +300,9 @@ def train(embedder: Embedder, rows: Mapping[str, Sequence[Row]], resolve: Resolv
         rows = {name: fill(listed, together) for name, listed in in_one_list(rows, together, arguments.seed).items()}
     data = columns(rows)
     num_negatives = len(next(iter(data.values())).column_names) - 2
-    steps = sum(len(pairs) // (arguments.per_device_train_batch_size * arguments.world_size) for pairs in rows.values())
-    with progress(steps, "embedder") as bar:
+    batches = sum(len(pairs) // (arguments.per_device_train_batch_size * arguments.world_size) for pairs in rows.values())
+    steps = -(-batches // arguments.gradient_accumulation_steps)  # rounded up
+    with progress(arguments.max_steps if arguments.max_steps > 0 else steps, "embedder") as bar:
         trainer = _Trainer(
             model=model,
             args=arguments,
@@ -342,7 +343,7 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
     if recipe.batch_size % (num_processes := int(os.environ.get("WORLD_SIZE", "1"))):
         raise ConfigError(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
     settings = read_trainer(recipe)
-    with run_folder(recipe.out, recipe):
+    with run_folder(recipe.out, recipe, inputs=recipe.inputs()):
         torch.manual_seed(recipe.seed)
         embedder = starting_embedder(recipe, budget)
 

@@ -19,15 +19,13 @@ from embedrl.models.hub import label, locate
 from embedrl.models.placement import choose, choose_quantization
 from embedrl.models.quantize import quantization, quantized
 from embedrl.models.template import check_template
-from embedrl.models.weights import check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
+from embedrl.models.weights import MODEL_FILES, check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
 
 SETTINGS = "embedrl.json"
 """File beside the weights with embedrl's own settings of a model, such as its pixel budget."""
 EMB = "<emb>"
 """Pooling token: the last token of an Embedder's prompt, whose hidden state is the vector."""
 S = TypeVar("S", bound=BaseModel)
-_MODEL_FILES = (".safetensors", ".json", ".jinja")
-"""Suffixes of the files that decide what a model does."""
 
 
 @contextmanager
@@ -142,8 +140,8 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> No
 
 def model_name(folder: Path, base: Path, model: Any) -> str:
     """Return a name that identifies a model's files, dtype (float32 is unmarked) and quantization."""
-    name = f"{label(folder)}-{folder_fingerprint(folder, _MODEL_FILES)}"
-    name += f"-{folder_fingerprint(base, _MODEL_FILES)[:6]}" if base != folder else ""
+    name = f"{label(folder)}-{folder_fingerprint(folder, MODEL_FILES)}"
+    name += f"-{folder_fingerprint(base, MODEL_FILES)[:6]}" if base != folder else ""
     name += "" if model.dtype == torch.float32 else f"-{str(model.dtype).removeprefix('torch.')}"
     return name + (f"-{kind}" if (kind := quantized(model)) else "")
 

@@ -3,11 +3,13 @@
 import ctypes
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from pydantic import BaseModel
@@ -18,9 +20,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from embedrl.config import METRICS, Metrics, write_run_config
 from embedrl.data.records import WriterLock
-from embedrl.errors import ModelError
-from embedrl.log import Bar, is_main_process
+from embedrl.errors import ModelError, unreadable
+from embedrl.log import Bar, is_main_process, warn
+from embedrl.media.content import file_sha256, folder_fingerprint
+from embedrl.models.weights import MODEL_FILES, tensor_shapes
 
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+_NEEDED = ("*.safetensors", "optimizer.*", "scheduler.pt", "rng_state*")
+"""Files of a checkpoint without which a run would not go on as it was."""
 LOCK = "run.lock"
 """File in a run folder that its writer holds locked."""
 
@@ -94,10 +101,17 @@ def fit(trainer: Trainer, out: Path, bar: Bar, stage: str, *, checkpoint: str | 
 
 
 @contextmanager
-def run_folder(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, str] | None = None) -> Generator[None]:
+def run_folder(
+    folder: Path,
+    config: BaseModel,
+    *,
+    prompt_hashes: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Path | str | None] | None = None,
+) -> Generator[None]:
     """Context manager that locks a run folder and writes config.json, in the main process.
 
-    Raises StoreError if another run writes there, ConfigError if the folder holds a run with other settings or so many processes.
+    `inputs` are the files and models that settings name, by setting. Raises StoreError if another run writes there, ConfigError if the
+    folder holds a run with other settings, of other data or so many processes.
     """
     if not is_main_process():
         yield
@@ -105,10 +119,20 @@ def run_folder(folder: Path, config: BaseModel, *, prompt_hashes: Mapping[str, s
     lock = WriterLock(folder / LOCK)
     try:
         num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-        write_run_config(folder, config, prompt_hashes=prompt_hashes, num_processes=num_processes)
+        write_run_config(folder, config, prompt_hashes=prompt_hashes, num_processes=num_processes, inputs=_fingerprints(inputs or {}))
         yield
     finally:
         lock.release()
+
+
+def _fingerprints(inputs: Mapping[str, Path | str | None]) -> dict[str, str]:
+    """Return the fingerprint of each file and model folder; shipped models, servers and what is not there are left out."""
+    paths = {name: Path(value).expanduser() for name, value in inputs.items() if value is not None}
+    try:
+        files = {name: file_sha256(path).hex()[:12] for name, path in paths.items() if path.is_file()}
+        return files | {name: folder_fingerprint(path, MODEL_FILES) for name, path in paths.items() if path.is_dir()}
+    except OSError as error:
+        raise unreadable(Path(error.filename or ""), error) from error
 
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -139,13 +163,40 @@ def last_checkpoint(folder: Path, *, also: Callable[[Path], bool] = lambda _: Tr
 
     The trainer's state is the last file of a checkpoint: one without it is of a run that was killed as it wrote. `also` asks for more.
     """
-    numbered = [(int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if _is_whole(path) and also(path)]
-    return str(max(numbered)[1]) if numbered else None
+    numbered = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _CHECKPOINT.fullmatch(path.name))]
+    for _, path in sorted(numbered, reverse=True):
+        if _is_written(path) and also(path):
+            if not (damaged := _damaged(path)):
+                return str(path)
+            warn(f"{str(path)!r} is damaged ({', '.join(damaged)}): the run goes on from the checkpoint before it, if there is one")
+    return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _is_written(checkpoint: Path) -> bool:
     try:
         TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _damaged(checkpoint: Path) -> list[str]:
+    """Return the files of weights and of the optimiser that are missing or not whole, as a power cut or a full disk leaves them.
+
+    The trainer would begin anew with an optimiser that it does not find. Sharded checkpoints hold folders in place of some files.
+    """
+    paths = list(checkpoint.iterdir())
+    missing = [] if any(path.is_dir() for path in paths) else [name for name in _NEEDED if not any(path.match(name) for path in paths)]
+    return missing + sorted(path.name for path in paths if path.is_file() and not _is_whole(path))
+
+
+def _is_whole(file: Path) -> bool:
+    if file.suffix in (".pt", ".pth"):  # torch writes archives, whose directory is at the end
+        return is_zipfile(file)
+    if file.suffix != ".safetensors":
+        return True
+    try:
+        tensor_shapes(file)
+    except ModelError:
         return False
     return True

@@ -18,6 +18,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from embedrl.errors import ModelError
 
+MODEL_FILES = (".safetensors", ".json", ".jinja")
+"""Suffixes of the files that decide what a model does."""
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 HEAD = "lm_head.weight"
 _LFS = b"version https://git-lfs.github.com/spec/"

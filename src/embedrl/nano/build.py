@@ -34,7 +34,7 @@ _REFUSED = {"per_device_train_batch_size": "set batch_size", **dict.fromkeys(("m
 def build_reasoner(recipe: ReasonerRecipe) -> Path:
     """Train the nano Reasoner before RL. Returns its folder."""
     settings = reasoner_train.read_trainer(recipe.trainer, recipe.out, refused=_REFUSED)
-    with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}):
+    with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}, inputs={"start_from": recipe.start_from}):
         torch.manual_seed(recipe.seed)
         model, processor = (
             _sighted(recipe)
@@ -86,7 +86,7 @@ def build_judge(recipe: JudgeRecipe) -> Path:
     folder = recipe.out / "model"
     if (folder / SETTINGS).is_file():
         return folder
-    with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}):
+    with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}, inputs={"start_from": recipe.start_from}):
         judge = LocalReasoner.load(locate(recipe.start_from), device="cpu")
         train_judge(judge.model, judge.processor, recipe, Metrics(recipe.out / METRICS))
         judge.save(folder)

@@ -26,7 +26,8 @@ def train_reasoner(recipe: Recipe) -> Path:
     """Train a Reasoner with EG-RL, resuming an interrupted run. Returns the folder of the finished model."""
     read_trainer(recipe)
     reasoner = local_reasoner(recipe.start_from, dtype=recipe.dtype, attention=recipe.attention)
-    with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
+    prompt_hashes = {reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}
+    with run_folder(recipe.out, recipe, prompt_hashes=prompt_hashes, inputs=recipe.inputs()):
         pairs = training_pairs(recipe)
         train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens), recipe)
         if is_main_process():

@@ -63,7 +63,8 @@ def train_by_rejection(recipe: Recipe) -> Path:
         recipe.start_from, temperature=trainer.get("temperature", 1.0), dtype=recipe.dtype, attention=recipe.attention
     )
     reasoner.quotes = False  # as in EG-RL
-    with run_folder(recipe.out, recipe, prompt_hashes={reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}):
+    prompt_hashes = {reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}
+    with run_folder(recipe.out, recipe, prompt_hashes=prompt_hashes, inputs=recipe.inputs()):
         pairs = training_pairs(recipe)
         scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens)
         chosen = order(tasks_of(pairs), pairs_per_batch, recipe.family_size, num_batches, recipe.seed)

@@ -191,6 +191,10 @@ class Recipe(Config):
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
 
+    def inputs(self) -> dict[str, Path | str | None]:
+        """Return the files and models that the recipe names, by setting."""
+        return {"pairs": self.pairs, "start_from": self.start_from, "embedder": self.embedder, "judge": self.judge}
+
 
 class AblationRow(BaseModel):
     """One training variant."""
