@@ -12,8 +12,11 @@ from pathlib import Path
 
 from embedrl import log
 from embedrl.data.crops import iou
-from embedrl.index import Index, Query, ingest, search
 from embedrl.index.answer import CitedAnswer, ask
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video

@@ -18,10 +18,11 @@ import numpy as np
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.index import Index, Query, search
 from embedrl.index.hit import WHOLE, Catalogue, View, places_by_key
-from embedrl.index.query import ResultUnit
+from embedrl.index.index import Index
+from embedrl.index.query import Query, ResultUnit
 from embedrl.index.row import Place, Row, Stamp, place_id
+from embedrl.index.search import search
 from embedrl.log import progress, result, table
 from embedrl.media.content import Text
 

@@ -21,8 +21,11 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ConfigError
 from embedrl.evaluation.bootstrap import Replicates, figure, replicates
-from embedrl.index import Filter, Index, Query, ingest, search
-from embedrl.index.query import Match
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Match, Query
+from embedrl.index.search import search
 from embedrl.log import table
 from embedrl.media.content import Image, Page, Text
 from embedrl.media.document import save_pdf

@@ -23,9 +23,11 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import EmbedderInput
-from embedrl.index import Index, IngestReport, ingest
 from embedrl.index.approximate import Kind, Policy
 from embedrl.index.exact import exact_scores, measure_recall
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import progress, result, table
 from embedrl.media.video import save_video

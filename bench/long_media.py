@@ -23,7 +23,8 @@ import PIL.Image
 import PIL.ImageDraw
 
 from embedrl.embedder.embedder import Embedder
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.log import result, table
 from embedrl.runtime.names import load_embedder
 

@@ -16,7 +16,11 @@ import numpy as np
 import PIL.Image
 
 from embedrl.data.records import Records
-from embedrl.index import Filter, Index, Query, ingest, search
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.index.units import Divider, Splitting
 from embedrl.log import result, table
 from embedrl.media.content import Text

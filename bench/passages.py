@@ -17,8 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from embedrl.data.protocols import Embeds
-from embedrl.index import Hit, Index, Query, ingest, search
-from embedrl.index.query import Match
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Match, Query
+from embedrl.index.search import search
 from embedrl.index.units import Splitting
 from embedrl.log import result, table
 from embedrl.media.content import Text

@@ -29,7 +29,8 @@ import numpy as np
 import PIL.Image
 
 from embedrl.data.segments import locate, read_segments
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.log import table
 from embedrl.media.sound import SAMPLE_RATE
 from embedrl.media.soundtrack import add_sound

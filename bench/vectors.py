@@ -24,7 +24,7 @@ from embedrl.data.vectors import shortened
 from embedrl.evaluation.bootstrap import mean_figure
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
-from embedrl.index import Index
+from embedrl.index.index import Index
 from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import table
 from embedrl.runtime.names import load_embedder, load_reasoner

@@ -35,7 +35,7 @@ OPTIONS = ConfigDict(
 
 RESULTS = {
     "Hit": "index.hit",
-    "IngestReport": "index.ingest",
+    "IngestReport": "index.ingest_report",
     "Recommendations": "index.recommend",
     "Recommended": "index.recommend",
     "SearchResult": "index.search",

@@ -40,7 +40,9 @@ def finish(pid: int) -> None:
 
 def check_opens(folder: Path) -> None:
     """Check that an index opens, that a search of it answers, and that no unit is in it twice."""
-    from embedrl.index import Index, Query, search
+    from embedrl.index.index import Index
+    from embedrl.index.query import Query
+    from embedrl.index.search import search
     from embedrl.media.content import Text
     from embedrl.testing import FakeEmbedder
 

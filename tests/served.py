@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Reranks, Transcribes
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.server.run import listen, make_server, make_service
 from embedrl.server.service import Service
 from embedrl.server.settings import Settings

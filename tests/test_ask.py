@@ -10,10 +10,14 @@ from embedrl.cli.main import main
 from embedrl.data.evidence_kinds import Evidence
 from embedrl.data.tcot import TCoT
 from embedrl.errors import ConfigError
-from embedrl.index import Filter, Index, Query, ingest, search
 from embedrl.index.answer import NOTHING, ask
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.index.support import answering, chunks, clauses, support
 from embedrl.media.content import Text
 from embedrl.server.running import Announced

@@ -10,8 +10,9 @@ from embedrl.data.vectors import ShortenedEmbedder, shortened
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.train import Config, EmbedderModule, info_nce
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index import Index, Query, search
-from embedrl.index.index import embedder_of
+from embedrl.index.index import Index, embedder_of
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.pipelines.index import index_by_name
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.rewards import REWARDS, RewardBatch, RolloutIds

@@ -23,8 +23,11 @@ from embedrl.cli.dial import attach_values
 from embedrl.cli.main import app
 from embedrl.data import items
 from embedrl.errors import ConfigError
-from embedrl.index import Index, Query, ingest, search
 from embedrl.index.gate import LinearGate, declined, read_gate, spread_of
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import served

@@ -19,8 +19,11 @@ from embedrl.evaluation.benchmarks.reading import read_tasks
 from embedrl.evaluation.evaluate import FIGURES, SystemResult, TaskResult, evaluate
 from embedrl.evaluation.report import gain_kept, make_report
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.index import Index, Query, ingest, search
 from embedrl.index.gate import LinearGate
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.pipelines.benchmark import BenchmarkRun, evaluate_files
 from embedrl.pipelines.evaluate_world import evaluate_systems, evaluate_world

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index import Index
 from embedrl.index.approximate import Approximate, Policy, Searching, num_partitions, read_searching
 from embedrl.index.exact import NOWHERE, Candidates, ExactVectors, Places, VectorBatch, exact_scores, measure_recall
+from embedrl.index.index import Index
 from embedrl.index.row import Place, Row, Stamp, Vectors, place_id
 from embedrl.testing import FakeEmbedder
 

@@ -6,7 +6,10 @@ import pytest
 
 from embedrl.data.tcot import parse, render
 from embedrl.errors import ConfigError, ModelError, StoreError
-from embedrl.index import Index, IngestReport, ingest, list_failures
+from embedrl.index.failures import list_failures
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.index.row import Row
 from embedrl.index.units import read_item
 from embedrl.media.image import save_image

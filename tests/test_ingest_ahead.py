@@ -13,7 +13,9 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.data.vectors import ShortenedEmbedder, builds_inputs
 from embedrl.errors import ConfigError
-from embedrl.index import Index, IngestReport, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.media.image import save_image
 from embedrl.runtime.names import load_embedder
 from embedrl.testing import FakeEmbedder, FakeReasoner

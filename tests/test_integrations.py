@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.model_names import ModelNames
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder

@@ -13,7 +13,10 @@ DRIVER = """
 import os, random, signal, sys, time
 from pathlib import Path
 
-from embedrl.index import Index, Query, ingest, search
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image

@@ -14,7 +14,8 @@ import av
 import PIL.Image
 import pyarrow.compute
 
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.media.video import save_video
 from embedrl.testing import COLOURS, FakeEmbedder
 from tests.forking import check_opens, finish, fork

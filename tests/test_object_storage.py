@@ -17,11 +17,14 @@ from moto.server import ThreadedMotoServer
 
 from embedrl.cli.main import main
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index import Index, Query, ingest, search
 from embedrl.index.approximate import Policy, read_searching
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.lance import Table
 from embedrl.index.location import IndexLocation
 from embedrl.index.move import move
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_PLACES, make_folder
@@ -246,7 +249,7 @@ def test_writers_at_once_lose_nothing(bucket: str):
 
 WRITER = """
 import sys
-from embedrl.index import Index
+from embedrl.index.index import Index
 from embedrl.testing import FakeEmbedder
 from tests.test_index import make_rows, unit_vectors
 

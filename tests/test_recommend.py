@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.index import Examples, Filter, Hit, Index, Query, Recommended, ingest, recommend, search
 from embedrl.index.exact import Candidates, Neighbour
-from embedrl.index.filter import read_time
+from embedrl.index.filter import Filter, read_time
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.phrases import MAX_PHRASES, shared_phrases
-from embedrl.index.recommend import _diverse
+from embedrl.index.query import Query
+from embedrl.index.recommend import Examples, Recommended, _diverse, recommend
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder

@@ -13,7 +13,7 @@ from embedrl.cli.stopping import says_what_is_kept
 from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.errors import ConfigError, StoreError
-from embedrl.index import Index
+from embedrl.index.index import Index
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
 from embedrl.runtime.index_models import open_with_models

@@ -6,7 +6,13 @@ import pytest
 
 from embedrl.data.tcot import FailureReason, ParseFailure
 from embedrl.errors import ConfigError
-from embedrl.index import Examples, Filter, Hit, Index, Query, SearchResult, ingest, recommend, search
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.recommend import Examples, recommend
+from embedrl.index.search import SearchResult, search
 from embedrl.media.content import Image, Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import NUM_ITEMS, make_folder, picture

@@ -19,8 +19,12 @@ from embedrl.data.protocols import Side
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.cross_encoder import TextReranker
 from embedrl.errors import ConfigError, ModelError
-from embedrl.index import Filter, Index, Query, ingest, search
+from embedrl.index.filter import Filter
 from embedrl.index.fusion import WORDS_WEIGHT, fuse, rank_by_rare_words, rank_by_words
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Image, Text
 from embedrl.reasoner.rerank_client import RemoteReranker
 from embedrl.reasoner.reranker import JudgeReranker

@@ -14,7 +14,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from embedrl.index import Index, Query, search
+from embedrl.index.index import Index
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video

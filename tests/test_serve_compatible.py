@@ -11,7 +11,7 @@ import pytest
 
 from embedrl.data import items
 from embedrl.data.tcot import TCoT
-from embedrl.index import Index
+from embedrl.index.index import Index
 from embedrl.media.content import Image, Text
 from embedrl.media.image import save_image
 from embedrl.nano.data import REASONER_BUDGET

@@ -11,7 +11,8 @@ from embedrl.data.crop_check import MIN_OTHERS, check_crops
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import Evidence, TCoT
 from embedrl.errors import ConfigError
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.query import Query
 from embedrl.index.search import search
 from embedrl.testing import COLOURS, FakeEmbedder, FakeReasoner

@@ -28,7 +28,8 @@ import PIL.Image
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.tcot import ParseFailure, TCoT, parse, render
 from embedrl.data.tcot import read as read_tcot
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.log import result, table
 from embedrl.testing import FakeEmbedder
 from tests.bombs import MIB, bomb_pdf

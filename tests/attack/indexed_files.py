@@ -13,8 +13,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from embedrl.index import Index, IngestReport, ingest
 from embedrl.index.failures import Failure
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.log import result, table
 from embedrl.media.kinds import MEDIA
 from embedrl.testing import FakeEmbedder

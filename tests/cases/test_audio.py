@@ -13,9 +13,15 @@ import pytest
 from embedrl.cli.listing import hit_rows
 from embedrl.cli.main import main
 from embedrl.errors import MediaError
-from embedrl.index import Filter, Hit, Index, IngestReport, Query, ingest, search
 from embedrl.index.checksums import check_index
 from embedrl.index.contents import contents
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.media.decode import read_metadata, read_sound
 from embedrl.media.sound import SAMPLE_RATE

@@ -14,7 +14,8 @@ import PIL.Image
 import pytest
 
 from embedrl.errors import MediaError
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.marks import MARK_AFTER_S, Marks
 from embedrl.index.row import Stamp
 from embedrl.media import decode, sandbox

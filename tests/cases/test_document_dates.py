@@ -9,7 +9,11 @@ import openpyxl
 import pptx
 import pytest
 
-from embedrl.index import Filter, Index, Query, ingest, search
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.decode import read_metadata
 from embedrl.media.metadata import Metadata
 from embedrl.testing import FakeEmbedder

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from embedrl.cli.ask import ask_index
 from embedrl.cli.main import app
 from embedrl.cli.search import search_index, similar_items
-from embedrl.index import Index
+from embedrl.index.index import Index
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
 from embedrl.server.ask_routes import Question

@@ -9,12 +9,14 @@ import pytest
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.index import Index, Query, search
 from embedrl.index.approximate import Policy
 from embedrl.index.exact import Places
 from embedrl.index.hit import WHOLE, Catalogue, Hit, View, places_by_key
+from embedrl.index.index import Index
 from embedrl.index.lance import Table
+from embedrl.index.query import Query
 from embedrl.index.row import Place, Row, Stamp, place_id
+from embedrl.index.search import search
 from embedrl.media.content import Text
 
 NUM_FILES, UNITS, DIM = 30, 20, 16

@@ -14,7 +14,11 @@ import pillow_heif
 import pytest
 
 from embedrl.errors import MediaError
-from embedrl.index import Index, IngestReport, Query, ingest, search
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media import decode, kinds
 from embedrl.media.content import Image, content_key
 from embedrl.media.image import load_image

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from embedrl.cli.main import main
-from embedrl.index import Index, ingest
 from embedrl.index.contents import contents
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.log import size_text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import picture

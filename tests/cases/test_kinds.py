@@ -11,7 +11,9 @@ import PIL.Image
 import pytest
 
 from embedrl.errors import MediaError
-from embedrl.index import Index, IngestReport, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.media import decode
 from embedrl.media.content import Image, Video
 from embedrl.media.image import load_image, save_image

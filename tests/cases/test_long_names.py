@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 
 from embedrl.cli.main import main
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.media.sidecars import is_sidecar, sidecars_of
 from embedrl.testing import FakeEmbedder
 

@@ -16,8 +16,10 @@ from embedrl.errors import ConfigError
 from embedrl.evaluation.compare import compare
 from embedrl.evaluation.evaluate import evaluate
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.index import Index, ingest, search
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import FrameFiles, Frames, Text, Video
 from embedrl.media.decode import count_frames, load_visual
 from embedrl.media.video import save_video

@@ -10,7 +10,9 @@ import pptx
 import pytest
 
 from embedrl.errors import MediaError
-from embedrl.index import Index, IngestReport, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.media import kinds
 from embedrl.media.decode import read_text
 from embedrl.media.kinds import Package

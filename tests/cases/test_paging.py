@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.index import Filter, Index, ingest
-from embedrl.index.filter import matching_keys, read_time
+from embedrl.index.filter import Filter, matching_keys, read_time
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.testing import FakeEmbedder
 from tests.served import Served, served
 

@@ -23,7 +23,9 @@ from embedrl.errors import ModelError
 from embedrl.evaluation.cache import Cache, CachedReasoner
 from embedrl.evaluation.evaluate import evaluate
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.index import Index, IngestReport, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.chat_server import Answer, ScriptedServer, chat_server, completion

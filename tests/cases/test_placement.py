@@ -8,7 +8,7 @@ import torch
 from embedrl.cli.main import main
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError
-from embedrl.index import Index
+from embedrl.index.index import Index
 from embedrl.models.names import shipped
 from embedrl.models.placement import Placement, accelerators, choose, choose_device, default_placement
 

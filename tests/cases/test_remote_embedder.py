@@ -20,8 +20,10 @@ from embedrl.data.vectors import same_embedder
 from embedrl.embedder.remote import RemoteEmbedder
 from embedrl.embedder.requests import TEXTS_AT_ONCE, read_vectors
 from embedrl.errors import ConfigError, MediaError, ModelError, StoreError
-from embedrl.index import Index, ingest, search
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.integrations.parity import probes
 from embedrl.media.content import Image, Text
 from embedrl.models.names import shipped

@@ -17,8 +17,12 @@ from embedrl.data.protocols import Unanswered
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT
 from embedrl.errors import ModelError
-from embedrl.index import Examples, Filter, Index, Query, SearchResult, ingest, recommend, search
-from embedrl.index.search import QueryVectors, rank
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.recommend import Examples, recommend
+from embedrl.index.search import QueryVectors, SearchResult, rank, search
 from embedrl.media.content import Content, Image, Text
 from embedrl.media.image import save_image
 from embedrl.testing import FakeEmbedder, FakeReasoner

@@ -14,8 +14,9 @@ import pytest
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import TCoT
 from embedrl.errors import MediaError, ModelError
-from embedrl.index import Index, ingest
 from embedrl.index.failures import list_failures
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.media.content import Text
 from embedrl.reasoner.prompts import Prompt
 from embedrl.rl.config import RewardConfig

@@ -13,11 +13,16 @@ from embedrl.cli.main import main
 from embedrl.data.protocols import Refusal
 from embedrl.data.segments import TextSegment, locate
 from embedrl.errors import ConfigError, ModelError
-from embedrl.index import Filter, Index, IngestReport, Query, ingest, search
 from embedrl.index.answer import ask
 from embedrl.index.checksums import check_index
 from embedrl.index.contents import contents
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
+from embedrl.index.query import Query
 from embedrl.index.row import Row
+from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.media.decode import read_sound
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE

@@ -10,10 +10,16 @@ import pytest
 from embedrl.cli.listing import hit_rows
 from embedrl.data.segments import TextSegment, as_told, locate, matching
 from embedrl.embedder.inputs import build
-from embedrl.index import Filter, Hit, Index, IngestReport, Query, ingest, search
 from embedrl.index.answer import ask
 from embedrl.index.checksums import check_index
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
+from embedrl.index.query import Query
 from embedrl.index.row import Row
+from embedrl.index.search import search
 from embedrl.index.units import item_of
 from embedrl.media.content import Text, Video
 from embedrl.media.resize import PAPER_BUDGET

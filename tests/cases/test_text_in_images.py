@@ -15,9 +15,14 @@ from embedrl.cli.main import main
 from embedrl.data.crops import Box, iou
 from embedrl.data.protocols import Refusal
 from embedrl.errors import ConfigError
-from embedrl.index import Filter, Index, IngestReport, Query, ingest, search
 from embedrl.index.checksums import check_index
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
+from embedrl.index.query import Query
 from embedrl.index.row import Row
+from embedrl.index.search import search
 from embedrl.media.content import Image, Text
 from embedrl.media.document import save_pdf
 from embedrl.media.image import save_image

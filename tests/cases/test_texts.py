@@ -13,7 +13,8 @@ import pytest
 from embedrl.data.sample import Item, Role
 from embedrl.embedder.inputs import build
 from embedrl.errors import MediaError
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.media.content import Text, content_key
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import media_kind

@@ -17,7 +17,8 @@ from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import collate
 from embedrl.embedder.parity import Comparison, trace_ours, trace_plain, trace_sentence_transformers
 from embedrl.errors import StoreError
-from embedrl.index import Index, ingest
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
 from embedrl.media.content import Frames, Video
 from embedrl.models.load import load, load_parts
 from embedrl.models.names import shipped

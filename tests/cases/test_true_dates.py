@@ -14,8 +14,12 @@ import pytest
 
 from embedrl.cli.arguments import search_filter
 from embedrl.errors import ConfigError
-from embedrl.index import Filter, Hit, Index, Query, ingest, search
-from embedrl.index.filter import read_area
+from embedrl.index.filter import Filter, read_area
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.dates import seconds, seconds_in_name
 from embedrl.media.decode import read_metadata
 from embedrl.media.image import save_image

@@ -14,9 +14,14 @@ from embedrl.data import items
 from embedrl.data.vectors import ShortenedEmbedder
 from embedrl.embedder.embedder import Embedder
 from embedrl.embedder.inputs import DecodedItem, token_ends
-from embedrl.index import Filter, Hit, Index, Query, ingest, search
 from embedrl.index.checksums import check_index
+from embedrl.index.filter import Filter
+from embedrl.index.hit import Hit
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
 from embedrl.index.row import ADDED_COLUMNS, Row
+from embedrl.index.search import search
 from embedrl.index.units import Splitting
 from embedrl.media.content import Frames, Text, Video
 from embedrl.media.passages import PassageLength, TextMeasure, passages

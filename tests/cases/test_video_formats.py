@@ -16,7 +16,11 @@ import PIL.Image
 import pytest
 
 from embedrl.errors import MediaError
-from embedrl.index import Filter, Index, Query, ingest, search
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.content import Video
 from embedrl.media.decode import read_sound
 from embedrl.media.kinds import MEDIA
