@@ -39,7 +39,7 @@ export async function answerQuestion({ think, reasoner, signal }) {
   const answer = await postJson("/v1/ask", asked, signal);
   if (signal.aborted) return;
   if (!answer.answered) show(el("p", { class: "quiet" }, t("no_answer")));
-  else show(el("p", { class: "answer-text" }, answer.text), el("ol", { class: "sources" }, answer.citations.map(source)));
+  else show(el("p", { class: "answer-text", dir: "auto" }, answer.text), el("ol", { class: "sources" }, answer.citations.map((cited, at) => source(cited, at, answer.text))));
 }
 
 function show(...nodes) {
@@ -47,11 +47,11 @@ function show(...nodes) {
   box.replaceChildren(el("h2", { id: "answer-title" }, t("answer")), ...nodes);
 }
 
-function source(cited, at) {
+function source(cited, at, text) {
   const name = cited.path.split("/").at(-1);
   const [time_s = null] = cited.times_s;
   const place = time_s !== null ? clock(time_s) : cited.page ? t("other_page", { page: cited.page }) : cited.line ? t("other_line", { line: cited.line }) : "";
   const label = t("cited", { n: at + 1, name, place: place || t(cited.modality) });
-  const says = el("span", {}, cited.answer);
-  return el("li", {}, el("button", { type: "button", title: label, onclick: () => open(cited.key, time_s) }, [name, place].filter(Boolean).join(", ")), says);
+  const says = cited.answer === text ? null : el("span", { dir: "auto" }, cited.answer); // the answer says it already
+  return el("li", {}, el("button", { type: "button", title: label, onclick: () => open(cited.key, time_s) }, [name, place].filter(Boolean).join(t("comma"))), says);
 }

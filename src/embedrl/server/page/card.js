@@ -41,11 +41,11 @@ export function makeCard(entry, actions) {
     el(
       "div",
       { class: "about" },
-      el("div", { class: "head" }, rank, el("h3", { title: [hit.path, ...hit.other_paths].join("\n") }, hit.name), more, less),
+      el("div", { class: "head" }, rank, el("h3", { title: [hit.path, ...hit.other_paths].join("\n") }, el("bdi", {}, hit.name)), more, less),
       line,
       reason,
       hit.read.length ? wordsRead(hit.read.slice(0, 1), (time) => actions.open(card.entry.hit, time, true), hit.shared) : null,
-      answer && !(hit.read.length && others.length) ? el("p", { class: "answer" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
+      answer && !(hit.read.length && others.length) ? el("p", { class: "answer", dir: "auto" }, marked(answer, evidence.keywords, { shared: hit.shared })) : null,
       unverified ? el("p", { class: "tag" }, t("n_unverified", { n: unverified })) : null,
       others.length ? otherUnits(entry, actions) : details(hit, evidence, answer, actions, () => card.entry.hit),
     ),
@@ -90,7 +90,7 @@ export function movement(change) {
 }
 
 function preview(hit, evidence) {
-  if (!hit.thumbnail) return el("span", { class: "words" }, marked(hit.excerpt || hit.name, evidence.keywords, { shared: hit.shared }));
+  if (!hit.thumbnail) return el("span", { class: "words", dir: "auto" }, marked(hit.excerpt || hit.name, evidence.keywords, { shared: hit.shared }));
   return pictureWithBoxes(hit.thumbnail, "", hit.modality === "video" ? [] : evidence.boxes);
 }
 

@@ -5,10 +5,11 @@ import { checkWords, t } from "./language.js";
 import { marked } from "./marks.js";
 import { moment } from "./wording.js";
 
-/** The kinds of evidence in the order in which an item lists them: the field of an answer, its heading, and what shows its pieces. */
+/** The kinds of evidence in the order in which an item lists them: the field of an answer, its heading, and what shows its pieces. The
+ * heading names the check that pieces pass, unless each piece says so itself; each that fails does. */
 export const KINDS = [
   { field: "key_frames", heading: "key_frames", list: (frames, jump) => frameStrip(frames, jump) },
-  { field: "boxes", heading: "boxes", list: (boxes, _, picture) => boxList(boxes, picture) },
+  { field: "boxes", heading: "boxes", saysEach: true, list: (boxes, _, picture) => boxList(boxes, picture) },
   { field: "keywords", heading: "keywords", list: (keywords, jump) => keywordList(keywords, jump) },
 ];
 
@@ -20,7 +21,10 @@ export function evidenceOf(hit) {
 /** All evidence in words and pictures, under headings; `jump` is called with the time of a chosen frame, `picture` lights
  * boxes up. */
 export function listed(evidence, jump, picture) {
-  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, list }) => [el("h3", {}, t(heading)), list(evidence[field], jump, picture)]);
+  return KINDS.filter(({ field }) => evidence[field].length).flatMap(({ field, heading, saysEach, list }) => {
+    const checked = new Set(evidence[field].filter(({ verified }) => verified && !saysEach).map(({ check }) => checkWords(check)));
+    return [el("h3", {}, t(heading), ...[...checked].map((words) => el("span", { class: "tag holds" }, words))), list(evidence[field], jump, picture)];
+  });
 }
 
 /** A picture with boxes over it, numbered if that is wanted. Both fit into their frame the same way, so a box lies where it lies in the
@@ -89,7 +93,7 @@ export function keywordList(keywords, jump = null) {
   const when = (place) =>
     jump && place && place.start_s !== null ? el("button", { type: "button", class: "tag", onclick: () => jump(place.start_s) }, moment(place.start_s)) : null;
   const word = ({ text, verified, check, place }) =>
-    el("li", { class: verified ? "keyword" : "keyword unverified", title: checkWords(check) }, text, verified ? when(place) : el("span", { class: "tag" }, checkWords(check)));
+    el("li", { class: verified ? "keyword" : "keyword unverified", title: `${text}: ${checkWords(check)}` }, el("bdi", {}, text), verified ? when(place) : el("span", { class: "tag" }, checkWords(check)));
   return el("ul", { class: "keywords", "aria-label": t("keywords") }, keywords.map(word));
 }
 
@@ -106,7 +110,7 @@ function boxList(boxes, picture) {
         onmouseleave: () => picture && light(picture, []),
       },
       el("b", { class: "badge" }, String(at + 1)),
-      name ? el("span", {}, name) : el("span", { class: "quiet" }, t("box_n", { n: at + 1 })),
+      name ? el("bdi", {}, name) : el("span", { class: "quiet" }, t("box_n", { n: at + 1 })),
       el("span", { class: verified ? "tag holds" : "tag" }, checkWords(check)),
     );
   return el("ul", { class: "box-list", "aria-label": t("boxes") }, boxes.map(line));
@@ -115,7 +119,7 @@ function boxList(boxes, picture) {
 /** Words that were read or heard in a medium, each with how; `jump` is called with the time of a chosen one. */
 export function wordsRead(segments, jump, shared = []) {
   const line = ({ text, source, start_s }) => {
-    const words = el("q", { class: "said" }, marked(text, [], { shared }));
+    const words = el("q", { class: "said", dir: "auto" }, marked(text, [], { shared }));
     if (start_s === null) return el("li", { title: t(`read_${source}`) }, words);
     const label = { type: "button", "aria-label": t("play_from_words", { time: moment(start_s) }), onclick: () => jump(start_s) };
     return el("li", { title: t(`read_${source}`) }, el("button", label, moment(start_s)), " ", words);

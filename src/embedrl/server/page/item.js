@@ -6,7 +6,7 @@ import { byId, el, say } from "./element.js";
 import { evidenceOf, light, listed, pictureWithBoxes, wordsRead } from "./evidence.js";
 import { t } from "./language.js";
 import { answered, marked } from "./marks.js";
-import { day, isHeard, kindOf, sentence } from "./wording.js";
+import { day, failureWords, isHeard, kindOf, sentence } from "./wording.js";
 import { zoomable } from "./zoom.js";
 
 const dialog = byId("item");
@@ -44,9 +44,10 @@ export async function openItem(hit, time_s = null, plays = false) {
   const isFirst = shown === null;
   shown = hit.key;
   time_s ??= hit.start_s || null; // a scene starts where it starts in its film
+  const pressed = document.activeElement?.dataset.step;
   const jump = draw(hit, time_s, plays);
-  if (dialog.open) dialog.focus();
-  else dialog.showModal();
+  if (!dialog.open) dialog.showModal();
+  (dialog.querySelector(`[data-step="${pressed}"]:enabled`) ?? dialog).focus();
   actions.opened(hit.key, time_s, isFirst);
   try {
     const whole = await getItem(hit.key);
@@ -78,7 +79,7 @@ function draw(hit, time_s, plays) {
     el(
       "header",
       {},
-      el("div", {}, el("h2", { id: "item-name" }, hit.name), el("p", { class: "quiet" }, [kindOf(hit), hit.path, day(hit.captured_s ?? hit.modified_s), hit.camera, hit.about].filter(Boolean).join(" · "))),
+      el("div", {}, el("h2", { id: "item-name", title: hit.name }, el("bdi", {}, hit.name)), el("p", { class: "quiet", title: hit.path }, facts(hit))),
       step("‹", "previous", before),
       step("›", "next", after),
       el("button", { type: "button", class: "icon", "aria-label": t("close"), onclick: () => dialog.close() }, "×"),
@@ -91,8 +92,8 @@ function draw(hit, time_s, plays) {
       why.reason ? el("p", { class: "reason" }, why.reason) : null,
       asked(hit, why),
       hit.read.length ? wordsRead(hit.read, jump, hit.shared) : null,
-      hit.tcot ? el("p", { class: "answer" }, marked(hit.tcot.answer, evidence.keywords, marks)) : null,
-      hit.tcot_failure ? el("p", { class: "quiet" }, t("no_tcot", { why: hit.tcot_failure })) : null,
+      hit.tcot ? el("p", { class: "answer", dir: "auto" }, marked(hit.tcot.answer, evidence.keywords, marks)) : null,
+      hit.tcot_failure ? el("p", { class: "quiet" }, t("no_tcot", { why: failureWords(hit.tcot_failure) })) : null,
       listed(evidence, jump, picture),
       cropCheck(hit, evidence),
       hit.tcot ? thoughts(hit.tcot, evidence.keywords) : null,
@@ -111,14 +112,20 @@ function draw(hit, time_s, plays) {
   return jump;
 }
 
+/** Kind, place, day, camera and title, in one line. */
+function facts(hit) {
+  const parts = [kindOf(hit), hit.path, day(hit.captured_s ?? hit.modified_s), hit.camera, hit.about].filter(Boolean);
+  return parts.flatMap((part, at) => [at ? " · " : null, el("bdi", {}, part)]);
+}
+
 /** What was asked, with the words that the item names and those that it does not, and its ranks with and without reasoning. */
 function asked(hit, { question, ranks }) {
   if (!question && !ranks) return null;
   return el(
     "div",
     { class: "asked-for" },
-    question ? [el("h3", {}, t("you_asked")), el("p", {}, answered(question, hit.shared))] : null,
-    hit.shared.length ? el("p", { class: "quiet" }, t("shared_words", { words: hit.shared.join(", ") })) : null,
+    question ? [el("h3", {}, t("you_asked")), el("p", { dir: "auto" }, answered(question, hit.shared))] : null,
+    hit.shared.length ? el("p", { class: "quiet" }, t("shared_words", { words: hit.shared.join(t("comma")) })) : null,
     ranks ? el("p", { class: "quiet" }, ranks) : null,
   );
 }
@@ -141,6 +148,11 @@ function show(media, hit, evidence, time_s, plays) {
   }
   if (hit.picture) {
     zoom = zoomable(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, evidence.boxes, { isNumbered: true }));
+    zoom.node.querySelector("img").addEventListener("error", () => {
+      zoom = null;
+      media.querySelector(".zoom-buttons")?.remove();
+      complain(hit);
+    });
     media.append(zoom.node);
   }
   return () => {};
@@ -152,15 +164,17 @@ function play(player) {
   });
 }
 
-/** A clip that cannot be played may be gone, or of a kind that this browser does not know: ask which, and show a frame in its place. */
-async function complain(hit, player) {
+/** What cannot be shown may be gone, or a clip of a kind that this browser does not know: ask which, and show a frame of the clip in its
+ * place. */
+async function complain(hit, player = null) {
   const there = await fetch(hit.media, { method: "HEAD" }).then(({ ok }) => ok, () => true);
   if (shown !== hit.key) return;
-  if (there && hit.modality === "video" && player.isConnected) {
+  if (there && hit.modality === "video" && player?.isConnected) {
     zoom = zoomable(pictureWithBoxes(`${hit.picture}?max_side=1280`, hit.tcot?.answer || hit.name, []));
     player.replaceWith(zoom.node);
   }
-  say(dialog.querySelector(".problem"), t(there ? (isHeard(hit) ? "cannot_play_sound" : "cannot_play") : "media_gone"));
+  const why = !player ? "cannot_show" : isHeard(hit) ? "cannot_play_sound" : "cannot_play";
+  say(dialog.querySelector(".problem"), t(there ? why : "media_gone"));
 }
 
 /** All words that were read or heard in an item; those with a time are played from there. */
@@ -169,14 +183,14 @@ function allWords({ segments, shared }, jump) {
 }
 
 function showText(whole, shared) {
-  const text = el("div", { class: "prose", tabindex: "0", role: "region", "aria-label": t("text") }, marked(whole.text, whole.evidence?.keywords, { shared }));
+  const text = el("div", { class: "prose", dir: "auto", tabindex: "0", role: "region", "aria-label": t("text") }, marked(whole.text, whole.evidence?.keywords, { shared }));
   const media = dialog.querySelector(".media");
   if (whole.picture) media.append(el("details", {}, el("summary", {}, t("text_of_page")), text));
   else media.replaceChildren(text);
 }
 
 export function thoughts(tcot, keywords, heading = "h3") {
-  const part = (title, words) => (words.trim() ? [el(heading, {}, title), el("p", {}, marked(words.trim(), keywords))] : []);
+  const part = (title, words) => (words.trim() ? [el(heading, {}, title), el("p", { dir: "auto" }, marked(words.trim(), keywords))] : []);
   return el("details", { class: "thoughts" }, el("summary", {}, t("how_read")), part(t("thinking"), tcot.thinking), part(t("rethink"), tcot.rethink));
 }
 
@@ -236,7 +250,8 @@ function onKey(event) {
 }
 
 function step(sign, label, hit) {
-  return el("button", { type: "button", class: "icon", "aria-label": t(label), disabled: !hit, onclick: () => openItem(hit) }, sign);
+  const properties = { type: "button", class: "icon", "data-step": label, "aria-label": t(label), "aria-describedby": "item-name", disabled: !hit };
+  return el("button", { ...properties, onclick: () => openItem(hit) }, sign);
 }
 
 function act(key, choose) {

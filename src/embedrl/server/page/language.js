@@ -26,6 +26,11 @@ export function checkWords(words) {
   return STRINGS[language].checks[words] ?? words;
 }
 
+/** Why there is no T-CoT, by the server's code for it, or null for what has none. */
+export function failures(code) {
+  return STRINGS[language].failures[code] ?? null;
+}
+
 /** Put the words of this language where the markup names their keys: in `data-t`, and in attributes by `data-t-NAME`. */
 export function translate(root) {
   document.documentElement.lang = language;

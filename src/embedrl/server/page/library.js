@@ -60,7 +60,7 @@ function show(status) {
   document.title = `${status.title} – embedrl`;
   byId("title").textContent = status.title;
   const held = Object.entries(KINDS).filter(([kind]) => status.modalities[kind]);
-  byId("holds").textContent = held.map(([kind, key]) => t(key, { n: status.modalities[kind] })).join(", ") || t("nothing_yet");
+  byId("holds").textContent = held.map(([kind, key]) => t(key, { n: status.modalities[kind] })).join(t("comma")) || t("nothing_yet");
   byId("add").hidden = !status.uploads;
   byId("blind").hidden = !status.blind || kept(BLIND_DISMISSED) !== null;
   limitUploads(status.limits);
@@ -78,7 +78,7 @@ function showIndexing({ state, done, total, waiting, watching }) {
   if (total) [bar.max, bar.value] = [total, done];
   else bar.removeAttribute("value");
   const parts = [t(state), total ? t("done_of", { done, total }) : "", waiting ? t("n_waiting", { n: waiting }) : ""];
-  return say(byId("progress-words"), parts.filter(Boolean).join(", "));
+  return say(byId("progress-words"), parts.filter(Boolean).join(t("comma")));
 }
 
 function showFailures({ count: number, first }) {

@@ -14,7 +14,7 @@ import { askForToken } from "./login.js";
 import { filters, hasQuery, isAsked, lookFor, nameMedium, notTaken, offerThinking, queryState, refusals, setQuery, startQuery, thinks, words } from "./query.js";
 import { STRINGS } from "./strings.js";
 import { choose, forgetTaste, isChosen, likedNames, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
-import { reasonOf, sentence, took } from "./wording.js";
+import { failureWords, reasonOf, sentence, took } from "./wording.js";
 
 const MAX_RANK = 1_000;
 const summary = byId("summary");
@@ -170,8 +170,8 @@ function showReading({ tcot, failure, evidence }) {
   const read = byId("read");
   read.hidden = false;
   const [, ...parts] = tcot ? thoughts(tcot, evidence?.keywords, "h2").children : [null];
-  const title = tcot ? t("read_as", { answer: tcot.answer.trim() }) : t("read_not", { why: failure });
-  read.replaceChildren(el("summary", {}, title), ...parts);
+  const title = tcot ? t("read_as", { answer: tcot.answer.trim() }) : t("read_not", { why: failureWords(failure) });
+  read.replaceChildren(el("summary", { dir: "auto" }, title), ...parts);
 }
 
 function compare(before, hits) {

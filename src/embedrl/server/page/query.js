@@ -226,7 +226,7 @@ function attach({ id, file, item }) {
   attached.append(
     isFilm(file) ? el("video", { src: source, muted: true, playsinline: true, "aria-hidden": "true", onerror: (event) => event.target.remove() }) : "",
     picture && !isFilm(file) ? el("img", { src: picture, alt: "" }) : "",
-    el("span", {}, item?.name ?? (file.name || t("pasted"))),
+    el("bdi", {}, item?.name ?? (file.name || t("pasted"))),
     el("button", { type: "button", class: "icon", "aria-label": t("without_file"), onclick: () => (forgetMedium(), text.focus(), ask()) }, "×"),
   );
   attached.hidden = false;

@@ -90,7 +90,7 @@ function side(title, sign) {
       choices.map(([key, { name, thumbnail }]) => {
         const drop = el("button", { type: "button", class: "icon", "aria-label": t("leave_out", { name }) }, "×");
         drop.addEventListener("click", () => choose({ key, name, thumbnail }, sign));
-        return el("li", {}, thumbnail ? el("img", { src: thumbnail, alt: "" }) : null, el("span", { class: "name" }, name), drop);
+        return el("li", {}, thumbnail ? el("img", { src: thumbnail, alt: "" }) : null, el("span", { class: "name", dir: "auto" }, name), drop);
       }),
     ),
   ];

@@ -1,6 +1,6 @@
 // How numbers, times and kinds are worded.
 
-import { known, language, t } from "./language.js";
+import { failures, known, language, t } from "./language.js";
 
 /** 75.5 -> "1:15" */
 export function clock(seconds) {
@@ -42,7 +42,12 @@ export function kindOf(hit) {
 /** Why a recommended item is here, in this language, if one liked item says so. */
 export function reasonOf(hit, liked) {
   if (!hit.reason || language === "en" || liked.length !== 1) return hit.reason ?? "";
-  return hit.shared.length ? t("reason_shared", { name: liked[0], shared: hit.shared.join(", ") }) : t("reason_alike", { name: liked[0] });
+  return hit.shared.length ? t("reason_shared", { name: liked[0], shared: hit.shared.join(t("comma")) }) : t("reason_alike", { name: liked[0] });
+}
+
+/** Why there is no T-CoT: the words of a reason's code, or what is noted, as it is. */
+export function failureWords(reason) {
+  return failures(reason) ?? reason;
 }
 
 /** What went wrong, as a sentence for a person; without the name of a file that is said already. */
