@@ -2,6 +2,8 @@
 
 import io
 import zipfile
+from contextlib import suppress
+from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.index.ingest_report import IngestReport
 from embedrl.media import kinds
-from embedrl.media.decode import read_text
+from embedrl.media.decode import read_metadata, read_text
 from embedrl.media.kinds import Package
 from embedrl.media.markup import html_text
 from embedrl.media.office import document_text
@@ -124,7 +126,57 @@ def write_page(path: Path) -> Path:
     return path
 
 
+OFFICE = "urn:oasis:names:tc:opendocument:xmlns:"
+NAMESPACES = " ".join(f'xmlns:{name}="{OFFICE}{name}:1.0"' for name in ("office", "text", "table", "presentation", "meta", "manifest"))
+META = "<meta:creation-date>2019-07-01T12:00:00Z</meta:creation-date><meta:keyword>moor</meta:keyword>"
+
+
+def write_open_document(path: Path, kind: str, body: str, **parts: str) -> Path:
+    content = f'<office:document-content {NAMESPACES} xmlns:draw="d"><office:body><office:{kind}>{body}</office:{kind}></office:body>'
+    meta = f"<office:document-meta {NAMESPACES}><office:meta>{META}</office:meta></office:document-meta>"
+    mimetype = f"application/vnd.oasis.opendocument.{kind}"
+    whole = {"mimetype": mimetype, "content.xml": content + "</office:document-content>", "meta.xml": meta}
+    return zipped(path, {**whole, **parts}, zipfile.ZIP_STORED)
+
+
+def write_open_text(path: Path) -> Path:
+    body = "<text:tracked-changes><text:p>gone</text:p></text:tracked-changes>"
+    body += '<text:h text:outline-level="2">Größe</text:h><text:p>A<text:s text:c="2"/><text:span>red</text:span><text:tab/>star'
+    body += "<text:note><text:note-body><text:p>a note</text:p></text:note-body></text:note>.</text:p>"
+    inner = "<text:list><text:list-item><text:p>inner</text:p></text:list-item></text:list>"
+    body += f"<text:list><text:list-item><text:p>one</text:p>{inner}</text:list-item>"
+    return write_open_document(path, "text", f"{body}<text:list-item><text:p>two</text:p></text:list-item></text:list>")
+
+
+def write_open_sheet(path: Path) -> Path:
+    cells = "<table:table-cell><text:p>lamp</text:p></table:table-cell>"
+    cells += "<table:table-cell table:number-columns-repeated='2'><text:p>7</text:p></table:table-cell>"
+    cells += "<table:table-cell table:number-columns-repeated='16000'/>"
+    rows = f"<table:table-row>{cells}</table:table-row><table:table-row><table:table-cell/></table:table-row>"
+    return write_open_document(path, "spreadsheet", f'<table:table table:name="Stock">{rows}</table:table>')
+
+
+def write_open_slides(path: Path) -> Path:
+    notes = "<presentation:notes><text:p>speak slowly</text:p></presentation:notes>"
+    slide = f'<draw:page draw:name="Plan"><draw:frame><draw:text-box><text:p>first</text:p></draw:text-box></draw:frame>{notes}</draw:page>'
+    return write_open_document(path, "presentation", slide)
+
+
+RTF = (
+    r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Arial;}{\f1\fnil\fcharset204 Arial Cyr;}{\f2\fnil\fcharset128 Gothic;}}"
+    r"{\info{\title A letter}{\keywords moor}{\creatim\yr2019\mo7\dy1\hr12\min0}}{\header never}{\*\unknown hidden}"
+    r"\pard\f0 Gr\'f6\'dfe {\b bold} \u8364? \u-10179?\u-8704?\par {\f1 \'c7\'e2\'e5\'e7\'e4\'e0} {\f2 \'83A\'93\'8c}\par"
+    r"\trowd a\cell b\cell\row {\pict\bin3 }}}}x\line\{y\}}"
+)
+
+
+def write_rich_text(path: Path) -> Path:
+    path.write_bytes(RTF.encode("ascii"))
+    return path
+
+
 WRITERS = {".docx": write_letter, ".pptx": write_slides, ".xlsx": write_sheet, ".epub": write_book, ".eml": write_mail, ".html": write_page}
+WRITERS |= {".odt": write_open_text, ".ods": write_open_sheet, ".odp": write_open_slides, ".rtf": write_rich_text}
 TEXTS = {
     ".docx": "# Terms\n\nA red star & a wolf.\n\nlamp | 12",
     ".pptx": "## Plan\n\n- first\n- second\n\n| cell\n\nNotes: speak slowly",
@@ -133,6 +185,10 @@ TEXTS = {
     ".eml": "# Größe\n\nFrom: a@example.org\nTo: b@example.org\nDate: Mon, 01 Jul 2019 12:00:00 +0000\n\n"
     "The parcel is at the post office.\n\nAttachments: bill.pdf\n\n## Before\n\nWhere is it?",
     ".html": PAGE_TEXT,
+    ".odt": "## Größe\n\nA red star (a note).\n\n- one\n  - inner\n- two",
+    ".ods": "## Stock\n\nlamp | 7 | 7",
+    ".odp": "## Plan\n\nfirst\n\nNotes: speak slowly",
+    ".rtf": "Größe bold € 😀\n\nЗвезда ア東\n\na | b\nx\n{y}",
 }
 
 
@@ -270,3 +326,29 @@ def test_an_encrypted_document_is_told_from_a_damaged_one(tmp_path: Path):
     (tmp_path / "a.docx").write_bytes(bytes(data))
     with pytest.raises(MediaError, match=r"a\.docx': is encrypted"):
         document_text(tmp_path / "a.docx")
+
+
+@pytest.mark.parametrize("suffix", [".odt", ".rtf"])
+def test_open_documents_and_rich_texts_say_when_they_were_written(tmp_path: Path, suffix: str):
+    path = WRITERS[suffix](tmp_path / f"document{suffix}")
+    metadata = read_metadata(path, "text")
+    zone = "Z" if suffix == ".odt" else ""
+    assert (metadata.captured_s, metadata.captured_from) == (datetime.fromisoformat(f"2019-07-01T12:00:00{zone}").timestamp(), "office")
+    assert "moor" in metadata.about
+
+
+def test_an_open_document_with_a_password_is_told_from_a_damaged_one(tmp_path: Path):
+    entry = '<manifest:file-entry manifest:full-path="content.xml"><manifest:encryption-data/></manifest:file-entry>'
+    manifest = f"<manifest:manifest {NAMESPACES}>{entry}</manifest:manifest>"
+    write_open_document(tmp_path / "a.odt", "text", "", **{"META-INF/manifest.xml": manifest})
+    with pytest.raises(MediaError, match=r"a\.odt': is encrypted; save a copy without a password"):
+        document_text(tmp_path / "a.odt")
+
+
+@pytest.mark.parametrize(
+    "data", [b"{\\rtf1", b"{\\rtf1" + b"{" * 5000 + b"x", b"{\\rtf1 \\u999999999 \\bin99999 x", b"{\\rtf1 \\'zz \\f9 \\"]
+)
+def test_damaged_rich_text_never_breaks_the_reader(tmp_path: Path, data: bytes):
+    (tmp_path / "a.rtf").write_bytes(data)
+    with suppress(MediaError):
+        document_text(tmp_path / "a.rtf")

@@ -17,7 +17,8 @@ from embedrl.data.segments import TextSegment, as_told, joined, read_segments
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.row import Modality, Place, Row, place_id
 from embedrl.media.content import Image, Page, Text, Video, file_sha256
-from embedrl.media.decode import is_document, num_images, num_pages, read_text
+from embedrl.media.decode import format_of, is_document, num_images, num_pages, read_text
+from embedrl.media.mail import mails_of
 from embedrl.media.passages import CHARS_PER_TOKEN, IN_CHARACTERS, PassageLength, TextMeasure, passages
 from embedrl.media.scenes import Differences, SceneSettings, scan_part, scenes
 from embedrl.media.store import Limits
@@ -47,6 +48,9 @@ class Unit:
     """Span of a passage in bytes of the file; None where the file is not this text in UTF-8."""
     text: str | None = None
     """A passage itself."""
+    about: str = ""
+    captured_s: float | None = None
+    """Of a mail in a mailbox: subject and sender, and when it was sent."""
 
 
 WHOLE = Unit()
@@ -62,6 +66,8 @@ def unit_of(row: Row) -> Unit:
 def place_of(unit: Unit, *, path: Path, **facts: Any) -> Place:
     """Return the place of a unit of a file; `facts` are the other fields of a Place."""
     own = {name: getattr(unit, name) for name in ("page", "start_char", "end_char", "start_byte", "end_byte")}
+    facts |= {"about": unit.about} if unit.about else {}
+    facts |= {} if unit.captured_s is None else {"captured_s": unit.captured_s, "captured_from": "mail"}
     return Place(id=place_id(path, unit.page, unit.number), path=path, unit=unit.number, **own, **facts)
 
 
@@ -129,6 +135,8 @@ class Divider:
                 spans = self._scenes(path, self.splitting.scenes)
                 parts = [Unit(number=number, start_s=start, end_s=end) for number, (start, end) in enumerate(spans, 1)]
                 return [Unit(number=0), *parts] if len(parts) > 1 else [WHOLE]
+            case "text" if format_of(path, self.limits) == "MBOX":
+                return list(self._mails(path))
             case "text" if self._passage_length is not None:
                 return list(self._passages(path, self._passage_length))
         return [WHOLE]
@@ -166,6 +174,17 @@ class Divider:
         offsets = {} if is_document(path, self.limits) else byte_offsets(path, text, borders, self.limits)
         for number, (start, end) in enumerate(spans, 1):
             yield Unit(None, number, 0.0, None, start, end, offsets.get(start), offsets.get(end), text[start:end])
+
+    def _mails(self, path: Path) -> Iterator[Unit]:
+        """Yield the mails of a mailbox, each divided as a text is."""
+        text, number = read_text(path, self.limits), 0
+        for mail in mails_of(text):
+            written = text[mail.start : mail.end]
+            length = self._passage_length
+            for start, end in passages(written, length, self.measure.token_ends) if length else [(0, len(written))]:
+                number += 1
+                start, end = mail.start + start, mail.start + end
+                yield Unit(number=number, start_char=start, end_char=end, text=text[start:end], about=mail.about, captured_s=mail.sent_s)
 
     def _scenes(self, path: Path, settings: SceneSettings) -> list[tuple[float, float]]:
         name = f"{file_sha256(path).hex()[:32]} {settings.model_dump_json()}"

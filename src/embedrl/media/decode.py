@@ -11,16 +11,18 @@ import PIL.Image
 
 from embedrl.errors import ConfigError, MediaError, cause
 from embedrl.media.content import Frames, Image, Page, Video, part_files
+from embedrl.media.dates import first_seconds
+from embedrl.media.front_matter import MAX_CHARS, front_matter
 from embedrl.media.image import to_rgb
 from embedrl.media.kinds import MediaKind
-from embedrl.media.metadata import Metadata, from_name, merge
+from embedrl.media.metadata import Metadata, captured, damage_noted, from_name, merge
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
 from embedrl.media.sandbox import pool
 from embedrl.media.sidecars import sidecars_of
 from embedrl.media.sound import Sound
 from embedrl.media.stills import MULTI_IMAGE
-from embedrl.media.store import HEAD_BYTES, Limits, document_format, is_audio, limits_in_force, open_regular, still_format
+from embedrl.media.store import HEAD_BYTES, DocumentFormat, Limits, document_format, is_audio, limits_in_force, open_regular, still_format
 from embedrl.media.subtitles import Cue
 from embedrl.media.text import LONG_DOCUMENT, load_long_text
 
@@ -134,7 +136,7 @@ def page_text(page: Page, limits: Limits | None = None) -> str:
 
 
 def read_text(path: Path, limits: Limits | None = None) -> str:
-    """Return the text of a text file, or of a document (DOCX, PPTX, XLSX, EPUB, HTML, EML) as Markdown, converted in a child process.
+    """Return the text of a text file, or of a document (`store.DOCUMENTS`) as Markdown, converted in a child process.
 
     It may be long: 100 times `max_text_chars` for a text, 10 times for a document. Raises MediaError.
     """
@@ -164,8 +166,13 @@ def document_job(path: Path, want: Want, limits: Limits) -> dict[str, Any]:
 
 def is_document(path: Path, limits: Limits | None = None) -> bool:
     """Return whether a file is a document that is converted to text. Raises MediaError if it cannot be opened."""
-    with open_regular(path, limits or limits_in_force()) as file:
-        return document_format(path.suffix, file.read(HEAD_BYTES)) is not None
+    return format_of(path, limits or limits_in_force()) is not None
+
+
+def format_of(path: Path, limits: Limits) -> DocumentFormat | None:
+    """Return the format of a document that is converted to text; None for another file. Raises MediaError if it cannot be opened."""
+    with open_regular(path, limits) as file:
+        return document_format(path.suffix, file.read(HEAD_BYTES))
 
 
 def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, sidecars: Sequence[Path] | None = None) -> Metadata:
@@ -176,7 +183,7 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, 
     limits = limits or limits_in_force()
     if kind == "text" and not is_audio(path, limits):
         if not is_document(path, limits):
-            return merge([from_name(path.name)])
+            return merge([*_front_matter(path, limits), from_name(path.name)])
         job, files = document_job(path, "metadata", limits), []
     else:
         part = {"image": Image(path=path), "page": Page(path=path)}.get(kind)
@@ -187,6 +194,17 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, 
         return Metadata.model_validate(answer.head["metadata"])
     except (KeyError, ValueError) as error:
         raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
+
+
+def _front_matter(path: Path, limits: Limits) -> list[dict[str, Any]]:
+    """Return what a text says of itself before it begins, as sources of `merge`."""
+    sources: list[dict[str, Any]] = []
+    with open_regular(path, limits) as file:
+        head = file.read(MAX_CHARS)
+    with damage_noted(sources, "front matter"):
+        words, dates = front_matter(head.decode("utf-8", "replace").replace("\r\n", "\n"))
+        sources.append({"about": words, **captured(first_seconds(dates), "front_matter")})
+    return sources
 
 
 def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = None) -> tuple[list[Cue], list[tuple[Path, str]]]:

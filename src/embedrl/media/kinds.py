@@ -56,7 +56,6 @@ SKIPPED_NAMES = (
     "*.pbm",
     "*.pgm",
     "*.ppm",
-    "*.rtf",
     "*.svg",
     "*.xmp",
     "*.xpm",
@@ -79,7 +78,7 @@ UNREAD: dict[str, Unread] = {
     **dict.fromkeys((".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".xcf"), _PHOTO),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), RAW),
     **dict.fromkeys((".nut", ".ivf", ".y4m", ".amv", ".swf", ".bik", ".wtv", ".evo"), _VIDEO),
-    **dict.fromkeys((".doc", ".ppt", ".xls", ".odt", ".odp", ".ods", ".mobi", ".azw3", ".djvu", ".xps", ".msg"), _DOCUMENT),
+    **dict.fromkeys((".doc", ".ppt", ".xls", ".mobi", ".azw3", ".djvu", ".xps", ".msg"), _DOCUMENT),
     ".ole": Unread("an Office file or another of its container", "PDF"),
 }
 """By suffix."""

@@ -1,13 +1,9 @@
-"""Text with structure (Markdown) of web pages, EPUB books and e-mails, by the standard library."""
+"""Text with structure (Markdown) of web pages and EPUB books, by the standard library."""
 
 import codecs
 import re
 import zipfile
-from collections.abc import Iterator
-from email import message_from_binary_file, policy
-from email.message import EmailMessage, MIMEPart
 from html.parser import HTMLParser
-from itertools import chain
 from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import BinaryIO
@@ -41,8 +37,6 @@ _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
 _CHARSET = re.compile(
     rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w.:-]{1,40})|<\?xml[^>]{0,100}encoding\s*=\s*["']([\w.:-]{1,40})""", re.I
 )
-_MAX_DEPTH = 10
-_HEADERS = ("From", "To", "Cc", "Date")
 
 
 class _Writer(HTMLParser):
@@ -225,48 +219,3 @@ def read_part(archive: zipfile.ZipFile, name: str) -> ElementTree.Element:
 def local_name(element: ElementTree.Element) -> str:
     """Return the name of an element without its namespace."""
     return element.tag.rpartition("}")[2]
-
-
-def read_mail(file: BinaryIO) -> str:
-    """Return the text of an e-mail: subject, sender and receivers, date, body, names of attachments; mails inside it as well."""
-    message = message_from_binary_file(file, policy=policy.default)
-    assert isinstance(message, EmailMessage)
-    return tidy("\n\n".join(_mail(message, 1)))
-
-
-def _mail(message: EmailMessage, depth: int) -> Iterator[str]:
-    if depth > _MAX_DEPTH:
-        raise MediaError(f"holds mails inside mails, more than {_MAX_DEPTH} deep")
-    if subject := header_of(message, "Subject"):
-        yield f"{'#' * min(depth, 6)} {subject}"
-    yield "\n".join(f"{name}: {value}" for name in _HEADERS if (value := header_of(message, name)))
-    bodies = [part for part in (message.get_body(("plain",)), message.get_body(("html",))) if part is not None]
-    yield next((text for part in bodies if (text := _part_text(part)).strip()), "")
-    attached = [part for part in message.iter_attachments() if isinstance(part, EmailMessage)] if message.is_multipart() else []
-    names = [name for part in attached if (name := part.get_filename())]
-    yield f"Attachments: {', '.join(names)}" if names else ""
-    inner = (part.get_payload() for part in attached if part.get_content_type() == "message/rfc822")
-    for mail in chain.from_iterable(payload for payload in inner if isinstance(payload, list)):
-        if isinstance(mail, EmailMessage):
-            yield from _mail(mail, depth + 1)
-
-
-def header_of(message: EmailMessage, name: str) -> str:
-    """Return a header of a mail on one line, "" for none."""
-    # Boundary: the parser of headers trips over what it does not expect (IndexError, AttributeError, …), and the others are fine.
-    try:
-        return " ".join(str(message.get(name) or "").split())
-    except Exception:
-        return ""
-
-
-def _part_text(part: MIMEPart) -> str:
-    data = part.get_payload(decode=True)
-    if not isinstance(data, bytes) or not data.strip():
-        return ""
-    charset = part.get_content_charset()
-    try:
-        text = data.decode(charset or "utf-8")
-    except (LookupError, UnicodeDecodeError):
-        text = decode_page(data)
-    return html_text(text) if part.get_content_subtype() == "html" else text

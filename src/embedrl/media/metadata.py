@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedrl.media.content import well_formed
 from embedrl.media.dates import first_seconds, seconds, seconds_in_name
 
-Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office", "epub", "html", "tags", "name", "mtime"]
+Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office", "epub", "html", "front_matter", "tags", "name", "mtime"]
 MAX_PACKET_BYTES = 1024**2
 """Of an XMP packet or a sidecar, what is read."""
 _MAX_CHARS = 1000

@@ -13,7 +13,10 @@ from typing import Any, BinaryIO
 from embedrl.errors import MediaError
 from embedrl.media.content import well_formed
 from embedrl.media.kinds import PACKAGES
-from embedrl.media.markup import html_text, read_epub, read_html, read_mail, tidy
+from embedrl.media.mail import read_mail, read_mailbox
+from embedrl.media.markup import html_text, read_epub, read_html, tidy
+from embedrl.media.open_document import read_open_document
+from embedrl.media.rich_text import read_rich_text
 from embedrl.media.store import DEFAULT, HEAD_BYTES, DocumentFormat, Limits, document_format, open_regular
 from embedrl.media.text import LONG_DOCUMENT
 
@@ -55,6 +58,12 @@ def _convert(file: BinaryIO, path: Path, limits: Limits) -> str:
             return read_html(file, 4 * LONG_DOCUMENT * limits.max_text_chars)
         case "EML":
             return read_mail(file)
+        case "MBOX":
+            return read_mailbox(file, limits)
+        case "RTF":
+            return read_rich_text(file, limits.decode_memory_bytes // 8)
+        case "ODT" | "ODS" | "ODP":
+            return read_open_document(open_archive(file, limits))
         case "EPUB":
             return read_epub(open_archive(file, limits))
         case "DOCX" | "PPTX" | "XLSX" as name:

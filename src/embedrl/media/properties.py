@@ -4,24 +4,25 @@ Read in the child process that decodes. A group of properties that is damaged is
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC
 from email import message_from_binary_file, policy
 from email.message import EmailMessage
-from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from embedrl.media.dates import first_seconds
-from embedrl.media.markup import decode_page, header_of, local_name, read_book, read_part
+from embedrl.media.mail import header_of, sent_seconds
+from embedrl.media.markup import decode_page, local_name, read_book, read_part
 from embedrl.media.metadata import captured, damage_noted
 from embedrl.media.office import open_archive
+from embedrl.media.rich_text import document_info
 from embedrl.media.store import DEFAULT, HEAD_BYTES, Limits, document_format, open_regular
 
 _MAX_HEAD_BYTES = 1024**2
 """Part of a web page in which its head is looked for."""
 _CORE = "docProps/core.xml"
 _WORDS = ("title", "creator", "subject", "keywords", "description")
+_RTF_WORDS = ("title", "author", "subject", "keywords", "doccomm")
 _WRITTEN = ("created", "modified")
 """Dates of office documents, in this order."""
 _META_WORDS = ("author", "dc.creator", "dcterms.creator", "article:author", "description", "og:description", "keywords")
@@ -47,6 +48,11 @@ def document_properties(path: Path, limits: Limits = DEFAULT) -> list[dict[str, 
                 sources.append(_of_book(file, limits))
             case "DOCX" | "PPTX" | "XLSX":
                 sources.append(_of_office(file, limits))
+            case "ODT" | "ODS" | "ODP":
+                sources.append(_of_open_document(file, limits))
+            case "RTF":
+                info = document_info(file.read(_MAX_HEAD_BYTES))
+                sources.append({"about": [info.get(name) for name in _RTF_WORDS], **captured(first_seconds(_rtf_dates(info)), "office")})
     return sources
 
 
@@ -55,11 +61,7 @@ def _of_mail(file: BinaryIO) -> list[dict[str, Any]]:
     assert isinstance(message, EmailMessage)
     sources: list[dict[str, Any]] = [{"about": [header_of(message, "Subject"), header_of(message, "From")]}]
     with damage_noted(sources, "mail date"):
-        if written := header_of(message, "Date"):
-            sent = parsedate_to_datetime(written)
-            sources.append(
-                captured(first_seconds([(sent if sent.tzinfo else sent.replace(tzinfo=UTC)).isoformat()]), "mail")
-            )  # -0000: of no zone, in UTC
+        sources.append(captured(sent_seconds(header_of(message, "Date")), "mail"))
     return sources
 
 
@@ -69,6 +71,19 @@ def _of_office(file: BinaryIO, limits: Limits) -> dict[str, Any]:
         return {}
     values = {local_name(element): element.text or "" for element in read_part(archive, _CORE)}
     return {"about": [values.get(name) for name in _WORDS], **captured(first_seconds(values.get(name, "") for name in _WRITTEN), "office")}
+
+
+def _of_open_document(file: BinaryIO, limits: Limits) -> dict[str, Any]:
+    archive = open_archive(file, limits)
+    values: dict[str, list[str]] = {}
+    for element in read_part(archive, "meta.xml").iter() if "meta.xml" in archive.namelist() else ():
+        values.setdefault(local_name(element), []).append(element.text or "")
+    words = [word for name in ("title", "creator", "subject", "keyword", "description") for word in values.get(name, ())]
+    return {"about": words, **captured(first_seconds([*values.get("creation-date", []), *values.get("date", [])]), "office")}
+
+
+def _rtf_dates(info: Mapping[str, str]) -> Iterator[str]:
+    yield from (info[name] for name in ("creatim", "revtim") if name in info)
 
 
 def _of_book(file: BinaryIO, limits: Limits) -> dict[str, Any]:

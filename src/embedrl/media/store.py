@@ -141,16 +141,24 @@ _DATA_SUFFIXES = (".json", ".jsonl")
 _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 
 
-DocumentFormat = Literal["DOCX", "PPTX", "XLSX", "EPUB", "HTML", "EML"]
+DocumentFormat = Literal["DOCX", "PPTX", "XLSX", "ODT", "ODS", "ODP", "EPUB", "RTF", "HTML", "EML", "MBOX"]
 DOCUMENTS: dict[DocumentFormat, tuple[str, ...]] = {
     **{name: PACKAGES[name].suffixes for name in ("DOCX", "PPTX", "XLSX")},
+    "ODT": (".odt", ".ott"),
+    "ODS": (".ods", ".ots"),
+    "ODP": (".odp", ".otp"),
     "EPUB": (".epub",),
+    "RTF": (".rtf",),
     "HTML": (".html", ".htm", ".xhtml"),
     "EML": (".eml", ".mht", ".mhtml"),
+    "MBOX": (".mbox", ".mbx"),
 }
 """Documents that are converted to text, with their suffixes."""
 _DOCUMENT_PARTS: tuple[tuple[bytes, DocumentFormat], ...] = (
     (b"mimetypeapplication/epub+zip", "EPUB"),
+    (b"mimetypeapplication/vnd.oasis.opendocument.text", "ODT"),
+    (b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "ODS"),
+    (b"mimetypeapplication/vnd.oasis.opendocument.presentation", "ODP"),
     (b"word/document.xml", "DOCX"),
     (b"ppt/presentation.xml", "PPTX"),
     (b"xl/workbook.xml", "XLSX"),
@@ -158,6 +166,8 @@ _DOCUMENT_PARTS: tuple[tuple[bytes, DocumentFormat], ...] = (
 _HTML_START = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html)[\s>]", re.I | re.S
 )
+_POSTMARK = re.compile(rb"From [^\n]*\d{4}[^\n]*\n>?")
+_WRITTEN_AS_TEXT = ("RTF", "HTML", "EML", "MBOX")
 _MAIL_START = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\r?\n(?:[ \t][^\n]*\r?\n)*)+")
 _MAIL_HEADERS = re.compile(rb"^(from|received|return-path|date|subject|message-id|mime-version):", re.I | re.M)
 
@@ -174,14 +184,18 @@ def document_format(suffix: str, head: bytes) -> DocumentFormat | None:
     """Return the format of a document that is converted to text, by the first 4 KiB and the suffix; None for anything else."""
     named = next((name for name, suffixes in DOCUMENTS.items() if suffix.lower() in suffixes), None)
     if head.startswith(b"PK\3\4"):
-        return next((name for part, name in _DOCUMENT_PARTS if part in head), None if named in ("HTML", "EML") else named)
-    if (suffix and named not in ("HTML", "EML")) or not looks_textual(head):
+        return next((name for part, name in _DOCUMENT_PARTS if part in head), None if named in _WRITTEN_AS_TEXT else named)
+    if head.startswith(b"{\\rtf"):
+        return "RTF"
+    if named == "RTF" or (suffix and named not in _WRITTEN_AS_TEXT) or not looks_textual(head):
         return None
     if named is None and _HTML_START.match(head):
         return "HTML"
-    start = _MAIL_START.match(head) if named is None else None
+    postmark = _POSTMARK.match(head) if named is None else None
+    start = _MAIL_START.match(head, postmark.end() if postmark else 0) if named is None else None
     kinds = {name.lower() for name in _MAIL_HEADERS.findall(start[0])} if start else set()
-    return "EML" if len(kinds) >= 3 and kinds & {b"from", b"received", b"return-path"} else named
+    is_mail = len(kinds) >= 3 and kinds & {b"from", b"received", b"return-path"}
+    return ("MBOX" if postmark else "EML") if is_mail else named
 
 
 def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:

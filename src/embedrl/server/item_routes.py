@@ -47,6 +47,11 @@ _TYPES = {
     "EPUB": "application/epub+zip",
     "HTML": "text/plain; charset=utf-8",
     "EML": "text/plain; charset=utf-8",
+    "MBOX": "text/plain; charset=utf-8",
+    "RTF": "application/rtf",
+    "ODT": "application/vnd.oasis.opendocument.text",
+    "ODS": "application/vnd.oasis.opendocument.spreadsheet",
+    "ODP": "application/vnd.oasis.opendocument.presentation",
     **{name: container.content_type for name, container in CONTAINERS.items()},
 }
 _AUDIO_TYPES = {
