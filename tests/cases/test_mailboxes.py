@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from embedrl.index import Filter, Index, IngestReport, Query, ingest, search
+from embedrl.index.filter import Filter
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.ingest_report import IngestReport
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.media.decode import read_metadata
 from embedrl.media.store import Limits
 from embedrl.testing import FakeEmbedder
