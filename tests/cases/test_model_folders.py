@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
+from embedrl.data.sample import Item, Role
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ModelError
+from embedrl.media.content import Text
 from embedrl.models.load import load
 from embedrl.models.names import shipped
 from embedrl.reasoner.local import LocalReasoner
+from embedrl.reasoner.train import SFTCollator
 from embedrl.runtime.names import load_reasoner
 from tests.checkpoints import write_embed_rl, write_instruct, write_qwen3_vl_embedding
 from tests.test_checkpoints import SMALL, make_items, write_adapter
@@ -32,6 +35,10 @@ POINTER = (
     "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 9\n"
 )
 Change = Callable[[Path], Any]
+
+
+def make_text_item(text: str) -> Item:
+    return Item(role=Role.QUERY_TEXT_TO_IMAGE, content=(Text(text=text),))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +117,20 @@ def gguf(folder: Path) -> None:
     (folder / "model-q4.gguf").write_bytes(b"GGUF")
 
 
+def modules(pooling: dict[str, Any] | None, *others: str) -> Change:
+    """Write the files by which sentence-transformers loads a folder."""
+
+    def change(folder: Path) -> None:
+        kinds = ["base.modules.transformer.Transformer", "models.Pooling", *others]
+        rows = [{"idx": number, "path": f"{number}_Pooling" if number else "", "type": f"st.{kind}"} for number, kind in enumerate(kinds)]
+        (folder / "modules.json").write_text(json.dumps(rows), "utf-8")
+        if pooling is not None:
+            (folder / "1_Pooling").mkdir()
+            (folder / "1_Pooling/config.json").write_text(json.dumps(pooling), "utf-8")
+
+    return change
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "pointers of Git LFS": (
         lambda folder: [path.write_text(POINTER) for path in shards(folder)],
@@ -177,6 +198,16 @@ BROKEN: dict[str, tuple[Change, str]] = {
         edit("config.json", model_type="evil", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}),
         r"architecture 'evil', and brings code of its own, which is never run",
     ),
+    "a number that is none": (edit("config.json", text__rms_norm_eps=math.nan), r"config.json': rms_norm_eps=nan is no number"),
+    "pooling over all tokens": (modules({"pooling_mode": "mean"}), r"pools by 'mean', not by the last token: .*sentence-transformers"),
+    "pooling over all tokens, as it was written before": (
+        modules({"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": False}),
+        r"pools by \['pooling_mode_mean_tokens'\], not by the last token",
+    ),
+    "pooling that does not say how": (modules(None), r"1_Pooling/config.json' cannot be read as JSON \(is missing"),
+    "a layer behind the pooling": (modules({"pooling_mode": "lasttoken"}, "models.Dense"), r"has a module 'Dense' behind the transformer"),
+    "modules that are broken": (write("modules.json", "{"), r"modules.json' is no list of modules"),
+    "modules of nothing": (write("modules.json", '{"a": 1}'), r"modules.json' is no list of modules"),
     "embedrl.json that is broken": (write("embedrl.json", "{"), r"embedrl.json' cannot be read as JSON"),
     "embedrl.json with an unknown key": (edit("embedrl.json", colour=1), r"embedrl.json': colour: Extra inputs are not permitted"),
     "embedrl.json with a limit of 0": (
@@ -232,6 +263,11 @@ def test_a_folder_that_is_not_whole_is_refused_with_its_reason(
 
 FITTING: dict[str, Change] = {
     "as published": lambda folder: None,
+    "modules that pool the last token": modules({"pooling_mode": "lasttoken"}, "models.Normalize"),
+    "modules as they were written before": modules({"pooling_mode_cls_token": False, "pooling_mode_lasttoken": True}),
+    "settings with a byte order mark": lambda folder: (folder / "embedrl.json").write_bytes(
+        b"\xef\xbb\xbf" + (folder / "embedrl.json").read_bytes()
+    ),
     "in one file": weights(lambda table: table),
     "names without their prefix": renamed("model.", ""),
     "an attention of its own": edit("config.json", _attn_implementation="evil/kernel", text___attn_implementation="evil/kernel"),
@@ -451,3 +487,42 @@ def test_the_faster_passes_can_be_left_out(good: Path) -> None:
     reasoner = load_reasoner("nano", fast=False)
     assert isinstance(reasoner, LocalReasoner)
     assert not any("forward" in vars(module) for module in reasoner.model.modules())
+
+
+GENERATION: dict[str, dict[str, Any]] = {
+    "beams": {"num_beams": 4},
+    "several answers": {"num_beams": 3, "num_return_sequences": 3},
+    "an object of outputs": {"return_dict_in_generate": True, "output_scores": True},
+    "words that end it": {"stop_strings": ["</thinking>"]},
+    "no end before": {"min_length": 500, "min_new_tokens": 40},
+    "an end by the total": {"max_length": 5},
+}
+
+
+@pytest.mark.parametrize("case", GENERATION)
+def test_a_reasoner_gives_one_answer_whatever_its_folder_says_of_generation(case: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(shipped("reasoner")["nano"], tmp_path / "model")
+    items = [make_text_item("a red star"), make_text_item("a blue ring on white")]
+    expected = LocalReasoner.load(folder).reason(items)
+    edit("generation_config.json", **GENERATION[case])(folder)
+    reasoner = LocalReasoner.load(folder)
+    assert reasoner.reason(items) == expected
+    reasoner.continuous = False
+    assert reasoner.reason(items) == expected
+
+
+def test_an_answer_ends_where_either_file_says_so_and_a_folder_without_an_end_is_refused(tmp_path: Path) -> None:
+    """Without an end every answer was written to the limit, and "None" was taught as the end of answers."""
+    folder = shutil.copytree(shipped("reasoner")["nano"], tmp_path / "model")
+    item = make_text_item("a red star")
+    expected = LocalReasoner.load(folder).reason([item])
+    edit("tokenizer_config.json", eos_token=None)(folder)
+    reasoner = LocalReasoner.load(folder)
+    assert reasoner.reason([item]) == expected
+    assert reasoner.processor.tokenizer.eos_token == "<|im_end|>"
+    edit("generation_config.json", eos_token_id=None)(folder)
+    edit("config.json", eos_token_id=None, text__eos_token_id=None)(folder)
+    with pytest.raises(ModelError, match=r"names the token that ends an answer \(eos_token\)"):
+        LocalReasoner.load(folder)
+    with pytest.raises(ModelError, match="no token that ends an answer"):
+        SFTCollator(AutoProcessor.from_pretrained(folder, local_files_only=True))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from embedrl.embedder.inputs import DEFAULT_INSTRUCTION, VIDEO, WRAPPED_VIDEO
+from embedrl.errors import ModelError
 from embedrl.media.resize import VisualBudget
+from embedrl.models.weights import read_json
 
 TEMPLATE, MODULES, PROCESSOR, README = "chat_template.jinja", "modules.json", "processor_config.json", "README.md"
 
@@ -92,6 +94,41 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
     for name, settings in {"1_Pooling": pooling, "2_Normalize": {}}.items():
         (folder / name).mkdir(exist_ok=True)
         _write(folder / name / "config.json", settings)
+
+
+def refuse_other_modules(folder: Path) -> None:
+    """Raise ModelError if a folder's sentence-transformers files say that its vectors are made in another way than here.
+
+    That is by the last token's state of one transformer, of unit length; a folder without such files says nothing.
+    """
+    if not (folder / MODULES).is_file():
+        return
+    try:
+        modules = [(str(row["type"]).rpartition(".")[2], str(row.get("path", ""))) for row in _read_list(folder / MODULES)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{str(folder / MODULES)!r} is no list of modules ({error}): download it again") from error
+    for kind, path in modules:
+        reason = ""
+        if kind == "Pooling":
+            settings = read_json(folder / path / "config.json")
+            mode = settings.get("pooling_mode") or [
+                name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True
+            ]
+            reason = "" if mode in ("lasttoken", ["pooling_mode_lasttoken"]) else f"pools by {mode!r}, not by the last token"
+        elif kind not in ("Transformer", "Normalize"):
+            reason = f"has a module {kind!r} behind the transformer"
+        if reason:
+            raise ModelError(
+                f"{str(folder)!r} {reason}: its vectors are made by sentence-transformers, and would be others here; serve it (vLLM, "
+                "infinity) and give the URL as the Embedder, or train one that ends with the last token's state"
+            )
+
+
+def _read_list(path: Path) -> list[Any]:
+    table = json.loads(path.read_text("utf-8-sig"))
+    if not isinstance(table, list):
+        raise ValueError("no list")
+    return table
 
 
 def _differences(budget: VisualBudget, processor: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Table of supported model architectures, and validation of config.json."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     for part in (table, table["vision_config"], table["text_config"]):
         for key in _UNREAD:
             part.pop(key, None)
+        if odd := sorted(key for key, value in part.items() if isinstance(value, float) and not math.isfinite(value)):
+            raise ModelError(f"{str(folder / 'config.json')!r}: {odd[0]}={part[odd[0]]} is no number: download it again")
         for key, limit in _LIMITS.items():
             if key in part and not (type(part[key]) is int and 0 < part[key] <= limit):
                 raise ModelError(f"{str(folder / 'config.json')!r}: {key}={str(part[key])[:40]} is no number from 1 to {limit:,}")
@@ -121,6 +124,34 @@ _HARMLESS = frozenset(
     }
 )
 """Settings of generation that the caller decides, or that change no greedy choice."""
+
+
+_ONE_ANSWER: dict[str, Any] = {
+    **{"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "stop_strings": None},
+    **{"min_length": 0, "min_new_tokens": None, "prompt_lookup_num_tokens": None, "max_time": None},
+}
+"""Settings of generation by which a folder would decide how many answers there are, in what form, and where they end."""
+
+
+def give_one_answer(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Make `generate` write one answer that ends where the model ends it, whatever a folder's generation_config.json says.
+
+    A tokenizer that names no end of a turn takes the one of that file. Raises ModelError if there is none either: no answer would end.
+    """
+    settings = model.generation_config
+    for name, value in _ONE_ANSWER.items():
+        setattr(settings, name, value)
+    if tokenizer.eos_token_id is not None:
+        return
+    named = settings.eos_token_id
+    end = named[0] if isinstance(named, list) and named else named
+    token = tokenizer.convert_ids_to_tokens(end) if isinstance(end, int) else None
+    if token is None:
+        raise ModelError(
+            f"{str(folder)!r}: neither tokenizer_config.json nor generation_config.json names the token that ends an answer (eos_token), "
+            "so that none would end: take those files from the model it was trained from"
+        )
+    tokenizer.eos_token = token
 
 
 def decodes_greedily(model: Any) -> bool:

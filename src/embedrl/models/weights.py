@@ -46,7 +46,7 @@ def list_some(problems: Sequence[str]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ModelError."""
     try:
-        table = json.loads(path.read_text("utf-8"))
+        table = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} cannot be read as JSON ({_flaw(path) or error}): download it again") from error
     if not isinstance(table, dict):

@@ -24,7 +24,7 @@ from embedrl.errors import ConfigError, ModelError
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
-from embedrl.models.architectures import decodes_greedily, takes_grids
+from embedrl.models.architectures import decodes_greedily, give_one_answer, takes_grids
 from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
 from embedrl.models.names import Form
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
@@ -145,6 +145,7 @@ class LocalReasoner:
         """Wrap loaded weights with the settings of a folder. Raises ModelError."""
         settings = read_reasoner_settings(folder)
         with loading(folder):
+            give_one_answer(folder, model, processor.tokenizer)
             if processor.tokenizer.pad_token is None:
                 processor.tokenizer.pad_token = processor.tokenizer.eos_token
             if processor.tokenizer("")["input_ids"][-1:] == [processor.tokenizer.pad_token_id]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
 
+from embedrl.errors import ModelError
 from embedrl.log import progress
 from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import fit, keep_freed_memory, last_checkpoint
@@ -43,6 +44,11 @@ class SFTCollator:
     """Data collator: one padded batch with labels on the answers only."""
 
     def __init__(self, processor: ProcessorMixin) -> None:
+        """Take the model's processor. Raises ModelError for a tokenizer without a token that ends an answer."""
+        if processor.tokenizer.eos_token is None:
+            raise ModelError(
+                "the tokenizer has no token that ends an answer (eos_token in tokenizer_config.json), so that none could be taught"
+            )
         self.processor = processor
 
     def __call__(self, examples: Sequence[SFTExample]) -> dict[str, Tensor]:
