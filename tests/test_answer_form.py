@@ -99,6 +99,13 @@ def test_a_set_of_answers_is_judged_in_the_words_of_the_whole_one() -> None:
         ("  a red\nstar <answer>", "a red star"),
         ("<think> Is it red? </think> a red star", "a red star"),
         (render(TCoT(thinking="red.", rethink="fits.", answer="a red star")), "a red star"),
+        ("Answer: a red star", "a red star"),
+        ("<think> red </think>\n**Final Answer:** a **red** star", "a **red** star"),
+        ("**The answer is: a red star**", "a red star"),
+        ("### answer:\na red star: five points", "a red star: five points"),
+        ("答案：一颗红星", "一颗红星"),
+        ("Answer sheet: five questions", "Answer sheet: five questions"),
+        ("an answer: none", "an answer: none"),
     ],
 )
 def test_a_bare_answer_becomes_a_tcot(text: str, answer: str) -> None:
@@ -113,6 +120,7 @@ def test_a_bare_answer_becomes_a_tcot(text: str, answer: str) -> None:
     [
         ("", False, FailureReason.EMPTY),
         ("<answer> </answer>", False, FailureReason.EMPTY),
+        ("Answer:", False, FailureReason.EMPTY),
         ("<think> red </think>", False, FailureReason.EMPTY),
         ("<think> Is it red?", False, FailureReason.TRUNCATED),
         ("a red star on", True, FailureReason.TRUNCATED),

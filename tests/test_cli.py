@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import PIL.Image
 import pytest
 from typer.main import get_command
 
+from embedrl.cli.help import COMMAND_PANELS, FILTERS, LIMITS, MODELS, REASONING, SERVERS, continued
 from embedrl.cli.main import app, main
 
 FAKES = ("--reasoner", "fake", "--embedder", "fake")
@@ -57,10 +60,38 @@ def commands(group=None, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_has_help_with_an_example(run: Ran, words: tuple[str, ...]):
+def test_every_command_has_help_with_an_example_in_80_columns(run: Ran, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(*words, "--help")
     assert code == 0
     assert "Example: embedrl " + " ".join(words) in out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+
+
+def test_commands_are_listed_by_what_they_are_for(run: Ran):
+    titles = [line for line in run("--help")[1].splitlines() if line.endswith(":")]
+    assert titles == [f"{panel}:" for panel in (*COMMAND_PANELS, "Options")]
+
+
+def test_options_of_a_search_are_listed_by_what_they_are_for(run: Ran):
+    titles = [line for line in run("search", "--help")[1].splitlines() if re.fullmatch(r"\w.*:", line)]
+    assert titles == [f"{title}:" for title in ("Arguments", "Options", FILTERS, MODELS, REASONING, SERVERS, LIMITS)]
+
+
+@pytest.mark.parametrize("width", [50, 60, 78])
+@pytest.mark.parametrize(
+    "command",
+    [
+        'embedrl search "a small red star" --index library --top 5 --modality image',
+        "embedrl train reasoner nano/reasoner.toml method=rejection rejection.learning_rate=3e-4",
+        'embedrl bench perturbed --media "shifted by 4 pixels" --media "a border of 10%"',
+    ],
+)
+def test_a_long_example_is_continued_as_a_shell_reads_it(command: str, width: int):
+    lines = continued(f"Example: {command}", width)
+    assert shlex.split(lines.replace("\\\n", "")) == ["Example:", *shlex.split(command)]
+    assert max(map(len, lines.splitlines())) <= width
+    assert continued(command, 10) == command
 
 
 def test_help_of_all_commands_imports_no_heavy_library():

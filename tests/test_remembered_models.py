@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embedrl.cli.help import COMMAND_PANELS
 from embedrl.cli.main import main
 from embedrl.cli.options import commands
 from embedrl.cli.stopping import says_what_is_kept
@@ -155,6 +156,10 @@ def test_nano_says_that_it_is_blind_but_in_its_own_world(tmp_path: Path, capsys:
     (folder / "note.txt").write_text("holiday")
     _, err = run(capsys, "index", folder, "--no-think", "--embedder", "nano")
     assert "nano models know only the generated world" in err
+    _, err = run(capsys, "search", "holiday", "--index", folder)
+    assert [line for line in err.splitlines() if "nano models" in line] == [
+        "nano models: on files from outside their generated world, ranks and scores mean nothing (`embedrl models` lists others)"
+    ]
     (folder / "pairs.jsonl").write_text("{}\n")
     _, err = run(capsys, "index", folder, "--no-think")
     assert "generated world" not in err
@@ -193,9 +198,9 @@ def test_help_fits_80_columns_and_cuts_no_sentence(capsys: pytest.CaptureFixture
     monkeypatch.setenv("COLUMNS", "80")
     for words in ((), ("train",), ("bench",), ("world",)):
         out, _ = run(capsys, *words, "--help")
-        listed = out.partition("Commands:")[2].splitlines()
-        assert listed
-        assert not [line for line in listed if line.endswith("...") or len(line) > 80]
+        _, panel, listed = out.partition("Commands:" if words else f"{COMMAND_PANELS[0]}:")
+        assert panel
+        assert not [line for line in listed.splitlines() if line.endswith("...") or len(line) > 80]
 
 
 def test_shells_complete_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

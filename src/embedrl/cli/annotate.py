@@ -7,6 +7,7 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import need_folder, with_server_options
+from embedrl.cli.help import SHOWING, TRAINING
 from embedrl.cli.options import (
     ConfigFile,
     EngineName,
@@ -28,7 +29,7 @@ app = commands()
 world_app = commands(
     help="The generated world, a synthetic dataset with ground truth.\n\n\b\nExample: embedrl world make library --pairs 120"
 )
-app.add_typer(world_app, name="world")
+app.add_typer(world_app, name="world", rich_help_panel=SHOWING)
 
 
 @world_app.command("make", short_help="Write the generated world: media files and pairs.")
@@ -49,7 +50,7 @@ def world_make(
     log.result(f"{folder}: {pairs} pairs in {num_files} media files")
 
 
-@app.command("annotate", short_help="Write T-CoTs for the pairs of a dataset.")
+@app.command("annotate", short_help="Write T-CoTs for the pairs of a dataset.", rich_help_panel=TRAINING)
 @says_what_is_kept("T-CoTs that are written are kept; the same command goes on with the rest")
 @places_models
 def annotate_pairs(
@@ -122,7 +123,7 @@ def annotate_pairs(
         raise typer.Exit(1)
 
 
-@app.command("filter", short_help="Filter annotated pairs by whether their T-CoTs match.")
+@app.command("filter", short_help="Filter annotated pairs by whether their T-CoTs match.", rich_help_panel=TRAINING)
 @places_models
 def filter_pairs_of(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `embedrl annotate`.")],

@@ -8,6 +8,7 @@ import typer
 from embedrl import log
 from embedrl.cli.arguments import decoded, need_index, search_filter, with_server_options
 from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
+from embedrl.cli.help import SEARCHING
 from embedrl.cli.models import load_with_gate, warn_if_blind
 from embedrl.cli.options import (
     Area,
@@ -38,7 +39,7 @@ app = commands()
 NOT_ANSWERED = 1
 
 
-@app.command("ask", cls=DialCommand, short_help="Answer a question from an index, with citations.")
+@app.command("ask", cls=DialCommand, short_help="Answer a question from an index, with citations.", rich_help_panel=SEARCHING)
 @places_models
 def ask_index(
     question: Annotated[str, typer.Argument(help="A question about the indexed items.")],
@@ -123,7 +124,7 @@ def _ask_server(index: str, reasoner: str | None, embedder: str | None, dial: Di
     except StoreError as error:
         log.info(f"{error}; answering here")
         return None
-    warn_if_blind(server.models, index)
+    warn_if_blind(server.models, index, again=True)
     log.info(f"asked {server.url}, which serves this index; --local answers here")
     cited = tuple(Citation(**{name: row[name] for name in Citation.model_fields}) for row in answer["citations"])
     return CitedAnswer(text=answer["text"], citations=cited, num_asked=answer["num_asked"], gate=answer.get("gate"))

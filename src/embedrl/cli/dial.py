@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from typer.core import TyperCommand
 
+from embedrl.cli.help import REASONING, Command
 from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ ThinkDial = Annotated[
         "--no-think",
         help="Reason about queries: never (--no-think), auto (where the Embedder's gate predicts a gain), always (--think alone). Default: "
         "always if the index was built with reasoning, else never.",
+        rich_help_panel=REASONING,
     ),
 ]
 IndexDial = Annotated[
@@ -29,6 +30,7 @@ IndexDial = Annotated[
         "--no-think",
         help="Reason about items: never (--no-think), auto (where the Embedder's gate of candidates predicts a gain), always (--think "
         "alone). Default: as the index was made, auto with its gate too; always for a new one.",
+        rich_help_panel=REASONING,
     ),
 ]
 EvaluationDial = Annotated[
@@ -38,11 +40,16 @@ EvaluationDial = Annotated[
         "--no-think",
         help="Reason about items: never (--no-think), auto (candidates, and queries for which the Embedder's gate predicts a gain), always "
         "(--think alone). Default: always.",
+        rich_help_panel=REASONING,
     ),
 ]
 GateFile = Annotated[
     Path | None,
-    typer.Option("--gate", help="Gate of --think auto (bench/gate.py fits one); the one in the Embedder's folder by default."),
+    typer.Option(
+        "--gate",
+        help="Gate of --think auto (bench/gate.py fits one); the one in the Embedder's folder by default.",
+        rich_help_panel=REASONING,
+    ),
 ]
 ThinkBudget = Annotated[
     float | None,
@@ -51,12 +58,13 @@ ThinkBudget = Annotated[
         min=0,
         max=1,
         help="For --think auto: fraction to reason about (of tokens, if the gate knows them); 0.5 by default.",
+        rich_help_panel=REASONING,
     ),
 ]
 DEFAULT_SHARE = 0.5
 
 
-class DialCommand(TyperCommand):
+class DialCommand(Command):
     """A command whose `--think` takes a value or stands alone, and whose `--no-think` takes none."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 from embedrl import log
 from embedrl.cli.arguments import with_options_of_both, with_preset
 from embedrl.cli.dial import DialCommand, EvaluationDial, GateFile, ThinkBudget, find_gate, load_gate, read_dial
+from embedrl.cli.help import MEASURING, SEARCHING
 from embedrl.cli.options import (
     AsJson,
     ConfigFile,
@@ -31,7 +32,7 @@ from embedrl.errors import ConfigError
 app = commands()
 
 
-@app.command("evaluate", cls=DialCommand, short_help="Evaluate retrieval on the world, MMEB-V2 or UVRB.")
+@app.command("evaluate", cls=DialCommand, short_help="Evaluate retrieval on the world, MMEB-V2 or UVRB.", rich_help_panel=MEASURING)
 @says_what_is_kept("T-CoTs and vectors of a benchmark are kept; the same command goes on with the rest")
 @places_models
 def evaluate_on_benchmark(
@@ -135,7 +136,7 @@ def _report_missing(report: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-@app.command("doctor", short_help="Check the installation, an index, or a benchmark.")
+@app.command("doctor", short_help="Check the installation, an index, or a benchmark.", rich_help_panel=SEARCHING)
 @places_models
 def doctor(
     benchmark: Annotated[
@@ -177,7 +178,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command("report", short_help="Compare scores with the published ones.")
+@app.command("report", short_help="Compare scores with the published ones.", rich_help_panel=MEASURING)
 def report_scores(
     paths: Annotated[
         list[Path], typer.Argument(metavar="FILE_OR_DIR...", help="Leaderboard files or folders of score files, one per system.")

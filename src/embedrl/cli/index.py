@@ -8,6 +8,7 @@ import typer
 from embedrl import log
 from embedrl.cli.arguments import need_folder, with_options_of_both, with_preset
 from embedrl.cli.dial import DialCommand, GateFile, IndexDial, ThinkBudget, find_gate, load_gate, read_dial, reasons
+from embedrl.cli.help import SCALE, SEARCHING
 from embedrl.cli.models import choose, noted_models, say_loading, warn_if_blind
 from embedrl.cli.options import (
     AsJson,
@@ -107,7 +108,7 @@ def move_index(
         log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
 
 
-@app.command("index", cls=_IndexOrOther, short_help="Index a folder, or update its index.")
+@app.command("index", cls=_IndexOrOther, short_help="Index a folder, or update its index.", rich_help_panel=SEARCHING)
 @says_what_is_kept("what is indexed is kept and can be searched; the same command goes on with the rest")
 @places_models
 def index_folder(
@@ -127,20 +128,33 @@ def index_folder(
     workers: Workers = None,
     ray_address: RayAddress = None,
     table: Annotated[
-        str | None, typer.Option(help="Location of a new index's table in object storage (s3://bucket/name); remembered by the folder.")
+        str | None,
+        typer.Option(
+            help="Location of a new index's table in object storage (s3://bucket/name); remembered by the folder.", rich_help_panel=SCALE
+        ),
     ] = None,
-    shelf: Annotated[str | None, typer.Option(help="For --table: path prefix of this folder; its own name by default.")] = None,
-    exact_below: Annotated[int | None, typer.Option(min=0, help="Exact search below this many rows; 50,000 for a new index.")] = None,
+    shelf: Annotated[
+        str | None, typer.Option(help="For --table: path prefix of this folder; its own name by default.", rich_help_panel=SCALE)
+    ] = None,
+    exact_below: Annotated[
+        int | None, typer.Option(min=0, help="Exact search below this many rows; 50,000 for a new index.", rich_help_panel=SCALE)
+    ] = None,
     vector_index: Annotated[
         Literal["ivf-flat", "ivf-sq"] | None,
-        typer.Option(help="Approximate index above that: IVF over full (default) or scalar-quantised vectors."),
+        typer.Option(help="Approximate index above that: IVF over full (default) or scalar-quantised vectors.", rich_help_panel=SCALE),
     ] = None,
     recall: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1, help="Minimum recall@10 of the approximate index, else search stays exact; 0.99 for a new index."),
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="Minimum recall@10 of the approximate index, else search stays exact; 0.99 for a new index.",
+            rich_help_panel=SCALE,
+        ),
     ] = None,
     rebuild_growth: Annotated[
-        float | None, typer.Option(min=1.01, help="Rebuild the approximate index after growth by this factor; 2 for a new index.")
+        float | None,
+        typer.Option(min=1.01, help="Rebuild the approximate index after growth by this factor; 2 for a new index.", rich_help_panel=SCALE),
     ] = None,
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="For a new index: truncate vectors to this many dimensions (Matryoshka); all by default.")

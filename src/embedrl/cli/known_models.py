@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from embedrl import log
+from embedrl.cli.help import SEARCHING, Commands, Group
 from embedrl.cli.options import AsJson, commands
 from embedrl.cli.placement import places_models
 
 app = commands()
-_models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
-app.add_typer(_models, name="models", short_help="Known models and their sizes; check one.")
+_models = Commands(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
+app.add_typer(_models, name="models", short_help="Known models and their sizes; check one.", rich_help_panel=SEARCHING)
 _GB = 1e9
 
 

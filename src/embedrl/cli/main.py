@@ -13,6 +13,7 @@ from embedrl import log
 from embedrl.cli import annotate, ask, evaluate, index, known_models, mcp, search, serve, train
 from embedrl.cli.arguments import EXTRAS, need_extra
 from embedrl.cli.cold_start import run_as_own_process
+from embedrl.cli.help import SHOWING
 from embedrl.cli.options import Seed, commands
 from embedrl.errors import ConfigError, EmbedRLError, MediaError, cause
 
@@ -70,11 +71,12 @@ def _embedrl(
     """Multimodal retrieval that reasons before it embeds, and shows its evidence.
 
     \b
-    Example: embedrl quickstart
+    Example: embedrl index ~/Pictures --models qwen3-vl-2b
+    Example: embedrl search "two parrots on a branch" --index ~/Pictures
     """
 
 
-@app.command(short_help="Show the whole method on generated media, on a CPU.")
+@app.command(short_help="Show the whole method on generated media, on a CPU.", rich_help_panel=SHOWING)
 def quickstart(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
     seed: Seed = 0,
@@ -92,7 +94,7 @@ def quickstart(
     demo.quickstart(out, seed=seed, live_steps=live_steps)
 
 
-for group in (annotate, index, search, ask, serve, mcp, train, evaluate, known_models):
+for group in (index, search, ask, serve, mcp, known_models, annotate, train, evaluate):
     app.add_typer(group.app)
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from embedrl.cli.arguments import need_index, with_server_options
 from embedrl.cli.dial import DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial
+from embedrl.cli.help import SEARCHING
 from embedrl.cli.models import load_with_gate
 from embedrl.cli.options import (
     IndexEmbedder,
@@ -17,7 +18,7 @@ from embedrl.cli.placement import places_models
 app = commands()
 
 
-@app.command("mcp", cls=DialCommand, short_help="Serve an index to MCP clients, over stdio.")
+@app.command("mcp", cls=DialCommand, short_help="Serve an index to MCP clients, over stdio.", rich_help_panel=SEARCHING)
 @places_models
 def serve_mcp(
     index: IndexPlace = ".",

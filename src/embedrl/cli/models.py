@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from embedrl.index.model_names import ModelNames
 
 __all__ = ["choose", "load", "load_for", "load_with_gate", "noted_models", "say_loading", "warn_if_blind"]
+_BLIND_AGAIN = "nano models: on files from outside their generated world, ranks and scores mean nothing (`embedrl models` lists others)"
 _BLIND = (
     "the nano models know only the generated world of `embedrl world make`: their T-CoTs and rankings of your own photos and documents "
     "mean nothing. For those, name other models with --reasoner and --embedder (sizes: `embedrl models`)"
@@ -42,7 +43,7 @@ def load_for(
 
     Index.open(index)
     names = choose(reasoner, embedder, think, noted_models(index))
-    warn_if_blind(names, index)
+    warn_if_blind(names, index, again=True)
     if alone and _is_nano(names.embedder) and (names.reasoner is None or _is_nano(names.reasoner)):
         leave_out(UNUSED_BY_NANO)
         use_one_thread()
@@ -79,10 +80,13 @@ def say_loading(names: "ModelNames") -> None:
     log.info(f"loading {f'the Reasoner {names.reasoner} and ' if names.reasoner else ''}the Embedder {names.embedder} …")
 
 
-def warn_if_blind(names: "ModelNames", place: str | Path) -> None:
-    """Warn that the nano models only know the generated world, unless the folder holds one."""
+def warn_if_blind(names: "ModelNames", place: str | Path, *, again: bool = False) -> None:
+    """Warn that the nano models only know the generated world, unless the folder holds one; `again` is a note of one line.
+
+    Whoever indexes or serves is warned; what asks an index that is there is noted.
+    """
     if (_is_nano(names.embedder) or _is_nano(names.reasoner)) and not Path(place, "pairs.jsonl").is_file():
-        log.warn(_BLIND)
+        log.info(_BLIND_AGAIN) if again else log.warn(_BLIND)
 
 
 def _is_nano(name: str | None) -> bool:

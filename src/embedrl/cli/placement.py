@@ -7,20 +7,25 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
+from embedrl.cli.help import MODELS
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
-    "device": Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1, xpu, mps; by default the best available.")],
+    "device": Annotated[
+        str | None, typer.Option(help="Device: cpu, cuda, cuda:1, xpu, mps; by default the best available.", rich_help_panel=MODELS)
+    ],
     "dtype": Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Data type of the weights; by default that of the files, and float32 on a CPU."),
+        typer.Option(help="Data type of the weights; by default that of the files, and float32 on a CPU.", rich_help_panel=MODELS),
     ],
     "attention": Annotated[
         Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None,
-        typer.Option(help="Attention implementation; sdpa by default."),
+        typer.Option(help="Attention implementation; sdpa by default.", rich_help_panel=MODELS),
     ],
     "quantize": Annotated[
-        Literal["int8", "int4"] | None, typer.Option(help="Quantise weights to 8 or 4 bits (extra quantize); this changes the vectors.")
+        Literal["int8", "int4"] | None,
+        typer.Option(help="Quantise weights to 8 or 4 bits (extra quantize); this changes the vectors.", rich_help_panel=MODELS),
     ],
 }
 

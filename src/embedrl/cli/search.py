@@ -11,6 +11,7 @@ import typer
 from embedrl import log
 from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_options_of_both, with_preset
 from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
+from embedrl.cli.help import SEARCHING
 from embedrl.cli.models import load_with_gate, warn_if_blind
 from embedrl.cli.options import (
     Area,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 app = commands()
 
 
-@app.command("search", cls=DialCommand, short_help="Search an indexed folder by text, image or video.")
+@app.command("search", cls=DialCommand, short_help="Search an indexed folder by text, image or video.", rich_help_panel=SEARCHING)
 @places_models
 def search_index(
     text: Annotated[str | None, typer.Argument(help="Text query; alone, or about the image or video.")] = None,
@@ -159,7 +160,7 @@ def _ask_server(server: "Announcement", query: "Query", index: str, dial: Dial |
     except StoreError as error:
         log.info(f"{error}; searching here")
         return None
-    warn_if_blind(server.models, index)
+    warn_if_blind(server.models, index, again=True)
     log.info(f"asked {server.url}, which serves this index; --local searches here")
     return result
 
@@ -205,7 +206,7 @@ def open_best(index: str, hits: "Sequence[Hit]") -> None:
         raise StoreError(f"--open: this desktop has no program that opens {str(path)!r}")
 
 
-@app.command("similar", short_help="Recommend items similar to some of an index.")
+@app.command("similar", short_help="Recommend items similar to some of an index.", rich_help_panel=SEARCHING)
 @places_models
 def similar_items(
     liked: Annotated[

@@ -19,6 +19,7 @@ from embedrl.cli.dial import (
     read_dial,
     reasons,
 )
+from embedrl.cli.help import LIMITS, MODELS, SEARCHING
 from embedrl.cli.models import choose, load, noted_models, warn_if_blind
 from embedrl.cli.options import (
     ConfigFile,
@@ -40,7 +41,7 @@ from embedrl.cli.placement import places_models
 app = commands()
 
 
-@app.command("serve", cls=DialCommand, short_help="Serve an index: web page, API, OpenAI endpoints.")
+@app.command("serve", cls=DialCommand, short_help="Serve an index: web page, API, OpenAI endpoints.", rich_help_panel=SEARCHING)
 @places_models
 def serve_index(
     index: IndexFolder = Path(),
@@ -64,15 +65,20 @@ def serve_index(
         str | None, typer.Option(help="A second Reasoner to compare with (such as nano-sft); the files are indexed with it too.")
     ] = None,
     reranker: Annotated[
-        str | None, typer.Option(help="Reranker of searches and /v1/rerank: reread, judge, a Reasoner or cross-encoder folder, or a URL.")
+        str | None,
+        typer.Option(
+            help="Reranker of searches and /v1/rerank: reread, judge, a Reasoner or cross-encoder folder, or a URL.", rich_help_panel=MODELS
+        ),
     ] = None,
     gate: GateFile = None,
     think_budget: ThinkBudget = None,
-    max_upload_mb: Annotated[int, typer.Option(min=1, help="Maximum request size in MiB.")] = 64,
-    max_in_flight: Annotated[int, typer.Option(min=1, help="Maximum number of requests waiting for the models.")] = 64,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Maximum request size in MiB.", rich_help_panel=LIMITS)] = 64,
+    max_in_flight: Annotated[
+        int, typer.Option(min=1, help="Maximum number of requests waiting for the models.", rich_help_panel=LIMITS)
+    ] = 64,
     limit: Limit = None,
     upload_limit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Decoding limit per uploaded file; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Decoding limit per uploaded file; repeatable.", rich_help_panel=LIMITS)
     ] = None,
     config: ConfigFile = None,
 ) -> None:

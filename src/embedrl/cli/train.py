@@ -7,6 +7,7 @@ import typer
 
 from embedrl import log
 from embedrl.cli.arguments import need_extra, with_server_options
+from embedrl.cli.help import MEASURING, TRAINING
 from embedrl.cli.options import (
     DryRun,
     EmbedderName,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 app = commands()
 train_app = commands(help="Train a model from a recipe.\n\n\b\nExample: embedrl train embedder recipes/nano/embedder.toml seed=1")
 bench_app = commands(help="Experiments on rewards, Reasoners and data.\n\n\b\nExample: embedrl bench reward-fidelity")
-app.add_typer(train_app, name="train")
-app.add_typer(bench_app, name="bench")
+app.add_typer(train_app, name="train", rich_help_panel=TRAINING)
+app.add_typer(bench_app, name="bench", rich_help_panel=MEASURING)
 
 
 @train_app.command("reasoner-sft", short_help="Train a Reasoner on written T-CoTs (SFT).")
@@ -316,7 +317,7 @@ def bench_splits(
     log.table(f"Of {num} test queries of the {world} world, seed {seed}", COLUMNS, [list(map(str, row)) for row in shared])
 
 
-@app.command("compare", short_help="Compare two Reasoners query by query.")
+@app.command("compare", short_help="Compare two Reasoners query by query.", rich_help_panel=MEASURING)
 @places_models
 def compare_reasoners(
     after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
@@ -348,7 +349,7 @@ def compare_reasoners(
     log.info(f"{out / 'compare.html'} shows them with their images")
 
 
-@app.command(short_help="Draw the training curves of runs.")
+@app.command(short_help="Draw the training curves of runs.", rich_help_panel=TRAINING)
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their metrics files.")],
     out: Annotated[Path, typer.Option(help="Output image, .png or .svg.")] = Path("curves.png"),

@@ -4,6 +4,7 @@ Annotating, evaluating, indexing and serving ask through `reason_missing` or `as
 `MediaError` in its place, in order, and costs the others nothing.
 """
 
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
@@ -34,6 +35,8 @@ UNREACHED = frozenset({"transport", NOT_ASKED})
 """Reason codes of an unreachable Reasoner."""
 
 _EXAMPLE_CHARS = 200
+_HEADING = re.compile(r"[*_#> ]*(?:(?:(?:the|my|final|short) )*answer(?: is)?|最终答案|答案|回答|答)[*_ ]*[:：][*_ ]*", re.IGNORECASE)
+"""What chat models put before an answer that they were asked for alone."""
 
 
 class _MiscountedError(ModelError):
@@ -188,7 +191,8 @@ def read_bare_answer(text: str, *, is_cut: bool) -> Outcome:
     """Read model output that was asked for the answer of a T-CoT alone, behind its own thinking, as a T-CoT that says it twice.
 
     As thinking, too: an Embedder that was trained on whole T-CoTs tells these apart better than with an empty one (docs/LOG.md). A
-    model that wrote a whole T-CoT all the same is read as such. What was cut at the limit of tokens is TRUNCATED.
+    model that wrote a whole T-CoT all the same is read as such. A heading before the answer ("**Final answer:**") is left out. What was
+    cut at the limit of tokens is TRUNCATED.
     """
     whole = read(text).outcome
     if isinstance(whole, TCoT) or whole.reason in (FailureReason.EMPTY, FailureReason.TOO_LONG):
@@ -197,8 +201,16 @@ def read_bare_answer(text: str, *, is_cut: bool) -> Outcome:
     is_open = bool(thoughts) and not any(thoughts[-1].groups())
     if is_cut or is_open:
         return ParseFailure(reason=FailureReason.TRUNCATED, text=text)
-    answer = plain(whole.text[thoughts[-1].end() if thoughts else 0 :])
+    answer = _without_heading(plain(whole.text[thoughts[-1].end() if thoughts else 0 :]))
     return TCoT(thinking=answer, rethink="", answer=answer) if answer else ParseFailure(reason=FailureReason.EMPTY, text=text)
+
+
+def _without_heading(answer: str) -> str:
+    heading = _HEADING.match(answer)
+    if heading is None:
+        return answer
+    rest = answer[heading.end() :]
+    return rest.rstrip("*_ ") if heading.group().count("*") % 4 or heading.group().count("_") % 4 else rest
 
 
 def require_all(answers: Sequence[Answer], reasoner: str) -> list[Outcome]:
