@@ -15,9 +15,10 @@ import pytest
 from embedrl.cli.main import main
 from embedrl.data.records import Records
 from embedrl.errors import StoreError
-from embedrl.index.checksums import CHECKSUMS, check_index, note_rows
+from embedrl.index.checksums import check_index, note_rows
 from embedrl.index.index import Index, IndexStats
 from embedrl.index.ingest import ingest
+from embedrl.index.location import CHECKSUMS
 from embedrl.testing import FakeEmbedder, FakeReasoner
 
 TABLE = Path(".embedrl-index") / "items.lance"

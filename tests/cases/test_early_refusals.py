@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,11 @@ import pytest
 from typer.main import get_command
 
 from embedrl.cli.main import app, main
+from embedrl.errors import StoreError
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.location import INDEX_NAME
+from embedrl.testing import FakeEmbedder
 
 HEAVY = ("torch", "transformers", "lancedb", "uvicorn", "fastapi")
 RUN = f"""
@@ -100,6 +106,15 @@ def test_an_empty_folder_is_no_circle_of_advice(tmp_path: Path, capsys: pytest.C
     code, err = said("search", "x", "--index", tmp_path, "--embedder", "fake", "--no-think")
     assert code == 2
     assert "held nothing that can be searched" in err
+
+
+def test_a_table_that_was_deleted_is_missed(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("hello")
+    embedder = FakeEmbedder()
+    ingest(tmp_path, Index.open(tmp_path, embedder=embedder), None, embedder, think=False)
+    shutil.rmtree(tmp_path / INDEX_NAME / "items.lance")
+    with pytest.raises(StoreError, match=r"the table of its index is gone .*make it again with `embedrl index"):
+        Index.open(tmp_path)
 
 
 @pytest.fixture(scope="module")

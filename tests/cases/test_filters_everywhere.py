@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from embedrl.cli.ask import ask_index
 from embedrl.cli.main import app
 from embedrl.cli.search import search_index, similar_items
+from embedrl.index.filter import read_filter
 from embedrl.index.index import Index
 from embedrl.index.location import INDEX_NAME
 from embedrl.index.model_names import ModelNames
 from embedrl.server.ask_routes import Question
 from embedrl.server.client import filter_fields
-from embedrl.server.query import read_filter
 from embedrl.server.running import Announced
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import served

@@ -12,9 +12,8 @@ import av
 import PIL.Image
 import pytest
 
-from embedrl.cli.arguments import search_filter
 from embedrl.errors import ConfigError
-from embedrl.index.filter import Filter, read_area
+from embedrl.index.filter import Filter, read_area, read_filter
 from embedrl.index.hit import Hit
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
@@ -377,6 +376,6 @@ def test_an_area_that_is_none_is_said(text: str):
         read_area(text)
 
 
-def test_the_command_line_reads_camera_and_area():
-    found = search_filter(None, None, None, None, None, "EOS", "48.86,2.35,10")
+def test_camera_and_area_are_read():
+    found = read_filter(camera="EOS", area="48.86,2.35,10")
     assert (found.camera, found.area) == ("EOS", (48.86, 2.35, 10.0))

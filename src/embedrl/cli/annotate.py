@@ -6,24 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, with_server_options
+from embedrl.cli.arguments import need_folder
 from embedrl.cli.help import SHOWING, TRAINING
-from embedrl.cli.options import (
-    ConfigFile,
-    EngineName,
-    Limit,
-    MaxNewTokens,
-    RayAddress,
-    ReasonerName,
-    Seed,
-    ServerOptions,
-    ServerTimeout,
-    Workers,
-    commands,
-)
+from embedrl.cli.option_groups import Decoding, EngineOptions, ServerSettings
+from embedrl.cli.options import ReasonerName, Seed, commands
 from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
+from embedrl.parameters import expand_groups
 
 app = commands()
 world_app = commands(
@@ -53,9 +43,11 @@ def world_make(
 @app.command("annotate", short_help="Write T-CoTs for the pairs of a dataset.", rich_help_panel=TRAINING)
 @says_what_is_kept("T-CoTs that are written are kept; the same command goes on with the rest")
 @places_models
+@expand_groups
 def annotate_pairs(
     source: Annotated[str, typer.Argument(help="Dataset format: lines, folder, mmeb, llava-hound-caption, vidore, visrag, embed-rl, ...")],
     path: Annotated[Path, typer.Argument(help="The data file or folder.")],
+    *,
     out: Annotated[Path, typer.Option(help="Output folder of the T-CoTs; a second run resumes.")],
     reasoner: ReasonerName = "nano",
     media_root: Annotated[Path | None, typer.Option(help="Folder that media paths are relative to.")] = None,
@@ -63,9 +55,7 @@ def annotate_pairs(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Items per batch; each batch is saved when it is done.", show_default="16")
     ] = None,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
+    servers: ServerSettings,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Concurrent requests to a server.", show_default="16")] = None,
     answer_share: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction of queries whose prompt shows the target's text; marked in their records.")
@@ -76,26 +66,22 @@ def annotate_pairs(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Stop after generating this many tokens.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     give_up_after: Annotated[int, typer.Option(min=1, help="Abort after this many consecutive failures of the model.")] = 16,
-    engine: EngineName = "local",
-    workers: Workers = None,
-    ray_address: RayAddress = None,
-    limit: Limit = None,
-    config: ConfigFile = None,
+    engine: EngineOptions,
+    decoding: Decoding,
 ) -> None:
     """Write a T-CoT for both sides of each pair of a dataset; a killed run resumes.
 
     \b
     Example: embedrl annotate lines library/pairs.jsonl --out runs/annotated
     """
-    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
-    from embedrl.cli.limits import limit_hint, set_limits
+    [reasoner] = servers.added_to([reasoner])
+    decoding.apply()
+    from embedrl.cli.limits import limit_hint
     from embedrl.runtime.names import check_names
 
-    set_limits(config, limit)
     check_names(reasoner, None)
     from embedrl.cli.listing import warn_of_failures
     from embedrl.pipelines import annotate as annotating
-    from embedrl.runtime.engine import Engine
 
     report = annotating.annotate_source(
         source,
@@ -111,7 +97,7 @@ def annotate_pairs(
         max_tokens=max_tokens,
         max_seconds=max_seconds,
         give_up_after=give_up_after,
-        engine=Engine(engine, workers, ray_address),
+        engine=engine.read(),
     )
     log.result(f"{out}: {annotating.annotate_line(report)}")
     for example in report.examples:
@@ -125,13 +111,13 @@ def annotate_pairs(
 
 @app.command("filter", short_help="Filter annotated pairs by whether their T-CoTs match.", rich_help_panel=TRAINING)
 @places_models
+@expand_groups
 def filter_pairs_of(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of `embedrl annotate`.")],
+    *,
     judge: Annotated[str | None, typer.Option(help="Reasoner that judges whether the T-CoTs of a pair match; none by default.")] = None,
     reasoner: Annotated[str | None, typer.Option(help="Use the T-CoTs of this Reasoner, if the folder holds several.")] = None,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
+    servers: ServerSettings,
     rl_share: Annotated[float, typer.Option(min=0, max=1, help="Fraction of the rejected pairs written to rl.jsonl.")] = 0.5,
     mine: Annotated[int, typer.Option(min=0, help="Hard negatives added to each kept pair; the judge filters false negatives.")] = 0,
     embedder: Annotated[str | None, typer.Option(help="Embedder of --mine: its cosines rank the candidates.")] = None,
@@ -150,7 +136,7 @@ def filter_pairs_of(
     need_folder(folder)
     if (mine > 0) != (embedder is not None):
         raise ConfigError("--mine and --embedder go together: hard negatives are the nearest targets by an Embedder's vectors")
-    [judge] = with_server_options([judge] if judge else [], server_option, max_new_tokens, server_timeout) or [None]
+    [judge] = servers.added_to([judge] if judge else []) or [None]
     check_names(None, embedder)  # before anything is filtered
     judges = annotating.load_judge(judge) if judge else None
     report = annotating.filter_annotated(folder, judges, reasoner=reasoner, rl_share=rl_share)

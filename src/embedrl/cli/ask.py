@@ -6,31 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import decoded, need_index, search_filter, with_server_options
-from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
+from embedrl.cli.arguments import decoded, need_index
+from embedrl.cli.dial import DialCommand
 from embedrl.cli.help import SEARCHING
-from embedrl.cli.models import load_with_gate, warn_if_blind
-from embedrl.cli.options import (
-    Area,
-    AsJson,
-    Camera,
-    IndexEmbedder,
-    IndexPlace,
-    IndexReasoner,
-    Local,
-    MaxNewTokens,
-    Modalities,
-    ServerOptions,
-    ServerTimeout,
-    Since,
-    Under,
-    Until,
-    Words,
-    commands,
-)
+from embedrl.cli.models import load_for_queries, warn_if_blind
+from embedrl.cli.option_groups import Conditions, QueryModels
+from embedrl.cli.options import AsJson, IndexPlace, Local, commands
 from embedrl.cli.placement import places_models
 from embedrl.cli.search import running_server
 from embedrl.errors import ConfigError, StoreError
+from embedrl.parameters import expand_groups
 
 if TYPE_CHECKING:
     from embedrl.index.answer import Citation, CitedAnswer
@@ -41,30 +26,19 @@ NOT_ANSWERED = 1
 
 @app.command("ask", cls=DialCommand, short_help="Answer a question from an index, with citations.", rich_help_panel=SEARCHING)
 @places_models
+@expand_groups
 def ask_index(
     question: Annotated[str, typer.Argument(help="A question about the indexed items.")],
+    *,
     index: IndexPlace = ".",
-    reasoner: IndexReasoner = None,
-    embedder: IndexEmbedder = None,
-    think: ThinkDial = None,
-    gate: GateFile = None,
-    think_budget: ThinkBudget = None,
+    models: QueryModels,
     local: Local = False,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
     look_at: Annotated[int, typer.Option(min=1, max=32, help="Number of items to retrieve and read.")] = 8,
     min_support: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Fraction of the question's words that an item must contain to be cited; 0.75 by default."),
     ] = None,
-    modality: Modalities = None,
-    under: Under = None,
-    since: Since = None,
-    until: Until = None,
-    words: Words = None,
-    camera: Camera = None,
-    area: Area = None,
+    conditions: Conditions,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question from the top items of an index, citing box, moment, page or line.
@@ -74,46 +48,40 @@ def ask_index(
     \b
     Example: embedrl ask "when does the red circle leave?" --index library
     """
-    [reasoner] = with_server_options([reasoner], server_option, max_new_tokens, server_timeout)
     question = decoded(question) or ""
     if not question.strip():
         raise ConfigError('the question is empty: give one, as in `embedrl ask "when does the red circle leave?"`')
-    dial = read_dial(think, gate, think_budget)
+    named, _ = models.by_name()
     need_index(index)
-    from embedrl.runtime.names import check_names
-
-    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
     from embedrl.index.answer import MIN_SUPPORT, ask
     from embedrl.index.index import Index
     from embedrl.index.query import Query
     from embedrl.server.client import filter_fields
 
-    share = MIN_SUPPORT if min_support is None else min_support
-    filter = search_filter(modality, under, since, until, words, camera, area)
-    dialled = {name: value for name, value in (("think", dial), ("think_budget", think_budget)) if value is not None}
+    share, filter = MIN_SUPPORT if min_support is None else min_support, conditions.filter()
+    dialled = {name: value for name, value in (("think", named.dial), ("think_budget", named.think_budget)) if value is not None}
     request = {"question": question, "limit": look_at, "min_support": share, **dialled, **filter_fields(filter)}
-    is_plain = not any((local, gate, server_option, max_new_tokens, server_timeout))
-    answer = _ask_server(index, reasoner, embedder, dial, request) if is_plain else None
+    answer = None if local or models.gate or models.are_set else _ask_server(index, named, request)
     if answer is None:
-        loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, think_budget)
+        reasoner, embedder, gate = load_for_queries(index, named)
         answer = ask(
-            Index.open(index, embedder=loaded_embedder),
+            Index.open(index, embedder=embedder),
             question,
-            loaded_embedder,
-            loaded_reasoner,
+            embedder,
+            reasoner,
             limit=look_at,
             min_support=share,
             query=Query(filter=filter),
-            gate=loaded_gate,
+            gate=gate,
         )
     _show(answer, as_json=as_json)
     if not answer.is_answered:
         raise typer.Exit(NOT_ANSWERED)
 
 
-def _ask_server(index: str, reasoner: str | None, embedder: str | None, dial: Dial | None, request: dict[str, Any]) -> "CitedAnswer | None":
+def _ask_server(index: str, named: QueryModels, request: dict[str, Any]) -> "CitedAnswer | None":
     """Ask the running server of this index; None, with the reason logged, if there is none or it refuses."""
-    server = running_server(index, reasoner, embedder, reasons(dial))
+    server = running_server(index, named)
     if server is None:
         return None
     from embedrl.index.answer import Citation, CitedAnswer

@@ -9,8 +9,9 @@ from embedrl.cli.help import REASONING, Command
 from embedrl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from embedrl.cli.option_groups import QueryModels
     from embedrl.index.gate import GateRole, LinearGate
-    from embedrl.index.model_names import ItemGate
+    from embedrl.index.model_names import ItemGate, ModelNames
 
 Dial = Literal["never", "auto", "always"]
 ThinkDial = Annotated[
@@ -125,15 +126,29 @@ def load_gate(path: Path, budget: float | None, fingerprint: str, role: "GateRol
     return read_gate(path, DEFAULT_SHARE if budget is None else budget, fingerprint, role)
 
 
-def find_noted_gate(noted: "ItemGate", embedder: str) -> Path:
-    """Return the gate of candidates that an index was made with. Raises ConfigError if it is no longer there."""
-    path = find_gate(None if noted.path is None else Path(noted.path), embedder, "candidate")
-    if not path.is_file():
+def choose_item_gate(noted: "ModelNames | None", embedder: str, asked: "QueryModels | None" = None) -> "tuple[ItemGate, Path] | None":
+    """Return the gate of items as an index notes it, and its file; None for no gate.
+
+    It is the one of the options `asked`, with --think auto; without a --gate there, or with no mode, the one that the index was made with.
+    Raises ConfigError if its file is not there.
+    """
+    dial, path, share = (None, None, None) if asked is None else (asked.dial, asked.gate, asked.think_budget)
+    if dial not in (None, "auto"):
+        return None
+    made_with = noted.gate_for(embedder) if noted is not None and path is None else None
+    if made_with is None:
+        if dial is None:
+            return None
+        from embedrl.index.model_names import ItemGate
+
+        return ItemGate(path=None if path is None else str(path.resolve()), share=share), find_gate(path, embedder, "candidate")
+    file = find_gate(None if made_with.path is None else Path(made_with.path), embedder, "candidate")
+    if not file.is_file():
         raise ConfigError(
-            f"{str(path)!r}: this index was made with --think auto and this gate, which is not there; put it back, give another to "
+            f"{str(file)!r}: this index was made with --think auto and this gate, which is not there; put it back, give another to "
             "`embedrl index DIR --gate FILE`, or have `embedrl index DIR --think always` forget it"
         )
-    return path
+    return made_with if share is None else made_with.model_copy(update={"share": share}), file
 
 
 def gate_beside(embedder: str, role: "GateRole" = "query") -> Path | None:

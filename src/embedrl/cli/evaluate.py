@@ -6,28 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import with_options_of_both, with_preset
 from embedrl.cli.dial import DialCommand, EvaluationDial, GateFile, ThinkBudget, find_gate, load_gate, read_dial
 from embedrl.cli.help import MEASURING, SEARCHING
-from embedrl.cli.options import (
-    AsJson,
-    ConfigFile,
-    Datasets,
-    EngineName,
-    Like,
-    Limit,
-    MaxNewTokens,
-    Preset,
-    RayAddress,
-    Seed,
-    ServerOptions,
-    ServerTimeout,
-    Workers,
-    commands,
-)
+from embedrl.cli.option_groups import Decoding, EngineOptions, ModelServers, with_preset
+from embedrl.cli.options import AsJson, Datasets, Preset, Seed, commands
 from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
+from embedrl.parameters import expand_groups
 
 app = commands()
 
@@ -35,18 +21,17 @@ app = commands()
 @app.command("evaluate", cls=DialCommand, short_help="Evaluate retrieval on the world, MMEB-V2 or UVRB.", rich_help_panel=MEASURING)
 @says_what_is_kept("T-CoTs and vectors of a benchmark are kept; the same command goes on with the rest")
 @places_models
+@expand_groups
 def evaluate_on_benchmark(
     benchmark: Annotated[str, typer.Argument(metavar="BENCH", help="world (generated on the fly), MMEB-V2 or UVRB.")],
+    *,
     data: Annotated[Path | None, typer.Option(help="The folder of the benchmark's files; the world needs none.")] = None,
     reasoner: Annotated[
         list[str] | None, typer.Option(help="Reasoner: a name, a folder or a URL; repeatable on the world, to compare several.")
     ] = None,
     embedder: Annotated[str | None, typer.Option("--embedder", help="Embedder, named as for `index`; nano by default.")] = None,
     models: Preset = None,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
-    like: Like = None,
+    servers: ModelServers,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/evaluate-BENCH by default.")] = None,
     dataset: Datasets = None,
     num_frames: Annotated[int, typer.Option(min=1, help="Frames per video, for a benchmark's files.")] = 8,
@@ -68,11 +53,8 @@ def evaluate_on_benchmark(
     teacher: Annotated[
         str | None, typer.Option(help="On the world: the Embedder that this one was distilled from, to stand beside its plain vectors.")
     ] = None,
-    engine: EngineName = "local",
-    workers: Workers = None,
-    ray_address: RayAddress = None,
-    limit: Limit = None,
-    config: ConfigFile = None,
+    engine: EngineOptions,
+    decoding: Decoding,
 ) -> None:
     """Evaluate retrieval on the generated world, or on the official files of a benchmark, where a killed run resumes.
 
@@ -94,17 +76,14 @@ def evaluate_on_benchmark(
     shipped = ["nano-sft", "nano"] if is_world else ["nano"]
     out, reasoners = out or Path(f"runs/evaluate-{benchmark.lower()}"), (reasoner or shipped) if dial != "never" and tcots is None else []
     gate = find_gate(gate, embedder) if dial == "auto" else None  # said before models are loaded
-    reasoners, embedder = with_options_of_both(reasoners, embedder, server_option, max_new_tokens, server_timeout, like)
-    from embedrl.cli.limits import set_limits
+    reasoners, embedder = servers.added_to_both(reasoners, embedder)
     from embedrl.runtime.names import check_names
 
-    set_limits(config, limit)
+    decoding.apply()
     for name in reasoners or [None]:
         check_names(name, embedder)
     check_names(None, teacher)
-    from embedrl.runtime.engine import Engine
-
-    chosen = Engine(engine, workers, ray_address)
+    chosen = engine.read()
     gates = {"load_gate": None if gate is None else lambda embeds: load_gate(gate, think_budget, embeds.fingerprint)}
     if is_world:
         if instructions is not None:
@@ -138,12 +117,14 @@ def _report_missing(report: dict[str, Any]) -> None:
 
 @app.command("doctor", short_help="Check the installation, an index, or a benchmark.", rich_help_panel=SEARCHING)
 @places_models
+@expand_groups
 def doctor(
     benchmark: Annotated[
         str | None,
         typer.Argument(metavar="BENCH", help="What to check: MMEB-V2 or UVRB (files), index, or parity (other engines)."),
     ] = None,
     data: Annotated[Path | None, typer.Argument(metavar="DIR", help="The folder of the benchmark's files, or the indexed folder.")] = None,
+    *,
     dataset: Datasets = None,
     embedder: Annotated[str | None, typer.Option(help="For parity: nano, or the folder of a saved model.")] = None,
     server: Annotated[
@@ -154,8 +135,7 @@ def doctor(
         bool, typer.Option("--extract-frames", help="For a benchmark: first extract missing frames from raw videos.")
     ] = False,
     videos: Annotated[Path | None, typer.Option(help="Folder of the raw videos; the benchmark's folder by default.")] = None,
-    limit: Limit = None,
-    config: ConfigFile = None,
+    decoding: Decoding,
 ) -> None:
     """Check the installation, or a benchmark's files: missing files, wrong counts, unreadable media. Exits with 1 if a check fails.
 
@@ -169,9 +149,7 @@ def doctor(
     Example: embedrl doctor index library
     Example: embedrl doctor parity --embedder runs/embedder/model
     """
-    from embedrl.cli.limits import set_limits
-
-    set_limits(config, limit)
+    decoding.apply()
     from embedrl.cli.doctor import run_checks
 
     if not run_checks(benchmark, data, dataset or (), embedder=embedder, server=server, extract_frames=extract_frames, videos=videos):

@@ -6,31 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_folder, with_options_of_both, with_preset
-from embedrl.cli.dial import DialCommand, GateFile, IndexDial, ThinkBudget, find_gate, load_gate, read_dial, reasons
+from embedrl.cli.arguments import need_folder
+from embedrl.cli.dial import DialCommand, choose_item_gate, load_gate, reasons
 from embedrl.cli.help import SCALE, SEARCHING
 from embedrl.cli.models import choose, noted_models, say_loading, warn_if_blind
-from embedrl.cli.options import (
-    AsJson,
-    ConfigFile,
-    EngineName,
-    IndexEmbedder,
-    IndexReasoner,
-    Like,
-    Limit,
-    MaxNewTokens,
-    Preset,
-    RayAddress,
-    ReadText,
-    ServerOptions,
-    ServerTimeout,
-    Transcribe,
-    Workers,
-    commands,
-)
+from embedrl.cli.option_groups import Decoding, EngineOptions, ItemModels
+from embedrl.cli.options import AsJson, ReadText, Transcribe, commands
 from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
 from embedrl.errors import ConfigError
+from embedrl.parameters import expand_groups
 
 if TYPE_CHECKING:
     from embedrl.index.ingest_report import IngestReport
@@ -111,22 +96,13 @@ def move_index(
 @app.command("index", cls=_IndexOrOther, short_help="Index a folder, or update its index.", rich_help_panel=SEARCHING)
 @says_what_is_kept("what is indexed is kept and can be searched; the same command goes on with the rest")
 @places_models
+@expand_groups
 def index_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, videos, PDFs and text files.")],
-    reasoner: IndexReasoner = None,
-    embedder: IndexEmbedder = None,
-    models: Preset = None,
-    think: IndexDial = None,
-    gate: GateFile = None,
-    think_budget: ThinkBudget = None,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
-    like: Like = None,
+    *,
+    models: ItemModels,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per batch.")] = 32,
-    engine: EngineName = "local",
-    workers: Workers = None,
-    ray_address: RayAddress = None,
+    engine: EngineOptions,
     table: Annotated[
         str | None,
         typer.Option(
@@ -162,8 +138,7 @@ def index_folder(
     read_text: ReadText = None,
     transcribe: Transcribe = None,
     retry: Annotated[bool, typer.Option("--retry", help="Retry files that failed, and items whose answer was malformed.")] = False,
-    limit: Limit = None,
-    config: ConfigFile = None,
+    decoding: Decoding,
     as_json: AsJson = False,
 ) -> None:
     """Index a folder, or update its index. Files that cannot be read are listed, and the exit code is then 1.
@@ -175,35 +150,23 @@ def index_folder(
     Example: embedrl index library --no-think
     Example: embedrl index library --table s3://bucket/all --shelf camera-1
     """
-    reasoner, embedder = with_preset(models, reasoner, embedder)
-    [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
+    named, _ = models.by_name()
     policy = {"exact_below": exact_below, "kind": vector_index, "recall": recall, "growth": rebuild_growth}
-    dial = read_dial(think, gate, think_budget)
     need_folder(folder)
-    from embedrl.runtime.names import check_names, load_text_reader, load_transcriber
-
-    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
-    noted = noted_models(folder)
-    if dial in (None, "auto") and gate is None and noted is not None and (item_gate := noted.gate_for(embedder)) is not None:
-        if dial is None:
-            log.info("--think auto, as this index was made; --think always reasons about every item, and forgets that")
-        dial, gate = "auto", None if item_gate.path is None else Path(item_gate.path)
-        think_budget = item_gate.share if think_budget is None else think_budget
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
-    from embedrl.cli.limits import set_limits
-    from embedrl.index.model_names import ItemGate
+    from embedrl.runtime.names import load_text_reader, load_transcriber
 
-    tables = set_limits(config, limit)
-    limits, words = tables.limits, tables.words.over(read_text, transcribe)
-    names = choose(reasoner, embedder, reasons(dial), noted, is_new=True, **words)
-    gate_to_note = ItemGate(path=None if gate is None else str(gate.resolve()), share=think_budget) if dial == "auto" else None
-    gate = find_gate(gate, names.embedder, "candidate") if dial == "auto" else None  # said before models are loaded
-    text_reader, transcriber = load_text_reader(names.text_reader, limits), load_transcriber(names.transcriber)
+    tables, noted = decoding.apply(), noted_models(folder)
+    words = tables.words.over(read_text, transcribe)
+    names = choose(named.reasoner, named.embedder, reasons(named.dial), noted, is_new=True, **words)
+    item_gate = choose_item_gate(noted, names.embedder, named)  # said before models are loaded
+    if item_gate is not None and named.dial is None:
+        log.info("--think auto, as this index was made; --think always reasons about every item, and forgets that")
+    text_reader, transcriber = load_text_reader(names.text_reader, tables.limits), load_transcriber(names.transcriber)
     warn_if_blind(names, folder)
     say_loading(names)
     from embedrl.pipelines.index import index_by_name
-    from embedrl.runtime.engine import Engine
 
     report = index_by_name(
         folder,
@@ -214,16 +177,18 @@ def index_folder(
         transcriber=transcriber,
         transcriber_name=names.transcriber,
         batch_size=batch_size,
-        engine=Engine(engine, workers, ray_address),
+        engine=engine.read(),
         table=table,
         shelf=shelf,
         policy={name: value for name, value in policy.items() if value is not None},
         retry_failed=retry,
         dimensions=dimensions,
-        limits=limits,
-        load_gate=None if gate is None else lambda embeds: load_gate(gate, think_budget, embeds.fingerprint, "candidate"),
-        gate_to_note=gate_to_note,
-        redo_declined=dial == "always",
+        limits=tables.limits,
+        load_gate=None
+        if item_gate is None
+        else lambda embeds: load_gate(item_gate[1], item_gate[0].share, embeds.fingerprint, "candidate"),
+        gate_to_note=item_gate[0] if item_gate else None,
+        redo_declined=named.dial == "always",
     )
     if as_json:
         log.print_json(report.model_dump(mode="json"))

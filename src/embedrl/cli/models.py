@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING
 
 from embedrl import log
 from embedrl.cli.cold_start import UNUSED_BY_NANO, import_index_libraries, leave_out, use_one_thread
-from embedrl.cli.dial import Dial, find_gate, load_gate, reasons
+from embedrl.cli.dial import find_gate, load_gate, reasons
 from embedrl.runtime.index_models import choose, noted_models
 
 if TYPE_CHECKING:
+    from embedrl.cli.option_groups import QueryModels
     from embedrl.data.protocols import Embeds, Reasons
     from embedrl.index.gate import LinearGate
     from embedrl.index.model_names import ModelNames
 
-__all__ = ["choose", "load", "load_for", "load_with_gate", "noted_models", "say_loading", "warn_if_blind"]
+__all__ = ["choose", "load", "load_for_queries", "noted_models", "say_loading", "warn_if_blind"]
 _BLIND_AGAIN = "nano models: on files from outside their generated world, ranks and scores mean nothing (`embedrl models` lists others)"
 _BLIND = (
     "the nano models know only the generated world of `embedrl world make`: their T-CoTs and rankings of your own photos and documents "
@@ -29,50 +30,27 @@ def load(names: "ModelNames") -> "tuple[Reasons | None, Embeds]":
     return load_both(names.reasoner, names.embedder)
 
 
-def load_for(
-    index: str, reasoner: str | None, embedder: str | None, think: bool | None, *, alone: bool = True
-) -> "tuple[Reasons | None, Embeds]":
-    """Load the named models, or those that an index was built with; the Embedder truncates to the index's dimensions.
+def load_for_queries(index: str, named: "QueryModels", *, alone: bool = True) -> "tuple[Reasons | None, Embeds, LinearGate | None]":
+    """Load the named models, or those that an index was built with, and the gate of queries with --think auto.
 
-    If they are `alone` (no third model follows), nano models go without the libraries that they do not need. A missing index fails before
-    any model is loaded. Raises ConfigError, ModelError and StoreError.
+    The Embedder truncates to the index's dimensions. If they are `alone` (no third model follows), nano models go without the libraries
+    that they do not need. A missing index, then a missing gate, are said before any model is loaded. Raises ConfigError, ModelError and
+    StoreError.
     """
     if alone:
         import_index_libraries()
     from embedrl.index.index import Index, embedder_of
 
     Index.open(index)
-    names = choose(reasoner, embedder, think, noted_models(index))
+    names = choose(named.reasoner, named.embedder, reasons(named.dial), noted_models(index))
+    gate = find_gate(named.gate, names.embedder) if named.dial == "auto" else None
     warn_if_blind(names, index, again=True)
     if alone and _is_nano(names.embedder) and (names.reasoner is None or _is_nano(names.reasoner)):
         leave_out(UNUSED_BY_NANO)
         use_one_thread()
     loaded_reasoner, loaded_embedder = load(names)
-    return loaded_reasoner, embedder_of(index, loaded_embedder)
-
-
-def load_with_gate(
-    index: str,
-    reasoner: str | None,
-    embedder: str | None,
-    dial: Dial | None,
-    gate: Path | None,
-    budget: float | None,
-    *,
-    alone: bool = True,
-) -> "tuple[Reasons | None, Embeds, LinearGate | None]":
-    """Load models as `load_for` does, and the gate of queries with --think auto.
-
-    A missing index is said before a missing gate, and that before models are loaded. Raises ConfigError, ModelError and StoreError.
-    """
-    if alone:
-        import_index_libraries()
-    from embedrl.index.index import Index
-
-    Index.open(index)
-    gate = find_gate(gate, choose(reasoner, embedder, None, noted_models(index)).embedder) if dial == "auto" else None
-    loaded_reasoner, loaded_embedder = load_for(index, reasoner, embedder, reasons(dial), alone=alone)
-    return loaded_reasoner, loaded_embedder, None if gate is None else load_gate(gate, budget, loaded_embedder.fingerprint)
+    embedder = embedder_of(index, loaded_embedder)
+    return loaded_reasoner, embedder, None if gate is None else load_gate(gate, named.think_budget, embedder.fingerprint)
 
 
 def say_loading(names: "ModelNames") -> None:

@@ -182,6 +182,10 @@ MaxNewTokens = Annotated[
 ServerTimeout = Annotated[
     float | None, typer.Option(min=0.001, help="For a server: timeout of a request in seconds; 600 by default.", rich_help_panel=SERVERS)
 ]
+NumQueries = Annotated[int, typer.Option(min=1, help="Queries per task.")]
+PoolSize = Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="Only this task; repeatable.")]
+WorldName = Annotated[str, typer.Option("--world", help="roomy or crowded.")]
 Recipe = Annotated[Path, typer.Argument(help="A recipe (TOML), or the name of a shipped one (nano/embedder.toml).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of recipe settings: trainer.learning_rate=1e-4")

@@ -9,43 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_index, query_content, search_filter, weights, with_options_of_both, with_preset
-from embedrl.cli.dial import Dial, DialCommand, GateFile, ThinkBudget, ThinkDial, read_dial, reasons
+from embedrl.cli.arguments import need_index, query_content, weights
+from embedrl.cli.dial import DialCommand, reasons
 from embedrl.cli.help import SEARCHING
-from embedrl.cli.models import load_with_gate, warn_if_blind
+from embedrl.cli.models import load_for_queries, warn_if_blind
+from embedrl.cli.option_groups import Conditions, Decoding, QueryModels
 from embedrl.cli.options import (
-    Area,
     AsJson,
-    Camera,
-    ConfigFile,
-    IndexEmbedder,
     IndexPlace,
-    IndexReasoner,
-    Like,
-    Limit,
     Local,
     MatchWords,
-    MaxNewTokens,
     MinScore,
-    Modalities,
     OpenFirst,
     PathsOnly,
-    Preset,
     Rerank,
     RerankerName,
     ResultUnitName,
-    ServerOptions,
-    ServerTimeout,
-    Since,
     Skip,
     Top,
-    Under,
-    Until,
-    Words,
     commands,
 )
 from embedrl.cli.placement import places_models
 from embedrl.errors import StoreError
+from embedrl.parameters import expand_groups
 
 if TYPE_CHECKING:
     from embedrl.index.hit import Hit
@@ -58,20 +44,15 @@ app = commands()
 
 @app.command("search", cls=DialCommand, short_help="Search an indexed folder by text, image or video.", rich_help_panel=SEARCHING)
 @places_models
+@expand_groups
 def search_index(
     text: Annotated[str | None, typer.Argument(help="Text query; alone, or about the image or video.")] = None,
+    *,
     image: Annotated[Path | None, typer.Option(help="Query image.")] = None,
     video: Annotated[Path | None, typer.Option(help="Query video.")] = None,
     index: IndexPlace = ".",
-    reasoner: IndexReasoner = None,
-    embedder: IndexEmbedder = None,
-    models: Preset = None,
-    think: ThinkDial = None,
+    models: QueryModels,
     local: Local = False,
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
-    like: Like = None,
     top: Top = 10,
     skip: Skip = 0,
     sort: Annotated[
@@ -79,20 +60,11 @@ def search_index(
     ] = "score",
     min_score: MinScore = None,
     unit: ResultUnitName = "file",
-    modality: Modalities = None,
-    under: Under = None,
-    since: Since = None,
-    until: Until = None,
-    words: Words = None,
+    conditions: Conditions,
     match: MatchWords = "filter",
     rerank: Rerank = 0,
     reranker: RerankerName = "judge",
-    gate: GateFile = None,
-    think_budget: ThinkBudget = None,
-    camera: Camera = None,
-    area: Area = None,
-    limit: Limit = None,
-    config: ConfigFile = None,
+    decoding: Decoding,
     paths: PathsOnly = False,
     open_first: OpenFirst = False,
     as_json: AsJson = False,
@@ -103,25 +75,19 @@ def search_index(
     Example: embedrl search "a small red star" --index library --top 5 --modality image --since 2024-05-01
     Example: embedrl search "a red star" --index library --paths | head -1
     """
-    reasoner, embedder = with_preset(models, reasoner, embedder)
-    [reasoner], embedder = with_options_of_both([reasoner], embedder, server_option, max_new_tokens, server_timeout, like)
-    content, filter = query_content(text, image, video), search_filter(modality, under, since, until, words, camera, area)
-    dial = read_dial(think, gate, think_budget)
+    content, filter = query_content(text, image, video), conditions.filter()
+    named, _ = models.by_name()
     need_index(index)
-    from embedrl.cli.limits import set_limits
-    from embedrl.runtime.names import check_names
-
-    set_limits(config, limit)
-    check_names(reasoner if dial != "never" else None, embedder)  # before anything that takes long to import
+    decoding.apply()
     from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.query import Query
 
     query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top, match=match, rerank=rerank)
-    is_plain = not any((local, rerank, gate, limit, config, server_option, max_new_tokens, server_timeout, like))
-    server = running_server(index, reasoner, embedder, reasons(dial)) if is_plain else None
-    result = _ask_server(server, query, index, dial, think_budget) if server else None
+    is_plain = not any((local, rerank, models.gate, models.are_set, decoding.limit, decoding.config))
+    server = running_server(index, named) if is_plain else None
+    result = _ask_server(server, query, index, named) if server else None
     if result is None:
-        result = _search_here(query, index, reasoner, embedder, dial, reranker, gate, think_budget)
+        result = _search_here(query, index, named, reranker)
     if paths:
         warn_of_plain(result)
         show_paths(index, result.hits)
@@ -131,7 +97,7 @@ def search_index(
         open_best(index, result.hits)
 
 
-def running_server(index: str, reasoner: str | None, embedder: str | None, think: bool | None) -> "Announcement | None":
+def running_server(index: str, named: QueryModels) -> "Announcement | None":
     """Return the running server of this index if it has the requested models; else None."""
     from embedrl.index.location import find_home
     from embedrl.index.model_names import ModelNames
@@ -142,21 +108,21 @@ def running_server(index: str, reasoner: str | None, embedder: str | None, think
     if server is None:
         return None
     runs = server.models
-    wanted = ModelNames.of(reasoner or runs.reasoner, embedder or runs.embedder)
-    if (wanted.reasoner, wanted.embedder) != (runs.reasoner, runs.embedder) or (think and wanted.reasoner is None):
+    wanted = ModelNames.of(named.reasoner or runs.reasoner, named.embedder or runs.embedder)
+    if (wanted.reasoner, wanted.embedder) != (runs.reasoner, runs.embedder) or (reasons(named.dial) and wanted.reasoner is None):
         log.info(f"the server at {server.url} runs other models ({runs.embedder}, {runs.reasoner}) and is not used")
         return None
     return server
 
 
-def _ask_server(server: "Announcement", query: "Query", index: str, dial: Dial | None, budget: float | None) -> "SearchResult | None":
+def _ask_server(server: "Announcement", query: "Query", index: str, named: QueryModels) -> "SearchResult | None":
     """Search through the running server; None, with the reason logged, if it refuses."""
     from embedrl.server.client import search_running
 
-    use_tcot = server.models.reasoner is not None and dial != "never"
-    how = {"think": dial if use_tcot else None, "think_budget": budget}
+    use_tcot = server.models.reasoner is not None and named.dial != "never"
+    think, token = named.dial if use_tcot else None, os.environ.get("EMBEDRL_TOKEN")
     try:
-        result = search_running(server, replace(query, use_tcot=use_tcot), token=os.environ.get("EMBEDRL_TOKEN"), **how)
+        result = search_running(server, replace(query, use_tcot=use_tcot), token=token, think=think, think_budget=named.think_budget)
     except StoreError as error:
         log.info(f"{error}; searching here")
         return None
@@ -165,31 +131,15 @@ def _ask_server(server: "Announcement", query: "Query", index: str, dial: Dial |
     return result
 
 
-def _search_here(
-    query: "Query",
-    index: str,
-    reasoner: str | None,
-    embedder: str | None,
-    dial: Dial | None,
-    reranker: str,
-    gate: Path | None,
-    budget: float | None,
-) -> "SearchResult":
+def _search_here(query: "Query", index: str, named: QueryModels, reranker: str) -> "SearchResult":
     from embedrl.index.index import Index
     from embedrl.index.search import search
     from embedrl.runtime.names import load_reranker
 
-    loaded_reasoner, loaded_embedder, loaded_gate = load_with_gate(index, reasoner, embedder, dial, gate, budget, alone=not query.rerank)
-    loaded_reranker = load_reranker(reranker, loaded_reasoner, loaded_embedder) if query.rerank else None
-    opened = Index.open(index, embedder=loaded_embedder)
-    return search(
-        opened,
-        replace(query, use_tcot=loaded_reasoner is not None),
-        loaded_embedder,
-        loaded_reasoner,
-        reranker=loaded_reranker,
-        gate=loaded_gate,
-    )
+    reasoner, embedder, gate = load_for_queries(index, named, alone=not query.rerank)
+    second_stage = load_reranker(reranker, reasoner, embedder) if query.rerank else None
+    opened = Index.open(index, embedder=embedder)
+    return search(opened, replace(query, use_tcot=reasoner is not None), embedder, reasoner, reranker=second_stage, gate=gate)
 
 
 def open_best(index: str, hits: "Sequence[Hit]") -> None:
@@ -208,10 +158,12 @@ def open_best(index: str, hits: "Sequence[Hit]") -> None:
 
 @app.command("similar", short_help="Recommend items similar to some of an index.", rich_help_panel=SEARCHING)
 @places_models
+@expand_groups
 def similar_items(
     liked: Annotated[
         list[str], typer.Argument(metavar="KEY[=WEIGHT]...", help="Items of the index, by 6 or more leading digits of their keys.")
     ],
+    *,
     unlike: Annotated[list[str] | None, typer.Option(metavar="KEY[=WEIGHT]", help="Negative example; repeatable.")] = None,
     diversity: Annotated[
         float,
@@ -223,13 +175,7 @@ def similar_items(
     skip: Skip = 0,
     min_score: MinScore = None,
     unit: ResultUnitName = "file",
-    modality: Modalities = None,
-    under: Under = None,
-    since: Since = None,
-    until: Until = None,
-    words: Words = None,
-    camera: Camera = None,
-    area: Area = None,
+    conditions: Conditions,
     paths: PathsOnly = False,
     open_first: OpenFirst = False,
     as_json: AsJson = False,
@@ -239,7 +185,7 @@ def similar_items(
     \b
     Example: embedrl similar 3fa94c 77ab01=0.5 --unlike 90c1de --diversity 0.3 --index library
     """
-    filter, likes, dislikes = search_filter(modality, under, since, until, words, camera, area), weights(liked), weights(unlike or [])
+    filter, likes, dislikes = conditions.filter(), weights(liked), weights(unlike or [])
     need_index(index)
     from embedrl.cli.listing import show_paths, show_recommended
     from embedrl.index.index import Index

@@ -6,23 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import need_extra, with_server_options
+from embedrl.cli.arguments import need_extra
 from embedrl.cli.help import MEASURING, TRAINING
+from embedrl.cli.option_groups import ServerSettings
 from embedrl.cli.options import (
     DryRun,
     EmbedderName,
-    MaxNewTokens,
+    NumQueries,
     Overrides,
+    PoolSize,
     Processes,
     Recipe,
     Seed,
-    ServerOptions,
-    ServerTimeout,
+    Tasks,
     Tflops,
+    WorldName,
     commands,
 )
 from embedrl.cli.placement import places_models
 from embedrl.cli.stopping import says_what_is_kept
+from embedrl.parameters import expand_groups
 
 if TYPE_CHECKING:
     from embedrl.pipelines.plan import Plan
@@ -191,15 +194,15 @@ def bench_ablation(
 
 @bench_app.command("controls", short_help="Control experiments for a Reasoner's gain.")
 @places_models
+@expand_groups
 def bench_controls(
+    *,
     reasoner: Annotated[list[str], typer.Option(help="Reasoner; repeatable, to compare several.")],
     embedder: EmbedderName = "nano",
     judge: Annotated[str, typer.Option(help="Judge that reads T-CoTs only, by name.")] = "nano-judge",
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
-    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
+    servers: ServerSettings,
+    num_queries: NumQueries = 20,
+    pool_size: PoolSize = 256,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
@@ -208,7 +211,7 @@ def bench_controls(
     \b
     Example: embedrl bench controls --reasoner nano-sft --reasoner runs/rl/model
     """
-    *reasoner, judge = with_server_options([*reasoner, judge], server_option, max_new_tokens, server_timeout)
+    *reasoner, judge = servers.added_to([*reasoner, judge])
     from embedrl.pipelines.controls import COLUMNS, control_row, measure_controls, table_rows
 
     controls = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
@@ -221,11 +224,11 @@ def bench_controls(
 def bench_perturbed(
     reasoner: Annotated[list[str] | None, typer.Option(help="Reasoner; repeatable, to compare several.")] = None,
     embedder: EmbedderName = "nano",
-    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "roomy",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
+    world: WorldName = "roomy",
+    task: Tasks = None,
     media: Annotated[list[str] | None, typer.Option(help="Only this perturbation, by name; repeatable.")] = None,
-    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
+    num_queries: NumQueries = 20,
+    pool_size: PoolSize = 256,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
@@ -247,10 +250,10 @@ def bench_perturbed(
 @places_models
 def bench_room(
     embedder: EmbedderName = "nano",
-    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
-    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
+    world: WorldName = "crowded",
+    task: Tasks = None,
+    num_queries: NumQueries = 20,
+    pool_size: PoolSize = 256,
     split: Annotated[str, typer.Option(help="train, rl or test.")] = "test",
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the report as JSON.")] = None,
@@ -295,10 +298,10 @@ def bench_selection(
 
 @bench_app.command("splits", short_help="Overlap of test and training data by meaning.")
 def bench_splits(
-    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "crowded",
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
+    world: WorldName = "crowded",
+    task: Tasks = None,
     num_queries: Annotated[int, typer.Option(min=1, help="Test queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
+    pool_size: PoolSize = 256,
     num_supervised: Annotated[int, typer.Option(min=1, help="Number of supervised batches of 16.")] = 2000,
     num_contrastive: Annotated[int, typer.Option(min=1, help="Number of contrastive batches of 64 pairs.")] = 400,
     num_families: Annotated[int, typer.Option(min=1, help="Number of RL families of 4 pairs, per task.")] = 48,
@@ -319,17 +322,17 @@ def bench_splits(
 
 @app.command("compare", short_help="Compare two Reasoners query by query.", rich_help_panel=MEASURING)
 @places_models
+@expand_groups
 def compare_reasoners(
+    *,
     after: Annotated[str, typer.Option(help="The Reasoner after training: a name or a model folder.")] = "nano",
     before: Annotated[str, typer.Option(help="The Reasoner before.")] = "nano-sft",
     embedder: EmbedderName = "nano",
     out: Annotated[Path, typer.Option(help="Output folder of compare.json and compare.html.")] = Path("runs/compare"),
-    server_option: ServerOptions = None,
-    max_new_tokens: MaxNewTokens = None,
-    server_timeout: ServerTimeout = None,
-    num_queries: Annotated[int, typer.Option(min=1, help="Queries per task.")] = 20,
-    pool_size: Annotated[int, typer.Option(min=2, help="Minimum candidates per task.")] = 256,
-    world: Annotated[str, typer.Option(help="roomy or crowded.")] = "roomy",
+    servers: ServerSettings,
+    num_queries: NumQueries = 20,
+    pool_size: PoolSize = 256,
+    world: WorldName = "roomy",
     seed: Seed = 0,
 ) -> None:
     """Compare two Reasoners query by query: T-CoTs, similarity and rank, with the largest gains and losses.
@@ -338,7 +341,7 @@ def compare_reasoners(
     Example: embedrl compare --after demo/live-rl/model
     Example: embedrl compare --world crowded --before runs/nano/crowded-reasoner-sft/model --after runs/nano/crowded-reasoner/model
     """
-    before, after = with_server_options([before, after], server_option, max_new_tokens, server_timeout)
+    before, after = servers.added_to([before, after])
     from embedrl.pipelines import compare
 
     comparison = compare.compare_reasoners(

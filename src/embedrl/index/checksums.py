@@ -15,9 +15,8 @@ import numpy as np
 from embedrl.data.records import Records
 from embedrl.errors import StoreError
 from embedrl.index.index import Index
+from embedrl.index.location import CHECKSUMS
 from embedrl.index.row import ADDED_COLUMNS, ADDED_ROW_TEXTS, ADDED_TEXTS, Row, shown, write_row
-
-CHECKSUMS = "checksums.jsonl"
 
 
 def row_checksum(row: Row) -> str:

@@ -11,10 +11,9 @@ import lancedb
 from embedrl.data.vectors import same_embedder
 from embedrl.errors import NO_SPACE, StoreError
 from embedrl.index.durability import TableFolder
-from embedrl.index.location import is_remote
+from embedrl.index.location import TABLE_NAME, is_remote
 
 SCHEMA_VERSION = 1
-TABLE_NAME = "items"
 ARRIVING = "embedrl.arriving"
 ALL_ROWS = 2**31 - 1
 _TRIES = 5

@@ -3,11 +3,12 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from fnmatch import translate
 from pathlib import Path
+from typing import cast
 from unicodedata import normalize
 
 from embedrl.errors import ConfigError
@@ -19,11 +20,19 @@ MAX_PATH_CHARS = 1000
 _EARTH_KM = 6371.0
 
 
+class ConditionError(ConfigError):
+    """A condition that cannot be read, or that no item can meet; `name` is the condition's."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Filter:
     """Metadata filter: an item is returned if all conditions hold for it, in at least one of the places (files) it lies in.
 
-    Raises ConfigError for conditions that no item can meet.
+    Raises ConditionError.
     """
 
     modality: tuple[Modality, ...] | None = None
@@ -43,19 +52,18 @@ class Filter:
 
     def __post_init__(self) -> None:
         if self.modality is not None and (not self.modality or set(self.modality) - set(MODALITIES)):
-            raise ConfigError(f"modality={list(self.modality)!r}: choose one or more of {', '.join(MODALITIES)}, or None for all")
-        if len(self.path) > MAX_PATH_CHARS:
-            raise ConfigError(f"path={self.path[:40]!r}…: has {len(self.path)} characters; give at most {MAX_PATH_CHARS}")
+            choices = ", ".join(MODALITIES)
+            raise ConditionError("modality", f"modality={list(self.modality)!r}: choose from {choices}, or leave it out")
+        for name, text in (("path", self.path), ("camera", self.camera)):
+            if len(text) > MAX_PATH_CHARS:
+                raise ConditionError(name, f"{name}={text[:40]!r}…: has {len(text)} characters; give at most {MAX_PATH_CHARS}")
         if len(self.words) > MAX_WORDS:
-            raise ConfigError(f"words: {len(self.words)} words; give at most {MAX_WORDS}")
+            raise ConditionError("words", f"words: {len(self.words)} words; give at most {MAX_WORDS}")
         for name, time_s in (("since_s", self.since_s), ("until_s", self.until_s)):
             if time_s is not None and not math.isfinite(time_s):
-                raise ConfigError(f"{name}={time_s}: give seconds since 1970")
+                raise ConditionError(name, f"{name}={time_s}: give seconds since 1970")
         if self.since_s is not None and self.until_s is not None and self.since_s >= self.until_s:
-            raise ConfigError(f"since_s={self.since_s:g}, until_s={self.until_s:g}: give the earlier time first")
-
-        if len(self.camera) > MAX_PATH_CHARS:
-            raise ConfigError(f"camera={self.camera[:40]!r}…: has {len(self.camera)} characters; give at most {MAX_PATH_CHARS}")
+            raise ConditionError("since", f"since_s={self.since_s:g}, until_s={self.until_s:g}: give the earlier time first")
         if self.area is not None:
             _check_area(self.area)
 
@@ -87,6 +95,38 @@ def matching_keys(index: Index, filter: Filter, shown_as: Callable[[Path], str] 
     return {place.key for place in filter.matching(index.places(filter.words), shown_as)}
 
 
+def read_filter(
+    modality: Sequence[str] | None = None,
+    under: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    words: str | None = None,
+    camera: str | None = None,
+    area: str | None = None,
+    *,
+    zone: tzinfo | None = UTC,
+) -> Filter:
+    """Read a filter from the words of a command or request; what is None or empty is no condition.
+
+    Times without an offset are in `zone` (None: this machine's zone). Raises ConditionError.
+    """
+    try:
+        since_s, until_s = (read_time(time, is_end=is_end, zone=zone) if time else None for time, is_end in ((since, False), (until, True)))
+    except ConfigError as error:
+        raise ConditionError("since", f"since, until: {error}") from error
+    if since_s is not None and until_s is not None and since_s >= until_s:
+        raise ConditionError("since", f"since={since}, until={until}: give the earlier time first")
+    return Filter(
+        modality=cast(tuple[Modality, ...], tuple(dict.fromkeys(modality))) if modality else None,
+        path=under or "",
+        since_s=since_s,
+        until_s=until_s,
+        words=tuple((words or "").split()),
+        camera=camera or "",
+        area=read_area(area) if area else None,
+    )
+
+
 def read_time(text: str, *, is_end: bool = False, zone: tzinfo | None = UTC) -> float:
     """Convert an ISO 8601 date or time to seconds since 1970; with `is_end`, a date includes its whole day.
 
@@ -113,7 +153,7 @@ def _seconds(moment: datetime, zone: tzinfo | None) -> float:
 
 
 def read_area(text: str) -> tuple[float, ...]:
-    """Read `LATITUDE,LONGITUDE,KM` or `SOUTH,WEST,NORTH,EAST`. Raises ConfigError for anything else."""
+    """Read `LATITUDE,LONGITUDE,KM` or `SOUTH,WEST,NORTH,EAST`. Raises ConditionError for anything else."""
     try:
         area = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -123,13 +163,14 @@ def read_area(text: str) -> tuple[float, ...]:
 
 
 def _check_area(area: tuple[float, ...], text: str | None = None) -> None:
-    """Raise ConfigError for what is neither a distance from a point nor a box on the globe."""
+    """Raise ConditionError for what is neither a distance from a point nor a box on the globe."""
     box = area if len(area) == 4 else (area[0], area[1], area[0], area[1]) if len(area) == 3 and area[2] >= 0 else ()
     is_whole = all(math.isfinite(value) for value in area) and len(box) == 4
     if not is_whole or not (-90 <= box[0] <= box[2] <= 90 and -180 <= box[1] <= 180 and -180 <= box[3] <= 180):
-        raise ConfigError(
+        raise ConditionError(
+            "area",
             f"area {text if text is not None else area!r}: give latitude,longitude,km such as 48.86,2.35,10, or a box "
-            "south,west,north,east such as 48.8,2.2,48.9,2.5 (degrees: latitudes within 90, longitudes within 180)"
+            "south,west,north,east such as 48.8,2.2,48.9,2.5 (degrees: latitudes within 90, longitudes within 180)",
         )
 
 

@@ -13,11 +13,11 @@ from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Transcribe
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError
 from embedrl.index.batch import Batches
-from embedrl.index.checksums import CHECKSUMS
 from embedrl.index.failures import open_failures
 from embedrl.index.index import Index
 from embedrl.index.ingest_report import IngestReport
 from embedrl.index.ingest_run import IngestRun, Progress
+from embedrl.index.location import CHECKSUMS
 from embedrl.index.marks import Marks
 from embedrl.index.units import SCANS, Divider, Splitting
 from embedrl.index.words import READINGS, WordReader

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from embedrl.errors import ConfigError, StoreError, unwritable
 
 INDEX_NAME = ".embedrl-index"
+TABLE_NAME = "items"
+CHECKSUMS = "checksums.jsonl"
 _POINTER = "table.json"
 _URI = re.compile(r"^([a-z0-9+.-]+)://[^/]+/.+$")
 SCHEMES = ("s3", "gs", "az")
@@ -57,6 +59,12 @@ class IndexLocation(BaseModel):
             )
         if not self.is_begun:
             return StoreError(f"{folder!r}: there is no index here; make one with `embedrl index {folder}`")
+        table, checksums = Path(self.uri, f"{TABLE_NAME}.lance"), Path(self.uri, CHECKSUMS)
+        if not table.exists() and checksums.is_file() and checksums.stat().st_size:
+            return StoreError(
+                f"{folder!r}: was indexed, but the table of its index is gone ({str(table)!r}); put it back, or make it again with "
+                f"`embedrl index {folder}`"
+            )
         return StoreError(
             f"{folder!r}: was indexed, but held nothing that can be searched; add images, videos, PDFs or texts, and run "
             f"`embedrl index {folder}` again"

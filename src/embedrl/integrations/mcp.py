@@ -4,6 +4,7 @@
 """
 
 import threading
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.errors import ConfigError
 from embedrl.index.answer import ask as ask_index
 from embedrl.index.exact import Neighbour
-from embedrl.index.filter import Filter, read_area, read_time
+from embedrl.index.filter import Filter, read_filter
 from embedrl.index.hit import Catalogue, Hit, View, look_up, places_by_key
 from embedrl.index.index import Index
 from embedrl.index.query import Query
 from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
 from embedrl.index.search import search as search_index
+from embedrl.parameters import expand_groups
 from embedrl.server.allowed_folders import AllowedFolders
 
 try:
@@ -33,6 +35,24 @@ _ABOUT = (
     "Images, videos, document pages and texts of one folder, searched by meaning. `search` and `similar` return items with their keys, "
     "`get_evidence` what a reasoning model saw in one (boxes are 0..1000 of width and height), `ask` an answer with citations."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Conditions:
+    """Conditions that items have to meet."""
+
+    modality: Modality | None = None
+    under: str = ""
+    words: str = ""
+    since: str = ""
+    until: str = ""
+    camera: str = ""
+    area: str = ""
+
+    def filter(self) -> Filter:
+        """Read the filter; times are local. Raises ConfigError."""
+        texts: dict[str, str] = {name: value for name, value in asdict(self).items() if name != "modality"}
+        return read_filter([self.modality] if self.modality else None, **texts, zone=None)
 
 
 class _Collection:
@@ -74,24 +94,19 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
     server = MCPServer("embedrl", instructions=_ABOUT)
 
     @server.tool(annotations=READ_ONLY)
+    @expand_groups
     def search(
         query: str,
         limit: int = 10,
-        modality: Modality | None = None,
-        under: str = "",
-        words: str = "",
-        since: str = "",
-        until: str = "",
-        camera: str = "",
-        area: str = "",
+        *,
+        conditions: _Conditions,
     ) -> list[dict[str, Any]]:
         """Find items by meaning. `modality`: image, video, page or text; `under`: a folder or a pattern; `words`: words that must occur.
 
         `since`, `until`: ISO dates or times at which the file was taken, else modified; `camera`: words of its name; `area`: where it was
         taken, LATITUDE,LONGITUDE,KM or SOUTH,WEST,NORTH,EAST.
         """
-        chosen = _filter(modality, under, words, since, until, camera, area)
-        asked = Query(items.as_content(query), filter=chosen, limit=_bounded(limit), use_tcot=reasoner is not None)
+        asked = Query(items.as_content(query), filter=conditions.filter(), limit=_bounded(limit), use_tcot=reasoner is not None)
         with held.lock:
             return [_shown(hit) for hit in search_index(index, asked, embedder, reasoner, gate=gate, view=held.view).hits]
 
@@ -116,39 +131,22 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
         return {**_shown(hit), **thoughts, "evidence": evidence, "holds": checks, "key_frame_times_s": hit.key_frame_times_s}
 
     @server.tool(annotations=READ_ONLY)
+    @expand_groups
     def ask(
         question: str,
-        modality: Modality | None = None,
-        under: str = "",
-        words: str = "",
-        since: str = "",
-        until: str = "",
-        camera: str = "",
-        area: str = "",
+        *,
+        conditions: _Conditions,
     ) -> dict[str, Any]:
         """Answer a question from the collection, with citations; without any, nothing in it answers the question.
 
         Only from items that meet the conditions, which are those of `search`.
         """
-        narrowed = Query(filter=_filter(modality, under, words, since, until, camera, area))
+        narrowed = Query(filter=conditions.filter())
         with held.lock:
             answer = ask_index(index, question, embedder, reasoner, query=narrowed, gate=gate, view=held.view)
         return answer.model_dump(mode="json")
 
     return server
-
-
-def _filter(modality: Modality | None, under: str, words: str, since: str, until: str, camera: str, area: str) -> Filter:
-    """Build the Filter of a tool's arguments. Raises ConfigError."""
-    return Filter(
-        modality=(modality,) if modality else None,
-        path=under,
-        words=tuple(words.split()),
-        since_s=read_time(since, is_end=False, zone=None) if since else None,
-        until_s=read_time(until, is_end=True, zone=None) if until else None,
-        camera=camera,
-        area=read_area(area) if area else None,
-    )
 
 
 def _bounded(limit: int) -> int:

@@ -1,16 +1,16 @@
 """Parsing and validation of search requests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.data.protocols import Gates
-from embedrl.errors import ConfigError
-from embedrl.index.filter import MAX_WORDS, Filter, read_area, read_time
+from embedrl.index.filter import ConditionError, Filter, read_filter
 from embedrl.index.query import MAX_RERANK, Match, Query, ResultUnit, Selection, Sort
-from embedrl.index.row import MODALITIES, Modality
+from embedrl.index.row import Modality
 from embedrl.media.content import Content, Image, Part, Text, Video
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
@@ -21,6 +21,8 @@ MAX_RANK = 1_000
 MAX_OFFSET = 10_000_000
 
 KEY = r"^[0-9a-f]{64}$"
+_CODES = {"words": "too_many_words", "since": "bad_time", "area": "bad_area"}
+"""Condition of a filter -> the code of its problem."""
 
 Think = bool | Literal["never", "auto", "always"]
 """`true`: as the server is set, which may have a gate; `false`: never."""
@@ -28,10 +30,10 @@ Think = bool | Literal["never", "auto", "always"]
 S = TypeVar("S", bound=Selection)
 
 
-class Narrowed(BaseModel):
-    """The filters of a request in JSON."""
+class Conditions(BaseModel):
+    """The filters of a request."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     modality: list[Modality] | None = None
     under: str | None = Field(default=None, max_length=1000)
@@ -44,7 +46,13 @@ class Narrowed(BaseModel):
 
     def filter(self) -> Filter:
         """Parse the filters. Raises Problem."""
-        return read_filter(self.modality, self.under, self.since, self.until, self.words, self.camera, self.area)
+        return clean_filter({name: getattr(self, name) for name in Conditions.model_fields})
+
+
+class Narrowed(Conditions):
+    """The filters of a request in JSON."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,8 @@ def read_query(
     if file is not None and not file.filename and not file.size:
         file = None  # a form field that was left empty
     text = clean(text)
-    filter = read_filter(modality, under, since, until, words, camera, area)
+    conditions = {"modality": modality, "under": under, "since": since, "until": until, "words": words, "camera": camera, "area": area}
+    filter = clean_filter(conditions)
     if file is not None and key is not None:
         raise Problem(422, "file and key exclude each other: give one", "two_media")
     if not text and file is None and key is None and not filter.words:
@@ -164,32 +173,10 @@ def clean(text: str | None) -> str:
     return (text or "").encode("utf-8", "replace").decode().replace("\0", " ").strip()
 
 
-def read_filter(
-    modality: list[Modality] | None,
-    under: str | None,
-    since: str | None,
-    until: str | None,
-    words: str | None,
-    camera: str | None = None,
-    area: str | None = None,
-) -> Filter:
-    """Parse the filters. Raises Problem."""
-    kinds = tuple(name for name in MODALITIES if name in modality) if modality else None
-    wanted = tuple(clean(words).split())
-    if len(wanted) > MAX_WORDS:
-        raise Problem(422, f"words: {len(wanted)} words; give at most {MAX_WORDS}", "too_many_words")
-    since_s, until_s = _time_s("since", since, is_end=False), _time_s("until", until, is_end=True)
-    if since_s is not None and until_s is not None and since_s >= until_s:
-        raise Problem(422, f"since={clean(since)}, until={clean(until)}: give the earlier time first", "bad_time")
+def clean_filter(conditions: Mapping[str, Any]) -> Filter:
+    """Read the filters of a request, by their names. Raises Problem 422."""
+    cleaned: dict[str, Any] = {name: clean(value) if isinstance(value, str) else value for name, value in conditions.items()}
     try:
-        place = read_area(area) if (area := clean(area)) else None
-    except ConfigError as error:
-        raise Problem(422, str(error), "bad_area") from error
-    return Filter(modality=kinds, path=clean(under), since_s=since_s, until_s=until_s, words=wanted, camera=clean(camera), area=place)
-
-
-def _time_s(name: str, value: str | None, *, is_end: bool) -> float | None:
-    try:
-        return read_time(value, is_end=is_end) if (value := clean(value)) else None
-    except ConfigError as error:
-        raise Problem(422, f"{name}: {error}", "bad_time") from error
+        return read_filter(**cleaned)
+    except ConditionError as error:
+        raise Problem(422, str(error), _CODES.get(error.name)) from error

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,12 +18,11 @@ from embedrl.data import items
 from embedrl.errors import ConfigError
 from embedrl.index.query import Query, ResultUnit
 from embedrl.index.recommend import MAX_EXAMPLES, Examples
-from embedrl.index.row import Modality
 from embedrl.media.content import Image, Video
 from embedrl.server import answering, pictures
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem
-from embedrl.server.query import KEY, MAX_OFFSET, Narrowed, SearchRequest, read_filter, read_query
+from embedrl.server.query import KEY, MAX_OFFSET, Conditions, Narrowed, SearchRequest, read_query
 from embedrl.server.schemas import Listing, SearchAnswer
 from embedrl.server.scratch import scratch_folder
 from embedrl.server.served_index import ServedIndex
@@ -54,6 +53,33 @@ class Similar(Narrowed):
     offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     limit: int = Field(default=24, ge=1, le=100)
     think: bool | None = None
+    reasoner: str | None = Field(default=None, max_length=40)
+
+    def examples(self, *, has_reasoner: bool) -> Examples:
+        """Return the examples to recommend from. Raises ConfigError for what cannot be met, and Problem."""
+        liked, disliked = (
+            examples if isinstance(examples, dict) else dict.fromkeys(examples, 1.0) for examples in (self.liked, self.disliked)
+        )
+        return Examples(
+            liked=liked,
+            disliked=disliked,
+            diversity=self.diversity,
+            filter=self.filter(),
+            min_score=self.min_score,
+            unit=self.unit,
+            use_tcot=has_reasoner if self.think is None else self.think,
+            offset=self.offset,
+            limit=self.limit,
+        )
+
+
+class Listed(Conditions):
+    """Listing request."""
+
+    sort: Literal["newest", "oldest", "name"] = "newest"
+    unit: ResultUnit = "file"
+    offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
+    limit: int = Field(default=24, ge=1, le=100)
     reasoner: str | None = Field(default=None, max_length=40)
 
 
@@ -95,68 +121,27 @@ def search_routes(service: Service) -> APIRouter:
             lambda: answering.answer(library, replace(query, use_tcot=False, rerank=0 if think else query.rerank), reranker)
         )
 
-        async def events() -> AsyncIterator[bytes]:
-            yield _event("plain", plain.model_dump(mode="json"))
-            if think:
-                try:
-                    reasoned = asyncio.ensure_future(
-                        service.work(lambda: answering.answer(library, replace(query, use_tcot=True), reranker, gate))
-                    )
-                    async for keep_alive in _keep_alive_events(reasoned):
-                        yield keep_alive
-                    yield _event("reasoned", answering.compare(plain, reasoned.result()).model_dump(mode="json"))
-                except Problem as problem:
-                    yield _event("error", problem.body("/api/search/stream"))
-                except Exception as error:  # boundary: the answer has begun, so the stream has to say it
-                    log.error(f"search: {type(error).__name__}: {error}")
-                    yield _event("error", Problem(500, "something went wrong here; the server's log says what").body("/api/search/stream"))
-            yield _event("done", {})
+        def reason() -> SearchAnswer:
+            return answering.answer(library, replace(query, use_tcot=True), reranker, gate)
 
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        events = _events(service, plain, reason if think else None)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @router.post("/similar")
     async def similar(request: Similar) -> SearchAnswer:
         """Recommend items similar to some and dissimilar to others, with reasons."""
         library = service.library(request.reasoner)
-        liked, disliked = (
-            examples if isinstance(examples, dict) else dict.fromkeys(examples, 1.0) for examples in (request.liked, request.disliked)
-        )
         try:
-            examples = Examples(
-                liked=liked,
-                disliked=disliked,
-                diversity=request.diversity,
-                filter=request.filter(),
-                min_score=request.min_score,
-                unit=request.unit,
-                use_tcot=library.reasoner is not None if request.think is None else request.think,
-                offset=request.offset,
-                limit=request.limit,
-            )
+            examples = request.examples(has_reasoner=library.reasoner is not None)
             return await service.work(lambda: answering.similar(library, examples))
         except ConfigError as error:
             raise Problem(422, service.roots.without_paths(str(error)), "bad_examples") from error
 
     @router.get("/items")
-    async def items(
-        modality: Annotated[list[Modality] | None, Parameter()] = None,
-        under: Annotated[str | None, Parameter(max_length=1000)] = None,
-        since: Annotated[str | None, Parameter(max_length=40)] = None,
-        until: Annotated[str | None, Parameter(max_length=40)] = None,
-        words: Annotated[str | None, Parameter(max_length=500)] = None,
-        camera: Annotated[str | None, Parameter(max_length=200)] = None,
-        area: Annotated[str | None, Parameter(max_length=200)] = None,
-        sort: Literal["newest", "oldest", "name"] = "newest",
-        unit: ResultUnit = "file",
-        offset: Annotated[int, Parameter(ge=0, le=MAX_OFFSET)] = 0,
-        limit: Annotated[int, Parameter(ge=1, le=100)] = 24,
-        reasoner: Annotated[str | None, Parameter(max_length=40)] = None,
-    ) -> Listing:
+    async def items(request: Annotated[Listed, Parameter()]) -> Listing:
         """List items."""
-        query = Query(
-            filter=read_filter(modality, under, since, until, words, camera, area), sort=sort, unit=unit, offset=offset, limit=limit
-        )
-        library = service.library(reasoner)
+        query = Query(filter=request.filter(), sort=request.sort, unit=request.unit, offset=request.offset, limit=request.limit)
+        library = service.library(request.reasoner)
         return await service.work(lambda: answering.listing(library, query))
 
     return router
@@ -172,6 +157,23 @@ def _with_file(service: Service, request: SearchRequest, library: ServedIndex) -
         decoded = service.decode_file(path, num_frames=library.num_frames)
         medium = Video(path=path) if decoded.kind == "video" else Image(path=path)
         return request.with_file(decoded, items.candidate((medium,)).key)
+
+
+async def _events(service: Service, plain: SearchAnswer, reason: Callable[[], SearchAnswer] | None) -> AsyncIterator[bytes]:
+    """Yield the events of a streamed search: the plain answer, then that of `reason`, if there is one to give."""
+    yield _event("plain", plain.model_dump(mode="json"))
+    if reason is not None:
+        try:
+            reasoned = asyncio.ensure_future(service.work(reason))
+            async for keep_alive in _keep_alive_events(reasoned):
+                yield keep_alive
+            yield _event("reasoned", answering.compare(plain, reasoned.result()).model_dump(mode="json"))
+        except Problem as problem:
+            yield _event("error", problem.body("/api/search/stream"))
+        except Exception as error:  # boundary: the answer has begun, so the stream has to say it
+            log.error(f"search: {type(error).__name__}: {error}")
+            yield _event("error", Problem(500, "something went wrong here; the server's log says what").body("/api/search/stream"))
+    yield _event("done", {})
 
 
 async def _keep_alive_events(work: Awaitable[Any]) -> AsyncIterator[bytes]:
