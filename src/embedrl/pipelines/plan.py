@@ -1,6 +1,6 @@
 """`--plan`: check the paths and names of a recipe, and estimate tokens, memory, FLOPs and hours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, islice, zip_longest
@@ -45,19 +45,7 @@ class Plan:
 
 def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
     """Plan a contrastive run. Raises ConfigError naming every path, name and setting that is wrong."""
-    wrong = _complaints(partial(embedder_settings, recipe, here=False))
-    wrong += _missing(
-        {"start_from": recipe.start_from, **{f"pairs.files.{k}": v for k, v in (recipe.pairs.files if recipe.pairs else {}).items()}}
-    )
-    if recipe.batch_size % num_processes:
-        wrong.append(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
-    teacher_folder = None
-    if recipe.distill is not None:
-        try:
-            teacher_folder = resolve(recipe.distill.teacher, "embedder")
-        except EmbedRLError as error:
-            wrong.append(f"distill.teacher: {error}")
-    _refuse(wrong)
+    teacher = _check_embedder(recipe, num_processes)
     settings = embedder_settings(recipe, here=False)
     config, processor = load_parts(locate(recipe.start_from))
     layout, num_rows = learn_ending(processor, config)
@@ -67,65 +55,75 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     laid_out = rows.datasets(ceil(num_sampled / recipe.batch_size))
     sampled = list(islice(chain.from_iterable(laid_out.values()), num_sampled))
     columns = [[key for key in column if key] for column in zip_longest(*sampled)]  # queries, targets, hard negatives
-    inputs = []
-    for key in chain.from_iterable(columns):
-        item, tcot, show_media = rows.resolve(key)
-        inputs.append(build(item, tcot, budget, factor, show_media=show_media, layout=layout))
-    tokens, patches = _count(processor, inputs)
-    items_a_row = len(inputs) / len(sampled)
-    footprint = Footprint.of(
-        config,
-        dtype=recipe.dtype,
-        lora=recipe.lora,
-        trains_vision=not recipe.freeze_vision,
-        trainer=settings,
-    )
-    mini = min(recipe.mini_batch_size, len(inputs))
-    items_held = items_a_row * recipe.batch_size / num_processes
-    starts = accumulate((len(column) for column in columns), initial=0)
-    most_patches = max(
-        sum(patches[begin : min(begin + mini, start + len(column))])
-        for start, column in zip(starts, columns, strict=False)
-        for begin in range(start, start + len(column), mini)
-    )
-    held = Load(tokens=mini * max(tokens), longest=max(tokens), patches=most_patches)
+    keys = list(chain.from_iterable(columns))
+    built = partial(build, budget=budget, factor=factor, layout=layout)
+    resolved = map(rows.resolve, keys)
+    tokens, patches = _count(processor, (built(item, tcot, show_media=show_media) for item, tcot, show_media in resolved))
+    items_a_row = len(keys) / len(sampled)
+    footprint = Footprint.of(config, dtype=recipe.dtype, lora=recipe.lora, trains_vision=not recipe.freeze_vision, trainer=settings)
+    mini = min(recipe.mini_batch_size, len(keys))
+    held = Load(tokens=mini * max(tokens), longest=max(tokens), patches=_most_patches(columns, patches, mini))
+    sample = _total(tokens, patches)
+    loads, others, flops_of_sample = [sample], {}, footprint.train_flops(sample, cached=True)
+    if teacher is not None:
+        with_tcot = ((rows.resolve(key)[0], tcot) for key in keys if (tcot := rows.tcot(key)) is not None)
+        loads.append(_total(*_count(processor, (built(item, tcot) for item, tcot in with_tcot))))
+        taught_by = Footprint.of(load_parts(teacher)[0], dtype=recipe.dtype)
+        others = {"teacher's weights": taught_by.weight_bytes}
+        flops_of_sample += taught_by.forward_flops(loads[-1])
     vision = config.vision_config
     patch_bytes = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * FLOAT32
-    mean = Load(sum(tokens), sum(tokens) // len(tokens), sum(patches))
     batches_held = 2 if footprint.on_cpu else 1  # the loader is one batch ahead, and an accelerator is not sent it yet
+    items_held = batches_held * items_a_row * recipe.batch_size / num_processes
     parts = {
         "weights": footprint.weight_bytes,
         "gradients and optimiser": footprint.state_bytes,
-        "pictures of a batch": round(batches_held * items_held * sum(patches) / len(inputs) * patch_bytes),
+        "pictures of a batch": sum(round(items_held * load.patches / len(keys) * patch_bytes) for load in loads),
         f"activations of {mini} items": footprint.activation_bytes(held),
+        **others,
     }
-    flops_of_item = footprint.train_flops(mean, cached=True) / len(inputs)
-    if teacher_folder is not None:
-        taught = [
-            build(rows.resolve(key)[0], tcot, budget, factor, layout=layout)
-            for key in chain(*columns)
-            if (tcot := rows.tcot(key)) is not None
-        ]
-        teacher = Footprint.of(load_parts(teacher_folder)[0], dtype=recipe.dtype)
-        with_tcot, of_images = _count(processor, taught)
-        load = Load(sum(with_tcot), sum(with_tcot) // len(taught), sum(of_images))
-        parts["teacher's weights"] = teacher.weight_bytes
-        parts["pictures of a batch"] += round(batches_held * items_held * load.patches / len(inputs) * patch_bytes)
-        flops_of_item += teacher.forward_flops(load) / len(inputs)
-    flops = flops_of_item * items_a_row * recipe.batch_size * num_batches
+    items_a_batch = items_a_row * recipe.batch_size
+    flops = flops_of_sample / len(keys) * items_a_batch * num_batches
     counted = [
         ("batches of pairs", f"{num_batches:,} of {recipe.batch_size}"),
-        ("tokens of an item, mean and longest", f"{mean.longest:,}, {max(tokens):,}"),
-        ("tokens of a batch", f"{round(sum(tokens) / len(inputs) * items_a_row * recipe.batch_size):,}"),
+        ("tokens of an item, mean and longest", f"{sample.longest:,}, {max(tokens):,}"),
+        ("tokens of a batch", f"{round(sample.tokens / len(keys) * items_a_batch):,}"),
         *_shares(rows, sampled),
     ]
     assumptions = [
-        f"tokens are those of {len(inputs)} items, the first of the run; each mini-batch is padded to the longest of them",
+        f"tokens are those of {len(keys)} items, the first of the run; each mini-batch is padded to the longest of them",
         "memory is that of tensors, within a fifth where it was measured (small models on a CPU): an allocator's spare room comes on top",
         "attention keeps no matrix (sdpa, flash); AdamW keeps two states",
         "hours are without decoding of media and saving",
     ]
     return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
+
+
+def _check_embedder(recipe: EmbedderRecipe, num_processes: int) -> Path | None:
+    """Return the teacher's folder, if there is a teacher. Raises ConfigError naming everything that is wrong."""
+    wrong = _complaints(partial(embedder_settings, recipe, here=False))
+    files = recipe.pairs.files if recipe.pairs else {}
+    wrong += _missing({"start_from": recipe.start_from, **{f"pairs.files.{name}": file for name, file in files.items()}})
+    if recipe.batch_size % num_processes:
+        wrong.append(f"batch_size={recipe.batch_size}: must be a multiple of the {num_processes} processes")
+    teacher = None
+    if recipe.distill is not None:
+        try:
+            teacher = resolve(recipe.distill.teacher, "embedder")
+        except EmbedRLError as error:
+            wrong.append(f"distill.teacher: {error}")
+    _refuse(wrong)
+    return teacher
+
+
+def _most_patches(columns: Sequence[Sequence[str]], patches: Sequence[int], mini: int) -> int:
+    """Return the patches of the mini-batch with the most; none reaches from one column into the next."""
+    starts = accumulate((len(column) for column in columns), initial=0)
+    return max(
+        sum(patches[begin : min(begin + mini, start + len(column))])
+        for start, column in zip(starts, columns, strict=False)
+        for begin in range(start, start + len(column), mini)
+    )
 
 
 def _shares(rows: ContrastiveRows, sampled: Sequence[Row]) -> list[tuple[str, str]]:
@@ -145,18 +143,7 @@ def _shares(rows: ContrastiveRows, sampled: Sequence[Row]) -> list[tuple[str, st
 
 def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400.0, num_sampled: int = NUM_SAMPLED) -> Plan:
     """Plan an EG-RL run. Raises ConfigError naming every path, name and setting that is wrong."""
-    wrong = _complaints(partial(reasoner_settings, recipe, here=False))
-    named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
-    if recipe.judge and recipe.rewards.process_weight and not is_server(recipe.judge):
-        named["judge"] = ("reasoner", recipe.judge)
-    folders: dict[str, Path] = {}
-    for key, (kind, name) in named.items():
-        try:
-            folders[key] = resolve(name, kind)
-        except EmbedRLError as error:
-            wrong.append(f"{key}: {error}")
-    wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})
-    _refuse(wrong)
+    folders = _check_reasoner(recipe)
     trainer = reasoner_settings(recipe, here=False)
     config, processor = load_parts(folders["start_from"])
     settings = read_reasoner_settings(folders["start_from"])
@@ -206,7 +193,29 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     return _plan(footprint, counted, parts, flops, assumptions, num_processes, tflops)
 
 
-def _count(processor: Any, inputs: list[Any]) -> tuple[list[int], list[int]]:
+def _check_reasoner(recipe: Recipe) -> dict[str, Path]:
+    """Return the folders of the models by their settings. Raises ConfigError naming everything that is wrong."""
+    wrong = _complaints(partial(reasoner_settings, recipe, here=False))
+    named = {"start_from": ("reasoner", recipe.start_from), "embedder": ("embedder", recipe.embedder)}
+    if recipe.judge and recipe.rewards.process_weight and not is_server(recipe.judge):
+        named["judge"] = ("reasoner", recipe.judge)
+    folders: dict[str, Path] = {}
+    for key, (kind, name) in named.items():
+        try:
+            folders[key] = resolve(name, kind)
+        except EmbedRLError as error:
+            wrong.append(f"{key}: {error}")
+    wrong += _missing({**folders, **({"pairs": recipe.pairs} if recipe.pairs else {})})
+    _refuse(wrong)
+    return folders
+
+
+def _total(tokens: Sequence[int], patches: Sequence[int]) -> Load:
+    """Return the load of items together; `longest` is their mean length."""
+    return Load(sum(tokens), sum(tokens) // len(tokens), sum(patches))
+
+
+def _count(processor: Any, inputs: Iterable[Any]) -> tuple[list[int], list[int]]:
     """Return the tokens and patches of each input."""
     tokens, patches = [], []
     for built in inputs:

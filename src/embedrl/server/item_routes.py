@@ -3,8 +3,6 @@
 import asyncio
 import hashlib
 import mimetypes
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +19,10 @@ from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import FileResponse, tagged
 from embedrl.server.problem import Problem
-from embedrl.server.query import KEY, clean
-from embedrl.server.sandbox import Decoded
-from embedrl.server.schemas import Added, CropsChecked, ItemShown, Refused, Removed, Uploaded
+from embedrl.server.query import KEY
+from embedrl.server.schemas import CropsChecked, ItemShown, Removed, Uploaded
 from embedrl.server.service import Service
+from embedrl.server.uploads import add_uploads
 
 MAX_FILES = 50
 _TYPES = {
@@ -132,26 +130,7 @@ def item_routes(service: Service) -> APIRouter:
         replaces: Annotated[str | None, Form(pattern=KEY, description="Key of an uploaded item that goes.")] = None,
     ) -> Uploaded:
         """Upload files: usable ones are durable and searchable when this returns, others are listed with the reason. T-CoTs follow."""
-        if replaces and len(file) != 1:
-            raise Problem(422, "replaces: give one file in the place of one item", "bad_replaces")
-
-        async def add(path: Path, name: str, decoded: Decoded | Problem) -> Added | Problem:
-            if isinstance(decoded, Problem):
-                return decoded
-            try:
-                return await asyncio.wrap_future(service.librarian.add(path, name, decoded, replaces))
-            except Problem as problem:
-                path.unlink(missing_ok=True)
-                return problem
-
-        checked = await service.work(lambda: _stage(service, file))
-        results = await asyncio.gather(*(add(*checked_file) for checked_file in checked))
-        items = tuple(result for result in results if isinstance(result, Added))
-        problems = [(name, result) for (_, name, _), result in zip(checked, results, strict=True) if isinstance(result, Problem)]
-        if not items:
-            (_, first), message = problems[0], "; ".join(f"{name}: {problem.message}" for name, problem in problems)
-            raise Problem(first.status, message, first.code, retry_after_s=first.retry_after_s)
-        return Uploaded(items=items, refused=tuple(Refused(name=name, reason=problem.message) for name, problem in problems))
+        return await add_uploads(service, file, replaces)
 
     @router.delete("/{key}")
     async def delete(key: Key) -> Removed:
@@ -185,26 +164,3 @@ def _thumbnail(service: Service, key: str) -> bytes:
     if not (small := service.library().row(key).thumbnail):
         raise Problem(404, "a text has no image", "no_picture")
     return small
-
-
-def _stage(service: Service, files: list[UploadFile]) -> list[tuple[Path, str, Decoded | Problem]]:
-    """Stage uploads and decode each in full; unusable files are dropped and returned with their Problem."""
-    incoming = service.librarian.prepare()
-    staged = [(incoming / secrets.token_hex(16), clean(upload.filename) or "file") for upload in files]
-
-    def decode(path: Path) -> Decoded | Problem:
-        try:
-            return service.decode_file(path, num_frames=service.library().num_frames, keep=False)
-        except Problem as problem:
-            path.unlink(missing_ok=True)
-            return problem
-
-    try:
-        for (path, _), upload in zip(staged, files, strict=True):
-            with path.open("wb") as target:
-                shutil.copyfileobj(upload.file, target)
-        return [(path, name, decode(path)) for path, name in staged]
-    except BaseException:
-        for path, _ in staged:
-            path.unlink(missing_ok=True)
-        raise
