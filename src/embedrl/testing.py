@@ -130,8 +130,7 @@ class FakeEmbedder:
 class FakeJudge:
     """A judge that compares the words of answers."""
 
-    def __init__(self, name: str = "fake-judge") -> None:
-        self.fingerprint = name
+    fingerprint = "fake-judge"
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
         """Return for each pair whether the answers share half of their words."""

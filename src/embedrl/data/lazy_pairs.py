@@ -13,10 +13,10 @@ NUM_KEPT = 64
 class LazyPairs(Sequence[Pair]):
     """Pairs made by number when they are read, so that memory does not grow with their media; those read last are kept."""
 
-    def __init__(self, tasks: Sequence[str], make: Callable[[int], Pair], num_kept: int = NUM_KEPT) -> None:
+    def __init__(self, tasks: Sequence[str], make: Callable[[int], Pair]) -> None:
         self.tasks = tasks
         """The task of each pair, without making it."""
-        self._make = lru_cache(num_kept)(make)
+        self._make = lru_cache(NUM_KEPT)(make)
 
     def __len__(self) -> int:
         return len(self.tasks)

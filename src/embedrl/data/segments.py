@@ -19,8 +19,8 @@ MARKS: dict[ReadFrom, str] = {"subtitles": "Subtitles", "speech": "Transcribed s
 MAX_CHARS = 20_000
 """Characters of text segments that an item keeps, of the first ones."""
 MAX_MATCHING = 3
-_WORD = re.compile(r"[^\W_]+")
-_FILLERS = frozenset(_WORD.findall("a an and are as at by for from has have in is it its of on one or that the there this to with"))
+WORD = re.compile(r"[^\W_]+")
+FILLERS = frozenset(WORD.findall("a an and are as at by for from has have in is it its of on one or that the there this to with"))
 
 
 class TextSegment(BaseModel):
@@ -127,7 +127,7 @@ def locate(phrase: str, segments: Sequence[TextSegment]) -> TextSegment | None:
 
 def matching(segments: Sequence[TextSegment], asked: str) -> tuple[TextSegment, ...]:
     """Return the segments that hold most of the words that are asked for, at most `MAX_MATCHING`, in their order; none without a word."""
-    wanted = set(_words(asked)) - _FILLERS
+    wanted = set(_words(asked)) - FILLERS
     counts = {position: len(wanted & set(_words(segment.text))) for position, segment in enumerate(segments)} if wanted else {}
     best = sorted((position for position, count in counts.items() if count), key=lambda position: (-counts[position], position))
     return tuple(segments[position] for position in sorted(best[:MAX_MATCHING]))
@@ -141,4 +141,4 @@ def _placed(segment: TextSegment) -> Iterator[tuple[str, int]]:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    return WORD.findall(text.casefold())

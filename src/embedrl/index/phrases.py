@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from embedrl.data.segments import FILLERS
 from embedrl.data.tcot import TCoT
 from embedrl.index.hit import Hit
 
 MAX_PHRASES = 6
-_FILLERS = frozenset(re.findall(r"\w+", "a an and are as at by for from has have in is it its of on one or that the there this to with"))
 
 
 def shared_phrases(texts: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
@@ -26,9 +26,9 @@ def _runs(words: Sequence[str], theirs: str) -> Iterator[str]:
         while end < len(words) and f" {' '.join(words[start : end + 1])} " in theirs:
             end += 1
         run = list(words[start:end])
-        while run and run[-1] in _FILLERS:
+        while run and run[-1] in FILLERS:
             run.pop()
-        while run and run[0] in _FILLERS:
+        while run and run[0] in FILLERS:
             run.pop(0)
         if run:
             yield " ".join(run)

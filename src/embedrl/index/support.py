@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_WORD = re.compile(r"[^\W_]+")
+from embedrl.data.segments import WORD
+
 _ASKING = frozenset(
-    _WORD.findall(
+    WORD.findall(
         "a an and any are as at be been being behind by can could did do does for from get give had happen happens happened has have "
         "how i in into is it its me my of on or our please say said says see seen show shown shows stand stands stood tell that the "
         "their them then there these they this those to was we were what when where which who whose why will with would write written "
@@ -76,7 +77,7 @@ def _longest(run: list[str], line: list[str]) -> int:
 def _words(text: str) -> list[str]:
     """Cut a text into words; in scripts that write no spaces, into characters."""
     found = []
-    for word in _WORD.findall(text.casefold()):
+    for word in WORD.findall(text.casefold()):
         found += list(word) if _SCRIPTS_WITHOUT_SPACES.search(word) else [word]
     return found
 

@@ -1,10 +1,31 @@
-"""What a hit is in other libraries: a document's text and metadata."""
+"""Searches and vectors for other libraries: hits as documents with text and metadata, plain vectors of texts."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
+from embedrl.data import items
+from embedrl.data.protocols import Embeds, Reasons
+from embedrl.index.filter import Filter
 from embedrl.index.hit import Hit
 from embedrl.index.index import Index
+from embedrl.index.query import Query
+from embedrl.index.search import search
+
+
+def retrieve(index: Index, query: str, embedder: Embeds, reasoner: Reasons | None, *, filter: Filter, limit: int) -> Sequence[Hit]:
+    """Return the hits of a text; without a Reasoner, items are compared as they are."""
+    asked = Query(items.as_content(query), filter=filter, limit=limit, use_tcot=reasoner is not None)
+    return search(index, asked, embedder, reasoner).hits
+
+
+def embed_texts(embedder: Embeds, texts: Sequence[str]) -> list[list[float]]:
+    """Return the plain vectors of texts as candidates."""
+    return embedder.embed([items.candidate(text) for text in texts], [None] * len(texts)).tolist() if texts else []
+
+
+def embed_query(embedder: Embeds, text: str) -> list[float]:
+    """Return the plain vector of a text as a query that looks for texts."""
+    return embedder.embed([items.query(text, looking_for="text")], [None])[0].tolist()
 
 
 def text_of(hit: Hit) -> str:

@@ -9,13 +9,10 @@ documents = retriever.invoke("a red star")
 from pathlib import Path
 from typing import Any
 
-from embedrl.data import items
 from embedrl.data.protocols import Embeds
 from embedrl.errors import ConfigError
 from embedrl.index.filter import Filter
-from embedrl.index.query import Query
-from embedrl.index.search import search
-from embedrl.integrations.documents import metadata_of, text_of
+from embedrl.integrations.documents import embed_query, embed_texts, metadata_of, retrieve, text_of
 from embedrl.runtime.index_models import open_with_models
 from embedrl.runtime.names import load_embedder
 
@@ -50,10 +47,9 @@ class EmbedRLRetriever(BaseRetriever):
         return cls(index=index, embedder=embeds, reasoner=reasons, **fields)
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any) -> "list[Document]":
-        asked = Query(items.as_content(query), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)
-        found = search(self.index, asked, self.embedder, self.reasoner).hits
         return [
-            Document(id=hit.key, page_content=text_of(hit), metadata=metadata_of(self.index, hit, also={"key", "score"})) for hit in found
+            Document(id=hit.key, page_content=text_of(hit), metadata=metadata_of(self.index, hit, also={"key", "score"}))
+            for hit in retrieve(self.index, query, self.embedder, self.reasoner, filter=self.filter, limit=self.limit)
         ]
 
 
@@ -65,8 +61,8 @@ class EmbedRLEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return one vector per text."""
-        return self.embedder.embed([items.candidate(text) for text in texts], [None] * len(texts)).tolist() if texts else []
+        return embed_texts(self.embedder, texts)
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a query that looks for texts."""
-        return self.embedder.embed([items.query(text, looking_for="text")], [None])[0].tolist()
+        return embed_query(self.embedder, text)

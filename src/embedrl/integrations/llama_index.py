@@ -9,15 +9,11 @@ nodes = retriever.retrieve("a red star")
 from pathlib import Path
 from typing import Any
 
-from embedrl.data import items
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
 from embedrl.index.filter import Filter
-from embedrl.index.hit import Hit
 from embedrl.index.index import Index
-from embedrl.index.query import Query
-from embedrl.index.search import search
-from embedrl.integrations.documents import metadata_of, text_of
+from embedrl.integrations.documents import embed_query, embed_texts, metadata_of, retrieve, text_of
 from embedrl.runtime.index_models import open_with_models
 from embedrl.runtime.names import load_embedder
 
@@ -51,12 +47,10 @@ class EmbedRLRetriever(BaseRetriever):
         return cls(index, embeds, reasons, **fields)
 
     def _retrieve(self, query_bundle: "QueryBundle") -> "list[NodeWithScore]":
-        asked = Query(items.as_content(query_bundle.query_str), filter=self.filter, limit=self.limit, use_tcot=self.reasoner is not None)
-        found = search(self.index, asked, self.embedder, self.reasoner).hits
-        return [NodeWithScore(node=self._node(hit), score=hit.score) for hit in found]
-
-    def _node(self, hit: Hit) -> "TextNode":
-        return TextNode(id_=hit.key, text=text_of(hit), metadata=metadata_of(self.index, hit))
+        return [
+            NodeWithScore(node=TextNode(id_=hit.key, text=text_of(hit), metadata=metadata_of(self.index, hit)), score=hit.score)
+            for hit in retrieve(self.index, query_bundle.query_str, self.embedder, self.reasoner, filter=self.filter, limit=self.limit)
+        ]
 
 
 class EmbedRLEmbedding(BaseEmbedding):
@@ -70,13 +64,13 @@ class EmbedRLEmbedding(BaseEmbedding):
         self._embedder = loaded
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._embedder.embed([items.query(query, looking_for="text")], [None])[0].tolist()
+        return embed_query(self._embedder, query)
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._embedder.embed([items.candidate(text) for text in texts], [None] * len(texts)).tolist()
+        return embed_texts(self._embedder, texts)
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return self._get_query_embedding(query)

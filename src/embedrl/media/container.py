@@ -8,7 +8,7 @@ import os
 from typing import BinaryIO
 
 _EBML_HEADER_BYTES = 64
-_ASF_HEADER_BYTES = 64 * 1024
+ASF_HEADER_BYTES = 64 * 1024
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MAX_BOXES = 100_000
 _NEEDED_BOXES = (b"moov", b"mdat", b"moof")
@@ -81,7 +81,7 @@ def _avi_end(file: BinaryIO, size: int) -> int:
 def _asf_end(file: BinaryIO, size: int) -> int:
     """Read the file properties of the header (ASF specification, 3.2); what was broadcast has no size."""
     file.seek(0)
-    head = file.read(_ASF_HEADER_BYTES)
+    head = file.read(ASF_HEADER_BYTES)
     at = head.find(_ASF_FILE_PROPERTIES)
     properties = head[at : at + 92]
     if at < 0 or len(properties) < 92 or properties[88] & 1:

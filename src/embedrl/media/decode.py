@@ -18,7 +18,7 @@ from embedrl.media.kinds import MediaKind
 from embedrl.media.metadata import Metadata, captured, damage_noted, from_name, merge
 from embedrl.media.resize import Scale, scaled
 from embedrl.media.sampling import frames_in_memory
-from embedrl.media.sandbox import pool
+from embedrl.media.sandbox import pool, reading_answer
 from embedrl.media.sidecars import sidecars_of
 from embedrl.media.sound import Sound
 from embedrl.media.stills import MULTI_IMAGE
@@ -76,7 +76,7 @@ def look(
         return _look_in_memory(part, num_frames, scale) if "pixels" in want else Look()
     job = job_of(part, *want, num_frames=num_frames, limits=limits, scale=scale, keep_pixels=keep_pixels)
     answer = pool().decode(job, files[0], limits)
-    try:
+    with reading_answer(files[0]):
         return Look(
             images=answer.images,
             times_s=tuple(map(float, answer.head.get("times_s", ()))),
@@ -84,8 +84,6 @@ def look(
             num_pages=None if (count := answer.head.get("num_pages")) is None else int(count),
             duration_s=None if (length := answer.head.get("duration_s")) is None else float(length),
         )
-    except (TypeError, ValueError) as error:
-        raise MediaError(f"{str(files[0])!r}: breaks the decoder (it answers nonsense)") from error
 
 
 def job_of(
@@ -190,10 +188,8 @@ def read_metadata(path: Path, kind: MediaKind, limits: Limits | None = None, *, 
         job = job_of(part, "metadata", limits=limits) if part else _spoken_job(path, "metadata", limits)
         files = [str(sidecar.absolute()) for sidecar in (sidecars_of(path) if sidecars is None else sidecars)]
     answer = pool().decode({**job, "files": files}, path, limits)
-    try:
+    with reading_answer(path):
         return Metadata.model_validate(answer.head["metadata"])
-    except (KeyError, ValueError) as error:
-        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 
 
 def _front_matter(path: Path, limits: Limits) -> list[dict[str, Any]]:
@@ -215,11 +211,9 @@ def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = No
     limits = limits or limits_in_force()
     job = _spoken_job(path, "subtitles", limits)
     answer = pool().decode({**job, "files": [str(file.absolute()) for file in files]}, path, limits)
-    try:
+    with reading_answer(path):
         cues = [Cue(float(start_s), float(end_s), str(text)) for start_s, end_s, text in answer.head["cues"]]
         return cues, [(path.with_name(Path(name).name), str(reason)) for name, reason in answer.head["problems"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 
 
 def _spoken_job(path: Path, want: Want, limits: Limits, start_s: float = 0.0) -> dict[str, Any]:
@@ -231,13 +225,11 @@ def read_sound(path: Path, start_s: float, limits: Limits | None = None) -> Soun
     """Return the sound of a video or an audio file from a time on, two minutes at most: see `soundtrack`. Raises MediaError."""
     limits = limits or limits_in_force()
     answer = pool().decode(_spoken_job(path, "sound", limits, start_s), path, limits)
-    try:
+    with reading_answer(path):
         next_s = None if (at := answer.head["next_s"]) is None else float(at)
         if next_s is not None and not next_s > start_s:
             raise ValueError(next_s)
         return Sound(np.frombuffer(answer.data, np.int16), next_s, bool(answer.head["has_track"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
 
 
 def num_pages(path: Path, limits: Limits | None = None) -> int:

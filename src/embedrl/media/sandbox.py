@@ -262,6 +262,15 @@ class _Child:
         return signal.Signals(number).name if number > 0 else f"exit code {-number}"
 
 
+@contextmanager
+def reading_answer(path: Path) -> Generator[None]:
+    """Raise MediaError for a file about which a child answered nonsense: what it says has other keys or types."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
+
+
 def _identity(path: Path, limits: Limits) -> tuple[Any, ...]:
     """Return the identity of a file's current version and of its job."""
     try:

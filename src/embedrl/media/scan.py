@@ -17,8 +17,6 @@ SIGNATURE_SIDE = 16
 MAX_KEPT = 2400
 _FINER = 4
 """A frame is scaled to so many times the side first: the scaler makes nothing of an image of 16 pixels."""
-_SHARE_OF_TIME = 0.4
-"""A scan ends after this share of `decode_timeout_s`, and goes on in the next job."""
 
 
 class Scan(NamedTuple):
@@ -41,7 +39,7 @@ def scan_video(path: Path, start_s: float, shortest_s: float, limits: Limits) ->
     times: list[float] = []
     changes: list[float] = []
     before, most, change_s, next_s, end_s = None, -1.0, start_s, None, 0.0
-    until = time.monotonic() + _SHARE_OF_TIME * limits.decode_timeout_s
+    until = time.monotonic() + limits.part_s
     for time_s, pixels, end_s in walk_frames(path, start_s, SIGNATURE_SIDE * _FINER, limits):
         if end_s < shortest_s:
             break

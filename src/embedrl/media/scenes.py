@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.errors import MediaError
 from embedrl.media.content import Video
 from embedrl.media.decode import job_of
-from embedrl.media.sandbox import pool
+from embedrl.media.sandbox import pool, reading_answer
 from embedrl.media.store import Limits
 
 RATE = 4
@@ -75,7 +74,7 @@ def scan_part(path: Path, before: Differences, settings: SceneSettings, limits: 
     assert before.next_s is not None
     job = job_of(Video(path=path, start_s=before.next_s), "scan", limits=limits)
     answer = pool().decode({**job, "shortest_s": settings.shortest_split_s}, path, limits)
-    try:
+    with reading_answer(path):
         [picture] = answer.images
         times, changes = (tuple(map(float, answer.head[name])) for name in ("times_s", "changes_s"))
         next_s = None if answer.head["next_s"] is None else float(answer.head["next_s"])
@@ -83,8 +82,6 @@ def scan_part(path: Path, before: Differences, settings: SceneSettings, limits: 
         if not len(times) == len(changes) == len(signatures) or not (next_s is None or next_s > before.next_s):
             raise ValueError(len(times))
         duration_s = float(answer.head["duration_s"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise MediaError(f"{str(path)!r}: breaks the decoder (it answers nonsense)") from error
     tail = np.frombuffer(bytes.fromhex(before.tail), np.uint8).reshape(-1, *signatures.shape[1:])
     both = np.concatenate([tail, signatures])
     lags = _lags(both)[len(tail) :]

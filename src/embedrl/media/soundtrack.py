@@ -64,8 +64,6 @@ _FRAME = 1024
 _LYRICS = re.compile(r"(?:unsynced)?lyrics(?:-\w{0,16})?")
 """Names of tags: ID3's USLT is `lyrics-eng`, MP4 and Vorbis comments have `lyrics` and `unsyncedlyrics`."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_SHARE_OF_TIME = 0.4
-"""A piece ends after this share of `decode_timeout_s`."""
 
 
 def decode_sound(path: Path, start_s: float, limits: Limits = DEFAULT) -> Sound:
@@ -163,7 +161,7 @@ def _fill(samples: np.ndarray, opened: OpenedVideo | OpenedAudio, stream: AudioS
 
     Return how many samples are done, how many packets are damaged, and whether the track is over.
     """
-    until = time.monotonic() + _SHARE_OF_TIME * opened.limits.decode_timeout_s
+    until = time.monotonic() + opened.limits.part_s
     num_missed = 0
     for seek_s in dict.fromkeys((max(start_s - _PREROLL_S, 0.0), 0.0)):
         position = None

@@ -64,6 +64,11 @@ class Limits(BaseModel):
     """Names of files and folders that are not indexed, whatever their case; `*`, `?` and `[…]` stand for others."""
 
     @property
+    def part_s(self) -> float:
+        """Time for one of the jobs in which a long film is decoded, in seconds; the next goes on where it ended."""
+        return 0.4 * self.decode_timeout_s
+
+    @property
     def image_formats(self) -> tuple[ImageFormat, ...]:
         """Supported image formats."""
         formats: tuple[ImageFormat, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF")

@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from embedrl.media.container import ASF_HEADER_BYTES
+
 _MAX_BOXES = 10_000
 """Boxes or elements of a file that are looked at; one with more counts as a video."""
 _SEGMENT, _TRACKS, _ENTRY, _TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
 _PICTURE, _SOUND = "picture", "sound"
 _ASF_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
 _ASF_TYPES = {bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b"): _PICTURE, bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b"): _SOUND}
-_ASF_HEADER_BYTES = 64 * 1024
 
 
 def has_only_sound(file: BinaryIO, container: str) -> bool:
@@ -95,7 +96,7 @@ def _element_tracks(file: BinaryIO, size: int) -> Iterator[str]:
 
 def _asf_tracks(file: BinaryIO, size: int) -> Iterator[str]:
     file.seek(0)
-    head = file.read(min(size, _ASF_HEADER_BYTES))
+    head = file.read(min(size, ASF_HEADER_BYTES))
     for part in head.split(_ASF_STREAM)[1:]:
         if (kind := _ASF_TYPES.get(part[8:24])) is not None:
             yield kind

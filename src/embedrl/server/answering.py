@@ -10,8 +10,18 @@ from embedrl.index.recommend import Examples, Reason, recommend
 from embedrl.index.search import SearchResult, search
 from embedrl.media.content import Frames, Video
 from embedrl.server.problem import Problem
-from embedrl.server.query import MAX_RANK, within_ranks
-from embedrl.server.schemas import Listing, QueryShown, RankChange, ReasonedAnswer, SearchAnswer, Seconds, show_evidence, show_tcot
+from embedrl.server.query import within_ranks
+from embedrl.server.schemas import (
+    MAX_RANK,
+    Listing,
+    QueryShown,
+    RankChange,
+    ReasonedAnswer,
+    SearchAnswer,
+    Seconds,
+    show_evidence,
+    show_tcot,
+)
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.shared_models import SharedReranker
 

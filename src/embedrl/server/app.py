@@ -209,6 +209,6 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             return answer(request, Problem(415, message, "bad_file"))
         log.error(f"{request.method} {request.url.path}: {error}")
         if isinstance(error, StoreError) and error.errno in NO_SPACE:
-            return answer(request, Problem(507, "there is no space left where the server writes", "no_space"))
+            return await unwritten(request, error)
         kind: dict[str, Any] = {"code": "failed", "retry_after_s": 5}
         return answer(request, Problem(503, "a model or the index does not answer now; the server's log says why", **kind))

@@ -15,10 +15,7 @@ from embedrl.index.query import Query
 from embedrl.index.search import SearchResult, Timings
 from embedrl.media.content import Text
 from embedrl.server.running import Announcement, post_form
-from embedrl.server.schemas import PIECE_FIELDS, EvidenceShown
-
-MAX_PAGE, MAX_RANK, MAX_CHARS = 100, 1_000, 10_000
-"""What the server's search takes."""
+from embedrl.server.schemas import MAX_PAGE, MAX_QUERY_CHARS, MAX_RANK, PIECE_FIELDS, EvidenceShown
 
 
 def search_running(
@@ -29,8 +26,9 @@ def search_running(
     Raises StoreError with the reason if it cannot; the caller then searches locally.
     """
     text = "".join(part.text for part in query.content if isinstance(part, Text))
-    if query.limit > MAX_PAGE or query.end > MAX_RANK or len(text) > MAX_CHARS:
-        raise StoreError(f"the server at {server.url} gives {MAX_PAGE} hits a page, up to rank {MAX_RANK:,}, for {MAX_CHARS:,} characters")
+    if query.limit > MAX_PAGE or query.end > MAX_RANK or len(text) > MAX_QUERY_CHARS:
+        limits = f"{MAX_PAGE} hits a page, up to rank {MAX_RANK:,}, for {MAX_QUERY_CHARS:,} characters"
+        raise StoreError(f"the server at {server.url} gives {limits}")
     file = next((path for part in query.content if isinstance(path := getattr(part, "path", None), Path)), None)
     fields = [*_fields(query, text), ("think", think or str(query.use_tcot).lower())]
     fields += [] if think_budget is None else [("think_budget", str(think_budget))]

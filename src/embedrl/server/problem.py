@@ -95,6 +95,11 @@ class Problem(Exception):
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
+def internal_problem() -> Problem:
+    """Return the Problem of a fault of the server, of which nothing may reach the client."""
+    return Problem(500, "something went wrong here; the server's log says what")
+
+
 STATUSES = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 422, 429, 500, 503, 507)
 
 

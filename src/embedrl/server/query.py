@@ -14,10 +14,8 @@ from embedrl.index.row import Modality
 from embedrl.media.content import Content, Image, Part, Text, Video
 from embedrl.server.problem import Problem
 from embedrl.server.sandbox import Decoded
+from embedrl.server.schemas import MAX_PAGE, MAX_QUERY_CHARS, MAX_RANK
 
-MAX_QUERY_CHARS = 10_000
-MAX_RANK = 1_000
-"""How far the pages of what was compared go; what is only listed has no such end."""
 MAX_OFFSET = 10_000_000
 
 KEY = r"^[0-9a-f]{64}$"
@@ -130,7 +128,7 @@ def read_query(
     sort: Annotated[Sort | None, Form()] = None,
     unit: Annotated[ResultUnit, Form(description="One hit per file (its best unit), or one per page, scene and passage.")] = "file",
     offset: Annotated[int, Form(ge=0, le=MAX_OFFSET)] = 0,
-    limit: Annotated[int, Form(ge=1, le=100)] = 24,
+    limit: Annotated[int, Form(ge=1, le=MAX_PAGE)] = 24,
     think: Annotated[
         Think | None,
         Form(

@@ -11,6 +11,10 @@ from embedrl.data.segments import TextSegment
 from embedrl.data.tcot import Box, TCoT
 from embedrl.index.hit import HitFields
 
+MAX_QUERY_CHARS, MAX_PAGE = 10_000, 100
+MAX_RANK = 1_000
+"""How far the pages of what was compared go; what is only listed has no such end."""
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)

@@ -21,9 +21,9 @@ from embedrl.index.recommend import MAX_EXAMPLES, Examples
 from embedrl.media.content import Image, Video
 from embedrl.server import answering, pictures
 from embedrl.server.bodies import BoundedRoute
-from embedrl.server.problem import Problem
+from embedrl.server.problem import Problem, internal_problem
 from embedrl.server.query import KEY, MAX_OFFSET, Conditions, Narrowed, SearchRequest, read_query
-from embedrl.server.schemas import Listing, SearchAnswer
+from embedrl.server.schemas import MAX_PAGE, Listing, SearchAnswer
 from embedrl.server.scratch import scratch_folder
 from embedrl.server.served_index import ServedIndex
 from embedrl.server.service import Service
@@ -51,7 +51,7 @@ class Similar(Narrowed):
     unit: ResultUnit = "file"
     """One hit per file (its best unit), or one per page, scene and passage."""
     offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
-    limit: int = Field(default=24, ge=1, le=100)
+    limit: int = Field(default=24, ge=1, le=MAX_PAGE)
     think: bool | None = None
     reasoner: str | None = Field(default=None, max_length=40)
 
@@ -79,7 +79,7 @@ class Listed(Conditions):
     sort: Literal["newest", "oldest", "name"] = "newest"
     unit: ResultUnit = "file"
     offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
-    limit: int = Field(default=24, ge=1, le=100)
+    limit: int = Field(default=24, ge=1, le=MAX_PAGE)
     reasoner: str | None = Field(default=None, max_length=40)
 
 
@@ -172,7 +172,7 @@ async def _events(service: Service, plain: SearchAnswer, reason: Callable[[], Se
             yield _event("error", problem.body("/api/search/stream"))
         except Exception as error:  # boundary: the answer has begun, so the stream has to say it
             log.error(f"search: {type(error).__name__}: {error}")
-            yield _event("error", Problem(500, "something went wrong here; the server's log says what").body("/api/search/stream"))
+            yield _event("error", internal_problem().body("/api/search/stream"))
     yield _event("done", {})
 
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from embedrl import log
 from embedrl.server.budget import PixelBudget, holding
 from embedrl.server.metrics import Metrics
-from embedrl.server.problem import Problem
+from embedrl.server.problem import Problem, internal_problem
 from embedrl.server.settings import Settings
 
 COOKIE = "embedrl_token"
@@ -80,7 +80,7 @@ class SecurityMiddleware:
             except Exception as error:  # boundary: nothing of it may reach the client
                 if exchange.problem is None:
                     log.error(f"{method} {scope['path']}: {type(error).__name__}: {error}")
-                await exchange.refuse(Problem(500, "something went wrong here; the server's log says what"))
+                await exchange.refuse(internal_problem())
             finally:
                 self.num_held_bytes -= exchange.num_bytes
         route = getattr(scope.get("route"), "path", None) or "other"

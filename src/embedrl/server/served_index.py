@@ -90,16 +90,19 @@ class ServedIndex:
         """Return the rows of an item. Raises Problem 404."""
         places = self.catalogue.places.get(key)
         if not places:
-            raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
+            raise _missing_item()
         return places
+
+    def rows(self, key: str) -> list[Row]:
+        """Return the rows of an item, at least one. Raises Problem 404."""
+        served = {place.id for place in self.places(key)}
+        if rows := [row for row in self.index.rows([key]) if row.place.id in served]:
+            return rows
+        raise _missing_item()
 
     def row(self, key: str) -> Row:
         """Return one row of an item. Raises Problem 404."""
-        served = {place.id for place in self.places(key)}
-        for row in self.index.rows([key]):
-            if row.place.id in served:
-                return row
-        raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
+        return self.rows(key)[0]
 
     def file(self, key: str) -> tuple[Place, OpenFile]:
         """Open the file of an item if it is unchanged since indexing; the caller closes it. Raises Problem 404."""
@@ -136,10 +139,7 @@ class ServedIndex:
 
     def show_item(self, key: str) -> ItemShown:
         """Return an item's response schema, with its text. Raises Problem 404."""
-        served = {place.id for place in self.places(key)}
-        rows = [row for row in self.index.rows([key]) if row.place.id in served]
-        if not rows:
-            raise Problem(404, "there is no such item; it may have been removed", "no_such_item")
+        rows = self.rows(key)
         return ItemShown(**dict(self._show(hit_of(0.0, rows))), text=rows[0].text, segments=read_segments(rows[0].segments))
 
     def _show(self, hit: Hit) -> HitShown:
@@ -164,3 +164,7 @@ class ServedIndex:
             picture=f"{url}/picture" if visual else None,
             overlay=f"{url}/overlay{suffix}" if visual else None,
         )
+
+
+def _missing_item() -> Problem:
+    return Problem(404, "there is no such item; it may have been removed", "no_such_item")
