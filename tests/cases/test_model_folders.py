@@ -23,6 +23,7 @@ from embedrl.data.sample import Item, Role
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ModelError
 from embedrl.media.content import Text
+from embedrl.models.architectures import decodes_greedily
 from embedrl.models.load import load
 from embedrl.models.names import shipped
 from embedrl.reasoner.local import LocalReasoner
@@ -506,6 +507,7 @@ def test_a_reasoner_gives_one_answer_whatever_its_folder_says_of_generation(case
     expected = LocalReasoner.load(folder).reason(items)
     edit("generation_config.json", **GENERATION[case])(folder)
     reasoner = LocalReasoner.load(folder)
+    assert decodes_greedily(reasoner.model) == ("output_scores" not in GENERATION[case] and "max_length" not in GENERATION[case])
     assert reasoner.reason(items) == expected
     reasoner.continuous = False
     assert reasoner.reason(items) == expected

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PreTrainedConfig, Qwen3VLForConditionalGeneration
+from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, Qwen3VLForConditionalGeneration
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from embedrl.errors import ModelError
@@ -126,10 +126,10 @@ _HARMLESS = frozenset(
 """Settings of generation that the caller decides, or that change no greedy choice."""
 
 
-_ONE_ANSWER: dict[str, Any] = {
-    **{"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "stop_strings": None},
-    **{"min_length": 0, "min_new_tokens": None, "prompt_lookup_num_tokens": None, "max_time": None},
-}
+_ONE_ANSWER = (
+    *("num_beams", "num_return_sequences", "return_dict_in_generate", "stop_strings"),
+    *("min_length", "min_new_tokens", "prompt_lookup_num_tokens", "max_time"),
+)
 """Settings of generation by which a folder would decide how many answers there are, in what form, and where they end."""
 
 
@@ -138,9 +138,9 @@ def give_one_answer(folder: Path, model: Any, tokenizer: Any) -> None:
 
     A tokenizer that names no end of a turn takes the one of that file. Raises ModelError if there is none either: no answer would end.
     """
-    settings = model.generation_config
-    for name, value in _ONE_ANSWER.items():
-        setattr(settings, name, value)
+    settings, defaults = model.generation_config, GenerationConfig()
+    for name in _ONE_ANSWER:
+        setattr(settings, name, getattr(defaults, name))
     if tokenizer.eos_token_id is not None:
         return
     named = settings.eos_token_id
