@@ -46,7 +46,7 @@ def by_hand() -> tuple[RolloutIds, torch.Tensor]:
 
 def make_batch(rows: RolloutIds, similarity: torch.Tensor, config: RewardConfig, **inputs) -> RewardBatch:
     num = len(rows.pair)
-    given = {"format": torch.ones(num), "informativeness": torch.arange(num), "right": torch.zeros(num), **inputs}
+    given = {"format": torch.ones(num), "informativeness": torch.arange(num), "judge_correct": torch.zeros(num), **inputs}
     return RewardBatch(config=config, rows=rows, tcots=(None,) * num, similarity=similarity, **given)
 
 
@@ -177,9 +177,9 @@ def test_ties_with_negatives_are_not_won():
 
 def test_the_total_is_the_weighted_sum():
     rows, similarity = by_hand()
-    right = torch.tensor([1.0, 0.0] * 4)
+    judge_correct = torch.tensor([1.0, 0.0] * 4)
     for name, weights in (("ours", (0.1, 1.0, 0.0)), ("paper", (0.05, 0.2, 0.8)), ("release", (0.05, 0.8, 0.2))):
-        batch = make_batch(rows, similarity, PRESETS[name], right=right)
+        batch = make_batch(rows, similarity, PRESETS[name], judge_correct=judge_correct)
         by_name = zip(weights, ("format", "outcome", "process"), strict=True)
         assert torch.allclose(batch.total, sum(weight * batch.rewards[part].double() for weight, part in by_name))
 
@@ -202,8 +202,8 @@ def test_weights_are_of_rewards_that_exist():
 
 
 def test_a_failed_judge_voids_its_group_and_no_other():
-    right, group = torch.tensor([1.0, torch.nan, 1.0, 0.0]), torch.tensor([0, 0, 1, 1])
-    values = {"outcome": torch.ones(4), "process": rewards.process(right, torch.ones(4), "margin")}
+    judge_correct, group = torch.tensor([1.0, torch.nan, 1.0, 0.0]), torch.tensor([0, 0, 1, 1])
+    values = {"outcome": torch.ones(4), "process": rewards.process(judge_correct, torch.ones(4), "margin")}
     total = rewards.total(values, {"outcome": 1.0, "process": 0.2}, group)
     assert total[:2].isnan().all()
     assert not total[2:].isnan().any()

@@ -94,8 +94,8 @@ def annotate(
 
     Of the queries whose target is a text, `answer_share` are reasoned about with that text in sight: the same ones each time,
     and their records say so. With `retry`, do those alone again that the Reasoner answered with something malformed, or that failed.
-    `on_progress` gets the number of pairs that were done since the last call, and the counts so far. Above one lane, the Reasoner is
-    called from so many threads at once, and some batches are read ahead.
+    `on_progress` gets the number of pairs that were done since the last call, and the counts so far. With `max_in_flight` above 1, the
+    Reasoner is called from that many threads, and some batches are read ahead.
     Raises ConfigError for wrong options, StoreError if another process annotates into the folder, and ModelError if the model
     fails for `give_up_after` items in a row, of which nothing is kept; refusals that are about an item do not count.
     """

@@ -33,7 +33,7 @@ class PairsConfig(BaseModel):
     media_dropout: float = Field(default=0.15, ge=0, le=1)
     """Share of sides with a T-CoT whose media are dropped, so that T-CoTs are used."""
     negatives: int = Field(default=1, ge=0)
-    """At most so many hard negatives of a pair stand in its batch, drawn anew each time; 0: none. One has a T-CoT if it is a target with
+    """Maximum number of hard negatives per pair in a batch, drawn anew each time; 0: none. One has a T-CoT if it is a target with
     one elsewhere in the file; one that has none is left out beside a target that is shown with its T-CoT, which would give it away."""
 
 

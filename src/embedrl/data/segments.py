@@ -61,7 +61,7 @@ def read_sources(text: str) -> list[ReadFrom]:
 
 
 def later(segment: TextSegment, by_s: float) -> TextSegment:
-    """Return a segment so many seconds later, to the millisecond."""
+    """Return a segment shifted by `by_s` seconds, to the millisecond."""
     start_s, end_s = (None if time_s is None else round(time_s + by_s, 3) for time_s in (segment.start_s, segment.end_s))
     times = tuple((round(start + by_s, 3), round(end + by_s, 3)) for start, end in segment.word_times)
     return segment.model_copy(update={"start_s": start_s, "end_s": end_s, "word_times": times})

@@ -38,25 +38,25 @@ class EmbedderRecipe(BaseModel):
     tasks: tuple[str, ...] = ()
     """Of that world, these tasks; none: all."""
     plain_share: float = Field(default=0.25, ge=0, le=1)
-    """Of the generated world's pairs, so many have no T-CoTs."""
+    """Fraction of the generated world's pairs without T-CoTs."""
     annotated_share: float = Field(default=0.3, ge=0, le=1)
-    """And so many the annotator's; the others have true ones."""
+    """Fraction with the annotator's T-CoTs; the others have ground-truth ones."""
     mixed_sides: bool = False
     """Draw that for each side of a pair by itself, so that plain vectors come to lie beside those of T-CoTs; False: for both alike."""
     media_dropout: float = Field(default=0.15, ge=0, le=1)
-    """Of the generated world's sides with a T-CoT, so many are shown without their media, so that the Embedder learns to read."""
+    """Fraction of the generated world's sides with a T-CoT whose media are dropped, so that the Embedder learns to read."""
     budget: VisualBudget | Literal["nano", "nano-sharp", "paper"] = "nano"
     """What the Embedder gets to see; "nano-sharp" is as much as the nano Reasoner sees."""
     batch_size: int = Field(default=80, ge=1)
     """Pairs in a batch, over all processes."""
     num_batches: int | None = Field(default=None, ge=1)
     num_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """In place of `num_batches`: as many rows as the files of pairs hold, so many times. Which rows, the weights say."""
+    """Epochs over the pair files, instead of `num_batches`; which rows are drawn depends on the weights."""
     mini_batch_size: int = Field(default=40, ge=1)
     """Items of a process whose activations are held at once (gradient caching)."""
     temperature: float = Field(default=0.02, gt=0, allow_inf_nan=False)
     matryoshka_dims: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Train the first so many numbers of a vector to be a vector, too (MatryoshkaLoss, all weights 1); the whole one is always trained."""
+    """Matryoshka dimensions (MatryoshkaLoss, all weights 1): prefixes of the vector that are trained beside the full one."""
     distill: DistillConfig | None = None
     """Bring vectors to those of a teacher that reads the items' T-CoTs; every query and target needs one, shown or not."""
     freeze_vision: bool = True

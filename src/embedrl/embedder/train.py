@@ -62,7 +62,7 @@ class Config(BaseModel):
     mini_batch_size: int = Field(default=32, ge=1)
     """Rows whose activations are held at once (gradient caching)."""
     matryoshka_dims: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """Train the first so many numbers of a vector to be a vector, too (MatryoshkaLoss, all weights 1); the whole one is always trained."""
+    """Matryoshka dimensions (MatryoshkaLoss, all weights 1): prefixes of the vector that are trained beside the full one."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Passed verbatim to SentenceTransformerTrainingArguments."""
 

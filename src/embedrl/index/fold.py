@@ -9,7 +9,7 @@ from embedrl.index.index import Index
 from embedrl.index.row import PART_COLUMNS, Place
 
 MAX_OTHERS = 5
-"""A hit shows so many of the other units of its file."""
+"""Maximum number of other units of its file that a hit shows."""
 Files = Mapping[str, bytes]
 """Path of the file of each item, by key: what results are folded by."""
 

@@ -22,11 +22,11 @@ RARE_SHARE, MIN_RARE, MAX_RARE_SHARE = 0.01, 3, 0.1
 RARE_WEIGHT = 2.0
 """Of a rare word, where a common one counts 1."""
 NUM_NEAR, FAR_MARGIN = 20, 0.2
-"""What is not among so many of the nearest by vectors has to hold such a share more of the words than the first hit."""
+"""An item outside the `NUM_NEAR` nearest by vectors must contain this fraction of the words more than the first hit does."""
 MAX_QUERY_WORDS = 32
 """Different words of a query that are looked up."""
 MAX_CANDIDATES = 100
-"""So many items with rare words are compared: those with most of them, the nearest of equals."""
+"""Maximum number of candidates with rare words: those with most of them, ties by vectors."""
 
 
 @dataclass(frozen=True)

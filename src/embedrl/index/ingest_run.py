@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 _COPIES_PER_WRITE = 8
 """Batches of copies that are gathered before they are written."""
 _BATCHES_READ_AHEAD = 2
-"""Files are read ahead until so many batches of units wait; one file may have more."""
+"""Batches of units that are read ahead; one file may have more."""
 FILE_PATIENCE_S = 1.0
 """A batch that is ready waits so long for the next file, so that the next batch may be decoded while the model works on this one."""
 

@@ -42,7 +42,7 @@ _WORDS_OF = {"name": "icu", "text": "icu", "answer": "icu", "about": "icu", "cam
 _SETTINGS, _MODELS = "embedrl.searching", "embedrl.models"
 _KINDS = {"ivf-flat": IvfFlat, "ivf-sq": IvfSq}
 _REFINED = 4
-"""Of shortened vectors, so many times more are found than asked for, and compared whole."""
+"""Oversampling of quantised vectors: this multiple of the wanted hits is rescored with full vectors."""
 _ALL = FullTextOperator.AND
 _VECTORS = frozenset(VECTOR_COLUMNS.values())
 _PLACES = ["key", "path", *PART_COLUMNS]

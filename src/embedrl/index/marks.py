@@ -16,7 +16,7 @@ from embedrl.index.row import Stamp
 
 MARK_AFTER_S = 1.0
 MAX_DEATHS = 2
-"""A file that was being decoded at the end of so many processes is not decoded again until it changes."""
+"""Number of processes that died while decoding a file after which it is left out until it changes."""
 _FILE = "decoding.json"
 
 

@@ -68,7 +68,7 @@ class Query(Selection):
     """`filter`: an item must hold all of the filter's words. `fuse`: these words, or without any the rare ones of the query's text, rank
     items, and that ranking is fused with that of the vectors by reciprocal ranks."""
     rerank: int = 0
-    """So many of the first hits are put in the order of a reranker; 0: none."""
+    """Number of top hits to rerank; 0: none."""
     medium_key: str | None = None
     """Key of the item whose file the content was decoded from, where the content holds only pixels."""
 

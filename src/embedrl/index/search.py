@@ -34,7 +34,7 @@ from embedrl.media.content import Text
 NUM_SORTED = 1_000
 """Number of best hits that an order other than by score sorts."""
 NUM_FUSED = 100
-"""So many of the best by vectors, and by words, are fused."""
+"""Length of the rankings, by vectors and by words, that are fused."""
 MAX_TRIES = 3
 """Attempts of a search whose hits another process removes meanwhile."""
 

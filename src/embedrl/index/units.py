@@ -26,7 +26,7 @@ from embedrl.media.text import byte_offsets
 
 SCANS = "scans.jsonl"
 _READ_SHARE = 0.9
-"""Of the tokens that a model reads of a text, so many are a passage at most: by itself, it may have a few more than in its text."""
+"""Maximum length of a passage, as a fraction of the tokens that a model reads: by itself, it may have a few more than in its text."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Splitting(BaseModel):
     images: bool = True
     """Each image of a multi-image file (TIFF, HEIF) is a unit; False: the main one is."""
     max_passage_tokens: int = Field(default=256, ge=50)
-    """Longer texts are divided into passages of at most so many tokens of the Embedder, estimated where it has no tokenizer here."""
+    """Maximum tokens of a passage; estimated where the Embedder has no tokenizer here. Longer texts are divided."""
     passage_overlap_tokens: int = Field(default=32, ge=0)
-    """A passage begins with the last sentences of the one before, at most so many tokens."""
+    """Overlap: a passage begins with the last sentences of the one before, at most this many tokens."""
     max_passage_chars: int | None = Field(default=2000, ge=200)
-    """And of at most so many characters, what models are shown of one; None: a text is one unit."""
+    """Maximum characters of a passage, which is what models are shown of one; None: a text is one unit."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Splitting":

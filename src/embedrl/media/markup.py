@@ -130,7 +130,7 @@ class _Writer(HTMLParser):
             self._write(re.sub(r"\s+", " ", data))
 
     def _break(self, lines: int, mark: str = "") -> None:
-        """Have what follows begin after so many line ends, with a mark; a mark that waits for its text keeps its place."""
+        """Start what follows after `lines` line breaks, with a mark; a mark that waits for its text keeps its position."""
         if mark or not self._mark:
             self._lines, self._mark = max(self._lines, lines), mark
 

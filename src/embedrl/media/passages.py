@@ -18,7 +18,7 @@ _LEVELS = (
 """What a text is cut behind, the coarsest first."""
 _PARAGRAPH, _SENTENCE = _LEVELS[0], _LEVELS[2]
 _ENOUGH = 0.5
-"""A passage that is filled by so much ends before a heading, or before one in two paragraphs, chosen by what stands in them: an edit
+"""A passage that is filled by this fraction ends before a heading, or before one in two paragraphs, chosen by what stands in them: an edit
 then moves the ends of the passages around it, and not of all that follow."""
 
 

@@ -44,7 +44,7 @@ class VisualBudget(BaseModel):
     min_frames: int = Field(default=1, ge=1)
     """Minimum number of frames with `fps`, if the video has them."""
     clip_pixels: int | None = Field(default=None, ge=1)
-    """With it, all frames of a video share so many pixels, two frames counting as one: each then has fewer than `frame` allows."""
+    """Pixels that all frames of a video share, two frames counting as one; each may then have fewer than `frame` allows."""
     max_text_chars: int = 2000
     """Maximum number of characters of an item's text; longer text is truncated."""
     max_text_tokens: int | None = Field(default=None, ge=1)

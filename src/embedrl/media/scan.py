@@ -13,10 +13,10 @@ from embedrl.media.store import Limits
 from embedrl.media.video import walk_frames
 
 SIGNATURE_SIDE = 16
-"""A signature is a frame of so many pixels a side, RGB."""
+"""Side of a signature, a thumbnail of a frame, in pixels (RGB)."""
 MAX_KEPT = 2400
 _FINER = 4
-"""A frame is scaled to so many times the side first: the scaler makes nothing of an image of 16 pixels."""
+"""A frame is first scaled to this multiple of the side: the scaler cannot make an image of 16 pixels."""
 
 
 class Scan(NamedTuple):

@@ -22,20 +22,20 @@ _CHANGED = 20
 """A block of a signature counts as changed if a channel of it differs by more than this, of 255."""
 _WINDOW_S = 2.0
 _PEAK_S = 1.5
-"""A cut is where the novelty is highest within so many seconds, or within the shortest scene if that is shorter."""
+"""A cut is a maximum of the novelty within this many seconds, or within the shortest scene if that is shorter."""
 _MIN_NOVELTY = 0.10
 """Share of blocks: how much more the frames before and after a cut differ from each other than among themselves."""
 _OWN_WEIGHT = 0.5
 _MIN_RATIO = 1.3
-"""Where everything moves, a novelty is a cut only if both sides differ so much more from each other than among themselves."""
+"""Where everything moves, a novelty is a cut only if both sides differ by this factor more from each other than within themselves."""
 _JUMP, _JUMP_RATIO = 0.4, 3.0
-"""A cut between moving pictures: so many blocks change from one frame to the next, so many times more than around it."""
+"""A cut in motion: the fraction of blocks that change between two frames, and its ratio to the frames around."""
 _HARD, _HARD_RATIO = 0.5, 2.0
-"""A hard cut: so many blocks change from one frame to the next, and so many times more than in most steps within a second of it."""
+"""A hard cut: the fraction of blocks that change between two frames, and its ratio to most steps within a second."""
 _STAYS = 0.8
-"""And so much of that change is seen from the frame before it, and from the frame behind it, as well: a flash passes."""
+"""Fraction of that change that must also be seen one frame earlier and one frame later: a flash passes."""
 _STILL = 0.5
-"""Inside a short shot no step changes so much as this share of the cuts around it: the steps of a fade do."""
+"""Inside a short shot each step changes less than this fraction of the cuts around it; the steps of a fade change more."""
 
 
 class SceneSettings(BaseModel):

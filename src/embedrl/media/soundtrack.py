@@ -54,7 +54,7 @@ SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
 """Streams of text; others hold pictures of it."""
 AnyStream = TypeVar("AnyStream", bound=Stream)
 _PAUSE_S = 20.0
-"""A piece ends at the quietest place of its last so many seconds."""
+"""A piece ends at the quietest position within this many seconds before its maximum length."""
 _WINDOW_S = 0.1
 _PREROLL_S = 1.0
 """Decoding begins so long before a piece: codecs lean on what came before."""

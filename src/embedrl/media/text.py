@@ -46,9 +46,9 @@ def load_text(path: Path, limits: Limits = DEFAULT) -> str:
 
 
 LONG_TEXT = 100
-"""A text that is divided into passages may have so many times `max_text_chars`."""
+"""Maximum length of a text that is divided into passages, in units of `max_text_chars`."""
 LONG_DOCUMENT = 10
-"""And the text of a document that is converted, since all of it comes from a child process at once, so many."""
+"""The same for a converted document, all of which comes from a child process at once."""
 
 
 def load_long_text(path: Path, limits: Limits = DEFAULT) -> str:

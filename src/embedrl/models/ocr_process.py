@@ -28,7 +28,7 @@ from embedrl.media.sandbox import address_space_bytes
 from embedrl.media.store import Limits
 
 TIMES_AS_LONG, TIMES_AS_MUCH = 4, 2
-"""It may take so many times as long as decoding a file may, and so many times the memory: images of 2,000 pixels a side take 1.8 GB."""
+"""Its limits of time and memory, as multiples of those of decoding a file: images of 2,000 pixels a side take 1.8 GB."""
 _START_TIMEOUT_S = 120.0
 _MAX_ANSWER_BYTES = 64 * 1024**2
 _HEADER = ">III"

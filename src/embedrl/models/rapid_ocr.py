@@ -24,7 +24,7 @@ from embedrl.models.ocr_process import Line, OcrProcess, serve
 MIN_CONFIDENCE = 0.5
 """Lines that it is less sure of, 0..1, are left out."""
 MIN_SIDE, MAX_SIDE = 1000, 2000
-"""Smaller images are enlarged, at most threefold, until their longer side has so many pixels; larger ones are reduced."""
+"""Longer side, in pixels, that smaller images are enlarged to (at most threefold) and larger ones reduced to."""
 _MAX_ENLARGED = 3
 _PARTS = ("Det", "Cls", "Rec")
 _VERSION = 1

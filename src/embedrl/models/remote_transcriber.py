@@ -79,7 +79,7 @@ def _field(value: Any) -> str | list[str]:
 
 
 def _read(content: bytes, length_s: float) -> tuple[TextSegment, ...] | ServerFailure:
-    """Read an answer to a piece of sound of so many seconds."""
+    """Parse the answer about a piece of sound that is `length_s` long."""
     answer = read(content, _Transcription)
     if isinstance(answer, ServerFailure):
         return answer

@@ -9,7 +9,7 @@ _THICKNESS, _LENGTH = 0.012, 0.15
 """A ruling is at most so thick and at least so long, as shares of the longer side: no stroke of a letter is both."""
 _MIN_THICKNESS, _MIN_LENGTH = 3, 20
 _CONTRAST = 40
-"""A ruling is so much darker, or brighter, than what is on both sides of it, of 255."""
+"""Minimum contrast of a ruling to both of its sides, of 255."""
 _COVERED = 0.95
 """Share of a ruling that has to show this: letters touch it here and there."""
 _MARGIN = 2

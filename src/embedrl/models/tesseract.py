@@ -25,7 +25,7 @@ PROGRAM = "tesseract"
 MIN_CONFIDENCE = 40.0
 """Words that Tesseract is less sure of, 0..100, are left out: what it sees in photos without text."""
 MIN_SIDE = 1500
-"""Smaller images are enlarged, at most threefold, until their longer side has so many pixels: letters of 10 pixels are hardly read."""
+"""Longer side, in pixels, that smaller images are enlarged to, at most threefold: letters of 10 pixels are hardly read."""
 _MAX_ENLARGED = 3
 _PREPARATION = "unruled"
 """How images are prepared; another name for another way."""

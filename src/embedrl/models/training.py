@@ -111,7 +111,7 @@ def run_folder(
     """Context manager that locks a run folder and writes config.json, in the main process.
 
     `inputs` are the files and models that settings name, by setting. Raises StoreError if another run writes there, ConfigError if the
-    folder holds a run with other settings, of other data or so many processes.
+    folder holds a run with other settings, of other data or another number of processes.
     """
     if not is_main_process():
         yield

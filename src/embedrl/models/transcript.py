@@ -14,7 +14,7 @@ from embedrl.media.sound import SAMPLE_RATE
 MAX_CHARS = 20_000
 """Longest transcript of a piece of two minutes; fast speech is a tenth of it."""
 _WINDOW_S = 30.0
-"""Whisper listens in windows of so many seconds, and may write something behind the end of the sound, which is left out."""
+"""Length of Whisper's windows; what it writes behind the end of the sound is left out."""
 _NO_SPEECH, _SURE = 0.6, -1.0
 """Whisper's own rule (openai/whisper, transcribe.py): a phrase more likely silence than this, and less likely than that, is left out."""
 _PAUSE_S, _LONGEST_S = 1.0, 10.0

@@ -36,7 +36,7 @@ def index_by_name(
 ) -> IngestReport:
     """Bring a folder's index up to date; without a Reasoner, with plain vectors only.
 
-    With `dimensions`, a new index holds the first so many numbers of each vector, which later runs and searches keep to.
+    With `dimensions`, a new index holds vectors truncated to that dimension (Matryoshka), which later runs and searches keep to.
     `text_reader_name` and `transcriber_name` are what the index notes of these two, for later runs.
     `load_gate` returns the gate of items for the Embedder, `gate_to_note` is how the index notes it; `redo_declined` is that of `ingest`.
     `table` and `shelf` are those of `Index.create_at`, `policy` the changes of `Index.change_policy`.

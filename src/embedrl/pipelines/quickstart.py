@@ -86,7 +86,7 @@ def quickstart(
     """Make a library of media files, train with RL, evaluate on held-out tasks, index and search; write the report into `out`.
 
     `reasoners` maps the name of a system to the name of a Reasoner; the last one also reads the library. With
-    `live_steps`, "before_rl" is trained for so many steps of EG-RL and takes part as "live_rl". `num_queries` and `pool_size` hold
+    `live_steps`, "before_rl" is trained for that many steps of EG-RL and takes part as "live_rl". `num_queries` and `pool_size` hold
     for each of the tasks (all by default). A library or a finished live run that is already there is used as it is.
     """
     started = time.perf_counter()

@@ -23,7 +23,7 @@ from embedrl.reasoner.keyword_copy import KeywordCopyConstraint
 MAX_DRAFT = 4
 """Tokens of a draft, at most: a pass over more rarely pays."""
 REFILL_SHARE = 0.25
-"""New rows come in once so many of the slots are free."""
+"""Fraction of free slots at which new rows are added (continuous batching)."""
 PREFILL_TOKENS = 2048
 """Padded tokens of a batch of prompts; a longer prompt stands alone."""
 
@@ -56,7 +56,7 @@ class Slots:
         return self.end
 
     def reserve(self, size: int) -> None:
-        """Make room for so many places in each slot."""
+        """Grow each slot to at least `size` positions."""
         if size <= self.size:
             return
         self.size = size

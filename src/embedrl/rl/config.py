@@ -44,9 +44,9 @@ class RewardConfig(BaseModel):
     repair_cost: float = Field(default=0.1, ge=0, le=1)
     """What a T-CoT loses of its format reward if something in it had to be read as meant, such as JSON in single quotes. (Paper: 0.)"""
     num_own: int | Literal["all"] = 2
-    """The judge is shown at most so many rollouts of the anchor's pair, drawn at random; or all G (the paper)."""
+    """Maximum number of rollouts of the anchor's pair that the judge is shown, drawn at random; or all G (the paper)."""
     num_others: int = Field(default=4, ge=1)
-    """And of at most so many other pairs one each: those whose best rollout is most similar to the anchor."""
+    """Maximum number of other pairs that it is shown one rollout each of: those whose best rollout is most similar to the anchor."""
     hard_negatives: bool = True
     """Add the hard negatives of a batch's pairs, embedded plain, to the negatives of its queries (paper: no)."""
     max_void_share: float = Field(default=0.5, ge=0, le=1)

@@ -77,7 +77,7 @@ def alternatives(scores: Scores, recipe: RewardConfig) -> dict[str, np.ndarray]:
         "accuracy": scores.accuracy,
         **margins,
         **{f"outcome, {name.removeprefix('margin, ')}": rewards.outcome(scores.accuracy, value) for name, value in margins.items()},
-        "process": scores.right,  # the verdict alone, whatever a recipe makes of it
+        "process": scores.judge_correct,  # the verdict alone, whatever a recipe makes of it
     }
     for name, config in {**{f"preset {name}": preset for name, preset in PRESETS.items()}, "recipe": recipe}.items():
         named[name] = dataclasses.replace(scores, config=config).total

@@ -65,10 +65,10 @@ def ask(judge: Judges, listings: Sequence[Listing | None], tcots: Sequence[TCoT 
     """Ask the judge: 1 where it picked a positive, 0 where it did not or there was no question, NaN where it failed (N,)."""
     asked = [listing for listing in listings if listing is not None]
     questions = [(_known(tcots[listing.anchor]), [_known(tcots[row]) for row in listing.candidates]) for listing in asked]
-    right = torch.zeros(len(listings))
+    judge_correct = torch.zeros(len(listings))
     for listing, choice in zip(asked, judge.pick(questions), strict=True):
-        right[listing.anchor] = torch.nan if choice is None else float(positive_mask[listing.anchor, listing.candidates[choice]])
-    return right
+        judge_correct[listing.anchor] = torch.nan if choice is None else float(positive_mask[listing.anchor, listing.candidates[choice]])
+    return judge_correct
 
 
 def _known(tcot: TCoT | None) -> TCoT:

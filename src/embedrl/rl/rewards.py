@@ -57,7 +57,7 @@ class RolloutIds(NamedTuple):
 def accuracy(similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -> Tensor:
     """Retrieval accuracy Acc_m: share of a row's m positives among its m most similar columns (N,); 0 if m = 0.
 
-    A negative that is exactly as similar as an own rollout counts as more similar: ties are not won.
+    A negative that ties with a positive ranks before it.
     """
     order = positive_mask.long().argsort(dim=1, stable=True)  # negatives first, so that the stable sort below puts them before equals
     scores = similarity.masked_fill(~(positive_mask | negative_mask), -torch.inf).gather(1, order)
@@ -70,18 +70,18 @@ def accuracy(similarity: Tensor, positive_mask: Tensor, negative_mask: Tensor) -
 def most_informative(positive_mask: Tensor, informativeness: Tensor) -> Tensor:
     """Keep, per row, the positives with the highest `informativeness` (N,): bool (N, N). Ours.
 
-    A T-CoT that is measured by all rollouts of the other side is measured by what most of them leave out. Measured by the fullest, it is
-    worth while to tell everything before most do; and nothing is won by being the fullest, since that only measures others.
+    Averaging over all rollouts of the other side rewards a T-CoT for omitting what most of them omit. A rollout cannot raise its own
+    reward this way, since it is a positive of others only.
     """
-    among_own = informativeness.expand_as(positive_mask).masked_fill(~positive_mask, informativeness.min() - 1)
-    return positive_mask & (among_own == among_own.max(dim=1, keepdim=True).values)
+    among_positives = informativeness.expand_as(positive_mask).masked_fill(~positive_mask, informativeness.min() - 1)
+    return positive_mask & (among_positives == among_positives.max(dim=1, keepdim=True).values)
 
 
 def nearest(similarity: Tensor, mask: Tensor, pair: Tensor) -> Tensor:
     """Keep, per row and pair, the column of `mask` with the highest similarity: bool (N, N). Ours.
 
-    As late interaction does: a T-CoT that names the right aspect is rewarded once a single rollout of the other side does, too. By the
-    mean, what few name is hardly ever rewarded, and a Reasoner settles on the aspect that most name, whatever its instruction asks.
+    Maximum similarity, as in late interaction: naming the right aspect is rewarded once a single rollout of the other side names it, too.
+    The mean hardly ever rewards what few name, and a Reasoner settles on the aspect that most name, whatever its instruction asks.
     """
     column = pair.unique(return_inverse=True)[1].expand_as(similarity)
     scores = similarity.masked_fill(~mask, -torch.inf)
@@ -100,7 +100,7 @@ def margin(
 ) -> Tensor:
     """Similarity margin g = mean positive similarity - λ Σ_j softmax_j(s_j / τ_n) s_j over negatives j (N,). λ = 1 in the paper.
 
-    `weighted=False` takes the negatives' mean. Without own rollouts, or without negatives, that term is 0.
+    `weighted=False` takes the negatives' mean. Without positives, or without negatives, that term is 0.
     """
     return _mean(similarity, positive_mask, None) - negative_weight * _mean(similarity, negative_mask, temperature if weighted else None)
 
@@ -124,9 +124,9 @@ def outcome(accuracy: Tensor, margin: Tensor, value: Literal["product", "half_pr
     return accuracy * margin if value == "product" else 0.5 * accuracy * margin
 
 
-def process(right: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> Tensor:
-    """Process reward p = 1 (or g) if the judge picked a positive, else 0; NaN where it failed (N,). `right` is 1, 0 or NaN."""
-    return right if value == "one" else torch.where(right == 1, margin, right)
+def process(judge_correct: Tensor, margin: Tensor, value: Literal["one", "margin"]) -> Tensor:
+    """Process reward p = 1 (or g) if the judge picked a positive, else 0; NaN where it failed (N,). `judge_correct` is 1, 0 or NaN."""
+    return judge_correct if value == "one" else torch.where(judge_correct == 1, margin, judge_correct)
 
 
 def total(rewards: Mapping[str, Tensor], weights: Mapping[str, float], group: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class RewardBatch:
     """Format score f, 0..1: a valid T-CoT by `config.format`, minus the cost of repairs."""
     informativeness: Tensor
     """Informativeness, int64: ordered by valid pieces of evidence, then distinct answer words; -1 for an invalid T-CoT."""
-    right: Tensor
+    judge_correct: Tensor
     """Verdict of the judge: 1, 0, or NaN where it failed; 0 without a judge."""
     num_tokens: Tensor | None = None
     """Tokens of each completion, int64; None where nobody counts them."""
@@ -200,7 +200,7 @@ def outcome_reward(batch: RewardBatch) -> Tensor:
 
 def process_reward(batch: RewardBatch) -> Tensor:
     """Process reward p: a judge that reads only T-CoTs picks the matching target."""
-    return process(batch.right, batch.margin, batch.config.process_value)
+    return process(batch.judge_correct, batch.margin, batch.config.process_value)
 
 
 def brevity_reward(batch: RewardBatch) -> Tensor:

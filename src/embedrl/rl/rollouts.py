@@ -72,7 +72,7 @@ class Scorer:
         self.count_tokens = count_tokens
         """Length of a completion, for the cost of it (`brevity`): in the Reasoner's tokens, or in words."""
         self.control_every = control_every
-        """Measure the control figures every so many steps; 0 never."""
+        """Interval of the control figures, in steps; 0: never."""
 
     def reward(
         self,
@@ -126,7 +126,7 @@ class Scorer:
             similarity=similarity,
             format=torch.tensor(all_formats, dtype=torch.double),
             informativeness=informativeness,
-            right=self._ask(similarity, rows, all_tcots, informativeness, here, seed),
+            judge_correct=self._ask(similarity, rows, all_tcots, informativeness, here, seed),
             hard_similarity=self._hard_similarity(all_rollouts, vectors_ND, dict(hard)),
             num_repaired=torch.tensor([num_repaired for num_repaired, _, _ in all_counts]),
             num_dropped=torch.tensor([num_dropped for _, num_dropped, _ in all_counts]),
@@ -233,8 +233,8 @@ class Scorer:
         shown = informativeness if self.config.partners == "fullest" else None
         listings = list_candidates(similarity, rows, tcots, self.config, seed, informativeness=shown)
         asked = [listing if here.start <= row < here.stop else None for row, listing in enumerate(listings)]
-        right, _ = _gather(ask(self.judge, asked, tcots, rows.positive_mask)[here].tolist())
-        return torch.tensor(right, dtype=torch.double)
+        judge_correct, _ = _gather(ask(self.judge, asked, tcots, rows.positive_mask)[here].tolist())
+        return torch.tensor(judge_correct, dtype=torch.double)
 
 
 _TAGS = tuple(tag for name in ("thinking", "rethink", "answer") for tag in (f"<{name}>", f"</{name}>"))

@@ -70,7 +70,7 @@ class EmbeddingsRequest(_Shape):
     messages: Messages | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
-    """Return the first so many numbers, scaled to unit length."""
+    """Truncate vectors to this dimension and scale them to unit length (Matryoshka)."""
     input_type: Literal["query", "document"] = "document"
     """Whether this looks for something, or is to be found. Not in OpenAI's API."""
     instruction: Annotated[CleanText, Field(max_length=2000)] | None = None

@@ -13,7 +13,7 @@ from embedrl.media.resize import Reduce
 from embedrl.media.store import HEAD_BYTES, Limits, container_format, document_format, is_audio, media_kind, still_format
 
 MAX_QUERY_PIXELS = 4_000_000
-"""Pictures come back with at most so many pixels: more than any model is shown."""
+"""Maximum pixels of a decoded query image: more than any model is shown."""
 
 
 @dataclass(frozen=True)

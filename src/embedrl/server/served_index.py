@@ -19,7 +19,7 @@ from embedrl.server.schemas import HitShown, ItemShown, show_evidence, show_tcot
 from embedrl.server.shared_models import SharedEmbedder, SharedReasoner
 
 NUM_NAMED_ITEMS = 200
-"""Names of boxes are taken from so many items."""
+"""Number of items that box names are taken from."""
 MAX_BOX_NAMES = 64
 
 

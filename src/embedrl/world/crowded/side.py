@@ -3,7 +3,7 @@
 Every medium holds 12 to 20 facts, a T-CoT has room for `BUDGET` of them, and the instruction says which matter. The annotator does not ask:
 it names a random selection of true facts in reading order, always as many, so that no sample of it is fuller than another. Often it keeps
 to one aspect, as people do, but to any: its share of relevant facts is that of a random selection. Half of the time it does what a
-target's instruction says in so many words ("Name the objects."); what a query's turns on it never infers.
+target's instruction says literally ("Name the objects."); what a query's turns on it never infers.
 """
 
 import random
@@ -50,7 +50,7 @@ class CrowdedSide(Rendered):
     aspects: tuple[str, ...] = ()
     """Of which aspect each fact is: "objects", "places", …; "asked" in a typed query."""
     asked: str | None = None
-    """Aspect that its instruction names in so many words."""
+    """Aspect that its instruction names literally."""
     asks: frozenset[str] = frozenset()
     """Statements that a candidate must hold to answer a partial description; none: its own target answers it alone."""
     holds: frozenset[str] = frozenset()

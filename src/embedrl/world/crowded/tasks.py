@@ -39,7 +39,7 @@ _NAMED = {
     "Name topic and cities.": "cities",
     "Name the values.": "values",
 }
-"""Instructions that name an aspect in so many words."""
+"""Instructions that name an aspect literally."""
 PARTIAL = ("image_part", "image_relation", "video_part", "visdoc_part")
 """Tasks whose queries are typed descriptions of a part: every candidate that holds it is relevant."""
 MAX_DRAWS = 50
