@@ -11,7 +11,6 @@ import signal
 import struct
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 import PIL.Image
 
 from embedrl.errors import MediaError
+from embedrl.media.child_process import LENGTH, address_space_bytes, begin_child, limit_memory, send_json
 from embedrl.media.content import FrameFiles, Image, Page, Video
 from embedrl.media.image import load_image, num_images, still_metadata
 from embedrl.media.metadata import from_name, merge
 from embedrl.media.resize import read_scale, scaled
-from embedrl.media.sandbox import GRACE_S, address_space_bytes
+from embedrl.media.sandbox import GRACE_S
 from embedrl.media.sidecars import from_sidecar
 from embedrl.media.store import Limits
 
@@ -33,28 +33,24 @@ MAX_GROWTH_BYTES = 512 * 1024**2
 
 def main() -> None:
     """Process the jobs on standard input."""
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    answers = begin_child()
     PIL.Image.MAX_IMAGE_PIXELS = None  # our own limits count here
-    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
-        resource.setrlimit(limit, (0, 0))
-    with suppress(OSError):  # where memory runs out, a decoder goes first
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    _write(answers, b"R")
+    answers.write(b"R")
+    answers.flush()
     os.dup2(1, 2)
     size_at_start = address_space_bytes()
-    while len(head := sys.stdin.buffer.read(4)) == 4:
-        job = json.loads(sys.stdin.buffer.read(struct.unpack(">I", head)[0]))
+    while len(head := sys.stdin.buffer.read(struct.calcsize(LENGTH))) == struct.calcsize(LENGTH):
+        job = json.loads(sys.stdin.buffer.read(struct.unpack(LENGTH, head)[0]))
         answer, images = _work(job)
         answer["is_last"] = address_space_bytes() > size_at_start + MAX_GROWTH_BYTES
         answer["sizes"] = [image.size for image in images]
         plain = answer.pop("bytes", b"")
         answer["num_bytes"] = len(plain)
-        data = json.dumps(answer).encode()
-        _write(answers, struct.pack(">I", len(data)) + data)
+        send_json(answers, answer)
         for image in images:
-            _write(answers, image.tobytes())
-        _write(answers, plain)
+            answers.write(image.tobytes())
+        answers.write(plain)
+        answers.flush()
 
 
 @lru_cache(maxsize=8)
@@ -62,21 +58,13 @@ def _limits(written: str) -> Limits:
     return Limits.model_validate_json(written)
 
 
-def _write(file: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
 def _work(job: dict[str, Any]) -> tuple[dict[str, Any], list[PIL.Image.Image]]:
     """Process a job within its limits."""
     limits = _limits(json.dumps(job["limits"]))
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    allowed = address_space_bytes() + job["memory_bytes"]
-    soft = allowed if hard == resource.RLIM_INFINITY else min(allowed, hard)
     signal.alarm(math.ceil(limits.decode_timeout_s + GRACE_S))
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        limit_memory(job["memory_bytes"])
         if job.get("folder"):
             os.chdir(job["folder"])
         return _look(job, limits)

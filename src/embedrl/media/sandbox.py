@@ -9,12 +9,9 @@ import atexit
 import fcntl
 import json
 import os
-import resource
-import select
 import signal
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -26,6 +23,7 @@ from typing import Any, NamedTuple
 import PIL.Image
 
 from embedrl.errors import MediaError, ModelError
+from embedrl.media.child_process import LENGTH, ChildProcess
 from embedrl.media.store import Limits
 
 MAX_CHILDREN = 4
@@ -34,12 +32,11 @@ GRACE_S = 5.0
 MAX_BROKEN_FILES = 1024
 MAX_BREAKS = 2
 """Number of crashes after which a file is not decoded again until it changes."""
-_START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 120.0
 _MAX_HEAD_BYTES = 1024**2
 _PIPE_BYTES = 1024**2
 _BYTES_PER_CHAR = 12
 """Of JSON: a character outside the basic plane is two escapes of six."""
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embedrl.media.decoder import main; main()"
 
 
 class Answer(NamedTuple):
@@ -168,89 +165,48 @@ class _Slots:
                 self._freed.notify()
 
 
-class _Child:
+class _Child(ChildProcess):
     """One decoder process."""
 
     def __init__(self) -> None:
-        quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PATH": os.environ.get("PATH", "")}
-        quiet |= {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}  # in which dates without a zone are read
-        paths = json.dumps([os.path.abspath(path) for path in sys.path if path])
-        command = [sys.executable, "-I", "-c", _BOOT, paths]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, start_new_session=True)
+        super().__init__("embedrl.media.decoder", OMP_NUM_THREADS="1", MALLOC_ARENA_MAX="1")
         if hasattr(fcntl, "F_SETPIPE_SZ") and self._process.stdout is not None:  # images then take few turns of the two processes
             with suppress(OSError):
                 fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
-            self._read(1, time.monotonic() + _START_TIMEOUT_S)
+            self.receive(1, time.monotonic() + START_TIMEOUT_S)
         except (_Death, TimeoutError) as error:
             self.kill()
             raise ModelError(f"the decoder process does not start: {error or 'it says nothing'}") from error
 
     def ask(self, job: Mapping[str, Any], limits: Limits, max_text_chars: int) -> Answer:
         """Send a job and read the answer. Raises _Death and TimeoutError."""
-        stdin = self._process.stdin
-        assert stdin is not None
+        data = json.dumps(job).encode()
         try:
-            data = json.dumps(job).encode()
-            stdin.write(struct.pack(">I", len(data)) + data)
-            stdin.flush()
+            self.send(struct.pack(LENGTH, len(data)) + data)
         except OSError as error:
             raise _Death(self._how()) from error
         deadline = time.monotonic() + limits.decode_timeout_s + 2 * GRACE_S
         try:
-            (length,) = struct.unpack(">I", self._read(4, deadline))
-            if length > _MAX_HEAD_BYTES + _BYTES_PER_CHAR * max_text_chars:
-                raise ValueError(length)
-            head = json.loads(self._read(length, deadline))
+            head = self.receive_json(_MAX_HEAD_BYTES + _BYTES_PER_CHAR * max_text_chars, deadline)
             sizes = [(int(width), int(height)) for width, height in head.get("sizes", ())]
             if any(min(size) < 1 for size in sizes) or 3 * sum(width * height for width, height in sizes) > limits.decode_memory_bytes:
                 raise ValueError(sizes)
             num_bytes = int(head.get("num_bytes", 0))
             if not 0 <= num_bytes <= limits.decode_memory_bytes:
                 raise ValueError(num_bytes)
-            images = tuple(PIL.Image.frombytes("RGB", size, self._read(3 * size[0] * size[1], deadline)) for size in sizes)
-            data = self._read(num_bytes, deadline)
+            images = tuple(PIL.Image.frombytes("RGB", size, self.receive(3 * size[0] * size[1], deadline)) for size in sizes)
+            data = self.receive(num_bytes, deadline)
         except (ValueError, TypeError, AttributeError) as error:
             raise _Death("it answers nonsense") from error
         return Answer(head, images, data)
 
-    def is_alive(self) -> bool:
-        """Say whether the process runs."""
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        """Kill the process."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._close()
-
-    def let_go(self) -> None:
-        """Close this process's ends of the pipes of another process's child."""
-        self._process.returncode = 0
-        self._close()
-
-    def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        stdout = self._process.stdout
-        assert stdout is not None
-        poll = select.poll()
-        poll.register(stdout, select.POLLIN)
-        data = bytearray(size)
-        position = 0
-        while position < size:
-            if not poll.poll(1000 * max(deadline - time.monotonic(), 0.0)):
-                raise TimeoutError
-            num_read = os.readv(stdout.fileno(), [memoryview(data)[position:]])
-            if not num_read:
-                raise _Death(self._how()) if self._signal() != signal.SIGALRM else TimeoutError
-            position += num_read
-        return bytes(data)
+    def receive(self, size: int, deadline: float) -> bytes:
+        """Read from its standard output. Raises _Death and TimeoutError."""
+        try:
+            return super().receive(size, deadline)
+        except EOFError:
+            raise _Death(self._how()) if self._signal() != signal.SIGALRM else TimeoutError from None
 
     def _signal(self) -> int:
         with suppress(subprocess.TimeoutExpired):
@@ -278,12 +234,6 @@ def _identity(path: Path, limits: Limits) -> tuple[Any, ...]:
     except (OSError, ValueError):
         return (os.fspath(path), limits)
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, limits)
-
-
-def address_space_bytes() -> int:
-    """Return the size of this process's address space in bytes, where the system reports it, else 0."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
 _current: Pool | None = None
