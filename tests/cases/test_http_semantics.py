@@ -3,6 +3,7 @@
 Reported: HEAD of every route 405; If-None-Match with its own ETag sent the whole file again; `Range: items=1` was 400 (media.md 15).
 """
 
+import re
 import socket
 from collections.abc import Iterator
 
@@ -103,3 +104,66 @@ def test_a_client_of_http_1_0_needs_no_host(server: Served):
     assert raw(server, "GET /health HTTP/1.0\r\nHost: evil.example\r\n\r\n").split()[1] == "421"
     assert raw(server, "GET /health HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n").split()[1] in ("400", "421")
     assert raw(server, "HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").endswith("\r\n\r\n")
+
+
+JSON_PATHS = (
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/chat/completions",
+    "/v1/ask",
+    "/api/similar",
+    "/v2/rerank",
+    "/v2/embed",
+    "/rerank",
+    "/embed",
+)
+
+
+@pytest.mark.parametrize("path", JSON_PATHS)
+def test_what_is_no_json_is_refused_by_its_type_and_an_empty_body_by_name(server: Served, path: str):
+    """Reported: "Input should be a valid dictionary or object to extract fields from", and "Field required" of an empty body."""
+    form = server.client.post(path, data={"input": "x", "question": "x"})
+    assert form.status_code == 415
+    assert "Content-Type: application/json; it came as application/x-www-form-urlencoded" in form.text
+    typeless = server.client.post(path, content=b"{}")
+    assert typeless.status_code == 415
+    assert "it came without a type" in typeless.text
+    assert "the body is empty" in server.client.post(path).text
+    for content in (b"[]", b"1", b'"text"'):
+        answer = server.client.post(path, content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+        assert "Input should be a JSON object" in answer.text
+    packed = server.client.post(path, content=b"\x1f\x8b", headers={"Content-Type": "application/json", "Content-Encoding": "gzip"})
+    assert packed.status_code == 415
+    assert "Content-Encoding: gzip" in packed.text
+
+
+@pytest.mark.parametrize("path", ["/api/search", "/api/search/stream", "/api/items"])
+def test_json_for_a_form_is_refused_by_its_type(server: Served, path: str):
+    """Reported: JSON sent to /api/search was "the query is empty"."""
+    answer = server.client.post(path, json={"text": "red"})
+    assert answer.status_code == 415
+    assert "send the body as a form" in answer.text
+
+
+def test_fields_that_are_not_known_are_named_with_the_nearest(server: Served):
+    """Reported: `modalty=image` listed everything, `lmit=1` gave 24 hits: what is misspelt was left out without a word."""
+    for answer in (
+        server.client.get("/api/items", params={"modalty": "image"}),
+        server.client.post("/api/search", data={"text": "red", "modalty": "image"}),
+        server.client.post("/api/search", data={"text": "red"}, params={"x": 1}),
+        server.client.post("/api/search/stream", files={"modalty": (None, "image"), "text": (None, "red")}),
+        server.client.get(f"/api/items/{server.key('deep/clip.mp4')}", params={"modalty": 1}),
+        server.client.get("/api/status", params={"modalty": 1}),
+    ):
+        assert answer.status_code == 422, answer.text
+        assert re.search(r"'(modalty|x)': no such (field|parameter); (did you mean modality\?|known are|there is none)", answer.text), (
+            answer.text
+        )
+    assert server.client.get("/v1/models", params={"api-version": "2024-10-21"}).status_code == 200  # as OpenAI does
+    assert server.client.get("/page/main.js", params={"v": "2"}).status_code == 200
+
+
+def test_paths_and_methods_that_there_are_not_say_what_there_is(server: Served):
+    assert "/openapi.json" in server.client.get("/api/nowhere").json()["error"]["message"]
+    assert server.client.get("/v1/embeddings").json()["error"]["message"] == "GET: use POST"

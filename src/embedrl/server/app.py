@@ -191,7 +191,9 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(HTTPException)
     async def wrong(request: Request, error: HTTPException) -> JSONResponse:
-        problem = Problem(error.status_code, str(error.detail))
+        allowed = (error.headers or {}).get("Allow", "")
+        said = {404: "there is no such path; /openapi.json lists those that there are", 405: f"{request.method}: use {allowed}"}
+        problem = Problem(error.status_code, said.get(error.status_code, str(error.detail)))
         return JSONResponse(problem.body(request.url.path), problem.status, headers={**problem.headers, **(error.headers or {})})
 
     @app.exception_handler(OSError)

@@ -1,13 +1,16 @@
 """Request bodies, limited by bytes and by parsed size, and parsed in a thread."""
 
+import difflib
 import json
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Set
 from email.message import Message
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
+from fastapi.params import Form
 from fastapi.routing import APIRoute
 
 from embedrl.server.problem import Problem
@@ -42,26 +45,88 @@ class _ParsedRequest(Request):
 
 
 class BoundedRoute(APIRoute):
-    """A route that parses its body within limits."""
+    """A route that parses its body within limits, and refuses a body of another type than it takes.
+
+    Routes of `/api` refuse parameters and form fields that they do not have; those in the shape of other servers ignore them, as those
+    servers do.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the request handler."""
         handle = super().get_route_handler()
+        dependants = list(_walk(self.dependant))
+        parameters = {field.alias for dependant in dependants for field in dependant.query_params}
+        fields = [field for dependant in dependants for field in dependant.body_params]
+        takes_form = any(isinstance(field.field_info, Form) for field in fields)
+        names = {field.alias for field in fields}
+        is_own = self.path.startswith("/api/")
 
         async def bounded(request: Request) -> Response:
-            kind = Message()
-            kind["content-type"] = request.headers.get("content-type", "")
-            subtype = kind.get_content_subtype()
-            if subtype == "json" or subtype.endswith("+json"):
+            if is_own:
+                _check_known(request.query_params, parameters, "parameter")
+            subtype = _subtype(request)
+            if fields:
+                await _check_type(request, subtype, takes_form=takes_form)
+            if subtype == "json":
                 parsed = _ParsedRequest(request.scope, request.receive)
                 parsed.content = await request.body()
                 parsed.parsed = await run_in_threadpool(parse_json, parsed.content) if parsed.content else None
                 return await handle(parsed)
             if subtype == "x-www-form-urlencoded" and len(await request.body()) > MAX_JSON_BYTES:
                 raise Problem(413, f"the form has more than {MAX_JSON_BYTES} bytes: send it as multipart/form-data", "too_large")
+            if is_own and takes_form:
+                return await _form_checked(request, names, handle)
             return await handle(request)
 
         return bounded
+
+
+def _walk(dependant: Dependant) -> Iterable[Dependant]:
+    yield dependant
+    for part in dependant.dependencies:
+        yield from _walk(part)
+
+
+def _subtype(request: Request) -> str:
+    kind = Message()
+    kind["content-type"] = request.headers.get("content-type", "")
+    subtype = kind.get_content_subtype()
+    return "json" if subtype.endswith("+json") else subtype
+
+
+async def _check_type(request: Request, subtype: str, *, takes_form: bool) -> None:
+    """Check that a body is of the type that a route takes. Raises Problem 415, or 422 where JSON is wanted and there is none."""
+    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+        raise Problem(415, f"Content-Encoding: {encoding[:40]} is not read here: send the body as it is", "wrong_content_type")
+    wanted = ("form-data", "x-www-form-urlencoded") if takes_form else ("json",)
+    if subtype in wanted:
+        return
+    given = request.headers.get("content-type", "")[:80]
+    if takes_form and not given:
+        return  # an empty form, of which the fields that are missing are named
+    if not takes_form and not await request.body():
+        raise Problem(422, "the body is empty: send JSON, with Content-Type: application/json", "malformed")
+    how = (
+        "a form: Content-Type: multipart/form-data or application/x-www-form-urlencoded"
+        if takes_form
+        else "JSON: Content-Type: application/json"
+    )
+    raise Problem(415, f"send the body as {how}; it came {f'as {given}' if given else 'without a type'}", "wrong_content_type")
+
+
+async def _form_checked(request: Request, names: Set[str], handle: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
+    async with request.form() as form:
+        _check_known(form, names, "field")
+        return await handle(request)
+
+
+def _check_known(sent: Iterable[str], known: Set[str], noun: str) -> None:
+    """Raises Problem 422 for a name that is not known."""
+    for name in sent:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}" if known else "there is none"
+            raise Problem(422, f"{name[:64]!r}: no such {noun}; {hint}", "malformed")
 
 
 def parse_json(body: bytes) -> Any:

@@ -19,12 +19,16 @@ def say_malformed(error: RequestValidationError) -> str:
     same = [problem for other, problem in problems if other == place and _WRONG_TYPE.search(problem["type"])]
     reasons = dict.fromkeys(_reason(problem) for problem in (same if _WRONG_TYPE.search(worst["type"]) else [worst]))
     reason = " or ".join(reasons)[:MAX_CHARS]
+    if not place and worst["type"] == "missing":
+        return "the body is empty: send a JSON object"
     return f"{'.'.join(place)}: {reason}" if place else reason
 
 
 def _reason(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "too_long" and isinstance(problem["input"], str):
         return f"give at most {problem['ctx']['max_length']} characters"
+    if problem["type"] == "model_attributes_type":
+        return "Input should be a JSON object"
     if "UploadFile" in problem["msg"]:
         return "send a file, with its name"
     return str(problem["msg"]).removeprefix("Value error, ")
