@@ -1,5 +1,6 @@
 """The page with odd files and odd settings: names of any length and direction, files that are gone, a system's own colours, 320 pixels."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from embedrl.media.content import Video
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
 from embedrl.testing import FakeReasoner
-from tests.page.browser import needs_browser, opened, settled
+from tests.page.browser import PAGE_SIZE, needs_browser, opened, settled
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -138,3 +139,23 @@ def test_at_320_pixels_no_word_is_broken_and_nothing_is_cut(browser: Browser, od
 def test_chinese_lists_have_chinese_commas(browser: Browser, odd: Served):
     with opened(browser, odd.url, locale="zh-CN") as page:
         expect(page.locator("#holds")).to_have_text(re.compile("张图片，.*场景，"))
+
+
+def test_what_was_found_plainly_stays_where_the_reasoning_breaks_off(browser: Browser, odd: Served):
+    plain = json.dumps(odd.search(text="something", think="false", limit=PAGE_SIZE))
+    with opened(browser, odd.url) as page:
+        settled(page)
+        event = f"event: plain\ndata: {plain}\n\n"
+        page.route("**/api/search/stream", lambda route: route.fulfill(content_type="text/event-stream", body=event))
+        page.get_by_label("What to look for").fill("something")
+        page.keyboard.press("Enter")
+        expect(page.locator("#problem")).to_contain_text("The connection broke off")
+        expect(page.locator("#summary")).to_have_text(re.compile(r"^\d results in "))
+        expect(page.locator(".card .rank").first).to_have_text("1")
+
+
+def test_a_question_in_another_script_is_one_and_its_answer_is_announced(browser: Browser, odd: Served):
+    with opened(browser, f"{odd.url}/?q=متى يظهر الفيل؟") as page:
+        answer = page.locator("#answer")
+        expect(answer).to_contain_text("Nothing here answers this")
+        expect(answer).to_have_attribute("aria-live", "polite")

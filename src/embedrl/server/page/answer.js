@@ -6,7 +6,7 @@ import { t } from "./language.js";
 import { filters, hasMedium, words } from "./query.js";
 import { clock } from "./wording.js";
 
-const ASKS = /[?？]\s*$|^(what|when|where|which|who|whose|why|how)\b|什么|哪|谁|几|多少|怎|吗/iu;
+const ASKS = /[?？؟]\s*$|^¿|^(what|when|where|which|who|whose|why|how)\b|什么|哪|谁|几|多少|怎|吗/iu;
 const box = byId("answer");
 let open = () => {};
 let maxChars = Infinity; // until the server says

@@ -12,6 +12,13 @@ export class Refusal extends Error {
   }
 }
 
+/** The server began to answer, and the connection broke off. */
+export class BrokenOff extends Error {
+  constructor() {
+    super(t("broke_off"));
+  }
+}
+
 /** The server did not answer at all. */
 export class Gone extends Error {
   constructor() {
@@ -99,7 +106,7 @@ export async function* streamForm(path, form, signal) {
   let waiting = "";
   for (;;) {
     const { value, done } = await read(reader);
-    if (done) throw new Refusal(0, { message: t("broke_off") });
+    if (done) throw new BrokenOff();
     const blocks = (waiting + value).split("\n\n");
     waiting = blocks.pop();
     for (const block of blocks) {
@@ -117,6 +124,6 @@ async function read(reader) {
     return await reader.read();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, { message: t("broke_off") });
+    throw new BrokenOff();
   }
 }

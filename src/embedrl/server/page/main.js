@@ -2,7 +2,7 @@
 
 import { addressOf, readAddress } from "./address.js";
 import { answerQuestion, hideAnswer, isQuestion, startAnswer } from "./answer.js";
-import { Gone, get, onLocked } from "./api.js";
+import { BrokenOff, Gone, get, onLocked } from "./api.js";
 import { byId, el, say } from "./element.js";
 import { gather, placeOf } from "./gather.js";
 import { focusCard, focusFirst, scrollToEntry, showEntries, startGrid, tellEntries, topEntry } from "./grid.js";
@@ -51,7 +51,7 @@ async function refresh({ against = null, at = 0 } = {}) {
     if (at && !signal.aborted) scrollToEntry(at);
   } catch (error) {
     if (signal.aborted) return;
-    complain(error);
+    complain(error, { keeps: error.keeps });
     byId("results").setAttribute("aria-busy", "false");
     return;
   }
@@ -87,15 +87,26 @@ async function ask(how, against) {
 
 async function follow(how) {
   summary.textContent = t("searching");
-  let plain = [];
-  for await (const [name, answer] of stream(how)) {
-    if (name === "plain") plain = answer.hits;
-    const ranks = name === "reasoned" && answer.think ? { plain } : {};
-    show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think ? "always" : "never" }), changes: answer.changes ?? [] });
-    if (name === "reasoned") summary.textContent = answer.gate === "plain" ? told(answer) : told(answer) + t("stop") + moves(answer.changes);
-    else summary.textContent = how.think !== "never" ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
-    if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
+  let first = null;
+  try {
+    for await (const [name, answer] of stream(how)) {
+      first ??= answer;
+      tellStep(how, name, answer, first.hits);
+    }
+  } catch (error) {
+    if (first && !how.signal.aborted) summary.textContent = told(first);
+    error.keeps = first !== null; // what was found without reasoning is an answer to this question
+    throw error;
   }
+}
+
+/** Show a step of a search: what is found without reasoning, or with it. */
+function tellStep(how, name, answer, plain) {
+  const ranks = name === "reasoned" && answer.think ? { plain } : {};
+  show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think ? "always" : "never" }), changes: answer.changes ?? [] });
+  if (name === "reasoned") summary.textContent = answer.gate === "plain" ? told(answer) : told(answer) + t("stop") + moves(answer.changes);
+  else summary.textContent = how.think !== "never" ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
+  if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
 }
 
 /** Load what follows. Returns whether something came. */
@@ -154,6 +165,7 @@ function rankWords(hit, both, beyond) {
 
 /** Say what went wrong. Results that belong to no question any more go; those of a server that is away stay. */
 function complain(error, { keeps = false } = {}) {
+  if (error instanceof BrokenOff) failed = true; // asked anew once the server is back
   if (error instanceof Gone) {
     failed = true; // the line about the server says so until it is back
     summary.textContent = "";
