@@ -3,15 +3,23 @@
 Reported: a NaN training was reported as loss 0.0 and saved as finished (models.md F9; https://github.com/huggingface/trl/issues/6702).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from embedrl.config import Lora, Metrics
+from embedrl.data.sample import Item
+from embedrl.data.tcot import TCoT
 from embedrl.embedder.recipe import EmbedderRecipe
-from embedrl.errors import ModelError
+from embedrl.errors import ConfigError, ModelError
+from embedrl.index.index import Index
+from embedrl.index.ingest import ingest
+from embedrl.index.query import Query
+from embedrl.index.search import search
 from embedrl.models.names import shipped
 from embedrl.models.training import require_finite
 from embedrl.nano.build import build_judge
@@ -22,6 +30,7 @@ from embedrl.pipelines.train_embedder import train_embedder
 from embedrl.reasoner import train as sft
 from embedrl.rl.config import Config, RewardConfig
 from embedrl.rl.train import train
+from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.conftest import make_random_embedder, make_random_reasoner, tiny_config
 from tests.test_rl_train import Scorer, make_pairs
 
@@ -79,3 +88,26 @@ def test_what_is_missing_is_not_infinite() -> None:
     require_finite(1, "a gradient", [None, torch.zeros(2)])
     with pytest.raises(ModelError, match=r"step 3: the loss is not finite.*no checkpoint"):
         require_finite(3, "the loss", [torch.tensor(float("nan"))])
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), 0.0])
+def test_a_query_without_a_vector_has_no_hits(odd: float, tmp_path: Path) -> None:
+    """Its hits were all items, with scores of NaN."""
+
+    class Odd(FakeEmbedder):
+        def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+            return np.full_like(super().embed(items, tcots), odd)
+
+    (tmp_path / "a.txt").write_text("a red star", "utf-8")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    ingest(tmp_path, index, FakeReasoner(), FakeEmbedder())
+    for think in (True, False):
+        with pytest.raises(ModelError, match=r"that of item .* \('red'\) is not of unit length"):
+            search(index, Query(content="red", use_tcot=think), Odd(), FakeReasoner())
+
+
+def test_numbers_of_a_page_are_whole() -> None:
+    for name in ("limit", "offset"):
+        assert getattr(Query(content="red", **{name: np.int64(2)}), name) == 2
+        with pytest.raises(ConfigError, match=rf"{name}=2\.5: give a whole number"):
+            Query(content="red", **{name: 2.5})

@@ -13,8 +13,11 @@ import pytest
 from embedrl.data.sample import Item, Role
 from embedrl.embedder.inputs import build
 from embedrl.errors import MediaError
+from embedrl.index.filter import read_filter
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
+from embedrl.index.query import Selection
+from embedrl.index.search import browse
 from embedrl.media.content import Text, content_key
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.media.store import media_kind
@@ -174,3 +177,27 @@ def test_an_empty_document_does_not_end_a_task():
     alone = encoder.encode([{"text": [BLANK]}], task_metadata=task)
     assert vectors[1].tolist() == alone[0].tolist()
     assert vectors[2].tolist() == alone[0].tolist()
+
+
+def test_half_a_character_among_the_words_of_a_filter_is_in_no_item_and_blames_no_index(tmp_path: Path):
+    """It ended in the advice to delete the index."""
+    (tmp_path / "a.txt").write_text("a red star", "utf-8")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    ingest(tmp_path, index, None, FakeEmbedder(), think=False)
+    chosen = read_filter(words="red \udcff", under="\udcff", camera="\ud83d")
+    assert chosen.words == ("red", "\N{REPLACEMENT CHARACTER}")
+    assert browse(index, Selection(filter=read_filter(words="red \ud83d"))).hits == ()
+    assert browse(index, Selection(filter=chosen)).hits == ()
+    assert len(browse(index, Selection(filter=read_filter(words="red"))).hits) == 1
+
+
+@pytest.mark.parametrize("key", ["'", "' OR 1=1 --", "\ud83d", "", "é", "%", "a'b"])
+def test_what_is_no_key_is_in_no_index(key: str, tmp_path: Path):
+    (tmp_path / "a.txt").write_text("a red star", "utf-8")
+    index = Index.open(tmp_path, embedder=FakeEmbedder())
+    ingest(tmp_path, index, None, FakeEmbedder(), think=False)
+    [row] = index.rows([next(index.places()).key, key])
+    assert index.rows([key]) == []
+    assert index.places_of([key]) == []
+    assert index.vectors([key], "plain") == {}
+    assert list(index.vectors([key, row.place.key], "plain")) == [row.place.key]

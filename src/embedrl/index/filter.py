@@ -14,6 +14,7 @@ from unicodedata import normalize
 from embedrl.errors import ConfigError
 from embedrl.index.index import Index
 from embedrl.index.row import MODALITIES, Modality, Place, shown
+from embedrl.media.content import well_formed
 
 MAX_WORDS = 16
 MAX_PATH_CHARS = 1000
@@ -51,6 +52,7 @@ class Filter:
     """Where the file was taken, degrees: (latitude, longitude, distance in km), or a box (south, west, north, east)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "words", tuple(map(well_formed, self.words)))  # half a character is in no item
         if self.modality is not None and (not self.modality or set(self.modality) - set(MODALITIES)):
             choices = ", ".join(MODALITIES)
             raise ConditionError("modality", f"modality={list(self.modality)!r}: choose from {choices}, or leave it out")

@@ -377,10 +377,9 @@ def _have_tcots(batch: pa.RecordBatch) -> list[bool]:
 
 
 def _is_among(column: str, values: Iterable[str]) -> str:
-    """Return the condition (SQL) that a column holds one of these hashes or modalities."""
-    values = list(values)
-    assert all(value.isalnum() for value in values), "only hashes and modalities are asked for"
-    return f"{column} IN ({','.join(map(repr, values))})"
+    """Return the condition (SQL) that a column holds one of these hashes or modalities; what is neither is in no row."""
+    known = [value for value in values if value.isascii() and value.isalnum()]
+    return f"{column} IN ({','.join(map(repr, known))})" if known else "false"
 
 
 def _schema(embedder: str, dim: int, *, is_shared: bool) -> pa.Schema:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from embedrl.data import items
 from embedrl.data.sample import Item
@@ -38,6 +38,9 @@ class Selection:
     """Maximum number of hits (page size)."""
 
     def __post_init__(self) -> None:
+        for name in ("offset", "limit"):
+            if not isinstance(getattr(self, name), SupportsIndex):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: give a whole number")
         if self.offset < 0:
             raise ConfigError(f"offset={self.offset}: give 0 (the first page) or more")
         if self.limit < 1:

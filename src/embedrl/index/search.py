@@ -17,6 +17,7 @@ from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.data.reasoning import Answer, ask, failure_reason
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
+from embedrl.data.vectors import require_unit
 from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
@@ -226,6 +227,7 @@ def _vectors(index: Index, embedder: Embeds, item: Item, tcots: Sequence[TCoT | 
     vectors = embedder.embed([item] * len(tcots), tcots)
     if vectors.shape != (len(tcots), index.dim):
         raise ModelError(f"the Embedder {embedder.fingerprint!r} returned shape {vectors.shape}, not ({len(tcots)}, {index.dim})")
+    require_unit(vectors, [item] * len(tcots), embedder)
     return vectors
 
 
