@@ -20,6 +20,7 @@ from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.index.query import Query
 from embedrl.index.search import search
+from embedrl.integrations.documents import embed_query, embed_texts
 from embedrl.models.names import shipped
 from embedrl.models.training import require_finite
 from embedrl.nano.build import build_judge
@@ -101,6 +102,10 @@ def test_a_query_without_a_vector_has_no_hits(odd: float, tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_text("a red star", "utf-8")
     index = Index.open(tmp_path, embedder=FakeEmbedder())
     ingest(tmp_path, index, FakeReasoner(), FakeEmbedder())
+    with pytest.raises(ModelError, match="is not of unit length"):
+        embed_texts(Odd(), ["red"])
+    with pytest.raises(ModelError, match="is not of unit length"):
+        embed_query(Odd(), "red")
     for think in (True, False):
         with pytest.raises(ModelError, match=r"that of item .* \('red'\) is not of unit length"):
             search(index, Query(content="red", use_tcot=think), Odd(), FakeReasoner())

@@ -21,6 +21,7 @@ from embedrl.data.records import Records, WriterLock
 from embedrl.data.sample import Item
 from embedrl.data.sources.row import AnnotatedPair
 from embedrl.data.tcot import TCoT
+from embedrl.data.vectors import embed_unit
 from embedrl.errors import ConfigError, unwritable
 
 MAX_POSITIVE_SHARE = 0.95
@@ -164,7 +165,7 @@ class _Miner:
         for start in range(0, len(rows), self.config.batch_size):
             pairs = [self.pairs[row] for row in rows[start : start + self.config.batch_size]]
             items: list[Item] = [getattr(pair, side) for pair in pairs]
-            vectors.append(self.embedder.embed(items, [_tcot(pair, side) for pair in pairs]))
+            vectors.append(embed_unit(self.embedder, items, [_tcot(pair, side) for pair in pairs]))
         return np.concatenate(vectors)
 
     def _write(self, chosen: dict[int, list[int]]) -> None:

@@ -47,6 +47,13 @@ def require_unit(vectors: np.ndarray, items: Sequence[Item], embedder: Embeds) -
         raise OddVectorError(f"{what}; that of item {item.key[:12]} ({item.text[:60]!r}) is not of unit length ({held})")
 
 
+def embed_unit(embedder: Embeds, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
+    """Return an Embedder's vectors, float32 (N, dim), of unit length. Raises what it raises, and `OddVectorError`."""
+    vectors = embedder.embed(items, tcots)
+    require_unit(vectors, items, embedder)
+    return vectors
+
+
 class ShortenedEmbedder:
     """An Embedder of which the first numbers are kept. Fulfils `Embeds`."""
 

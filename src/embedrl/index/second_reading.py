@@ -8,6 +8,7 @@ import numpy as np
 from embedrl.data.protocols import Embeds, Reasons, Side
 from embedrl.data.reasoning import ask
 from embedrl.data.tcot import TCoT
+from embedrl.data.vectors import embed_unit
 
 WORD_WEIGHT = 0.3
 """Of the Jaccard index of the words of two answers, beside a cosine; chosen on other seeds than those of the table (docs/LOG.md)."""
@@ -39,7 +40,7 @@ class SecondReading:
         if 0 not in readings:
             return [None] * len(candidates)
         items = [sides[number][0] for number in readings for _ in range(2)]
-        vectors = self.embedder.embed(items, [tcot for both in readings.values() for tcot in both])
+        vectors = embed_unit(self.embedder, items, [tcot for both in readings.values() for tcot in both])
         vectors_RD = dict(zip(readings, vectors.reshape(len(readings), 2, -1), strict=True))
         scores: list[float | None] = []
         for number in range(1, len(sides)):

@@ -5,6 +5,7 @@ from typing import Any
 
 from embedrl.data import items
 from embedrl.data.protocols import Embeds, Reasons
+from embedrl.data.vectors import embed_unit
 from embedrl.index.filter import Filter
 from embedrl.index.hit import Hit
 from embedrl.index.index import Index
@@ -20,12 +21,12 @@ def retrieve(index: Index, query: str, embedder: Embeds, reasoner: Reasons | Non
 
 def embed_texts(embedder: Embeds, texts: Sequence[str]) -> list[list[float]]:
     """Return the plain vectors of texts as candidates."""
-    return embedder.embed([items.candidate(text) for text in texts], [None] * len(texts)).tolist() if texts else []
+    return embed_unit(embedder, [items.candidate(text) for text in texts], [None] * len(texts)).tolist() if texts else []
 
 
 def embed_query(embedder: Embeds, text: str) -> list[float]:
     """Return the plain vector of a text as a query that looks for texts."""
-    return embedder.embed([items.query(text, looking_for="text")], [None])[0].tolist()
+    return embed_unit(embedder, [items.query(text, looking_for="text")], [None])[0].tolist()
 
 
 def text_of(hit: Hit) -> str:

@@ -28,6 +28,7 @@ from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import FRAME_INTERVAL_S, NUM_FRAMES, evenly
 from embedrl.data.sources.pair import plain
 from embedrl.data.tcot import TCoT
+from embedrl.data.vectors import embed_unit
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.media.content import Content, Frames, Image, Text, Video
@@ -118,7 +119,7 @@ class MTEBEncoder:
         for batch in inputs:
             items = [self._item(row, task_metadata, prompt_type) for row in _rows(batch)]
             num_blank += sum(item.visual is None and item.text == BLANK for item in items)
-            vectors.append(self.embedder.embed(items, self._reason(items)))
+            vectors.append(embed_unit(self.embedder, items, self._reason(items)))
         if num_blank:
             log.warn(f"{task_metadata.name}: {num_blank:,} rows hold no text; {BLANK!r} is embedded in their place")
         if self.num_plain:

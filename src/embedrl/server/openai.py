@@ -18,7 +18,7 @@ from embedrl.data import items as make
 from embedrl.data.protocols import Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import ParseFailure, TCoT, count_words, render
-from embedrl.data.vectors import shortened
+from embedrl.data.vectors import embed_unit, shortened
 from embedrl.media.content import Content, Text
 from embedrl.media.kinds import MediaKind
 from embedrl.server.bodies import BoundedRoute
@@ -252,7 +252,7 @@ def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, max_batc
     vectors, failures = [], []
     for batch in split(list(items), max_batch):
         outcomes = reasoner.reason(batch) if reasoner else [None] * len(batch)
-        vectors.append(library.embedder.embed(batch, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]))
+        vectors.append(embed_unit(library.embedder, batch, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]))
         failures += [outcome.reason.value if isinstance(outcome, ParseFailure) else None for outcome in outcomes]
     return np.concatenate(vectors), failures
 
