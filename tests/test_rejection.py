@@ -47,6 +47,12 @@ def test_the_best_of_each_group_is_learned_from_and_sampled_once(tmp_path: Path,
     assert not any("visual" in name for name in moved), "what the recipe leaves out is not trained"
     rejection.train_by_rejection(recipe(tmp_path / "run"))
     assert len(seen) == 1, "a second run samples nothing again"
+    file = tmp_path / "run" / "chosen" / "000000.json"
+    content = file.read_bytes()
+    file.write_bytes(content[:40])
+    rejection.train_by_rejection(recipe(tmp_path / "run"))
+    assert len(seen) == 2
+    assert file.read_bytes() == content, "what a power cut left is sampled again, alike"
 
 
 def test_batches_that_cannot_be_made_are_refused(tmp_path: Path):

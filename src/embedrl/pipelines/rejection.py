@@ -16,7 +16,7 @@ from embedrl.data.lazy_pairs import tasks_of
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.evaluation.compare import text
-from embedrl.log import info, progress
+from embedrl.log import info, progress, warn
 from embedrl.media.store import write_bytes
 from embedrl.models.training import run_folder
 from embedrl.pipelines.eg_rl import local_reasoner, make_scorer, training_pairs
@@ -92,13 +92,24 @@ def train_by_rejection(recipe: Recipe) -> Path:
     return recipe.out / "model"
 
 
+def _kept(path: Path) -> list[tuple[int, bool, str]] | None:
+    """Return what was chosen of a batch before; None if its file is not there, or damaged: the batch is sampled again, alike."""
+    try:
+        return [(int(place), bool(is_query), str(written)) for place, is_query, written, _ in json.loads(path.read_text("utf-8"))]
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        warn(f"{str(path)!r} is damaged ({error}): its rollouts are sampled again")
+        return None
+
+
 def _best_of_batch(
     recipe: Recipe, reasoner: LocalReasoner, scorer: Scorer, places: Sequence[int], number: int, group_size: int
 ) -> list[tuple[int, bool, str]]:
     """Sample and score one batch, unless its file is there; keep the best valid T-CoT of each group."""
     path = recipe.out / CHOSEN / f"{number:06}.json"
-    if path.is_file():
-        return [(place, is_query, written) for place, is_query, written, _ in json.loads(path.read_text("utf-8"))]
+    if (kept := _kept(path)) is not None:
+        return kept
     torch.manual_seed(1_000_003 * recipe.seed + number)
     sides = [(place, is_query) for place in places for is_query in (True, False) for _ in range(group_size)]
     items = [scorer.pairs[place].query if is_query else scorer.pairs[place].target for place, is_query in sides]
