@@ -90,7 +90,7 @@ def test_length_costs_and_an_invalid_rollout_costs_as_much_as_the_longest() -> N
         similarity=torch.eye(4),
         format=torch.tensor([1.0, 0.0, 1.0, 1.0]),
         informativeness=torch.zeros(4, dtype=torch.long),
-        right=torch.zeros(4),
+        judge_correct=torch.zeros(4),
         num_tokens=torch.tensor([120, 3, 50, 80]),
     )
     assert REWARDS["brevity"](batch).tolist() == pytest.approx([-1.2, -1.2, -0.5, -0.8])

@@ -23,6 +23,9 @@ ANGLES = {"q red": 0, "t red": 10, "t crimson": 12, "t pink": 30, "t orange": 40
 class OnACircle(FakeEmbedder):
     """Puts each text at an angle, in degrees."""
 
+    def __init__(self) -> None:
+        super().__init__(dim=2)
+
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         assert all(tcots), "sides of kept pairs have T-CoTs"
         angles = np.deg2rad([ANGLES[item.text] for item in items])
@@ -32,8 +35,9 @@ class OnACircle(FakeEmbedder):
 class Knows(FakeJudge):
     """Says that crimson is red, fails on orange, and keeps what it was asked."""
 
+    fingerprint = "knows"
+
     def __init__(self) -> None:
-        super().__init__("knows")
         self.asked: list[tuple[str, str]] = []
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:
