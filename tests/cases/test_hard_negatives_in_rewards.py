@@ -65,7 +65,7 @@ def test_the_margin_by_hand() -> None:
         similarity=similarity,
         format=torch.ones(4),
         informativeness=torch.zeros(4, dtype=torch.long),
-        right=torch.zeros(4),
+        judge_correct=torch.zeros(4),
         hard_similarity=hard,
     )
     assert batch.margin.tolist() == pytest.approx([0.8 - (0.2 + 0.9) / 2, 0.8 - 0.1, 0.6 - (0.1 + 0.3) / 2, 0.6 - 0.2])
