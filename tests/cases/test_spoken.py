@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 
 from embedrl.cli.listing import hit_rows
-from embedrl.data.segments import TextSegment, as_told, locate, matching
+from embedrl.data.segments import TextSegment, as_told, locate, matching, read_segments
 from embedrl.embedder.inputs import build
 from embedrl.index.answer import ask
 from embedrl.index.checksums import check_index
@@ -22,8 +23,9 @@ from embedrl.index.row import Row
 from embedrl.index.search import search
 from embedrl.index.units import item_of
 from embedrl.media.content import Text, Video
+from embedrl.media.decode import read_subtitles
 from embedrl.media.resize import PAPER_BUDGET
-from embedrl.media.sidecars import is_sidecar
+from embedrl.media.sidecars import is_sidecar, sidecars_of
 from embedrl.media.store import limits_in_force
 from embedrl.media.subtitles import parse_cues
 from embedrl.testing import FakeEmbedder, FakeReasoner
@@ -315,3 +317,48 @@ def test_http_shows_the_words_with_their_time(server: Served):
     assert zebra["place"]["start_s"] == 6.5
     item = server.client.get(f"/api/items/{hit['key']}").json()
     assert [segment["start_s"] for segment in item["segments"]] == [6.5]
+
+
+MICRODVD = "{1}{1}4.000\n{2}{6}{y:i}Good morning.\n{13}{16}Look, a zebra|crosses\n{20}{19}never\n"
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_subtitles_in_frames_have_the_rate_that_they_say_or_the_film_s(tmp_path: Path, header: bool):
+    write_film(tmp_path / "film.mp4")
+    (tmp_path / "film.en.sub").write_text(MICRODVD if header else MICRODVD.partition("\n")[2])
+    cues, _, problems = read_subtitles(tmp_path / "film.mp4", sidecars_of(tmp_path / "film.mp4"))
+    fps = 4 if header else 2  # of `write_film`
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in cues] == [
+        (2 / fps, 6 / fps, "Good morning."),
+        (13 / fps, 16 / fps, "Look, a zebra\ncrosses"),
+    ]
+    assert [reason for _, reason in problems] == ["1 of 3 cues have no valid time and are left out"]
+
+
+def test_subtitles_that_are_pictures_are_told(tmp_path: Path):
+    write_film(tmp_path / "film.mp4")
+    (tmp_path / "film.sub").write_bytes(b"\0\0\1\xba" + bytes(2000))
+    _, report = index_of(tmp_path)
+    assert [(failure.path.name, failure.reason) for failure in report.failures] == [("film.sub", "is binary, not text")]
+
+
+def test_titles_of_chapters_are_words_of_the_scenes_in_them(tmp_path: Path):
+    write_film(tmp_path / "plain.mp4")
+    titles = (("The opening", 0.0, 5.2), ("Chapter 02", 5.2, 9.9), ("A giraffe", 9.9, 20.0))
+    with av.open(str(tmp_path / "plain.mp4")) as source, av.open(str(tmp_path / "film.mkv"), "w") as target:
+        chapters = [
+            {"id": number, "start": round(start * 10), "end": round(end * 10), "time_base": Fraction(1, 10), "metadata": {"title": title}}
+            for number, (title, start, end) in enumerate(titles, 1)
+        ]
+        target.set_chapters(chapters)
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    (tmp_path / "plain.mp4").unlink()
+    index, report = index_of(tmp_path)
+    assert report.failures == ()
+    words = [[(segment.text, segment.source) for segment in read_segments(row.segments)] for row in rows_of(index)]
+    assert words == [[], [("The opening", "chapters")], [], [("A giraffe", "chapters")], [("A giraffe", "chapters")]]
+    assert hits(index, "a giraffe")[0].start_s >= 10.0

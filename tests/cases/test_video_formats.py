@@ -365,3 +365,20 @@ def test_a_folder_of_old_films_is_indexed_searched_and_uploaded(tmp_path: Path):
 def test_names_and_contents_of_videos_agree():
     assert {".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".3gp", ".flv", ".ogv", ".dv"} <= {*MEDIA["video"].suffixes}
     assert ".ts" not in MEDIA["video"].suffixes, "TypeScript"
+
+
+@pytest.mark.parametrize(("codec", "suffix", "pixels"), [("png", ".mov", "rgba"), ("qtrle", ".mov", "argb"), ("ffv1", ".mkv", "bgra")])
+def test_a_transparent_video_is_on_white_as_a_picture_is(tmp_path: Path, codec: str, suffix: str, pixels: str):
+    """What lies under full transparency was shown."""
+    sheet = PIL.Image.new("RGBA", (64, 48), (255, 0, 0, 0))
+    sheet.paste((0, 0, 255, 255), (0, 0, 32, 48))
+    path = tmp_path / f"film{suffix}"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(sheet), format="rgba").reformat(format=pixels)))
+        output.mux(stream.encode(None))
+    image = load_frames(Video(path=path), 1).images[0]
+    assert image.getpixel((4, 4)) == (0, 0, 255)
+    assert image.getpixel((60, 4)) == (255, 255, 255)

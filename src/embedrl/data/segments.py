@@ -1,4 +1,4 @@
-"""Text segments: words that were read or heard in a medium (subtitles, speech, text in an image), with their times or boxes.
+"""Text segments: words that were read or heard in a medium (subtitles, chapters, speech, text in an image), with their times or boxes.
 
 They are part of an item's text, marked as read: nobody wrote them about it. Times count from the first frame of the file.
 """
@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from embedrl.data.crops import Box
 
-ReadFrom = Literal["subtitles", "speech", "image"]
-MARKS: dict[ReadFrom, str] = {"subtitles": "Subtitles", "speech": "Transcribed speech", "image": "Text in the image"}
+ReadFrom = Literal["subtitles", "chapters", "speech", "image"]
+MARKS: dict[ReadFrom, str] = {"subtitles": "Subtitles", "chapters": "Chapter", "speech": "Transcribed speech", "image": "Text in the image"}
 """What models are told about words that were read."""
 MAX_CHARS = 20_000
 """Characters of text segments that an item keeps, of the first ones."""
 MAX_MATCHING = 3
+_CHAPTER_BORDER_S = 1.0
 WORD = re.compile(r"[^\W_]+")
 FILLERS = frozenset(WORD.findall("a an and are as at by for from has have in is it its of on one or that the there this to with"))
 
@@ -79,12 +80,21 @@ def bounded(segments: Iterable[TextSegment]) -> tuple[TextSegment, ...]:
 
 
 def overlapping(segments: Iterable[TextSegment], start_s: float, end_s: float | None) -> tuple[TextSegment, ...]:
-    """Return the segments that are shown or said within a span, in part at least."""
+    """Return the segments that are shown or said within a span, in part at least; of a chapter, more than its border."""
     return tuple(
         segment
         for segment in segments
-        if segment.start_s is None or ((segment.end_s or segment.start_s) > start_s and (end_s is None or segment.start_s < end_s))
+        if segment.start_s is None
+        or (
+            (segment.end_s or segment.start_s) - _border_s(segment) > start_s
+            and (end_s is None or segment.start_s + _border_s(segment) < end_s)
+        )
     )
+
+
+def _border_s(segment: TextSegment) -> float:
+    """Return how far the border of a segment may be from the cut that it means."""
+    return min(_CHAPTER_BORDER_S, ((segment.end_s or 0.0) - (segment.start_s or 0.0)) / 4) if segment.source == "chapters" else 0.0
 
 
 def starting(segments: Iterable[TextSegment], start_s: float, end_s: float | None) -> tuple[TextSegment, ...]:

@@ -15,7 +15,7 @@ from embedrl.concurrency import Stop
 from embedrl.data.protocols import ReadsText, Refusal, Transcribes
 from embedrl.data.reasoning import OTHER
 from embedrl.data.records import Records
-from embedrl.data.segments import TextSegment, bounded, overlapping, read_segments, starting, write_segments
+from embedrl.data.segments import ReadFrom, TextSegment, bounded, overlapping, read_segments, starting, write_segments
 from embedrl.errors import MediaError, ModelError
 from embedrl.index.row import MODALITIES, Modality, Stamp
 from embedrl.index.speech import Speech, SpeechCounts, SpeechReader
@@ -23,7 +23,7 @@ from embedrl.index.units import Unit
 from embedrl.media.content import Image, Page, content_key
 from embedrl.media.decode import look, page_text, read_subtitles
 from embedrl.media.store import Limits
-from embedrl.media.subtitles import SUFFIXES
+from embedrl.media.subtitles import SUFFIXES, Cue
 
 SUBTITLES = "subtitles-1"
 """How subtitles are read; another number for another reading of the same files."""
@@ -220,13 +220,14 @@ class WordReader:
     def _spoken(self, path: Path, sidecars: Sequence[Path], kind: Literal["video", "audio"]) -> FileWords:
         files = [file for file in sidecars if file.suffix.lower() in SUFFIXES]
         try:
-            cues, problems = read_subtitles(path, files, self.limits)
+            cues, chapters, problems = read_subtitles(path, files, self.limits)
         except MediaError as error:
-            cues, problems = [], [(path, str(error))]
+            cues, chapters, problems = [], [], [(path, str(error))]
         for file, reason in problems:
             if file == path:
                 log.warn(f"subtitles in a video are left out: {reason}")
-        shown = [TextSegment(text=cue.text, source="subtitles", start_s=cue.start_s, end_s=cue.end_s) for cue in cues]
+        sources: tuple[tuple[ReadFrom, list[Cue]], ...] = (("chapters", chapters), ("subtitles", cues))
+        shown = [TextSegment(text=cue.text, source=name, start_s=cue.start_s, end_s=cue.end_s) for name, told in sources for cue in told]
         is_told = kind == "audio" and bool(shown)
         speech = Speech() if self.speech is None or is_told else self.speech.read(path)
         segments = sorted([*shown, *speech.segments], key=lambda segment: segment.start_s or 0.0)

@@ -203,17 +203,19 @@ def _front_matter(path: Path, limits: Limits) -> list[dict[str, Any]]:
     return sources
 
 
-def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = None) -> tuple[list[Cue], list[tuple[Path, str]]]:
-    """Return the cues of the subtitles of a video or an audio file, by time, and (file, reason) of what could not be read of them.
+def read_subtitles(path: Path, files: Sequence[Path], limits: Limits | None = None) -> tuple[list[Cue], list[Cue], list[tuple[Path, str]]]:
+    """Return the cues of the subtitles of a video or an audio file, by time, its chapters, and (file, reason) of what could not be read.
 
-    They are those of the `files`, or else of a video's own stream of text. Raises MediaError.
+    Subtitles are those of the `files`, or else of a video's own stream of text; chapters are those of a video. Raises MediaError.
     """
     limits = limits or limits_in_force()
     job = _spoken_job(path, "subtitles", limits)
     answer = pool().decode({**job, "files": [str(file.absolute()) for file in files]}, path, limits)
     with reading_answer(path):
-        cues = [Cue(float(start_s), float(end_s), str(text)) for start_s, end_s, text in answer.head["cues"]]
-        return cues, [(path.with_name(Path(name).name), str(reason)) for name, reason in answer.head["problems"]]
+        cues, chapters = (
+            [Cue(float(start_s), float(end_s), str(text)) for start_s, end_s, text in answer.head[name]] for name in ("cues", "chapters")
+        )
+        return cues, chapters, [(path.with_name(Path(name).name), str(reason)) for name, reason in answer.head["problems"]]
 
 
 def _spoken_job(path: Path, want: Want, limits: Limits, start_s: float = 0.0) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import signal
 import struct
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +116,13 @@ def _look(job: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], list[PIL
             sound = decode_sound(paths[0], job["start_s"], limits)
             return {"next_s": sound.next_s, "has_track": sound.has_track, "bytes": sound.samples.tobytes()}, []
         case "video" | "audio" if "subtitles" in want:
-            from embedrl.media.soundtrack import embedded_cues, tag_lyrics
+            from embedrl.media.soundtrack import embedded_cues, frame_rate, read_chapters, tag_lyrics
             from embedrl.media.subtitles import read_subtitles
 
-            embedded = embedded_cues if job["kind"] == "video" else tag_lyrics
-            answer["cues"], answer["problems"] = read_subtitles(paths[0], map(Path, job["files"]), embedded, limits)
+            is_video, files = job["kind"] == "video", [Path(file) for file in job["files"]]
+            embedded, fps = (embedded_cues, partial(frame_rate, paths[0], limits)) if is_video else (tag_lyrics, float)
+            answer["cues"], answer["problems"] = read_subtitles(paths[0], files, embedded, fps, limits)
+            answer["chapters"] = read_chapters(paths[0], limits) if is_video else []
             return answer, []
         case "video":
             from embedrl.media.video import load_frames, read_video

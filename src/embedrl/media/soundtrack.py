@@ -6,7 +6,7 @@ Samples are placed by their presentation times, counted from the first frame, so
 import math
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -53,6 +53,9 @@ CODECS = (
 SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
 """Streams of text; others hold pictures of it."""
 AnyStream = TypeVar("AnyStream", bound=Stream)
+_NUMBERED_CHAPTER = re.compile(r"\s*(?:[^\W\d_]{1,12}\.?\s*)?[\d:.,\s#-]*", re.I)
+"""Titles that say nothing: `Chapter 01`, `Kapitel 2`, `00:05:00.000`."""
+_MAX_TITLE_CHARS = 500
 _PAUSE_S = 20.0
 """A piece ends at the quietest position within this many seconds before its maximum length."""
 _WINDOW_S = 0.1
@@ -248,6 +251,30 @@ def embedded_cues(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
                 reason = f"more than {MAX_CUES} cues or max_text_chars={limits.max_text_chars} characters"
                 raise MediaError(f"{str(path)!r}: its stream of subtitles has {reason}")
         return cues
+
+
+def read_chapters(path: Path, limits: Limits = DEFAULT) -> list[Cue]:
+    """Return the titles of a video's chapters, with their times; not those that are but numbers or times. Raises MediaError."""
+    with open_video(path, limits) as opened:
+        named = [(chapter, title) for chapter in opened.container.chapters() if (title := _title_of(chapter))][:MAX_CUES]
+        first_s = span_of(opened)[0] if named else 0.0
+        spans = [[float(chapter[name] * (chapter["time_base"] or 1)) - first_s for name in ("start", "end")] for chapter, _ in named]
+        cues = [Cue(max(0.0, round(start, 3)), round(end, 3), title) for (start, end), (_, title) in zip(spans, named, strict=True)]
+        return [cue for cue in cues if cue.end_s > cue.start_s]
+
+
+def _title_of(chapter: Mapping[str, Any]) -> str:
+    title = " ".join(well_formed(chapter["metadata"].get("title", "")).split())[:_MAX_TITLE_CHARS]
+    return "" if _NUMBERED_CHAPTER.fullmatch(title) else title
+
+
+def frame_rate(path: Path, limits: Limits = DEFAULT) -> float:
+    """Return the frames of a video a second, on average. Raises MediaError."""
+    with open_video(path, limits) as opened:
+        rate = opened.stream.average_rate or opened.stream.guessed_rate
+        if not rate:
+            raise MediaError(f"{str(path)!r}: says no frame rate")
+        return float(rate)
 
 
 def default_stream(streams: Sequence[AnyStream]) -> AnyStream:

@@ -1,5 +1,5 @@
-"""Subtitles as cues: SubRip (.srt), WebVTT (.vtt), SubStation Alpha (.ass, .ssa), YouTube's .sbv and lyrics (.lrc) beside a video or an
-audio file, else the text stream of a video, or the lyrics in the tags of an audio file.
+"""Subtitles as cues: SubRip (.srt), WebVTT (.vtt), SubStation Alpha (.ass, .ssa), YouTube's .sbv, MicroDVD (.sub) and
+lyrics (.lrc) beside a video or an audio file, else the text stream of a video, or the lyrics in the tags of an audio file.
 
 Read in the child process that decodes. The first two are read by one tolerant parser: players show files that break either standard.
 """
@@ -8,6 +8,7 @@ import html
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from embedrl.errors import MediaError
 from embedrl.media.store import DEFAULT, Limits
 from embedrl.media.text import load_text
 
-SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".sbv", ".lrc")
+SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".sbv", ".sub", ".lrc")
 MAX_CUES = 20_000
 """Cues of a video, of all its subtitles; a film of two hours has about 2,000."""
 _TIME = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,3}))?"
@@ -28,6 +29,8 @@ _LYRIC = re.compile(r"((?:\[\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?\]\s*)+)(.*)")
 _LYRIC_TIME = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
 _LYRICS_OFFSET = re.compile(r"^\[offset:\s*([+-]?\d{1,9})\s*\]", re.IGNORECASE | re.MULTILINE)
 _SBV_TIMING = re.compile(rf"^\s*{_TIME},{_TIME}\s*$", re.MULTILINE)
+_FRAMES = re.compile(r"^\s*\{(\d{1,8})\}\{(\d{1,8})\}(.*)$", re.MULTILINE)
+_MICRODVD_TAG = re.compile(r"\{[A-Za-z]:[^{}]{0,200}\}")
 _LAST_LYRIC_S = 10.0
 """Longest time for which a line of lyrics counts as sung."""
 _ROLLING_S = 0.1
@@ -118,6 +121,26 @@ def parse_lyrics(text: str) -> tuple[list[Cue], int]:
     return [Cue(start, min(end_of[start], start + _LAST_LYRIC_S), said) for start, said in lines if said], 0
 
 
+def parse_frames(text: str, frame_rate: Callable[[], float]) -> tuple[list[Cue], int]:
+    """Return the cues of MicroDVD subtitles, by time, and the number of those that end before they begin.
+
+    Times are frames: of the rate in the first cue, `{1}{1}25.000`, or else of the film. Raises MediaError where the film says none.
+    """
+    lines = [(int(first), int(last), words.strip()) for first, last, words in _FRAMES.findall(text)]
+    fps = 0.0
+    if lines and lines[0][:2] in ((0, 0), (1, 1)):
+        with suppress(ValueError):
+            fps = float(lines[0][2].replace(",", "."))
+            lines = lines[1:]
+    if not 1 <= fps <= 1000:
+        fps = frame_rate()
+    if not fps:
+        raise MediaError("counts frames, and nothing says how many a second has")
+    timed = [(first / fps, last / fps, _plain(_MICRODVD_TAG.sub("", words).split("|"))) for first, last, words in lines]
+    cues = [Cue(round(start_s, 3), round(end_s, 3), said) for start_s, end_s, said in timed if said and end_s > start_s]
+    return sorted(cues), sum(end_s <= start_s for start_s, end_s, _ in timed)
+
+
 def _span(line: str) -> tuple[float, float] | None:
     """Return the seconds of a line with times; None if it says none, or ends before it begins."""
     match = _TIMING.match(line)
@@ -156,18 +179,27 @@ _PARSERS = {".lrc": parse_lyrics, ".ass": parse_dialogues, ".ssa": parse_dialogu
 
 
 def read_subtitles(
-    video: Path, files: Iterable[Path], embedded: Callable[[Path, Limits], list[Cue]], limits: Limits = DEFAULT
+    video: Path,
+    files: Iterable[Path],
+    embedded: Callable[[Path, Limits], list[Cue]],
+    frame_rate: Callable[[], float],
+    limits: Limits = DEFAULT,
 ) -> tuple[list[Cue], list[tuple[str, str]]]:
     """Return the cues of a video, by time, and (name, reason) of files whose words could not be read, or not all.
 
-    `files` beside it count, and where they say nothing, the stream or the tags in its container, which `embedded` reads.
+    `files` beside it count, and where they say nothing, the stream or the tags in its container, which `embedded` reads. `frame_rate`
+    is asked for where times are written as frames.
     """
     cues: dict[Cue, None] = {}
     problems: list[tuple[str, str]] = []
     num_chars = 0
     for path in files:
         try:
-            parsed, num_broken = _PARSERS.get(path.suffix.lower(), parse_cues)(load_text(path, limits))
+            written = load_text(path, limits)
+            if path.suffix.lower() == ".sub" and _FRAMES.search(written):
+                parsed, num_broken = parse_frames(written, frame_rate)
+            else:
+                parsed, num_broken = _PARSERS.get(path.suffix.lower(), parse_cues)(written)
         except MediaError as error:
             problems.append((path.name, str(error)))
             continue

@@ -180,7 +180,7 @@ def _frames(
 
 
 def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) -> PIL.Image.Image:
-    """Convert a frame for display: deinterlaced, square pixels, display matrix applied, sRGB."""
+    """Convert a frame for display: deinterlaced, on white where it is transparent, square pixels, display matrix applied, sRGB."""
     shrink = shrink_factor(frame.width * frame.height, max_kept_pixels)
     size: dict[str, Any] = {}
     if shrink > 1:
@@ -188,6 +188,8 @@ def _displayed(frame: av.VideoFrame, stream: VideoStream, max_kept_pixels: int) 
         size = {"width": math.ceil(frame.width / shrink), "height": math.ceil(frame.height / shrink), "interpolation": "AREA"}
     if frame.color_trc in HDR_TRANSFERS:
         image = tone_mapped(frame.to_ndarray(format="rgb48le", threads=1, **size), frame.color_trc, frame.color_primaries)
+    elif any(component.is_alpha for component in frame.format.components):
+        image = to_rgb(PIL.Image.fromarray(frame.to_ndarray(format="rgba", threads=1, **size)))
     else:
         image = frame.to_image(threads=1, **size)  # each thread would take memory of the child's, and one frame after the other is wanted
     if frame.interlaced_frame and shrink == 1 and image.height % 2 == 0:

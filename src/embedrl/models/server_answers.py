@@ -116,12 +116,16 @@ async def read_bounded(chunks: AsyncIterator[bytes], encoding: str) -> bytes | S
         return bytes(packed)
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return ServerFailure(ServerFailureReason.MALFORMED, short(f"an answer packed as {encoding!r}, where gzip was asked for"))
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
+    body, rest = bytearray(), bytes(packed)
     try:
-        body = unpacker.decompress(bytes(packed), MAX_ANSWER_BYTES + 1)
+        while rest and len(body) <= MAX_ANSWER_BYTES:
+            has_header = encoding != "deflate" or (rest[0] & 0x0F == 8 and int.from_bytes(rest[:2]) % 31 == 0)
+            unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32 if has_header else -zlib.MAX_WBITS)  # gzip or zlib, by its header
+            body += unpacker.decompress(rest, MAX_ANSWER_BYTES + 1 - len(body))
+            rest = unpacker.unused_data if unpacker.unused_data.startswith(b"\x1f\x8b") else b""  # the next member (RFC 1952, 2.2)
     except zlib.error as error:
         return ServerFailure(ServerFailureReason.MALFORMED, f"an answer that cannot be unpacked ({error})")
-    return too_long if len(body) > MAX_ANSWER_BYTES else body
+    return too_long if len(body) > MAX_ANSWER_BYTES else bytes(body)
 
 
 def error_inside(content: bytes) -> tuple[int | None, str] | None:
