@@ -262,3 +262,50 @@ def test_version(run: Ran):
     import embedrl
 
     assert run("--version") == (0, f"{embedrl.__version__}\n", "")
+
+
+SLIPS = [
+    (("index", "NOTE"), "is a file; give a folder"),
+    (("serve", "--index", "NOTE"), "is a file; give a folder"),
+    (("search", "two", "parrots", "--index", "LIBRARY"), "(parrots): put a text of several words in quotes"),
+    (("ask", "where", "is", "it", "--index", "LIBRARY"), "(is it): put a text of several words in quotes"),
+    (("similar", "12", "--index", "LIBRARY"), "key '12': give an item's key, or at least its first 6 hex digits"),
+    (("similar", "abcdef", "--unlike", "zebras", "--index", "LIBRARY"), "key 'zebras': give an item's key"),
+    (("index", "LIBRARY", "--table", "foo"), "--table foo: give a place in object storage, such as s3://bucket/name"),
+    (("index", "LIBRARY", "--limit", "max_pixel=3"), "did you mean max_pixels?"),
+    (("models", "check", "nope"), "'nope': not a folder, nor one of nano"),
+    (("doctor", "idnex", "LIBRARY"), "'idnex': choose from MMEB-V2, UVRB, index, parity"),
+    (("evaluate", "worl"), "'worl': choose from MMEB-V2, UVRB, world"),
+    (("compare", "--before", "nope"), "'nope': not a folder, nor one of nano"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(library: Path) -> list[tuple[int, str, list[str]]]:
+    """Exit code, stderr and heavy modules of each slip, all in one fresh process."""
+    code = """if True:
+        import contextlib, io, json, sys
+        from embedrl.cli.main import main
+        answers = []
+        for words in json.loads(sys.argv[1]):
+            stderr = io.StringIO()
+            with contextlib.redirect_stderr(stderr):
+                try:
+                    main(words)
+                except SystemExit as ended:
+                    answers.append((ended.code, stderr.getvalue(), sorted({"torch", "transformers", "lancedb"} & sys.modules.keys())))
+        print(json.dumps(answers))
+    """
+    places = {"LIBRARY": str(library), "NOTE": str(library / "note.txt")}
+    slips = json.dumps([[places.get(word, word) for word in words] for words, _ in SLIPS])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code, slips], capture_output=True, text=True, check=True, env=environment)
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("number", range(len(SLIPS)), ids=[" ".join(words) for words, _ in SLIPS])
+def test_a_slip_is_answered_before_anything_that_takes_long_to_import(number: int, answers: list[tuple[int, str, list[str]]]):
+    code, err, heavy = answers[number]
+    assert code == 2, err
+    assert SLIPS[number][1] in " ".join(err.split())
+    assert heavy == []

@@ -34,7 +34,9 @@ def need_file(path: Path, what: str) -> None:
 
 
 def need_folder(path: Path) -> None:
-    """Raise ConfigError if the folder does not exist."""
+    """Raise ConfigError if the folder does not exist, or is a file."""
+    if path.is_file():
+        raise ConfigError(f"{str(path)!r}: is a file; give a folder")
     if not path.is_dir():
         raise ConfigError(f"{str(path)!r}: there is no such folder")
 

@@ -67,6 +67,10 @@ def evaluate_on_benchmark(
     """
     dial = read_dial(think, gate, think_budget)
     is_world = benchmark.lower() == "world"
+    if not is_world:
+        from embedrl.evaluation.benchmarks.register import find_benchmark
+
+        find_benchmark(benchmark, "world")
     if tcots is not None and (reasoner or dial not in (None, "always") or is_world):
         raise ConfigError("--tcots replaces the Reasoner: leave out --reasoner and --no-think, --think auto and --gate")
     if teacher is not None and not is_world:
@@ -150,6 +154,10 @@ def doctor(
     Example: embedrl doctor parity --embedder runs/embedder/model
     """
     decoding.apply()
+    if benchmark not in (None, "index", "parity"):
+        from embedrl.evaluation.benchmarks.register import find_benchmark
+
+        find_benchmark(benchmark, "index", "parity")
     from embedrl.cli.doctor import run_checks
 
     if not run_checks(benchmark, data, dataset or (), embedder=embedder, server=server, extract_frames=extract_frames, videos=videos):

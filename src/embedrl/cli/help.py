@@ -19,6 +19,15 @@ _METAVARS = {"int range": "int", "float range": "float", "list[str]": "str"}
 class Command(TyperCommand):
     """A command whose options are listed by their panels, and whose examples fit the terminal."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; a text of several words without quotes is told so."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # Typer has its own copy of click, without a public name for a UsageError
+            if "unexpected extra argument" in (message := str(getattr(error, "message", ""))):
+                vars(error)["message"] = f"{message.rstrip('.')}: put a text of several words in quotes"
+            raise
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write the description, with long examples continued on further lines."""
         formatter.write_paragraph()

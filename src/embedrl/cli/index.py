@@ -155,8 +155,11 @@ def index_folder(
     need_folder(folder)
     if shelf is not None and table is None:
         raise ConfigError(f"--shelf {shelf}: only together with --table")
+    from embedrl.index.location import is_remote
     from embedrl.runtime.names import load_text_reader, load_transcriber
 
+    if table is not None and not is_remote(table):
+        raise ConfigError(f"--table {table}: give a place in object storage, such as s3://bucket/name")
     tables, noted = decoding.apply(), noted_models(folder)
     words = tables.words.over(read_text, transcribe)
     names = choose(named.reasoner, named.embedder, reasons(named.dial), noted, is_new=True, **words)

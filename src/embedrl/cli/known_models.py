@@ -9,6 +9,7 @@ from embedrl import log
 from embedrl.cli.help import SEARCHING, Commands, Group
 from embedrl.cli.options import AsJson, commands
 from embedrl.cli.placement import places_models
+from embedrl.errors import ConfigError
 
 app = commands()
 _models = Commands(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True)
@@ -66,7 +67,13 @@ def check(name: Annotated[str, typer.Argument(help="A shipped name, folder, hub 
     Example: embedrl models check nano
     Example: embedrl models check http://localhost:8000/v1#model
     """
-    from embedrl.pipelines.check_model import check_model
+    from embedrl.runtime.names import check_names
+
+    try:
+        check_names(None, name)
+    except ConfigError:
+        check_names(name, None)
+    from embedrl.pipelines.check_model import check_model  # takes long to import
 
     reports = check_model(name)
     if as_json:

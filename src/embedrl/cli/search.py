@@ -187,6 +187,10 @@ def similar_items(
     """
     filter, likes, dislikes = conditions.filter(), weights(liked), weights(unlike or [])
     need_index(index)
+    from embedrl.index.location import clean_key
+
+    for key in (*likes, *dislikes):
+        clean_key(key)  # before anything that takes long to import
     from embedrl.cli.listing import show_paths, show_recommended
     from embedrl.index.index import Index
     from embedrl.index.recommend import Examples, recommend

@@ -342,6 +342,10 @@ def compare_reasoners(
     Example: embedrl compare --world crowded --before runs/nano/crowded-reasoner-sft/model --after runs/nano/crowded-reasoner/model
     """
     before, after = servers.added_to([before, after])
+    from embedrl.runtime.names import check_names
+
+    for name in (before, after):
+        check_names(name, embedder)
     from embedrl.pipelines import compare
 
     comparison = compare.compare_reasoners(

@@ -18,7 +18,7 @@ from embedrl.data.vectors import as_indexed, same_embedder
 from embedrl.errors import ConfigError
 from embedrl.index.approximate import NUM_NEIGHBOURS, Approximate, Policy, Searching, num_partitions, read_searching, tune
 from embedrl.index.exact import EVERYTHING, NOWHERE, TIE_DECIMALS, Candidates, ExactVectors, Neighbour
-from embedrl.index.location import IndexLocation, find_home, is_remote, save_location
+from embedrl.index.location import IndexLocation, clean_key, find_home, is_remote, save_location
 from embedrl.index.model_names import ModelNames
 from embedrl.index.row import MODALITIES, VECTOR_COLUMNS, Modality, Place, Row, Vectors
 
@@ -154,9 +154,7 @@ class Index:
 
     def find(self, prefix: str) -> str:
         """Return the key that starts with `prefix` (at least 6 hex digits). Raises ConfigError if none or several do."""
-        prefix = prefix.strip().lower()
-        if not 6 <= len(prefix) <= 64 or prefix.strip("0123456789abcdef"):
-            raise ConfigError(f"key {prefix!r}: give an item's key, or at least its first 6 hex digits")
+        prefix = clean_key(prefix)
         keys = sorted(self.table.find_keys(prefix))
         if not keys:
             raise ConfigError(f"key {prefix!r}: there is no such item in {self.home.uri!r}; search shows the keys")

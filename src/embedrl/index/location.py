@@ -81,6 +81,14 @@ class IndexLocation(BaseModel):
         return self.base / stored.relative_to(self.shelf) if stored.is_relative_to(self.shelf) else os.devnull / stored
 
 
+def clean_key(prefix: str) -> str:
+    """Return an item's key, or the beginning of one, as the table has it. Raises ConfigError unless it is 6 to 64 hex digits."""
+    prefix = prefix.strip().lower()
+    if not 6 <= len(prefix) <= 64 or prefix.strip("0123456789abcdef"):
+        raise ConfigError(f"key {prefix!r}: give an item's key, or at least its first 6 hex digits")
+    return prefix
+
+
 def is_remote(uri: str) -> bool:
     """Say whether this names object storage and no folder. Raises ConfigError for a scheme that is not known, or no path in a bucket."""
     if "://" not in uri:

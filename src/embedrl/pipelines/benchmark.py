@@ -14,7 +14,7 @@ from embedrl.data.tcot import count_words
 from embedrl.errors import ConfigError
 from embedrl.evaluation.benchmarks.published_tcots import ImportedTCoTs, import_tcots
 from embedrl.evaluation.benchmarks.reading import read_tasks, with_instructions
-from embedrl.evaluation.benchmarks.register import OFFICIAL
+from embedrl.evaluation.benchmarks.register import find_benchmark
 from embedrl.evaluation.benchmarks.source import Official
 from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
 from embedrl.evaluation.evaluate import evaluate, join
@@ -48,14 +48,6 @@ class BenchmarkRun(BaseModel):
     embedder: str = ""
     gate: str | None = None
     """Fingerprint of the gate of queries, its share included; None: all are reasoned about, or none."""
-
-
-def find_benchmark(name: str) -> Official:
-    """Return a benchmark by name, ignoring case. Raises ConfigError."""
-    official = {spelling.casefold(): official for spelling, official in OFFICIAL.items()}.get(name.casefold())
-    if official is None:
-        raise ConfigError(f"benchmark {name!r}: choose from {', '.join(OFFICIAL)}")
-    return official
 
 
 def measure(

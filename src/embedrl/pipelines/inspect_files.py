@@ -10,10 +10,10 @@ from embedrl.evaluation.benchmarks.extract import extracting
 from embedrl.evaluation.benchmarks.inspection import Inspection, Problem
 from embedrl.evaluation.benchmarks.pool import Pool
 from embedrl.evaluation.benchmarks.reading import choose, read_pool
+from embedrl.evaluation.benchmarks.register import find_benchmark
 from embedrl.evaluation.benchmarks.source import Official
 from embedrl.media.content import content_key
 from embedrl.media.decode import check
-from embedrl.pipelines.benchmark import find_benchmark
 
 MAX_LINES = 5
 """Number of problems of one dataset that are listed."""

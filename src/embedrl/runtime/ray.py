@@ -14,6 +14,7 @@ import queue
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -170,6 +171,7 @@ def _connect(address: str | None, num_workers: int) -> bool:
 
     if ray.is_initialized():
         return False
+    warnings.filterwarnings("ignore", message="lancedb fork support", category=RuntimeWarning)  # Ray's forks become its programs at once
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is not None:
         try:
