@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Form
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from embedrl.server.problem import Problem
 
@@ -55,10 +56,10 @@ class BoundedRoute(APIRoute):
         """Return the request handler."""
         handle = super().get_route_handler()
         dependants = list(_walk(self.dependant))
-        parameters = {field.alias for dependant in dependants for field in dependant.query_params}
+        parameters = _names(field for dependant in dependants for field in dependant.query_params)
         fields = [field for dependant in dependants for field in dependant.body_params]
         takes_form = any(isinstance(field.field_info, Form) for field in fields)
-        names = {field.alias for field in fields}
+        names = _names(fields)
         is_own = self.path.startswith("/api/")
 
         async def bounded(request: Request) -> Response:
@@ -85,6 +86,16 @@ def _walk(dependant: Dependant) -> Iterable[Dependant]:
     yield dependant
     for part in dependant.dependencies:
         yield from _walk(part)
+
+
+def _names(fields: Iterable[Any]) -> set[str]:
+    """Return the names under which values are sent; a model that stands for several has one for each of its fields."""
+    names = set()
+    for field in fields:
+        kind = field.field_info.annotation
+        is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
+        names |= {part.alias or name for name, part in kind.model_fields.items()} if is_model else {field.alias}
+    return names
 
 
 def _subtype(request: Request) -> str:
