@@ -49,8 +49,9 @@ class Script(FakeReasoner):
 class Judge(FakeJudge):
     """Says what it is told about a query's answer, else yes."""
 
+    fingerprint = "judge"
+
     def __init__(self, verdicts: dict[str, bool | Exception | None] | None = None) -> None:
-        super().__init__("judge")
         self.verdicts, self.asked = verdicts or {}, Counter()
 
     def match(self, pairs: Sequence[tuple[TCoT, TCoT]]) -> list[bool | None]:

@@ -74,10 +74,10 @@ def test_one_setting_of_a_preset_is_changed_in_one_setting(tmp_path: Path):
 def test_the_released_outcome_is_half_the_product():
     rows, similarity = make_rows(3, 4), random_similarity(24)
     right = torch.tensor([1.0, 0.0] * 12)
-    batch = make_batch(rows, similarity, PRESETS["release"], right=right)
+    batch = make_batch(rows, similarity, PRESETS["release"], judge_correct=right)
     expected = 0.05 + 0.8 * 0.5 * batch.accuracy * batch.margin + 0.2 * right * batch.margin
     assert torch.allclose(batch.total, expected.double())
-    batch = make_batch(rows, similarity, PRESETS["paper"], right=right)
+    batch = make_batch(rows, similarity, PRESETS["paper"], judge_correct=right)
     assert torch.allclose(batch.total, 0.05 + 0.2 * batch.accuracy * batch.margin + 0.8 * right)
 
 
