@@ -270,13 +270,21 @@ def test_what_describes_an_image_is_no_number_of_one(image: str):
     assert tcot.evidence == ONE
 
 
-@pytest.mark.parametrize("blank", ["\u200b", "\u200b\u200d \ufeff", "\u202e\u202c", "\x00", "\u2060\xad"])
+@pytest.mark.parametrize("blank", ["\u200b", "\u200b\u200d \ufeff", "\u202e\u202c", "\x00", "\u2060\xad", "\x1b"])
 def test_what_nobody_sees_is_no_answer_and_no_keyword(blank: str):
     failure = parse(written("A star.", answer=blank))
     assert isinstance(failure, ParseFailure)
     assert failure.reason == FailureReason.MISSING_ANSWER
     tcot, _ = read_tcot(written(f'A star. {{"text_keywords": ["coin", "{blank}"]}}', answer=f"a{blank}b"))
     assert tcot.evidence == WORDS
+    made = TCoT(thinking=blank, rethink=blank, answer=blank)
+    assert (made.thinking, made.rethink, made.answer) == ("", "", "")
+
+
+@pytest.mark.parametrize("answer", ["\U0001fae9", "\U000e0fff", "\ue000", "a\x1b"])
+def test_a_sign_newer_than_the_table_of_unicode_is_an_answer(answer: str):
+    tcot, _ = read_tcot(written("A star.", answer=answer))
+    assert tcot.answer == answer
 
 
 @pytest.mark.parametrize(

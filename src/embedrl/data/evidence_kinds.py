@@ -13,7 +13,7 @@ import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from embedrl.data.crops import Box, box_holds, crop, iou
-from embedrl.data.plain_text import is_blank, plain
+from embedrl.data.plain_text import plain
 from embedrl.media.content import Frames
 
 Piece = Any
@@ -48,7 +48,7 @@ class Evidence(BaseModel):
     @field_validator("keywords")
     @classmethod
     def _clean(cls, keywords: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(clean for keyword in keywords if not is_blank(clean := plain(keyword)))
+        return tuple(clean for keyword in keywords if (clean := plain(keyword)))
 
     @field_validator("box_images")
     @classmethod

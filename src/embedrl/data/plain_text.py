@@ -26,6 +26,9 @@ THOUGHT = re.compile(
 _LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
 """What the first character of a special token becomes; no normalisation makes it the same again."""
 
+_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Categories of control and zero-width characters and of white space (Cn, unassigned, may be an emoji newer than Python's table)."""
+
 
 def special_tokens(added: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern of `SPECIAL_TOKEN` and a tokenizer's added tokens."""
@@ -47,14 +50,9 @@ def _broken(token: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Remove T-CoT and thinking tags and special tokens, and collapse white space. Idempotent."""
+    """Remove T-CoT and thinking tags and special tokens, and collapse white space; empty if nothing visible is left. Idempotent."""
     while True:
         cleaned = " ".join(neutralise(THOUGHT.sub(" ", TAG.sub(" ", text))).split())
         if cleaned == text:
-            return text
+            return "" if all(unicodedata.category(character) in _INVISIBLE for character in text) else text
         text = cleaned  # what is taken out may have kept two halves of a tag apart
-
-
-def is_blank(text: str) -> bool:
-    """Return whether nothing of a text is visible: white space, zero-width characters and control characters alone."""
-    return all(unicodedata.category(character)[0] in "CZ" for character in text)

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from embedrl.data.crops import Box
 from embedrl.data.evidence_json import IMAGE_KEY, has_evidence, read_evidence
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence
-from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, is_blank, neutralise, plain, special_tokens, well_formed
+from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, neutralise, plain, special_tokens, well_formed
 
 __all__ = [
     "SPECIAL_TOKEN",
@@ -302,7 +302,7 @@ class _Tags:
         if closer is None:
             return None
         answer_text = self.text[self.all[answer][1] : self.all[closer][0]]
-        if is_blank(plain(answer_text)):
+        if not plain(answer_text):
             return None
         while thinking > 0 and self.all[thinking - 1][2] == "thinking" and not self._thought_between(thinking - 1, thinking):
             thinking -= 1  # the tag is doubled, or named in the thinking
