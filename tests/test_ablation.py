@@ -7,7 +7,7 @@ import pytest
 
 from embedrl.config import RECIPES, load_recipe
 from embedrl.errors import ConfigError
-from embedrl.pipelines.ablation import COLUMNS, ablate, table_rows
+from embedrl.pipelines.ablation import COLUMNS, ablate, kept_report, table_rows
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 
 
@@ -30,6 +30,19 @@ def test_a_wrong_row_is_named_before_anything_is_trained(tmp_path: Path):
     with pytest.raises(ConfigError, match="'other': choose from 'good', 'bad'"):
         ablate(wanted, only=("other",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_result_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A file that was cut off ended the run with a traceback at each start."""
+    path = tmp_path / "ablation.json"
+    assert kept_report(path) is None
+    for text in ('{"after": {', "[]", '{"after": {}}'):
+        path.write_text(text)
+        assert kept_report(path) is None
+        assert "its run is evaluated again" in capsys.readouterr().err
+    figure = {"overall": {"hit@1": {"value": 0.5, "ci95": [0.0, 1.0]}}}
+    path.write_text(json.dumps({"after": figure, "after-before": figure}))
+    assert kept_report(path) == {"after": figure, "after-before": figure}
 
 
 @pytest.mark.slow

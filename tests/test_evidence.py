@@ -134,6 +134,24 @@ def test_keywords_are_marked_in_place():
     assert mark_keywords("İstanbul", ["istanbul", "x"])  # lower case is longer here
 
 
+def test_marks_are_where_the_check_finds_the_words():
+    text = "Die STRASSE, die Straße; cafe\u0301 und Café"
+    keywords = ("straße", "CAFÉ")
+    assert [piece for piece, is_keyword in mark_keywords(text, keywords) if is_keyword] == ["STRASSE", "Straße", "cafe\u0301", "Café"]
+    jamo = "\u1112\u1161\u11ab"
+    assert mark_keywords(f"{jamo}!", ["한"]) == [(jamo, True), ("!", False)]
+
+
+@steady
+@given(
+    st.text("aAßİe\u0301\u0323 \n\u00a0\u1100\u1161\u11a8<|>", max_size=20), st.text("aAsße\u0301\u0323 가\u11a8", min_size=1, max_size=3)
+)
+def test_a_keyword_is_marked_exactly_if_it_holds(text, keyword):
+    item = Item(content=(Text(text=f"{text}."),), role=Role.TARGET_TEXT)
+    holds = verify(Evidence(keywords=(keyword,)), item, None).keywords
+    assert any(is_keyword for _, is_keyword in mark_keywords(item.text, [keyword])) == any(holds)
+
+
 @steady
 @given(st.text("aAb İ\n.*", max_size=30), st.lists(st.text("aAb i.*", max_size=3), max_size=4))
 def test_marked_pieces_join_to_the_text(text, keywords):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl import log
 from embedrl.errors import ConfigError, unreadable, unwritable
+from embedrl.files import read_json_file, write_bytes
 
 LIBRARIES = (
     *("embedrl", "torch", "torchvision", "transformers", "sentence-transformers", "trl", "peft", "accelerate", "datasets"),
@@ -26,6 +27,7 @@ LIBRARIES = (
 )
 """Libraries whose versions are recorded."""
 
+_NO_RUN = "what was done in its folder is not known; choose another out=..., or move the file away"
 METRICS = "metrics.jsonl"
 """File in a run folder: one JSON line per report."""
 
@@ -253,10 +255,11 @@ def write_run_config(
     """Write config.json atomically: resolved config, git revision, library versions, prompt hashes, number of processes.
 
     `inputs` are fingerprints of the files and model folders that settings name, by setting.
-    Raises ConfigError if the folder holds a run with another config or of other inputs, because resuming it would mix two. Where the
-    folder lies, and how its path is spelled, is no difference; nor is a setting that did not exist when the run began, at its default.
+    Raises ConfigError if the folder holds a run with another config, of other inputs or prompts, because resuming it would mix two, or a
+    config.json that is no run's. Where the folder lies, and how its path is spelled, is no difference; nor is a setting that did not exist
+    when the run began, at its default.
     """
-    _refuse_another(folder / "config.json", config, num_processes, inputs or {})
+    _refuse_another(folder / "config.json", config, num_processes, inputs or {}, prompt_hashes or {})
     record: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "git_revision": git_revision(),
@@ -267,18 +270,24 @@ def write_run_config(
         record["num_processes"] = num_processes
     if inputs is not None:
         record["inputs"] = dict(inputs)
-    _write_whole(folder / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_bytes(folder / "config.json", (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     return folder / "config.json"
 
 
-def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None, inputs: Mapping[str, str]) -> None:
+def _refuse_another(
+    path: Path, wanted: BaseModel, num_processes: int | None, inputs: Mapping[str, str], prompt_hashes: Mapping[str, str]
+) -> None:
     config = wanted.model_dump(mode="json")
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        before, processes_before = _with_defaults(record["config"], wanted), record.get("num_processes", num_processes)
-        inputs_before = dict(record.get("inputs", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    if not path.exists():
         return
+    try:
+        record = read_json_file(path, ConfigError, _NO_RUN)
+        before, processes_before = _with_defaults(record["config"], wanted), record.get("num_processes", num_processes)
+        inputs_before, hashes_before = dict(record.get("inputs", {})), dict(record.get("prompt_hashes", {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{str(path)!r} is not of a run: {_NO_RUN}") from error
     changed = [key for key in {**before, **config} if key != "out" and not _same(before.get(key), config.get(key))]
     if changed:
         changes = ", ".join(f"{key}={before.get(key)!r} is now {config.get(key)!r}" for key in changed)
@@ -287,6 +296,11 @@ def _refuse_another(path: Path, wanted: BaseModel, num_processes: int | None, in
         raise ConfigError(
             f"{str(path.parent)!r} holds a run of other data: what {', '.join(differing)} names has changed since it began, and the rest "
             "of the run would not fit what is done; put back what it was, or choose another out=..."
+        )
+    if rewritten := [name for name, digest in prompt_hashes.items() if hashes_before.get(name, digest) != digest]:
+        raise ConfigError(
+            f"{str(path.parent)!r} holds a run of other prompts: this version of embedrl asks {', '.join(rewritten)!r} in other words; "
+            "go on with the version that its config.json names, or choose another out=..."
         )
     if new := _new_settings(record["config"], wanted):
         log.info(f"{str(path.parent)!r} is of a version without {', '.join(new)}: it goes on with the default{'s' if len(new) > 1 else ''}")
@@ -363,7 +377,7 @@ class Metrics:
         before = read_metrics(self.path) if self.path.exists() else []
         kept = [row for row in before if row.get("step", step) < step]
         seconds = max((row.get("seconds", 0.0) for row in kept), default=0.0)
-        _write_whole(self.path, "".join(f"{json.dumps(row)}\n" for row in kept))
+        write_bytes(self.path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
         return seconds
 
 
@@ -380,13 +394,3 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         except ValueError:
             continue
     return [row for row in rows if isinstance(row, dict)]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error

@@ -200,6 +200,15 @@ BROKEN: dict[str, tuple[Change, str]] = {
         r"architecture 'evil', and brings code of its own, which is never run",
     ),
     "a number that is none": (edit("config.json", text__rms_norm_eps=math.nan), r"config.json': rms_norm_eps=nan is no number"),
+    "positions that do not turn": (edit("config.json", text__rope_theta=0), r"rope_theta=0 is no number above 0"),
+    "positions that turn backwards": (
+        edit("config.json", text__rope_parameters={"rope_type": "default", "rope_theta": -1.0, "mrope_section": [2, 3, 3]}),
+        r"rope_theta=-1.0 is no number above 0",
+    ),
+    "a norm of nothing": (edit("config.json", text__rms_norm_eps=-1e-6), r"rms_norm_eps=-1e-06 is no number above 0"),
+    "no keys and values": (edit("config.json", text__num_key_value_heads=0), r"num_key_value_heads=0 is no number from 1 to"),
+    "heads of nothing": (edit("config.json", text__head_dim=-8), r"head_dim=-8 is no number from 1 to"),
+    "frames that are not merged": (edit("config.json", vision__temporal_patch_size=0), r"temporal_patch_size=0 is no number from 1 to"),
     "pooling over all tokens": (modules({"pooling_mode": "mean"}), r"pools by 'mean', not by the last token: .*sentence-transformers"),
     "pooling over all tokens, as it was written before": (
         modules({"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": False}),
@@ -207,8 +216,8 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "pooling that does not say how": (modules(None), r"1_Pooling/config.json' cannot be read as JSON \(is missing"),
     "a layer behind the pooling": (modules({"pooling_mode": "lasttoken"}, "models.Dense"), r"has a module 'Dense' behind the transformer"),
-    "modules that are broken": (write("modules.json", "{"), r"modules.json' is no list of modules"),
-    "modules of nothing": (write("modules.json", '{"a": 1}'), r"modules.json' is no list of modules"),
+    "modules that are broken": (write("modules.json", "{"), r"modules.json' cannot be read as JSON"),
+    "modules of nothing": (write("modules.json", '{"a": 1}'), r"modules.json' is no JSON list"),
     "embedrl.json that is broken": (write("embedrl.json", "{"), r"embedrl.json' cannot be read as JSON"),
     "embedrl.json with an unknown key": (edit("embedrl.json", colour=1), r"embedrl.json': colour: Extra inputs are not permitted"),
     "embedrl.json with a limit of 0": (

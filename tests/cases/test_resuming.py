@@ -119,6 +119,22 @@ def test_a_run_is_the_same_by_another_spelling_and_in_another_place(tmp_path: Pa
         write_run_config(tmp_path / "moved", Run(out=tmp_path / "moved", start="nano"))
 
 
+@pytest.mark.parametrize("text", ["", '{"config": {', "[]", '{"model_type": "qwen3_vl"}'])
+def test_a_config_that_is_no_runs_is_left_as_it_is(text: str, tmp_path: Path) -> None:
+    """A damaged one was overwritten, and so was that of a model whose folder was given as out=."""
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json' (cannot be read|is no JSON object|is not of a run).*choose another out="):
+        write_run_config(tmp_path, Run(out=tmp_path))
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_a_run_of_other_prompts_is_refused(tmp_path: Path) -> None:
+    write_run_config(tmp_path, Run(out=tmp_path), prompt_hashes={"nano": "abc"})
+    write_run_config(tmp_path, Run(out=tmp_path), prompt_hashes={"nano": "abc"})
+    with pytest.raises(ConfigError, match="a run of other prompts: this version of embedrl asks 'nano' in other words"):
+        write_run_config(tmp_path, Run(out=tmp_path), prompt_hashes={"nano": "def"})
+
+
 def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A new setting, at its default, was refused as another one: "matryoshka_dims=None is now []"."""
 

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import PIL.Image
@@ -56,13 +57,45 @@ def _folded(text: str) -> str:
 
 
 def mark_keywords(text: str, keywords: Sequence[str]) -> list[tuple[str, bool]]:
-    """Split a text into (piece, is_keyword), ignoring case and white space; the pieces concatenate to the text."""
+    """Split a text into (piece, is_keyword), where `verify` finds the keywords; the pieces concatenate to the text."""
+    folded, spans = _folded_spans(text)
     marks = [False] * len(text)
-    for words in filter(None, (keyword.split() for keyword in keywords)):
-        for match in re.finditer(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE):
-            marks[match.start() : match.end()] = [True] * (match.end() - match.start())
+    for keyword in filter(None, map(_folded, keywords)):
+        for match in re.finditer(re.escape(keyword), folded):
+            start, end = spans[match.start()][0], spans[match.end() - 1][1]
+            marks[start:end] = [True] * (end - start)
     cuts = [0, *(index for index in range(1, len(text)) if marks[index] != marks[index - 1]), len(text)]
     return [(text[start:end], marks[start]) for start, end in pairwise(cuts) if start < end]
+
+
+def _folded_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return `_folded(text)`, and for each of its characters the (start, end) that it stands for in the text."""
+    clean = neutralise(text)  # of the same length: it exchanges single characters
+    starts: list[int] = []
+    for place, char in enumerate(clean):
+        if not starts or _begins(clean[starts[-1] : place], char):
+            starts.append(place)
+    folded: list[str] = []
+    spans: list[tuple[int, int]] = []
+    for start, end in pairwise([*starts, len(clean)]):
+        for char in unicodedata.normalize("NFC", clean[start:end]).casefold():
+            if not char.isspace():
+                folded.append(char)
+                spans.append((start, end))
+            elif folded and folded[-1] != " ":
+                folded.append(" ")
+                spans.append((start, end))
+            elif folded:
+                spans[-1] = spans[-1][0], end
+    return "".join(folded).rstrip(), spans
+
+
+def _begins(before: str, char: str) -> bool:
+    """Return whether a character begins anew: NFC joins it to none before."""
+    if char.isascii():
+        return True
+    nfc = partial(unicodedata.normalize, "NFC")
+    return not unicodedata.combining(char) and nfc(before + char) == nfc(before) + nfc(char)
 
 
 def draw_boxes(image: PIL.Image.Image, evidence: Evidence, verification: Verification | None = None) -> PIL.Image.Image:

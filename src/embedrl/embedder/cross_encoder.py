@@ -7,7 +7,7 @@ from sentence_transformers import CrossEncoder
 
 from embedrl.data.protocols import Side
 from embedrl.errors import ModelError
-from embedrl.models.weights import read_json
+from embedrl.models.weights import read_model_json
 
 
 class TextReranker:
@@ -15,7 +15,7 @@ class TextReranker:
 
     def __init__(self, folder: Path) -> None:
         """Load a local folder, safetensors only. Raises ModelError."""
-        read_json(folder / "config.json")
+        read_model_json(folder / "config.json")
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"{str(folder)!r} holds no *.safetensors: pickled weights are not read; save the model with safetensors")
         try:

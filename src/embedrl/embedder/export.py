@@ -11,7 +11,7 @@ from typing import Any
 from embedrl.embedder.inputs import DEFAULT_INSTRUCTION, VIDEO, WRAPPED_VIDEO
 from embedrl.errors import ModelError
 from embedrl.media.resize import VisualBudget
-from embedrl.models.weights import read_json
+from embedrl.models.weights import read_model_json
 
 TEMPLATE, MODULES, PROCESSOR, README = "chat_template.jinja", "modules.json", "processor_config.json", "README.md"
 
@@ -104,13 +104,13 @@ def refuse_other_modules(folder: Path) -> None:
     if not (folder / MODULES).is_file():
         return
     try:
-        modules = [(str(row["type"]).rpartition(".")[2], str(row.get("path", ""))) for row in _read_list(folder / MODULES)]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        modules = [(str(row["type"]).rpartition(".")[2], str(row.get("path", ""))) for row in read_model_json(folder / MODULES, kind=list)]
+    except (TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{str(folder / MODULES)!r} is no list of modules ({error}): download it again") from error
     for kind, path in modules:
         reason = ""
         if kind == "Pooling":
-            settings = read_json(folder / path / "config.json")
+            settings = read_model_json(folder / path / "config.json")
             mode = settings.get("pooling_mode") or [
                 name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True
             ]
@@ -122,13 +122,6 @@ def refuse_other_modules(folder: Path) -> None:
                 f"{str(folder)!r} {reason}: its vectors are made by sentence-transformers, and would be others here; serve it (vLLM, "
                 "infinity) and give the URL as the Embedder, or train one that ends with the last token's state"
             )
-
-
-def _read_list(path: Path) -> list[Any]:
-    table = json.loads(path.read_text("utf-8-sig"))
-    if not isinstance(table, list):
-        raise ValueError("no list")
-    return table
 
 
 def _differences(budget: VisualBudget, processor: dict[str, Any]) -> str:

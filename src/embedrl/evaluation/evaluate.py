@@ -123,12 +123,12 @@ def evaluate(
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
     num_frames: int | None = getattr(reasoner, "num_frames", None)
-    place, gated, wanted, asked = {key: row for row, key in enumerate(items)}, None, {}, items
+    place, asked = {key: row for row, key in enumerate(items)}, items
+    gated: dict[str, GatedQueries] = {}
     if gate is not None:
         bare = _embed(list(items.values()), [None] * len(items), embedder, f"{name}: plain", batch_size, max_in_flight)
-        gated = GatedQueries(gate, bare, place)
-        wanted = {task.name: gated.wanted(task) for task in tasks}
-        keys = gated.asked(tasks, wanted)
+        gated = {task.name: GatedQueries.of(task, gate, bare, place) for task in tasks}
+        keys = {item.key for task in tasks for item in gated[task.name].asked(task)}
         asked = {key: item for key, item in items.items() if key in keys}
     answers = _reason(asked, reasoner, tcots or {}, name, batch_size, max_in_flight)
     written, known = _written(answers), _written(tcots or {})
@@ -140,16 +140,16 @@ def evaluate(
         query_QD, candidate_CD = (vectors[[place[key] for key in side]] for side in (queries, candidates))
         ids = task.candidate_ids
         rankings = rank(query_QD, candidate_CD, ids, task.relevant, task.local, task=task.name)
-        reasoned = wanted.get(task.name, [bool(answers)] * len(queries))
-        if gated is not None:
-            rankings = gated.rankings(task, reasoned, rankings)
+        reasoned = [bool(answers)] * len(queries)
+        if gated:
+            reasoned, rankings = gated[task.name].wanted, gated[task.name].rankings(rankings)
         key_of = dict(zip(ids, candidates, strict=True))
         rows = []
         for query, relevant, ranking, is_reasoned in zip(queries, task.relevant, rankings, reasoned, strict=True):
             row = score_ranking([key for key, _ in ranking.top], _grades(relevant, task, mode))
             row |= {"positive_cosine": ranking.positive, "margin": ranking.positive - ranking.negative}
             sides = (query, *([key_of[best_target(relevant)]] if relevant else []))
-            if gated is not None:
+            if gated:
                 row |= {"think/reasoned": float(is_reasoned), "think/tokens": scores[query]["tcot_tokens"] if is_reasoned else 0.0}
                 row |= {"think/tokens_always": _num_tokens(known[query], count_tokens)} if query in known else {}
             rows.append(row | _mean([scores[key] for key in sides]) if is_reasoned else row)

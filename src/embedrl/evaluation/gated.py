@@ -1,7 +1,7 @@
 """Queries that a gate answers without reasoning: ranked by plain vectors among plain candidates, as `index.search` does."""
-# N items, Q queries of a task, C candidates, D dim
+# N items, D dim
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,35 +15,23 @@ from embedrl.index.gate import NUM_HITS
 
 @dataclass(frozen=True)
 class GatedQueries:
-    """What a gate decided about the queries of some tasks, by their plain vectors and their first plain hits."""
+    """The queries of a task, ranked plain, and which of them the gate wants reasoned about."""
 
-    gate: Gates
-    plain_ND: np.ndarray
-    """Plain vectors of all items, unit length."""
-    rows: Mapping[str, int]
-    """Item key -> row of the vectors."""
+    plain: list[Ranking]
+    wanted: list[bool]
 
-    def wanted(self, task: RetrievalTask) -> list[bool]:
-        """Say of each query of a task whether to reason about it."""
-        place = {name: number for number, name in enumerate(task.candidate_ids)}
-        candidate_CD = self._of(task.candidates)
-        decisions = []
-        for number, query in enumerate(task.queries):
-            ranked = candidate_CD if task.local is None else candidate_CD[[place[name] for name in task.local[number]]]
-            plain = self.plain_ND[self.rows[query.key]]
-            scores = np.sort(np.round(ranked @ plain, 6))[::-1][:NUM_HITS]
-            decisions.append(self.gate.wants(query, plain, scores.tolist()))
-        return decisions
+    @classmethod
+    def of(cls, task: RetrievalTask, gate: Gates, plain_ND: np.ndarray, rows: Mapping[str, int]) -> "GatedQueries":
+        """Rank a task by plain vectors (N, D), whose rows are by item key, and ask the gate about each query and its first hits."""
+        queries, candidates = (plain_ND[[rows[item.key] for item in side]] for side in (task.queries, task.candidates))
+        plain = rank(queries, candidates, task.candidate_ids, task.relevant, task.local, task=task.name)
+        hits = [[score for _, score in ranking.top[:NUM_HITS]] for ranking in plain]
+        return cls(plain, [gate.wants(*row) for row in zip(task.queries, queries, hits, strict=True)])
 
-    def asked(self, tasks: Sequence[RetrievalTask], wanted: Mapping[str, Sequence[bool]]) -> set[str]:
-        """Return the keys of the items that are reasoned about: candidates, and the queries that the gate wants."""
-        candidates = {item.key for task in tasks for item in task.candidates}
-        return candidates | {query.key for task in tasks for query, wants in zip(task.queries, wanted[task.name], strict=True) if wants}
+    def asked(self, task: RetrievalTask) -> list[Item]:
+        """Return the items that are reasoned about: candidates, and the queries that the gate wants."""
+        return [*task.candidates, *(query for query, wants in zip(task.queries, self.wanted, strict=True) if wants)]
 
-    def rankings(self, task: RetrievalTask, wanted: Sequence[bool], with_tcots: Sequence[Ranking]) -> list[Ranking]:
+    def rankings(self, with_tcots: list[Ranking]) -> list[Ranking]:
         """Return each query's ranking: with T-CoTs where the gate wants it, else plain."""
-        plain = rank(self._of(task.queries), self._of(task.candidates), task.candidate_ids, task.relevant, task.local, task=task.name)
-        return [reasoned if wants else bare for reasoned, bare, wants in zip(with_tcots, plain, wanted, strict=True)]
-
-    def _of(self, items: Sequence[Item]) -> np.ndarray:
-        return self.plain_ND[[self.rows[item.key] for item in items]]
+        return [reasoned if wants else bare for reasoned, bare, wants in zip(with_tcots, self.plain, self.wanted, strict=True)]

@@ -13,7 +13,7 @@ from embedrl.evaluation.metrics import METRIC_NAMES
 from embedrl.evaluation.report import write_report
 from embedrl.evaluation.tables import SCORE_SUFFIX
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.media.store import write_bytes
+from embedrl.files import write_bytes
 
 PREDICTION_SUFFIX = "_pred.jsonl"
 

@@ -20,7 +20,7 @@ from embedrl.errors import ConfigError
 from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Figure, Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluation.evaluate import BOUNDS, FIGURES, GATE_FIGURES, SystemResult, TaskResult
 from embedrl.evaluation.task import MODALITIES
-from embedrl.media.store import write_bytes
+from embedrl.files import write_bytes
 
 Report = dict[str, Any]
 

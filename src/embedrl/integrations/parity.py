@@ -21,7 +21,7 @@ from embedrl.media.content import Image, Text
 from embedrl.models.model_server import ModelServer
 from embedrl.models.names import is_server, resolve
 from embedrl.models.server_answers import ServerFailure
-from embedrl.models.weights import read_json
+from embedrl.models.weights import read_model_json
 from embedrl.runtime.names import load_embedder
 from embedrl.world.scenes import sample_scene
 from embedrl.world.tasks import draw_family
@@ -186,7 +186,7 @@ def examine_parity(name: str = "nano", server: str | None = None) -> bool:
 def _unfit(folder: Path) -> str:
     """Return why other engines cannot be given a folder as it is, or ""."""
     path = folder / "processor_config.json"
-    if path.is_file() and read_json(path).get("image_processor", {}).get("do_resize") is False:
+    if path.is_file() and read_model_json(path).get("image_processor", {}).get("do_resize") is False:
         return "its processor does not scale pictures (do_resize is false)"
     return "" if (folder / MODULES).is_file() else f"it does not say how engines pool and scale ({MODULES} is missing)"
 

@@ -19,10 +19,11 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from embedrl.errors import ConfigError, MediaError
+from embedrl.files import write_bytes
 from embedrl.media.content import Page, well_formed
 from embedrl.media.image import to_rgb
 from embedrl.media.metadata import from_tags
-from embedrl.media.store import DEFAULT, Limits, open_regular, write_bytes
+from embedrl.media.store import DEFAULT, Limits, open_regular
 
 MAX_SIDE = 1600
 """Longer side of a rendered page, in pixels: about 140 dpi for A4, where 8 point type can still be read."""

@@ -14,11 +14,12 @@ import PIL.ExifTags
 import PIL.Image
 
 from embedrl.errors import ConfigError, MediaError
+from embedrl.files import write_bytes
 from embedrl.media.colour import ColourTransform, colour_transform
 from embedrl.media.content import Image, Page
 from embedrl.media.metadata import from_exif
 from embedrl.media.stills import FILTERS, frame_numbers, open_still, select
-from embedrl.media.store import DEFAULT, Limits, open_regular, still_format, write_bytes
+from embedrl.media.store import DEFAULT, Limits, open_regular, still_format
 
 _STRIP_PIXELS = 4_000_000
 _TURNS = {

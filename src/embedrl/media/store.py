@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embedrl.errors import MediaError, cause, unwritable
+from embedrl.errors import MediaError, cause
 from embedrl.media.kinds import (
     AUDIO,
     MEDIA,
@@ -115,20 +115,6 @@ def open_regular(path: Path, limits: Limits = DEFAULT) -> BinaryIO:
 def _open_without_waiting(path: str, flags: int) -> int:
     # Opening a FIFO for reading blocks until someone writes; regular files ignore the flag (and Windows lacks it).
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically, in a folder that is made if it is missing. Raises StoreError."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(data)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 HEAD_BYTES = 4096

@@ -20,13 +20,14 @@ import PIL.Image
 from av.video.stream import VideoStream
 
 from embedrl.errors import ConfigError, MediaError
+from embedrl.files import write_bytes
 from embedrl.media.colour import HDR_TRANSFERS, tone_mapped
 from embedrl.media.content import FrameFiles, Frames, Video
 from embedrl.media.frame_index import FrameIndex, counter, index_of, packets_from
 from embedrl.media.image import load_image, shrink_factor, to_rgb
 from embedrl.media.metadata import from_tags
 from embedrl.media.sampling import end_of, frames_in_memory, sample
-from embedrl.media.store import DEFAULT, Limits, write_bytes
+from embedrl.media.store import DEFAULT, Limits
 from embedrl.media.video_file import OpenedVideo, open_video, require_size, require_time
 
 _SMALL = 0.02

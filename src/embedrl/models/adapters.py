@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from embedrl.config import Lora
 from embedrl.errors import ModelError
-from embedrl.models.weights import HEAD, list_some, num_rows, read_json, refuse_unfinished, tensor_shapes
+from embedrl.models.weights import HEAD, list_some, num_rows, read_model_json, refuse_unfinished, tensor_shapes
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -37,7 +37,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, name: str = "default", *,
     """
     from peft import LoraConfig, PeftConfig, PeftModel, set_peft_model_state_dict
 
-    kind = read_json(folder / ADAPTER).get("peft_type")
+    kind = read_model_json(folder / ADAPTER).get("peft_type")
     if kind != "LORA":
         raise ModelError(f"{str(folder)!r} is an adapter of type {str(kind)[:80]!r}: only LoRA is known")
     if not (folder / ADAPTER_WEIGHTS).exists() and (folder / _PICKLED).exists():

@@ -1,7 +1,7 @@
 """Table of supported model architectures, and validation of config.json."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from embedrl.errors import ModelError
 from embedrl.models.qwen3_vl_fast import patch_forward
-from embedrl.models.weights import read_json
+from embedrl.models.weights import read_model_json
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,19 @@ _LIMITS = {
     "num_attention_heads": 10_000,
     "patch_size": 1_000,
     "num_position_embeddings": 10_000_000,
+    **dict.fromkeys(("num_key_value_heads", "num_heads", "head_dim", "out_hidden_size"), 100_000),
+    **dict.fromkeys(("spatial_merge_size", "temporal_patch_size", "in_channels"), 100),
 }
 """Upper bounds of configuration values: an untrusted config.json must not exhaust memory or time."""
+_POSITIVE = frozenset({"rope_theta", "rms_norm_eps", "layer_norm_eps", "factor", "partial_rotary_factor"})
+"""Configuration values that must be above 0, in tables such as rope_parameters too: from others come vectors of NaN, or of no position."""
 _UNREAD = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation", "_experts_implementation", "auto_map")
 """Keys of config.json with which a folder would choose code to run: how attention is calculated is the caller's setting."""
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """Read the config.json of a folder of full weights, without running or fetching any code that it names. Raises ModelError."""
-    table = read_json(folder / "config.json")
+    table = read_model_json(folder / "config.json")
     name = table.get("model_type")
     if not isinstance(name, str) or architecture(name) is None:
         raise ModelError(f"{str(folder)!r} {_stranger(table)}; known are {known()}")
@@ -85,9 +89,21 @@ def read_config(folder: Path) -> PreTrainedConfig:
         if odd := sorted(key for key, value in part.items() if isinstance(value, float) and not math.isfinite(value)):
             raise ModelError(f"{str(folder / 'config.json')!r}: {odd[0]}={part[odd[0]]} is no number: download it again")
         for key, limit in _LIMITS.items():
-            if key in part and not (type(part[key]) is int and 0 < part[key] <= limit):
+            if part.get(key) is not None and not (type(part[key]) is int and 0 < part[key] <= limit):
                 raise ModelError(f"{str(folder / 'config.json')!r}: {key}={str(part[key])[:40]} is no number from 1 to {limit:,}")
+        for key, value in _flat(part):
+            if key in _POSITIVE and value is not None and not (type(value) in (int, float) and value > 0):
+                raise ModelError(f"{str(folder / 'config.json')!r}: {key}={str(value)[:40]} is no number above 0: download it again")
     return CONFIG_MAPPING[name].from_dict(table)
+
+
+def _flat(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a table, and those of tables in it."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield key, value
 
 
 def known() -> str:

@@ -19,7 +19,7 @@ from embedrl.models.hub import label, locate
 from embedrl.models.placement import choose, choose_quantization
 from embedrl.models.quantize import quantization, quantized
 from embedrl.models.template import check_template
-from embedrl.models.weights import MODEL_FILES, check_files, keep_head_source, num_rows, read_json, refuse_nonfinite, refuse_unfit
+from embedrl.models.weights import MODEL_FILES, check_files, keep_head_source, num_rows, read_model_json, refuse_nonfinite, refuse_unfit
 
 SETTINGS = "embedrl.json"
 """File beside the weights with embedrl's own settings of a model, such as its pixel budget."""
@@ -189,7 +189,7 @@ def read_settings(folder: Path, kind: type[S], foreign: Mapping[str, str]) -> S 
     """
     if not (path := folder / SETTINGS).is_file():
         return None
-    table = read_json(path)
+    table = read_model_json(path)
     for key, remedy in foreign.items():
         if key in table and key not in kind.model_fields:
             raise ModelError(f"{str(folder)!r} {remedy}")
@@ -218,7 +218,7 @@ def base_folder(folder: Path) -> Path:
         inner = [name for name in ("model", "adapter") if any((folder / name / file).is_file() for file in ("config.json", ADAPTER))]
         meant = f"; it may be a run's folder, whose model is {str(folder / inner[0])!r}" if inner else ""
         raise ModelError(f"{str(folder)!r} is not a model folder: config.json is missing{meant}")
-    named = str(read_json(folder / ADAPTER).get("base_model_name_or_path") or "")
+    named = str(read_model_json(folder / ADAPTER).get("base_model_name_or_path") or "")
     places = [Path(named), folder / named, folder.parent / Path(named).name]
     for place in places if named else ():
         if (place / "config.json").is_file():

@@ -17,12 +17,12 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from embedrl.errors import ModelError
+from embedrl.files import flaw, read_json_file
 
 MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 HEAD = "lm_head.weight"
-_LFS = b"version https://git-lfs.github.com/spec/"
 _MAX_HEADER_BYTES = 100_000_000
 """The limit of the format."""
 _NUM_SHOWN = 5
@@ -43,25 +43,9 @@ def list_some(problems: Sequence[str]) -> str:
     return "; ".join(problems[:_NUM_SHOWN]) + (f"; and {others} more" if others > 0 else "")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ModelError."""
-    try:
-        table = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read as JSON ({_flaw(path) or error}): download it again") from error
-    if not isinstance(table, dict):
-        raise ModelError(f"{str(path)!r} is no JSON object: download it again")
-    return table
-
-
-def _flaw(path: Path) -> str:
-    """Return what is wrong with a file of this name, or ""."""
-    if not path.is_file():
-        return "is missing"
-    if not path.stat().st_size:
-        return "is empty"
-    with path.open("rb") as file:
-        return "is a Git LFS pointer" if file.read(len(_LFS)) == _LFS else ""
+def read_model_json(path: Path, *, kind: type = dict) -> Any:
+    """Read a JSON file of a model folder: an object, or a list. Raises ModelError."""
+    return read_json_file(path, ModelError, "download it again", kind=kind)
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -71,8 +55,8 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _tensors(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return the name, shape and type of numbers of every tensor, as `tensor_shapes` does."""
-    if flaw := _flaw(path):
-        raise ModelError(f"{path.name} {flaw}")
+    if wrong := flaw(path):
+        raise ModelError(f"{path.name} {wrong}")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -110,7 +94,7 @@ def check_files(folder: Path) -> None:
             problems.append(f"{name} lacks {list_some(absent)}")
         packed += [f"{tensor} ({kind})" for tensor, (_, kind) in held.items() if tensor.endswith("weight") and kind not in _NUMBERS]
     refuse_unfinished(folder, problems)
-    config = read_json(folder / "config.json") if packed else {}
+    config = read_model_json(folder / "config.json") if packed else {}
     if packed and not any(_SAYS_HOW & part.keys() for part in (config, *config.values()) if isinstance(part, dict)):
         raise ModelError(
             f"{str(folder)!r}: {len(packed)} weights are quantised, and config.json has no quantization_config that says how: "
@@ -127,7 +111,7 @@ def refuse_unfinished(folder: Path, problems: Sequence[str]) -> None:
 
 def _shards(folder: Path) -> dict[str, list[str]]:
     """Return the names of the tensors that each shard holds by the folder's index."""
-    table = read_json(folder / SHARDS).get("weight_map")
+    table = read_model_json(folder / SHARDS).get("weight_map")
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise ModelError(f"{str(folder / SHARDS)!r} has no weight_map: download it again")
     shards: dict[str, list[str]] = {}
@@ -189,7 +173,7 @@ def keep_head_source(model: PreTrainedModel, folder: Path, info: Mapping[str, An
 def _read_head(folder: Path, rows: int) -> Tensor:
     """Read a head; rows for tokens that were added since are zero. Raises ModelError."""
     try:
-        shard = read_json(folder / SHARDS)["weight_map"][HEAD] if (folder / SHARDS).exists() else WEIGHTS
+        shard = read_model_json(folder / SHARDS)["weight_map"][HEAD] if (folder / SHARDS).exists() else WEIGHTS
         with safe_open(folder / shard, "pt") as file:
             head = file.get_tensor(HEAD)
     except (KeyError, OSError) as error:

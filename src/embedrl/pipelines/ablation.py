@@ -1,21 +1,23 @@
 """Ablation: train Reasoners under several settings and evaluate them on the same held-out queries."""
 
-import json
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedrl import log
 from embedrl.config import load_recipe
-from embedrl.errors import ConfigError
+from embedrl.errors import ConfigError, StoreError
 from embedrl.evaluation.evaluate import SystemResult, evaluate
 from embedrl.evaluation.report import make_report, read_figure, write_report
 from embedrl.evaluation.task import MODALITIES, RetrievalTask
 from embedrl.evaluation.world import world_tasks
+from embedrl.files import read_json_file
 from embedrl.pipelines.eg_rl import local_reasoner, train_reasoner
 from embedrl.rl.config import Ablation, AblationRow, Recipe
 from embedrl.runtime.names import load_embedder
 from embedrl.world.claims import claims_of
 
+FILE = "ablation.json"
 COLUMNS = (
     "row",
     "seed",
@@ -46,7 +48,8 @@ def ablate(ablation: Ablation, *, only: tuple[str, ...] = ()) -> list[Result]:
     if unknown := sorted(set(only) - {row.name for row in ablation.rows}):
         raise ConfigError(f"row {unknown[0]!r}: choose from {', '.join(repr(row.name) for row in ablation.rows)}")
     runs = [(row, seed, _recipe(ablation, row, seed)) for row in ablation.rows if row.name in only or not only for seed in row.seeds]
-    missing = [run for _, _, run in runs if not (run.out / "ablation.json").exists()]
+    reports = {run.out: report for _, _, run in runs if (report := kept_report(run.out / FILE))}
+    missing = [run for _, _, run in runs if run.out not in reports]
     if missing:
         world, names = missing[0].world, missing[0].tasks
         tasks = world_tasks(
@@ -58,12 +61,28 @@ def ablate(ablation: Ablation, *, only: tuple[str, ...] = ()) -> list[Result]:
             finished = run.out / "model"
             model = finished if finished.is_dir() else train_reasoner(run)
             report = make_report([before, _evaluate(tasks, run, str(model), "after")], seed=ablation.test_seed, seconds=0)
-            write_report(
-                {"after": report["systems"]["after"], "after-before": report["differences"]["after-before"]}, run.out / "ablation.json"
-            )
-    results = [Result(row.name, seed, json.loads((run.out / "ablation.json").read_text("utf-8"))) for row, seed, run in runs]
-    write_report({"rows": [result._asdict() for result in results]}, ablation.out / "ablation.json")
+            reports[run.out] = {"after": report["systems"]["after"], "after-before": report["differences"]["after-before"]}
+            write_report(reports[run.out], run.out / FILE)
+    results = [Result(row.name, seed, reports[run.out]) for row, seed, run in runs]
+    write_report({"rows": [result._asdict() for result in results]}, ablation.out / FILE)
     return results
+
+
+def kept_report(path: Path) -> dict[str, Any] | None:
+    """Return the figures of a run that was evaluated before; None without them, or if they are damaged: it is evaluated again."""
+    if not path.exists():
+        return None
+    try:
+        report = read_json_file(path, StoreError, "its run is evaluated again")
+        read_figure(report["after"]["overall"]["hit@1"])
+        read_figure(report["after-before"]["overall"]["hit@1"])
+    except StoreError as error:
+        log.warn(str(error))
+        return None
+    except (KeyError, TypeError, ValueError):
+        log.warn(f"{str(path)!r} is no report of an ablation: its run is evaluated again")
+        return None
+    return report
 
 
 def table_rows(results: list[Result]) -> list[list[str]]:

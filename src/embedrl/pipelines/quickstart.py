@@ -18,6 +18,7 @@ from embedrl.evaluation.evaluate import SystemResult
 from embedrl.evaluation.report import Report, make_report, write_report
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
+from embedrl.files import write_bytes
 from embedrl.index.filter import Filter
 from embedrl.index.hit import Hit
 from embedrl.index.index import Index
@@ -27,7 +28,7 @@ from embedrl.index.recommend import Examples, recommend
 from embedrl.index.row import Modality
 from embedrl.index.search import search
 from embedrl.index.units import Unit, read_item
-from embedrl.media.store import limits_in_force, write_bytes
+from embedrl.media.store import limits_in_force
 from embedrl.pipelines.compare import case_card
 from embedrl.pipelines.eg_rl import train_reasoner
 from embedrl.pipelines.evaluate_world import SHIPPED, evaluate_systems, hit_rows

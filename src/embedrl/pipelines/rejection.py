@@ -16,8 +16,8 @@ from embedrl.data.lazy_pairs import tasks_of
 from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.evaluation.compare import text
+from embedrl.files import write_bytes
 from embedrl.log import info, progress, warn
-from embedrl.media.store import write_bytes
 from embedrl.models.training import run_folder
 from embedrl.pipelines.eg_rl import local_reasoner, make_scorer, training_pairs
 from embedrl.reasoner import train as supervised

@@ -1,12 +1,12 @@
 """How a Reasoner behind a server was trained to be asked: its prompts, its pixel budget, its length of answers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from embedrl.errors import ConfigError
+from embedrl.files import read_json_file
 from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 
 FROM_SERVER = "server"
@@ -47,13 +47,5 @@ def check_settings(settings: Any, where: str) -> ServedSettings:
 
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads((folder / name).read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"settings={str(folder)!r}: {name} cannot be read ({getattr(error, 'strerror', None) or error}); "
-            f"give the folder of the Reasoner that is served, or {FROM_SERVER!r} for one behind `embedrl serve`"
-        ) from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"settings={str(folder)!r}: {name} is no JSON object")
-    return value
+    remedy = f"give settings= the folder of the Reasoner that is served, or {FROM_SERVER!r} for one behind `embedrl serve`"
+    return read_json_file(folder / name, ConfigError, remedy)

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from embedrl.media.store import write_bytes
+from embedrl.files import write_bytes
 from embedrl.reports.cards import Search, search_card
 from embedrl.reports.changes import worse_table
 from embedrl.reports.charts import SYSTEM_PHRASES, bars, curves, lookup, number, percent, span, task_table, tcot_table

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedrl.errors import ConfigError, MediaError, unwritable
+from embedrl.files import write_bytes
 from embedrl.media.content import FrameFiles, Frames, Image, Page, Part, Video
 from embedrl.media.decode import check, load_visual
 from embedrl.media.kinds import MEDIA
-from embedrl.media.store import Limits, limits_in_force, media_kind, still_format, write_bytes
+from embedrl.media.store import Limits, limits_in_force, media_kind, still_format
 
 NUM_FRAMES = 8
 """Default number of frames of a folder or list."""

@@ -15,8 +15,8 @@ from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import asks
 from embedrl.evaluation.benchmarks.rows import read_rows
 from embedrl.evaluation.benchmarks.source import Layout, Source
+from embedrl.files import write_bytes
 from embedrl.media.content import Content
-from embedrl.media.store import write_bytes
 
 _STEM_CHARS = 50
 

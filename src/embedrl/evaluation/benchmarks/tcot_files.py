@@ -5,7 +5,6 @@ Queries are the benchmark's own rows with "query_cot" and "error" added. Candida
 corpus rows without their image, with "corpus_cot" and "error".
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from embedrl.data.sources.row import RowError
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import ConfigError
 from embedrl.evaluation.task import Modality
+from embedrl.files import read_json_file
 
 FILES: dict[Modality, tuple[str, str]] = {
     "image": ("Image/{}.json", "Image/{}_corpus_cot.json"),
@@ -82,11 +82,8 @@ def _written(row: dict[str, Any], column: str, where: str) -> Written:
 
 
 def _image_corpus(path: Path) -> Iterator[Entry | str]:
-    try:
-        table = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{str(path)!r}: it cannot be read as JSON ({error}); download it again") from error
-    if not isinstance(table, dict) or not all(isinstance(table.get(kind, {}), dict) for kind in ("text", "image")):
+    table = read_json_file(path, ConfigError, "download it again")
+    if not all(isinstance(table.get(kind, {}), dict) for kind in ("text", "image")):
         raise ConfigError(f'{str(path)!r}: {{"text": {{…}}, "image": {{…}}}} should stand there; download it again')
     for kind in ("text", "image"):
         for name, text in table.get(kind, {}).items():
