@@ -2,6 +2,7 @@
 
 import mailbox
 import shutil
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
@@ -17,6 +18,7 @@ from embedrl.index.ingest_report import IngestReport
 from embedrl.index.query import Query
 from embedrl.index.search import search
 from embedrl.media.decode import read_metadata
+from embedrl.media.mail import mails_of
 from embedrl.media.store import Limits
 from embedrl.testing import FakeEmbedder
 
@@ -115,3 +117,32 @@ def test_a_mailbox_that_moves_is_not_embedded_again(tmp_path: Path):
     take_in(tmp_path)
     shutil.move(tmp_path / "archive.mbox", tmp_path / "old.mbox")
     assert take_in(tmp_path).added == 0
+
+
+def test_a_mail_that_cannot_be_read_takes_no_other_with_it(tmp_path: Path):
+    start = "From a@b Mon Jan  1 00:00:00 2020\nFrom: a@b\nSubject: {}\n"
+    binary = "Content-Transfer-Encoding: base64\n\n" + b64encode(bytes(range(256))).decode()
+    mails = [start.format("Broken") + binary, start.format("Odd") + "Content-Disposition: a=*b[\n\nhello"]
+    mails += [start.format("Codec") + 'Content-Type: text/plain; charset="undefined"\n\nreadable', start.format("Last") + "\nFrom here on."]
+    (tmp_path / "a.mbox").write_text("\n\n".join(mails))
+    report = take_in(tmp_path)
+    assert (report.failures, report.added) == ((), 4)
+    texts = [row.text for row in Index.open(tmp_path).rows([place.key for place in Index.open(tmp_path).places()])]
+    assert sum("From: a@b" in text for text in texts) == 4
+    assert sum("Broken" in text and "not read: is binary" in text for text in texts) == 1
+    assert sum("readable" in text for text in texts) == 1
+    assert sum("From here on." in text for text in texts) == 1, "the last line"
+
+
+@pytest.mark.parametrize("written", ["Mon, 9999999999999999999 Jan 2020 00:00:00 +0000", "Mon, 1 Jan 2020 00:00:00 +99999999999999999999"])
+def test_a_mail_s_date_with_impossible_numbers_is_none(tmp_path: Path, written: str):
+    (tmp_path / "a.mbox").write_text(f"From a@b Mon Jan  1 00:00:00 2020\nX-Header: 1\n\nDate: {written}\n\nSubject {'x' * 5000}\n")
+    report = take_in(tmp_path)
+    assert (report.failures, report.damaged_metadata) == ((), {})
+    assert {place.captured_s for place in Index.open(tmp_path).places()} == {None}
+
+
+def test_what_a_mail_is_about_is_kept_within_bounds():
+    [mail] = mails_of(f"# {'word ' * 100_000}\n\nFrom: a@b\n\nhello")
+    assert len(mail.about) <= 2000
+    assert mail.about.endswith("\na@b")

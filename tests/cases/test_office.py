@@ -352,3 +352,20 @@ def test_damaged_rich_text_never_breaks_the_reader(tmp_path: Path, data: bytes):
     (tmp_path / "a.rtf").write_bytes(data)
     with suppress(MediaError):
         document_text(tmp_path / "a.rtf")
+
+
+def test_a_character_of_two_bytes_may_stand_on_two_lines(tmp_path: Path):
+    (tmp_path / "a.rtf").write_bytes(b"{\\rtf1\\ansi\\ansicpg932 \\'83\r\n\\'4e}")
+    assert document_text(tmp_path / "a.rtf") == "ク"
+
+
+def test_a_long_row_of_empty_cells_costs_no_more_than_another(tmp_path: Path):
+    (tmp_path / "a.rtf").write_bytes(b"{\\rtf1 a" + b"\\cell" * 200_000 + b" x\\cell\\cell\\row}")
+    text = document_text(tmp_path / "a.rtf")  # quadratic, it would end at decode_timeout_s
+    assert (text.count("|"), text[-1]) == (200_000, "x")
+
+
+def test_text_boxes_inside_text_boxes_are_read_once(tmp_path: Path):
+    open_box, close_box = "<text:p>a<draw:frame><draw:text-box>", "</draw:text-box></draw:frame></text:p>"
+    write_open_document(tmp_path / "a.odt", "text", open_box * 30 + "<text:p>deep</text:p>" + close_box * 30)
+    assert document_text(tmp_path / "a.odt").split() == ["a"] * 30 + ["deep"]

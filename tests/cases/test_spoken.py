@@ -362,3 +362,19 @@ def test_titles_of_chapters_are_words_of_the_scenes_in_them(tmp_path: Path):
     words = [[(segment.text, segment.source) for segment in read_segments(row.segments)] for row in rows_of(index)]
     assert words == [[], [("The opening", "chapters")], [], [("A giraffe", "chapters")], [("A giraffe", "chapters")]]
     assert hits(index, "a giraffe")[0].start_s >= 10.0
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "num_cues"),
+    [
+        ("film.sbv", "\n" * 900_000 + "0:00:01.000,0:00:02.000\nhello", 1),
+        ("film.sub", "\n" * 900_000 + "{1}{1}25\n{25}{50}hello", 1),
+        ("film.lrc", "[00:01]" * 19_000 + "word " * 150_000, 0),
+        ("film.vtt", "00:01.000 --> 00:02.000\n" + "a\nb\n" * 99_999 + "\n00:02.000 --> 00:03.000\n" + "c\nd\n" * 99_999, 2),
+    ],
+)
+def test_subtitles_of_any_form_are_read_in_time(film: Path, tmp_path: Path, name: str, written: str, num_cues: int):
+    (tmp_path / name).write_text(written)  # quadratic, they would end at decode_timeout_s
+    cues, _, problems = read_subtitles(film / "film.mp4", [tmp_path / name])
+    assert len(cues) == num_cues
+    assert [reason[:28] for _, reason in problems] == ["the subtitles have more than"] * (not num_cues)

@@ -304,6 +304,11 @@ def test_xmp_that_is_none_says_nothing(packet: bytes):
     assert set(from_xmp(packet)) <= {"damaged"}
 
 
+def test_deep_xmp_is_read_in_one_pass():
+    packet = b"<x><a:title xmlns:a='a'><b><c>Tulips</c></b></a:title>%s</x>" % (b"<a>" * 140_000 + b"</a>" * 140_000)
+    assert from_xmp(packet)["about"] == ["Tulips"]
+
+
 def test_damaged_metadata_leaves_the_picture_in_peace(tmp_path: Path):
     picture("red").save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(256)) * 4)
     (tmp_path / "a.jpg.json").write_text('{"photoTakenTime": [], "geoData": {"latitude": "x"}}')

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from embedrl.errors import MediaError
 from embedrl.media.dates import past
 from embedrl.media.markup import decode_page, html_text, tidy
+from embedrl.media.metadata import merge
 from embedrl.media.store import Limits
 from embedrl.media.text import LONG_DOCUMENT
 
@@ -41,11 +42,14 @@ def read_mail(file: BinaryIO) -> str:
 
 
 def read_mailbox(file: BinaryIO, limits: Limits) -> str:
-    """Return the text of all mails of a mailbox, as that of one, with a form feed between two. Raises MediaError."""
+    """Return the text of all mails of a mailbox, as that of one, with a form feed between two. Raises MediaError.
+
+    Of a mail that cannot be read, subject, sender and receivers are kept, and the reason.
+    """
     texts: list[str] = []
     num_chars, most = 0, LONG_DOCUMENT * limits.max_text_chars
     for data in _mails_in(file):
-        texts.append(_text(message_from_bytes(data, policy=policy.default)).replace("\f", " "))
+        texts.append(_text_or_head(message_from_bytes(data, policy=policy.default)).replace("\f", " "))
         if (num_chars := num_chars + len(texts[-1])) > most:
             raise MediaError(f"its mails are longer than {LONG_DOCUMENT} times max_text_chars={limits.max_text_chars}; divide it")
     return _BORDER.join(text for text in texts if text)
@@ -58,7 +62,7 @@ def mails_of(text: str) -> Iterator[Mail]:
         head = _HEAD.match(part)
         subject, headers = (head["subject"] or "", head["headers"]) if head else ("", "")
         values = dict(line.split(": ", 1) for line in headers.splitlines())
-        about = "\n".join(filter(None, (subject, values.get("From", ""))))
+        about = merge([{"about": [subject, values.get("From")]}]).about
         try:
             sent_s = sent_seconds(values.get("Date", ""))
         except ValueError:
@@ -71,7 +75,10 @@ def sent_seconds(written: str) -> float | None:
     """Return seconds since 1970 of a mail's date; None for none. Raises ValueError for what is no date."""
     if not written:
         return None
-    sent = parsedate_to_datetime(written)
+    try:
+        sent = parsedate_to_datetime(written)
+    except OverflowError as error:
+        raise ValueError(written) from error
     return past((sent if sent.tzinfo else sent.replace(tzinfo=UTC)).timestamp())  # -0000: of no zone, in UTC
 
 
@@ -92,7 +99,7 @@ def _mails_in(file: BinaryIO) -> Iterator[bytes]:
         else:
             lines.append(line)
         before = line
-    yield from _joined(lines)
+    yield from _joined([*lines, postmark])
 
 
 def _joined(lines: list[bytes]) -> Iterator[bytes]:
@@ -105,12 +112,27 @@ def _text(message: object) -> str:
     return tidy("\n\n".join(_blocks(message, 1)))
 
 
-def _blocks(message: EmailMessage, depth: int) -> Iterator[str]:
-    if depth > _MAX_DEPTH:
-        raise MediaError(f"holds mails inside mails, more than {_MAX_DEPTH} deep")
+def _text_or_head(message: EmailMessage) -> str:
+    # Boundary: the parser of mails trips over what it does not expect (IndexError, AttributeError, …), and the other mails are fine.
+    try:
+        return _text(message)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = error if isinstance(error, MediaError) else f"damaged ({type(error).__name__})"
+        return tidy("\n\n".join([*_head(message, 1), f"(The text of this mail is not read: {reason})"]))
+
+
+def _head(message: EmailMessage, depth: int) -> Iterator[str]:
     if subject := header_of(message, "Subject"):
         yield f"{'#' * min(depth, 6)} {subject}"
     yield "\n".join(f"{name}: {value}" for name in _HEADERS if (value := header_of(message, name)))
+
+
+def _blocks(message: EmailMessage, depth: int) -> Iterator[str]:
+    if depth > _MAX_DEPTH:
+        raise MediaError(f"holds mails inside mails, more than {_MAX_DEPTH} deep")
+    yield from _head(message, depth)
     bodies = [part for part in (message.get_body(("plain",)), message.get_body(("html",))) if part is not None]
     yield next((text for part in bodies if (text := _part_text(part)).strip()), "")
     attached = [part for part in message.iter_attachments() if isinstance(part, EmailMessage)] if message.is_multipart() else []
@@ -138,6 +160,6 @@ def _part_text(part: MIMEPart) -> str:
     charset = part.get_content_charset()
     try:
         text = data.decode(charset or "utf-8")
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, ValueError):  # no charset, or another one's
         text = decode_page(data)
     return html_text(text) if part.get_content_subtype() == "html" else text

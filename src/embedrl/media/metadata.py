@@ -159,7 +159,8 @@ def from_xmp(packet: bytes, source: Source = "xmp") -> dict[str, Any]:
     for element in root.iter():
         for name, value in element.attrib.items():
             values.setdefault(name.rpartition("}")[2], []).append(value)
-        texts = [text for child in element.iter() if (text := (child.text or "").strip())]
+        inside = (element, *element.iterfind("*"), *element.iterfind("*/*"))  # a list, and its entries
+        texts = [text for child in inside if (text := (child.text or "").strip())]
         values.setdefault(element.tag.rpartition("}")[2], []).extend(texts)
 
     def first(*names: str) -> str:

@@ -38,7 +38,7 @@ def _blocks(parent: Element, depth: int = 0) -> Iterator[str]:
                 yield f"{'#' * max(1, min(level, 6))} {' '.join(_words(element).split())}"
             case "p":
                 yield _words(element)
-                yield from (block for child in element.iter() if local_name(child) == "text-box" for block in _blocks(child, depth))
+                yield from (block for box in _boxes(element) for block in _blocks(box, depth))
             case "list":
                 yield "\n".join(_entries(element, depth))
             case "table":
@@ -56,6 +56,15 @@ def _blocks(parent: Element, depth: int = 0) -> Iterator[str]:
                     yield f"Notes: {notes}"
             case _:
                 yield from _blocks(element, depth)
+
+
+def _boxes(element: Element) -> Iterator[Element]:
+    """Yield the text boxes inside an element, but not those inside them."""
+    for child in element:
+        if local_name(child) == "text-box":
+            yield child
+        else:
+            yield from _boxes(child)
 
 
 def _entries(element: Element, depth: int) -> Iterator[str]:

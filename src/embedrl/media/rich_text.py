@@ -8,6 +8,7 @@ from embedrl.errors import MediaError
 from embedrl.media.markup import tidy
 
 _TOKEN = re.compile(rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z'])|([{}])|([^\\{}\r\n]+)|[\r\n]+|\\")
+_FONT = re.compile(rb"\{\\f(\d+)[^{}]*?\\fcharset(\d{1,3})(?!\d)")
 _UNSEEN = {
     *("fonttbl", "colortbl", "stylesheet", "listtable", "listoverridetable", "revtbl", "rsidtbl", "generator", "info", "filetbl"),
     *("header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf", "fldinst", "datafield", "xmlnstbl"),
@@ -44,7 +45,7 @@ def read_rich_text(file: BinaryIO, max_bytes: int) -> str:
     data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise MediaError(f"has more than {max_bytes} bytes")
-    return tidy(re.sub(r"(?: \| )+(?=\n|$)", "", _joined(_pieces(data))))
+    return tidy(re.sub(r"(?<! \| )(?: \| )++(?=\n|$)", "", _joined(_pieces(data))))
 
 
 def document_info(data: bytes) -> dict[str, str]:
@@ -79,13 +80,15 @@ def _known(encoding: str) -> str:
 
 def _pieces(data: bytes, encoding: str | None = None) -> Iterator[str]:
     """Yield the pieces of text."""
-    fonts = {match[1]: _CHARSETS.get(int(match[2]), "") for match in re.finditer(rb"\{\\f(\d+)[^{}]*?\\fcharset(\d+)", data[: 256 * 1024])}
+    fonts = {match[1]: _CHARSETS.get(int(match[2]), "") for match in _FONT.finditer(data, 0, 256 * 1024)}
     default = encoding or _encoding_of(data)
     state, outer, due, coded = _State(encoding=default), [], 0, b""
     position = 0
     while match := _TOKEN.match(data, position):
         position = match.end()
         word, number, coded_byte, symbol, brace, plain = match.groups()
+        if match[0].isspace() and plain is None:
+            continue  # ends of lines are no text, also between the two bytes of a character
         if coded and coded_byte is None and plain is None:
             yield coded.decode(state.encoding, "replace")
             coded = b""

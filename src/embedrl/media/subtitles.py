@@ -28,8 +28,8 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<\d[\d:.]{0,20}>|\{\\[^{}]{0,200}\}
 _LYRIC = re.compile(r"((?:\[\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?\]\s*)+)(.*)")
 _LYRIC_TIME = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
 _LYRICS_OFFSET = re.compile(r"^\[offset:\s*([+-]?\d{1,9})\s*\]", re.IGNORECASE | re.MULTILINE)
-_SBV_TIMING = re.compile(rf"^\s*{_TIME},{_TIME}\s*$", re.MULTILINE)
-_FRAMES = re.compile(r"^\s*\{(\d{1,8})\}\{(\d{1,8})\}(.*)$", re.MULTILINE)
+_SBV_TIMING = re.compile(rf"^[ \t]*{_TIME},{_TIME}[ \t]*$", re.MULTILINE)
+_FRAMES = re.compile(r"^[ \t]*\{(\d{1,8})\}\{(\d{1,8})\}(.*)$", re.MULTILINE)
 _MICRODVD_TAG = re.compile(r"\{[A-Za-z]:[^{}]{0,200}\}")
 _LAST_LYRIC_S = 10.0
 """Longest time for which a line of lyrics counts as sung."""
@@ -110,9 +110,10 @@ def parse_lyrics(text: str) -> tuple[list[Cue], int]:
     lines: list[tuple[float, str]] = []
     for line in text.lstrip("\ufeff").split("\n"):
         if match := _LYRIC.match(line.strip()):
+            said = _plain([match[2]])
             for minutes, seconds, fraction in _LYRIC_TIME.findall(match[1]):
                 time_s = int(minutes) * 60 + int(seconds) + float(f"0.{fraction or 0}") - offset_s
-                lines.append((round(max(time_s, 0.0), 3), _plain([match[2]])))
+                lines.append((round(max(time_s, 0.0), 3), said))
     if not lines:
         return [], 0
     lines.sort(key=lambda line: line[0])
@@ -165,12 +166,12 @@ def plain_dialogue(dialogue: str) -> str:
 
 
 def _without_repeats(cues: Iterable[Cue]) -> Iterator[Cue]:
-    before: list[str] = []
+    before: set[str] = set()
     end_s = 0.0
     for cue in cues:
         lines = cue.text.split("\n")
         fresh = [line for line in lines if line not in before or cue.start_s > end_s + _ROLLING_S]
-        before, end_s = lines, cue.end_s
+        before, end_s = set(lines), cue.end_s
         if fresh:
             yield cue._replace(text="\n".join(fresh))
 
