@@ -181,12 +181,20 @@ ROOTS = {
     "http://host/v1/chat/completions": "http://host/v1",
     "http://host/api/paas/v4/chat/completions/": "http://host/api/paas/v4",
     "https://host/chat/completions": "https://host",
+    "https://host/v1/completions": "https://host/v1",
+    " http://[::1]:8000/v1 ": "http://[::1]:8000/v1",
 }
 
 
 @pytest.mark.parametrize("url", ROOTS)
 def test_any_base_url_that_providers_document_is_taken(url: str):
     assert ChatServer(url, "m").root == ROOTS[url]
+
+
+@pytest.mark.parametrize("url", ["http://xn--/v1", "http://host:99999/v1", "http://host:port/v1", "host:8000/v1", "http:///v1"])
+def test_an_address_that_cannot_be_one_is_refused_before_it_is_asked(url: str):
+    with pytest.raises(ConfigError, match=r"is not a URL|port 99999 is above 65535|give a server as"):
+        ChatServer(url, "m")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +204,7 @@ def test_any_base_url_that_providers_document_is_taken(url: str):
         ("all_proxy", "socks5://127.0.0.1:1080"),
         ("HTTPS_PROXY", "nonsense://x"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("no_proxy", "[::1"),
     ],
 )
 def test_a_broken_environment_is_a_model_error_and_does_not_concern_this_machine(
@@ -233,6 +242,9 @@ def complete(server: ScriptedServer, text: str = "hello", **options: Any) -> Rep
         (Answer({"error": {}} | completion("hi")), 1, "hi"),
         (Answer(completion('say "error"')), 1, 'say "error"'),
         (Answer(b'{"error": ' * 20_000), 1, "malformed"),
+        (Answer({"error": {"code": 501, "message": "no chat here"}}, status=501), 1, "refused: 501: "),
+        (Answer(b"\x1b\0", status=503, headers={"Content-Encoding": "br"}), 3, "transport: 503: an answer packed as 'br'"),
+        (Answer(b"", status=307, headers={"Location": "/v2/chat"}), 1, "refused: 307: redirects to '/v2/chat'"),
     ],
 )
 def test_every_status_is_what_it_says_also_inside_a_200(server: ScriptedServer, answer: Answer, tries: int, begins: str):
@@ -241,6 +253,24 @@ def test_every_status_is_what_it_says_also_inside_a_200(server: ScriptedServer, 
     said = outcome.text if isinstance(outcome, Reply) else f"{outcome.reason}: {outcome.text}"
     assert said.startswith(begins)
     assert server.tries.total() == tries
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "input (3926 tokens) is too large to process. increase the physical batch size (current batch size: 2048)",
+        "the input length exceeds the context length",
+        "the request exceeds the available context size",
+        "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+    ],
+)
+def test_a_status_of_500_about_an_input_refuses_this_item_alone(server: ScriptedServer, message: str):
+    """llama.cpp (ggml-org/llama.cpp#12295) and Ollama answer so; as a fault of the server it ended each run at the same file."""
+    server.otherwise = Answer({"error": {"code": 500, "message": message, "type": "server_error"}}, status=500)
+    outcome = complete(server)
+    assert isinstance(outcome, ServerFailure)
+    assert outcome.about_item
+    assert server.tries.total() == 1
 
 
 def test_answers_are_bounded_packed_and_unpacked(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch):

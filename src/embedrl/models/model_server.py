@@ -33,17 +33,23 @@ from embedrl.models.server_answers import (
 )
 from embedrl.models.server_name import NOT_OF_CLIENT, is_this_machine, read_server_name
 
-ENDPOINTS = ("/chat/completions", "/embeddings", "/audio/transcriptions")
+ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/audio/transcriptions")
 """A URL that ends so says that what is before it is the server's root."""
 
 _JSON = "application/json"
 _CONNECT_S = 10.0
+_MAX_PORT = 65_535
 _VERSION = re.compile(r"/v\d+\w*(?:/openai)?$")
-_PROXIES, _CERTIFICATES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"), ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROXIES, _CERTIFICATES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"), ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _TRIES_AGAIN = frozenset({408, 409, 425, 429})
 """Statuses below 500 that are retried."""
-_REFUSES_ALL = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REFUSES_ALL = _REDIRECTS | {401, 402, 403, 404, 405, 407, 501, 505}
 """Statuses about the key, the address or the model, not the item."""
+_ABOUT_INPUT = re.compile(
+    r"too (?:large|long|big)\b|exceeds? the (?:\w+ )?context|context (?:length|size|window) exceeded|input is not supported", re.I
+)
+"""What llama.cpp and Ollama say, with status 500, of an input that they will never take."""
 _jitter = random.Random()  # not the global one, which runs seed
 
 T = TypeVar("T")
@@ -154,7 +160,7 @@ class ModelServer:
             return httpx.AsyncClient(
                 base_url=self.root, headers=headers, limits=limits, timeout=timeout, verify=verify, trust_env=not direct
             )
-        except (ValueError, ImportError, OSError) as error:  # OSError: of certificates, too
+        except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:  # OSError: of certificates, too
             names = (*_PROXIES, *map(str.lower, _PROXIES), *_CERTIFICATES)
             raise ModelError(
                 f"{self.url}: cannot be asked with {', '.join(name for name in names if os.environ.get(name)) or 'the certificates'} "
@@ -190,16 +196,20 @@ class ModelServer:
             return _Again(f"no answer within timeout_s={self.timeout_s:g}")
         except httpx.TransportError as error:
             return _Again(short(f"{type(error).__name__}: {error}".rstrip(": ")))
-        if isinstance(body, ServerFailure):
-            return body
         status = response.status_code
+        if isinstance(body, ServerFailure):
+            if response.is_success:
+                return body
+            body = body.text.encode()
         text = f"{status}: {body.decode('utf-8', 'replace')}"
+        if status in _REDIRECTS:
+            text = f"{status}: redirects to {response.headers.get('Location', 'nowhere')!r}, and no redirect is followed; give that address"
         if response.is_success:
             error = error_inside(body)
             if error is None:
                 return body
             status, text = error[0] or 400, f"{error[0] or 'error'}: {error[1]}"
-        if status in _TRIES_AGAIN or status >= 500:
+        if status in _TRIES_AGAIN or (status >= 500 and status not in _REFUSES_ALL and not _ABOUT_INPUT.search(text)):
             return _Again(short(text), _asked_wait_s(response.headers.get("Retry-After", "")))
         if "max_completion_tokens" in text and "max_completion_tokens" not in self.extra:
             remedy = "give --server-option max_completion_tokens=…, which takes the place of max_tokens"
@@ -232,12 +242,15 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def _root(url: str) -> str:
     """Return the URL that paths such as `/chat/completions` stand behind: with its version, which is `/v1` where none is named."""
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed = httpx.URL(url.strip())
+        host, port = parsed.host, parsed.port or 0
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: of a host that no name server knows how to write
         raise ConfigError(f"{url!r}: is not a URL ({error})") from error
+    if port > _MAX_PORT:
+        raise ConfigError(f"{url!r}: port {port} is above {_MAX_PORT}, the last there is")
     if parsed.userinfo:
-        raise ConfigError(f"the URL of {parsed.host!r} holds a password: put the key into the environment variable {API_KEY}")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        raise ConfigError(f"the URL of {host!r} holds a password: put the key into the environment variable {API_KEY}")
+    if parsed.scheme not in ("http", "https") or not host or parsed.query or parsed.fragment:
         raise ConfigError(f"{url!r}: give a server as http://host:port/v1")
     root = str(parsed).rstrip("/")
     for endpoint in ENDPOINTS:
