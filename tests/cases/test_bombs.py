@@ -202,3 +202,15 @@ def test_a_file_that_ended_two_processes_is_skipped_by_the_third(tmp_path: Path)
     assert again.failures == report.failures
     os.utime(tmp_path / "red.png", (1, 1))
     assert ingest(tmp_path, index, None, embedder, think=False).failures == (), "it changed, so it is tried"
+
+
+def test_a_large_webp_that_finds_no_memory_is_not_called_damaged(tmp_path: Path):
+    """Its decoder says the same of both; where memory is the reason, all of it is given to the file alone."""
+    path = tmp_path / "large.webp"
+    PIL.Image.new("RGB", (4000, 3000), "red").save(path, quality=20, method=0)
+    with pytest.raises(MediaError, match="more memory than decode_memory_bytes"):
+        decode.load_visual(Image(path=path), limits=Limits(decode_memory_bytes=64 * MIB))
+    assert decode.load_visual(Image(path=path), limits=Limits(decode_memory_bytes=300 * MIB))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MediaError, match="damaged or cut short"):
+        decode.load_visual(Image(path=path), limits=Limits(decode_memory_bytes=300 * MIB))

@@ -109,16 +109,16 @@ def test_what_no_one_would_search_for_is_left_out_by_a_list_that_can_be_changed(
         (tmp_path / folder).mkdir(parents=True)
         save_image(picture("red"), tmp_path / folder / "red.png")
     (tmp_path / "private" / ".nomedia").touch()
-    for name in ("drawing.svg", "IMG.AAE", "desktop.ini", "photo.XMP", "fig.eps", "note.txt"):
+    for name in ("drawing.svg", "IMG.AAE", "desktop.ini", "photo.XMP", "fig.eps", "~$note.txt", "note.txt"):
         (tmp_path / name).write_text("some words", "utf-8")
     report = take_in(tmp_path)
     assert (report.num_files, report.added) == (2, 2)
-    assert sum(report.skipped.values()) == 10
+    assert sum(report.skipped.values()) == 11
     assert report.skipped["@eaDir"] == 1
     assert report.skipped["*.svg"] == 1
     assert report.skipped[".nomedia"] == 1
     everything = take_in(tmp_path, limits=Limits(skip_names=()))
-    assert (everything.num_files, everything.skipped) == (12, {})
+    assert (everything.num_files, everything.skipped) == (13, {})
 
 
 def test_hidden_files_are_counted(tmp_path: Path):

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import av
-from av.packet import Packet
+from av.packet import Packet, PacketSideData
 from av.stream import Stream
 
 from embedrl.errors import MediaError
@@ -19,6 +19,7 @@ from embedrl.media.sampling import end_of
 from embedrl.media.video_file import OpenedVideo, require_time
 from embedrl.media.video_formats import COUNTED, WITHOUT_INDEX
 
+_PALETTE = "palette"
 _MAX_GAP_S = 10.0
 """A clock that goes on by more between two packets has jumped, as in FFmpeg (`dts_delta_threshold`)."""
 _MAX_STEP_BACK_S = 0.5
@@ -39,6 +40,8 @@ class FrameIndex(NamedTuple):
     """Byte position from which on the clock is off, and the ticks to add there."""
     may_lose: bool
     """Whether it is of a stream that loses packets on its way, or ends anywhere: what is damaged of it says nothing of the rest."""
+    palettes: list[tuple[int, PacketSideData]]
+    """Colours of paletted frames, from a time on: a demuxer hands them out once, with the packet that brings them."""
 
     def key_at(self, tick: int) -> int:
         """Return the time of the last key frame that is not after a time, or of the first frame."""
@@ -72,6 +75,7 @@ def _read_index(opened: OpenedVideo) -> FrameIndex:
     keys: dict[int, int] = {}
     ends: list[int] = []
     jumps: list[tuple[int, int]] = []
+    palettes: list[tuple[int, PacketSideData]] = []
     is_timed, is_searched = container.format.name not in COUNTED, container.format.name in WITHOUT_INDEX
     position, due, shift = 0, None, 0
     for packet in container.demux(stream):
@@ -91,6 +95,8 @@ def _read_index(opened: OpenedVideo) -> FrameIndex:
         tick += shift
         if is_searched and packet.is_keyframe and not keys:
             ticks.clear()  # of a recording that begins between two key frames: they cannot be shown
+        if packet.has_sidedata(_PALETTE):
+            palettes.append((tick, packet.get_sidedata(_PALETTE)))
         ticks.append(tick)
         ends.append(tick + max(packet.duration or 0, 0))
         if packet.is_keyframe:
@@ -106,7 +112,9 @@ def _read_index(opened: OpenedVideo) -> FrameIndex:
     # Where frames are only counted, a key frame says which one it is if none is shown out of order.
     can_jump = is_timed or (container.format.name == "avi" and not stream.codec_context.has_b_frames)
     key_ticks = sorted(keys) if can_jump else ticks[:1]
-    return FrameIndex(ticks, key_ticks, end, is_timed, [keys[tick] for tick in key_ticks] if is_searched else [], jumps, is_searched)
+    return FrameIndex(
+        ticks, key_ticks, end, is_timed, [keys[tick] for tick in key_ticks] if is_searched else [], jumps, is_searched, palettes
+    )
 
 
 def packets_from(opened: OpenedVideo, stream: Stream, start: int) -> Iterator[Packet]:
@@ -135,7 +143,16 @@ def packets_from(opened: OpenedVideo, stream: Stream, start: int) -> Iterator[Pa
                 packet.pts += shift
             if shift and packet.dts is not None:
                 packet.dts += shift
-        yield packet
+        yield _coloured(packet, index) if index.palettes and packet.size else packet
+
+
+def _coloured(packet: Packet, index: FrameIndex) -> Packet:
+    """Return a packet with the palette in force at its time, unless it brings one."""
+    tick = packet.pts if index.is_timed and packet.pts is not None else packet.dts
+    if tick is not None and not packet.has_sidedata(_PALETTE):
+        number = bisect_right(index.palettes, tick, key=lambda entry: entry[0]) - 1
+        packet.set_sidedata(index.palettes[max(number, 0)][1])
+    return packet
 
 
 def counter(index: FrameIndex, packet: Packet) -> Iterator[int]:

@@ -18,8 +18,8 @@ from embedrl.files import write_bytes
 from embedrl.media.colour import ColourTransform, colour_transform
 from embedrl.media.content import Image, Page
 from embedrl.media.metadata import from_exif
-from embedrl.media.stills import FILTERS, frame_numbers, open_still, select
-from embedrl.media.store import DEFAULT, Limits, open_regular, still_format
+from embedrl.media.stills import FILTERS, canvas_size, frame_numbers, open_still, select
+from embedrl.media.store import DEFAULT, HEAD_BYTES, Limits, open_regular, still_format
 
 _STRIP_PIXELS = 4_000_000
 _TURNS = {
@@ -34,6 +34,7 @@ _TURNS = {
 """EXIF orientation -> transpose to upright."""
 _VARIANT = re.compile("unsupported|not supported|unknown", re.IGNORECASE)
 """What Pillow says of files that are as they should be, but that it does not read."""
+_NO_DECODER = "could not create decoder object"
 _ENCODERS = {
     ".png": ("PNG", {"compress_level": 6}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -81,7 +82,7 @@ def _naming(path: Path, limits: Limits) -> Generator[None]:
         known = ", ".join(limits.image_formats) + ("" if limits.allow_tiff else "; TIFF with allow_tiff=true")
         raise MediaError(f"{str(path)!r}: is not an image of a format we read ({known}), or its header is damaged") from error
     except Exception as error:
-        if _is_out_of_memory(error):
+        if _is_out_of_memory(error) or (_NO_DECODER in str(error) and not _has_room_for_webp(path, limits)):
             raise MemoryError from error
         if _VARIANT.search(str(error)):
             raise MediaError(f"{str(path)!r}: is of a variant of its format that is not read ({error}); convert it to PNG") from error
@@ -92,6 +93,17 @@ def _naming(path: Path, limits: Limits) -> Generator[None]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return "out of memory" in str(error) or "Memory allocation error" in str(error)
+
+
+def _has_room_for_webp(path: Path, limits: Limits) -> bool:
+    """Return whether the two canvases of libwebp's decoder fit in memory, or are of no size: it has one error for that and for damage."""
+    with path.open("rb") as file:
+        width, height = canvas_size(file.read(HEAD_BYTES))
+    try:
+        bytearray(8 * width * height if width * height <= limits.max_pixels else 0)
+    except MemoryError:
+        return False
+    return True
 
 
 def num_images(path: Path, limits: Limits = DEFAULT) -> int:

@@ -50,6 +50,7 @@ SKIPPED_NAMES = (
     "node_modules",
     "__pycache__",
     "Thumbs.db",
+    "~$*",
     "*.aae",
     "*.eps",
     "*.ini",
@@ -60,7 +61,7 @@ SKIPPED_NAMES = (
     "*.xmp",
     "*.xpm",
 )
-"""Default exclusions: thumbnails and metadata of other programs, trash, vector drawings."""
+"""Default exclusions: thumbnails, locks and metadata of other programs, trash, vector drawings."""
 NO_MEDIA = ".nomedia"
 """Marker file of a folder that is not indexed."""
 

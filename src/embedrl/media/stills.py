@@ -96,3 +96,16 @@ def select(image: PIL.Image.Image, number: int | None, limits: Limits) -> None:
     if number > len(frames):
         raise MediaError(f"holds {len(frames)} images, no image {number}")
     image.seek(frames[number - 1])
+
+
+def canvas_size(head: bytes) -> tuple[int, int]:
+    """Return (width, height) of a WebP by its first bytes (RFC 9649, 2.5 to 2.7); zeros for what is none."""
+    match head[12:16]:
+        case b"VP8X":
+            return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return 0, 0

@@ -28,7 +28,7 @@ from embedrl.media.image import load_image, shrink_factor, to_rgb
 from embedrl.media.metadata import from_tags
 from embedrl.media.sampling import end_of, frames_in_memory, sample
 from embedrl.media.store import DEFAULT, Limits
-from embedrl.media.video_file import OpenedVideo, open_video, require_size, require_time
+from embedrl.media.video_file import OpenedVideo, alpha_decoder, open_video, require_size, require_time
 
 _SMALL = 0.02
 _TURNS = {
@@ -160,6 +160,7 @@ def _frames(
     """
     counted = None
     lost_from, lost_to, follows_loss = math.inf, -math.inf, False
+    decoder = alpha_decoder(opened.stream)
     for packet in packets_from(opened, opened.stream, start):
         counted = counter(index, packet) if counted is None else counted
         if packet.is_corrupt and packet.dts is not None and lost_to != math.inf:
@@ -168,7 +169,7 @@ def _frames(
             lost_to = packet.pts
         follows_loss = packet.is_corrupt  # FFmpeg's parsers mark the packet before the one that misses its end
         try:
-            frames = packet.decode()
+            frames = packet.decode() if decoder is None else decoder.decode(packet)
         except av.error.InvalidDataError:
             if not skip_damaged:
                 raise

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import av
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from embedrl.errors import EmbedRLError, MediaError
@@ -21,6 +22,8 @@ from embedrl.media.store import HEAD_BYTES, Limits, container_format, open_regul
 from embedrl.media.video_formats import CODECS, CONTAINERS
 
 _BUFFER_BYTES = 256 * 1024
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Codec -> decoder that reads its layer of transparency."""
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -86,6 +89,17 @@ def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
     """Rank a video stream as players do: moving pictures, then the default stream, then the largest."""
     context = stream.codec_context
     return stream.frames != 1, bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
+
+
+def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """Return the decoder of a WebM with transparency, which FFmpeg's own decoders of VP8 and VP9 leave out; None for other streams."""
+    name = _WITH_ALPHA.get(stream.codec_context.name) if stream.metadata.get("alpha_mode") == "1" else None
+    if name is None:
+        return None
+    decoder = VideoCodecContext.create(name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.thread_count = 1
+    return decoder
 
 
 def require_size(path: Path, width: int, height: int, limits: Limits) -> None:
