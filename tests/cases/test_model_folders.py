@@ -294,6 +294,17 @@ def test_a_folder_that_is_whole_gives_its_vectors(good: Path, case: str, tmp_pat
     assert np.abs(embedder.embed(make_items(), [None] * 3) - expected).max() < 1e-6
 
 
+def test_what_is_not_read_of_sentence_transformers_settings_is_said(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(good, tmp_path, dirs_exist_ok=True)
+    modules({"pooling_mode": "lasttoken"})(tmp_path)
+    settings = {"prompts": {"query": "Find: "}, "default_prompt_name": "query", "truncate_dim": 32}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    Embedder.load(tmp_path)
+    said = capsys.readouterr().err
+    assert "the default prompt 'Find: ' of sentence-transformers is not used" in said
+    assert "truncate_dim=32 is not applied" in said
+
+
 def foreign(folder: Path, kind: str) -> Path:
     """Put tiny random weights of another architecture into a folder with all other files of a good one."""
     import transformers

@@ -3,15 +3,18 @@
 Asked for: https://github.com/QwenLM/Qwen3-VL-Embedding/issues/6 and the many threads about models that do not fit.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from embedrl.cli.main import main
 from embedrl.embedder.embedder import Embedder
 from embedrl.errors import ConfigError, ModelError
 from embedrl.models import quantize
+from embedrl.models.names import shipped
 from embedrl.models.placement import Placement, default_placement
 from embedrl.models.quantize import quantized
 from embedrl.runtime.names import load_both, load_embedder, load_reasoner
@@ -38,6 +41,18 @@ def test_vectors_stay_near_and_the_name_says_it(kind: str, least: float, share: 
     assert np.abs(plain.embed(ITEMS, [None] * 3) - packed.embed(ITEMS, [None] * 3)).max() < 5e-3, "fast = plain, but for fp16 inputs"
     with pytest.raises(ModelError, match="cannot be saved"):
         packed.save(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(("saved", "dtype"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_folder_that_was_saved_quantized_is_used_in_another_type(saved: str, dtype: str, tmp_path: Path):
+    """Its biases had the type that was asked for and its weights the one they were saved in: the first vector failed."""
+    packed = load_embedder("nano", quantize="int8", dtype=saved)
+    shutil.copytree(shipped("embedder")["nano"], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
+    packed.model.save_pretrained(tmp_path)
+    loaded = load_embedder(str(tmp_path), dtype=dtype)
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.int8, getattr(torch, dtype)}
+    cosines = (loaded.embed(ITEMS, [None] * 3) * packed.embed(ITEMS, [None] * 3)).sum(axis=1)
+    assert cosines.min() > 0.995
 
 
 def test_a_quantized_reasoner_writes(tmp_path: Path):

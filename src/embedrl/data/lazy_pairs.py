@@ -13,9 +13,11 @@ NUM_KEPT = 64
 class LazyPairs(Sequence[Pair]):
     """Pairs made by number when they are read, so that memory does not grow with their media; those read last are kept."""
 
-    def __init__(self, tasks: Sequence[str], make: Callable[[int], Pair]) -> None:
+    def __init__(self, tasks: Sequence[str], make: Callable[[int], Pair], answers: Callable[[int, int], bool] | None = None) -> None:
         self.tasks = tasks
         """The task of each pair, without making it."""
+        self.answers = answers
+        """(number of a query's pair, of a target's) -> whether that target answers it, too; None: it is not known of any."""
         self._make = lru_cache(NUM_KEPT)(make)
 
     def __len__(self) -> int:
@@ -27,7 +29,11 @@ class LazyPairs(Sequence[Pair]):
     def __getitem__(self, index: slice) -> "LazyPairs": ...
     def __getitem__(self, index: int | slice) -> "Pair | LazyPairs":
         places = range(len(self))[index]
-        return self._make(places) if isinstance(places, int) else LazyPairs(self.tasks[index], lambda place: self[places[place]])
+        if isinstance(places, int):
+            return self._make(places)
+        answers = self.answers
+        part = None if answers is None else lambda query, target: answers(places[query], places[target])
+        return LazyPairs(self.tasks[index], lambda place: self[places[place]], part)
 
 
 def tasks_of(pairs: Sequence[Pair]) -> Sequence[str]:

@@ -10,10 +10,12 @@ from typing import Any
 
 from embedrl.embedder.inputs import DEFAULT_INSTRUCTION, VIDEO, WRAPPED_VIDEO
 from embedrl.errors import ModelError
+from embedrl.log import warn
 from embedrl.media.resize import VisualBudget
 from embedrl.models.weights import read_model_json
 
 TEMPLATE, MODULES, PROCESSOR, README = "chat_template.jinja", "modules.json", "processor_config.json", "README.md"
+SETTINGS = "config_sentence_transformers.json"
 
 _LIMITS_FRAMES = ("Qwen2VLVideoProcessor",)
 _DEFAULT_SYSTEM_TURN = (
@@ -89,7 +91,7 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
         "unpad_inputs": False,
     }
     _write(folder / "sentence_bert_config.json", transformer)
-    _write(folder / "config_sentence_transformers.json", {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"})
+    _write(folder / SETTINGS, {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"})
     pooling = {"embedding_dimension": dim, "pooling_mode": "lasttoken", "include_prompt": True}
     for name, settings in {"1_Pooling": pooling, "2_Normalize": {}}.items():
         (folder / name).mkdir(exist_ok=True)
@@ -107,6 +109,7 @@ def refuse_other_modules(folder: Path) -> None:
         modules = [(str(row["type"]).rpartition(".")[2], str(row.get("path", ""))) for row in read_model_json(folder / MODULES, kind=list)]
     except (TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{str(folder / MODULES)!r} is no list of modules ({error}): download it again") from error
+    _warn_of_unread(folder)
     for kind, path in modules:
         reason = ""
         if kind == "Pooling":
@@ -122,6 +125,16 @@ def refuse_other_modules(folder: Path) -> None:
                 f"{str(folder)!r} {reason}: its vectors are made by sentence-transformers, and would be others here; serve it (vLLM, "
                 "infinity) and give the URL as the Embedder, or train one that ends with the last token's state"
             )
+
+
+def _warn_of_unread(folder: Path) -> None:
+    """Warn of settings of sentence-transformers that make its vectors others than those of here."""
+    settings = read_model_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    name, prompts = settings.get("default_prompt_name"), settings.get("prompts")
+    if name and isinstance(prompts, dict) and (prompt := prompts.get(name)):
+        warn(f"{str(folder)!r}: the default prompt {prompt!r:.80} of sentence-transformers is not used: here items have instructions")
+    if size := settings.get("truncate_dim"):
+        warn(f"{str(folder)!r}: truncate_dim={size!r:.20} is not applied: vectors have all their numbers")
 
 
 def _differences(budget: VisualBudget, processor: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from embedrl.models.adapters import ADAPTER, AdapterView, load_adapter, merge
 from embedrl.models.architectures import read_config, speed_up, takes_grids
 from embedrl.models.hub import label, locate
 from embedrl.models.placement import choose, choose_quantization
-from embedrl.models.quantize import quantization, quantized
+from embedrl.models.quantize import cast_unquantized, quantization, quantized
 from embedrl.models.template import check_template
 from embedrl.models.weights import MODEL_FILES, check_files, keep_head_source, num_rows, read_model_json, refuse_nonfinite, refuse_unfit
 
@@ -119,7 +119,7 @@ def load_base(
     refuse_unfit(base, model, info, headless=headless)
     if headless:
         keep_head_source(model, base, info)
-    model = model if quantize else model.to(device)
+    model = cast_unquantized(model if quantize else model.to(device))
     refuse_nonfinite(base, model)
     return model
 

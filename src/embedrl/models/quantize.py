@@ -39,3 +39,15 @@ def quantized(model: Any) -> str | None:
     """Return "int8" or "int4" for a model whose weights are; None for another."""
     settings = getattr(model.config, "quantization_config", None)
     return None if settings is None else "int8" if getattr(settings, "load_in_8bit", False) else "int4"
+
+
+def cast_unquantized(model: Any) -> Any:
+    """Give the weights that are not quantized the type of the model, and return it.
+
+    Of a folder that was saved quantized, transformers reads biases in the type asked for, and weights in the one they were saved in.
+    """
+    if quantized(model):
+        for weight in model.parameters():
+            if weight.dtype in (torch.float32, torch.bfloat16, torch.float16):
+                weight.data = weight.data.to(model.config.dtype)
+    return model

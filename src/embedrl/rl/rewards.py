@@ -32,6 +32,8 @@ class RolloutIds(NamedTuple):
     """Id of the pair's query item."""
     target: Tensor
     """Id of the pair's target item."""
+    also_answers: Tensor | None = None
+    """Bool (N, N): the column's pair is another, and the target of one answers the query of the other; None: none does."""
 
     @property
     def positive_mask(self) -> Tensor:
@@ -40,8 +42,10 @@ class RolloutIds(NamedTuple):
 
     @property
     def negative_mask(self) -> Tensor:
-        """Bool (N, N): the column is on the other side, of a pair that shares neither query nor target with the row's."""
+        """Bool (N, N): the column is on the other side, of a pair that shares neither query nor target with the row's, nor answers it."""
         equal = (self.query[:, None] == self.query[None, :]) | (self.target[:, None] == self.target[None, :])
+        if self.also_answers is not None:
+            equal |= self.also_answers
         return self._across & ~equal & (self.pair[:, None] != self.pair[None, :])
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from embedrl.data.evidence import verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
+from embedrl.data.lazy_pairs import LazyPairs
 from embedrl.data.protocols import ExplainsFailure, Judges
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, count_words, read
@@ -184,11 +185,18 @@ class Scorer:
 
     def _rows(self, rollouts: Sequence[Rollout]) -> RolloutIds:
         pairs = [self.pairs[rollout.pair] for rollout in rollouts]
+        also_answers = None
+        if isinstance(self.pairs, LazyPairs) and (answers := self.pairs.answers):
+            places = [rollout.pair for rollout in rollouts]
+            is_query = torch.tensor([rollout.is_query for rollout in rollouts])[:, None]
+            answered = torch.tensor([[answers(query, target) for target in places] for query in places])
+            also_answers = torch.where(is_query, answered, answered.T)
         return RolloutIds(
             torch.tensor([rollout.pair for rollout in rollouts]),
             torch.tensor([rollout.is_query for rollout in rollouts]),
             _numbers([pair.query.key for pair in pairs]),
             _numbers([pair.target.key for pair in pairs]),
+            also_answers,
         )
 
     def _item(self, rollout: Rollout) -> Item:

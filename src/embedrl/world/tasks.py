@@ -137,7 +137,8 @@ def make_families(split: str, seed: int, num_families: int, family_size: int, ta
 
 def lazy_pairs(made: Sequence[WorldPair]) -> LazyPairs:
     """Return the pairs without ground truth, rendered when they are read."""
-    return LazyPairs([pair.task for pair in made], lambda place: made[place].pair)
+    tasks = [pair.task for pair in made]
+    return LazyPairs(tasks, lambda place: made[place].pair, lambda query, target: answers(made[query].query, made[target].target))
 
 
 assert set(INSTRUCTIONS) == set(TASKS)
