@@ -10,21 +10,23 @@ then one of tokens), or on the counterfactual gain (`vector`: by the plain vecto
 target's margin with T-CoTs minus without, each query weighted by its size); and the margin between first and second hit. Their thresholds
 come from that split, so the shares of tokens are measured, not set. `oracle`: knows what reasoning does to each first hit. The second table
 compares orders, not thresholds: queries by their scores, the best first, until a share of the tokens is spent.
-Intervals are clustered by family. `--small`: few queries, to see that it runs. `--write FILE`, `--write-candidates
-FILE`: keep the trained gate of queries, of candidates.
+Intervals are clustered by family. `--embedder NAME` in place of `nano`; `--cache DIR` keeps T-CoTs for the next call. `--small`: few
+queries, to see that it runs. `--write FILE`, `--write-candidates FILE`: keep the trained gate of queries, of candidates.
 """
 
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from embedrl.data.protocols import Embeds
+from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Replicates, figure, mean_percentage
+from embedrl.evaluation.cache import Cache, CachedReasoner
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import draw_tasks
 from embedrl.index.gate import NUM_HITS, NUM_SPREAD, GateRole, LinearGate, spread_of
@@ -74,15 +76,22 @@ class Measured:
 
 def main(*arguments: str) -> None:
     """Print the table."""
-    reasoner, embedder = load_reasoner("nano"), load_embedder("nano")
+    reasoner, embedder = load_reasoner("nano"), load_embedder(option(arguments, "--embedder", "nano"))
     assert isinstance(reasoner, LocalReasoner)
     small = "--small" in arguments
     num_queries, pool = (3, 24) if small else (NUM_QUERIES, POOL)
     num_fitted = 3 if small else NUM_FITTED
-    fitted = [
-        row for seed in FITTED_SEEDS[: 1 if small else None] for row in measure(reasoner, embedder, "rl", seed, num_fitted, pool // 2)
-    ]
-    tested = [row for seed in SEEDS[: 1 if small else None] for row in measure(reasoner, embedder, "test", seed, num_queries, pool)]
+    seeds = (("rl", FITTED_SEEDS, num_fitted, pool // 2), ("test", SEEDS, num_queries, pool))
+    with tempfile.TemporaryDirectory() as folder, Cache(Path(option(arguments, "--cache", folder))) as cache:
+        reasons = CachedReasoner(reasoner, cache)
+        fitted, tested = (
+            [
+                row
+                for seed in of_split[: 1 if small else None]
+                for row in measure(reasons, reasoner.num_tokens, embedder, split, seed, count, size)
+            ]
+            for split, of_split, count, size in seeds
+        )
     gates = {
         "margin": margin_gate(fitted, embedder.fingerprint),
         "vector": trained_gate(fitted, embedder.fingerprint),
@@ -90,9 +99,9 @@ def main(*arguments: str) -> None:
     }
     gates["per token"] = per_token(gates["hits"], fitted)
     of_candidates = trained_gate(fitted, embedder.fingerprint, "candidate")
-    for option, gate in (("--write", gates["per token"]), ("--write-candidates", of_candidates)):
-        if option in arguments:
-            Path(arguments[arguments.index(option) + 1]).write_text(gate.model_dump_json() + "\n", "utf-8")
+    for name, gate in (("--write", gates["per token"]), ("--write-candidates", of_candidates)):
+        if file := option(arguments, name, ""):
+            Path(file).write_text(gate.model_dump_json() + "\n", "utf-8")
     rng = np.random.default_rng(0)
     ways: dict[str, Callable[[Measured], bool]] = {"never": lambda row: False, "always": lambda row: True}
     for share in SHARES:
@@ -117,6 +126,11 @@ def main(*arguments: str) -> None:
         ["gate, share of candidates", "tokens", "hit@1, %", "gain kept"],
         _candidate_rows(tested, of_candidates),
     )
+
+
+def option(arguments: Sequence[str], name: str, default: str) -> str:
+    """Return the value behind the name of an option."""
+    return arguments[arguments.index(name) + 1] if name in arguments else default
 
 
 def order_table(tested: Sequence[Measured], gates: Mapping[str, LinearGate]) -> tuple[list[str], list[list[str]]]:
@@ -198,12 +212,14 @@ def first_is_right(pool: Pool, reasoned_C: np.ndarray) -> bool:
     return bool(pool.is_right_C[first])
 
 
-def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, num_queries: int, pool: int) -> list[Measured]:
+def measure(
+    reasons: Reasons, num_tokens: Callable[[str], int], embedder: Embeds, split: str, seed: int, num_queries: int, pool: int
+) -> list[Measured]:
     """Reason about every item of the tasks, embed it both ways, and rank each query both ways."""
     drawn = draw_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool, split=split, world="roomy")
     tasks = [task for task, _ in drawn]
     items = {key: item for task in tasks for key, item in task.items.items()}
-    outcomes = reasoner.reason(list(items.values()))
+    outcomes = reasons.reason(list(items.values()))
     tcots = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in zip(items, outcomes, strict=True)}
     plain = dict(zip(items, embedder.embed(list(items.values()), [None] * len(items)), strict=True))
     reasoned = dict(zip(items, embedder.embed(list(items.values()), list(tcots.values())), strict=True))
@@ -213,7 +229,7 @@ def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, nu
         swapped = embedder.embed(task.queries, others)
         plain_CD = np.stack([plain[key] for key in task.candidate_ids])
         candidate_tcots = [tcots[key] for key in task.candidate_ids]
-        num_tokens_C = np.array([reasoner.num_tokens(render(tcot)) if tcot else 0 for tcot in candidate_tcots])
+        num_tokens_C = np.array([num_tokens(render(tcot)) if tcot else 0 for tcot in candidate_tcots])
         for number, query in enumerate(task.queries):
             best = np.sort(_cosines(task, plain, plain[query.key]))[::-1][:NUM_HITS]
             margins = [
@@ -232,7 +248,7 @@ def measure(reasoner: LocalReasoner, embedder: Embeds, split: str, seed: int, nu
                     scores=tuple(best.tolist()),
                     hits=(margins[0] > 0, margins[1] > 0, margins[2] > 0),
                     gain=margins[1] - margins[0],
-                    num_tokens=reasoner.num_tokens(render(tcot)) if tcot else 0,
+                    num_tokens=num_tokens(render(tcot)) if tcot else 0,
                     target_D=plain_CD[int(is_right_C.argmax())],
                     pool=Pool(plain_CD, num_tokens_C, cosines_C, is_right_C),
                 )
