@@ -1,6 +1,6 @@
 """Where reasoning pays: hit@1 without T-CoTs, before RL, after RL and with true ones, by how much the Embedder sees.
 
-    python bench/eyes.py [NAME=]EMBEDDER ... [--tasks NAMES] [--cache DIR] [seed ...]      (104 105 106 by default; --small: few queries)
+    python bench/eyes.py [NAME=]EMBEDDER ... [--tasks NAMES] [--cache DIR] [--plot FILE] [seed ...]      (104 105 106 by default)
 
 The world's image tasks with hard negatives (test split). Each Embedder ranks the same queries and pools by the same T-CoTs: none, those of
 `nano-sft` (before RL) and `nano` (after RL), and true ones. Train the Embedders with one recipe that differs in its budget alone:
@@ -8,7 +8,8 @@ The world's image tasks with hard negatives (test split). Each Embedder ranks th
     embedrl train embedder nano/eyes.toml out=runs/nano/eyes/16 budget.image.max_pixels=4608
 
 Two tables: means over tasks with the difference of after RL to none and to before RL, and each task by itself. Intervals are clustered by
-family, differences paired. `--cache` keeps T-CoTs for the next call.
+family, differences paired. `--cache` keeps T-CoTs for the next call; `--plot` draws the means over NAMEs that are numbers of visual tokens;
+`--small`: few queries, to see that it runs.
 """
 
 import sys
@@ -22,11 +23,12 @@ import numpy as np
 from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.evaluation.bootstrap import mean_percentage
+from embedrl.evaluation.bootstrap import mean_of_queries, mean_percentage
 from embedrl.evaluation.cache import Cache, CachedReasoner
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.log import table
+from embedrl.reports.plots import plot_intervals
 from embedrl.runtime.names import load_embedder, load_reasoner
 
 TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
@@ -70,9 +72,15 @@ def main(*arguments: str) -> None:
                 tcots[kind] = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in outcomes}
             for name, embedder in embedders.items():
                 rows[name] += rank(drawn, items, tcots, embedder, seed)
+    kinds = (NONE, BEFORE, AFTER, TRUE)
+    if out := options.get("--plot"):
+        lines = {
+            kind: {float(name): mean_of_queries(of_name, [row.hits[kind] for row in of_name]) for name, of_name in rows.items()}
+            for kind in kinds
+        }
+        plot_intervals(lines, Path(out), x_label="visual tokens of a scene that the Embedder sees", y_label="hit@1, %")
     num_queries = len(next(iter(rows.values())))
     title = f"hit@1, %: {num_queries} queries, seeds {', '.join(map(str, seeds))}, pools of {POOL} or more"
-    kinds = (NONE, BEFORE, AFTER, TRUE)
     table(title, ["Embedder", *kinds, "after - none", "after - before"], [[name, *_line(of_name)] for name, of_name in rows.items()])
     by_task = [
         [name, task, *(mean_percentage(of_task, [row.hits[kind] for row in of_task]) for kind in kinds)]
@@ -110,7 +118,7 @@ def _line(rows: Sequence[Measured]) -> list[str]:
 def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the arguments apart from the options that have a value, and those."""
     rest, options = list(arguments), {}
-    for name in ("--tasks", "--cache"):
+    for name in ("--tasks", "--cache", "--plot"):
         if name in rest:
             place = rest.index(name)
             options[name] = rest[place + 1]

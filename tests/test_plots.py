@@ -1,4 +1,4 @@
-"""Training curves as a picture."""
+"""Training curves, and figures with their intervals, as a picture."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 from embedrl.errors import ConfigError, StoreError
-from embedrl.reports.plots import plot_curves
+from embedrl.evaluation.bootstrap import Figure
+from embedrl.reports.plots import plot_curves, plot_intervals
 
 
 def make_run(folder: Path, scale: float) -> Path:
@@ -34,3 +35,20 @@ def test_bad_input_is_named(tmp_path: Path):
         plot_curves([run], tmp_path / "x.unknown")
     with pytest.raises(StoreError, match="cannot be read"):
         plot_curves([tmp_path / "nowhere"], tmp_path / "x.png")
+
+
+def test_figures_are_drawn_as_lines_in_their_intervals(tmp_path: Path):
+    lines = {
+        "plain": {9.0: Figure(0.2, 0.1, 0.3), 36.0: Figure(0.6, 0.5, 0.7)},
+        "reasoned": {36.0: Figure(0.9, 0.85, 0.95), 9.0: Figure(0.8, 0.7, 0.9)},
+    }
+    plot_intervals(lines, tmp_path / "eyes.png", x_label="visual tokens", y_label="hit@1, %")
+    with PIL.Image.open(tmp_path / "eyes.png") as picture:
+        counts = {colour: count for count, colour in picture.convert("RGB").getcolors(1 << 20)}
+    for line in ((31, 119, 180), (255, 127, 14)):
+        band = [round(255 - 0.15 * (255 - channel)) for channel in line]
+        areas = [count for colour, count in counts.items() if max(abs(a - b) for a, b in zip(colour, band, strict=True)) <= 1]
+        assert counts.get(line, 0) > 100, "one colour a line"
+        assert max(areas, default=0) > 1000, "its interval as a band"
+    with pytest.raises(StoreError, match=r"ends in \.png or \.svg"):
+        plot_intervals(lines, tmp_path / "eyes.unknown", x_label="x", y_label="y")

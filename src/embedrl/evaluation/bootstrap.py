@@ -129,16 +129,21 @@ class RankedQuery(Protocol):
         ...
 
 
-def mean_percentage(queries: Sequence[RankedQuery], values: Sequence[float], *, low: float = 0.0) -> str:
-    """Show the unweighted mean over tasks of a value per query, in `low`..1, with its interval, clustered by family, in %."""
+def mean_of_queries(queries: Sequence[RankedQuery], values: Sequence[float], *, low: float = 0.0) -> Figure:
+    """Return the unweighted mean over tasks of a value per query, in `low`..1, with its interval, clustered by family."""
     by_task: dict[str, list[float]] = defaultdict(list)
     families: dict[str, list[str]] = defaultdict(list)
     for query, value in zip(queries, values, strict=True):
         by_task[query.task].append(value)
         families[query.task].append(query.family)
-    shown = mean_figure(by_task, families, bounds=(low, 1.0))
-    assert shown is not None
-    return shown.text(".1f", scale=100)
+    mean = mean_figure(by_task, families, bounds=(low, 1.0))
+    assert mean is not None
+    return mean
+
+
+def mean_percentage(queries: Sequence[RankedQuery], values: Sequence[float], *, low: float = 0.0) -> str:
+    """Show `mean_of_queries` in %."""
+    return mean_of_queries(queries, values, low=low).text(".1f", scale=100)
 
 
 def figure(table: Replicates, column: int = 0, *, bounds: tuple[float, float] | None = None) -> Figure | None:

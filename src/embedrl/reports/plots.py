@@ -1,15 +1,17 @@
-"""Training curves of run folders as one image."""
+"""Training curves of run folders, and figures with their intervals, as one image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure as Canvas
 
 from embedrl.config import METRICS, read_metrics
 from embedrl.errors import ConfigError, StoreError
+from embedrl.evaluation.bootstrap import Figure
 from embedrl.reports.charts import running_mean, series
 
 _MAX_FIGURES = 12
@@ -48,6 +50,29 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = ())
         panel.spines[["top", "right"]].set_visible(False)
     if len(tables) > 1:
         panels.flat[0].legend(fontsize=8, frameon=False)
+    _save(picture, out)
+    return len(chosen)
+
+
+def plot_intervals(lines: Mapping[str, Mapping[float, Figure]], out: Path, *, x_label: str, y_label: str) -> None:
+    """Draw figures with their 95 % intervals in %: a line each, by place on the x axis. Raises StoreError where it cannot be written."""
+    picture, panel = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    for label, points in lines.items():
+        places = sorted(points)
+        values, lows, highs = ([100 * getattr(points[place], name) for place in places] for name in ("value", "low", "high"))
+        colour = panel.plot(places, values, "o-", linewidth=1.8, markersize=4, label=label)[0].get_color()
+        panel.fill_between(places, lows, highs, color=colour, alpha=0.15, linewidth=0)
+    panel.set_xticks(sorted({place for points in lines.values() for place in points}))
+    panel.set_ylim(0, 100)
+    panel.set_xlabel(x_label, fontsize=9)
+    panel.set_ylabel(y_label, fontsize=9)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(fontsize=8, frameon=False)
+    _save(picture, out)
+
+
+def _save(picture: Canvas, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         picture.savefig(out, dpi=110)
@@ -55,7 +80,6 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = ())
         raise StoreError(f"{str(out)!r}: the picture cannot be written ({error}); give a name that ends in .png or .svg") from error
     finally:
         plt.close(picture)
-    return len(chosen)
 
 
 def _changes(tables: Iterable[list[dict[str, float]]], name: str) -> bool:
