@@ -43,7 +43,7 @@ nano: setup ## train the nano models again, from nothing
 	cp -R runs/nano/reasoner/model/. src/embedrl/nano/weights/reasoner/
 
 bench: setup ## measure speed: each figure beside the alternative it beats
-	@for script in bench/*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(PYTHON) "$$script" || exit 1; done
+	@for script in bench/[!_]*.py; do echo "== $$script"; HF_HUB_OFFLINE=1 $(PYTHON) "$$script" || exit 1; done
 
 api: setup ## write docs/api.md anew from the docstrings
 	$(PYTHON) docs/api.py > docs/api.md

@@ -1,6 +1,6 @@
 """Answers alone in place of whole T-CoTs: hit@1, tokens, and how much of the gain of reasoning a quarter of the tokens keeps.
 
-    python bench/brief.py [--tasks NAMES] [seed ...]      (104 105 106 by default; --small: few queries, to see that it runs)
+    python bench/brief.py [--tasks NAMES]      (-h: every option)
 
 The world's image tasks with hard negatives (or others, by their names with commas between), nano models. Each item is embedded as it is,
 with its whole T-CoT (`nano`) and with a bare answer (`nano?form=answer`); rows are ways to pair queries with candidates. Beside them what
@@ -16,18 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from _image_tasks import draw, options, seeds_of
 
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, mean_percentage, replicates
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.evaluation.world import world_tasks
 from embedrl.log import result, table
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.runtime.names import load_embedder, load_reasoner
 
-TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
-SEEDS, NUM_QUERIES, POOL = (104, 105, 106), 17, 256
 WHOLE, BRIEF, PLAIN = "whole", "answer", "plain"
 WAYS = ((PLAIN, PLAIN), (WHOLE, WHOLE), (BRIEF, BRIEF), (BRIEF, WHOLE), (WHOLE, BRIEF))
 """Vectors of queries, and of candidates."""
@@ -50,14 +48,13 @@ class Measured:
 
 def main(*arguments: str) -> None:
     """Print the table."""
-    small = "--small" in arguments
-    tasks = TASKS if "--tasks" not in arguments else tuple(arguments[arguments.index("--tasks") + 1].split(","))
-    seeds = [int(argument) for argument in arguments if argument.isdigit()] or list(SEEDS[: 1 if small else None])
+    given = options(__doc__).parse_args(arguments)
+    seeds = seeds_of(given)
     reasoners = {WHOLE: load_reasoner("nano"), BRIEF: load_reasoner("nano?form=answer")}
     rows: list[Measured] = []
     of_candidates: dict[str, int] = defaultdict(int)
     for seed in seeds:
-        drawn = world_tasks(seed=seed, tasks=tasks, num_queries=3 if small else NUM_QUERIES, pool_size=24 if small else POOL)
+        drawn = draw(given, seed)
         items = {key: item for task in drawn for key, item in task.items.items()}
         vectors, tokens = embed(items, reasoners)
         candidates = {item.key for task in drawn for item in task.candidates}

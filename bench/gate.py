@@ -10,23 +10,22 @@ then one of tokens), or on the counterfactual gain (`vector`: by the plain vecto
 target's margin with T-CoTs minus without, each query weighted by its size); and the margin between first and second hit. Their thresholds
 come from that split, so the shares of tokens are measured, not set. `oracle`: knows what reasoning does to each first hit. The second table
 compares orders, not thresholds: queries by their scores, the best first, until a share of the tokens is spent.
-Intervals are clustered by family. `--embedder NAME` in place of `nano`; `--cache DIR` keeps T-CoTs for the next call. `--small`: few
-queries, to see that it runs. `--write FILE`, `--write-candidates FILE`: keep the trained gate of queries, of candidates.
+Intervals are clustered by family. `--write FILE`, `--write-candidates FILE`: keep the trained gate of queries, of candidates.
 """
 
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _image_tasks import TASKS, cache_of, options, seeds_of, sizes_of
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Replicates, figure, mean_percentage
-from embedrl.evaluation.cache import Cache, CachedReasoner
+from embedrl.evaluation.cache import CachedReasoner
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import draw_tasks
 from embedrl.index.gate import NUM_HITS, NUM_SPREAD, GateRole, LinearGate, spread_of
@@ -34,8 +33,6 @@ from embedrl.log import table
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.runtime.names import load_embedder, load_reasoner
 
-TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
-SEEDS, NUM_QUERIES, POOL = (104, 105, 106), 17, 256
 FITTED_SEEDS, NUM_FITTED = (7, 8), 40
 SHARES = (0.25, 0.5, 0.75)
 STEPS, RATE, DECAY = 400, 0.5, 0.1
@@ -76,20 +73,20 @@ class Measured:
 
 def main(*arguments: str) -> None:
     """Print the table."""
-    reasoner, embedder = load_reasoner("nano"), load_embedder(option(arguments, "--embedder", "nano"))
+    parser = options(__doc__)
+    parser.add_argument("--embedder", default="nano")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the gate of queries")
+    parser.add_argument("--write-candidates", type=Path, metavar="FILE", help="keep the gate of candidates")
+    given = parser.parse_args(arguments)
+    reasoner, embedder = load_reasoner("nano"), load_embedder(given.embedder)
     assert isinstance(reasoner, LocalReasoner)
-    small = "--small" in arguments
-    num_queries, pool = (3, 24) if small else (NUM_QUERIES, POOL)
-    num_fitted = 3 if small else NUM_FITTED
-    seeds = (("rl", FITTED_SEEDS, num_fitted, pool // 2), ("test", SEEDS, num_queries, pool))
-    with tempfile.TemporaryDirectory() as folder, Cache(Path(option(arguments, "--cache", folder))) as cache:
+    num_queries, pool = sizes_of(given)
+    num_fitted = num_queries if given.small else NUM_FITTED
+    seeds = (("rl", FITTED_SEEDS[: 1 if given.small else None], num_fitted, pool // 2), ("test", seeds_of(given), num_queries, pool))
+    with cache_of(given) as cache:
         reasons = CachedReasoner(reasoner, cache)
         fitted, tested = (
-            [
-                row
-                for seed in of_split[: 1 if small else None]
-                for row in measure(reasons, reasoner.num_tokens, embedder, split, seed, count, size)
-            ]
+            [row for seed in of_split for row in measure(reasons, reasoner.num_tokens, embedder, split, seed, count, size)]
             for split, of_split, count, size in seeds
         )
     gates = {
@@ -99,9 +96,9 @@ def main(*arguments: str) -> None:
     }
     gates["per token"] = per_token(gates["hits"], fitted)
     of_candidates = trained_gate(fitted, embedder.fingerprint, "candidate")
-    for name, gate in (("--write", gates["per token"]), ("--write-candidates", of_candidates)):
-        if file := option(arguments, name, ""):
-            Path(file).write_text(gate.model_dump_json() + "\n", "utf-8")
+    for file, gate in ((given.write, gates["per token"]), (given.write_candidates, of_candidates)):
+        if file:
+            file.write_text(gate.model_dump_json() + "\n", "utf-8")
     rng = np.random.default_rng(0)
     ways: dict[str, Callable[[Measured], bool]] = {"never": lambda row: False, "always": lambda row: True}
     for share in SHARES:
@@ -126,11 +123,6 @@ def main(*arguments: str) -> None:
         ["gate, share of candidates", "tokens", "hit@1, %", "gain kept"],
         _candidate_rows(tested, of_candidates),
     )
-
-
-def option(arguments: Sequence[str], name: str, default: str) -> str:
-    """Return the value behind the name of an option."""
-    return arguments[arguments.index(name) + 1] if name in arguments else default
 
 
 def order_table(tested: Sequence[Measured], gates: Mapping[str, LinearGate]) -> tuple[list[str], list[list[str]]]:

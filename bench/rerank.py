@@ -1,6 +1,6 @@
 """Does a judge put the first 10 hits in a better order? hit@1 before and after on hard pools, with its cost, and how good the judge is.
 
-    python bench/rerank.py [--reread] [seed ...]   (104 105 106 by default; --small: few queries, to see that it runs)
+    python bench/rerank.py [--reread]      (-h: every option)
 
 The world's image tasks with hard negatives, ranked by vectors with T-CoTs of the nano models; queries whose first 10 all have one. The
 judges score each of the ten alone. `nano` and `nano-judge` are asked for yes or no, as `--rerank 10` asks them; `nano-judge` also in the
@@ -17,19 +17,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from _image_tasks import cache_of, draw, options, seeds_of
 
-from embedrl.data.protocols import Embeds, Side
+from embedrl.data.protocols import Embeds, Reasons, Side
 from embedrl.data.tcot import TCoT
 from embedrl.evaluation.bootstrap import mean_percentage
-from embedrl.evaluation.world import draw_tasks
+from embedrl.evaluation.cache import CachedReasoner
+from embedrl.evaluation.task import RetrievalTask
 from embedrl.index.second_reading import SecondReading
 from embedrl.log import table
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import Prompt, match_prompt, pick_prompt
 from embedrl.runtime.names import load_embedder, load_reasoner
 
-TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
-SEEDS, NUM_QUERIES, POOL, FIRST = (104, 105, 106), 17, 256, 10
+FIRST = 10
 COSINE_WEIGHT = 100.0
 """Of the cosine beside the judge's log-odds, the best of 1, 3, 10, 30, 100 and 300 on seeds 0 and 1."""
 BATCH_SIZE = 32
@@ -55,13 +56,15 @@ class Ranked:
 
 def main(*arguments: str) -> None:
     """Print both tables."""
-    small = "--small" in arguments
-    seeds = [int(seed) for seed in arguments if not seed.startswith("--")] or list(SEEDS[: 1 if small else None])
+    parser = options(__doc__)
+    parser.add_argument("--reread", action="store_true", help="the second reading alone, without the judges")
+    given = parser.parse_args(arguments)
     reasoner, embedder = load_reasoner("nano"), load_embedder("nano")
     assert isinstance(reasoner, LocalReasoner)
-    sizes = (3, 24) if small else (NUM_QUERIES, POOL)
-    rows = [row for seed in seeds for row in rank_all(reasoner, embedder, seed, *sizes)]
-    if "--reread" in arguments:
+    with cache_of(given) as cache:
+        reasons = CachedReasoner(reasoner, cache)
+        rows = [row for seed in seeds_of(given) for row in rank_all(reasons, embedder, draw(given, seed), seed)]
+    if given.reread:
         _reread(rows, reasoner, embedder)
         return
     judge = load_reasoner("nano-judge")
@@ -87,7 +90,7 @@ def main(*arguments: str) -> None:
             lines.append([f"the same + {COSINE_WEIGHT:g} cosines", *_figures(rows, both, first), *["", ""], " / ".join(cost), ""])
     there = 100 * np.mean([any(row.is_right) for row in rows])
     columns = ["reranker", "hit@1, %", "difference", "pairs right, %", "with true T-CoTs", "tokens / prompts a query", "ms a query"]
-    title = f"{len(rows)} queries, seeds {', '.join(map(str, seeds))}; the target is among the first {FIRST} of {there:.1f} %"
+    title = f"{len(rows)} queries, seeds {', '.join(map(str, seeds_of(given)))}; the target is among the first {FIRST} of {there:.1f} %"
     table(title, columns, lines)
 
 
@@ -117,9 +120,8 @@ def _reread(rows: Sequence[Ranked], reasoner: LocalReasoner, embedder: Embeds) -
     )
 
 
-def rank_all(reasoner: LocalReasoner, embedder: Embeds, seed: int, num_queries: int, pool: int) -> list[Ranked]:
+def rank_all(reasoner: Reasons, embedder: Embeds, drawn: Sequence[RetrievalTask], seed: int) -> list[Ranked]:
     """Reason about every item of the tasks, and rank each query."""
-    drawn = [task for task, _ in draw_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool, split="test", world="roomy")]
     items = {key: item for task in drawn for key, item in task.items.items()}
     outcomes = dict(zip(items, reasoner.reason(list(items.values())), strict=True))
     tcots = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, TCoT)}

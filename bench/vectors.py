@@ -1,7 +1,7 @@
 """What shorter, int8 and binary vectors cost and find, beside whole ones in float32, compared exactly.
 
-`--nano` (with `--small`: few queries): hit@1 of the nano Embedder's vectors with half and a quarter of their numbers on the world's image
-tasks (seeds 104 to 106), and recall@10 of int8 and binary codes with exact rescoring, and of LanceDB's scalar-quantised index
+`--nano`: hit@1 of the nano Embedder's vectors, or of another one's (`--embedder`), with half and a quarter of their numbers on the world's
+image tasks, and recall@10 of int8 and binary codes with exact rescoring, and of LanceDB's scalar-quantised index
 (`embedrl index --vector-index ivf-sq`), among all candidates of the three seeds.
 
 Otherwise recall@10, bytes and milliseconds a query of random structured vectors, not embeddings: rows lie around random centres (a mixture
@@ -9,6 +9,7 @@ of Gaussians), queries are rows moved a little. Rows: 1k, 100k and, with `--larg
 turns; the best of a few rounds counts.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from _image_tasks import cache_of, draw, options, seeds_of
 
 from embedrl.data.tcot import TCoT
 from embedrl.data.vectors import shortened
 from embedrl.evaluation.bootstrap import mean_figure
+from embedrl.evaluation.cache import CachedReasoner
 from embedrl.evaluation.task import RetrievalTask
-from embedrl.evaluation.world import world_tasks
 from embedrl.index.index import Index
 from embedrl.index.row import Place, Row, Stamp, place_id
 from embedrl.log import table
@@ -38,16 +40,19 @@ SPREAD = 0.8
 Precision = Literal["int8", "binary"]
 RESCORED: dict[Precision, int] = {"int8": 4, "binary": 40}
 """Of so many times more candidates than neighbours the float vectors are compared."""
-TASKS = ("image_cls", "image_qa", "image_i2t", "image_t2i", "image_composed", "image_grounding")
-SEEDS, NANO_QUERIES, POOL = (104, 105, 106), 17, 256
 
 
-def main(size: str = "", *more: str) -> None:
-    """Print the table. `--large`: a million rows, too (some 2 GiB of memory)."""
-    if size == "--nano":
-        _nano(small="--small" in more)
+def main(*arguments: str) -> None:
+    """Print the table."""
+    parser = options(__doc__)
+    parser.add_argument("--nano", action="store_true", help="vectors of an Embedder, in place of random ones")
+    parser.add_argument("--embedder", default="nano", help="with --nano: another one")
+    parser.add_argument("--large", action="store_true", help="a million random vectors, too (some 2 GiB of memory)")
+    given = parser.parse_args(arguments)
+    if given.nano:
+        _embedded(given)
         return
-    rows = [row for num_rows in (*SIZES, *((LARGE,) if size == "--large" else ())) for row in _measure(num_rows)]
+    rows = [row for num_rows in (*SIZES, *((LARGE,) if given.large else ())) for row in _measure(num_rows)]
     columns = ["rows", "vectors", "recall@10", "MiB", "of float32", "ms a query", "x float32"]
     table(f"Nearest {TOP} of random structured vectors of {DIM} numbers", columns, rows)
 
@@ -75,19 +80,20 @@ def _measure(num_rows: int) -> list[list[str]]:
     return rows
 
 
-def _nano(*, small: bool) -> None:
-    embedder, reasoner = load_embedder("nano"), load_reasoner("nano")
+def _embedded(given: argparse.Namespace) -> None:
+    embedder = load_embedder(given.embedder)
     tasks: list[tuple[int, RetrievalTask]] = []
     kinds: dict[str, dict[str, np.ndarray]] = {"plain": {}, "with T-CoTs": {}}
-    for seed in SEEDS[: 1 if small else None]:
-        num_queries, pool = (3, 24) if small else (NANO_QUERIES, POOL)
-        drawn = world_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool)
-        tasks += [(seed, task) for task in drawn]
-        items = {key: item for task in drawn for key, item in task.items.items()}
-        outcomes = reasoner.reason(list(items.values()))
-        tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
-        for kind, of_kind in (("plain", [None] * len(items)), ("with T-CoTs", tcots)):
-            kinds[kind] |= zip(items, embedder.embed(list(items.values()), of_kind), strict=True)
+    with cache_of(given) as cache:
+        reasoner = CachedReasoner(load_reasoner("nano"), cache)
+        for seed in seeds_of(given):
+            drawn = draw(given, seed)
+            tasks += [(seed, task) for task in drawn]
+            items = {key: item for task in drawn for key, item in task.items.items()}
+            outcomes = reasoner.reason(list(items.values()))
+            tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
+            for kind, of_kind in (("plain", [None] * len(items)), ("with T-CoTs", tcots)):
+                kinds[kind] |= zip(items, embedder.embed(list(items.values()), of_kind), strict=True)
     dim, rows = embedder.dim, []
     candidates = list(dict.fromkeys(key for _, task in tasks for key in (item.key for item in task.candidates)))
     for kind, vectors in kinds.items():
