@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl import log
 from embedrl.errors import ConfigError, unreadable, unwritable
-from embedrl.files import read_json_file, write_bytes
+from embedrl.files import expanded, read_json_file, write_bytes
 
 LIBRARIES = (
     *("embedrl", "torch", "torchvision", "transformers", "sentence-transformers", "trl", "peft", "accelerate", "datasets"),
@@ -343,7 +343,7 @@ def _same(before: Any, now: Any) -> bool:
     if isinstance(before, dict) and isinstance(now, dict):
         return before.keys() == now.keys() and all(_same(before[key], now[key]) for key in before)
     if isinstance(before, str) and isinstance(now, str) and before != now:
-        first, second = Path(before).expanduser(), Path(now).expanduser()
+        first, second = expanded(before), expanded(now)
         return first.exists() and second.exists() and first.samefile(second)
     return before == now
 

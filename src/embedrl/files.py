@@ -21,6 +21,11 @@ def read_json_file(path: Path, error: type[EmbedRLError], remedy: str, *, kind: 
     return value
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` and `~user` replaced by home folders; of a user that does not exist, it stays as it is written."""
+    return Path(os.path.expanduser(path))
+
+
 def flaw(path: Path) -> str:
     """Return what is wrong with a file of this name (missing, empty, a Git LFS pointer), or ""."""
     if not path.is_file():

@@ -287,6 +287,7 @@ def test_answers_are_bounded_packed_and_unpacked(server: ScriptedServer, monkeyp
         (zlib.compress(unpacked)[2:-4], "deflate", True),
         (gzip.compress(b" ") + gzip.compress(bomb), "gzip", False),
         (gzip.compress(bomb), "gzip", False),
+        (gzip.compress(b"") * 1_000 + gzip.compress(unpacked), "gzip", False),
         (gzip.compress(gzip.compress(bomb)), "gzip", False),
         (unpacked, "br", False),
         (b"no gzip", "gzip", False),

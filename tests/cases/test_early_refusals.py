@@ -77,6 +77,8 @@ def test_nothing_heavy_is_imported_to_refuse(begun: Path, tmp_path: Path):
             (("index", begun, "--reasoner", "nomo"), "reasoner='nomo'"),
             (("search", "x", "--index", tmp_path / "nowhere"), "there is no such folder"),
             (("search", "x", "--index", tmp_path), "there is no index here"),
+            (("search", "x", "--index", "~no-such-user/library"), "there is no such folder"),
+            (("search", "x", "--index", begun, "--embedder", "~no-such-user/model"), "embedder='~no-such-user/model'"),
             (("search", "x", "--index", begun, "--embedder", "nomo"), "embedder='nomo'"),
             (("search", "--image", "nowhere.png", "--index", begun), "there is no such file"),
             (("similar", "3fa94c", "--index", tmp_path / "nowhere"), "there is no such folder"),

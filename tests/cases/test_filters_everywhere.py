@@ -83,6 +83,13 @@ def test_conditions_survive_the_way_to_the_server():
     assert read_filter(**filter_fields(chosen)) == chosen
 
 
+@pytest.mark.parametrize("conditions", [{"until": "9999-12-31"}, {"since": "0001-01-01T00:00:00+14:00"}])
+def test_the_ends_of_the_calendar_reach_the_server(conditions: dict[str, str]):
+    sent = filter_fields(read_filter(**conditions))
+    assert sent.keys() == conditions.keys()
+    read_filter(**sent)
+
+
 def test_tools_of_an_mcp_server_have_every_condition(library: Path):
     pytest.importorskip("mcp")
     from mcp import Client

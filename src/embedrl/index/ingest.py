@@ -12,6 +12,7 @@ from embedrl.concurrency import Stop
 from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Transcribes, text_measure_of
 from embedrl.data.records import Records
 from embedrl.errors import ConfigError
+from embedrl.files import expanded
 from embedrl.index.batch import Batches
 from embedrl.index.failures import open_failures
 from embedrl.index.index import Index
@@ -59,7 +60,7 @@ def ingest(
     become part of the items, and stay when a later run has none. A `gate` decides which items are reasoned about; what it declined stays
     so without one, unless `redo_declined`. Raises ConfigError for wrong options, StoreError if another process writes to the index.
     """
-    folder = Path(os.path.realpath(Path(folder).expanduser()))
+    folder = Path(os.path.realpath(expanded(folder)))
     if not folder.is_dir():
         raise ConfigError(f"folder {str(folder)!r}: there is no such folder")
     if num_frames is None:

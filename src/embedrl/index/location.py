@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedrl.errors import ConfigError, StoreError, unwritable
+from embedrl.files import expanded
 
 INDEX_NAME = ".embedrl-index"
 TABLE_NAME = "items"
@@ -104,7 +105,7 @@ def find_home(path: str | Path) -> IndexLocation:
     """Return the home of a folder's index (`path`, or its parent if it is named `.embedrl-index`), or of a table in object storage."""
     if is_remote(str(path)):
         return IndexLocation(directory=None, uri=str(path).rstrip("/"))
-    folder = Path(os.path.realpath(Path(path).expanduser()))
+    folder = Path(os.path.realpath(expanded(path)))
     directory = folder if folder.name == INDEX_NAME else folder / INDEX_NAME
     pointer = directory / _POINTER
     try:

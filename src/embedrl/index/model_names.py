@@ -1,8 +1,8 @@
 """The names of the models that an index was made with, so that searches need not be told them."""
 
-from pathlib import Path
-
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embedrl.files import expanded
 
 
 class ItemGate(BaseModel):
@@ -80,4 +80,4 @@ def _lasting(name: str) -> str:
 
     is_shipped = name in ("fake", "none") or any(name in shipped(kind) for kind in ("reasoner", "embedder"))
     place, mark, options = name.partition("?")
-    return f"{folder.resolve()}{mark}{options}" if not is_shipped and (folder := Path(place).expanduser()).is_dir() else name
+    return f"{folder.resolve()}{mark}{options}" if not is_shipped and (folder := expanded(place)).is_dir() else name

@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from embedrl import log
 from embedrl.errors import ModelError, unwritable
+from embedrl.files import expanded
 from embedrl.models.names import is_hub_id
 
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -37,7 +38,7 @@ def locate(place: str | Path) -> Path:
 
     A folder of huggingface_hub's cache (`models--owner--name`) stands for its snapshot. Raises ModelError.
     """
-    if (folder := Path(place).expanduser()).is_dir():
+    if (folder := expanded(place)).is_dir():
         return _snapshot(folder) if folder.name.startswith(_CACHED) else folder
     if is_hub_id(str(place)):
         return fetch(str(place))

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from urllib.parse import parse_qsl
 
 from embedrl.errors import ConfigError
+from embedrl.files import expanded
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _SHIPPED: dict[str, dict[str, str]] = {
@@ -60,7 +61,7 @@ def resolve(name: str | Path, kind: str) -> Path:
     known = shipped(kind)
     if str(name) in known:
         return known[str(name)]
-    if not is_hub_id(str(name)) and not Path(name).expanduser().is_dir():
+    if not is_hub_id(str(name)) and not expanded(name).is_dir():
         choices = f"{', '.join([*known, 'fake'])}, a hub id (owner/name, owner/name@revision), or the URL of a server"
         raise ConfigError(f"{kind}={str(name)!r}: not a folder, nor one of {choices}")
     from embedrl.models.hub import locate  # its library takes longer to import than a wrong name should cost

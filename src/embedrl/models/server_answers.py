@@ -26,6 +26,8 @@ API_KEY = "EMBEDRL_API_KEY"
 
 MAX_ANSWER_BYTES = 4 * 2**20
 """Longest answer of a server that is read, whatever it says of its length."""
+_MAX_MEMBERS = 1_000
+"""Of gzip: to unpack one copies all that follow."""
 
 _SHOWN_CHARS = 300
 
@@ -118,11 +120,15 @@ async def read_bounded(chunks: AsyncIterator[bytes], encoding: str) -> bytes | S
         return ServerFailure(ServerFailureReason.MALFORMED, short(f"an answer packed as {encoding!r}, where gzip was asked for"))
     body, rest = bytearray(), bytes(packed)
     try:
-        while rest and len(body) <= MAX_ANSWER_BYTES:
+        for _ in range(_MAX_MEMBERS):
+            if not rest or len(body) > MAX_ANSWER_BYTES:
+                break
             has_header = encoding != "deflate" or (rest[0] & 0x0F == 8 and int.from_bytes(rest[:2]) % 31 == 0)
             unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32 if has_header else -zlib.MAX_WBITS)  # gzip or zlib, by its header
             body += unpacker.decompress(rest, MAX_ANSWER_BYTES + 1 - len(body))
             rest = unpacker.unused_data if unpacker.unused_data.startswith(b"\x1f\x8b") else b""  # the next member (RFC 1952, 2.2)
+        else:
+            return ServerFailure(ServerFailureReason.MALFORMED, f"an answer in {_MAX_MEMBERS:,} gzip members or more")
     except zlib.error as error:
         return ServerFailure(ServerFailureReason.MALFORMED, f"an answer that cannot be unpacked ({error})")
     return too_long if len(body) > MAX_ANSWER_BYTES else bytes(body)

@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from embedrl.config import METRICS, Metrics, write_run_config
 from embedrl.data.records import WriterLock
 from embedrl.errors import ModelError, unreadable
+from embedrl.files import expanded
 from embedrl.log import Bar, is_main_process, warn
 from embedrl.media.content import file_sha256, folder_fingerprint
 from embedrl.models.weights import MODEL_FILES, tensor_shapes
@@ -127,7 +128,7 @@ def run_folder(
 
 def _fingerprints(inputs: Mapping[str, Path | str | None]) -> dict[str, str]:
     """Return the fingerprint of each file and model folder; shipped models, servers and what is not there are left out."""
-    paths = {name: Path(value).expanduser() for name, value in inputs.items() if value is not None}
+    paths = {name: expanded(value) for name, value in inputs.items() if value is not None}
     try:
         files = {name: file_sha256(path).hex()[:12] for name, path in paths.items() if path.is_file()}
         return files | {name: folder_fingerprint(path, MODEL_FILES) for name, path in paths.items() if path.is_dir()}

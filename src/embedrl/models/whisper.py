@@ -9,6 +9,7 @@ import numpy as np
 from embedrl.data.protocols import Refusal
 from embedrl.data.segments import TextSegment
 from embedrl.errors import ConfigError, ModelError
+from embedrl.files import expanded
 from embedrl.media.content import file_sha256
 from embedrl.media.sound import SAMPLE_RATE
 from embedrl.models.transcript import HeardPhrase, HeardWord, segments_of
@@ -26,7 +27,7 @@ class FasterWhisper:
 
         Raises ConfigError if faster-whisper is not installed or files are missing, ModelError if the model cannot be loaded.
         """
-        folder = Path(folder).expanduser()
+        folder = expanded(folder)
         if missing := [name for name in FILES if not (folder / name).is_file()]:
             raise ConfigError(
                 f"{str(folder)!r}: has no {', '.join(missing)}; give the folder of a Whisper model of faster-whisper (CTranslate2)"

@@ -1,13 +1,13 @@
 """Loading models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge", "fake" (for tests), a folder, a hub id
 (`owner/name@revision`), or a server's URL."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from embedrl import log
 from embedrl.data.protocols import Embeds, ReadsText, Reasons, Reranks, Transcribes
 from embedrl.errors import ConfigError
+from embedrl.files import expanded
 from embedrl.media.store import Limits
 from embedrl.models.names import is_hub_id, is_server, resolve, shipped, split_form
 
@@ -216,7 +216,7 @@ def load_transcriber(name: str | None) -> Transcribes | None:
 
         return RemoteTranscriber.from_url(name)
     place, _, options = name.partition("?")
-    folder, settings = Path(place).expanduser(), dict(parse_qsl(options))
+    folder, settings = expanded(place), dict(parse_qsl(options))
     if not folder.is_dir():
         raise ConfigError(f"--transcribe {name}: give a server's URL (http://host:8000/v1#model), a folder of a Whisper model, or none")
     if unknown := sorted(settings.keys() - {"language"}):

@@ -17,6 +17,9 @@ from embedrl.media.content import Text
 from embedrl.server.running import Announcement, post_form
 from embedrl.server.schemas import MAX_PAGE, MAX_QUERY_CHARS, MAX_RANK, PIECE_FIELDS, EvidenceShown
 
+_FIRST_S, _LAST_S = (datetime(*moment, tzinfo=UTC).timestamp() for moment in ((1, 1, 1), (9999, 12, 31, 23, 59, 59)))
+"""The ends of the calendar: a time in another zone may lie beyond, where it has no ISO form."""
+
 
 def search_running(
     server: Announcement, query: Query, *, token: str | None = None, think: str | None = None, think_budget: float | None = None
@@ -65,7 +68,7 @@ def filter_fields(filter: Filter) -> dict[str, Any]:
 
 
 def _iso(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat()
+    return datetime.fromtimestamp(min(max(time_s, _FIRST_S), _LAST_S), UTC).isoformat()
 
 
 def _result(answer: Mapping[str, Any]) -> SearchResult:
