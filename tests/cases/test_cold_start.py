@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import overrides
 import pydantic
 import pytest
 
@@ -21,7 +22,7 @@ try:
     main()
 finally:
     import torch
-    heads = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+    heads = {".".join(name.split(".")[:depth]) for name, module in sys.modules.items() if module is not None for depth in (1, 2)}
     print(*sorted(heads), gc.get_threshold()[0], torch.get_num_threads(), file=sys.stderr)
 """
 NEVER = {
@@ -38,6 +39,7 @@ NEVER = {
     "trl",
     "datasets",
     "sentence_transformers",
+    "torch._inductor",
 } | {*("matplotlib", "fastapi", "uvicorn", "pypdfium2", "av", "ray", "mteb", "torch_geometric", "tensorboard")}
 """Libraries that a search by words with the nano models has no use for."""
 
@@ -92,7 +94,15 @@ def test_a_function_builds_its_validator_at_its_first_call():
     with cold_start.deferred_validators():
         checked = pydantic.validate_call(double)
         configured = pydantic.validate_call(config={"strict": True})(double)
+
+        class Model(pydantic.BaseModel):
+            number: Counted
+
     assert built == []
+    assert Model(number="3").number == 3
+    assert built
+    built.clear()
+    assert "defer_build" not in pydantic.BaseModel.model_config
     assert checked("3") == 6
     assert built
     with pytest.raises(pydantic.ValidationError):
@@ -100,6 +110,40 @@ def test_a_function_builds_its_validator_at_its_first_call():
     with pytest.raises(pydantic.ValidationError):
         configured("3")
     assert pydantic.validate_call is plain
+
+
+def test_overrides_are_checked_again_afterwards():
+    class Base(overrides.EnforceOverrides):
+        def name(self) -> str:
+            return "base"
+
+    with cold_start.unchecked_overrides():
+
+        class Derived(Base):
+            @overrides.override
+            def name(self) -> str:
+                return "derived"
+
+    assert Derived().name() == "derived"
+    with pytest.raises(TypeError):
+
+        class Wrong(Base):
+            @overrides.override
+            def nothing(self) -> None: ...
+
+
+COMPILED = """
+from embedrl.cli.cold_start import run_as_own_process, leave_out_of_torch
+run_as_own_process(); leave_out_of_torch()
+import sys, torch, torchvision
+print("torch._inductor" in sys.modules)
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item(), "torch._dynamo.convert_frame" in sys.modules)
+"""
+
+
+def test_what_does_ask_for_the_compiler_is_given_the_real_one():
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["False", "2.0", "True"]
 
 
 @pytest.mark.parametrize("with_triton", [False, True])

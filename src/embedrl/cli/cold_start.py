@@ -7,6 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 UNUSED_BY_NANO = ("accelerate", "boto3", "cuda", "scipy", "sklearn", "triton")
@@ -62,28 +65,51 @@ class _NoPandas:
 
 @contextmanager
 def deferred_validators() -> Generator[None]:
-    """Have functions that pydantic is to validate build their validators at their first call: its setting `defer_build`."""
+    """Have pydantic build the validators of functions and models at their first use: its setting `defer_build`."""
     import pydantic
 
     validate_call = cast(Any, pydantic.validate_call)
+    settings = cast(dict[str, Any], pydantic.BaseModel.model_config)
+    before = dict(settings)
 
     def deferred(function: Callable[..., Any] | None = None, /, *, config: dict[str, Any] | None = None, **settings: Any) -> Any:
         return validate_call(function, config={"defer_build": True, **(config or {})}, **settings)
 
     pydantic.validate_call = cast(Any, deferred)
+    settings["defer_build"] = True
     try:
         yield
     finally:
         pydantic.validate_call = validate_call
+        settings.clear()
+        settings.update(before)
+
+
+@contextmanager
+def unchecked_overrides() -> Generator[None]:
+    """Have `@override` of the package overrides take methods as they are: it disassembles the module around each of them."""
+    import overrides
+
+    checked = overrides.override
+
+    def unchecked(method: Any) -> Any:
+        method.__override__ = True  # what its metaclass asks for
+        return method
+
+    overrides.override = cast(Any, unchecked)
+    try:
+        yield
+    finally:
+        overrides.override = checked
 
 
 def import_index_libraries() -> None:
     """Import the index's libraries, where this process is our own without pandas, which pyarrow would import because it is there, and
-    without building validators for all functions of lancedb's client of remote catalogs."""
+    without building validators for lancedb's client of remote catalogs or checking its overrides."""
     if _Process.is_ours:
         sys.meta_path.insert(0, cast(Any, _NoPandas))
         try:
-            with deferred_validators():
+            with deferred_validators(), unchecked_overrides():
                 import embedrl.index.lance  # noqa: F401
         finally:
             sys.meta_path.remove(cast(Any, _NoPandas))
@@ -93,3 +119,41 @@ def use_one_thread() -> None:
     """Have torch start with one thread where this process is our own and nothing else is set: beside nano models others only spin."""
     if _Process.is_ours:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_MARKS = ("allow_in_graph", "assume_constant_result", "disable")
+
+
+class _NotYet(ModuleType):
+    """A module of torch's compiler that has what libraries ask of it as they are imported; for anything else the real one is imported."""
+
+    def __init__(self, name: str, **has: Any) -> None:
+        super().__init__(name)
+        vars(self).update(has)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for module in [module for module in sys.modules.values() if isinstance(module, _NotYet)]:
+            del sys.modules[module.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def _unmarked(function: Any = None, *_: Any, **__: Any) -> Any:
+    """Decorator, with or without arguments, that leaves a function as it is."""
+    return _unmarked if function is None else function
+
+
+def leave_out_of_torch() -> None:
+    """Have libraries import neither torch's compiler nor its distributed tensors, where this process is our own.
+
+    They mark functions for the compiler as they are imported, and ask for tensors over devices because torch was built with them.
+    """
+    if _Process.is_ours and "torch._dynamo" not in sys.modules:
+        torch: Any = import_module("torch")
+        utils = _NotYet("torch._dynamo.utils", is_compile_supported=lambda device: False)
+        path = [str(Path(torch.__file__).parent / "_dynamo")]
+        compiler = _NotYet("torch._dynamo", __path__=path, utils=utils, **dict.fromkeys(_MARKS, _unmarked))
+        sys.modules.update({module.__name__: module for module in (compiler, utils)})
+        torch._dynamo = compiler
+        torch.distributed.is_available = lambda: False

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedrl import log
-from embedrl.cli.cold_start import UNUSED_BY_NANO, import_index_libraries, leave_out, use_one_thread
+from embedrl.cli.cold_start import UNUSED_BY_NANO, import_index_libraries, leave_out, leave_out_of_torch, use_one_thread
 from embedrl.cli.dial import find_gate, load_gate, reasons
 from embedrl.runtime.index_models import choose, noted_models
 
@@ -48,6 +48,7 @@ def load_for_queries(index: str, named: "QueryModels", *, alone: bool = True) ->
     if alone and _is_nano(names.embedder) and (names.reasoner is None or _is_nano(names.reasoner)):
         leave_out(UNUSED_BY_NANO)
         use_one_thread()
+        leave_out_of_torch()
     loaded_reasoner, loaded_embedder = load(names)
     embedder = embedder_of(index, loaded_embedder)
     return loaded_reasoner, embedder, None if gate is None else load_gate(gate, named.think_budget, embedder.fingerprint)
