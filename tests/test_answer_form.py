@@ -121,6 +121,7 @@ def test_a_bare_answer_becomes_a_tcot(text: str, answer: str) -> None:
         ("", False, FailureReason.EMPTY),
         ("<answer> </answer>", False, FailureReason.EMPTY),
         ("Answer:", False, FailureReason.EMPTY),
+        ("Answer: \u200b", False, FailureReason.EMPTY),
         ("<think> red </think>", False, FailureReason.EMPTY),
         ("<think> Is it red?", False, FailureReason.TRUNCATED),
         ("a red star on", True, FailureReason.TRUNCATED),

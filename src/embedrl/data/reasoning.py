@@ -201,7 +201,7 @@ def read_bare_answer(text: str, *, is_cut: bool) -> Outcome:
     is_open = bool(thoughts) and not any(thoughts[-1].groups())
     if is_cut or is_open:
         return ParseFailure(reason=FailureReason.TRUNCATED, text=text)
-    answer = _without_heading(plain(whole.text[thoughts[-1].end() if thoughts else 0 :]))
+    answer = plain(_without_heading(plain(whole.text[thoughts[-1].end() if thoughts else 0 :])))
     return TCoT(thinking=answer, rethink="", answer=answer) if answer else ParseFailure(reason=FailureReason.EMPTY, text=text)
 
 

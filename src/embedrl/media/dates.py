@@ -13,7 +13,8 @@ _EXIF_TIME = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d)
 _PDF_TIME = re.compile(r"D:(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)()(Z|[+-]\d\d'?\d\d)?")
 _DAY = re.compile(r"\s*(\d{4})([-:]?)(\d\d)\2(\d\d)\s*")
 _YEAR = r"(?<!\d)((?:19|20)\d\d)"
-_CLOCK = r"([01]?\d|2[0-3])[-_.:h]?([0-5]\d)[-_.:m]?([0-5]\d)"
+_CLOCK = r"([01]\d|2[0-3]|\d(?=[-_.:h]))[-_.:h]?([0-5]\d)[-_.:m]?([0-5]\d)"
+"""An hour of one digit has a mark behind it: 231545 is 23:15:45, not 2:31:54."""
 _BETWEEN = r"(?:[-_ T.,]{0,3}|\s(?:[^\W\d_]{1,5}\.?\s){1,2})"
 """Between a day and its time: a mark, or a word of the language that the program speaks (`at`, `um`, `kl.`, `a las`)."""
 _IN_NAME = re.compile(
