@@ -383,3 +383,20 @@ def test_a_file_of_nested_boxes_is_not_walked_to_its_end():
     file = Counted(data)
     assert not has_only_sound(file, "mov")
     assert file.reads < 25_000
+
+
+def test_sound_behind_other_bytes_is_known_and_what_is_none_is_said(tmp_path: Path):
+    """MP3s behind padding were "of a kind that is not read", and so was noise of that name; damaged ones wanted a transcriber."""
+    write_audio(tmp_path / "talk.mp3")
+    (tmp_path / "padded.mp3").write_bytes(bytes(700) + (tmp_path / "talk.mp3").read_bytes())
+    (tmp_path / "tag_alone.mp3").write_bytes(b"ID3\3\0\0\0\0\0\x0aTIT2" + bytes(100))
+    for name in ("noise.flac", "noise.ogg", "noise.mp3"):
+        (tmp_path / name).write_bytes(bytes(range(1, 9)) * 100)
+    (tmp_path / "page.mp3").write_text("<html>not found</html>\n")
+    index, report = index_of(tmp_path, FakeTranscriber())
+    assert {name for name, _ in texts(index)} == {"talk.mp3", "padded.mp3"}
+    reasons = {str(failure.path): failure.reason for failure in report.failures}
+    assert "damaged" in reasons.pop("tag_alone.mp3")
+    assert set(reasons) == {"noise.flac", "noise.ogg", "noise.mp3", "page.mp3"}
+    assert all("named like an audio file" in reason for reason in reasons.values())
+    assert (report.audio_left_out, report.unread_kinds) == ({}, {})

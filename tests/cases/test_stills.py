@@ -15,7 +15,7 @@ import PIL.ImageCms
 import pytest
 
 from embedrl.errors import MediaError
-from embedrl.media.image import load_image
+from embedrl.media.image import load_image, to_rgb
 from embedrl.media.store import Limits
 
 
@@ -122,3 +122,9 @@ def test_a_jpeg_that_lacks_more_is_refused(tmp_path: Path, options: dict):
         path.write_bytes(data[:-missing])
         with pytest.raises(MediaError, match="cut short"):
             load_image(path)
+
+
+def test_greys_that_are_multiplied_by_their_transparency_are_on_white():
+    """Such a TIFF was of a variant that is not read."""
+    sheet = PIL.Image.new("LA", (8, 8), (100, 128)).convert("La")
+    assert to_rgb(sheet).getpixel((3, 3)) == pytest.approx((177,) * 3, abs=2)

@@ -239,6 +239,54 @@ def test_a_digitised_and_a_changed_photo_have_zones_of_their_own(tmp_path: Path)
         assert read_metadata(tmp_path / name, "image").captured_s == local("2020-02-29T10:11:12-05:00")
 
 
+@pytest.mark.parametrize(
+    ("utc", "zone"),
+    [((4, 26, 12), "+05:45"), ((13, 11, 40), "-03:00"), ((10, 18, 0), "+09:00"), ((10,), "+09:00"), (None, "+09:00")],
+    ids=["Nepal", "Brazil", "a fix of long ago", "damaged", "none"],
+)
+def test_a_photo_without_a_zone_has_that_of_its_gps(in_tokyo: None, tmp_path: Path, utc: tuple[int, ...] | None, zone: str):
+    """Photos of a journey were dated in the zone of the machine at home."""
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2020:02:29 10:11:12"
+    if utc is not None:
+        exif.get_ifd(0x8825).update({7: utc, 29: "2020:02:29"})
+    picture("red").save(tmp_path / "photo.jpg", exif=exif)
+    assert read_metadata(tmp_path / "photo.jpg", "image").captured_s == local(f"2020-02-29T10:11:12{zone}")
+
+
+def test_a_zone_beside_the_same_date_is_that_date_s(in_tokyo: None, tmp_path: Path):
+    """Programs write a zone for one of three equal dates."""
+    exif = PIL.Image.Exif()
+    exif[0x0132] = exif.get_ifd(0x8769)[0x9003] = "2020:02:29 10:11:12"
+    exif.get_ifd(0x8769)[0x9010] = "-05:00"
+    picture("red").save(tmp_path / "photo.jpg", exif=exif)
+    assert read_metadata(tmp_path / "photo.jpg", "image").captured_s == local("2020-02-29T10:11:12-05:00")
+
+
+DAYS = [
+    ("Europe/Berlin", "2024-03-31", 23),
+    ("Europe/Berlin", "2024-10-27", 25),
+    ("America/Sao_Paulo", "2018-11-04", 23),
+    ("Pacific/Apia", "2011-12-29", 24),
+    ("Asia/Kathmandu", "2024-05-01", 24),
+    ("UTC", "2024-02-29", 24),
+]
+
+
+@pytest.mark.parametrize(("zone", "day", "hours"), DAYS)
+def test_a_day_is_as_long_as_it_is_where_the_machine_stands(monkeypatch: pytest.MonkeyPatch, zone: str, day: str, hours: int):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        of_day = read_filter(since=day, until=day, zone=None)
+        assert of_day.until_s - of_day.since_s == 3600 * hours
+        assert of_day.since_s <= local(f"{day}T12:00") < of_day.until_s
+        assert read_filter(since=f"{day}T12:00+09:00", zone=None).since_s == local(f"{day}T12:00+09:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("written", ["20200229", "2020-02-29"])
 def test_a_film_s_day_counts_as_its_noon(tmp_path: Path, written: str):
     """As yt-dlp writes it."""

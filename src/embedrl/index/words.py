@@ -168,7 +168,7 @@ class WordReader:
         return FileWords(self._noted[modality], readings=dict(zip(units, readings, strict=True)))
 
     def hear(self, path: Path, sidecars: Sequence[Path]) -> FileWords:
-        """Return what is said in an audio file: by its sidecars, and where these say nothing, by the transcriber."""
+        """Return what is said in an audio file: by its sidecars, and where these say nothing, by the transcriber. Raises MediaError."""
         heard = self._spoken(path, sidecars, "audio")._replace(is_audio=True)
         if not heard.segments:
             has_failed = heard.speech.has_failed
@@ -224,8 +224,10 @@ class WordReader:
         except MediaError as error:
             cues, chapters, problems = [], [], [(path, str(error))]
         for file, reason in problems:
+            if file == path and kind == "audio" and not cues:
+                raise MediaError(reason)
             if file == path:
-                log.warn(f"subtitles in a video are left out: {reason}")
+                log.warn(f"the words in a {kind} file are left out: {reason}")
         sources: tuple[tuple[ReadFrom, list[Cue]], ...] = (("chapters", chapters), ("subtitles", cues))
         shown = [TextSegment(text=cue.text, source=name, start_s=cue.start_s, end_s=cue.end_s) for name, told in sources for cue in told]
         is_told = kind == "audio" and bool(shown)

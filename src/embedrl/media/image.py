@@ -194,6 +194,8 @@ def to_rgb(image: PIL.Image.Image, to_srgb: ColourTransform | None = None) -> PI
     """Convert an image of any mode to 8-bit RGB on white; an RGB image without transparency is returned as it is."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _from_deep(image)
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         if to_srgb:

@@ -22,6 +22,10 @@ Source = Literal["sidecar", "exif", "quicktime", "xmp", "pdf", "mail", "office",
 MAX_PACKET_BYTES = 1024**2
 """Of an XMP packet or a sidecar, what is read."""
 _MAX_CHARS = 1000
+_QUARTER_S, _MAX_QUARTERS = 900, 4 * 14
+"""Zones differ from UTC by whole quarters of an hour, 14 hours at most."""
+_GPS_LAG_S = 120
+"""How far the last fix of a GPS may lie from the moment of a photo."""
 _ISO6709 = re.compile(r"^([+-]\d+(?:\.\d+)?)([+-]\d+(?:\.\d+)?)")
 
 
@@ -116,12 +120,36 @@ def _description(exif: PIL.Image.Exif) -> dict[str, Any]:
 def _date(exif: PIL.Image.Exif) -> dict[str, Any]:
     tags = PIL.ExifTags.Base
     taken = exif.get_ifd(PIL.ExifTags.IFD.Exif)
-    time_s = seconds(_text(taken.get(tags.DateTimeOriginal)), _text(taken.get(tags.OffsetTimeOriginal)))
-    if time_s is None:
-        time_s = seconds(_text(taken.get(tags.DateTimeDigitized)), _text(taken.get(tags.OffsetTimeDigitized)))
-    if time_s is None:
-        time_s = seconds(_text(exif.get(tags.DateTime)), _text(taken.get(tags.OffsetTime)))
-    return captured(time_s, "exif")
+    dates = (
+        (taken.get(tags.DateTimeOriginal), taken.get(tags.OffsetTimeOriginal)),
+        (taken.get(tags.DateTimeDigitized), taken.get(tags.OffsetTimeDigitized)),
+        (exif.get(tags.DateTime), taken.get(tags.OffsetTime)),
+    )
+    zones = {_text(date): _text(zone) for date, zone in dates if zone}
+    for date in (_text(date) for date, _ in dates):
+        if (time_s := seconds(date, zones.get(date) or _zone_of_place(exif, date))) is not None:
+            return captured(time_s, "exif")
+    return {}
+
+
+def _zone_of_place(exif: PIL.Image.Exif, date: str) -> str:
+    """Return the zone of a date by the time of the GPS, which is in UTC; "" if there is none, or one of another moment."""
+    tags = PIL.ExifTags.GPS
+    # Boundary: damaged tags of the place are named by the reader of positions.
+    try:
+        place = exif.get_ifd(PIL.ExifTags.IFD.GPSInfo)
+        clock = ":".join(f"{int(part):02}" for part in place[tags.GPSTimeStamp])
+        moment_s, local_s = seconds(f"{_text(place[tags.GPSDateStamp])} {clock}", "Z"), seconds(date, "Z")
+    except MemoryError:
+        raise
+    except Exception:
+        return ""
+    if moment_s is None or local_s is None:
+        return ""
+    quarters = round((local_s - moment_s) / _QUARTER_S)
+    if abs(quarters) > _MAX_QUARTERS or abs(local_s - moment_s - quarters * _QUARTER_S) > _GPS_LAG_S:
+        return ""
+    return f"{'-' if quarters < 0 else '+'}{abs(quarters) // 4:02}:{abs(quarters) % 4 * 15:02}"
 
 
 def captured(time_s: float | None, source: Source) -> dict[str, Any]:

@@ -129,6 +129,8 @@ _WRITTEN = re.compile(
 """Characters that texts are written in."""
 _DATA_SUFFIXES = (".json", ".jsonl")
 """Text that was written for programs."""
+_MP3_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef]")
+"""Start of an MPEG audio frame (ISO 11172-3, 2.4.1.3): sync, version, layer, bit rate."""
 _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 
 
@@ -212,6 +214,8 @@ def media_kind(path: Path, limits: Limits = DEFAULT) -> MediaKind | None:
     if promised and kind != promised and kind in (None, "text"):
         content = "plain text" if kind == "text" else "no format we read"
         raise MediaError(f"{str(path)!r}: is named like {MEDIA[promised].noun}, but holds {content}; rename or convert it")
+    if kind in (None, "text") and path.suffix.lower() in AUDIO and audio_format(path.suffix, head) is None:
+        raise MediaError(f"{str(path)!r}: is named like an audio file, but holds no format we read; rename or convert it")
     return None if kind == "text" and path.suffix.lower() in _DATA_SUFFIXES else kind
 
 
@@ -277,7 +281,9 @@ def audio_format(suffix: str, head: bytes) -> AudioFormat | None:
         return "aac"
     if _has_id3(head):  # before other formats, too
         return "aac" if suffix == ".aac" else "flac" if suffix == ".flac" else "mp3"
-    return "mp3" if suffix == ".mp3" and is_synced and head[1] & 0xE0 == 0xE0 else None
+    if suffix != ".mp3" or still_format(head) or looks_textual(head):
+        return None
+    return "mp3" if (is_synced and head[1] & 0xE0 == 0xE0) or _MP3_FRAME.search(head) else None  # other tags and padding may come first
 
 
 def _has_id3(head: bytes) -> bool:

@@ -72,8 +72,8 @@ def ffmpeg_named(path: Path, what: str) -> Generator[None]:
 def _video_stream(container: InputContainer, path: Path, limits: Limits) -> VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & _COVERS]
     if not streams:
-        others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise MediaError(f"{str(path)!r}: has no video, only {others}")
+        others = ", ".join(sorted({stream.type for stream in container.streams}))
+        raise MediaError(f"{str(path)!r}: has no video, {f'only {others}' if others else 'nor any other track'}")
     stream = max(streams, key=_prominence)
     codec = stream.codec_context.name if stream.codec_context else "unknown"
     codec = "av1" if codec in ("libdav1d", "libaom-av1") else codec
