@@ -406,3 +406,16 @@ def test_a_film_of_256_colours_keeps_them_wherever_it_is_opened(tmp_path: Path, 
     for count, start_s in ((4, 0.0), (1, 0.5)):
         for image in load_frames(Video(path=path, start_s=start_s), count).images:
             assert image.getpixel((4, 4)) == (0, 0, 255)
+
+
+def test_a_film_that_is_protected_against_copying_is_said_to_be(tmp_path: Path):
+    """It was "damaged or cut short"."""
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "42" * 16, "encryption_kid": "00" * 16}
+    rented = film(tmp_path / "rented.mp4", "libx264", frames=moving_frames(12), container_options=key)
+    plain = film(tmp_path / "plain.m4v", "libx264", "mp4", frames=moving_frames(12))
+    bought = tmp_path / "bought.m4v"
+    bought.write_bytes(plain.read_bytes().replace(b"avc1\0\0\0\0\0\0\0\1", b"drmi\0\0\0\0\0\0\0\1"))
+    assert load_frames(Video(path=plain), 2)
+    for path in (rented, bought):
+        with pytest.raises(MediaError, match="is protected against copying"):
+            load_frames(Video(path=path), 2)

@@ -16,7 +16,7 @@ from av.stream import Stream
 
 from embedrl.errors import MediaError
 from embedrl.media.sampling import end_of
-from embedrl.media.video_file import OpenedVideo, require_time
+from embedrl.media.video_file import OpenedVideo, require_clear, require_time
 from embedrl.media.video_formats import COUNTED, WITHOUT_INDEX
 
 _PALETTE = "palette"
@@ -82,6 +82,7 @@ def _read_index(opened: OpenedVideo) -> FrameIndex:
         require_time(path, opened.deadline, limits)
         if packet.size == 0 or packet.is_discard:
             continue
+        require_clear(path, packet)
         position = packet.pos if packet.pos is not None else position
         clock = packet.dts if packet.dts is not None else packet.pts
         if is_searched and clock is not None:

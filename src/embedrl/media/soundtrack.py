@@ -27,7 +27,7 @@ from embedrl.media.metadata import from_tags
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE, Sound
 from embedrl.media.store import DEFAULT, Limits, audio_demuxer, open_regular
 from embedrl.media.subtitles import MAX_CUES, Cue, parse_lyrics, plain_dialogue
-from embedrl.media.video_file import OpenedVideo, ffmpeg_named, open_video, require_time
+from embedrl.media.video_file import OpenedVideo, ffmpeg_named, open_video, require_clear, require_time, require_unprotected
 
 CODECS = (
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "truehd", "opus", "libopus", "vorbis", "flac", "alac"),
@@ -152,6 +152,7 @@ def _audio_stream(opened: OpenedVideo | OpenedAudio) -> AudioStream | None:
     if not streams:
         return None
     stream = default_stream(streams)
+    require_unprotected(opened.path, opened.container, stream)
     codec = stream.codec_context.name if stream.codec_context else "unknown"
     if codec not in CODECS and not codec.startswith("pcm_"):
         raise MediaError(f"{str(opened.path)!r}: the codec of its sound is {codec!r}, which we do not decode; convert it to AAC")
@@ -196,6 +197,7 @@ def _chunks(opened: OpenedVideo | OpenedAudio, stream: AudioStream, seek_s: floa
     resampler, shape = None, None
     for packet in packets_from(opened, stream, start) if isinstance(opened, OpenedVideo) else _audio_packets(opened, stream, start):
         require_time(opened.path, opened.deadline, opened.limits)
+        require_clear(opened.path, packet)
         try:
             frames = packet.decode()
         except av.error.InvalidDataError:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -22,6 +23,7 @@ from embedrl.media.store import HEAD_BYTES, Limits, container_format, open_regul
 from embedrl.media.video_formats import CODECS, CONTAINERS
 
 _BUFFER_BYTES = 256 * 1024
+_PROTECTED = "is protected against copying (DRM), so that only its seller's player can show it"
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Codec -> decoder that reads its layer of transparency."""
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -75,10 +77,13 @@ def _video_stream(container: InputContainer, path: Path, limits: Limits) -> Vide
         others = ", ".join(sorted({stream.type for stream in container.streams}))
         raise MediaError(f"{str(path)!r}: has no video, {f'only {others}' if others else 'nor any other track'}")
     stream = max(streams, key=_prominence)
-    codec = stream.codec_context.name if stream.codec_context else "unknown"
+    if stream.codec_context is None:
+        raise MediaError(f"{str(path)!r}: its codec is unknown, or it is protected against copying, as films of iTunes are")
+    codec = stream.codec_context.name
     codec = "av1" if codec in ("libdav1d", "libaom-av1") else codec
     if codec not in CODECS:
         raise MediaError(f"{str(path)!r}: its codec is {codec!r}, which is none of the {len(CODECS)} that we decode; convert it to H.264")
+    require_unprotected(path, container, stream)
     require_size(path, stream.codec_context.width, stream.codec_context.height, limits)
     stream.codec_context.thread_count = 1
     stream.thread_type = "NONE"
@@ -89,6 +94,18 @@ def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
     """Rank a video stream as players do: moving pictures, then the default stream, then the largest."""
     context = stream.codec_context
     return stream.frames != 1, bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
+
+
+def require_unprotected(path: Path, container: InputContainer, stream: Stream) -> None:
+    """Raise MediaError for a stream of Windows Media or WebM whose header says that it is encrypted."""
+    if "enc_key_id" in stream.metadata or "ASF_Protection_Type" in container.metadata:
+        raise MediaError(f"{str(path)!r}: {_PROTECTED}")
+
+
+def require_clear(path: Path, packet: Packet) -> None:
+    """Raise MediaError for an encrypted packet (Common Encryption, ISO 23001-7)."""
+    if packet.has_sidedata("encryption_info"):
+        raise MediaError(f"{str(path)!r}: {_PROTECTED}")
 
 
 def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
