@@ -21,19 +21,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.parser import BytesParser
 from email.policy import HTTP
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import PIL.Image
+from av.audio.stream import AudioStream
 
 from embedrl.data.segments import locate, read_segments
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
 from embedrl.log import table
 from embedrl.media.sound import SAMPLE_RATE
-from embedrl.media.soundtrack import add_sound
 from embedrl.media.video import save_video
 from embedrl.runtime.names import load_transcriber
 from embedrl.testing import COLOURS, FakeEmbedder
@@ -59,6 +61,23 @@ VOICES = ("en-us", "en-us+f3", "en-gb+m3")
 FILM_S = 240
 SHOT_S = 20
 NUM_RESAMPLES = 2000
+
+
+def add_sound(video: Path, samples: np.ndarray, target: Path, *, codec: str = "aac", start_s: float = 0.0) -> None:
+    """Write a video again with a track of sound: samples, int16 (N,), mono, at `SAMPLE_RATE`, which begin at `start_s`."""
+    with av.open(video) as source, av.open(target, "w") as container:
+        pictures = container.add_stream_from_template(source.streams.video[0])
+        sound = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        assert isinstance(sound, AudioStream), f"{codec} is no codec of sound"
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size and packet.dts is not None:
+                packet.stream = pictures
+                container.mux(packet)
+        resampler = av.AudioResampler(sound.format.name, "mono", SAMPLE_RATE, frame_size=sound.codec_context.frame_size or 1024)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.int16)[None], "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, round(start_s * SAMPLE_RATE), Fraction(1, SAMPLE_RATE)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(sound.encode(part))
 
 
 class Spoken(NamedTuple):

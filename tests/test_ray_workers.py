@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import ray
 
 from embedrl.annotate.annotate import annotate
 from embedrl.annotate.store import Annotations
@@ -43,13 +44,18 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
+def pids(model: Any) -> list[int]:
+    """Return the process of each worker of a model."""
+    return ray.get([worker.pid.remote() for worker in model.pool.workers])
+
+
 class Killing:
     """A model on Ray; one of its workers is killed as the third batch is asked for, while the others are under way."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.num_calls = model, 0
         self.fingerprint, self.num_frames, self.dim = model.fingerprint, getattr(model, "num_frames", 0), getattr(model, "dim", 0)
-        self.before = model.worker_pids()
+        self.before = pids(model)
 
     def reason(self, items: Sequence[Item]) -> Any:
         self._kill()
@@ -65,7 +71,7 @@ class Killing:
             os.kill(self.before[0], signal.SIGKILL)
 
     def was_killed(self) -> bool:
-        after = self.model.worker_pids()
+        after = pids(self.model)
         return len(set(after) & set(self.before)) == len(after) - 1
 
 

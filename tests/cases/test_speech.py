@@ -26,12 +26,12 @@ from embedrl.index.search import search
 from embedrl.media.content import Text
 from embedrl.media.decode import read_sound
 from embedrl.media.sound import PIECE_S, SAMPLE_RATE
-from embedrl.media.soundtrack import add_sound
 from embedrl.media.video import save_video
 from embedrl.models.remote_transcriber import RemoteTranscriber
 from embedrl.models.transcript import HeardPhrase, HeardWord, segments_of
 from embedrl.runtime.names import load_transcriber
 from embedrl.testing import COLOURS, TONES, FakeEmbedder, FakeReasoner, FakeTranscriber
+from tests.scripts import load_script
 from tests.served import served
 from tests.transcription_server import Request, TranscriptionServer, transcription_server
 
@@ -53,7 +53,7 @@ def write_film(path: Path, spoken: dict[str, float] = SPOKEN, shots: tuple[str, 
     """Write shots, each all of one colour, with tones that are words."""
     mute = path.with_name("mute.mp4")
     save_video([PIL.Image.new("RGB", (64, 48), COLOURS[colour]) for colour in shots for _ in range(2 * shot_s)], mute, fps=2)
-    add_sound(mute, sound(spoken, len(shots) * shot_s), path, **options)
+    load_script("bench/speech.py").add_sound(mute, sound(spoken, len(shots) * shot_s), path, **options)
     mute.unlink()
 
 

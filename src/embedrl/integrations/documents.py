@@ -1,7 +1,8 @@
 """Searches and vectors for other libraries: hits as documents with text and metadata, plain vectors of texts."""
 
 from collections.abc import Sequence, Set
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from embedrl.data import items
 from embedrl.data.protocols import Embeds, Reasons
@@ -11,6 +12,23 @@ from embedrl.index.hit import Hit
 from embedrl.index.index import Index
 from embedrl.index.query import Query
 from embedrl.index.search import search
+from embedrl.runtime.index_models import open_with_models
+
+
+class OpensByName:
+    """Retrievers that take `index`, `embedder` and `reasoner`."""
+
+    @classmethod
+    def open(
+        cls, place: str | Path, embedder: str | None = None, reasoner: str | None = None, think: bool | None = None, **fields: Any
+    ) -> Self:
+        """Open an index with the models that are named, else those that it was made with; `think=False` leaves the Reasoner out.
+
+        Raises ConfigError, ModelError and StoreError.
+        """
+        index, embeds, reasons = open_with_models(place, embedder, reasoner, think)
+        make: Any = cls
+        return make(index=index, embedder=embeds, reasoner=reasons, **fields)
 
 
 def retrieve(index: Index, query: str, embedder: Embeds, reasoner: Reasons | None, *, filter: Filter, limit: int) -> Sequence[Hit]:

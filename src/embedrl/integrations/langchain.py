@@ -6,14 +6,12 @@ retriever = EmbedRLRetriever.open("~/Pictures", limit=5)  # with the models that
 documents = retriever.invoke("a red star")
 """
 
-from pathlib import Path
 from typing import Any
 
 from embedrl.data.protocols import Embeds
 from embedrl.errors import ConfigError
 from embedrl.index.filter import Filter
-from embedrl.integrations.documents import embed_query, embed_texts, metadata_of, retrieve, text_of
-from embedrl.runtime.index_models import open_with_models
+from embedrl.integrations.documents import OpensByName, embed_query, embed_texts, metadata_of, retrieve, text_of
 from embedrl.runtime.names import load_embedder
 
 try:
@@ -24,7 +22,7 @@ except ImportError as error:
     raise ConfigError("this needs the package langchain-core: pip install 'embedrl[langchain]'") from error
 
 
-class EmbedRLRetriever(BaseRetriever):
+class EmbedRLRetriever(OpensByName, BaseRetriever):
     """Retrieves items of an index: what is said of each as the document's text, path, score and evidence as its metadata."""
 
     index: Any
@@ -34,17 +32,6 @@ class EmbedRLRetriever(BaseRetriever):
     """Without one, items are compared as they are."""
     limit: int = 10
     filter: Any = Filter()
-
-    @classmethod
-    def open(
-        cls, place: str | Path, embedder: str | None = None, reasoner: str | None = None, think: bool | None = None, **fields: Any
-    ) -> "EmbedRLRetriever":
-        """Open an index with the models that are named, else those that it was made with; `think=False` leaves the Reasoner out.
-
-        Raises ConfigError, ModelError and StoreError.
-        """
-        index, embeds, reasons = open_with_models(place, embedder, reasoner, think)
-        return cls(index=index, embedder=embeds, reasoner=reasons, **fields)
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any) -> "list[Document]":
         return [

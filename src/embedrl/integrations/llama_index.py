@@ -6,15 +6,13 @@ retriever = EmbedRLRetriever.open("~/Pictures", limit=5)  # with the models that
 nodes = retriever.retrieve("a red star")
 """
 
-from pathlib import Path
 from typing import Any
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.errors import ConfigError
 from embedrl.index.filter import Filter
 from embedrl.index.index import Index
-from embedrl.integrations.documents import embed_query, embed_texts, metadata_of, retrieve, text_of
-from embedrl.runtime.index_models import open_with_models
+from embedrl.integrations.documents import OpensByName, embed_query, embed_texts, metadata_of, retrieve, text_of
 from embedrl.runtime.names import load_embedder
 
 try:
@@ -26,7 +24,7 @@ except ImportError as error:
     raise ConfigError("this needs the package llama-index-core: pip install 'embedrl[llamaindex]'") from error
 
 
-class EmbedRLRetriever(BaseRetriever):
+class EmbedRLRetriever(OpensByName, BaseRetriever):
     """Retrieves items of an index: what is said of each as the node's text, path, score and evidence as its metadata."""
 
     def __init__(
@@ -34,17 +32,6 @@ class EmbedRLRetriever(BaseRetriever):
     ) -> None:
         self.index, self.embedder, self.reasoner, self.limit, self.filter = index, embedder, reasoner, limit, filter or Filter()
         super().__init__()
-
-    @classmethod
-    def open(
-        cls, place: str | Path, embedder: str | None = None, reasoner: str | None = None, think: bool | None = None, **fields: Any
-    ) -> "EmbedRLRetriever":
-        """Open an index with the models that are named, else those that it was made with; `think=False` leaves the Reasoner out.
-
-        Raises ConfigError, ModelError and StoreError.
-        """
-        index, embeds, reasons = open_with_models(place, embedder, reasoner, think)
-        return cls(index, embeds, reasons, **fields)
 
     def _retrieve(self, query_bundle: "QueryBundle") -> "list[NodeWithScore]":
         return [

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -282,20 +281,3 @@ def frame_rate(path: Path, limits: Limits = DEFAULT) -> float:
 def default_stream(streams: Sequence[AnyStream]) -> AnyStream:
     """Return the default stream of several of a kind, or the first."""
     return max(streams, key=lambda stream: (bool(stream.disposition & Disposition.default), -stream.index))
-
-
-def add_sound(video: Path, samples: np.ndarray, target: Path, *, codec: str = "aac", start_s: float = 0.0) -> None:
-    """Write a video again with a track of sound: samples, int16 (N,), mono, at `SAMPLE_RATE`, which begin at `start_s`."""
-    with av.open(video) as source, av.open(target, "w") as container:
-        pictures = container.add_stream_from_template(source.streams.video[0])
-        sound = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
-        assert isinstance(sound, AudioStream), f"{codec} is no codec of sound"
-        for packet in source.demux(source.streams.video[0]):
-            if packet.size and packet.dts is not None:
-                packet.stream = pictures
-                container.mux(packet)
-        resampler = av.AudioResampler(sound.format.name, "mono", SAMPLE_RATE, frame_size=sound.codec_context.frame_size or _FRAME)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.int16)[None], "s16", "mono")
-        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, round(start_s * SAMPLE_RATE), Fraction(1, SAMPLE_RATE)
-        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
-            container.mux(sound.encode(part))

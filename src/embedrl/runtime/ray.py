@@ -316,28 +316,24 @@ class RayReasoner:
     """Workers that write T-CoTs. Fulfils `Reasons`; may be called from several threads at once."""
 
     def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
+        self.pool = pool
         self.fingerprint: str = pool.about["name"]
         self.num_frames: int = pool.about["num_frames"]
 
     def reason(self, items: Sequence[Item]) -> list[TCoT | ParseFailure]:
         """Write one T-CoT per item, in order, on one worker. Raises what the model raises; see `_Pool.run`."""
-        return self._pool.run("reason", [_portable(item) for item in items])
+        return self.pool.run("reason", [_portable(item) for item in items])
 
     def num_tokens(self, text: str) -> int:
         """Count the tokens of a text as the model writes it; words, if it does not tell."""
-        return self._pool.num_tokens(text)
-
-    def worker_pids(self) -> list[int]:
-        """Return the process of each worker, on whichever machine it runs."""
-        return _pids(self._pool)
+        return self.pool.num_tokens(text)
 
 
 class RayEmbedder:
     """Workers that embed items. Fulfils `Embeds`; may be called from several threads at once."""
 
     def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
+        self.pool = pool
         self.fingerprint: str = pool.about["name"]
         self.dim: int = pool.about["dim"]
         text = pool.about["text"]
@@ -346,17 +342,7 @@ class RayEmbedder:
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None]) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order, from one worker. Raises what the model raises; see `_Pool.run`."""
-        return np.array(self._pool.run("embed", [_portable(item) for item in items], list(tcots)))  # Ray's own is read-only
-
-    def worker_pids(self) -> list[int]:
-        """Return the process of each worker, on whichever machine it runs."""
-        return _pids(self._pool)
-
-
-def _pids(pool: _Pool) -> list[int]:
-    import ray
-
-    return ray.get([worker.pid.remote() for worker in pool.workers])
+        return np.array(self.pool.run("embed", [_portable(item) for item in items], list(tcots)))  # Ray's own is read-only
 
 
 def _portable(item: Item) -> Item:
