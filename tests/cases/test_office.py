@@ -369,3 +369,6 @@ def test_text_boxes_inside_text_boxes_are_read_once(tmp_path: Path):
     open_box, close_box = "<text:p>a<draw:frame><draw:text-box>", "</draw:text-box></draw:frame></text:p>"
     write_open_document(tmp_path / "a.odt", "text", open_box * 30 + "<text:p>deep</text:p>" + close_box * 30)
     assert document_text(tmp_path / "a.odt").split() == ["a"] * 30 + ["deep"]
+    note = f"<text:note><text:note-body>{open_box}<text:p>noted</text:p>{close_box}</text:note-body></text:note>"
+    write_open_document(tmp_path / "a.odt", "text", f"<text:p>b{note}</text:p>")
+    assert document_text(tmp_path / "a.odt") == "b (a noted)"

@@ -59,11 +59,11 @@ def _blocks(parent: Element, depth: int = 0) -> Iterator[str]:
 
 
 def _boxes(element: Element) -> Iterator[Element]:
-    """Yield the text boxes inside an element, but not those inside them."""
+    """Yield the text boxes inside an element, but not those inside them, or inside its notes."""
     for child in element:
         if local_name(child) == "text-box":
             yield child
-        else:
+        elif local_name(child) not in _UNSEEN | {"note"}:
             yield from _boxes(child)
 
 
