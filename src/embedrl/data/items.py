@@ -1,13 +1,16 @@
 """The one way to make an Item from content: its prompt role and its standard instruction."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import PIL.Image
+import PIL.ImageOps
 
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Content, Image, Page, Part, Text, Video
 from embedrl.media.decode import is_document, read_text
+from embedrl.media.image import to_rgb
 from embedrl.media.kinds import MEDIA, MediaKind
 from embedrl.media.store import Limits, limits_in_force, media_kind
 from embedrl.media.text import load_text
@@ -32,7 +35,10 @@ Input = Piece | list[Piece] | tuple[Piece, ...]
 
 
 def as_content(value: Input) -> Content:
-    """Convert to typed parts, in order; a PDF file becomes its first page. Raises MediaError for a file that cannot be used."""
+    """Convert to typed parts, in order; a PDF file becomes its first page.
+
+    Raises MediaError for a file or Pillow image that cannot be used, ConfigError for a value of another type.
+    """
     if isinstance(value, list | tuple):
         return tuple(_part(piece) for piece in value)
     return (_part(value),)
@@ -43,7 +49,7 @@ def _part(value: Piece) -> Part:
         case str():
             return Text(text=value)
         case PIL.Image.Image():
-            return Image(pixels=value.convert("RGB"))
+            return Image(pixels=_pixels(value))
         case Path():
             match media_kind(value, limits_in_force()):
                 case "image":
@@ -55,8 +61,24 @@ def _part(value: Piece) -> Part:
                 case "text":
                     return Text(text=_text(value, limits_in_force()))
             raise MediaError(f"{str(value)!r}: is no image, video, PDF or text file that is read")
-        case _:
+        case Text() | Image() | Video() | Page():
             return value
+    raise ConfigError(
+        f"content of type {type(value).__name__}: give a str, a Path, a Pillow image (PIL.Image.open(io.BytesIO(data)) of bytes, "
+        "PIL.Image.fromarray(pixels) of an array), a part (embedrl.Text, Image, Video, Page), or a list of these"
+    )
+
+
+def _pixels(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a Pillow image as its file would be decoded: turned as its EXIF data say, on white, 8-bit RGB. Raises MediaError."""
+    if not image.width or not image.height:
+        raise MediaError(f"a Pillow image of {image.width} x {image.height} pixels: there is nothing to see")
+    try:
+        return to_rgb(PIL.ImageOps.exif_transpose(image))
+    except (OSError, ValueError) as error:  # ValueError: of one that was closed, and MediaError
+        raise MediaError(
+            f"a Pillow image {error if isinstance(error, MediaError) else f'cannot be read ({error}); open it again'}"
+        ) from error
 
 
 def _text(path: Path, limits: Limits) -> str:
@@ -75,9 +97,9 @@ def query(content: Input, instruction: str | None = None, *, looking_for: MediaK
     `instruction=None` uses the standard instruction of the task, "" uses none. Raises ConfigError for an empty query, MediaError for a
     file that cannot be used.
     """
-    content = as_content(content)
-    if all(isinstance(part, Text) and not part.text.strip() for part in content):
-        raise ConfigError("the query is empty: give some text, a picture, a video or a page")
+    if looking_for not in list(MEDIA):
+        raise ConfigError(f"looking_for={looking_for!r}: choose from {', '.join(MEDIA)}")
+    content = _some(content, "query")
     kind = kind_of(content)
     if kind == "text":
         role = Role.QUERY_TEXT_TO_VIDEO if looking_for == "video" else Role.QUERY_TEXT_TO_IMAGE
@@ -89,12 +111,26 @@ def query(content: Input, instruction: str | None = None, *, looking_for: MediaK
 def candidate(content: Input, instruction: str | None = None) -> Item:
     """Make the Item of a target or candidate. `instruction=None` uses the standard instruction, "" uses none.
 
-    Raises MediaError for a file that cannot be used.
+    Raises ConfigError for an empty candidate, MediaError for a file that cannot be used.
     """
-    content = as_content(content)
+    content = _some(content, "candidate")
     kind = kind_of(content)
     role = Role.TARGET_TEXT if kind == "text" else Role.TARGET_VIDEO if kind == "video" else Role.TARGET_IMAGE
     return Item(content=content, instruction=DESCRIBE[kind] if instruction is None else instruction, role=role)
+
+
+def _some(value: Input, name: str) -> Content:
+    content = as_content(value)
+    if all(isinstance(part, Text) and not part.text.strip() for part in content):
+        raise ConfigError(f"the {name} is empty: give some text, a picture, a video or a page")
+    return content
+
+
+def require_items(values: Iterable[object]) -> None:
+    """Raise ConfigError for a value that is no Item."""
+    for value in values:
+        if not isinstance(value, Item):
+            raise ConfigError(f"an item of type {type(value).__name__}: make Items with embedrl.query(…) and embedrl.candidate(…)")
 
 
 def kind_of(content: Content) -> MediaKind:

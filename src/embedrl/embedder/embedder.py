@@ -26,13 +26,14 @@ from embedrl.embedder.inputs import (
     EmbedderPrompt,
     PromptFormat,
     build,
+    check_inputs,
     collate,
     text_limit,
     text_measure,
     token_ends,
     within_text_limit,
 )
-from embedrl.errors import ConfigError, ModelError
+from embedrl.errors import ModelError
 from embedrl.media.passages import TextMeasure
 from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
@@ -232,8 +233,7 @@ class Embedder:
 
     def embed(self, items: Sequence[Item], tcots: Sequence[TCoT | None], *, show_media: bool = True) -> np.ndarray:
         """Return float32 (N, dim), unit length, in order. A None T-CoT gives the plain vector. Raises MediaError."""
-        if len(items) != len(tcots):
-            raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
+        check_inputs(items, tcots)
         places: dict[int, list[int]] = {}
         for place, item in enumerate(items):
             places.setdefault(id(item), []).append(place)

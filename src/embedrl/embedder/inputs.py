@@ -23,9 +23,10 @@ from transformers import ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Piece
+from embedrl.data.items import require_items
 from embedrl.data.sample import Item
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render_parts
-from embedrl.errors import ModelError
+from embedrl.errors import ConfigError, ModelError
 from embedrl.media.content import Frames, Image, Page, Text, Video
 from embedrl.media.decode import load_visual, look
 from embedrl.media.passages import TextMeasure
@@ -223,6 +224,16 @@ def within_text_limit(item: Item, budget: VisualBudget, tokenizer: Any) -> Item:
 def text_limit(budget: VisualBudget) -> str:
     """Return how much text of an item is read, as a message says it."""
     return f"{budget.max_text_chars:,} characters" if budget.max_text_tokens is None else f"{budget.max_text_tokens:,} tokens"
+
+
+def check_inputs(items: Sequence[Item], tcots: Sequence[TCoT | None]) -> None:
+    """Raise ConfigError unless these are items with a T-CoT, or None, for each."""
+    if len(items) != len(tcots):
+        raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
+    require_items(items)
+    for tcot in tcots:
+        if not isinstance(tcot, TCoT | None):
+            raise ConfigError(f"a T-CoT of type {type(tcot).__name__}: give a TCoT or None (`outcome or None` of what a Reasoner returns)")
 
 
 def build(

@@ -27,6 +27,7 @@ from embedrl.embedder.inputs import (
     EmbedderPrompt,
     PromptFormat,
     build,
+    check_inputs,
     collate,
     text_limit,
     text_measure,
@@ -34,7 +35,7 @@ from embedrl.embedder.inputs import (
     within_text_limit,
 )
 from embedrl.embedder.requests import MARKER, SHAPES, RequestShape, read_vectors, write_request
-from embedrl.errors import ConfigError, MediaError, ModelError
+from embedrl.errors import MediaError, ModelError
 from embedrl.media.content import Frames, Image, Text, Video, part_files
 from embedrl.media.passages import TextMeasure
 from embedrl.media.resize import PAPER_BUDGET
@@ -120,8 +121,7 @@ class RemoteEmbedder:
 
         Raises MediaError for an item that cannot be read, or that the server does not take, and ModelError if it does not answer.
         """
-        if len(items) != len(tcots):
-            raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
+        check_inputs(items, tcots)
         seen = {id(item): item for item in items}
         decoded = {key: DecodedItem(item, self.prompt.budget, self.prompt.factor) for key, item in seen.items() if self._sees(item)}
         built = [self._build(item, tcot, decoded.get(id(item))) for item, tcot in zip(items, tcots, strict=True)]

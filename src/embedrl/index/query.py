@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, SupportsIndex
+from typing import Any, Literal, SupportsFloat, SupportsIndex, get_args
 
 from embedrl.data import items
 from embedrl.data.sample import Item
@@ -17,6 +17,13 @@ ResultUnit = Literal["file", "unit"]
 Match = Literal["filter", "fuse"]
 
 MAX_RERANK = 100
+
+
+def _choose(name: str, value: object, choices: Any) -> None:
+    """Raise ConfigError for a value that is none of a Literal's."""
+    allowed = [choice for part in get_args(choices) for choice in get_args(part) or [None if part is type(None) else part]]
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r}: choose from {', '.join(map(str, allowed))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,13 @@ class Selection:
             raise ConfigError(f"offset={self.offset}: give 0 (the first page) or more")
         if self.limit < 1:
             raise ConfigError(f"limit={self.limit}: give at least 1")
+        _choose("unit", self.unit, ResultUnit)
+        if not isinstance(self.filter, Filter):
+            raise ConfigError(f"filter={self.filter!r}: give a Filter, as in Filter(modality=('image',))")
+        if isinstance(self.exclude_keys, str) or not isinstance(self.exclude_keys, Collection):
+            raise ConfigError(f"exclude_keys={self.exclude_keys!r}: give a list of keys")
+        if self.min_score is not None and not isinstance(self.min_score, SupportsFloat):
+            raise ConfigError(f"min_score={self.min_score!r}: give a number")
         if self.min_score is not None and not -1 <= self.min_score <= 1:
             raise ConfigError(f"min_score={self.min_score}: a cosine lies in -1..1")
 
@@ -77,6 +91,10 @@ class Query(Selection):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _choose("sort", self.sort, Sort | None)
+        _choose("match", self.match, Match)
+        if not isinstance(self.rerank, SupportsIndex):
+            raise ConfigError(f"rerank={self.rerank!r}: give a whole number")
         if not 0 <= self.rerank <= MAX_RERANK:
             raise ConfigError(f"rerank={self.rerank}: give 0 (none) to {MAX_RERANK}")
         if self.rerank and (self.sort or "score") != "score":

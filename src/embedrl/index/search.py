@@ -103,6 +103,8 @@ def search(
     not fit the index, MediaError for a query file that cannot be read, ModelError of the reranker.
     """
     started = time.perf_counter()
+    if not isinstance(query, Query):
+        raise ConfigError(f"a query of type {type(query).__name__}: give embedrl.Query(…), which takes a str, a Path, an image or a tuple")
     if query.rerank and reranker is None:
         raise ConfigError(f"rerank={query.rerank} needs a reranker: give one, or leave it out")
     if not query.content:

@@ -5,6 +5,7 @@ can be cached and joined by key alone.
 """
 
 import hashlib
+import math
 import re
 import stat
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ class Video(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> "Video":
+        if not math.isfinite(self.start_s) or not self.start_s <= (math.inf if self.end_s is None else self.end_s):
+            raise ConfigError(f"start_s={self.start_s}, end_s={self.end_s}: a span ends behind its start; give seconds")
         return _require_one(self, self.path, self.frame_files, self.frames)
 
 

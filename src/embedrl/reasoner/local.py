@@ -1,6 +1,7 @@
 """A Reasoner and Judge on loaded weights, through transformers' `generate`."""
 
 import copy
+import math
 import re
 import threading
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ class LocalReasoner:
         *,
         temperature: float = 0.0,
     ) -> None:
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         self.model, self.processor, self.settings = model.eval(), processor, settings
         self.temperature, self.batch_size = temperature, 64

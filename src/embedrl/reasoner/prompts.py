@@ -15,6 +15,7 @@ from typing import Any
 import PIL.Image
 
 from embedrl import log
+from embedrl.data.items import require_items
 from embedrl.data.protocols import Side
 from embedrl.data.sample import Item
 from embedrl.data.tcot import SPECIAL_TOKEN, TCoT, neutralise, render
@@ -104,6 +105,7 @@ def tcot_prompt(item: Item, prompt_set: str, budget: VisualBudget, factor: int, 
 
     `special` matches the added tokens of the model that is asked, which the item's text must not hold.
     """
+    require_items([item])
     parts, images = _media(item, budget, factor)
     shown = neutralise(item.text[: budget.max_text_chars], special)
     text, own = _fill(template(prompt_set, item.role), special, instruction=item.instruction, text=shown)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import string
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class RemoteReasoner:
         factor: int = 32,
     ) -> None:
         """Images are scaled to multiples of `factor`, the pixels a side of one visual token, which a server does not tell."""
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise ConfigError(f"temperature={temperature}: give 0 (greedy) or more")
         if max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens={max_new_tokens}: give at least 1")

@@ -30,8 +30,14 @@ __all__ = [
 ]
 
 
+def _spelled(name: str | Path) -> str:
+    if not isinstance(name, str | Path):
+        raise ConfigError(f"a model's name of type {type(name).__name__}: give a str, or the Path of its folder")
+    return str(name)
+
+
 def load_reasoner(
-    name: str,
+    name: str | Path,
     *,
     temperature: float = 0.0,
     device: str | None = None,
@@ -50,6 +56,7 @@ def load_reasoner(
     the answers of T-CoTs alone: a quarter of the tokens, and no evidence. Raises ConfigError for an unknown name, ModelError for a folder
     that is not a model.
     """
+    name = _spelled(name)
     if is_server(name):
         from embedrl.reasoner.remote import RemoteReasoner
 
@@ -70,7 +77,7 @@ def load_reasoner(
 
 
 def load_embedder(
-    name: str,
+    name: str | Path,
     *,
     device: str | None = None,
     dtype: str | None = None,
@@ -83,6 +90,7 @@ def load_embedder(
     A URL (`http://host:8000/v1#model`) stands for a server that gives vectors; see `RemoteEmbedder.from_url`.
     Raises ConfigError for an unknown name, ModelError for a folder that is not a model.
     """
+    name = _spelled(name)
     if is_server(name):
         from embedrl.embedder.remote import RemoteEmbedder
 
