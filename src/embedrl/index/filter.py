@@ -55,6 +55,7 @@ class Filter:
         for name, listed in (("modality", self.modality), ("words", self.words)):
             if isinstance(listed, str):  # else it would be one of letters
                 raise ConditionError(name, f"{name}={listed!r}: give a tuple, as in {name}=({listed!r},)")
+        object.__setattr__(self, "path", well_formed(self.path))  # as bytes of a name that are no Unicode are shown
         object.__setattr__(self, "words", tuple(map(well_formed, self.words)))  # half a character is in no item
         if self.modality is not None and (not self.modality or set(self.modality) - set(MODALITIES)):
             choices = ", ".join(MODALITIES)

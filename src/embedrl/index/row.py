@@ -36,6 +36,10 @@ def shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
+_MAX_NS = 2**63 - 1
+"""Nanoseconds since 1970 that the table's column holds: up to the year 2262."""
+
+
 class Stamp(_Row):
     """What tells whether a file changed without reading it."""
 
@@ -49,7 +53,12 @@ class Stamp(_Row):
             status = path.stat()
         except OSError as error:
             raise MediaError(f"{str(path)!r}: cannot be read {cause(error)}") from error
-        return cls(size=status.st_size, mtime_ns=status.st_mtime_ns)
+        return cls.of_status(status)
+
+    @classmethod
+    def of_status(cls, status: os.stat_result) -> "Stamp":
+        """Return the stamp of a file's status; a date that 64 bits of nanoseconds do not hold is the last that they do."""
+        return cls(size=status.st_size, mtime_ns=max(-_MAX_NS, min(status.st_mtime_ns, _MAX_NS)))
 
 
 class Place(_Row):

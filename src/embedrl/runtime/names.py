@@ -1,6 +1,7 @@
 """Loading models by name: "nano" (shipped), "nano-sft" (the Reasoner before RL), "nano-judge", "fake" (for tests), a folder, a hub id
 (`owner/name@revision`), or a server's URL."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 

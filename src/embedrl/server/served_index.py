@@ -115,7 +115,7 @@ class ServedIndex:
 
     def _is_indexed(self, place: Place, file: OpenFile) -> bool:
         """Whether a file is the indexed one: same stamp, or same content under another date."""
-        stamp = Stamp(size=file.status.st_size, mtime_ns=file.status.st_mtime_ns)
+        stamp = Stamp.of_status(file.status)
         if stamp == place.stamp or stamp.size != place.stamp.size:
             return stamp == place.stamp
         try:
