@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import PIL.Image
-import PIL.ImageOps
 
 from embedrl.data.sample import Item, Role
 from embedrl.errors import ConfigError, MediaError
 from embedrl.media.content import Content, Image, Page, Part, Text, Video
 from embedrl.media.decode import is_document, read_text
-from embedrl.media.image import to_rgb
+from embedrl.media.image import from_pillow
 from embedrl.media.kinds import MEDIA, MediaKind
 from embedrl.media.store import Limits, limits_in_force, media_kind
 from embedrl.media.text import load_text
@@ -49,7 +48,7 @@ def _part(value: Piece) -> Part:
         case str():
             return Text(text=value)
         case PIL.Image.Image():
-            return Image(pixels=_pixels(value))
+            return Image(pixels=from_pillow(value))
         case Path():
             match media_kind(value, limits_in_force()):
                 case "image":
@@ -67,18 +66,6 @@ def _part(value: Piece) -> Part:
         f"content of type {type(value).__name__}: give a str, a Path, a Pillow image (PIL.Image.open(io.BytesIO(data)) of bytes, "
         "PIL.Image.fromarray(pixels) of an array), a part (embedrl.Text, Image, Video, Page), or a list of these"
     )
-
-
-def _pixels(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return a Pillow image as its file would be decoded: turned as its EXIF data say, on white, 8-bit RGB. Raises MediaError."""
-    if not image.width or not image.height:
-        raise MediaError(f"a Pillow image of {image.width} x {image.height} pixels: there is nothing to see")
-    try:
-        return to_rgb(PIL.ImageOps.exif_transpose(image))
-    except (OSError, ValueError) as error:  # ValueError: of one that was closed, and MediaError
-        raise MediaError(
-            f"a Pillow image {error if isinstance(error, MediaError) else f'cannot be read ({error}); open it again'}"
-        ) from error
 
 
 def _text(path: Path, limits: Limits) -> str:

@@ -190,6 +190,18 @@ def shrink_factor(pixels: int, kept: int) -> int:
     return 2 ** max(0, math.ceil(math.log2(pixels / kept) / 2)) if pixels > kept else 1
 
 
+def from_pillow(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a Pillow image as its file would be decoded: turned as its EXIF data say, on white, 8-bit RGB. Raises MediaError."""
+    if not image.width or not image.height:
+        raise MediaError(f"a Pillow image of {image.width} x {image.height} pixels: there is nothing to see")
+    try:
+        return to_rgb(PIL.ImageOps.exif_transpose(image))
+    except (OSError, ValueError) as error:  # ValueError: of one that was closed, and MediaError
+        raise MediaError(
+            f"a Pillow image {error if isinstance(error, MediaError) else f'cannot be read ({error}); open it again'}"
+        ) from error
+
+
 def to_rgb(image: PIL.Image.Image, to_srgb: ColourTransform | None = None) -> PIL.Image.Image:
     """Convert an image of any mode to 8-bit RGB on white; an RGB image without transparency is returned as it is."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
