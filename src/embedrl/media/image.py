@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
+import PIL.ImageOps
 
 from embedrl.errors import ConfigError, MediaError
 from embedrl.files import write_bytes
