@@ -87,6 +87,30 @@ def test_a_gate_sees_the_hits_of_the_local_pool() -> None:
     assert local.figures["think/reasoned"][1] == 0
 
 
+def test_a_gate_sees_as_many_hits_as_in_a_search(tmp_path: Path) -> None:
+    class Witness:
+        fingerprint, seen = "witness", list[Sequence[float]]()
+
+        def wants(self, item: Item, vector: np.ndarray, scores: Sequence[float]) -> bool:
+            self.seen.append(scores)
+            return False
+
+    notes = [f"a letter about {number} elephants" for number in range(30)]
+    for number, note in enumerate(notes):
+        (tmp_path / f"{number}.txt").write_text(note)
+    index = Index.open(tmp_path, embedder=EMBEDDER)
+    ingest(tmp_path, index, FakeReasoner(), EMBEDDER)
+    gate = Witness()
+    search(index, Query(items.query("elephants", looking_for="text").content), EMBEDDER, FakeReasoner(), gate=gate)
+    candidates = tuple(items.candidate((Text(text=note),)) for note in notes)
+    pairs = RetrievalTask("notes", "visdoc", (items.query("elephants", looking_for="text"),), candidates, ({candidates[0].key: 1.0},))
+    evaluate([pairs], EMBEDDER, reasoner=FakeReasoner(), gate=gate)
+    searched, evaluated = gate.seen
+    assert len(searched) == 20
+    assert len(evaluated) == 20
+    assert evaluated == sorted(evaluated, reverse=True)
+
+
 def test_the_report_says_what_the_gate_decided_and_what_share_of_the_tokens_that_is() -> None:
     class Longer(FakeReasoner):
         """Its T-CoT of the first query is no T-CoT, but was written all the same."""

@@ -25,7 +25,10 @@ class GatedQueries:
         """Rank a task by plain vectors (N, D), whose rows are by item key, and ask the gate about each query and its first hits."""
         queries, candidates = (plain_ND[[rows[item.key] for item in side]] for side in (task.queries, task.candidates))
         plain = rank(queries, candidates, task.candidate_ids, task.relevant, task.local, task=task.name)
-        hits = [[score for _, score in ranking.top[:NUM_HITS]] for ranking in plain]
+        row_of = {name: row for row, name in enumerate(task.candidate_ids)}
+        local = task.local or [None] * len(queries)
+        pools = (candidates if names is None else candidates[[row_of[name] for name in names]] for names in local)
+        hits = [np.sort(np.round(pool @ query, 6))[::-1][:NUM_HITS].tolist() for query, pool in zip(queries, pools, strict=True)]
         return cls(plain, [gate.wants(*row) for row in zip(task.queries, queries, hits, strict=True)])
 
     def asked(self, task: RetrievalTask) -> list[Item]:
