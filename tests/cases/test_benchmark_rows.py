@@ -83,6 +83,20 @@ def test_hidden_files_are_no_frames_and_hidden_folders_no_clips(tmp_path: Path):
     assert all(path.name[0] != "." for path in task.queries[0].visual.frame_files.paths)
 
 
+@pytest.mark.parametrize("part", ["queries", "corpus", "qrels"])
+def test_ids_that_are_texts_in_one_part_alone_are_the_same_ids(part: str, tmp_path: Path):
+    """With ids of `queries` as texts no query was found to be asked; with those of `corpus` or `qrels` no page was."""
+    parts: dict[str, list[Row]] = {
+        "queries": [{"query-id": 0, "query": "who?"}],
+        "corpus": [{"corpus-id": 17}, {"corpus-id": 18}],
+        "qrels": [{"query-id": 0, "corpus-id": 18, "score": 2}],
+    }
+    pages(tmp_path, **parts | {part: [{name: str(value) for name, value in row.items()} for row in parts[part]]})
+    (task,) = read_tasks(official("pages", 1, "visdoc"), tmp_path)
+    ((page, grade),) = task.relevant[0].items()
+    assert (str(task.names[page]), grade) == ("18", 2)
+
+
 @pytest.mark.parametrize(("layout", "write", "row"), ODD)
 def test_a_row_of_other_types_is_named(layout: str, write: Write, row: Row, tmp_path: Path):
     write(tmp_path, row)

@@ -36,11 +36,12 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
     _unpack(source, data, inspection, {page for page in pages if not (folder / image_name(page)).is_file()}, folder)
     for page, row in pages.items():
         pool.offer(page, _shown(media, page), row)
-    relevant: dict[Name, dict[Name, float]] = {}
+    page_of = {str(page): page for page in reversed(pages)}  # an id may be a number in one part and a text in another
+    relevant: dict[str, dict[Name, float]] = {}
     for number, row in read_rows(source, data, inspection, ("query-id", "corpus-id", "score"), config="qrels"):
-        query, page, score = row["query-id"], row["corpus-id"], float(row["score"])
-        if page not in pages:
-            inspection.report(source.name, f"qrels: there is no page {page!r}; download the corpus again", number)
+        query, score = str(row["query-id"]), float(row["score"])
+        if (page := page_of.get(str(row["corpus-id"]))) is None:
+            inspection.report(source.name, f"qrels: there is no page {row['corpus-id']!r}; download the corpus again", number)
         elif not math.isfinite(score):
             inspection.report(source.name, f"qrels: {score} is no grade; download them again", number)
         elif score > 0:
@@ -51,8 +52,8 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
         name = row["query-id"]
         if source.language and row.get("language") != source.language:
             continue
-        if inspection.is_first(seen, name, source.name, "queries", number) and name in relevant:
-            pool.ask(lambda row=row: ask(row), relevant[name], number)
+        if inspection.is_first(seen, name, source.name, "queries", number) and str(name) in relevant:
+            pool.ask(lambda row=row: ask(row), relevant[str(name)], number)
     return pool
 
 
