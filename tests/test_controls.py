@@ -3,8 +3,9 @@
 import pytest
 
 from embedrl.errors import ConfigError
+from embedrl.evaluation.report import figure_fields
 from embedrl.evaluation.world import world_tasks
-from embedrl.pipelines.controls import COLUMNS, control_row, count_leaks, exchanged, measure_controls, table_rows
+from embedrl.pipelines.controls import COLUMNS, count_leaks, exchanged, measure_controls, table_rows
 
 
 def test_every_item_gets_the_tcot_of_another_of_its_role():
@@ -40,6 +41,6 @@ def test_controls_of_the_nano_reasoner():
     assert control.hits.value > control.shuffled.value
     assert 0 <= control.judged.value <= 1
     assert len(table_rows([control])[0]) == len(COLUMNS)
-    assert control_row(control)["shuffled"]["value"] == pytest.approx(control.shuffled.value, abs=1e-6)
+    assert figure_fields(control)["shuffled"]["value"] == pytest.approx(control.shuffled.value, abs=1e-6)
     with pytest.raises(ConfigError, match="loaded weights"):
         measure_controls(["nano-sft"], "fake", "nano-sft")

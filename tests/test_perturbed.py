@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
+from embedrl.evaluation.report import figure_fields
 from embedrl.evaluation.world import world_tasks
 from embedrl.media.content import Image, Video
-from embedrl.pipelines.perturbed import CLEAN, COLUMNS, PERTURBATIONS, RE_ENCODED, measure_robustness, perturbed, robustness_row, table_rows
+from embedrl.pipelines.perturbed import CLEAN, COLUMNS, PERTURBATIONS, RE_ENCODED, measure_robustness, perturbed, table_rows
 
 
 @pytest.mark.parametrize("media", PERTURBATIONS)
@@ -48,6 +49,6 @@ def test_a_table_of_robustness():
     assert [row.media for row in rows] == [CLEAN, "shifted by 4 pixels"]
     assert rows[0].change.value == 0
     assert all(len(row) == len(COLUMNS) for row in table_rows(rows))
-    assert robustness_row(rows[1])["num_queries"] == 3
+    assert figure_fields(rows[1])["num_queries"] == 3
     with pytest.raises(ConfigError, match="media='fog'"):
         measure_robustness(["fake"], "fake", media=["fog"])

@@ -212,11 +212,12 @@ def bench_controls(
     Example: embedrl bench controls --reasoner nano-sft --reasoner runs/rl/model
     """
     *reasoner, judge = servers.added_to([*reasoner, judge])
-    from embedrl.pipelines.controls import COLUMNS, control_row, measure_controls, table_rows
+    from embedrl.evaluation.report import figure_fields
+    from embedrl.pipelines.controls import COLUMNS, measure_controls, table_rows
 
     controls = measure_controls(reasoner, embedder, judge, num_queries=num_queries, pool_size=pool_size, seed=seed)
     log.table("Controls, with 95 % intervals", COLUMNS, table_rows(controls))
-    _write_report({"seed": seed, "judge": judge, "reasoners": [control_row(row) for row in controls]}, out)
+    _write_report({"seed": seed, "judge": judge, "reasoners": [figure_fields(row) for row in controls]}, out)
 
 
 @bench_app.command("perturbed", short_help="Robustness to perturbed media.")
@@ -238,12 +239,13 @@ def bench_perturbed(
     Example: embedrl bench perturbed --num-queries 8
     Example: embedrl bench perturbed --reasoner nano --media "shifted by 4 pixels" --media "a border of 10%"
     """
-    from embedrl.pipelines.perturbed import COLUMNS, measure_robustness, robustness_row, table_rows
+    from embedrl.evaluation.report import figure_fields
+    from embedrl.pipelines.perturbed import COLUMNS, measure_robustness, table_rows
 
     sizes = {"num_queries": num_queries, "pool_size": pool_size, "seed": seed}
     rows = measure_robustness(reasoner or ["nano-sft", "nano"], embedder, world=world, tasks=task or (), media=media or (), **sizes)
     log.table(f"Perturbed media of the {world} world, seed {seed}, with 95 % intervals", COLUMNS, table_rows(rows))
-    _write_report({"seed": seed, "world": world, "media": [robustness_row(row) for row in rows]}, out)
+    _write_report({"seed": seed, "world": world, "media": [figure_fields(row) for row in rows]}, out)
 
 
 @bench_app.command("room", short_help="Headroom of retrieval before RL.")

@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -161,6 +161,11 @@ def _figures(table: Replicates, *, differ: bool = False) -> dict[str, Any]:
 def figure_row(interval: Figure) -> dict[str, Any]:
     """Return a figure and its interval as JSON values."""
     return {"value": round(interval.value, 6), "ci95": [round(interval.low, 6), round(interval.high, 6)]}
+
+
+def figure_fields(row: NamedTuple) -> dict[str, Any]:
+    """Return a row's fields as JSON values, figures with their intervals."""
+    return {name: figure_row(value) if isinstance(value, Figure) else value for name, value in row._asdict().items()}
 
 
 def read_figure(row: Mapping[str, Any]) -> Figure:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from embedrl.data.tcot import TCoT
 from embedrl.embedder.embedder import Embedder
 from embedrl.evaluation.bootstrap import Figure, mean_figure
 from embedrl.evaluation.evaluate import SystemResult, best_target, evaluate
-from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.pipelines.annotate import load_judge
@@ -99,12 +98,6 @@ def table_rows(controls: Sequence[Control]) -> list[list[str]]:
         ]
         for row in controls
     ]
-
-
-def control_row(control: Control) -> dict[str, Any]:
-    """Return the figures as JSON values."""
-    figures = {name: figure_row(value) for name, value in control._asdict().items() if isinstance(value, Figure)}
-    return {"name": control.name, **{name: figures.get(name, value) for name, value in control._asdict().items()}}
 
 
 def exchanged(tasks: Sequence[RetrievalTask], tcots: Mapping[str, TCoT]) -> dict[str, TCoT]:

@@ -15,7 +15,6 @@ from embedrl.data.sample import Item
 from embedrl.errors import ConfigError
 from embedrl.evaluation.bootstrap import Figure, mean_figure
 from embedrl.evaluation.evaluate import SystemResult, evaluate
-from embedrl.evaluation.report import figure_row
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.evaluation.world import world_tasks
 from embedrl.media.content import Frames, Part, Video, map_images
@@ -162,11 +161,6 @@ def table_rows(rows: Sequence[Robustness]) -> list[list[str]]:
         ]
         for row in rows
     ]
-
-
-def robustness_row(row: Robustness) -> dict[str, object]:
-    """Return the figures as JSON values."""
-    return {name: figure_row(value) if isinstance(value, Figure) else value for name, value in row._asdict().items()}
 
 
 def _row(name: str, media: str, clean: SystemResult, result: SystemResult, seed: int) -> Robustness:
