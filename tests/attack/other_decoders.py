@@ -1,4 +1,4 @@
-"""Pixels of stills and first pages beside those of other programs: ffmpeg, and poppler's pdftoppm, where they are installed."""
+"""Pixels of stills, first frames and first pages beside those of other programs, ffmpeg and pdftoppm, where they are installed."""
 
 import io
 import shutil
@@ -13,13 +13,14 @@ import PIL.Image
 
 from embedrl.errors import MediaError
 from embedrl.index.row import Place
-from embedrl.media.content import Image, Page
+from embedrl.media.content import Frames, Image, Page, Video
 from embedrl.media.decode import load_visual
 from embedrl.media.kinds import MEDIA
 
-PROGRAMS = {"image": "ffmpeg", "page": "pdftoppm"}
+PROGRAMS = {"image": "ffmpeg", "video": "ffmpeg", "page": "pdftoppm"}
 TIMEOUT_S = 20
 SIDE = 48
+_FIRST_FRAME_S = 0.001
 MAX_DIFFERENCE = 8.0
 """Mean difference, of 255, of two decodings that are scaled to `SIDE` pixels a side: rounding and the filters of colour stay below."""
 
@@ -35,7 +36,10 @@ class Comparison:
 
 def other_decoding(path: Path, kind: str) -> PIL.Image.Image | None:
     """Return the first image of a file as another program decodes it, on white; None if it does not, or if all is of one colour."""
-    if kind == "image":
+    if kind == "video":
+        square = "scale='max(1,round(iw*sar))':ih,setsar=1"
+        command = ["ffmpeg", "-v", "quiet", "-i", str(path), "-map", "0:V:0", "-frames:v", "1", "-vf", square, "-f", "apng", "-"]
+    elif kind == "image":
         command = ["ffmpeg", "-v", "quiet", "-i", str(path), "-frames:v", "1", "-pix_fmt", "rgba", "-f", "apng", "-"]
     else:
         command = ["pdftoppm", "-q", "-scale-to", "1000", "-f", "1", "-l", "1", "-singlefile", "-png", str(path)]
@@ -61,10 +65,17 @@ def difference(ours: PIL.Image.Image, other: PIL.Image.Image) -> tuple[float, bo
     return min(values), values[0] > MAX_DIFFERENCE >= min(values)
 
 
+def _first(path: Path, kind: str) -> PIL.Image.Image:
+    """Return the image, the first frame or the first page of a file. Raises MediaError."""
+    parts = {"image": Image(path=path), "video": Video(path=path, end_s=_FIRST_FRAME_S), "page": Page(path=path, number=1)}
+    visual = load_visual(parts[kind], num_frames=1)
+    return visual.images[0] if isinstance(visual, Frames) else visual
+
+
 def compare(folder: Path, places: Iterable[Place]) -> Comparison:
-    """Compare each still, and the first page of each document, that are indexed."""
+    """Compare each still, the first frame of each video and the first page of each document that are indexed."""
     comparison = Comparison()
-    for path in sorted({place.path for place in places if place.page in (None, 1) and place.unit in (None, 1)}):
+    for path in sorted({place.path for place in places if place.page in (None, 1) and place.unit in (None, 0, 1)}):
         kind = next((kind for kind in PROGRAMS if path.suffix.lower() in MEDIA[kind].suffixes), None)
         if kind is None:
             continue
@@ -76,11 +87,10 @@ def compare(folder: Path, places: Iterable[Place]) -> Comparison:
             comparison.counts[f"{kind}: {PROGRAMS[kind]} gives no image, or one of one colour"] += 1
             continue
         try:
-            ours = load_visual(Image(path=folder / path) if kind == "image" else Page(path=folder / path, number=1))
+            ours = _first(folder / path, kind)
         except MediaError as error:
             comparison.different.append((str(path), str(error).removeprefix(f"{str(folder / path)!r}: ")[:100]))
             continue
-        assert isinstance(ours, PIL.Image.Image)
         value, is_turned = difference(ours, other)
         outcome = "other pixels than" if value > MAX_DIFFERENCE else "as, but turned," if is_turned else "the same pixels as"
         comparison.counts[f"{kind}: {outcome} {PROGRAMS[kind]}"] += 1

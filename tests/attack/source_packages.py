@@ -7,7 +7,16 @@ from pathlib import Path
 
 from embedrl.log import warn
 
-PACKAGES = {"pillow": "Tests", "pypdf": "resources", "pillow-heif": "tests", "av": "tests"}
+PACKAGES = {
+    "pillow": "Tests",
+    "pypdf": "resources",
+    "pypdfium2": "tests/resources",
+    "pillow-heif": "tests",
+    "img2pdf": "src/tests",
+    "odfpy": "tests/examples",
+    "hachoir": "tests/files",
+    "mutagen": "tests/data",
+}
 """Name of a package -> its folder of test files."""
 CACHE = Path(__file__).parents[2] / ".cache" / "source-packages"
 TIMEOUT_S = 240

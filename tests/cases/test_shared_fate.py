@@ -174,6 +174,10 @@ def test_an_item_that_the_embedder_fails_for_costs_the_others_nothing(odd: float
         (failure,) = list_failures(index)
         assert failure.path == Path("ring.txt")
         assert "the model fails for it" in failure.reason
+        assert "--retry" in failure.reason
+    index = Index.open(tmp_path, embedder=Odd(0.0, word="none"))
+    report = ingest(tmp_path, index, FakeReasoner() if think else None, Odd(0.0, word="none"), think=think, retry_failed=True)
+    assert (report.added, report.failures, list_failures(index)) == (1, (), [])
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)

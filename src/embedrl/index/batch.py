@@ -350,7 +350,7 @@ def _each_alone(call: Callable[[Sequence[A]], Sequence[B]], values: Sequence[A])
 
 def _fault_of_item(error: _FailsForAllError) -> MediaError:
     """Return the MediaError of an item that a model fails for."""
-    return MediaError(f"the model fails for it ({_said(error.__cause__ or error)}); it is tried again once the file changes")
+    return MediaError(f"the model fails for it ({_said(error.__cause__ or error)}); it is tried again once the file changes, or by --retry")
 
 
 def _said(error: BaseException) -> str:
