@@ -53,13 +53,14 @@ def test_nothing_is_passed_over_in_silence(tmp_path: Path):
     for _ in range(2):
         report = take_in(tmp_path)
         assert report.unread_kinds == expected
-        assert len(report.failures) == 6
-        assert report.unsupported == 4
+        assert len(report.failures) == 7
+        assert report.unsupported == 3
         assert report.added + report.unchanged == 1, "TypeScript is text"
         reasons = {failure.path.name: failure.reason for failure in report.failures}
         assert "a photo of a kind that is not read (.jxl); convert it to JPEG" in reasons["IMG_1.JXL"]
         assert "convert it to MP4" in reasons["clip.Y4M"]
         assert "convert it to PDF" in reasons["letter.doc"]
+        assert "damaged" in reasons["song.mp3"]
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "upload", "photo.jxl"])
