@@ -19,6 +19,11 @@ PAGE_SIZE = 48
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH to drive")
 
 ServedIndex = tuple[Served, dict[str, TCoT]]
+Look = dict[str, Any]
+LOOKS: dict[str, Look] = {
+    "1280 light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    "375 dark": {"viewport": {"width": 375, "height": 800}, "color_scheme": "dark", "has_touch": True},
+}
 
 
 @contextmanager

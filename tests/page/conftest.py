@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from embedrl.server.run import index_beside, make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.page.browser import CHROMIUM, TIMEOUT_MS, ServedIndex, opened, settled
+from tests.page.browser import CHROMIUM, LOOKS, TIMEOUT_MS, Look, ServedIndex, opened, settled
 from tests.served import Served, fill, running
 from tests.world_library import KnowingReasoner, make_library
 
@@ -36,9 +36,15 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(params=LOOKS, ids=str)
+def look(request: pytest.FixtureRequest) -> Look:
+    """Screens that behaviour is tested on; `test_page_look.py` holds each state at each width, in each scheme, to the rules."""
+    return LOOKS[request.param]
+
+
 @pytest.fixture
-def page(browser: Browser, library: ServedIndex) -> Iterator[Page]:
+def page(browser: Browser, library: ServedIndex, look: Look) -> Iterator[Page]:
     """The page, opened. A complaint of the browser (an error, a broken policy, a request to elsewhere) fails the test."""
-    with opened(browser, library[0].url) as page:
+    with opened(browser, library[0].url, **look) as page:
         settled(page)
         yield page

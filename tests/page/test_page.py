@@ -13,7 +13,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.server.run import make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.page.browser import PAGE_SIZE, ServedIndex, a_truth, ask, card, names, needs_browser, opened, until
+from tests.page.browser import PAGE_SIZE, Look, ServedIndex, a_truth, ask, card, names, needs_browser, opened, until
 from tests.served import fill, running, served
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT
 
@@ -48,8 +48,8 @@ def test_typing_a_search_shows_the_plain_result_and_then_the_reasoned_one(page: 
     expect(page.locator("#summary")).to_contain_text("newest first")
 
 
-def test_what_is_typed_before_the_page_knows_the_library_is_searched(browser: Browser, library: ServedIndex):
-    with opened(browser, "about:blank") as page:
+def test_what_is_typed_before_the_page_knows_the_library_is_searched(browser: Browser, library: ServedIndex, look: Look):
+    with opened(browser, "about:blank", **look) as page:
         held: list[Route] = []
         page.route("**/api/status", lambda route: held.append(route))
         page.goto(library[0].url)
@@ -330,8 +330,8 @@ def test_hostile_names_and_tcots_are_shown_as_text(page: Page, library: ServedIn
     assert "attacked" not in page.title()
 
 
-def test_files_can_be_added_found_and_removed(browser: Browser, library: ServedIndex):
-    with opened(browser, library[0].url, expected="status of 415") as page:
+def test_files_can_be_added_found_and_removed(browser: Browser, library: ServedIndex, look: Look):
+    with opened(browser, library[0].url, expected="status of 415", **look) as page:
         buffer = io.BytesIO()
         PIL.Image.new("RGB", (64, 48), (250, 150, 190)).save(buffer, "PNG")
         added = re.compile(r"my pink.*\.png")
@@ -350,10 +350,10 @@ def test_files_can_be_added_found_and_removed(browser: Browser, library: ServedI
         expect(page.locator(".card h3").first).not_to_have_text(added)
 
 
-def test_indexing_is_shown_until_it_is_done(browser: Browser, tmp_path: Path):
+def test_indexing_is_shown_until_it_is_done(browser: Browser, tmp_path: Path, look: Look):
     (tmp_path / LETTER).write_text("Dear elephant", "utf-8")
     reasoner = FakeReasoner()
-    with served(tmp_path, reasoner=reasoner) as server, opened(browser, server.url) as page:
+    with served(tmp_path, reasoner=reasoner) as server, opened(browser, server.url, **look) as page:
         reasoner.sleep_s = 4.0
         page.locator("#add-files").set_input_files({"name": "b.txt", "mimeType": "text/plain", "buffer": b"another elephant"})
         expect(page.locator("#indexing")).to_contain_text("Reasoning about new files")
@@ -362,12 +362,12 @@ def test_indexing_is_shown_until_it_is_done(browser: Browser, tmp_path: Path):
         expect(page.locator(".card .words mark").filter(has_text="another")).to_have_count(1)
 
 
-def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Path):
+def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Path, look: Look):
     embedder = FakeEmbedder()
     (tmp_path / LETTER).write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder)
     service = make_service(Settings(port=0, token=TOKEN), {"main": (tmp_path, "none", None)}, embedder, "fake")
-    with running(service) as url, opened(browser, url, expected="status of 4") as page:
+    with running(service) as url, opened(browser, url, expected="status of 4", **look) as page:
         page.get_by_role("textbox", name="Token").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#login-problem")).to_be_visible()

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from embedrl.media.video import save_video
 from tests.cases.test_audio import write_audio
-from tests.page.browser import needs_browser, opened, settled
+from tests.page.browser import Look, needs_browser, opened, settled
 from tests.page.test_page_look import AXE, keeps_rules
 from tests.served import Served, served
 
@@ -29,9 +29,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-@pytest.mark.parametrize("width", [1280, 375])
-def test_a_question_is_answered_and_its_source_opens_at_the_second(browser: Browser, told: Served, width: int):
-    with opened(browser, f"{told.url}/?q=When+does+the+quokka+appear%3F", viewport={"width": width, "height": 900}) as page:
+def test_a_question_is_answered_and_its_source_opens_at_the_second(browser: Browser, told: Served, look: Look):
+    with opened(browser, f"{told.url}/?q=When+does+the+quokka+appear%3F", **look) as page:
         answer = page.get_by_role("region", name="Answer")
         expect(answer.locator(".answer-text")).to_have_text("the quokka appears")
         source = answer.get_by_role("button", name="film.mp4, 0:06")
@@ -39,21 +38,21 @@ def test_a_question_is_answered_and_its_source_opens_at_the_second(browser: Brow
         assert bounds is not None
         assert bounds["height"] >= 44
         if AXE is not None:
-            keeps_rules(page, width)
+            keeps_rules(page)
         source.click()
         expect(page.get_by_role("dialog").locator("video")).to_be_visible()
         assert "t=6" in page.url
 
 
-def test_a_line_of_a_text_is_a_source(browser: Browser, told: Served):
-    with opened(browser, f"{told.url}/?q=What+is+the+rent+of+the+flat%3F") as page:
+def test_a_line_of_a_text_is_a_source(browser: Browser, told: Served, look: Look):
+    with opened(browser, f"{told.url}/?q=What+is+the+rent+of+the+flat%3F", **look) as page:
         answer = page.get_by_role("region", name="Answer")
         expect(answer.locator(".answer-text")).to_have_text("the rent of the flat is 900 euros.")
         expect(answer.get_by_role("button", name="letter.txt, line 2")).to_be_visible()
 
 
-def test_it_says_when_nothing_answers_and_is_silent_about_what_is_no_question(browser: Browser, told: Served):
-    with opened(browser, f"{told.url}/?q=Who+plays+the+bassoon%3F") as page:
+def test_it_says_when_nothing_answers_and_is_silent_about_what_is_no_question(browser: Browser, told: Served, look: Look):
+    with opened(browser, f"{told.url}/?q=Who+plays+the+bassoon%3F", **look) as page:
         answer = page.locator("#answer")
         expect(answer).to_contain_text("Nothing here answers this")
         page.get_by_label("What to look for").fill("a quokka")
@@ -63,8 +62,8 @@ def test_it_says_when_nothing_answers_and_is_silent_about_what_is_no_question(br
         expect(answer).to_be_hidden()
 
 
-def test_sound_is_called_audio_and_filters_know_camera_and_place(browser: Browser, told: Served):
-    with opened(browser, f"{told.url}/?q=an+owl+sings&modality=text") as page:
+def test_sound_is_called_audio_and_filters_know_camera_and_place(browser: Browser, told: Served, look: Look):
+    with opened(browser, f"{told.url}/?q=an+owl+sings&modality=text", **look) as page:
         settled(page)
         expect(page.locator(".card .kind").first).to_have_text(re.compile("^Audio, 0:"))
         page.locator("#filters summary").click()

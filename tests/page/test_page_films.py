@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from embedrl.media.video import save_video
 from tests.cases.test_audio import write_audio
 from tests.odd_media import encode
-from tests.page.browser import needs_browser, opened, settled, until
+from tests.page.browser import Look, needs_browser, opened, settled, until
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -33,10 +33,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-@pytest.mark.parametrize("width", [1280, 375])
-def test_a_film_names_its_other_moments_within_its_card(browser: Browser, film: Served, width: int):
+def test_a_film_names_its_other_moments_within_its_card(browser: Browser, film: Served, look: Look):
     """What was said, the answer and the other moments took more than a card holds: the moments were cut off."""
-    with opened(browser, f"{film.url}/?q=a+zebra+crosses+the+road&modality=video", viewport={"width": width, "height": 900}) as page:
+    with opened(browser, f"{film.url}/?q=a+zebra+crosses+the+road&modality=video", **look) as page:
         settled(page)
         shown = page.locator(".card").first
         expect(shown.locator(".said")).to_contain_text("zebra")
@@ -51,8 +50,8 @@ def test_a_film_names_its_other_moments_within_its_card(browser: Browser, film: 
         expect(page.get_by_role("dialog").locator(".others button").first).to_be_visible()
 
 
-def test_sound_is_played_from_the_second_at_which_it_is_said(browser: Browser, film: Served):
-    with opened(browser, f"{film.url}/?q=an+owl+sings+at+night&modality=text") as page:
+def test_sound_is_played_from_the_second_at_which_it_is_said(browser: Browser, film: Served, look: Look):
+    with opened(browser, f"{film.url}/?q=an+owl+sings+at+night&modality=text", **look) as page:
         settled(page)
         page.locator(".card .open").first.click()
         player = page.get_by_role("dialog").locator("audio")
@@ -61,9 +60,9 @@ def test_sound_is_played_from_the_second_at_which_it_is_said(browser: Browser, f
         expect(page.get_by_role("dialog")).to_contain_text("An owl sings at night")
 
 
-def test_a_film_that_no_browser_plays_is_shown_by_a_frame(browser: Browser, film: Served):
+def test_a_film_that_no_browser_plays_is_shown_by_a_frame(browser: Browser, film: Served, look: Look):
     """A player that stays black took the place of the film; MPEG-1, WMV, camcorders' and others are not played by browsers."""
-    with opened(browser, f"{film.url}/?q=tape&modality=video") as page:
+    with opened(browser, f"{film.url}/?q=tape&modality=video", **look) as page:
         settled(page)
         page.locator(".card", has_text="tape.mpg").locator(".open").first.click()
         dialog = page.get_by_role("dialog")

@@ -15,7 +15,7 @@ from embedrl.media.content import Video
 from embedrl.media.image import save_image
 from embedrl.media.video import save_video
 from embedrl.testing import FakeReasoner
-from tests.page.browser import PAGE_SIZE, needs_browser, opened, settled
+from tests.page.browser import PAGE_SIZE, Look, needs_browser, opened, settled
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -55,25 +55,25 @@ def opened_item(server: Served, name: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "check", "failed"), [("film.mp4", "frame exists", "no such frame"), (QUOTING, "quoted", "not quoted")])
-def test_each_kind_of_evidence_says_what_was_checked(browser: Browser, odd: Served, name: str, check: str, failed: str):
-    with opened(browser, opened_item(odd, name)) as page:
+def test_each_kind_of_evidence_says_what_was_checked(browser: Browser, odd: Served, name: str, check: str, failed: str, look: Look):
+    with opened(browser, opened_item(odd, name), **look) as page:
         dialog = page.get_by_role("dialog")
         expect(dialog.locator("h3 .tag.holds")).to_have_text(check)
         expect(dialog.locator(".unverified .tag")).to_have_text(failed)
 
 
 @pytest.mark.parametrize(("locale", "words"), [("en-US", "its answer was cut off"), ("zh-CN", "回答被截断")])
-def test_why_there_is_no_tcot_is_said_in_words(browser: Browser, odd: Served, locale: str, words: str):
-    with opened(browser, opened_item(odd, CUT_OFF), locale=locale) as page:
+def test_why_there_is_no_tcot_is_said_in_words(browser: Browser, odd: Served, locale: str, words: str, look: Look):
+    with opened(browser, opened_item(odd, CUT_OFF), locale=locale, **look) as page:
         expect(page.get_by_role("dialog")).to_contain_text(words)
 
 
-def test_a_picture_whose_file_is_gone_says_so(browser: Browser, odd: Served):
+def test_a_picture_whose_file_is_gone_says_so(browser: Browser, odd: Served, look: Look):
     file = odd.folder / "gone.png"
     data, address = file.read_bytes(), opened_item(odd, "gone.png")
     file.unlink()
     try:
-        with opened(browser, address, expected="status of 404") as page:
+        with opened(browser, address, expected="status of 404", **look) as page:
             dialog = page.get_by_role("dialog")
             expect(dialog.get_by_role("alert")).to_contain_text("The file of this item is gone")
             expect(dialog.get_by_role("button", name="Zoom in")).to_have_count(0)
@@ -90,15 +90,15 @@ def test_a_long_name_leaves_the_item_its_room(browser: Browser, odd: Served, wid
         expect(page.get_by_role("dialog")).to_have_accessible_name(LONG)
 
 
-def test_text_from_right_to_left_runs_so(browser: Browser, odd: Served):
-    with opened(browser, opened_item(odd, HEBREW)) as page:
+def test_text_from_right_to_left_runs_so(browser: Browser, odd: Served, look: Look):
+    with opened(browser, opened_item(odd, HEBREW), **look) as page:
         text = page.get_by_role("region", name="Text")
         assert text.evaluate("node => getComputedStyle(node).direction") == "rtl"
         assert page.locator(".card h3").first.evaluate("node => getComputedStyle(node).direction") == "ltr"
 
 
-def test_focus_stays_on_the_step_that_was_pressed(browser: Browser, odd: Served):
-    with opened(browser, odd.url) as page:
+def test_focus_stays_on_the_step_that_was_pressed(browser: Browser, odd: Served, look: Look):
+    with opened(browser, odd.url, **look) as page:
         settled(page)
         page.locator(".open").first.click()
         dialog = page.get_by_role("dialog")
@@ -136,14 +136,14 @@ def test_at_320_pixels_no_word_is_broken_and_nothing_is_cut(browser: Browser, od
         assert keyword.evaluate("node => node.getBoundingClientRect().height") < 40
 
 
-def test_chinese_lists_have_chinese_commas(browser: Browser, odd: Served):
-    with opened(browser, odd.url, locale="zh-CN") as page:
+def test_chinese_lists_have_chinese_commas(browser: Browser, odd: Served, look: Look):
+    with opened(browser, odd.url, locale="zh-CN", **look) as page:
         expect(page.locator("#holds")).to_have_text(re.compile("张图片，.*场景，"))
 
 
-def test_what_was_found_plainly_stays_where_the_reasoning_breaks_off(browser: Browser, odd: Served):
+def test_what_was_found_plainly_stays_where_the_reasoning_breaks_off(browser: Browser, odd: Served, look: Look):
     plain = json.dumps(odd.search(text="something", think="false", limit=PAGE_SIZE))
-    with opened(browser, odd.url) as page:
+    with opened(browser, odd.url, **look) as page:
         settled(page)
         event = f"event: plain\ndata: {plain}\n\n"
         page.route("**/api/search/stream", lambda route: route.fulfill(content_type="text/event-stream", body=event))
@@ -154,8 +154,8 @@ def test_what_was_found_plainly_stays_where_the_reasoning_breaks_off(browser: Br
         expect(page.locator(".card .rank").first).to_have_text("1")
 
 
-def test_a_question_in_another_script_is_one_and_its_answer_is_announced(browser: Browser, odd: Served):
-    with opened(browser, f"{odd.url}/?q=متى يظهر الفيل؟") as page:
+def test_a_question_in_another_script_is_one_and_its_answer_is_announced(browser: Browser, odd: Served, look: Look):
+    with opened(browser, f"{odd.url}/?q=متى يظهر الفيل؟", **look) as page:
         answer = page.locator("#answer")
         expect(answer).to_contain_text("Nothing here answers this")
         expect(answer).to_have_attribute("aria-live", "polite")

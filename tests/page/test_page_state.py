@@ -15,7 +15,7 @@ from embedrl.server.run import make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder
 from tests.coloured_folder import picture
-from tests.page.browser import ServedIndex, a_truth, ask, card, names, needs_browser, opened, settled, until
+from tests.page.browser import Look, ServedIndex, a_truth, ask, card, names, needs_browser, opened, settled, until
 from tests.served import Served, fill, running, served
 
 pytestmark = needs_browser
@@ -46,11 +46,11 @@ def choose_picture(page: Page, name: str, data: bytes) -> None:
     settled(page)
 
 
-def test_the_address_holds_all_that_is_shown(browser: Browser, library: ServedIndex):
+def test_the_address_holds_all_that_is_shown(browser: Browser, library: ServedIndex, look: Look):
     path, _ = a_truth(library, "images", lambda truth: True)
     key = library[0].key(path)
     address = f"{library[0].url}/?q=something+red&modality=image&modality=video&words=a&sort=name&reasoner=before&item={key}"
-    with opened(browser, address) as page:
+    with opened(browser, address, **look) as page:
         expect(page.get_by_role("dialog")).to_have_accessible_name(Path(path).name)
         page.keyboard.press("Escape")
         expect(page.get_by_label("What to look for")).to_have_value("something red")
@@ -186,8 +186,8 @@ def test_scrolling_loads_everything_past_a_thousand_with_few_rows(browser: Brows
 
 
 @pytest.mark.slow
-def test_pages_of_a_document_are_gathered_and_can_be_opened(browser: Browser, large: Served):
-    with opened(browser, f"{large.url}/?modality=page") as page:
+def test_pages_of_a_document_are_gathered_and_can_be_opened(browser: Browser, large: Served, look: Look):
+    with opened(browser, f"{large.url}/?modality=page", **look) as page:
         expect(page.locator(".card")).to_have_count(1)
         others = page.get_by_role("list", name="Also in this document:")
         expect(others.get_by_role("button")).to_have_count(4)
@@ -200,8 +200,8 @@ def test_pages_of_a_document_are_gathered_and_can_be_opened(browser: Browser, la
         assert page.locator(".card").count() == 1
 
 
-def test_a_refused_filter_leaves_no_old_hits_and_speaks_of_the_labels(browser: Browser, library: ServedIndex):
-    with opened(browser, library[0].url, expected="status of 422") as page:
+def test_a_refused_filter_leaves_no_old_hits_and_speaks_of_the_labels(browser: Browser, library: ServedIndex, look: Look):
+    with opened(browser, library[0].url, expected="status of 422", **look) as page:
         settled(page)
         page.locator("#filters summary").click()
         page.get_by_label("From", exact=True).fill("2024-05-01")
@@ -212,11 +212,11 @@ def test_a_refused_filter_leaves_no_old_hits_and_speaks_of_the_labels(browser: B
 
 
 @pytest.mark.slow
-def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser, tmp_path: Path):
+def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser: Browser, tmp_path: Path, look: Look):
     (tmp_path / "letter.txt").write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder := FakeEmbedder())
     service = make_service(Settings(port=0), {"main": (tmp_path, "none", None)}, embedder, "fake")
-    with running(service) as url, opened(browser, "about:blank", expected="net::ERR") as page:
+    with running(service) as url, opened(browser, "about:blank", expected="net::ERR", **look) as page:
         page.goto(url)
         expect(page.locator(".card h3")).to_have_text("letter.txt")
         page.route("**/api/**", lambda route: route.abort("connectionrefused"))
@@ -230,9 +230,9 @@ def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(brows
         expect(page.locator("#summary")).to_contain_text("1 result")
 
 
-def test_each_file_of_an_upload_has_a_bar_and_a_fate(browser: Browser, tmp_path: Path):
+def test_each_file_of_an_upload_has_a_bar_and_a_fate(browser: Browser, tmp_path: Path, look: Look):
     (tmp_path / "letter.txt").write_text("Dear elephant", "utf-8")
-    with served(tmp_path, max_upload_bytes=100_000) as server, opened(browser, server.url, expected="status of 4") as page:
+    with served(tmp_path, max_upload_bytes=100_000) as server, opened(browser, server.url, expected="status of 4", **look) as page:
         settled(page)
         files = [
             ("red.png", "image/png", picture_bytes("red")),
@@ -309,8 +309,8 @@ def test_text_tiles_do_not_repeat_themselves(page: Page, library: ServedIndex):
     assert said.count("invoice") == 1
 
 
-def test_the_page_speaks_chinese(browser: Browser, library: ServedIndex):
-    with opened(browser, f"{library[0].url}/?q=something+red", locale="zh-CN") as page:
+def test_the_page_speaks_chinese(browser: Browser, library: ServedIndex, look: Look):
+    with opened(browser, f"{library[0].url}/?q=something+red", locale="zh-CN", **look) as page:
         expect(page.locator("#summary")).to_contain_text("个结果")
         expect(page.get_by_role("button", name="搜索")).to_be_visible()
         assert page.evaluate("document.documentElement.lang") == "zh"
@@ -322,11 +322,11 @@ def test_the_page_speaks_chinese(browser: Browser, library: ServedIndex):
 
 
 @pytest.mark.slow
-def test_nano_models_say_that_they_are_blind(browser: Browser, tmp_path: Path):
+def test_nano_models_say_that_they_are_blind(browser: Browser, tmp_path: Path, look: Look):
     (tmp_path / "letter.txt").write_text("Dear elephant", "utf-8")
     fill(tmp_path, None, embedder := FakeEmbedder())
     service = make_service(Settings(port=0), {"main": (tmp_path, "none", None)}, embedder, "nano")
-    with running(service) as url, opened(browser, url) as page:
+    with running(service) as url, opened(browser, url, **look) as page:
         expect(page.locator("#blind summary")).to_contain_text("on real photos they are blind")
         page.locator("#blind summary").click()
         expect(page.locator("#blind code")).to_contain_text("embedrl index FOLDER --reasoner")

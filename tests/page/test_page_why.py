@@ -2,23 +2,21 @@
 
 import re
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from embedrl.data.box_names import box_names
-from tests.page.browser import ServedIndex, a_truth, needs_browser, opened, settled
+from tests.page.browser import Look, ServedIndex, a_truth, needs_browser, opened, settled
 
 pytestmark = needs_browser
 
 
-@pytest.mark.parametrize("width", [1280, 375])
-def test_the_opened_hit_says_why_it_is_there(browser: Browser, library: ServedIndex, width: int):
+def test_the_opened_hit_says_why_it_is_there(browser: Browser, library: ServedIndex, look: Look):
     path, truth = a_truth(library, "images", lambda truth: len([name for name in box_names(truth) if name]) >= 2 and "," in truth.answer)
     first = truth.answer.split(",")[0]
     key = library[0].key(path)
     question = f"an elephant and {first}"
     address = f"{library[0].url}/?q={question.replace(' ', '+')}&item={key}"
-    with opened(browser, address, viewport={"width": width, "height": 900}) as page:
+    with opened(browser, address, **look) as page:
         dialog = page.get_by_role("dialog")
         expect(dialog.locator(".asked-for")).to_contain_text(question)
         expect(dialog.locator(".asked-for .missing")).to_have_text(["elephant"])
@@ -45,8 +43,8 @@ def test_the_opened_hit_says_why_it_is_there(browser: Browser, library: ServedIn
         expect(lines.first).to_contain_text(re.compile(r"(fits|does not fit) its crop: better than (only )?\d+ % of \d+ other names"))
 
 
-def test_cards_show_both_ranks_and_mark_what_was_asked(browser: Browser, library: ServedIndex):
-    with opened(browser, f"{library[0].url}/?q=something+red") as page:
+def test_cards_show_both_ranks_and_mark_what_was_asked(browser: Browser, library: ServedIndex, look: Look):
+    with opened(browser, f"{library[0].url}/?q=something+red", **look) as page:
         expect(page.locator("#summary")).to_contain_text("with reasoning,")
         settled(page)
         answer = library[0].search(text="something red", limit=48)
