@@ -75,6 +75,31 @@ def test_the_table_is_printed(capsys: pytest.CaptureFixture[str]):
     assert told["presets"]["qwen3-vl-2b"]["embedder"] == "Qwen/Qwen3-VL-Embedding-2B"
 
 
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("nano", ["nano", "nano"]),
+        ("qwen3-vl-embedding-2B", ["Qwen/Qwen3-VL-Embedding-2B"]),
+        ("qwen3-vl-2b", ["Qwen/Qwen3-VL-2B-Instruct", "Qwen/Qwen3-VL-Embedding-2B"]),
+    ],
+)
+def test_a_name_shows_its_models(name: str, models: list[str], capsys: pytest.CaptureFixture[str]):
+    assert run("models", name, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == models
+    assert run("models", "show", name) == 0
+    told = capsys.readouterr()
+    assert f"use it with --{rows[0]['role']} {models[0]}" in told.out + told.err
+
+
+@pytest.mark.parametrize(("name", "near"), [("qwen3-vl-3b", "qwen3-vl-"), ("chek", "check")])
+def test_an_unknown_name_is_told_what_there_is(name: str, near: str, capsys: pytest.CaptureFixture[str]):
+    assert run("models", name) == 2
+    told = capsys.readouterr().err
+    assert f"{name!r} is no known model: did you mean {near}" in told
+    assert f"`embedrl models check {name}` tries" in told
+
+
 def test_a_preset_takes_the_place_of_both_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "a.txt").write_text("a red star")
     assert run("index", str(tmp_path), "--models", "nano", "--no-think") == 0

@@ -14,6 +14,7 @@ from embedrl.server.run import make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.page.browser import PAGE_SIZE, Look, ServedIndex, a_truth, ask, card, names, needs_browser, opened, until
+from tests.page.test_page_look import keeps_rules
 from tests.served import fill, running, served
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT
 
@@ -371,6 +372,7 @@ def test_a_locked_library_asks_for_its_token_once(browser: Browser, tmp_path: Pa
         page.get_by_role("textbox", name="Token").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#login-problem")).to_be_visible()
+        keeps_rules(page)
         page.get_by_role("textbox", name="Token").fill(TOKEN)
         page.keyboard.press("Enter")
         expect(page.locator(".card h3")).to_have_text(LETTER)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from embedrl.media.video import save_video
 from tests.cases.test_audio import write_audio
 from tests.page.browser import Look, needs_browser, opened, settled
-from tests.page.test_page_look import AXE, keeps_rules
+from tests.page.test_page_look import keeps_rules
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -37,8 +37,7 @@ def test_a_question_is_answered_and_its_source_opens_at_the_second(browser: Brow
         bounds = source.bounding_box()
         assert bounds is not None
         assert bounds["height"] >= 44
-        if AXE is not None:
-            keeps_rules(page)
+        keeps_rules(page)
         source.click()
         expect(page.get_by_role("dialog").locator("video")).to_be_visible()
         assert "t=6" in page.url

@@ -12,7 +12,7 @@ from embedrl.index.gate import LinearGate
 from embedrl.media.content import Text
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.page.browser import Look, ServedIndex, needs_browser, opened, settled
-from tests.page.test_page_look import AXE, keeps_rules
+from tests.page.test_page_look import keeps_rules
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -39,8 +39,7 @@ def test_the_dial_asks_as_it_is_set_and_each_card_says_what_the_gate_decided(bro
         page.keyboard.press("Enter")
         expect(page.locator("#summary")).to_contain_text("answered without reasoning: no gain is expected")
         expect(page.locator(".card .ranks").first).to_have_text("without reasoning")
-        if AXE is not None:
-            keeps_rules(page)
+        keeps_rules(page)
         always.check(force=True)
         expect(page.locator("#summary")).to_contain_text("with reasoning,")
         expect(page.locator(".card .ranks").first).to_have_text(re.compile("plain [0-9]+ → reasoned 1"))
@@ -83,8 +82,7 @@ def test_without_a_gate_the_choice_is_disabled_and_a_link_to_it_says_so(browser:
         expect(auto).to_be_disabled()
         assert "no gate for its Embedder" in (auto.get_attribute("title") or "")
         expect(page.get_by_role("radio", name="Reason first")).to_be_checked()
-        if AXE is not None:
-            keeps_rules(page)
+        keeps_rules(page)
 
 
 def test_what_a_link_asks_for_in_vain_is_said(browser: Browser, library: ServedIndex, look: Look):

@@ -16,6 +16,7 @@ from embedrl.media.image import save_image
 from embedrl.media.video import save_video
 from embedrl.testing import FakeReasoner
 from tests.page.browser import PAGE_SIZE, Look, needs_browser, opened, settled
+from tests.page.test_page_look import keeps_rules
 from tests.served import Served, served
 
 pytestmark = needs_browser
@@ -66,6 +67,7 @@ def test_each_kind_of_evidence_says_what_was_checked(browser: Browser, odd: Serv
 def test_why_there_is_no_tcot_is_said_in_words(browser: Browser, odd: Served, locale: str, words: str, look: Look):
     with opened(browser, opened_item(odd, CUT_OFF), locale=locale, **look) as page:
         expect(page.get_by_role("dialog")).to_contain_text(words)
+        keeps_rules(page)
 
 
 def test_a_picture_whose_file_is_gone_says_so(browser: Browser, odd: Served, look: Look):
@@ -77,6 +79,7 @@ def test_a_picture_whose_file_is_gone_says_so(browser: Browser, odd: Served, loo
             dialog = page.get_by_role("dialog")
             expect(dialog.get_by_role("alert")).to_contain_text("The file of this item is gone")
             expect(dialog.get_by_role("button", name="Zoom in")).to_have_count(0)
+            keeps_rules(page)
     finally:
         file.write_bytes(data)
 
@@ -111,11 +114,12 @@ def test_focus_stays_on_the_step_that_was_pressed(browser: Browser, odd: Served,
             expect(following).to_have_accessible_description(dialog.locator("h2").inner_text())
 
 
-def test_what_is_chosen_shows_in_colours_of_the_systems_choice(browser: Browser, odd: Served):
-    with opened(browser, f"{odd.url}/?modality=image", forced_colors="active") as page:
+def test_what_is_chosen_shows_in_colours_of_the_systems_choice(browser: Browser, odd: Served, look: Look):
+    with opened(browser, f"{odd.url}/?modality=image", forced_colors="active", **look) as page:
         settled(page)
         assert background(page, "Images") != background(page, "Videos")
         assert background(page, "Reason first") != background(page, "Plain")
+        keeps_rules(page)
 
 
 def background(page: Page, words: str) -> str:
@@ -152,6 +156,7 @@ def test_what_was_found_plainly_stays_where_the_reasoning_breaks_off(browser: Br
         expect(page.locator("#problem")).to_contain_text("The connection broke off")
         expect(page.locator("#summary")).to_have_text(re.compile(r"^\d results in "))
         expect(page.locator(".card .rank").first).to_have_text("1")
+        keeps_rules(page)
 
 
 def test_a_question_in_another_script_is_one_and_its_answer_is_announced(browser: Browser, odd: Served, look: Look):

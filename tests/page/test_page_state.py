@@ -16,6 +16,7 @@ from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder
 from tests.coloured_folder import picture
 from tests.page.browser import Look, ServedIndex, a_truth, ask, card, names, needs_browser, opened, settled, until
+from tests.page.test_page_look import keeps_rules
 from tests.served import Served, fill, running, served
 
 pytestmark = needs_browser
@@ -145,6 +146,15 @@ def test_another_picture_is_kept_by_this_browser(browser: Browser, page: Page, l
         expect(stranger.locator("#problem")).to_contain_text("this browser does not hold it")
 
 
+def test_the_tab_is_named_after_what_is_asked(page: Page, library: ServedIndex):
+    title = library[0].client.get("/api/status").json()["title"]
+    expect(page).to_have_title(f"{title} – embedrl")
+    ask(page, "something red")
+    expect(page).to_have_title(f"something red – {title} – embedrl")
+    page.go_back()
+    expect(page).to_have_title(f"{title} – embedrl")
+
+
 def test_a_late_answer_never_replaces_a_later_one(page: Page):
     held: list[Route] = []
     page.route("**/api/items?*", lambda route: held.append(route))
@@ -225,6 +235,7 @@ def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(brows
         expect(page.locator("#gone")).to_contain_text("The server does not answer")
         expect(page.locator(".card h3")).to_have_text("letter.txt")
         expect(page.locator("#holds")).to_have_text("1 passage")
+        keeps_rules(page)
         page.unroute("**/api/**")
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator("#summary")).to_contain_text("1 result")
@@ -250,6 +261,7 @@ def test_each_file_of_an_upload_has_a_bar_and_a_fate(browser: Browser, tmp_path:
         assert re.search(r"broken\.heic\s+not added: .+", said[1])
         assert re.search(r"large\.png\s+not added: has 196 kB; this server takes at most 98 kB a file", said[2])
         assert re.search(r"letter again\.txt\s+was there already", said[3])
+        keeps_rules(page)
         panel.get_by_role("button", name="Put the list away").click()
         expect(panel).to_be_hidden()
 

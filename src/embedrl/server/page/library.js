@@ -16,6 +16,8 @@ let told = () => {};
 let changed = () => {};
 let version = null;
 let isGone = false;
+let title = "";
+let asked = "";
 
 /** Ask for the status again and again; `onStatus(status)` each time, `onChange()` whenever the index changed. */
 export async function startLibrary(onStatus, onChange) {
@@ -56,8 +58,19 @@ function reach(answers) {
   if (isBack) changed();
 }
 
+/** Name the tab after what is asked; without words, after the library alone. */
+export function nameQuestion(question) {
+  asked = question;
+  nameTab();
+}
+
+function nameTab() {
+  document.title = [asked, title, "embedrl"].filter(Boolean).join(" – ");
+}
+
 function show(status) {
-  document.title = `${status.title} – embedrl`;
+  title = status.title;
+  nameTab();
   byId("title").textContent = status.title;
   const held = Object.entries(KINDS).filter(([kind]) => status.modalities[kind]);
   byId("holds").textContent = held.map(([kind, key]) => t(key, { n: status.modalities[kind] })).join(t("comma")) || t("nothing_yet");

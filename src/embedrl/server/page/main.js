@@ -8,7 +8,7 @@ import { gather, placeOf } from "./gather.js";
 import { focusCard, focusFirst, scrollToEntry, showEntries, startGrid, tellEntries, topEntry } from "./grid.js";
 import { closeItem, getItem, openItem, openedItem, startItem, thoughts } from "./item.js";
 import { chooseLanguage, language, languages, t, translate } from "./language.js";
-import { startLibrary } from "./library.js";
+import { nameQuestion, startLibrary } from "./library.js";
 import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
 import { filters, hasQuery, isAsked, lookFor, nameMedium, notTaken, offerThinking, queryState, refusals, setQuery, startQuery, thinks, words } from "./query.js";
@@ -38,6 +38,7 @@ async function refresh({ against = null, at = 0 } = {}) {
   say(problem, "");
   await ready;
   if (signal.aborted) return;
+  nameQuestion(isChosen() ? "" : words());
   byId("stale").hidden = true;
   byId("read").hidden = true;
   byId("end").hidden = true;
