@@ -22,6 +22,7 @@ LAYERS = (
     ("reports", "integrations"),
     ("pipelines",),
     ("cli",),
+    ("__main__",),
 )
 """From the ground up. A package imports from rows below its own; packages of one row are strangers."""
 
