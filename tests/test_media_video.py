@@ -83,9 +83,9 @@ def test_a_span_is_honoured(good):
 @pytest.mark.parametrize("span", [(5.0, None), (-1.0, None), (3.0, 1.0), (float("nan"), None)])
 def test_a_span_outside_the_video_is_refused(good, span):
     frames = Frames(tuple(numbered_frames(8)), tuple(0.5 * index for index in range(8)))
-    for video in (Video(path=good["clip.mp4"], start_s=span[0], end_s=span[1]), Video(frames=frames, start_s=span[0], end_s=span[1])):
-        with pytest.raises(MediaError, match="span"):
-            load_frames(video, 4)
+    for source in ({"path": good["clip.mp4"]}, {"frames": frames}):
+        with pytest.raises((MediaError, ValueError), match="span"):
+            load_frames(Video(**source, start_s=span[0], end_s=span[1]), 4)
 
 
 def test_variable_frame_rate_keeps_true_times(good):

@@ -155,7 +155,9 @@ def test_against_a_slow_loop(weighted: bool):
 def test_permuting_a_batch_permutes_its_rewards():
     rows, similarity = make_rows(3, 4), random_similarity(24, seed=3)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
-    moved = RolloutIds(*(part[order] for part in rows))
+    either = (rows.pair[:, None] + rows.pair[None, :]) == 1  # pairs 0 and 1 answer each other
+    rows = rows._replace(also_answers=either)
+    moved = RolloutIds(*(part[order] for part in rows[:4]), also_answers=either[order][:, order])
     for value in (rewards.accuracy, rewards.margin):
         before = value(similarity, rows.positive_mask, rows.negative_mask)
         assert torch.allclose(value(similarity[order][:, order], moved.positive_mask, moved.negative_mask), before[order])

@@ -193,7 +193,7 @@ def test_wrong_folders_and_settings_are_refused(tmp_path: Path, capsys: pytest.C
     (tmp_path / "tcots" / "Image").mkdir(parents=True)
     (tmp_path / "tcots" / "Image" / "set_corpus_cot.json").write_text("[]")
     images(tmp_path, image_row())
-    with pytest.raises(ConfigError, match="should stand there; download it again"):
+    with pytest.raises(ConfigError, match="is no JSON object: download it again"):
         match(official("image_text", 1, "image"), tmp_path)
     assert run("evaluate", "MMEB-V2", "--data", tmp_path, "--tcots", tmp_path, "--no-think") == 2
     assert "leave out --reasoner and --no-think" in capsys.readouterr().err

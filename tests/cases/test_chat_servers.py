@@ -386,7 +386,7 @@ def test_a_reasoner_of_ours_behind_a_server_is_asked_as_it_was_trained(server: S
     assert remote.fingerprint != load_reasoner(f"{server.url}/v1#m").fingerprint
     assert load_reasoner(f"{server.url}/v1#m?settings={folder}&max_new_tokens=9").max_new_tokens == 9  # ty: ignore[unresolved-attribute]
     for broken, said in (
-        (tmp_path, "embedrl.json cannot be read"),
+        (tmp_path, "embedrl.json' cannot be read as JSON"),
         (f"{server.url}/v1#m?settings=server", "does not say how 'm' is asked"),
     ):
         with pytest.raises((ConfigError, ModelError), match=said):
