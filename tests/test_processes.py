@@ -200,7 +200,7 @@ def driven(folder: Path, name: str) -> Path:
 def test_several_processes_train_as_one(folder: Path, num_processes: int) -> None:
     one, several = folder / "run1", folder / f"run{num_processes}"
     assert len(losses(one)) == STEPS
-    assert losses(several) == pytest.approx(losses(one), abs=1e-5)
+    assert losses(several) == pytest.approx(losses(one), rel=1e-5), "float32: sums in another order differ by some units of the last digit"
     assert steps_seen(several, num_processes) == steps_seen(one, 1)
     first, second = load_file(one / "model/model.safetensors"), load_file(several / "model/model.safetensors")
     gaps = [(first[name].float() - second[name].float()).abs().max().item() for name in first]
