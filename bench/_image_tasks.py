@@ -16,15 +16,16 @@ SMALL = (3, 24)
 """Queries a task, and pool, of `--small`."""
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of the shared options, to which a bench adds its own."""
+def options(description: str | None, *, caches: bool = True) -> argparse.ArgumentParser:
+    """Return a parser of the shared options, to which a bench adds its own; `--cache` where it keeps T-CoTs."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", help="of the world's test split (104 105 106)")
     parser.add_argument(
         "--tasks", type=lambda names: tuple(names.split(",")), default=TASKS, help="names with commas between (those of images)"
     )
     parser.add_argument("--small", action="store_true", help="few queries, to see that it runs")
-    parser.add_argument("--cache", type=Path, help="folder that keeps T-CoTs for the next call")
+    if caches:
+        parser.add_argument("--cache", type=Path, help="folder that keeps T-CoTs for the next call")
     return parser
 
 

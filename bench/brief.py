@@ -48,7 +48,7 @@ class Measured:
 
 def main(*arguments: str) -> None:
     """Print the table."""
-    given = options(__doc__).parse_args(arguments)
+    given = options(__doc__, caches=False).parse_args(arguments)
     seeds = seeds_of(given)
     reasoners = {WHOLE: load_reasoner("nano"), BRIEF: load_reasoner("nano?form=answer")}
     rows: list[Measured] = []

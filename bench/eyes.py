@@ -30,6 +30,7 @@ from embedrl.reports.plots import plot_intervals
 from embedrl.runtime.names import load_embedder, load_reasoner
 
 NONE, BEFORE, AFTER, TRUE = "none", "before RL", "after RL", "true"
+KINDS = (NONE, BEFORE, AFTER, TRUE)
 REASONERS = {BEFORE: "nano-sft", AFTER: "nano"}
 
 TCoTs = Mapping[str, TCoT | None]
@@ -68,23 +69,22 @@ def main(*arguments: str) -> None:
                 tcots[kind] = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in outcomes}
             for name, embedder in embedders.items():
                 rows[name] += rank(drawn, items, tcots, embedder, seed)
-    kinds = (NONE, BEFORE, AFTER, TRUE)
     if given.plot:
         lines = {
             kind: {float(name): mean_of_queries(of_name, [row.hits[kind] for row in of_name]) for name, of_name in rows.items()}
-            for kind in kinds
+            for kind in KINDS
         }
         plot_intervals(lines, given.plot, x_label="visual tokens of a scene that the Embedder sees", y_label="hit@1, %")
     num_queries = len(next(iter(rows.values())))
     title = f"hit@1, %: {num_queries} queries, seeds {', '.join(map(str, seeds))}, pools of {sizes_of(given)[1]} or more"
-    table(title, ["Embedder", *kinds, "after - none", "after - before"], [[name, *_line(of_name)] for name, of_name in rows.items()])
+    table(title, ["Embedder", *KINDS, "after - none", "after - before"], [[name, *_line(of_name)] for name, of_name in rows.items()])
     by_task = [
-        [name, task, *(mean_percentage(of_task, [row.hits[kind] for row in of_task]) for kind in kinds)]
+        [name, task, *(mean_percentage(of_task, [row.hits[kind] for row in of_task]) for kind in KINDS)]
         for name, of_name in rows.items()
         for task in given.tasks
         if (of_task := [row for row in of_name if row.task == task])
     ]
-    table("by task", ["Embedder", "task", *kinds], by_task)
+    table("by task", ["Embedder", "task", *KINDS], by_task)
 
 
 def rank(
@@ -106,7 +106,7 @@ def rank(
 
 
 def _line(rows: Sequence[Measured]) -> list[str]:
-    shares = [mean_percentage(rows, [row.hits[kind] for row in rows]) for kind in (NONE, BEFORE, AFTER, TRUE)]
+    shares = [mean_percentage(rows, [row.hits[kind] for row in rows]) for kind in KINDS]
     gains = [mean_percentage(rows, [row.hits[AFTER] - row.hits[kind] for row in rows], low=-1.0) for kind in (NONE, BEFORE)]
     return [*shares, *gains]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from _image_tasks import TASKS, cache_of, options, seeds_of, sizes_of
+from _image_tasks import cache_of, options, seeds_of, sizes_of
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
@@ -86,7 +86,7 @@ def main(*arguments: str) -> None:
     with cache_of(given) as cache:
         reasons = CachedReasoner(reasoner, cache)
         fitted, tested = (
-            [row for seed in of_split for row in measure(reasons, reasoner.num_tokens, embedder, split, seed, count, size)]
+            [row for seed in of_split for row in measure(reasons, reasoner.num_tokens, embedder, given.tasks, split, seed, count, size)]
             for split, of_split, count, size in seeds
         )
     gates = {
@@ -205,10 +205,17 @@ def first_is_right(pool: Pool, reasoned_C: np.ndarray) -> bool:
 
 
 def measure(
-    reasons: Reasons, num_tokens: Callable[[str], int], embedder: Embeds, split: str, seed: int, num_queries: int, pool: int
+    reasons: Reasons,
+    num_tokens: Callable[[str], int],
+    embedder: Embeds,
+    names: Sequence[str],
+    split: str,
+    seed: int,
+    num_queries: int,
+    pool: int,
 ) -> list[Measured]:
     """Reason about every item of the tasks, embed it both ways, and rank each query both ways."""
-    drawn = draw_tasks(seed=seed, tasks=TASKS, num_queries=num_queries, pool_size=pool, split=split, world="roomy")
+    drawn = draw_tasks(seed=seed, tasks=names, num_queries=num_queries, pool_size=pool, split=split, world="roomy")
     tasks = [task for task, _ in drawn]
     items = {key: item for task in tasks for key, item in task.items.items()}
     outcomes = reasons.reason(list(items.values()))

@@ -49,6 +49,8 @@ def main(*arguments: str) -> None:
     parser.add_argument("--embedder", default="nano", help="with --nano: another one")
     parser.add_argument("--large", action="store_true", help="a million random vectors, too (some 2 GiB of memory)")
     given = parser.parse_args(arguments)
+    if not given.nano and {**vars(given), "large": False} != vars(parser.parse_args([])):
+        parser.error("without --nano there is --large alone: random vectors have no Embedder, tasks or seeds")
     if given.nano:
         _embedded(given)
         return
