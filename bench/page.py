@@ -19,7 +19,7 @@ from playwright.sync_api import CDPSession, Page, Route, sync_playwright
 
 from embedrl.index.index import Index
 from embedrl.index.ingest import ingest
-from embedrl.log import table
+from embedrl.log import result, table
 from embedrl.server.run import listen, make_server, make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
@@ -50,6 +50,10 @@ COUNTERS = {
 
 def main(num_frames: int = 240) -> None:
     """Print one row for each width and step."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if chromium is None:
+        result("left out: no Chromium or Chrome on the PATH to drive")
+        return
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder, reasoner, embedder = Path(name), FakeReasoner(), FakeEmbedder()
         make_world(folder, num_pairs=12, seed=1)
@@ -59,7 +63,6 @@ def main(num_frames: int = 240) -> None:
         server = make_server(service)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
         thread.start()
-        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         url = f"http://127.0.0.1:{socket.getsockname()[1]}"
         rows = []
