@@ -114,6 +114,47 @@ def test_back_closes_the_opened_item_and_nothing_else(page: Page):
     expect(page.locator(".open").first).to_be_focused()
 
 
+def slow_back(page: Page) -> None:
+    """Let going back take its time; `wentBack` says that it has come."""
+    page.evaluate("""() => {
+        history.back = () => setTimeout(() => History.prototype.back.call(history), 300);
+        addEventListener("popstate", () => setTimeout(() => { window.wentBack = true; }, 100));
+    }""")
+
+
+def test_a_like_while_the_browser_goes_back_from_an_item_is_kept(page: Page):
+    slow_back(page)
+    page.locator(".open").first.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("+")
+    until(page, lambda: page.evaluate("Boolean(window.wentBack)"))
+    expect(page).to_have_url(re.compile("like="))
+    assert "item=" not in page.url, page.url
+    expect(page.get_by_label("Recommendation")).to_be_visible()
+
+
+def test_an_item_opened_again_while_the_browser_goes_back_from_it_stays_open(page: Page):
+    slow_back(page)
+    page.locator(".open").first.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    until(page, lambda: page.evaluate("Boolean(window.wentBack)"))
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page).to_have_url(re.compile("item="))
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("item="))
+
+
+def test_an_item_opened_before_the_last_one_is_done_with_closing_is_shown(page: Page):
+    page.locator(".open").first.click()
+    page.evaluate("() => { document.getElementById('item').close(); document.querySelectorAll('.open')[1].click(); }")
+    expect(page.get_by_role("dialog")).to_have_accessible_name(names(page)[1])
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#summary")).to_contain_text("newest first")
+
+
 def test_a_picture_of_the_library_is_in_the_address_by_its_key(page: Page, library: ServedIndex):
     path, _ = a_truth(library, "images", lambda truth: True)
     key = library[0].key(path)

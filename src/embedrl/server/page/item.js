@@ -19,6 +19,7 @@ let actions = {};
 export function startItem(given) {
   actions = given;
   dialog.addEventListener("close", () => {
+    if (dialog.open) return; // another item was opened before this was told
     const [key, left] = [shown, leaves];
     shown = zoom = null;
     leaves = false;

@@ -13,7 +13,7 @@ import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
 import { filters, hasQuery, isAsked, lookFor, nameMedium, notTaken, offerThinking, queryState, refusals, setQuery, startQuery, thinks, words } from "./query.js";
 import { STRINGS } from "./strings.js";
-import { choose, forgetTaste, isChosen, likedNames, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
+import { choose, forgetTaste, isChosen, likedNames, readTaste, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
 import { failureWords, reasonOf, sentence, took } from "./wording.js";
 
 const MAX_RANK = 1_000;
@@ -26,6 +26,7 @@ let ready = null;
 let applying = 0;
 let running = new AbortController();
 let failed = false;
+let leaving = null; // while the browser goes back from a closed item: what the address is to hold beside the state of the page
 const NOTHING = { hits: [], entries: [], scored: false, changes: new Map(), plain: new Map(), question: "", next: null, more: false, address: null };
 let shown = NOTHING;
 
@@ -230,9 +231,27 @@ function state() {
 
 /** Put what is set into the address, as a step that can be taken back. */
 function remember({ replace = false, ...others } = {}) {
+  if (leaving) {
+    leaving = { ...leaving, ...others };
+    return;
+  }
   const address = addressOf({ ...state(), ...others });
   if (address === location.search || (!location.search && address === location.pathname)) return;
   history[replace ? "replaceState" : "pushState"]({ ...(replace ? history.state : {}), opened: Boolean(others.item) }, "", address);
+}
+
+/** Go back from a closed item. `history.back()` takes its time, so what is chosen until then waits for it. */
+function leaveItem() {
+  leaving = {};
+  history.back();
+}
+
+/** The browser went back or forth: by itself, so the page follows; or from a closed item, so the address does. */
+function onHistory() {
+  const waiting = leaving;
+  leaving = null;
+  if (waiting) remember(waiting);
+  else applyAddress();
 }
 
 /** Set the page to its address: at the start, and when the browser goes back or forth. */
@@ -240,11 +259,14 @@ async function applyAddress() {
   const mine = ++applying;
   const wished = readAddress();
   const missing = [await setQuery(wished, itemOf)];
-  await setTaste(wished, async (key) => {
+  if (mine !== applying) return;
+  const likes = await readTaste(wished, async (key) => {
     const item = await itemOf(key);
     if (item === null) missing.push(t("item_gone"));
     return item;
   });
+  if (mine !== applying) return;
+  setTaste(likes);
   await ready;
   if (mine !== applying) return;
   missing.push(...refusals(wished), setReasoner(wished.reasoner));
@@ -358,11 +380,11 @@ function start() {
     like: (hit) => taste(hit, 1),
     dislike: (hit) => taste(hit, -1),
     ask: lookFor,
-    opened: (key, time_s, isFirst) => readAddress().item !== key && remember({ replace: !isFirst, item: key, t: time_s === null ? "" : String(time_s) }),
+    opened: (key, time_s, isFirst) => (leaving || readAddress().item !== key) && remember({ replace: !isFirst, item: key, t: time_s === null ? "" : String(time_s) }),
     closed: (key, leaves) => {
       focusCard(key);
       if (!readAddress().item) return;
-      if (history.state?.opened && !leaves) history.back();
+      if (history.state?.opened && !leaves && !leaving) leaveItem();
       else remember({ replace: true, item: "", t: "" });
     },
     removed: () => refresh(),
@@ -380,7 +402,7 @@ function start() {
     refused: (why) => say(problem, why),
   });
   byId("stale").addEventListener("click", () => refresh());
-  addEventListener("popstate", applyAddress);
+  addEventListener("popstate", onHistory);
   rememberPlace();
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest("input, select, textarea, dialog")) {

@@ -34,14 +34,20 @@ export function forgetTaste() {
   draw();
 }
 
-/** Take the choices of an address: keys, whose items `find(key)` promises; what is not there is left out. */
-export async function setTaste({ like, dislike, variety }, find) {
+/** The choices of an address: keys, whose items `find(key)` promises; what is not there is left out. */
+export async function readTaste({ like, dislike, variety }, find) {
   const known = new Map(chosen);
   const keys = [...like.map((key) => [key, 1]), ...dislike.filter((key) => !like.includes(key)).map((key) => [key, -1])];
   const items = await Promise.all(keys.map(([key]) => known.get(key) ?? find(key)));
+  const choices = keys.flatMap(([key, sign], at) => (items[at] ? [[key, { sign, name: items[at].name, thumbnail: items[at].thumbnail }]] : []));
+  return { choices, diversity: Math.min(0.9, Math.max(0, Number(variety) || 0)) };
+}
+
+/** Take choices that were read from an address. */
+export function setTaste(read) {
   chosen.clear();
-  keys.forEach(([key, sign], at) => items[at] && chosen.set(key, { sign, name: items[at].name, thumbnail: items[at].thumbnail }));
-  diversity = Math.min(0.9, Math.max(0, Number(variety) || 0));
+  read.choices.forEach(([key, choice]) => chosen.set(key, choice));
+  diversity = read.diversity;
   draw();
 }
 
