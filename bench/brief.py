@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from _image_tasks import draw, options, seeds_of
 
+from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT, render
 from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, mean_percentage, replicates
@@ -48,7 +49,10 @@ class Measured:
 
 def main(*arguments: str) -> None:
     """Print the table."""
-    given = options(__doc__, caches=False).parse_args(arguments)
+    parser = options(__doc__, caches=False)
+    parser.add_argument("--embedder", default="nano", help="another one")
+    given = parser.parse_args(arguments)
+    embedder = load_embedder(given.embedder)
     seeds = seeds_of(given)
     reasoners = {WHOLE: load_reasoner("nano"), BRIEF: load_reasoner("nano?form=answer")}
     rows: list[Measured] = []
@@ -56,7 +60,7 @@ def main(*arguments: str) -> None:
     for seed in seeds:
         drawn = draw(given, seed)
         items = {key: item for task in drawn for key, item in task.items.items()}
-        vectors, tokens = embed(items, reasoners)
+        vectors, tokens = embed(items, embedder, reasoners)
         candidates = {item.key for task in drawn for item in task.candidates}
         for kind, of_item in tokens.items():
             of_candidates[kind] += sum(of_item[key] for key in candidates)
@@ -70,9 +74,11 @@ def main(*arguments: str) -> None:
     table(title, ["queries / candidates", "tokens of queries", "of candidates", "hit@1, %", "difference to whole", "gain kept"], lines)
 
 
-def embed(items: Mapping[str, Item], reasoners: Mapping[str, object]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, int]]]:
+def embed(
+    items: Mapping[str, Item], embedder: Embeds, reasoners: Mapping[str, object]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, int]]]:
     """Return the vectors of items, by kind and key, and the tokens written about each."""
-    embedder, shown = load_embedder("nano"), list(items.values())
+    shown = list(items.values())
     vectors = {PLAIN: dict(zip(items, embedder.embed(shown, [None] * len(shown)), strict=True))}
     tokens: dict[str, dict[str, int]] = {}
     for kind, reasoner in reasoners.items():

@@ -132,6 +132,21 @@ def modules(pooling: dict[str, Any] | None, *others: str) -> Change:
     return change
 
 
+MATRIX = {"bias": False, "activation_function": "torch.nn.modules.linear.Identity"}
+
+
+def with_dense(*settings: dict[str, Any]) -> Change:
+    """Write the files of a model whose pooling is followed by Dense modules with these settings, without their weights."""
+
+    def change(folder: Path) -> None:
+        modules({"pooling_mode": "lasttoken"}, *["models.Dense"] * len(settings))(folder)
+        for number, of_module in enumerate(settings, 2):
+            (folder / f"{number}_Pooling").mkdir()
+            (folder / f"{number}_Pooling/config.json").write_text(json.dumps(of_module), "utf-8")
+
+    return change
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "pointers of Git LFS": (
         lambda folder: [path.write_text(POINTER) for path in shards(folder)],
@@ -215,7 +230,21 @@ BROKEN: dict[str, tuple[Change, str]] = {
         r"pools by \['pooling_mode_mean_tokens'\], not by the last token",
     ),
     "pooling that does not say how": (modules(None), r"1_Pooling/config.json' cannot be read as JSON \(is missing"),
-    "a layer behind the pooling": (modules({"pooling_mode": "lasttoken"}, "models.Dense"), r"has a module 'Dense' behind the transformer"),
+    "a layer behind the pooling": (
+        modules({"pooling_mode": "lasttoken"}, "models.LayerNorm"),
+        r"has a module 'LayerNorm' behind the transformer",
+    ),
+    "a dense layer with a bias and an activation": (
+        with_dense({"bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}),
+        r"has a module 'Dense' behind the transformer with a bias and Tanh",
+    ),
+    "a dense layer of defaults": (with_dense({}), r"has a module 'Dense' behind the transformer with a bias and Tanh"),
+    "a dense layer with a residual": (
+        with_dense({**MATRIX, "use_residual": True}),
+        r"has a module 'Dense' behind the transformer with a residual",
+    ),
+    "two dense layers": (with_dense(MATRIX, MATRIX), r"has a module 'Dense' behind the transformer with a second one"),
+    "a dense layer without its weights": (with_dense(MATRIX), r"model.safetensors' is missing: download it again"),
     "modules that are broken": (write("modules.json", "{"), r"modules.json' cannot be read as JSON"),
     "modules of nothing": (write("modules.json", '{"a": 1}'), r"modules.json' is no JSON list"),
     "embedrl.json that is broken": (write("embedrl.json", "{"), r"embedrl.json' cannot be read as JSON"),

@@ -1,4 +1,4 @@
-"""Commands `index`, `index move` and `index stats`."""
+"""Commands `index`, `index move`, `index reduce` and `index stats`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from embedrl.index.ingest_report import IngestReport
 
 app = commands()
-_moving, _counting = commands(), commands()
-_OTHERS = {"move": _moving, "stats": _counting}
+_moving, _counting, _reducing = commands(), commands(), commands()
+_OTHERS = {"move": _moving, "reduce": _reducing, "stats": _counting}
 
 
 class _IndexOrOther(DialCommand):
-    """`embedrl index DIR`, `embedrl index move SRC DST` and `embedrl index stats DIR`."""
+    """`embedrl index DIR`, `embedrl index move SRC DST`, `embedrl index reduce DIR OUT` and `embedrl index stats DIR`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Parse the arguments as those of `move` or `stats` after that word (a folder of that name is `./move`)."""
+        """Parse the arguments as those of `move`, `reduce` or `stats` after that word (a folder of that name is `./move`)."""
         if not args or args[0] not in _OTHERS:
             return super().make_context(info_name, args, parent, **extra)
         return typer.main.get_command(_OTHERS[args[0]]).make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
@@ -93,6 +93,34 @@ def move_index(
         log.result(f"{moved.source} -> {moved.target}: {moved.num_rows} files and pages, checksum {moved.checksum[:16]} at both ends")
 
 
+@_reducing.command()
+def reduce_vectors(
+    index: Annotated[str, typer.Argument(metavar="DIR", help="The folder that was indexed, or a place in object storage.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the Embedder.")],
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="Keep this many principal components; all by default, so that any first numbers can be kept.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit principal components to an index's vectors, and write its Embedder with them behind the pooling (PCA).
+
+    Vectors of a model that was not trained for fewer numbers (Matryoshka) can then be shortened; other engines read the matrix as
+    sentence-transformers' Dense module. Index with the new Embedder afterwards: T-CoTs are kept, vectors are made anew.
+
+    \b
+    Example: embedrl index reduce library runs/short --dimensions 256
+    """
+    from embedrl.pipelines.reduce import reduce_embedder
+
+    reduced = reduce_embedder(index, out, dim=dimensions)
+    if as_json:
+        log.print_json(reduced.model_dump(mode="json"))
+        return
+    rows = [[f"{prefix.dim:,}", f"{prefix.length:.1%}", f"{prefix.recall:.1%}"] for prefix in reduced.prefixes]
+    log.table(f"fitted to {reduced.num_vectors:,} vectors", ["first numbers", "of the squared length", "of the ten nearest rows"], rows)
+    log.result(f"{reduced.folder}: `embedrl index DIR --embedder {reduced.folder}` uses it, with --dimensions fewer of its numbers")
+
+
 @app.command("index", cls=_IndexOrOther, short_help="Index a folder, or update its index.", rich_help_panel=SEARCHING)
 @says_what_is_kept("what is indexed is kept and can be searched; the same command goes on with the rest")
 @places_models
@@ -144,7 +172,8 @@ def index_folder(
     """Index a folder, or update its index. Files that cannot be read are listed, and the exit code is then 1.
 
     It is also 1 if the Reasoner failed on some items or wrote no T-CoT at all; those items are indexed by their plain vectors.
-    `embedrl index move SRC DST` moves an index to object storage, or back; `embedrl index stats DIR` counts what is in one.
+    `embedrl index move SRC DST` moves an index to object storage, or back; `embedrl index reduce DIR OUT` fits shorter vectors to one;
+    `embedrl index stats DIR` counts what is in one.
 
     \b
     Example: embedrl index library --no-think

@@ -70,7 +70,7 @@ class Teacher:
         self.embedder.model.to(known_n.device)
         target_nD = torch.zeros(len(known_n), self.embedder.dim, device=known_n.device)
         if batches:
-            target_nD[known_n] = torch.cat([pool(self.embedder.model, batch) for batch in batches.values()])
+            target_nD[known_n] = torch.cat([self.embedder.project(pool(self.embedder.model, batch)) for batch in batches.values()])
         return target_nD
 
 

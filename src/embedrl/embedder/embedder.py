@@ -1,5 +1,6 @@
 """The Embedder: last-token pooling on a Qwen3-VL."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from embedrl import log
 from embedrl.concurrency import map_concurrently
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.export import refuse_other_modules, write_serving_files
+from embedrl.embedder.export import read_projection, write_projection, write_serving_files
 from embedrl.embedder.inputs import (
     DEFAULT_FORMAT,
     EMBED_RL_FORMAT,
@@ -145,13 +146,16 @@ class Embedder:
         name: str,
         *,
         layout: PromptFormat = DEFAULT_FORMAT,
+        projection: Tensor | None = None,
     ) -> None:
+        """`projection`, float32 (dim, hidden size): a matrix behind the pooling (sentence-transformers' Dense module)."""
         self.model, self.processor, self.budget, self.layout = model.eval(), processor, budget, layout
+        self.projection = None if projection is None else projection.to(model.device)
         self.fingerprint = f"{name}-{budget.fingerprint}"
         self.batch_tokens = _BATCH_TOKENS_CPU if self.model.device.type == "cpu" else _BATCH_TOKENS
         self.factor = token_side(model.config)
         self._collating, self._has_cut = threading.Lock(), False
-        self.dim: int = model.config.text_config.hidden_size
+        self.dim: int = model.config.text_config.hidden_size if projection is None else len(projection)
 
     @classmethod
     def load(
@@ -169,7 +173,7 @@ class Embedder:
         `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
         read_settings(folder, EmbedderSettings, _FOREIGN)  # a folder of the other role is refused before its weights are read
-        refuse_other_modules(folder)
+        read_projection(folder)
         require_embedder(load_config(folder))
         return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast), folder)
 
@@ -183,7 +187,14 @@ class Embedder:
         budget, layout = (read_settings(folder, EmbedderSettings, _FOREIGN) or EmbedderSettings()).complete(end)
         with loading(folder):
             digest = _probe_digest(processor, budget, token_side(model.config), layout)
-        return cls(model, processor, budget, name + tokens_mark(folder, digest), layout=layout)
+        projection, hidden = read_projection(folder), model.config.text_config.hidden_size
+        if projection is not None:
+            if projection.shape[1] != hidden:
+                raise ModelError(
+                    f"{str(folder)!r}: its Dense module is for vectors of {projection.shape[1]} numbers, the model has {hidden}"
+                )
+            name += f"-dense{hashlib.sha256(projection.numpy().tobytes()).hexdigest()[:8]}"
+        return cls(model, processor, budget, name + tokens_mark(folder, digest), layout=layout, projection=projection)
 
     def save(self, folder: Path) -> None:
         """Save weights (bf16, adapter merged), processor, settings, and the files that other engines need for equal vectors."""
@@ -191,7 +202,10 @@ class Embedder:
         config = {"emb_token_ids": [self.processor.tokenizer.convert_tokens_to_ids(EMB)]} if self.layout.end == EMB else {}
         save_bf16(self.model, folder, **config)
         self.save_settings(folder)
-        write_serving_files(folder, self.dim, self.budget, end=EMB if self.layout.end == EMB else "", wraps_videos=self.layout.wraps_videos)
+        hidden = self.model.config.text_config.hidden_size
+        write_serving_files(folder, hidden, self.budget, end=EMB if self.layout.end == EMB else "", wraps_videos=self.layout.wraps_videos)
+        if self.projection is not None:
+            write_projection(folder, self.projection.cpu())
 
     def save_settings(self, folder: Path) -> None:
         """Save the processor and the settings, without weights."""
@@ -255,7 +269,11 @@ class Embedder:
     @torch.inference_mode()
     def encode(self, inputs: Sequence[EmbedderInput]) -> Tensor:
         """Return the vectors of one batch of inputs: (N, dim), unit length."""
-        return pool(self.model, self.collate(inputs))
+        return self.project(pool(self.model, self.collate(inputs)))
+
+    def project(self, state_NH: Tensor) -> Tensor:
+        """Return the vectors of pooled states, (N, dim), unit length: the states of unit length themselves where there is no projection."""
+        return state_NH if self.projection is None else torch.nn.functional.normalize(state_NH @ self.projection.T, dim=-1)
 
     def collate(self, inputs: Sequence[EmbedderInput]) -> dict[str, Tensor]:
         """Return the batch of `embedder.inputs.collate` on the model's device. One thread at a time: a tokenizer is not for several."""

@@ -5,11 +5,18 @@ pools the last one. The messages are those of `embedder.inputs.build`; `add_gene
 """
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from embedrl.embedder.inputs import DEFAULT_INSTRUCTION, VIDEO, WRAPPED_VIDEO
 from embedrl.errors import ModelError
+from embedrl.files import flaw
 from embedrl.log import warn
 from embedrl.media.resize import VisualBudget
 from embedrl.models.weights import read_model_json
@@ -69,19 +76,7 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
     if not (readme := folder / README).is_file():
         readme.write_text(_README.format(dim=dim, differences=_differences(budget, processor)), "utf-8")
 
-    modules = ("transformer.Transformer", ""), ("pooling.Pooling", "1_Pooling"), ("normalize.Normalize", "2_Normalize")
-    _write(
-        folder / MODULES,
-        [
-            {
-                "idx": number,
-                "name": str(number),
-                "path": path,
-                "type": f"sentence_transformers.{'sentence_transformer' if 'Pooling' in kind else 'base'}.modules.{kind}",
-            }
-            for number, (kind, path) in enumerate(modules)
-        ],
-    )
+    _write_modules(folder, _MODULES)
     calls = {"method": "forward", "method_output_name": "last_hidden_state"}
     transformer = {
         "transformer_task": "feature-extraction",
@@ -98,18 +93,85 @@ def write_serving_files(folder: Path, dim: int, budget: VisualBudget, *, end: st
         _write(folder / name / "config.json", settings)
 
 
-def refuse_other_modules(folder: Path) -> None:
-    """Raise ModelError if a folder's sentence-transformers files say that its vectors are made in another way than here.
+class _Module(NamedTuple):
+    kind: str
+    path: str
 
-    That is by the last token's state of one transformer, of unit length; a folder without such files says nothing.
+
+_MODULES = _Module("transformer.Transformer", ""), _Module("pooling.Pooling", "1_Pooling"), _Module("normalize.Normalize", "2_Normalize")
+_DENSE, _DENSE_WEIGHTS, _WEIGHT = "2_Dense", "model.safetensors", "linear.weight"
+
+
+def _write_modules(folder: Path, modules: Sequence[_Module]) -> None:
+    rows = [
+        {
+            "idx": number,
+            "name": str(number),
+            "path": path,
+            "type": f"sentence_transformers.{'sentence_transformer' if 'Pooling' in kind else 'base'}.modules.{kind}",
+        }
+        for number, (kind, path) in enumerate(modules)
+    ]
+    _write(folder / MODULES, rows)
+
+
+def write_projection(folder: Path, weight_dH: Tensor) -> None:
+    """Put a matrix (dim, hidden size) behind the pooling of a folder that has sentence-transformers' files, as their Dense module."""
+    dim, hidden = weight_dH.shape
+    (folder / _DENSE).mkdir(exist_ok=True)
+    settings = {"in_features": hidden, "out_features": dim, "bias": False, "activation_function": "torch.nn.modules.linear.Identity"}
+    _write(folder / _DENSE / "config.json", settings)
+    save_file({_WEIGHT: weight_dH.float().contiguous()}, folder / _DENSE / _DENSE_WEIGHTS)
+    _write_modules(folder, [*_MODULES[:2], _Module("dense.Dense", _DENSE), _MODULES[2]])
+    if (readme := folder / README).is_file():
+        readme.write_text(re.sub(r"\d+( numbers of unit length)", rf"{dim}\1", readme.read_text("utf-8")), "utf-8")
+
+
+def read_projection(folder: Path) -> Tensor | None:
+    """Return the matrix behind the pooling (sentence-transformers' Dense module), float32 (dim, hidden size); None without one.
+
+    Raises ModelError if the folder's sentence-transformers files say that its vectors are made in another way than here: by the last
+    token's state of one transformer, times at most one matrix, of unit length. A folder without such files says nothing.
     """
-    if not (folder / MODULES).is_file():
-        return
+    modules = _read_modules(folder)
+    _refuse_other_modules(folder, modules)
+    paths = [path for kind, path in modules if kind == "Dense"]
+    if not paths:
+        return None
+    file = folder / paths[0] / _DENSE_WEIGHTS
+    if missing := flaw(file):
+        raise ModelError(f"{str(file)!r} {missing}: download it again")
     try:
-        modules = [(str(row["type"]).rpartition(".")[2], str(row.get("path", ""))) for row in read_model_json(folder / MODULES, kind=list)]
+        weight_dH = load_file(file)[_WEIGHT].float()
+    except (SafetensorError, KeyError) as error:
+        raise ModelError(f"{str(file)!r} holds no {_WEIGHT} ({error}): download it again") from error
+    if weight_dH.ndim != 2 or not weight_dH.isfinite().all():
+        raise ModelError(f"{str(file)!r}: {_WEIGHT} is no matrix of finite numbers")
+    return weight_dH
+
+
+def _read_modules(folder: Path) -> list[_Module]:
+    if not (folder / MODULES).is_file():
+        return []
+    try:
+        return [
+            _Module(str(row["type"]).rpartition(".")[2], str(row.get("path", ""))) for row in read_model_json(folder / MODULES, kind=list)
+        ]
     except (TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{str(folder / MODULES)!r} is no list of modules ({error}): download it again") from error
-    _warn_of_unread(folder)
+
+
+def _beyond_matrix(settings: Mapping[str, Any]) -> str:
+    """Return what a Dense module does beside multiplying with its matrix, or ""."""
+    activation = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
+    does = {"a bias": settings.get("bias", True), activation: activation != "Identity", "a residual": settings.get("use_residual")}
+    return " and ".join(name for name, is_on in does.items() if is_on)
+
+
+def _refuse_other_modules(folder: Path, modules: Sequence[_Module]) -> None:
+    if modules:
+        _warn_of_unread(folder)
+    num_dense = 0
     for kind, path in modules:
         reason = ""
         if kind == "Pooling":
@@ -118,6 +180,10 @@ def refuse_other_modules(folder: Path) -> None:
                 name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True
             ]
             reason = "" if mode in ("lasttoken", ["pooling_mode_lasttoken"]) else f"pools by {mode!r}, not by the last token"
+        elif kind == "Dense":
+            num_dense += 1
+            more = "a second one" if num_dense > 1 else _beyond_matrix(read_model_json(folder / path / "config.json"))
+            reason = f"has a module 'Dense' behind the transformer with {more}" if more else ""
         elif kind not in ("Transformer", "Normalize"):
             reason = f"has a module {kind!r} behind the transformer"
         if reason:

@@ -132,7 +132,7 @@ def trace_plain(embedder: Embedder, folder: Path, inputs: Sequence[EmbedderInput
         )
         with torch.inference_mode():
             state = model(**batch.to(model.device)).last_hidden_state[0, -1]
-        vector = torch.nn.functional.normalize(state.float(), dim=-1).cpu().numpy()
+        vector = embedder.project(torch.nn.functional.normalize(state.float(), dim=-1)).cpu().numpy()
         traces.append(_trace(processor, batch, vector, batch["input_ids"].shape[1] - 1))
     return traces
 
@@ -165,7 +165,7 @@ def trace_sentence_transformers(
         with torch.inference_mode():
             outputs = model.forward(on_device)
         vector, states = outputs["sentence_embedding"][0].float(), outputs["token_embeddings"][0].float()
-        cosines = torch.nn.functional.normalize(states, dim=-1) @ vector
+        cosines = embedder.project(torch.nn.functional.normalize(states, dim=-1)) @ vector
         best = int(cosines.argmax())
         position = best if float(cosines[best]) >= MIN_COSINE else -1
         traces.append(_trace(embedder.processor, shown, vector.cpu().numpy(), position))

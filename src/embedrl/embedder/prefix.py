@@ -88,7 +88,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
     rest_N = mask_NL.sum(1) - cut_N
     span_S = torch.arange(int(rest_N.max()), device=device)
     index_NS = (cut_N[:, None] + span_S).clamp(max=ids_NL.shape[1] - 1)
-    vectors_ND = hidden_states_at(
+    state_NH = hidden_states_at(
         model,
         rest_N - 1,
         input_ids=ids_NL.gather(1, index_NS),
@@ -98,7 +98,7 @@ def encode_groups(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]])
         use_cache=True,
         **_images(batch, "image_grid_thw", "pixel_values", ~in_prefix_I),
     )
-    return torch.nn.functional.normalize(vectors_ND.float(), dim=-1)
+    return embedder.project(torch.nn.functional.normalize(state_NH.float(), dim=-1))
 
 
 def _encode_members(embedder: Embedder, groups: Sequence[Sequence[EmbedderInput]]) -> Tensor:
