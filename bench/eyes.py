@@ -8,7 +8,8 @@ The world's image tasks with hard negatives (test split). Each Embedder ranks th
     embedrl train embedder nano/eyes.toml out=runs/nano/eyes/16 budget.image.max_pixels=4608
 
 Two tables: means over tasks with the difference of after RL to none and to before RL, and each task by itself. Intervals are clustered by
-family, differences paired.
+family, differences paired. A NAME that is given several times stands for several trainings: rows are means over them, and a third table has
+each by itself.
 """
 
 import sys
@@ -53,8 +54,10 @@ def main(*arguments: str) -> None:
     parser.add_argument("--plot", type=Path, help="draw the means over NAMEs that are numbers of visual tokens")
     given = parser.parse_args(arguments)
     seeds = seeds_of(given)
-    embedders = {name.split("=")[0]: load_embedder(name.split("=")[-1]) for name in given.embedders}
-    rows: dict[str, list[Measured]] = {name: [] for name in embedders}
+    embedders = [(name.split("=")[0], name.split("=")[-1]) for name in given.embedders]
+    loaded = {folder: load_embedder(folder) for _, folder in embedders}
+    rows: dict[str, list[Measured]] = {name: [] for name, _ in embedders}
+    by_training: dict[tuple[str, str], list[Measured]] = {embedder: [] for embedder in embedders}
     with cache_of(given) as cache:
         reasoners = {kind: CachedReasoner(load_reasoner(name), cache) for kind, name in REASONERS.items()}
         for seed in seeds:
@@ -67,17 +70,22 @@ def main(*arguments: str) -> None:
             for kind, reasoner in reasoners.items():
                 outcomes = zip(items, reasoner.reason(list(items.values())), strict=True)
                 tcots[kind] = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in outcomes}
-            for name, embedder in embedders.items():
-                rows[name] += rank(drawn, items, tcots, embedder, seed)
+            for name, folder in embedders:
+                ranked = rank(drawn, items, tcots, loaded[folder], seed)
+                rows[name] += ranked
+                by_training[name, folder] += ranked
     if given.plot:
         lines = {
             kind: {float(name): mean_of_queries(of_name, [row.hits[kind] for row in of_name]) for name, of_name in rows.items()}
             for kind in KINDS
         }
         plot_intervals(lines, given.plot, x_label="visual tokens of a scene that the Embedder sees", y_label="hit@1, %")
-    num_queries = len(next(iter(rows.values())))
+    num_queries = len(next(iter(by_training.values())))
     title = f"hit@1, %: {num_queries} queries, seeds {', '.join(map(str, seeds))}, pools of {sizes_of(given)[1]} or more"
     table(title, ["Embedder", *KINDS, "after - none", "after - before"], [[name, *_line(of_name)] for name, of_name in rows.items()])
+    if len(by_training) > len(rows):
+        lines = [[name, folder, *_line(of_training)] for (name, folder), of_training in by_training.items()]
+        table("by training", ["Embedder", "folder", *KINDS, "after - none", "after - before"], lines)
     by_task = [
         [name, task, *(mean_percentage(of_task, [row.hits[kind] for row in of_task]) for kind in KINDS)]
         for name, of_name in rows.items()
