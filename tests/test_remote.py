@@ -64,6 +64,8 @@ def seen(outcomes: list[Reply | ServerFailure]) -> list[str]:
 
 def test_every_prompt_ends_as_an_answer_or_as_a_named_failure_in_order(server: ScriptedServer) -> None:
     server.script("429 once", Answer({"error": "busy"}, status=429, headers={"Retry-After": "0"}), Answer())
+    quota = {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}
+    server.script("no credit", Answer({"error": quota}, status=429, headers={"Retry-After": "0"}), Answer())
     server.script("500 twice", Answer(b"oops", status=500), Answer(b"oops", status=503), Answer())
     server.script("cut once", Answer(sent_share=0.5), Answer())
     server.script("hung up once", Answer(sent_share=0), Answer())
@@ -83,6 +85,7 @@ def test_every_prompt_ends_as_an_answer_or_as_a_named_failure_in_order(server: S
     expected = {
         "plain": ("plain", 1),
         "429 once": ("429 once", 2),
+        "no credit": ("refused", 1),
         "500 twice": ("500 twice", 3),
         "cut once": ("cut once", 2),
         "hung up once": ("hung up once", 2),
@@ -106,6 +109,7 @@ def test_every_prompt_ends_as_an_answer_or_as_a_named_failure_in_order(server: S
     by_text = dict(zip(expected, outcomes, strict=True))
     assert [bool(outcome) for outcome in outcomes] == [isinstance(outcome, Reply) for outcome in outcomes]
     assert by_text["always 500"].text == "500: oops (tried 3 times)"
+    assert "the account has no credit left" in by_text["no credit"].text
     assert by_text["404"].text == '404: {"error": {"message": "no such model"}}'
     assert "choices" in by_text["other shape"].text
     assert "choices.0.message.content" in by_text["number"].text

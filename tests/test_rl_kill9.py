@@ -56,3 +56,52 @@ assert any(not torch.equal(whole[name], start[name].float()) for name in whole),
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     drive(DRIVER, str(tmp_path))
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+
+from embedrl.errors import StoreError
+from embedrl.models.training import run_folder
+from tests.conftest import make_random_reasoner
+from tests.forking import finish, fork
+from tests.test_rl_train import run
+
+ROOT = Path(sys.argv[1])
+
+
+class Settings(BaseModel):
+    number: int = 1
+
+
+def train(largest_file, says):
+    def work():
+        torch.set_num_threads(1)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+        said = ""
+        try:
+            with run_folder(ROOT / "run", Settings()):
+                run(ROOT / "run", ROOT / "model", 3, save_steps=1)
+        except StoreError as error:
+            said = str(error)
+        assert says in said and bool(says) == bool(said), said
+    finish(fork(work))
+
+
+finish(fork(lambda: make_random_reasoner().save(ROOT / "model")))
+weights = (ROOT / "model" / "model.safetensors").stat().st_size
+train(weights // 2, "run': cannot be written (File too large); choose")  # the weights do not fit
+train(weights * 5 // 2, "run': cannot be written (No space left on device); free")  # they do, and the optimiser's states do not
+train(resource.RLIM_INFINITY, "")
+assert (ROOT / "run" / "checkpoints" / "checkpoint-3" / "model.safetensors").is_file()
+"""
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_written_is_named_and_the_run_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    drive(FULL, str(tmp_path))

@@ -50,6 +50,8 @@ _ABOUT_INPUT = re.compile(
     r"too (?:large|long|big)\b|exceeds? the (?:\w+ )?context|context (?:length|size|window) exceeded|input is not supported", re.I
 )
 """What llama.cpp and Ollama say, with status 500, of an input that they will never take."""
+_NO_CREDIT = re.compile(r"insufficient_quota|billing_hard_limit_reached|credit balance is too low", re.I)
+"""What OpenAI and others say, with status 429 or 400, where the account and not the rate is at its limit."""
 _jitter = random.Random()  # not the global one, which runs seed
 
 T = TypeVar("T")
@@ -209,6 +211,10 @@ class ModelServer:
             if error is None:
                 return body
             status, text = error[0] or 400, f"{error[0] or 'error'}: {error[1]}"
+        if _NO_CREDIT.search(text):
+            return ServerFailure(
+                ServerFailureReason.REFUSED, f"{short(text)} (the account has no credit left: top it up, or give another key)"
+            )
         if status in _TRIES_AGAIN or (status >= 500 and status not in _REFUSES_ALL and not _ABOUT_INPUT.search(text)):
             return _Again(short(text), _asked_wait_s(response.headers.get("Retry-After", "")))
         if "max_completion_tokens" in text and "max_completion_tokens" not in self.extra:

@@ -1,6 +1,7 @@
 """Shared pieces of all trainers: run folder and lock, metrics callback, checkpoint lookup, non-finite checks, memory settings."""
 
 import ctypes
+import errno
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from zipfile import is_zipfile
 
 import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,7 +22,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from embedrl.config import METRICS, Metrics, write_run_config
 from embedrl.data.records import WriterLock
-from embedrl.errors import ModelError, unreadable
+from embedrl.errors import ModelError, unreadable, unwritable
 from embedrl.files import expanded
 from embedrl.log import Bar, is_main_process, warn
 from embedrl.media.content import file_sha256, folder_fingerprint
@@ -29,6 +31,9 @@ from embedrl.models.weights import MODEL_FILES, tensor_shapes
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _NEEDED = ("*.safetensors", "optimizer.*", "scheduler.pt", "rng_state*")
 """Files of a checkpoint without which a run would not go on as it was."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+_TORCH_WRITES = re.compile(r"PytorchStreamWriter failed|file write failed|unexpected pos \d+ vs")
+"""What torch says where a file of the optimiser cannot be written."""
 LOCK = "run.lock"
 """File in a run folder that its writer holds locked."""
 
@@ -101,6 +106,16 @@ def fit(trainer: Trainer, out: Path, bar: Bar, stage: str, *, checkpoint: str | 
     trainer.train(resume_from_checkpoint=checkpoint)
 
 
+def _write_failure(error: Exception) -> OSError | None:
+    """Return the OSError of a file that could not be written; libraries wrap it in errors of their own, some without its number."""
+    if isinstance(error, OSError):
+        return error if error.errno in _FULL else None
+    if isinstance(error, SafetensorError):
+        number = re.search(r"os error (\d+)", str(error))
+        return None if number is None else _write_failure(OSError(int(number[1]), os.strerror(int(number[1]))))
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if _TORCH_WRITES.search(str(error)) else None
+
+
 @contextmanager
 def run_folder(
     folder: Path,
@@ -111,8 +126,9 @@ def run_folder(
 ) -> Generator[None]:
     """Context manager that locks a run folder and writes config.json, in the main process.
 
-    `inputs` are the files and models that settings name, by setting. Raises StoreError if another run writes there, ConfigError if the
-    folder holds a run with other settings, of other data or another number of processes.
+    `inputs` are the files and models that settings name, by setting. Raises StoreError if another run writes there, or if what is done in
+    it fails since a file cannot be written (earlier checkpoints are kept); ConfigError if the folder holds a run with other settings, of
+    other data or another number of processes.
     """
     if not is_main_process():
         yield
@@ -122,6 +138,10 @@ def run_folder(
         num_processes = int(os.environ.get("WORLD_SIZE", "1"))
         write_run_config(folder, config, prompt_hashes=prompt_hashes, num_processes=num_processes, inputs=_fingerprints(inputs or {}))
         yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if (failure := _write_failure(error)) is None:
+            raise
+        raise unwritable(folder, failure) from error
     finally:
         lock.release()
 

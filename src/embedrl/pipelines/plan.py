@@ -211,8 +211,8 @@ def _check_reasoner(recipe: Recipe) -> dict[str, Path]:
 
 
 def _total(tokens: Sequence[int], patches: Sequence[int]) -> Load:
-    """Return the load of items together; `longest` is their mean length."""
-    return Load(sum(tokens), sum(tokens) // len(tokens), sum(patches))
+    """Return the load of items together, perhaps of none; `longest` is their mean length."""
+    return Load(sum(tokens), sum(tokens) // max(1, len(tokens)), sum(patches))
 
 
 def _count(processor: Any, inputs: Iterable[Any]) -> tuple[list[int], list[int]]:
