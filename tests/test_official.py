@@ -1,5 +1,6 @@
 """The readers of the official files, on invented files of every layout."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,10 @@ def test_a_page_without_a_file_is_taken_from_its_row(tmp_path: Path):
 def test_names_of_pages():
     assert image_name(17) == "17.png"
     assert image_name("17") == "17.png"
+    for odd in ("../x", "/tmp/x", "a/b", ".", "", "x" * 300):
+        assert Path(image_name(odd)).name == image_name(odd), "it stays in its folder"
+        assert re.fullmatch(r"[^/]{0,100}_[0-9a-f]{8}\.png", image_name(odd)), odd
+    assert image_name("..") == "...png"
     name = image_name(f"{'long' * 20}.jpeg")
     assert name.startswith("long" * 12 + "lo_")
     assert name.endswith(".jpeg")

@@ -13,7 +13,7 @@ from embedrl.data.tcot import TCoT
 from embedrl.server.run import make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.page.browser import PAGE_SIZE, Look, ServedIndex, a_truth, ask, card, names, needs_browser, opened, until
+from tests.page.browser import PAGE_SIZE, Look, ServedIndex, a_truth, ask, card, names, needs_browser, opened, settled, until
 from tests.page.test_page_look import keeps_rules
 from tests.served import fill, running, served
 from tests.world_library import HOSTILE_NAME, LETTER, SCRIPT
@@ -273,7 +273,8 @@ def test_filters_narrow_what_is_shown(page: Page):
     page.locator("#filters summary").click()
     page.get_by_label("Folder", exact=True).fill("videos")
     page.keyboard.press("Enter")
-    expect(page.locator(".card .kind").first).to_contain_text("Video")
+    expect(page.locator("#summary")).to_contain_text("14 items")
+    settled(page)
     assert all("Video" in kind for kind in page.locator(".card .kind").all_inner_texts())
     page.get_by_label("From", exact=True).fill("2199-01-01")
     page.keyboard.press("Enter")

@@ -19,6 +19,8 @@ from embedrl.files import write_bytes
 from embedrl.media.content import Content
 
 _STEM_CHARS = 50
+_MAX_CHARS = 200
+"""Of an id that is taken as it is; file systems end at 255 bytes."""
 
 
 def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: int) -> Pool:
@@ -58,11 +60,12 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
 
 
 def image_name(page: Name) -> str:
-    """Return the file name of a page: an id that is a file name itself is shortened, with 8 digits of its md5."""
+    """Return the file name of a page: an id that is a file name itself, or is more than a name, is shortened, with 8 digits of its md5."""
     path = PurePath(str(page))
-    if isinstance(page, int) or not path.suffix:
+    if isinstance(page, int) or (not path.suffix and str(page) == path.name and 0 < len(path.name) <= _MAX_CHARS):
         return f"{page}.png"
-    return f"{path.stem[:_STEM_CHARS]}_{hashlib.md5(str(page).encode(), usedforsecurity=False).hexdigest()[:8]}{path.suffix}"
+    digits = hashlib.md5(str(page).encode(), usedforsecurity=False).hexdigest()[:8]
+    return f"{path.stem[:_STEM_CHARS]}_{digits}{path.suffix or '.png'}"
 
 
 def _shown(media: MediaFolder, page: Name) -> Callable[[], Content]:

@@ -26,17 +26,17 @@ export function hideAnswer() {
   box.replaceChildren();
 }
 
-/** Whether words ask for an answer, rather than name what to look for. */
-export function isQuestion() {
-  return ASKS.test(words()) && words().length <= maxChars && !hasMedium();
+/** The question that the words put, with its filters, as it stands now; null if they name what to look for rather than ask. */
+export function questionPut() {
+  if (!ASKS.test(words()) || words().length > maxChars || hasMedium()) return null;
+  const { sort: _, min_score: _score, modality, ...narrowed } = filters();
+  return { question: words(), ...narrowed, modality: modality.length ? modality : null };
 }
 
 /** Ask, and show the answer. What goes wrong is thrown. */
-export async function answerQuestion({ think, reasoner, signal }) {
+export async function answerQuestion(put, { think, reasoner, signal }) {
   show(el("p", { class: "quiet", role: "status" }, t("answering")));
-  const { sort: _, min_score: _score, modality, ...narrowed } = filters();
-  const asked = { question: words(), ...narrowed, modality: modality.length ? modality : null, think, reasoner };
-  const answer = await postJson("/v1/ask", asked, signal);
+  const answer = await postJson("/v1/ask", { ...put, think, reasoner }, signal);
   if (signal.aborted) return;
   if (!answer.answered) show(el("p", { class: "quiet" }, t("no_answer")));
   else show(el("p", { class: "answer-text", dir: "auto" }, answer.text), el("ol", { class: "sources" }, answer.citations.map((cited, at) => source(cited, at, answer.text))));

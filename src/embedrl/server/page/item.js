@@ -50,13 +50,14 @@ export async function openItem(hit, time_s = null, plays = false) {
   if (!dialog.open) dialog.showModal();
   (dialog.querySelector(`[data-step="${pressed}"]:enabled`) ?? dialog).focus();
   actions.opened(hit.key, time_s, isFirst);
+  const media = dialog.querySelector(".media");
   try {
     const whole = await getItem(hit.key);
-    if (shown !== hit.key) return;
-    if (whole.segments.length) dialog.querySelector(".media").append(allWords(whole, jump));
+    if (!media.isConnected) return; // another one was opened, or this one anew
+    if (whole.segments.length) media.append(allWords(whole, jump));
     else if (whole.text) showText(whole, hit.shared);
   } catch (error) {
-    if (shown === hit.key) say(dialog.querySelector(".problem"), sentence(error));
+    if (media.isConnected) say(dialog.querySelector(".problem"), sentence(error));
   }
 }
 
@@ -205,6 +206,7 @@ function cropCheck(hit, { boxes }) {
     try {
       const reasoner = actions.reasoner();
       const { boxes: checked, num_others: n } = await get(`/api/items/${hit.key}/crops`, reasoner ? { reasoner } : undefined);
+      if (!button.isConnected) return;
       checked.forEach(({ score, fits }, at) => {
         const line = dialog.querySelector(`.box-list [data-number="${at + 1}"]`);
         const said = score === null ? t("crop_unnamed") : t(fits ? "crop_fits" : "crop_fails", { percent: Math.round(100 * score), n });
@@ -212,6 +214,7 @@ function cropCheck(hit, { boxes }) {
       });
       button.remove();
     } catch (error) {
+      if (!button.isConnected) return;
       button.disabled = false;
       button.textContent = t("check_crops");
       say(dialog.querySelector(".problem"), sentence(error));
@@ -276,10 +279,10 @@ function remover(hit) {
     }
     try {
       await remove(`/api/items/${hit.key}`);
-      leave();
+      if (button.isConnected) leave();
       actions.removed();
     } catch (error) {
-      say(dialog.querySelector(".problem"), sentence(error));
+      if (button.isConnected) say(dialog.querySelector(".problem"), sentence(error));
     }
   });
   return button;

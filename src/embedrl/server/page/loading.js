@@ -1,7 +1,7 @@
 // Asking the server for results, page by page. Each function starts one way of asking and gives a first page; `more` loads the next one.
 
 import { Refusal, get, postForm, postJson, streamForm } from "./api.js";
-import { filters, question } from "./query.js";
+import { filters } from "./query.js";
 import { wanted } from "./taste.js";
 
 export const PAGE = 48;
@@ -34,9 +34,9 @@ export function browse({ reasoner, signal }) {
   };
 }
 
-/** A search, page by page; with reasoning, the plain result comes with it as `plain`, since ranks are shown side by side. */
-export function search({ think, reasoner, signal }) {
-  const ask = (offset, thinks) => postForm("/api/search", question(fields({ think: thinks, reasoner, offset })), signal);
+/** A search for what was asked (`form`), page by page; with reasoning, the plain result comes with it as `plain`, since ranks are shown side by side. */
+export function search({ form, think, reasoner, signal }) {
+  const ask = (offset, thinks) => postForm("/api/search", body(form, { think: thinks, reasoner, offset }), signal);
   return async (offset) => {
     const [answer, plain] = await Promise.all([ask(offset, think), think !== "never" ? ask(offset, "never") : null]);
     return plain ? { ...answer, plain: plain.hits } : answer;
@@ -44,8 +44,8 @@ export function search({ think, reasoner, signal }) {
 }
 
 /** The plain result at once, then the reasoned one with the ranks that changed: yields [name, answer]. */
-export async function* stream({ think, reasoner, signal }) {
-  for await (const [name, answer] of streamForm("/api/search/stream", question(fields({ think, reasoner, offset: 0 })), signal)) {
+export async function* stream({ form, think, reasoner, signal }) {
+  for await (const [name, answer] of streamForm("/api/search/stream", body(form, { think, reasoner, offset: 0 }), signal)) {
     if (name === "error") throw new Refusal(0, answer.error);
     yield [name, answer];
   }
@@ -59,6 +59,9 @@ export function recommend({ think, reasoner, signal }) {
   return (offset) => postJson("/api/similar", { ...examples, ...narrowed, offset, limit: PAGE, think: think !== "never", reasoner }, signal);
 }
 
-function fields({ think, reasoner, offset }) {
-  return { think, offset: String(offset), limit: String(PAGE), ...(reasoner ? { reasoner } : {}) };
+function body(form, { think, reasoner, offset }) {
+  const sent = new FormData();
+  for (const [name, value] of form) sent.append(name, value);
+  for (const [name, value] of Object.entries({ think, offset, limit: PAGE, ...(reasoner ? { reasoner } : {}) })) sent.append(name, value);
+  return sent;
 }

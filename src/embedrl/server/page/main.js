@@ -1,7 +1,7 @@
 // The page: from its address to a question, or a taste, or nothing, and from there to results on the screen.
 
 import { addressOf, readAddress } from "./address.js";
-import { answerQuestion, hideAnswer, isQuestion, startAnswer } from "./answer.js";
+import { answerQuestion, hideAnswer, questionPut, startAnswer } from "./answer.js";
 import { BrokenOff, Gone, get, onLocked } from "./api.js";
 import { byId, el, say } from "./element.js";
 import { gather, placeOf } from "./gather.js";
@@ -11,7 +11,7 @@ import { chooseLanguage, language, languages, t, translate } from "./language.js
 import { nameQuestion, startLibrary } from "./library.js";
 import { PAGE, browse, recommend, search, stream } from "./loading.js";
 import { askForToken } from "./login.js";
-import { filters, hasQuery, isAsked, lookFor, nameMedium, notTaken, offerThinking, queryState, refusals, setQuery, startQuery, thinks, words } from "./query.js";
+import { filters, hasQuery, isAsked, lookFor, nameMedium, notTaken, offerThinking, queryState, question, refusals, setQuery, startQuery, thinks, words } from "./query.js";
 import { STRINGS } from "./strings.js";
 import { choose, forgetTaste, isChosen, likedNames, readTaste, setTaste, signOf, startTaste, tasteState, wanted } from "./taste.js";
 import { failureWords, reasonOf, sentence, took } from "./wording.js";
@@ -31,11 +31,12 @@ const NOTHING = { hits: [], entries: [], scored: false, changes: new Map(), plai
 let shown = NOTHING;
 
 /** Show what the page is set to: a recommendation, a search, or what is there. With `against`, ranks are compared with those. What
- * comes for an earlier question is dropped. `at`: the entry to scroll to. */
+ * comes for an earlier question is dropped, and what is set or typed meanwhile is another question's. `at`: the entry to scroll to. */
 async function refresh({ against = null, at = 0 } = {}) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
+  const address = addressOf(leaving ? state() : readAddress(), { opened: false });
   say(problem, "");
   await ready;
   if (signal.aborted) return;
@@ -45,10 +46,13 @@ async function refresh({ against = null, at = 0 } = {}) {
   byId("end").hidden = true;
   hideAnswer();
   byId("results").setAttribute("aria-busy", "true");
+  const compared = isChosen() || hasQuery();
+  const how = { reasoner, signal, think: compared ? thinks() : "never", form: question(), words: words(), compared };
+  const put = isChosen() ? null : questionPut();
   try {
-    await ask({ reasoner, signal, think: isChosen() || hasQuery() ? thinks() : "never" }, against);
+    await ask(how, against);
     failed = false;
-    shown.address = addressOf(readAddress(), { opened: false });
+    shown.address = address;
     while (at >= shown.entries.length && shown.more && (await loadMore(signal)));
     if (at && !signal.aborted) scrollToEntry(at);
   } catch (error) {
@@ -59,8 +63,7 @@ async function refresh({ against = null, at = 0 } = {}) {
   }
   if (signal.aborted) return;
   byId("results").setAttribute("aria-busy", "false");
-  if (isChosen() || failed || !isQuestion()) return;
-  answerQuestion({ reasoner, signal, think: thinks() }).catch((error) => signal.aborted || (hideAnswer(), complain(error, { keeps: true })));
+  if (put) answerQuestion(put, how).catch((error) => signal.aborted || (hideAnswer(), complain(error, { keeps: true })));
 }
 
 async function ask(how, against) {
@@ -71,18 +74,18 @@ async function ask(how, against) {
     }
     const more = recommend(how);
     const answer = await more(0);
-    show(answer, { more });
+    show(answer, { more, scored: how.compared, question: how.words });
     summary.textContent = t("found_alike", { found: found() });
   } else if (!isAsked()) {
     const more = browse(how);
     const answer = await more(0);
-    show(answer, { more, scored: false });
+    show(answer, { more });
     summary.textContent = listed(answer.total);
   } else if (against) {
     const more = search(how);
     const answer = await more(0);
     const changes = compare(against, answer.hits);
-    show(answer, { more, changes });
+    show(answer, { more, scored: how.compared, changes, question: how.words });
     summary.textContent = told(answer) + t("stop") + moves(changes);
   } else await follow(how);
 }
@@ -105,7 +108,8 @@ async function follow(how) {
 /** Show a step of a search: what is found without reasoning, or with it. */
 function tellStep(how, name, answer, plain) {
   const ranks = name === "reasoned" && answer.think ? { plain } : {};
-  show({ ...answer, ...ranks }, { more: search({ ...how, think: answer.think ? "always" : "never" }), changes: answer.changes ?? [] });
+  const more = search({ ...how, think: answer.think ? "always" : "never" });
+  show({ ...answer, ...ranks }, { more, scored: how.compared, changes: answer.changes ?? [], question: how.words });
   if (name === "reasoned") summary.textContent = answer.gate === "plain" ? told(answer) : told(answer) + t("stop") + moves(answer.changes);
   else summary.textContent = how.think !== "never" ? t("found_plain", { found: found(), took: took(answer.seconds.total) }) : told(answer);
   if (answer.query.key && nameMedium(answer.query.key)) remember({ replace: true });
@@ -133,15 +137,14 @@ async function loadMore(signal) {
   }
 }
 
-function show(answer, { more, scored = true, changes = [] }) {
+function show(answer, { more, scored = false, changes = [], question = "" }) {
   const entries = gather(answer.hits);
-  const compared = scored && (isChosen() || hasQuery());
   const byKey = new Map([...changes].map((change) => [change.key, change]));
   const plain = new Map((answer.plain ?? []).map(({ path }, at) => [path, at + 1]));
   const { address } = shown;
-  shown = { hits: answer.hits, entries, scored: compared, changes: byKey, plain, question: words(), next: more, more: answer.more, address };
+  shown = { hits: answer.hits, entries, scored, changes: byKey, plain, question, next: more, more: answer.more, address };
   showEntries(entries, tells);
-  const isEnd = compared && !answer.more && answer.hits.length >= MAX_RANK;
+  const isEnd = scored && !answer.more && answer.hits.length >= MAX_RANK;
   say(byId("end"), isEnd ? t("ranks_end", { n: MAX_RANK }) : "");
   if (answer.query?.tcot || answer.query?.failure) showReading(answer.query);
 }
@@ -257,31 +260,41 @@ function onHistory() {
 /** Set the page to its address: at the start, and when the browser goes back or forth. */
 async function applyAddress() {
   const mine = ++applying;
-  const wished = readAddress();
-  const missing = [await setQuery(wished, itemOf)];
-  if (mine !== applying) return;
-  const likes = await readTaste(wished, async (key) => {
-    const item = await itemOf(key);
-    if (item === null) missing.push(t("item_gone"));
-    return item;
-  });
-  if (mine !== applying) return;
-  setTaste(likes);
+  const isCurrent = () => mine === applying;
+  const [wished, at] = [readAddress(), history.state?.at ?? 0];
+  const missing = [];
+  try {
+    missing.push(await setQuery(wished, itemOf, isCurrent));
+    if (!isCurrent()) return;
+    const likes = await readTaste(wished, async (key) => {
+      const item = await itemOf(key);
+      if (item === null) missing.push(t("item_gone"));
+      return item;
+    });
+    if (!isCurrent()) return;
+    setTaste(likes);
+  } catch (error) {
+    if (isCurrent()) complain(error, { keeps: true });
+    return;
+  }
   await ready;
-  if (mine !== applying) return;
+  if (!isCurrent()) return;
   missing.push(...refusals(wished), setReasoner(wished.reasoner));
-  if (addressOf(wished, { opened: false }) !== shown.address) await refresh({ at: history.state?.at ?? 0 });
+  if (addressOf(wished, { opened: false }) !== shown.address) await refresh({ at });
+  if (!isCurrent()) return;
   const why = [...new Set(missing.filter(Boolean))].join(" ");
   if (why) say(problem, why);
-  if (mine !== applying) return;
   if (!wished.item) closeItem();
   else if (wished.item !== openedItem()) await openByKey(wished.item, wished.t === "" ? null : Number(wished.t));
 }
 
 async function openByKey(key, time_s) {
+  const mine = applying;
   try {
-    await openItem(shown.hits.find((hit) => hit.key === key) ?? (await getItem(key)), Number.isFinite(time_s) ? time_s : null);
+    const hit = shown.hits.find((each) => each.key === key) ?? (await getItem(key));
+    if (mine === applying) await openItem(hit, Number.isFinite(time_s) ? time_s : null);
   } catch (error) {
+    if (mine !== applying) return;
     remember({ replace: true, item: "", t: "" });
     say(problem, error.status === 404 ? t("item_gone") : sentence(error));
   }

@@ -139,10 +139,10 @@ export function notTaken(name, value) {
   return t("link_not_taken", { what: `${name}=${value}`.slice(0, MAX_SHOWN) });
 }
 
-/** The whole question as a form. */
-export function question(more) {
+/** The whole question as a form, as it stands now. */
+export function question() {
   const body = new FormData();
-  for (const [name, value] of Object.entries({ ...filters(), ...more })) {
+  for (const [name, value] of Object.entries(filters())) {
     for (const each of Array.isArray(value) ? value : [value]) body.append(name, each);
   }
   if (words()) body.append("text", words());
@@ -161,8 +161,9 @@ function thinkState() {
   return { never: "0", [usual]: "" }[chosen] ?? chosen;
 }
 
-/** Take the question of an address; `find(key)` promises an item of the library, or null. Returns what cannot be taken. */
-export async function setQuery(state, find) {
+/** Take the question of an address; `find(key)` promises an item of the library, or null. What comes when the address is another one
+ * (`isCurrent`) is dropped. Returns what cannot be taken. */
+export async function setQuery(state, find, isCurrent) {
   text.value = state.q;
   told = state.think;
   setDial();
@@ -173,10 +174,12 @@ export async function setQuery(state, find) {
   forgetMedium();
   if (OWN.test(state.image)) {
     const file = await keptFile(state.image);
+    if (!isCurrent()) return "";
     if (!file) return t("query_gone");
     attach({ id: state.image, file });
   } else if (state.image) {
     const item = await find(state.image);
+    if (!isCurrent()) return "";
     if (item === null) return t("query_gone");
     attach({ id: state.image, item });
   }
