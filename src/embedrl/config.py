@@ -342,7 +342,7 @@ def _same(before: Any, now: Any) -> bool:
     """Return whether two settings are equal, or paths of the same file or folder."""
     if isinstance(before, dict) and isinstance(now, dict):
         return before.keys() == now.keys() and all(_same(before[key], now[key]) for key in before)
-    if isinstance(before, str) and isinstance(now, str) and before != now:
+    if isinstance(before, str) and isinstance(now, str) and before and now and before != now:
         first, second = expanded(before), expanded(now)
         return first.exists() and second.exists() and first.samefile(second)
     return before == now

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from embedrl.errors import EmbedRLError, unwritable
+from embedrl.errors import ConfigError, EmbedRLError, unwritable
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 
@@ -22,7 +22,12 @@ def read_json_file(path: Path, error: type[EmbedRLError], remedy: str, *, kind: 
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with `~` and `~user` replaced by home folders; of a user that does not exist, it stays as it is written."""
+    """Return a path with `~` and `~user` replaced by home folders; of a user that does not exist, it stays as it is written.
+
+    Raises ConfigError for "": as a path it would be the working folder, which nobody means by it.
+    """
+    if path == "":
+        raise ConfigError("a path is empty (a variable that is not set?): give it a value; the working folder is '.'")
     return Path(os.path.expanduser(path))
 
 

@@ -30,7 +30,7 @@ from embedrl.cli.options import (
     commands,
 )
 from embedrl.cli.placement import places_models
-from embedrl.errors import StoreError
+from embedrl.errors import ConfigError, StoreError
 from embedrl.parameters import expand_groups
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def search_index(
     from embedrl.cli.listing import show, show_paths, warn_of_plain
     from embedrl.index.query import Query
 
+    _refuse_both(as_json, paths)
     query = Query(content, filter=filter, min_score=min_score, sort=sort, unit=unit, offset=skip, limit=top, match=match, rerank=rerank)
     is_plain = not any((local, rerank, models.gate, models.are_set, decoding.limit, decoding.config))
     server = running_server(index, named) if is_plain else None
@@ -113,6 +114,11 @@ def running_server(index: str, named: QueryModels) -> "Announcement | None":
         log.info(f"the server at {server.url} runs other models ({runs.embedder}, {runs.reasoner}) and is not used")
         return None
     return server
+
+
+def _refuse_both(as_json: bool, paths: bool) -> None:
+    if as_json and paths:
+        raise ConfigError("--json, --paths: give one of the two; JSON holds the paths, too")
 
 
 def _ask_server(server: "Announcement", query: "Query", index: str, named: QueryModels) -> "SearchResult | None":
@@ -206,6 +212,7 @@ def similar_items(
         offset=skip,
         limit=top,
     )
+    _refuse_both(as_json, paths)
     opened = Index.open(index)
     result = recommend(opened, examples)
     hits = [item.hit for item in result.items]

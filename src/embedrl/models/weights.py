@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from embedrl.errors import ModelError
 from embedrl.files import flaw, read_json_file
+from embedrl.log import warn
 
 MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
@@ -78,6 +79,8 @@ def check_files(folder: Path) -> None:
     """Check that all of a model's weight files are there and whole. Raises one ModelError that lists what is wrong."""
     if (folder / WEIGHTS).exists() or (folder / WEIGHTS).is_symlink():
         names: Mapping[str, list[str]] = {WEIGHTS: []}
+        if (folder / SHARDS).exists():
+            warn(f"{str(folder)!r} has {WEIGHTS} beside {SHARDS}: the first is read, and its shards are not; remove what is out of date")
     elif (folder / SHARDS).exists():
         names = _shards(folder)
     else:
