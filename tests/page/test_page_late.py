@@ -53,3 +53,22 @@ def test_a_picture_that_comes_after_a_newer_question_is_dropped(browser: Browser
         page.wait_for_timeout(200)  # what would attach it has had its turn
         expect(page.locator("#attached")).to_be_hidden()
         expect(page).to_have_url(re.compile(r"\?q=something(\+|%20)blue$"))
+
+
+def test_an_item_that_is_opened_by_going_forth_stays_open_though_its_end_is_told_late(page: Page):
+    page.evaluate("""() => {
+        const dialog = document.getElementById("item");
+        dialog.addEventListener("close", (event) => {
+            if (event.late) return;
+            event.stopImmediatePropagation();
+            setTimeout(() => { dialog.dispatchEvent(Object.assign(new Event("close"), { late: true })); window.told = true; }, 400);
+        }, { capture: true });
+    }""")
+    page.locator(".card .open").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.go_forward()
+    until(page, lambda: page.evaluate("Boolean(window.told)"))
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page).to_have_url(re.compile("item="))

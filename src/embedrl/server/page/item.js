@@ -15,16 +15,11 @@ let zoom = null;
 let leaves = false;
 let actions = {};
 
-/** `given`: neighbours(key), units(key), openUnit(unit), why(hit), like(hit), dislike(hit), ask(hit), opened(key, time_s), closed(key, leaves: for something else), removed(), reasoner(). */
+/** `given`: neighbours(key), units(key), openUnit(unit), why(hit), like(hit), dislike(hit), ask(hit), opened(key, time_s), closed(key, leaves: for something else, follows: the address), removed(), reasoner(). */
 export function startItem(given) {
   actions = given;
   dialog.addEventListener("close", () => {
-    if (dialog.open) return; // another item was opened before this was told
-    const [key, left] = [shown, leaves];
-    shown = zoom = null;
-    leaves = false;
-    dialog.replaceChildren();
-    actions.closed(key, left);
+    if (!dialog.open && shown !== null) ended(); // else this is told late: another item is open, or all is done
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
@@ -36,8 +31,19 @@ export function openedItem() {
   return shown;
 }
 
+/** Close it, because the address says so; at once, since the dialog tells its end later. */
 export function closeItem() {
-  if (dialog.open) dialog.close();
+  if (!dialog.open) return;
+  dialog.close();
+  ended({ follows: true });
+}
+
+function ended({ follows = false } = {}) {
+  const [key, left] = [shown, leaves];
+  shown = zoom = null;
+  leaves = false;
+  dialog.replaceChildren();
+  actions.closed(key, left, follows);
 }
 
 /** Open an item; a clip starts at `time_s`, and plays if that is wanted. */

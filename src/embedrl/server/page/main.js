@@ -394,9 +394,9 @@ function start() {
     dislike: (hit) => taste(hit, -1),
     ask: lookFor,
     opened: (key, time_s, isFirst) => (leaving || readAddress().item !== key) && remember({ replace: !isFirst, item: key, t: time_s === null ? "" : String(time_s) }),
-    closed: (key, leaves) => {
+    closed: (key, leaves, follows) => {
       focusCard(key);
-      if (!readAddress().item) return;
+      if (follows || !readAddress().item) return;
       if (history.state?.opened && !leaves && !leaving) leaveItem();
       else remember({ replace: true, item: "", t: "" });
     },
