@@ -115,9 +115,9 @@ def test_back_closes_the_opened_item_and_nothing_else(page: Page):
 
 
 def slow_back(page: Page) -> None:
-    """Let going back take its time; `wentBack` says that it has come."""
+    """Let going back take its time; `goesBack` says that it was asked for, `wentBack` that it has come."""
     page.evaluate("""() => {
-        history.back = () => setTimeout(() => History.prototype.back.call(history), 300);
+        history.back = () => { window.goesBack = true; setTimeout(() => History.prototype.back.call(history), 300); };
         addEventListener("popstate", () => setTimeout(() => { window.wentBack = true; }, 100));
     }""")
 
@@ -126,6 +126,7 @@ def test_a_like_while_the_browser_goes_back_from_an_item_is_kept(page: Page):
     slow_back(page)
     page.locator(".open").first.click()
     page.keyboard.press("Escape")
+    until(page, lambda: page.evaluate("Boolean(window.goesBack)"))
     page.keyboard.press("+")
     until(page, lambda: page.evaluate("Boolean(window.wentBack)"))
     expect(page).to_have_url(re.compile("like="))
@@ -137,6 +138,7 @@ def test_an_item_opened_again_while_the_browser_goes_back_from_it_stays_open(pag
     slow_back(page)
     page.locator(".open").first.click()
     page.keyboard.press("Escape")
+    until(page, lambda: page.evaluate("Boolean(window.goesBack)"))
     page.keyboard.press("Enter")
     until(page, lambda: page.evaluate("Boolean(window.wentBack)"))
     expect(page.get_by_role("dialog")).to_be_visible()
