@@ -1,6 +1,7 @@
 """Principal components of an index's vectors, behind the pooling of its Embedder."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from embedrl.index.index import Index
 from embedrl.media.resize import PAPER_BUDGET
 from embedrl.pipelines.index import index_by_name
 from embedrl.pipelines.reduce import principal_components, reduce_embedder
-from embedrl.runtime.names import load_embedder
+from embedrl.runtime.names import load_embedder, resolve
 
 COLOURS, SHAPES = ("red", "blue", "green", "purple"), ("star", "circle", "square", "cross", "heart", "ring")
 TEXTS = [f"a {colour} {shape} at the {place}" for colour in COLOURS for shape in SHAPES for place in ("left", "right")]
@@ -124,6 +125,21 @@ def test_saving_and_reducing_again_keep_the_matrix(reduced: Path, library: Path,
     shorter = Embedder.load(tmp_path / "again", device="cpu").embed(items, [None])
     assert shorter.shape == (1, 8)
     assert np.linalg.norm(shorter) == pytest.approx(1, abs=1e-5)
+
+
+def test_settings_that_are_not_applied_are_said_once(reduced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "named"
+    shutil.copytree(reduced, folder)
+    (folder / "config_sentence_transformers.json").write_text('{"truncate_dim": 8}')
+    Embedder.load(folder, device="cpu")
+    assert capsys.readouterr().err.count("truncate_dim=8 is not applied") == 1
+
+
+def test_pooling_of_another_kind_is_no_matter_to_a_training(tmp_path: Path) -> None:
+    folder = tmp_path / "mean"
+    shutil.copytree(resolve("nano", "embedder"), folder)
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    starting_embedder(EmbedderRecipe(out=tmp_path / "run", start_from=folder, batch_size=2, num_batches=1), PAPER_BUDGET)
 
 
 def test_what_cannot_be_reduced_says_why(library: Path, reduced: Path, tmp_path: Path) -> None:

@@ -114,33 +114,28 @@ def test_back_closes_the_opened_item_and_nothing_else(page: Page):
     expect(page.locator(".open").first).to_be_focused()
 
 
-def slow_back(page: Page) -> None:
-    """Let going back take its time; `goesBack` says that it was asked for, `wentBack` that it has come."""
+def press_while_going_back(page: Page, key: str) -> None:
+    """Open and close the first item, and press a key before the browser has gone back, which is made to take its time."""
     page.evaluate("""() => {
         history.back = () => { window.goesBack = true; setTimeout(() => History.prototype.back.call(history), 300); };
         addEventListener("popstate", () => setTimeout(() => { window.wentBack = true; }, 100));
     }""")
-
-
-def test_a_like_while_the_browser_goes_back_from_an_item_is_kept(page: Page):
-    slow_back(page)
     page.locator(".open").first.click()
     page.keyboard.press("Escape")
     until(page, lambda: page.evaluate("Boolean(window.goesBack)"))
-    page.keyboard.press("+")
+    page.keyboard.press(key)
     until(page, lambda: page.evaluate("Boolean(window.wentBack)"))
+
+
+def test_a_like_while_the_browser_goes_back_from_an_item_is_kept(page: Page):
+    press_while_going_back(page, "+")
     expect(page).to_have_url(re.compile("like="))
     assert "item=" not in page.url, page.url
     expect(page.get_by_label("Recommendation")).to_be_visible()
 
 
 def test_an_item_opened_again_while_the_browser_goes_back_from_it_stays_open(page: Page):
-    slow_back(page)
-    page.locator(".open").first.click()
-    page.keyboard.press("Escape")
-    until(page, lambda: page.evaluate("Boolean(window.goesBack)"))
-    page.keyboard.press("Enter")
-    until(page, lambda: page.evaluate("Boolean(window.wentBack)"))
+    press_while_going_back(page, "Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
     expect(page).to_have_url(re.compile("item="))
     page.keyboard.press("Escape")

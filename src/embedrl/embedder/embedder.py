@@ -17,7 +17,7 @@ from embedrl import log
 from embedrl.concurrency import map_concurrently
 from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
-from embedrl.embedder.export import read_projection, write_projection, write_serving_files
+from embedrl.embedder.export import read_projection, refuse_other_modules, write_projection, write_serving_files
 from embedrl.embedder.inputs import (
     DEFAULT_FORMAT,
     EMBED_RL_FORMAT,
@@ -173,7 +173,7 @@ class Embedder:
         `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
         """
         read_settings(folder, EmbedderSettings, _FOREIGN)  # a folder of the other role is refused before its weights are read
-        read_projection(folder)
+        refuse_other_modules(folder)
         require_embedder(load_config(folder))
         return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast), folder)
 

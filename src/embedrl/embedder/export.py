@@ -127,14 +127,29 @@ def write_projection(folder: Path, weight_dH: Tensor) -> None:
         readme.write_text(re.sub(r"\d+( numbers of unit length)", rf"{dim}\1", readme.read_text("utf-8")), "utf-8")
 
 
+def refuse_other_modules(folder: Path) -> None:
+    """Raise ModelError if a folder's sentence-transformers files say that its vectors are made in another way than here.
+
+    That is by the last token's state of one transformer, times at most one matrix, of unit length. A folder without such files says
+    nothing. Settings that are not applied are warned of.
+    """
+    if modules := _read_modules(folder):
+        _warn_of_unread(folder)
+        _check(folder, modules)
+
+
+def has_projection(folder: Path) -> bool:
+    """Return whether there is a Dense module behind the pooling, whatever else it does."""
+    return any(kind == "Dense" for kind, _ in _read_modules(folder))
+
+
 def read_projection(folder: Path) -> Tensor | None:
     """Return the matrix behind the pooling (sentence-transformers' Dense module), float32 (dim, hidden size); None without one.
 
-    Raises ModelError if the folder's sentence-transformers files say that its vectors are made in another way than here: by the last
-    token's state of one transformer, times at most one matrix, of unit length. A folder without such files says nothing.
+    Raises ModelError for what `refuse_other_modules` refuses, and for a matrix that cannot be read.
     """
     modules = _read_modules(folder)
-    _refuse_other_modules(folder, modules)
+    _check(folder, modules)
     paths = [path for kind, path in modules if kind == "Dense"]
     if not paths:
         return None
@@ -168,9 +183,7 @@ def _beyond_matrix(settings: Mapping[str, Any]) -> str:
     return " and ".join(name for name, is_on in does.items() if is_on)
 
 
-def _refuse_other_modules(folder: Path, modules: Sequence[_Module]) -> None:
-    if modules:
-        _warn_of_unread(folder)
+def _check(folder: Path, modules: Sequence[_Module]) -> None:
     num_dense = 0
     for kind, path in modules:
         reason = ""

@@ -27,7 +27,7 @@ from embedrl.data.sample import Item
 from embedrl.data.tcot import TCoT
 from embedrl.embedder.distill import Labels, Teacher, mean_cosine, without_teacher
 from embedrl.embedder.embedder import Embedder, ending, pool
-from embedrl.embedder.export import read_projection
+from embedrl.embedder.export import has_projection
 from embedrl.embedder.inputs import DEFAULT_FORMAT, EmbedderInput, PromptFormat, collate
 from embedrl.embedder.loss import positives, symmetric_info_nce
 from embedrl.embedder.recipe import EmbedderRecipe
@@ -374,7 +374,7 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
 def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
     """Load the model to start from, with what is to be trained unfrozen, or with an adapter on it. Raises ModelError."""
     folder = locate(recipe.start_from)
-    if read_projection(folder) is not None:
+    if has_projection(folder):
         raise ConfigError(f"start_from={str(folder)!r} has a matrix behind its pooling, fitted to it: start from what it was made of")
     loaded = load(AutoModel, folder, device="cpu", dtype=recipe.dtype, attention=recipe.attention)
     model: Any = loaded[0]

@@ -63,7 +63,7 @@ async function refresh({ against = null, at = 0 } = {}) {
   }
   if (signal.aborted) return;
   byId("results").setAttribute("aria-busy", "false");
-  if (put) answerQuestion(put, how).catch((error) => signal.aborted || (hideAnswer(), complain(error, { keeps: true })));
+  if (put && !failed) answerQuestion(put, how).catch((error) => signal.aborted || (hideAnswer(), complain(error, { keeps: true })));
 }
 
 async function ask(how, against) {
