@@ -255,7 +255,7 @@ def test_wrong_pages_name_the_task_the_row_and_the_fix(tmp_path: Path, what: str
 def test_wrong_files_name_the_task_the_row_and_the_fix(tmp_path: Path):
     benchmark = official("image_text", modality="image")
     refuses(benchmark, tmp_path / "nowhere", "there is no such folder; give the one")
-    refuses(benchmark, tmp_path, "set: the folder '.*media' is missing; unpack its pictures or frames there")
+    refuses(benchmark, tmp_path, "set: the folder '.*media' is missing; unpack its images or frames there")
     images(tmp_path, image_row(), image_row(tgt_text=[], tgt_img_path=[]))
     refuses(benchmark, tmp_path, "set, row 2: its list of candidates is empty; download the rows again")
     images(tmp_path, image_row(), image_row(qry_img_path="z.png"))

@@ -120,7 +120,7 @@ def engine(embedder: Embedder) -> Iterator[Engine]:
 
 
 def test_every_engine_gives_our_vectors_from_original_media(embedder: Embedder, folder: Path, engine: Engine):
-    """Engines are given media as they are. This model's grids are those nearest to the area: a wide picture differs as it should."""
+    """Engines are given media as they are. This model's grids are those nearest to the area: a wide image differs as it should."""
     given = probes()
     sizes = [image.size for probe in given for image in with_originals(embedder, probe.item, probe.tcot).images]
     assert (250, 90) in sizes, "not scaled by us"
@@ -128,7 +128,7 @@ def test_every_engine_gives_our_vectors_from_original_media(embedder: Embedder, 
     assert len(findings) == 3 * len(given)
     assert all(found.is_same for found in findings)
     for found in findings:
-        if found.probe == "wide picture, text" and found.engine != "server":
+        if found.probe == "wide image, text" and found.engine != "server":
             assert found.said == "ours: pixel grid"
             assert found.by_design == AREA_GRID
         else:
@@ -138,7 +138,7 @@ def test_every_engine_gives_our_vectors_from_original_media(embedder: Embedder, 
 
 @pytest.mark.parametrize(("changed", "stage"), [("weights", "vector"), ("template", "text")])
 def test_a_difference_by_design_hides_no_other(embedder: Embedder, folder: Path, engine: Engine, tmp_path: Path, changed: str, stage: str):
-    """A folder with other weights, or another template, fails for the wide picture too, whose grid may differ."""
+    """A folder with other weights, or another template, fails for the wide image too, whose grid may differ."""
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     if changed == "weights":
         other = Embedder.load(folder)
@@ -155,10 +155,10 @@ def test_a_difference_by_design_hides_no_other(embedder: Embedder, folder: Path,
 
 
 def test_a_server_that_does_not_scale_is_given_what_embedrl_has_scaled(embedder: Embedder, engine: Engine, tmp_path: Path):
-    """vLLM on the shipped folder, whose processor does not scale: it refused the wide picture, and there was no report at all."""
+    """vLLM on the shipped folder, whose processor does not scale: it refused the wide image, and there was no report at all."""
     (tmp_path / "config.json").write_text("{}")
     engine.scales = False
-    given = [probe for probe in probes() if probe.name in ("text", "wide picture, text")]
+    given = [probe for probe in probes() if probe.name in ("text", "wide image, text")]
     findings = [found for found in compare_engines(embedder, tmp_path, given, engine.url) if found.engine == "server"]
     assert [(found.said, found.is_same) for found in findings] == [("", True), ("ours: pixel grid", True)]
     assert min(found.cosine or 0 for found in findings) > 0.99999
@@ -260,6 +260,6 @@ def test_doctor_parity_prints_a_table(capsys: pytest.CaptureFixture[str]):
             rows = [line.split("\t") for line in printed.out.splitlines()]
             assert rows[0] == ["engine", "item", "cosine", "first stage that differs"]
             assert len(rows) == 15
-            assert {row[1]: row[3] for row in rows[1:] if row[3] != "none"} == {"wide picture, text": "ours: pixel grid"}
+            assert {row[1]: row[3] for row in rows[1:] if row[3] != "none"} == {"wide image, text": "ours: pixel grid"}
             assert AREA_GRID in printed.err
             assert {row[0] for row in rows[1:]} == {"transformers", "sentence-transformers"}

@@ -47,7 +47,7 @@ def check_crops(
     """
     pool = list(dict.fromkeys(others))
     if len(pool) < MIN_OTHERS:
-        raise ConfigError(f"{len(pool)} other names of boxes: at least {MIN_OTHERS} are needed to compare with; index more pictures")
+        raise ConfigError(f"{len(pool)} other names of boxes: at least {MIN_OTHERS} are needed to compare with; index more images")
     crops = [crop(image, _widened(box)) if name and box_holds(box) else None for box, name in zip(boxes, names, strict=True)]
     seen = [(place, cut) for place, cut in enumerate(crops) if cut is not None]
     if not seen:

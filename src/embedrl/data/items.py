@@ -109,7 +109,7 @@ def candidate(content: Input, instruction: str | None = None) -> Item:
 def _some(value: Input, name: str) -> Content:
     content = as_content(value)
     if all(isinstance(part, Text) and not part.text.strip() for part in content):
-        raise ConfigError(f"the {name} is empty: give some text, a picture, a video or a page")
+        raise ConfigError(f"the {name} is empty: give some text, an image, a video or a page")
     return content
 
 

@@ -36,7 +36,7 @@ class EmbedderRecipe(BaseModel):
     world: WorldName = "roomy"
     """Which generated world: one whose T-CoTs have room for all that is true, or one whose have not."""
     tasks: tuple[str, ...] = ()
-    """Of that world, these tasks; none: all."""
+    """Tasks of that world, a task named twice twice as often; empty: all."""
     plain_share: float = Field(default=0.25, ge=0, le=1)
     """Fraction of the generated world's pairs without T-CoTs."""
     annotated_share: float = Field(default=0.3, ge=0, le=1)

@@ -155,7 +155,7 @@ class RemoteEmbedder:
         if not self._has_said_blind:
             self._has_said_blind = True
             log.warn(
-                f"{self.where} takes texts only: pictures and videos are embedded as what their T-CoTs say; without one, all are alike"
+                f"{self.where} takes texts only: images and videos are embedded as what their T-CoTs say; without one, all are alike"
             )
         return False
 

@@ -57,7 +57,7 @@ class Citation(_Shown):
     """Cosine to the question."""
     page: int | None = None
     boxes: tuple[Box, ...] = ()
-    """Where in the picture, 0..1000; only boxes that lie in it, or where the words of the quote stand."""
+    """Where in the image, 0..1000; only boxes that lie in it, or where the words of the quote stand."""
     times_s: tuple[float, ...] = ()
     """Moments of a video, seconds: of frames that exist, or when the quote is said."""
     line: int | None = None

@@ -183,7 +183,7 @@ def _content(row: Mapping[str, Any], num_frames: int) -> Content:
     parts: list[Image | Video | Text] = []
     if (image := row.get("image")) is not None:
         if not isinstance(image, PIL.Image.Image):
-            raise MediaError(f"a picture of the type {type(image).__name__}: pixels that Pillow has decoded are needed")
+            raise MediaError(f"an image of the type {type(image).__name__}: pixels that Pillow has decoded are needed")
         parts.append(Image(pixels=image.convert("RGB")))
     if (clip := row.get("video")) is not None:
         parts.append(Video(frames=_frames(clip, num_frames)))

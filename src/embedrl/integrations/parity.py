@@ -78,9 +78,9 @@ def probes() -> list[Probe]:
     return [
         Probe("text", Item(content=(Text(text="a red star <emb>"),), instruction="Find the picture.", role=Role.QUERY_TEXT_TO_IMAGE)),
         Probe("text without an instruction", Item(content=(Text(text="größe"),), role=Role.TARGET_TEXT)),
-        Probe("picture", Item(content=images[:1], role=Role.TARGET_IMAGE)),
-        Probe("wide picture, text", Item(content=(wide, Text(text="what is left?")), instruction="Answer.", role=Role.QUERY_IMAGE)),
-        Probe("three pictures, T-CoT, crops", asked, pointing),
+        Probe("image", Item(content=images[:1], role=Role.TARGET_IMAGE)),
+        Probe("wide image, text", Item(content=(wide, Text(text="what is left?")), instruction="Answer.", role=Role.QUERY_IMAGE)),
+        Probe("three images, T-CoT, crops", asked, pointing),
         Probe("page, T-CoT", page.item, page.truth),
         Probe("video, T-CoT, key frames", clip.item, clip.truth),
     ]
@@ -187,7 +187,7 @@ def _unfit(folder: Path) -> str:
     """Return why other engines cannot be given a folder as it is, or ""."""
     path = folder / "processor_config.json"
     if path.is_file() and read_model_json(path).get("image_processor", {}).get("do_resize") is False:
-        return "its processor does not scale pictures (do_resize is false)"
+        return "its processor does not scale images (do_resize is false)"
     return "" if (folder / MODULES).is_file() else f"it does not say how engines pool and scale ({MODULES} is missing)"
 
 

@@ -206,10 +206,10 @@ def save_pdf(images: Sequence[PIL.Image.Image], path: Path, dpi: float = _POINTS
     for number, image in enumerate(images):
         rgb = to_rgb(image)
         width, height = (f"{side * _POINTS_PER_INCH / dpi:.2f}".rstrip("0").rstrip(".") for side in rgb.size)
-        page, drawing, picture = (3 + 3 * number + offset for offset in range(3))
+        page, drawing, image = (3 + 3 * number + offset for offset in range(3))
         objects += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents {drawing} 0 R "
-            f"/Resources << /XObject << /P {picture} 0 R >> >> >>".encode(),
+            f"/Resources << /XObject << /P {image} 0 R >> >> >>".encode(),
             _stream("", f"q {width} 0 0 {height} 0 0 cm /P Do Q".encode()),
             _stream(
                 f"/Type /XObject /Subtype /Image /Width {rgb.width} /Height {rgb.height} /ColorSpace /DeviceRGB "

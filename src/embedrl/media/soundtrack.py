@@ -1,4 +1,4 @@
-"""Tracks beside the picture (PyAV): the sound of a video or an audio file, in pieces that end where it is quiet, and text of a video.
+"""Tracks beside the video stream (PyAV): the sound of a video or an audio file, in pieces that end where it is quiet, and text of a video.
 
 Samples are placed by their presentation times, counted from the first frame, so that what is heard and what is seen keep together.
 """
@@ -50,7 +50,7 @@ CODECS = (
 )
 """Decoders of sound that we use, beside those of plain samples (pcm_*)."""
 SUBTITLE_CODECS = ("subrip", "srt", "mov_text", "webvtt", "ass", "ssa", "text")
-"""Streams of text; others hold pictures of it."""
+"""Streams of text; others hold bitmaps of it."""
 AnyStream = TypeVar("AnyStream", bound=Stream)
 _NUMBERED_CHAPTER = re.compile(r"\s*(?:[^\W\d_]{1,12}\.?\s*)?[\d:.,\s#-]*", re.I)
 """Titles that say nothing: `Chapter 01`, `Kapitel 2`, `00:05:00.000`."""
@@ -71,7 +71,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 def decode_sound(path: Path, start_s: float, limits: Limits = DEFAULT) -> Sound:
     """Decode the sound of a file from a time on, at most `PIECE_S` of it: the default track, or the first. Raises MediaError.
 
-    That of a video ends with the picture, an audio file where its samples do. Damaged packets and gaps are silent.
+    That of a video ends with its video stream, an audio file where its samples do. Damaged packets and gaps are silent.
     """
     with open_sound(path, limits) as opened:
         stream = _audio_stream(opened)
@@ -101,7 +101,7 @@ def decode_sound(path: Path, start_s: float, limits: Limits = DEFAULT) -> Sound:
 
 
 class OpenedAudio(NamedTuple):
-    """An audio file; a picture in it is its cover."""
+    """An audio file; an image in it is its cover."""
 
     path: Path
     container: InputContainer

@@ -30,7 +30,7 @@ _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 class OpenedVideo(NamedTuple):
-    """A video file with its stream of pictures."""
+    """A video file with its video stream."""
 
     path: Path
     container: InputContainer
@@ -91,7 +91,7 @@ def _video_stream(container: InputContainer, path: Path, limits: Limits) -> Vide
 
 
 def _prominence(stream: VideoStream) -> tuple[bool, bool, int]:
-    """Rank a video stream as players do: moving pictures, then the default stream, then the largest."""
+    """Rank a video stream as players do: of several frames, then the default one, then the largest."""
     context = stream.codec_context
     return stream.frames != 1, bool(stream.disposition & Disposition.default), context.width * context.height if context else 0
 

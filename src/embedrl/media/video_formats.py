@@ -1,6 +1,6 @@
 """Allow-list of video containers (demuxers) and codecs (decoders), and container detection by the first bytes.
 
-Why these, and which stay out: docs/decisions.md 44. FFmpeg has 350 demuxers and 280 decoders of pictures; here are those whose files
+Why these, and which stay out: docs/decisions.md 44. FFmpeg has 350 demuxers and 280 video decoders; here are those whose files
 cameras, phones, discs, broadcasters, editors and players of people wrote. None of these demuxers opens another file or an address.
 """
 
@@ -76,7 +76,7 @@ def format_by_magic(head: bytes) -> VideoFormat | None:
 
 
 def has_ogg_video(head: bytes) -> bool:
-    """Return whether an Ogg file has a stream of pictures: the first pages are those of its streams' headers (RFC 3533, 4)."""
+    """Return whether an Ogg file has a video stream: the first pages are those of its streams' headers (RFC 3533, 4)."""
     return any(start in head for start in _OGG_VIDEO)
 
 

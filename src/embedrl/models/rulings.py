@@ -1,4 +1,4 @@
-"""Rulings of tables and forms: long, thin, straight lines, which make recognisers take what they frame for a picture."""
+"""Rulings of tables and forms: long, thin, straight lines, which make recognisers take what they frame for an image."""
 
 from collections.abc import Iterator
 

@@ -68,7 +68,7 @@ class Tesseract:
         enlarged.save(buffer, "PPM")
         return tuple(_lines(self._run(buffer.getvalue()), enlarged.size))
 
-    def _run(self, picture: bytes) -> str:
+    def _run(self, image: bytes) -> str:
         command = [self.program, "stdin", "stdout", "-l", self.languages, "tsv"]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_THREAD_LIMIT": "1"}
@@ -76,7 +76,7 @@ class Tesseract:
         allowed = self.limits.decode_memory_bytes
         try:
             resource.prlimit(process.pid, resource.RLIMIT_AS, (allowed, allowed))
-            output, _ = process.communicate(picture, timeout=self.limits.decode_timeout_s)
+            output, _ = process.communicate(image, timeout=self.limits.decode_timeout_s)
         except subprocess.TimeoutExpired as error:
             reason = f"reading its text takes longer than decode_timeout_s={self.limits.decode_timeout_s:g}"
             raise Refusal("timeout", reason, about_item=True) from error

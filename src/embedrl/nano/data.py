@@ -1,7 +1,7 @@
 """Training data of the nano models: world examples, deterministic by seed and index."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from torch.utils.data import Dataset
@@ -15,7 +15,7 @@ from embedrl.reasoner.train import SFTExample
 from embedrl.world.crowded.side import CrowdedSide
 from embedrl.world.crowded.tasks import PARTIAL
 from embedrl.world.facts import Fact
-from embedrl.world.tasks import TASKS, AnyFamily, AnySide, WorldTask, answers, choose_tasks, draw_family
+from embedrl.world.tasks import TASKS, AnyFamily, AnySide, answers, choose_tasks, draw_family, names_to_draw
 
 REASONER_BUDGET = VisualBudget(
     image=PixelRange(min_pixels=1024, max_pixels=96 * 128),
@@ -38,7 +38,7 @@ _READINGS = {
 }
 _KINDS = {
     "roomy": {"image": 0.38, "video": 0.16, "visdoc": 0.16, "text": 0.24, "judge": 0.06},
-    "crowded": {"image": 0.28, "video": 0.36, "visdoc": 0.22, "text": 0.14},
+    "crowded": {"image": 0.26, "video": 0.36, "visdoc": 0.26, "text": 0.12},
 }
 _ANSWER_ONLY = "Answer only."
 _MOMENTS_SHARE = 0.6
@@ -68,6 +68,7 @@ class SFTExamples(Dataset):
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.num_answers, self.answer_share = num_answers, answer_share
         self.tasks = choose_tasks(world, tasks)
+        self.names = names_to_draw(world, tasks)
         kinds = _KINDS[world]
         self.readings = _READINGS[world]
         self.kinds = {
@@ -81,7 +82,7 @@ class SFTExamples(Dataset):
         kind, reads, rng = self._plan(index)
         if kind == "judge":
             return _judge_example(rng)
-        side = _side(rng, kind, self.tasks)
+        side = self._side(rng, kind)
         return _reading_example(side, rng) if reads else SFTExample(side_prompt(side), render(side.annotated(rng)))
 
     def sides(self) -> Iterator[AnySide]:
@@ -89,7 +90,7 @@ class SFTExamples(Dataset):
         for index in range(len(self)):
             kind, reads, rng = self._plan(index)
             if kind != "judge" and not reads:
-                yield _side(rng, kind, self.tasks)
+                yield self._side(rng, kind)
 
     def _plan(self, index: int) -> tuple[str, bool, random.Random]:
         """Return of what kind an example is, whether it is a bare answer, and what it is drawn with."""
@@ -99,13 +100,12 @@ class SFTExamples(Dataset):
         kind = random.Random(f"sft-batch:{self.seed}:{number}").choices(list(kinds), list(kinds.values()))[0]
         return kind, reads, random.Random(f"sft:{self.seed}:{index}")
 
-
-def _side(rng: random.Random, kind: str, tasks: Mapping[str, WorldTask]) -> AnySide:
-    names = [task.name for task in tasks.values() if kind == "text" or task.modality == kind]
-    if kind == "text":
-        names = [name for name in names if name in PARTIAL] or names  # the crowded world's other tasks have no texts
-    sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
-    return rng.choice([side for side in sides if side.is_text == (kind == "text")] or sides)
+    def _side(self, rng: random.Random, kind: str) -> AnySide:
+        names = [name for name in self.names if kind == "text" or self.tasks[name].modality == kind]
+        if kind == "text":
+            names = [name for name in names if name in PARTIAL] or names  # the crowded world's other tasks have no texts
+        sides = [side for pair in draw_family(rng.choice(names), "train", rng, num_variants=1) for side in pair]
+        return rng.choice([side for side in sides if side.is_text == (kind == "text")] or sides)
 
 
 def side_prompt(side: AnySide) -> Prompt:
@@ -174,13 +174,14 @@ class WorldRows:
     ) -> None:
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.tasks = choose_tasks(world, tasks)
+        self.names = names_to_draw(world, tasks)
         self.plain_share, self.annotated_share, self.media_dropout = plain_share, annotated_share, media_dropout
         self.mixed_sides = mixed_sides
 
     def datasets(self, num_batches: int | None = None) -> dict[str, list[tuple[str, str]]]:
         """Return (query key, target key) rows by task, of the first `num_batches` if given; each task's rows are whole batches."""
         order = random.Random(f"embedder:{self.seed}")
-        names = order.choices(list(self.tasks), k=self.num_batches if num_batches is None else min(num_batches, self.num_batches))
+        names = order.choices(self.names, k=self.num_batches if num_batches is None else min(num_batches, self.num_batches))
         rows: dict[str, list[tuple[str, str]]] = {}
         for name in self.tasks:
             family, task_rows = 0, rows.setdefault(name, [])

@@ -40,7 +40,7 @@ class ReasonerRecipe(BaseModel):
     world: WorldName = "roomy"
     """Where its T-CoTs come from: a world that has room for all that is true, or one that has not."""
     tasks: tuple[str, ...] = ()
-    """Tasks of that world; empty: all."""
+    """Tasks of that world, a task named twice twice as often; empty: all."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Settings of transformers.TrainingArguments."""
 

@@ -19,7 +19,7 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.rollouts import Scorer
 from embedrl.rl.train import read_trainer, train
 from embedrl.runtime.names import load_local_embedder, load_reasoner
-from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
+from embedrl.world.tasks import lazy_pairs, make_families, names_to_draw
 
 
 def train_reasoner(recipe: Recipe) -> Path:
@@ -38,7 +38,7 @@ def train_reasoner(recipe: Recipe) -> Path:
 def training_pairs(recipe: Recipe) -> Sequence[Pair]:
     """Return the pairs of a recipe, grouped by task, with lazily rendered media. Raises ConfigError for a file that cannot be used."""
     if recipe.pairs is None:
-        tasks = list(choose_tasks(recipe.world, recipe.tasks))
+        tasks = names_to_draw(recipe.world, recipe.tasks)
         return lazy_pairs(make_families("rl", recipe.seed, recipe.num_families, recipe.family_size, tasks))
     pairs = []
     for outcome in read_lines(recipe.pairs):

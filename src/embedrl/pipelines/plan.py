@@ -78,7 +78,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     parts = {
         "weights": footprint.weight_bytes,
         "gradients and optimiser": footprint.state_bytes,
-        "pictures of a batch": sum(round(items_held * load.patches / len(keys) * patch_bytes) for load in loads),
+        "images of a batch": sum(round(items_held * load.patches / len(keys) * patch_bytes) for load in loads),
         f"activations of {mini} items": footprint.activation_bytes(held),
         **others,
     }

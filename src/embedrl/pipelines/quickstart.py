@@ -41,7 +41,7 @@ from embedrl.world.write import PAIRS, WrittenPair, make_world, read_world
 
 NUM_HITS = 4
 ABOUT = (
-    "Held-out pairs of a small generated world: pictures, clips and document pages, each with hard negatives that differ in one "
+    "Held-out pairs of a small generated world: images, clips and document pages, each with hard negatives that differ in one "
     "detail. The Reasoner and the Embedder are nano models of a few million weights; everything ran on this machine."
 )
 

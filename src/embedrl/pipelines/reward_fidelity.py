@@ -15,7 +15,7 @@ from embedrl.rl.config import Recipe
 from embedrl.rl.fidelity import Fidelity, alternatives, fidelity, quality, selection_quality
 from embedrl.rl.rollouts import Rollout
 from embedrl.world.clips import NUM_FRAMES
-from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
+from embedrl.world.tasks import lazy_pairs, make_families, names_to_draw
 
 ANNOTATOR = "annotator"
 """Stands for a Reasoner that writes as the world's annotator does: a world can be looked at before anything is trained on it."""
@@ -35,7 +35,7 @@ def reward_fidelity(recipe: Recipe, *, num_families: int = 4, seed: int = 0) -> 
             f"give at least {math.ceil(per_batch / recipe.family_size)}"
         )
     torch.manual_seed(seed)  # rollouts are sampled
-    made = make_families("rl", seed, num_families, recipe.family_size, list(choose_tasks(recipe.world, recipe.tasks)))
+    made = make_families("rl", seed, num_families, recipe.family_size, names_to_draw(recipe.world, recipe.tasks))
     reasoner = None
     if recipe.start_from != ANNOTATOR:
         reasoner = local_reasoner(recipe.start_from, temperature=recipe.trainer.get("temperature", 1.0))

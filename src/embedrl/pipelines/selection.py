@@ -25,7 +25,7 @@ from embedrl.runtime.names import load_local_embedder
 from embedrl.world.clips import NUM_FRAMES
 from embedrl.world.crowded.side import CrowdedSide, compose
 from embedrl.world.facts import Fact
-from embedrl.world.tasks import choose_tasks, lazy_pairs, make_families
+from embedrl.world.tasks import lazy_pairs, make_families, names_to_draw
 
 LEARNING_RATE = 0.5
 """With 1.5 the noise of the first steps was locked in (docs/LOG.md)."""
@@ -100,7 +100,7 @@ def learn_selection(recipe: Recipe, rewards: Sequence[str], *, num_steps: int = 
         raise ConfigError(f"world={recipe.world!r}: selection is to be learned in the crowded world")
     if unknown := [name for name in rewards if name not in REWARDS]:
         raise ConfigError(f"reward={unknown[0]!r}: choose from {', '.join(REWARDS)}")
-    tasks = list(choose_tasks(recipe.world, recipe.tasks))
+    tasks = names_to_draw(recipe.world, recipe.tasks)
     _, per_batch, group_size = recipe.batches()
     made = make_families("rl", seed, recipe.num_families, recipe.family_size, tasks)
     chosen = order([pair.task for pair in made], per_batch, recipe.family_size, num_steps, seed)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from embedrl.evaluation.world import draw_tasks
 from embedrl.nano.data import SFTExamples, WorldRows
-from embedrl.world.tasks import AnySide, choose_tasks, make_families
+from embedrl.world.tasks import AnySide, make_families, names_to_draw
 
 COLUMNS = ("training data", "sides", "query in it", "target in it", "pair in it", "same medium, fact by fact")
 
@@ -42,7 +42,7 @@ def count_shared(
     ]
     supervised = SFTExamples(0, num_supervised, 16, world=world, tasks=tasks)
     contrastive = WorldRows(0, num_contrastive, 64, world=world, tasks=tasks)
-    rl = make_families("rl", 0, num_families, 4, list(choose_tasks(world, tasks)))
+    rl = make_families("rl", 0, num_families, 4, names_to_draw(world, tasks))
     shared = [
         _count("supervised", ((side,) for side in supervised.sides()), pairs),
         _count("contrastive", contrastive.sides(), pairs),

@@ -27,7 +27,7 @@ class _Answer(BaseModel):
 
 
 class RemoteReranker:
-    """A server that reranks. Fulfils `Reranks`; a candidate with a picture is sent as one, in the shape that our own server takes."""
+    """A server that reranks. Fulfils `Reranks`; a candidate with an image is sent as one, in the shape that our own server takes."""
 
     def __init__(self, name: str, **options: Any) -> None:
         """Take `http://host:8000/v1#model?timeout_s=60` and options of `ModelServer`; without a model, the server chooses."""
@@ -56,14 +56,14 @@ class RemoteReranker:
 
 
 def _document(side: Side) -> str | dict[str, str]:
-    """Return what is sent of a side: its text and the answer of its T-CoT, and the picture, the page, or the middle frame of a clip."""
+    """Return what is sent of a side: its text and the answer of its T-CoT, and the image, the page, or the middle frame of a clip."""
     item, tcot = side
     text = " ".join(filter(None, [item.text, tcot.answer if tcot else ""]))
     if item.visual is None:
         return text
     seen = load_visual(item.visual, num_frames=PAPER_BUDGET.num_frames, scale=Reduce(max_pixels=PAPER_BUDGET.image.max_pixels))
-    picture = seen.images[len(seen.images) // 2] if isinstance(seen, Frames) else seen
+    image = seen.images[len(seen.images) // 2] if isinstance(seen, Frames) else seen
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "PNG")
+    image.convert("RGB").save(buffer, "PNG")
     image = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return {"text": text, "image": image} if text else {"image": image}

@@ -1,4 +1,4 @@
-"""Training curves of run folders, and figures with their intervals, as one image."""
+"""Training curves of run folders, and figures with their intervals, in one plot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = ())
         raise ConfigError("nothing to draw: no figure of these runs changes")
     columns = min(3, len(chosen))
     lines = -(-len(chosen) // columns)
-    picture, panels = plt.subplots(lines, columns, figsize=(4.2 * columns, 2.8 * lines), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(lines, columns, figsize=(4.2 * columns, 2.8 * lines), squeeze=False, layout="constrained")
     for panel in panels.flat[len(chosen) :]:
         panel.set_visible(False)
     for panel, name in zip(panels.flat, chosen, strict=False):
@@ -50,13 +50,13 @@ def plot_curves(runs: Sequence[Path], out: Path, *, figures: Sequence[str] = ())
         panel.spines[["top", "right"]].set_visible(False)
     if len(tables) > 1:
         panels.flat[0].legend(fontsize=8, frameon=False)
-    _save(picture, out)
+    _save(figure, out)
     return len(chosen)
 
 
 def plot_intervals(lines: Mapping[str, Mapping[float, Figure]], out: Path, *, x_label: str, y_label: str) -> None:
     """Draw figures with their 95 % intervals in %: a line each, by place on the x axis. Raises StoreError where it cannot be written."""
-    picture, panel = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    figure, panel = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     for label, points in lines.items():
         places = sorted(points)
         values, lows, highs = ([100 * getattr(points[place], name) for place in places] for name in ("value", "low", "high"))
@@ -69,17 +69,17 @@ def plot_intervals(lines: Mapping[str, Mapping[float, Figure]], out: Path, *, x_
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(fontsize=8, frameon=False)
-    _save(picture, out)
+    _save(figure, out)
 
 
-def _save(picture: Canvas, out: Path) -> None:
+def _save(figure: Canvas, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        picture.savefig(out, dpi=110)
+        figure.savefig(out, dpi=110)
     except (OSError, ValueError) as error:
-        raise StoreError(f"{str(out)!r}: the picture cannot be written ({error}); give a name that ends in .png or .svg") from error
+        raise StoreError(f"{str(out)!r}: the plot cannot be written ({error}); give a name that ends in .png or .svg") from error
     finally:
-        plt.close(picture)
+        plt.close(figure)
 
 
 def _changes(tables: Iterable[list[dict[str, float]]], name: str) -> bool:

@@ -187,7 +187,7 @@ class Recipe(Config):
     world: WorldName = "roomy"
     """Which generated world: one whose T-CoTs have room for all that is true, or one whose have not."""
     tasks: tuple[str, ...] = ()
-    """Tasks of that world; empty: all."""
+    """Tasks of that world, a task named twice twice as often; empty: all."""
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
 

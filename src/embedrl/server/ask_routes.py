@@ -53,7 +53,7 @@ class CitationShown(BaseModel):
     """Cosine to the question."""
     page: int | None
     boxes: tuple[Box, ...]
-    """Where in the picture, 0..1000."""
+    """Where in the image, 0..1000."""
     times_s: tuple[float, ...]
     """Moments of a video, seconds."""
     line: int | None

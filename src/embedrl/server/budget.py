@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from embedrl.server.problem import Problem
 
 REQUEST_PIXELS = 64_000_000
-"""Pixels that one request may hold decoded, three bytes each; its pictures are scaled down to fit."""
+"""Pixels that one request may hold decoded, three bytes each; its images are scaled down to fit."""
 WAIT_S = 10.0
 """How long a request waits for others to give back."""
 

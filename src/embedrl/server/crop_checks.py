@@ -4,7 +4,7 @@ from embedrl.data.box_names import box_names
 from embedrl.data.crop_check import check_crops
 from embedrl.errors import ConfigError
 from embedrl.index.hit import tcot_of
-from embedrl.server import pictures
+from embedrl.server import images
 from embedrl.server.problem import Problem
 from embedrl.server.schemas import CropChecked, CropsChecked
 from embedrl.server.served_index import ServedIndex
@@ -22,7 +22,7 @@ def check(service: Service, library: ServedIndex, key: str) -> CropsChecked:
         return CropsChecked(boxes=(), num_others=0)
     names = box_names(tcot)
     others = [name for name in library.box_names if name not in names]
-    image = pictures.still(service, library, row)
+    image = images.still(service, library, row)
     try:
         checks = check_crops(library.embedder, image, tcot.evidence.boxes, names, others)
     except ConfigError as error:

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from embedrl.media.store import HEAD_BYTES, audio_format, container_format, document_format, still_format
 from embedrl.media.video_formats import CONTAINERS
-from embedrl.server import crop_checks, pictures
+from embedrl.server import crop_checks, images
 from embedrl.server.allowed_folders import OpenFile
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.file_response import FileResponse, tagged
@@ -74,7 +74,7 @@ _ANY: dict[int | str, dict[str, Any]] = {
 
 Key = Annotated[str, PathParameter(pattern=KEY)]
 ReasonerId = Annotated[str | None, Parameter(max_length=40)]
-Side = Annotated[int, Parameter(ge=16, le=pictures.MAX_SIDE)]
+Side = Annotated[int, Parameter(ge=16, le=images.MAX_SIDE)]
 
 
 def item_routes(service: Service) -> APIRouter:
@@ -99,18 +99,18 @@ def item_routes(service: Service) -> APIRouter:
     @router.get("/{key}/picture", response_class=Response, responses=_JPEG)
     async def picture(request: Request, key: Key, max_side: Side = 1280) -> Response:
         """Image of an item: the still, the rendered page, or the middle frame."""
-        return await jpeg(request, lambda: pictures.picture(service, service.library(), key, max_side))
+        return await jpeg(request, lambda: images.item_image(service, service.library(), key, max_side))
 
     @router.get("/{key}/overlay", response_class=Response, responses=_JPEG)
     async def overlay(request: Request, key: Key, max_side: Side = 1280, reasoner: ReasonerId = None) -> Response:
         """Image of an item with the boxes of its T-CoT; unverified ones are dashed."""
         library = service.library(reasoner)
-        return await jpeg(request, lambda: pictures.overlay(service, library, key, max_side))
+        return await jpeg(request, lambda: images.overlay(service, library, key, max_side))
 
     @router.get("/{key}/frames/{number}", response_class=Response, responses=_JPEG)
     async def frame(request: Request, key: Key, number: Annotated[int, PathParameter(ge=1, le=10_000)], max_side: Side = 640) -> Response:
         """Frame of a video, numbered as in the evidence (1-based)."""
-        return await jpeg(request, lambda: pictures.frame(service, service.library(), key, number, max_side))
+        return await jpeg(request, lambda: images.frame(service, service.library(), key, number, max_side))
 
     @router.get("/{key}/crops")
     async def crops(key: Key, reasoner: ReasonerId = None) -> CropsChecked:

@@ -168,10 +168,10 @@ def read_frames(service: Service, url: str, times_s: Sequence[float], share: int
             "bad_frames",
         )
     decoded = [read_media(service, f"data:image/jpeg;base64,{frame}", share // len(frames)) for frame in frames]
-    pictures = [frame.pixels for frame in decoded if isinstance(frame, Image) and frame.pixels is not None]
-    if len(pictures) != len(frames) or len({picture.size for picture in pictures}) != 1:
+    images = [frame.pixels for frame in decoded if isinstance(frame, Image) and frame.pixels is not None]
+    if len(images) != len(frames) or len({image.size for image in images}) != 1:
         raise Problem(415, "url: its frames are not images of one size", "bad_file")
-    return Video(frames=Frames(tuple(pictures), tuple(times_s)))
+    return Video(frames=Frames(tuple(images), tuple(times_s)))
 
 
 def as_data_url(image: str) -> str:
@@ -195,7 +195,7 @@ def read_media(service: Service, url: str, share: int, field: str = "url") -> Im
         decoded = service.decode_file(path, num_frames=service.library().num_frames, share=share)
     match decoded.kind:
         case "image":
-            return Image(pixels=decoded.pictures[0])
+            return Image(pixels=decoded.images[0])
         case "video":
             return Video(frames=decoded.frames)
     raise Problem(415, f"{field}: holds neither an image nor a video", "bad_file")

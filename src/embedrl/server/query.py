@@ -82,7 +82,7 @@ class SearchRequest:
         """Return the query with its decoded file as its first part. Raises Problem 415."""
         match decoded.kind:
             case "image":
-                part = Image(pixels=decoded.pictures[0])
+                part = Image(pixels=decoded.images[0])
             case "video":
                 part = Video(frames=decoded.frames)
             case _:

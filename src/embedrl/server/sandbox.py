@@ -24,14 +24,14 @@ class Decoded:
     format: str
     """Of a still (`JPEG`), a container (`mov`) or a document (`DOCX`); else empty."""
     num_pages: int | None
-    pictures: tuple[PIL.Image.Image, ...]
+    images: tuple[PIL.Image.Image, ...]
     """RGB: the still, the page, or the frames of a video; empty unless they were wanted."""
     times_s: tuple[float, ...]
 
     @property
     def frames(self) -> Frames:
         """The images as video frames."""
-        return Frames(self.pictures, self.times_s)
+        return Frames(self.images, self.times_s)
 
 
 _AUDIO = (

@@ -19,7 +19,7 @@ from embedrl.errors import ConfigError
 from embedrl.index.query import Query, ResultUnit
 from embedrl.index.recommend import MAX_EXAMPLES, Examples
 from embedrl.media.content import Image, Video
-from embedrl.server import answering, pictures
+from embedrl.server import answering, images
 from embedrl.server.bodies import BoundedRoute
 from embedrl.server.problem import Problem, internal_problem
 from embedrl.server.query import KEY, MAX_OFFSET, Conditions, Narrowed, SearchRequest, read_query
@@ -94,7 +94,7 @@ def search_routes(service: Service) -> APIRouter:
 
     def decoded(request: SearchRequest, library: ServedIndex) -> Query:
         if request.key is not None:
-            return request.with_part(pictures.medium(service, library, request.key), request.key)
+            return request.with_part(images.medium(service, library, request.key), request.key)
         return request.query if request.file is None else _with_file(service, request, library)
 
     @router.post("/search")

@@ -139,7 +139,7 @@ class Service:
         try:
             with decoding(self.pixels, max_pixels * num_pictures if keep else 0) as held:
                 decoded = decode(path, limits, number=number, span_s=span_s, num_frames=num_frames, keep=keep, max_pixels=max_pixels)
-                held.num_pixels = sum(image.width * image.height for image in decoded.pictures)
+                held.num_pixels = sum(image.width * image.height for image in decoded.images)
                 return decoded
         except MediaError as error:
             raise Problem(415, f"the file cannot be used: {error}", "bad_file") from error

@@ -5,6 +5,7 @@ hard negatives of the first pair; in training, all pairs of a family are in one 
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -88,6 +89,12 @@ def choose_tasks(world: str, names: Sequence[str] = ()) -> dict[str, WorldTask]:
     return {name: tasks[name] for name in dict.fromkeys(names or tasks)}
 
 
+def names_to_draw(world: str, names: Sequence[str] = ()) -> list[str]:
+    """Return the names of tasks to draw from: those given, a task named twice twice as often, or all. Raises ConfigError as above."""
+    known = choose_tasks(world, names)
+    return list(names or known)
+
+
 def answers(query: AnySide, target: AnySide) -> bool:
     """Return whether a candidate other than the query's target is relevant, because it contains everything asked for."""
     return bool(query.asks) and query.asks <= target.holds
@@ -122,12 +129,12 @@ def make_pairs(split: str, seed: int, tasks: Sequence[str] | None = None, num_pa
 def make_families(split: str, seed: int, num_families: int, family_size: int, tasks: Sequence[str] | None = None) -> list[WorldPair]:
     """Sample `num_families` families per task: runs of `family_size` pairs that differ in one attribute, without negatives.
 
-    Raises ConfigError if a task has too few variants to fill a family.
+    A task named twice gets twice as many. Raises ConfigError if a task has too few variants to fill a family.
     """
     made = []
-    for name in tasks or TASKS:
+    for name, times in Counter(tasks or TASKS).items():
         rng = random.Random(f"families:{split}:{seed}:{name}")
-        for _ in range(num_families):
+        for _ in range(num_families * times):
             family = draw_family(name, split, rng, num_variants=family_size - 1)
             if len(family) < family_size:
                 raise ConfigError(f"{name}: the world has no {family_size} variants that differ in one attribute; ask for fewer")

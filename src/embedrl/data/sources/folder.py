@@ -33,14 +33,14 @@ def read_folder(path: Path, media_root: Path | None = None, *, task: str | None 
             yield _problem(file, problem) if problem else _pair(file, caption, task or path.resolve().name)
     for file, problem in walk(path):
         if file.suffix == CAPTION_SUFFIX and file not in used:
-            yield _problem(file, problem or f"is the caption of nothing: there is no picture or video of this name in {str(media)!r}")
+            yield _problem(file, problem or f"is the caption of nothing: there is no image or video of this name in {str(media)!r}")
 
 
 def _pair(file: Path, caption: Path, task: str) -> Pair | SourceProblem:
     try:
         kind = media_kind(file, limits_in_force())
         if kind not in ("image", "video"):
-            return _problem(file, "is neither a picture nor a video nor a caption")
+            return _problem(file, "is neither an image nor a video nor a caption")
         if not caption.exists():
             return _problem(file, f"has no caption: there is no {caption.name!r}")
         target = Image(path=file) if kind == "image" else Video(path=file)

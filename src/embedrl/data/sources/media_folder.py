@@ -55,7 +55,7 @@ class MediaFolder:
         """
         encoding = still_format(data)
         if encoding is None:
-            raise MediaError(f"{name!r}: {len(data)} bytes that are no picture of a format we read")
+            raise MediaError(f"{name!r}: {len(data)} bytes that are no image of a format we read")
         path = self.root / f"{hashlib.sha256(data).hexdigest()[:32]}.{encoding.lower()}"
         try:
             if path.exists() and path.stat().st_size == len(data):

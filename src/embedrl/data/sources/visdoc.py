@@ -20,7 +20,7 @@ from embedrl.errors import ConfigError, cause
 from embedrl.media.content import Image
 
 
-class _Picture(BaseModel):
+class _EmbeddedImage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     data: bytes | None = Field(default=None, alias="bytes")
@@ -33,7 +33,7 @@ class VisRAGRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     query: str | None
-    image: _Picture
+    image: _EmbeddedImage
 
     @field_validator("image", mode="before")
     @classmethod
@@ -74,7 +74,7 @@ def read_visrag(path: Path, media_root: Path | None = None, *, task: str = "visr
 
 def _writable(media_root: Path | None) -> MediaFolder:
     if media_root is None:
-        raise ConfigError("media_root=None: give a folder; the pictures inside the rows are written there")
+        raise ConfigError("media_root=None: give a folder; the images inside the rows are written there")
     try:
         media_root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,9 +82,9 @@ def _writable(media_root: Path | None) -> MediaFolder:
     return MediaFolder(media_root)
 
 
-def _page(picture: _Picture, name: str | None, media: MediaFolder) -> Image:
-    if picture.data:
-        return media.written(picture.data, name or picture.path or "image")
-    if picture.path:
-        return media.image(picture.path)
-    raise RowError(ProblemKind.EMPTY, "the row holds no picture")
+def _page(image: _EmbeddedImage, name: str | None, media: MediaFolder) -> Image:
+    if image.data:
+        return media.written(image.data, name or image.path or "image")
+    if image.path:
+        return media.image(image.path)
+    raise RowError(ProblemKind.EMPTY, "the row holds no image")

@@ -24,7 +24,7 @@ def read_images(source: Source, data: Path, inspection: Inspection, num_frames: 
         texts = [text or "" for text in list_of(row, "tgt_text")]
         paths = [path or "" for path in (list_of(row, "tgt_img_path") if row.get("tgt_img_path") else [""] * len(texts))]
         if len(paths) != len(texts):
-            inspection.report(source.name, f"{len(texts)} texts of candidates with {len(paths)} pictures; download the rows again", number)
+            inspection.report(source.name, f"{len(texts)} texts of candidates with {len(paths)} images; download the rows again", number)
             continue
         names = [_name(source, text, path) for text, path in zip(texts, paths, strict=True)]
         for name, text, path in zip(names, texts, paths, strict=True):

@@ -272,5 +272,5 @@ _VISDOC_SOURCES = (
 MMEB_V2_FILES = Official(
     MMEB_V2,
     (*(_image(row.name) for row in MMEB_V2.datasets if row.modality == "image"), *_VIDEO_SOURCES, *_VISDOC_SOURCES),
-    download="rows: the dataset repositories, each under its name; pictures, frames and pages: the archives of TIGER-Lab/MMEB-V2",
+    download="rows: the dataset repositories, each under its name; images, frames and pages: the archives of TIGER-Lab/MMEB-V2",
 )

@@ -259,8 +259,8 @@ def _keys(source: Source, name: str, item: Item, root: Path) -> list[tuple[str, 
         return [("text", key) for key in dict.fromkeys((name, item.text, _LETTER.sub("", name)))]
     if source.modality == "video":
         return [("path", name.removesuffix(".mp4"))]
-    assert isinstance(item.visual, Image), "official pictures are files"
-    assert item.visual.path is not None, "official pictures are files"
+    assert isinstance(item.visual, Image), "official images are files"
+    assert item.visual.path is not None, "official images are files"
     return [("image", item.visual.path.relative_to(root).as_posix())]
 
 

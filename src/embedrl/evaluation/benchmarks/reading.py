@@ -55,7 +55,7 @@ def read_pool(source: Source, data: Path, inspection: Inspection, num_frames: in
         raise ConfigError(f"{str(data)!r}: there is no such folder; give the one that holds the benchmark's files")
     media = data / source.media
     if source.layout.has_media and not media.is_dir():
-        inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its pictures or frames there")
+        inspection.report(source.name, f"the folder {str(media)!r} is missing; unpack its images or frames there")
         return Pool(source, inspection)
     try:
         return source.layout.read(source, data, inspection, num_frames)

@@ -17,7 +17,7 @@ from embedrl.server.service import Service
 MAX_SIDE = 4_096
 
 
-def picture(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
+def item_image(service: Service, library: ServedIndex, key: str, max_side: int) -> bytes:
     """Return an item's image; of a video, the middle frame. Raises Problem 404 for a text."""
     return _jpeg(still(service, library, library.row(key)), max_side)
 
@@ -36,7 +36,7 @@ def frame(service: Service, library: ServedIndex, key: str, number: int, max_sid
     row = library.row(key)
     if row.modality != "video" or not 1 <= number <= len(row.frame_times_s):
         raise Problem(404, "there is no such frame", "no_such_frame")
-    frames = _decode(service, library, key).pictures
+    frames = _decode(service, library, key).images
     if number > len(frames):
         raise Problem(404, "there is no such frame", "no_such_frame")
     return _jpeg(frames[number - 1], max_side)
@@ -50,14 +50,14 @@ def medium(service: Service, library: ServedIndex, key: str) -> Part:
     decoded = _decode(service, library, key)
     if row.modality == "video":
         return Video(frames=decoded.frames)
-    return Page(pixels=decoded.pictures[0]) if row.modality == "page" else Image(pixels=decoded.pictures[0])
+    return Page(pixels=decoded.images[0]) if row.modality == "page" else Image(pixels=decoded.images[0])
 
 
 def still(service: Service, library: ServedIndex, row: Row) -> PIL.Image.Image:
     """Decode an item's image; of a video, the middle frame. Raises Problem 404 for a text."""
     if row.modality == "text":
         raise Problem(404, "a text has no image", "no_picture")
-    frames = _decode(service, library, row.place.key).pictures
+    frames = _decode(service, library, row.place.key).images
     return frames[len(frames) // 2]
 
 
