@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 import embedrl
-from embedrl.errors import MediaError
+from embedrl.errors import ConfigError, MediaError
 from embedrl.media.image import save_image
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.coloured_folder import make_folder
@@ -69,3 +69,32 @@ def test_content_of_strings_paths_and_pixels(tmp_path: Path):
 def test_the_page_of_the_api_is_current():
     done = subprocess.run([sys.executable, ROOT / "docs" / "api.py"], capture_output=True, text=True, check=True)
     assert done.stdout == (ROOT / "docs" / "api.md").read_text("utf-8"), "run `make api`"
+
+
+def test_arguments_that_are_mixed_up_are_named(tmp_path: Path):
+    make_folder(tmp_path)
+    embedder, reasoner = FakeEmbedder(), FakeReasoner()
+    index = embedrl.Index.open(tmp_path, embedder=embedder)
+    embedrl.ingest(tmp_path, index, reasoner, embedder)
+    asked = embedrl.Query("red", use_tcot=False)
+    mixed_up = {
+        "an index of type str: give embedrl.Index.open": lambda: embedrl.search("folder", asked, embedder),
+        "a query of type Item: give embedrl.Query": lambda: embedrl.search(index, embedrl.query("red"), embedder),
+        "embedder='nano' is a name: give the model, embedrl.load_embedder\\('nano'\\)": lambda: embedrl.search(index, asked, "nano"),
+        "reasoner='nano' is a name: give the model, embedrl.load_reasoner": lambda: embedrl.search(index, asked, embedder, "nano"),
+        "a question of type Query: give its words": lambda: embedrl.ask(index, asked, embedder),
+        "embedder='fake' is a name": lambda: embedrl.ask(index, "what is red?", "fake"),
+        "an index of type PosixPath": lambda: embedrl.ingest(tmp_path, tmp_path, reasoner, embedder),
+        "reasoner='fake' is a name": lambda: embedrl.ingest(tmp_path, index, "fake", embedder),
+        "examples of type list: give embedrl.Examples": lambda: embedrl.recommend(index, ["abcdef"]),
+        "liked of type tuple: give the weight of each item by its key": lambda: embedrl.Examples(liked=("abcdef",)),
+        "disliked of type str": lambda: embedrl.Examples(liked={"abcdef": 1.0}, disliked="abcdef"),
+        "a key in liked of type int": lambda: embedrl.Examples(liked={3: 1.0}),
+        "the weight of item 'abcdef' of type str": lambda: embedrl.Examples(liked={"abcdef": "much"}),
+        "tasks of type RetrievalTask: give a list": lambda: embedrl.evaluate(embedrl.RetrievalTask("one", "image", (), (), ()), embedder),
+        "a task of type str": lambda: embedrl.evaluate("nano", embedder),
+        "tasks: none is given": lambda: embedrl.evaluate([], embedder),
+    }
+    for message, call in mixed_up.items():
+        with pytest.raises(ConfigError, match=message):
+            call()

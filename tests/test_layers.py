@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "embedrl"
 
 LAYERS = (
     ("errors",),
-    ("log", "concurrency", "parameters", "files"),
+    ("log", "arguments", "concurrency", "parameters", "files"),
     ("config",),
     ("media",),
     ("data",),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedrl.errors import ConfigError
-from embedrl.evaluation.metrics import METRIC_NAMES, mmeb_compat_grades, score_ranking
+from embedrl.evaluation.metrics import METRIC_NAMES, mmeb_compat_grades, score_one, score_ranking
 from embedrl.evaluation.ranking import Ranking, rank
 
 LOG2_3 = math.log2(3)
@@ -169,7 +169,7 @@ def test_blocks_find_what_sorting_everything_finds(num_distinct: int):
 
 
 GRADES = """
-from embedrl.evaluation.metrics import mmeb_compat_grades, score_ranking
+from embedrl.evaluation.metrics import mmeb_compat_grades, score_one, score_ranking
 relevant = {"gold": 3.0, "b": 2.0, "c": 2.0, "d": 2.0, "e": 2.0}
 correct, compat = (score_ranking(["gold", "b", "c", "d", "e"], grades) for grades in (relevant, mmeb_compat_grades(relevant)))
 print(*(round(values[name], 3) for values in (correct, compat) for name in ("ndcg_linear@1", "ndcg_linear@5", "hit@1", "map@5")))
@@ -192,3 +192,16 @@ def test_whole_numbers_are_misplaced_alike_every_time():
     assert mmeb_compat_grades({8: 3.0, 1: 2.0}) == {8: 3.0, 1: 2.0}
     assert mmeb_compat_grades({2: 3.0, 1: 2.0}) == {1: 3.0, 2: 2.0}
     assert mmeb_compat_grades({9: 1.0, 4: 1.0}) == {4: 1.0, 9: 1.0}
+
+
+@pytest.mark.parametrize("grade", [0.0, -1.0, math.nan, math.inf])
+def test_relevance_that_is_none_is_refused(grade: float):
+    """A grade of 0 counted as relevant in recall, and NaN made every figure of the query NaN."""
+    with pytest.raises(ConfigError, match="candidate 'b': relevance"):
+        score_ranking(["a", "b"], {"a": 1.0, "b": grade})
+
+
+@pytest.mark.parametrize("metric", ["hit@0", "hit", "hit@", "hit@-1", "found@1", "hit@²"])
+def test_metrics_that_do_not_exist_are_named(metric: str):
+    with pytest.raises(ConfigError, match=r"give one of hit, .*mrr with a cutoff"):
+        score_one(metric, ["a"], {"a": 1.0})

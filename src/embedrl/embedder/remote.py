@@ -154,9 +154,7 @@ class RemoteEmbedder:
             return item.visual is not None
         if not self._has_said_blind:
             self._has_said_blind = True
-            log.warn(
-                f"{self.where} takes texts only: images and videos are embedded as what their T-CoTs say; without one, all are alike"
-            )
+            log.warn(f"{self.where} takes texts only: images and videos are embedded as what their T-CoTs say; without one, all are alike")
         return False
 
     def _build(self, item: Item, tcot: TCoT | None, seen: DecodedItem | None) -> EmbedderInput:

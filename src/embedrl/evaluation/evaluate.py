@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from embedrl.arguments import require, require_models
 from embedrl.concurrency import map_concurrently, split
 from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Gates, Reasons
@@ -15,7 +16,7 @@ from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
 from embedrl.data.vectors import require_unit
-from embedrl.errors import MediaError
+from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluation.gated import GatedQueries
 from embedrl.evaluation.grounding import FIGURES as EVIDENCE_FIGURES
 from embedrl.evaluation.grounding import compare
@@ -120,6 +121,12 @@ def evaluate(
     Raises MediaError for an item that cannot be read (a score over a part of the pool would not be comparable), ModelError if the
     Reasoner cannot be reached.
     """
+    require(tasks, Sequence, "tasks", "a list of embedrl.RetrievalTask")
+    if not tasks:
+        raise ConfigError("tasks: none is given; give at least one embedrl.RetrievalTask")
+    for task in tasks:
+        require(task, RetrievalTask, "a task", "an embedrl.RetrievalTask")
+    require_models(embedder=embedder, reasoner=reasoner)
     started = time.perf_counter()
     items = {key: item for task in tasks for key, item in task.items.items()}
     num_frames: int | None = getattr(reasoner, "num_frames", None)

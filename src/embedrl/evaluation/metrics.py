@@ -4,10 +4,13 @@ A query is described by the gains of its ranking, best first (0 = not relevant),
 candidates. Definitions are those of MMEB-V2, with each graded relevance kept with the candidate it belongs to.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
+
+from embedrl.errors import ConfigError
 
 CUTOFFS = (1, 5, 10)
 DEPTH = max(CUTOFFS)
@@ -90,18 +93,25 @@ METRIC_NAMES = tuple(f"{name}@{k}" for name in METRICS for k in CUTOFFS)
 
 
 def score_ranking(ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> dict[str, float]:
-    """Return all 24 values of one query, given its candidates best first and the graded relevance (> 0) of the right ones."""
+    """Return all 24 values of one query, given its candidates best first and the graded relevance (> 0) of the right ones.
+
+    Raises ConfigError for a relevance that is not above 0 and finite.
+    """
     ranked, gains = _gains(ranked_keys, relevant)
     return {f"{name}@{k}": metric(ranked, gains, k) for name, metric in METRICS.items() for k in CUTOFFS}
 
 
 def score_one(metric: str, ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> float:
-    """Return one of the 24 values, by its name ("hit@1")."""
+    """Return one value by its name: a metric of `METRICS` and a cutoff of 1 or more ("hit@1"). Raises ConfigError."""
     name, _, k = metric.partition("@")
+    if name not in METRICS or not (k.isascii() and k.isdigit()) or int(k) < 1:
+        raise ConfigError(f"metric {metric!r}: give one of {', '.join(METRICS)} with a cutoff of 1 or more, as in hit@1")
     return METRICS[name](*_gains(ranked_keys, relevant), int(k))
 
 
 def _gains(ranked_keys: Sequence[N], relevant: Mapping[N, float]) -> tuple[np.ndarray, np.ndarray]:
+    if bad := next((key for key, gain in relevant.items() if not 0 < gain < math.inf), None):
+        raise ConfigError(f"candidate {bad!r}: relevance {relevant[bad]} must be above 0 and finite; leave out the others")
     ranked = np.array([relevant.get(key, 0.0) for key in dict.fromkeys(ranked_keys)], dtype=np.float64)
     return ranked, np.array(list(relevant.values()), dtype=np.float64)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from embedrl.arguments import require
 from embedrl.data import items
 from embedrl.data.evidence import Evidence, Verification, verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
@@ -102,6 +103,7 @@ def ask(
     Without a Reasoner the answer is taken from stored T-CoTs and texts. With a `gate` the question is reasoned about before the search only
     if it decides so. Raises ConfigError for an empty question.
     """
+    require(question, str, "a question", "its words")
     if not question.strip():
         raise ConfigError('the question is empty: ask something, as in `embedrl ask "when does the red circle leave?"`')
     if not 0 <= min_support <= 1 or limit < 1:

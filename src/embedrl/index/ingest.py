@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from embedrl.arguments import require, require_models
 from embedrl.concurrency import Stop
 from embedrl.data.protocols import Embeds, Gates, ReadsText, Reasons, Transcribes, text_measure_of
 from embedrl.data.records import Records
@@ -60,6 +61,8 @@ def ingest(
     become part of the items, and stay when a later run has none. A `gate` decides which items are reasoned about; what it declined stays
     so without one, unless `redo_declined`. Raises ConfigError for wrong options, StoreError if another process writes to the index.
     """
+    require(index, Index, "an index", "embedrl.Index.open(folder, embedder=embedder)")
+    require_models(reasoner=reasoner, embedder=embedder)
     folder = Path(os.path.realpath(expanded(folder)))
     if not folder.is_dir():
         raise ConfigError(f"folder {str(folder)!r}: there is no such folder")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from embedrl.arguments import require, require_weights
 from embedrl.errors import ConfigError
 from embedrl.index.exact import TIE_DECIMALS, Candidates, Neighbour
 from embedrl.index.filter import matching_keys
@@ -78,6 +79,8 @@ class Examples(Selection):
         super().__post_init__()
         if not 0 <= self.diversity <= 1:
             raise ConfigError(f"diversity={self.diversity}: give 0 (the nearest) to 1 (the most different)")
+        require_weights(self.liked, "liked")
+        require_weights(self.disliked, "disliked")
         num_liked, num_disliked = len(self.liked), len(self.disliked)
         if not num_liked or num_liked + num_disliked > MAX_EXAMPLES:
             raise ConfigError(
@@ -96,6 +99,8 @@ def recommend(index: Index, examples: Examples, *, view: View = WHOLE) -> Recomm
     - d * its highest cosine to an item before it (maximal marginal relevance, Carbonell and Goldstein 1998). Raises ConfigError for
     examples that cancel out or are both liked and disliked.
     """
+    require(index, Index, "an index", "embedrl.Index.open(folder)")
+    require(examples, Examples, "examples", "embedrl.Examples(liked={hit.key: 1.0})")
     likes, dislikes = ({index.find(key): weight for key, weight in chosen.items()} for chosen in (examples.liked, examples.disliked))
     if both := sorted(likes.keys() & dislikes.keys()):
         raise ConfigError(f"item {both[0][:12]}: is both liked and disliked")

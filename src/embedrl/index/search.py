@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from embedrl.arguments import require, require_models
 from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.data.reasoning import Answer, ask, failure_reason
 from embedrl.data.sample import Item
@@ -103,8 +104,9 @@ def search(
     not fit the index, MediaError for a query file that cannot be read, ModelError of the reranker.
     """
     started = time.perf_counter()
-    if not isinstance(query, Query):
-        raise ConfigError(f"a query of type {type(query).__name__}: give embedrl.Query(…), which takes a str, a Path, an image or a tuple")
+    require(index, Index, "an index", "embedrl.Index.open(folder)")
+    require(query, Query, "a query", "embedrl.Query(…), which takes a str, a Path, an image or a tuple")
+    require_models(embedder=embedder, reasoner=reasoner)
     if query.rerank and reranker is None:
         raise ConfigError(f"rerank={query.rerank} needs a reranker: give one, or leave it out")
     if not query.content:
