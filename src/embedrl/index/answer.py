@@ -115,7 +115,7 @@ def ask(
     result = search(index, asked, embedder, reasoner, gate=gate, view=view)
     hits = result.hits
     rows = {row.place.key: row for row in index.rows([hit.key for hit in hits])}  # without those that were removed meanwhile
-    units = [_Unit(hit, rows[hit.key], support(question, told(hit, rows[hit.key]))) for hit in hits if hit.key in rows]
+    units = [_Unit(hit, rows[hit.key], support(question, stated_text(hit, rows[hit.key]))) for hit in hits if hit.key in rows]
     supported = sorted((unit for unit in units if unit.support >= min_support), key=lambda unit: -unit.support)[:MAX_CITED]
     find = locate or (lambda hit: index.locate(hit.path))
     cited = [_stored(unit, question) for unit in supported]
@@ -124,8 +124,8 @@ def ask(
     for position, (item, tcot) in zip(open_ones, _ask_about(asked_about, reasoner), strict=True):
         if item is not None and tcot is not None:
             cited[position] = _asked(supported[position], item, tcot)
-    found = tuple(citation for citation in cited if citation is not None)
-    return CitedAnswer(text=found[0].answer if found else NOTHING, citations=found, num_asked=len(hits), gate=result.gate)
+    citations = tuple(citation for citation in cited if citation is not None)
+    return CitedAnswer(text=citations[0].answer if citations else NOTHING, citations=citations, num_asked=len(hits), gate=result.gate)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Unit:
     support: float
 
 
-def told(hit: Hit, row: Row) -> str:
+def stated_text(hit: Hit, row: Row) -> str:
     """Return what is said about an item without any question: its text, and its T-CoT's thinking and answer."""
     return "\n".join(filter(None, [row.text, hit.tcot.thinking if hit.tcot else "", hit.answer]))
 

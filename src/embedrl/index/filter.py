@@ -189,9 +189,9 @@ def _lies_within(place: Place, area: tuple[float, ...]) -> bool:
         between = west <= place.longitude <= east if west <= east else place.longitude >= west or place.longitude <= east
         return south <= place.latitude <= north and between
     latitude, longitude, distance_km = area
-    one, other = math.radians(latitude), math.radians(place.latitude)
-    half = math.sin((other - one) / 2) ** 2
-    half += math.cos(one) * math.cos(other) * math.sin(math.radians(place.longitude - longitude) / 2) ** 2
+    center, other = math.radians(latitude), math.radians(place.latitude)
+    half = math.sin((other - center) / 2) ** 2
+    half += math.cos(center) * math.cos(other) * math.sin(math.radians(place.longitude - longitude) / 2) ** 2
     return 2 * _EARTH_KM * math.asin(min(1.0, math.sqrt(half))) <= distance_km
 
 

@@ -336,7 +336,7 @@ class Table(Connection):
     def _with_words(self, words: Sequence[str], columns: Sequence[str], limit: int, among: Collection[str] | None) -> list[pa.RecordBatch]:
         searched = sorted(self._indexed() & _WORDS_OF.keys())
         anywhere = [[MatchQuery(written_as(word, name), name, operator=_ALL) for name in searched] for word in words]
-        wanted = BooleanQuery([(Occur.MUST, BooleanQuery([(Occur.SHOULD, one) for one in of_word])) for of_word in anywhere])
+        wanted = BooleanQuery([(Occur.MUST, BooleanQuery([(Occur.SHOULD, match) for match in of_word])) for of_word in anywhere])
         shown = [*self._known(columns), "_score"]
 
         def ask(table: lancedb.table.Table) -> pa.Table:

@@ -32,21 +32,21 @@ def chunks(question: str) -> list[list[str]]:
     return [run for run in runs if run]
 
 
-def support(question: str, told: str) -> float:
+def support(question: str, text: str) -> float:
     """Return the share of a question's words that a text holds, 0..1; of words side by side, the longest run that is so there too.
 
     1 if the question names nothing: everything is said about it then.
     """
     wanted = chunks(question)
-    lines = [[_stem(word) for word in _words(line) if word not in _ASKING] for line in re.split(f"{_CLAUSE_ENDS.pattern}|:", told)]
+    lines = [[_stem(word) for word in _words(line) if word not in _ASKING] for line in re.split(f"{_CLAUSE_ENDS.pattern}|:", text)]
     if not wanted:
         return 1.0
     return sum(max((_longest(run, line) for line in lines), default=0) for run in wanted) / sum(map(len, wanted))
 
 
-def clauses(told: str) -> list[str]:
+def clauses(text: str) -> list[str]:
     """Split a text at its marks of punctuation; of a clause with a heading ("salt table: lima 65") the heading is left out."""
-    return [last for clause in _CLAUSE_ENDS.split(told) if (last := clause.rpartition(":")[2].strip())]
+    return [last for clause in _CLAUSE_ENDS.split(text) if (last := clause.rpartition(":")[2].strip())]
 
 
 def answering(question: str, pieces: Sequence[str], *, adds: bool = True) -> int | None:
@@ -76,10 +76,10 @@ def _longest(run: list[str], line: list[str]) -> int:
 
 def _words(text: str) -> list[str]:
     """Cut a text into words; in scripts that write no spaces, into characters."""
-    found = []
+    words = []
     for word in WORD.findall(text.casefold()):
-        found += list(word) if _SCRIPTS_WITHOUT_SPACES.search(word) else [word]
-    return found
+        words += list(word) if _SCRIPTS_WITHOUT_SPACES.search(word) else [word]
+    return words
 
 
 @lru_cache(maxsize=4096)

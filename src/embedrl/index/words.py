@@ -229,7 +229,11 @@ class WordReader:
             if file == path:
                 log.warn(f"the words in a {kind} file are left out: {reason}")
         sources: tuple[tuple[ReadFrom, list[Cue]], ...] = (("chapters", chapters), ("subtitles", cues))
-        shown = [TextSegment(text=cue.text, source=name, start_s=cue.start_s, end_s=cue.end_s) for name, told in sources for cue in told]
+        shown = [
+            TextSegment(text=cue.text, source=name, start_s=cue.start_s, end_s=cue.end_s)
+            for name, source_cues in sources
+            for cue in source_cues
+        ]
         is_told = kind == "audio" and bool(shown)
         speech = Speech() if self.speech is None or is_told else self.speech.read(path)
         segments = sorted([*shown, *speech.segments], key=lambda segment: segment.start_s or 0.0)

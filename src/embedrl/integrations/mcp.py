@@ -79,10 +79,10 @@ class _Collection:
 
     def hit(self, key: str) -> Hit:
         """Return an item by its key, or the first digits of it. Raises ConfigError for one that is not there."""
-        found = look_up(self.index, [Neighbour(self.index.find(key), 0.0)], self._current())
-        if not found:
+        hits = look_up(self.index, [Neighbour(self.index.find(key), 0.0)], self._current())
+        if not hits:
             raise ConfigError(f"key {key!r}: this item lies outside of the indexed folder")
-        return found[0]
+        return hits[0]
 
 
 def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = None, gate: Gates | None = None) -> "MCPServer":
@@ -117,8 +117,8 @@ def make_mcp_server(index: Index, embedder: Embeds, reasoner: Reasons | None = N
             liked=dict.fromkeys(keys, 1.0), disliked=dict.fromkeys(unlike or (), 1.0), use_tcot=reasoner is not None, limit=_bounded(limit)
         )
         with held.lock:
-            found = recommend(index, examples, view=held.view).items
-        return [{**_shown(item.hit), "reason": item.reason.say(item.reason.key[:12])} for item in found]
+            recommended = recommend(index, examples, view=held.view).items
+        return [{**_shown(item.hit), "reason": item.reason.say(item.reason.key[:12])} for item in recommended]
 
     @server.tool(annotations=READ_ONLY)
     def get_evidence(key: str) -> dict[str, Any]:

@@ -194,13 +194,13 @@ def from_xmp(packet: bytes, source: Source = "xmp") -> dict[str, Any]:
     def first(*names: str) -> str:
         return next((value for name in names for value in values.get(name, ()) if value), "")
 
-    found: dict[str, Any] = {"about": [*values.get("title", []), *values.get("description", []), *values.get("subject", [])]}
-    found |= captured(first_seconds(first(name) for name in ("DateTimeOriginal", "DateCreated", "CreateDate")), source)
-    found["camera"] = first("Model")
+    metadata: dict[str, Any] = {"about": [*values.get("title", []), *values.get("description", []), *values.get("subject", [])]}
+    metadata |= captured(first_seconds(first(name) for name in ("DateTimeOriginal", "DateCreated", "CreateDate")), source)
+    metadata["camera"] = first("Model")
     latitude, longitude = (_xmp_degrees(first(name)) for name in ("GPSLatitude", "GPSLongitude"))
     if latitude is not None and longitude is not None:
-        found["point"] = [latitude, longitude]
-    return found
+        metadata["point"] = [latitude, longitude]
+    return metadata
 
 
 def _xmp_degrees(text: str) -> float | None:
@@ -220,13 +220,13 @@ def from_tags(tags: Mapping[str, str]) -> dict[str, Any]:
     apple = "com.apple.quicktime."
     titles = ("title", "author", "artist", "album", "subject", "keywords", "description", "comment", f"{apple}title", f"{apple}keywords")
     camera = (lower.get(f"{apple}{name}") or lower.get(name) for name in ("make", "model"))
-    found: dict[str, Any] = {"about": [lower.get(name) for name in titles], "camera": " ".join(filter(None, camera))}
+    metadata: dict[str, Any] = {"about": [lower.get(name) for name in titles], "camera": " ".join(filter(None, camera))}
     for name in (f"{apple}creationdate", "date_utc", "creation_time", "date", "creationdate"):
         if (time_s := first_seconds([_text(lower.get(name))])) is not None:
-            found |= {"captured_s": time_s, "captured_from": "pdf" if is_pdf else "quicktime"}
+            metadata |= {"captured_s": time_s, "captured_from": "pdf" if is_pdf else "quicktime"}
             break
     for name in (f"{apple}location.iso6709", "location", "location-eng"):
         if match := _ISO6709.match(lower.get(name, "")):
-            found["point"] = [float(match[1]), float(match[2])]
+            metadata["point"] = [float(match[1]), float(match[2])]
             break
-    return found
+    return metadata

@@ -256,8 +256,8 @@ def container_format(head: bytes) -> VideoFormat | None:
         return None if head[8:12] in _STILL_BRANDS + _AUDIO_BRANDS else "mov"
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and not looks_textual(head):
         return "mov"
-    found = format_by_magic(head)
-    return None if found == "mpegts" and looks_textual(head) else found  # lines of equal length may have a "G" every 188 bytes
+    demuxer = format_by_magic(head)
+    return None if demuxer == "mpegts" and looks_textual(head) else demuxer  # lines of equal length may have a "G" every 188 bytes
 
 
 AudioFormat = Literal["mov", "matroska", "asf", "flv", "mp3", "wav", "flac", "ogg", "aac"]

@@ -96,12 +96,12 @@ def table_rows(results: list[Result]) -> list[list[str]]:
         hits = [f"{after[group]['hit@1']['value']:.3f}" for group in ("overall", *MODALITIES)]
         difference = read_figure(change).text("+.3f")
         overall = after["overall"]
-        told = overall.get("claims", {})
+        claims = overall.get("claims", {})
         others = [
             f"{overall['positive_cosine']['value']:.3f}",
             f"{overall['tcot_valid']['value']:.3f}",
             f"{overall['tcot_tokens']['value']:.1f}",
-            *(f"{told[name]['value']:.3f}" if name in told else "" for name in ("precision", "true")),
+            *(f"{claims[name]['value']:.3f}" if name in claims else "" for name in ("precision", "true")),
         ]
         rows.append([name, str(seed), *hits, difference, *others])
     return rows

@@ -46,23 +46,23 @@ def check_model(name: str) -> list[RoleReport]:
 
 
 def _check_embedder(name: str) -> RoleReport:
-    report, given = RoleReport("Embedder"), probes()
+    report, samples = RoleReport("Embedder"), probes()
     try:
         reset_peak_memory(chosen_device())
         started = time.perf_counter()
         embedder = load_embedder(name)
         report.load_s, report.fingerprint = time.perf_counter() - started, embedder.fingerprint
         started = time.perf_counter()
-        vectors = embedder.embed([probe.item for probe in given], [probe.tcot for probe in given])
+        vectors = embedder.embed([probe.item for probe in samples], [probe.tcot for probe in samples])
         report.run_s = time.perf_counter() - started
     except ModelError as error:
         report.error = str(error)
         return report
-    report.outcomes = [f"{probe.name}: {len(vector)} numbers" for probe, vector in zip(given, vectors, strict=True)]
+    report.outcomes = [f"{probe.name}: {len(vector)} numbers" for probe, vector in zip(samples, vectors, strict=True)]
     if isinstance(embedder, Embedder):
         report.weight_bytes, report.peak_bytes = _footprint(embedder.model), peak_memory_bytes(embedder.model.device)
         try:
-            findings = compare_by_name(embedder, name, given)
+            findings = compare_by_name(embedder, name, samples)
         except ModelError as error:  # one with quantized weights, say
             report.outcomes.append(f"not compared with other engines: {error}")
             return report
@@ -104,7 +104,9 @@ def _check_reasoner(name: str) -> RoleReport:
         plain.continuous = False  # transformers' own generate
         alone = [plain.reason([item])[0] for item in items]
         report.differences = [
-            f"{probe.name}, transformers: another text" for probe, one, other in zip(probes(), outcomes, alone, strict=True) if one != other
+            f"{probe.name}, transformers: another text"
+            for probe, fast, plain_outcome in zip(probes(), outcomes, alone, strict=True)
+            if fast != plain_outcome
         ]
     return report
 

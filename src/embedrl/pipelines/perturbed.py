@@ -122,14 +122,14 @@ def perturbed(tasks: Sequence[RetrievalTask], media: str) -> list[RetrievalTask]
             made[old.key] = Item(content=content, instruction=old.instruction, role=old.role)  # a copy would keep the old key
         return made[old.key]
 
-    found = []
+    changed_tasks = []
     for task in tasks:
         queries, candidates = (tuple(map(item, side)) for side in (task.queries, task.candidates))
         key = {old.key: item(old).key for old in task.items.values()}
         relevant = tuple({key[old]: grade for old, grade in row.items()} for row in task.relevant)
         truths, statements = ({key[old]: value for old, value in table.items()} for table in (task.truths, task.statements))
-        found.append(replace(task, queries=queries, candidates=candidates, relevant=relevant, truths=truths, statements=statements))
-    return found
+        changed_tasks.append(replace(task, queries=queries, candidates=candidates, relevant=relevant, truths=truths, statements=statements))
+    return changed_tasks
 
 
 def _reencoded(frames: Frames) -> Frames:

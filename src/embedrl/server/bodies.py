@@ -112,8 +112,8 @@ async def _check_type(request: Request, subtype: str, *, takes_form: bool) -> No
     wanted = ("form-data", "x-www-form-urlencoded") if takes_form else ("json",)
     if subtype in wanted:
         return
-    given = request.headers.get("content-type", "")[:80]
-    if takes_form and not given:
+    content_type = request.headers.get("content-type", "")[:80]
+    if takes_form and not content_type:
         return  # an empty form, of which the fields that are missing are named
     if not takes_form and not await request.body():
         raise Problem(422, "the body is empty: send JSON, with Content-Type: application/json", "malformed")
@@ -122,7 +122,9 @@ async def _check_type(request: Request, subtype: str, *, takes_form: bool) -> No
         if takes_form
         else "JSON: Content-Type: application/json"
     )
-    raise Problem(415, f"send the body as {how}; it came {f'as {given}' if given else 'without a type'}", "wrong_content_type")
+    raise Problem(
+        415, f"send the body as {how}; it came {f'as {content_type}' if content_type else 'without a type'}", "wrong_content_type"
+    )
 
 
 async def _form_checked(request: Request, names: Set[str], handle: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:

@@ -174,7 +174,7 @@ class CohereEmbed(_Shape):
 
     def common(self) -> EmbeddingsRequest:
         """Return the request in our shape."""
-        documents = [Document(image=image) for image in self.images or ()] or [given.document() for given in self.inputs or ()]
+        documents = [Document(image=image) for image in self.images or ()] or [document.document() for document in self.inputs or ()]
         return EmbeddingsRequest(
             model=self.model,
             input=list(self.texts or documents),
