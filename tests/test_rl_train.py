@@ -1,5 +1,7 @@
 """EG-RL end to end on tiny random models: the order of rows, two steps, and a killed run that goes on as if it had not been."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,16 @@ from transformers import AutoProcessor, Qwen3VLProcessor
 from trl import GRPOConfig
 
 from embedrl.data.sample import Pair
+from embedrl.data.sources.row import AnnotatedPair
+from embedrl.data.tcot import Evidence, TCoT, render
 from embedrl.errors import ConfigError
 from embedrl.models.trainer_settings import make_arguments
-from embedrl.rl.config import Config, RewardConfig
+from embedrl.nano.data import REASONER_BUDGET
+from embedrl.nano.models import FACTOR
+from embedrl.reasoner.prompts import tcot_prompt
+from embedrl.reasoner.train import SFTExample
+from embedrl.rl.config import Config, ReplayConfig, RewardConfig
+from embedrl.rl.replay import PairExamples
 from embedrl.rl.train import for_rollouts, order, prompts, train
 from tests.conftest import make_random_reasoner, nano_processor
 
@@ -82,7 +91,28 @@ class Scorer:
         return [-float(len(completion[0]["content"])) for completion in completions]
 
 
-def run(out: Path, model: Path, steps: int, *, save_steps: int = 2, trainable: tuple[str, ...] = ()) -> Scorer:
+class Replayed(list[SFTExample]):
+    """Remembers which examples were read."""
+
+    def __init__(self, examples: Iterable[SFTExample]) -> None:
+        super().__init__(examples)
+        self.read: list[int] = []
+
+    def __getitem__(self, index: int) -> SFTExample:
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+def run(
+    out: Path,
+    model: Path,
+    steps: int,
+    *,
+    save_steps: int = 2,
+    trainable: tuple[str, ...] = (),
+    scorer: Scorer | None = None,
+    replayed: Replayed | None = None,
+) -> Scorer:
     from embedrl.reasoner.local import LocalReasoner
 
     trainer = {
@@ -97,9 +127,10 @@ def run(out: Path, model: Path, steps: int, *, save_steps: int = 2, trainable: t
         "save_steps": save_steps,
         "use_cpu": True,
     }
-    reasoner, scorer = LocalReasoner.load(model), Scorer()
-    config = Config(out=out, family_size=2, rewards=RewardConfig(process_weight=0), trainable=trainable, trainer=trainer)
-    train(reasoner, make_pairs(), scorer, config)
+    reasoner, scorer = LocalReasoner.load(model), scorer or Scorer()
+    replay = None if replayed is None else ReplayConfig(weight=1.0, batch_size=3)
+    config = Config(out=out, family_size=2, rewards=RewardConfig(process_weight=0), trainable=trainable, trainer=trainer, replay=replay)
+    train(reasoner, make_pairs(), scorer, config, replayed)
     return scorer
 
 
@@ -147,6 +178,46 @@ def test_only_the_named_weights_are_trained(tmp_path: Path, random_model: Path):
     assert all("language_model.layers.1.mlp" in name for name in changed)
     with pytest.raises(ConfigError, match=r"trainable=\['nothing'\]"):
         run(tmp_path / "none", random_model, 2, trainable=("nothing",))
+
+
+class Indifferent(Scorer):
+    """Rewards all rollouts alike, so that GRPO itself changes nothing."""
+
+    def reward(self, completions, **rest) -> list[float]:
+        return [0.0 for _ in super().reward(completions, **rest)]
+
+
+def test_replayed_examples_are_learned_beside_rollouts_and_a_resumed_run_goes_on_with_the_next(tmp_path: Path, random_model: Path):
+    items = [item for pair in make_pairs() for item in (pair.query, pair.target)][:5]
+    examples = [SFTExample(tcot_prompt(item, "nano", REASONER_BUDGET, FACTOR), f"star {number}") for number, item in enumerate(items)]
+    still = run(tmp_path / "still", random_model, 2, scorer=Indifferent())
+    assert len(still.seen) == 2 * 8
+    before, unmoved = (load_file(folder / "model.safetensors") for folder in (random_model, tmp_path / "still/checkpoints/checkpoint-2"))
+    assert all(torch.equal(unmoved[name].bfloat16(), before[name].bfloat16()) for name in unmoved), "equal rewards teach nothing"
+    whole, first, second = Replayed(examples), Replayed(examples), Replayed(examples)
+    run(tmp_path / "whole", random_model, 4, scorer=Indifferent(), replayed=whole)
+    assert whole.read == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+    losses = [
+        row["rl/replay"]
+        for row in map(json.loads, (tmp_path / "whole/metrics.jsonl").read_text("utf-8").splitlines())
+        if "rl/replay" in row
+    ]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0] - 0.5
+    run(tmp_path / "cut", random_model, 2, scorer=Indifferent(), replayed=first)
+    run(tmp_path / "cut", random_model, 4, scorer=Indifferent(), replayed=second)
+    assert first.read + second.read == whole.read
+
+
+def test_pairs_of_a_file_are_replayed_with_the_tcots_that_they_carry():
+    plain = make_pairs()[0]
+    told = TCoT(thinking="Two things.", evidence=Evidence(), rethink="Fine.", answer="a star")
+    pair = AnnotatedPair(query=plain.query, target=plain.target, task=plain.task, target_tcot=told)
+    examples = PairExamples.of_annotated(make_random_reasoner(), [plain, pair])
+    assert [example.completion for example in map(examples.__getitem__, range(len(examples)))] == [render(told)]
+    assert examples.rows == [(1, False, render(told))]
+    with pytest.raises(ConfigError, match="replay: no pair has a T-CoT to replay"):
+        PairExamples.of_annotated(make_random_reasoner(), [plain])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from embedrl.models.training import run_folder
 from embedrl.reasoner.local import LocalReasoner
 from embedrl.reasoner.prompts import prompt_hash
 from embedrl.rl.config import Recipe
+from embedrl.rl.replay import Examples, PairExamples
 from embedrl.rl.rollouts import Scorer
 from embedrl.rl.train import read_trainer, train
 from embedrl.runtime.names import load_local_embedder, load_reasoner
@@ -29,7 +30,8 @@ def train_reasoner(recipe: Recipe) -> Path:
     prompt_hashes = {reasoner.settings.prompts: prompt_hash(reasoner.settings.prompts)}
     with run_folder(recipe.out, recipe, prompt_hashes=prompt_hashes, inputs=recipe.inputs()):
         pairs = training_pairs(recipe)
-        train(reasoner, pairs, make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens), recipe)
+        scorer = make_scorer(recipe, pairs, num_frames=reasoner.num_frames, count_tokens=reasoner.num_tokens)
+        train(reasoner, pairs, scorer, recipe, replay_examples(recipe, reasoner, pairs))
         if is_main_process():
             reasoner.save(recipe.out / "model")
     return recipe.out / "model"
@@ -46,6 +48,19 @@ def training_pairs(recipe: Recipe) -> Sequence[Pair]:
             raise ConfigError(str(outcome))
         pairs.append(outcome)
     return sorted(pairs, key=lambda pair: pair.task)
+
+
+def replay_examples(recipe: Recipe, reasoner: LocalReasoner, pairs: Sequence[Pair]) -> Examples | None:
+    """Return the examples of `recipe.replay`, if it has any. Raises ConfigError for pairs of a file without T-CoTs."""
+    if recipe.replay is None:
+        return None
+    if recipe.pairs is not None:
+        return PairExamples.of_annotated(reasoner, pairs)
+    from embedrl.nano.data import SFTExamples
+
+    num_micro_batches = read_trainer(recipe)["max_steps"] * recipe.trainer.get("gradient_accumulation_steps", 1)
+    share, size = recipe.replay.answer_share, recipe.replay.batch_size
+    return SFTExamples(recipe.seed + 1, num_micro_batches, size, answer_share=share, world=recipe.world, tasks=recipe.tasks)
 
 
 def make_scorer(recipe: Recipe, pairs: Sequence[Pair], *, num_frames: int, count_tokens: Callable[[str], int] = count_words) -> Scorer:

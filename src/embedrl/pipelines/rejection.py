@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 from embedrl.data.lazy_pairs import tasks_of
-from embedrl.data.sample import Pair
 from embedrl.errors import ConfigError
 from embedrl.evaluation.compare import text
 from embedrl.files import write_bytes
@@ -22,30 +20,14 @@ from embedrl.models.training import run_folder
 from embedrl.pipelines.eg_rl import local_reasoner, make_scorer, training_pairs
 from embedrl.reasoner import train as supervised
 from embedrl.reasoner.local import LocalReasoner
-from embedrl.reasoner.prompts import prompt_hash, tcot_prompt
+from embedrl.reasoner.prompts import prompt_hash
 from embedrl.rl.config import Recipe
+from embedrl.rl.replay import PairExamples
 from embedrl.rl.rollouts import Rollout, Scorer
 from embedrl.rl.train import freeze, order, read_trainer
 
 CHOSEN = "chosen"
 """Folder in a run folder: a file for each batch of rollouts, with the best of its groups."""
-
-
-class ChosenTCoTs(Dataset[supervised.SFTExample]):
-    """The best T-CoT of each group, as supervised examples; media are decoded when one is read."""
-
-    def __init__(self, reasoner: LocalReasoner, pairs: Sequence[Pair], rows: Sequence[tuple[int, bool, str]]) -> None:
-        self.reasoner, self.pairs, self.rows = reasoner, pairs, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> supervised.SFTExample:
-        place, is_query, written = self.rows[index]
-        item = self.pairs[place].query if is_query else self.pairs[place].target
-        settings = self.reasoner.settings
-        prompt = tcot_prompt(item, settings.prompts, settings.budget, self.reasoner.factor, special=self.reasoner.special)
-        return supervised.SFTExample(prompt, written)
 
 
 def train_by_rejection(recipe: Recipe) -> Path:
@@ -85,7 +67,7 @@ def train_by_rejection(recipe: Recipe) -> Path:
         }
         freeze(reasoner.model, recipe.trainable)
         supervised.train(
-            reasoner.model, reasoner.processor, ChosenTCoTs(reasoner, pairs, rows), supervised.Config(out=recipe.out, trainer=options)
+            reasoner.model, reasoner.processor, PairExamples(reasoner, pairs, rows), supervised.Config(out=recipe.out, trainer=options)
         )
         reasoner.model.eval()
         reasoner.save(recipe.out / "model")

@@ -116,6 +116,19 @@ class Batches(NamedTuple):
     """Rollouts of an item."""
 
 
+class ReplayConfig(BaseModel):
+    """Supervised examples beside the rollouts, which hold what the Reasoner could read before (ours; the paper has none)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    weight: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    """Of their cross-entropy in the loss."""
+    batch_size: int = Field(default=4, ge=1)
+    """Examples beside each micro-batch of rollouts, `trainer.per_device_train_batch_size`."""
+    answer_share: float = Field(default=1.0, ge=0, le=1)
+    """In the generated world: the share of bare answers, which name what is there; the others are the annotator's T-CoTs."""
+
+
 class Config(BaseModel):
     """Settings of an EG-RL run."""
 
@@ -132,6 +145,8 @@ class Config(BaseModel):
     """Only weights whose name holds one of these are trained ("norm", "layers.3"); all, if none is given."""
     lora: Lora | None = None
     """Train an adapter in place of the weights; it is saved in `adapter/`, and merged in `model/`."""
+    replay: ReplayConfig | None = None
+    """Supervised examples beside the rollouts: T-CoTs that the file's pairs carry, or the generated world's examples. None: none."""
     control_every: int = Field(default=20, ge=0)
     """Interval in steps at which rollouts are also scored with T-CoTs dropped and with shuffled T-CoTs; 0: never."""
     trainer: dict[str, Any] = Field(default_factory=dict)

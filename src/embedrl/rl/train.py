@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
@@ -29,8 +30,10 @@ from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old
 from embedrl.models.weights import gather_shards
 from embedrl.reasoner.local import LocalReasoner, forbidden_tokens
 from embedrl.reasoner.prompts import CutNotice, tcot_prompt
+from embedrl.reasoner.train import SFTCollator, SFTExample
 from embedrl.rl import rollout_buffer
-from embedrl.rl.config import Config
+from embedrl.rl.config import Config, ReplayConfig
+from embedrl.rl.replay import Examples
 from embedrl.rl.rollout_buffer import KeepRollouts
 from embedrl.rl.rollouts import Scorer
 
@@ -38,10 +41,44 @@ _REFERENCE = "reference"
 """Folder, in an unfinished run's folder, of the KL term's reference model."""
 
 
-def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config) -> None:
+class ReplayTrainer(GRPOTrainer):
+    """GRPO whose loss has the cross-entropy of a few supervised examples beside each micro-batch of rollouts.
+
+    Which examples follows from the step alone, so that a resumed run sees those that it missed.
+    """
+
+    def __init__(self, *, replay: ReplayConfig, examples: Examples, collator: SFTCollator, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.replay, self.examples, self.collator = replay, examples, collator
+        self._num_replayed = 0
+        """Micro-batches of the current step that have been replayed for."""
+        self._replayed_step = -1
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Tensor:
+        """Return the loss of a micro-batch, scaled for gradient accumulation as TRL does."""
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not model.training:
+            return loss
+        batch = {name: values.to(self.accelerator.device) for name, values in self.collator(self._next()).items()}
+        replayed = model(**batch).loss
+        self._metrics["train"]["replay"].append(replayed.item())
+        return loss + self.replay.weight * replayed / self.current_gradient_accumulation_steps
+
+    def _next(self) -> list[SFTExample]:
+        """Return the next examples: those of a step, process and micro-batch are the same in every run."""
+        step = self.state.global_step
+        self._num_replayed = self._num_replayed + 1 if step == self._replayed_step else 0
+        self._replayed_step = step
+        micro_batch = step * self.args.gradient_accumulation_steps + self._num_replayed
+        start = (micro_batch * self.args.world_size + self.args.process_index) * self.replay.batch_size
+        return [self.examples[place % len(self.examples)] for place in range(start, start + self.replay.batch_size)]
+
+
+def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config: Config, examples: Examples | None = None) -> None:
     """Train the Reasoner's weights in place; resume from the run folder's last checkpoint if there is one.
 
-    The reference of the KL term is the Reasoner as it is at the start of the run. Raises ConfigError if batches cannot be made.
+    `examples` are those of `config.replay`. The reference of the KL term is the Reasoner as it is at the start of the run. Raises
+    ConfigError if batches cannot be made.
     """
     keep_freed_memory()
     arguments = _arguments(config, reasoner.processor)
@@ -55,7 +92,11 @@ def train(reasoner: LocalReasoner, pairs: Sequence[Pair], scorer: Scorer, config
         _keep_reference(reasoner.model, config.out / _REFERENCE, arguments, anew=checkpoint is None)
     chosen = order(tasks_of(pairs), batches.num_pairs, config.family_size, batches.number, config.seed)
     with progress(arguments.max_steps, "reasoner") as bar, old_names():
-        trainer = GRPOTrainer(
+        kind: Any = GRPOTrainer
+        if config.replay is not None:
+            assert examples is not None, "the caller makes them"
+            kind = partial(ReplayTrainer, replay=config.replay, examples=examples, collator=SFTCollator(for_rollouts(reasoner.processor)))
+        trainer = kind(
             model=reasoner.model,
             args=arguments,
             reward_funcs=[scorer.reward],
