@@ -65,7 +65,7 @@ def test_tcots_and_media_are_dropped_at_their_rates(tmp_path: Path):
 def test_wrong_files_are_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"weights\.c: there is no such data set"):
         mixed(tmp_path, weights={"c": 2.0})
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="there is no such file"):
         PairFile(tmp_path / "none.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"query": {"text": "a"}, "target": {"text": "b"}}\n{"query": 3}\n')
     with pytest.raises(ConfigError, match=r"bad\.jsonl', pair 2: "):

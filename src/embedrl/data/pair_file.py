@@ -3,23 +3,30 @@
 Only the places of the lines are held, and which pairs have hard negatives.
 """
 
+import gzip
 import json
+import os
+import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from embedrl.data.sample import Pair
 from embedrl.data.sources.lines import read_line
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.row import AnnotatedPair, RowError
+from embedrl.data.sources.row_file import open_rows, stem_of
+from embedrl.data.sources.stream import MAX_ROW_CHARS
 from embedrl.data.tcot import TCoT
-from embedrl.errors import ConfigError, MediaError, cause
+from embedrl.errors import ConfigError, MediaError
 
 
 class PairFile:
     """Pairs of one JSON Lines file, such as contrastive.jsonl of `embedrl filter`."""
 
     def __init__(self, path: Path) -> None:
-        """Index the file. Raises ConfigError, naming the line, for an invalid pair or missing media."""
+        """Index the file, plain or packed by gzip. Raises ConfigError, naming the line, for an invalid pair or missing media."""
         self.path = path
         self._media = MediaFolder(path.parent)
         self._places: list[tuple[int, int]] = []
@@ -30,17 +37,16 @@ class PairFile:
         self.first_without: tuple[int, str] | None = None
         """The first pair of which a side ("query" or "target") has no T-CoT, and the side."""
         self._with_tcot: dict[str, int] = {}
-        try:
-            for number, pair in enumerate(self._read_all()):
-                missing = [side for side in ("query", "target") if side_tcot(pair, side) is None]
-                self.has_tcot.append("target" not in missing)
-                if missing and self.first_without is None:
-                    self.first_without = number, missing[0]
-                if pair.negatives:
-                    self.negatives[number] = tuple(negative.key for negative in pair.negatives)
-            self._find_tcots({key for keys in self.negatives.values() for key in keys})
-        except OSError as error:
-            raise ConfigError(f"{str(path)!r}: cannot be read {cause(error)}") from error
+        self._unpacked: BinaryIO | None = None
+        """What a packed file packs, in a temporary file: pairs are read from anywhere."""
+        for number, pair in enumerate(self._read_all()):
+            missing = [side for side in ("query", "target") if side_tcot(pair, side) is None]
+            self.has_tcot.append("target" not in missing)
+            if missing and self.first_without is None:
+                self.first_without = number, missing[0]
+            if pair.negatives:
+                self.negatives[number] = tuple(negative.key for negative in pair.negatives)
+        self._find_tcots({key for keys in self.negatives.values() for key in keys})
 
     def __len__(self) -> int:
         return len(self._places)
@@ -48,6 +54,8 @@ class PairFile:
     def __getitem__(self, number: int) -> Pair:
         """Return a pair, with the T-CoTs that its line holds (`AnnotatedPair`)."""
         start, length = self._places[number]
+        if self._unpacked is not None:
+            return self._parse(os.pread(self._unpacked.fileno(), length, start), number)
         with self.path.open("rb") as file:
             file.seek(start)
             return self._parse(file.read(length), number)
@@ -71,16 +79,25 @@ class PairFile:
     def _read_all(self) -> Iterator[Pair]:
         """Yield all pairs and note their offsets."""
         start = 0
-        with self.path.open("rb") as file:
-            for line in file:
+        with open_rows(self.path) as file:
+            if isinstance(file, gzip.GzipFile):
+                self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+                weakref.finalize(self, self._unpacked.close)
+            while line := file.readline(MAX_ROW_CHARS + 1):
+                if len(line) > MAX_ROW_CHARS:
+                    raise ConfigError(f"{str(self.path)!r}, pair {len(self) + 1}: longer than {MAX_ROW_CHARS} bytes; give each pair a line")
+                if self._unpacked is not None:
+                    self._unpacked.write(line)
                 if line.strip():
                     self._places.append((start, len(line)))
                     yield self._parse(line, len(self._places) - 1)
                 start += len(line)
+        if self._unpacked is not None:
+            self._unpacked.flush()
 
     def _parse(self, line: bytes, number: int) -> Pair:
         try:
-            return read_line(json.loads(line), self._media, default_task=self.path.stem)
+            return read_line(json.loads(line), self._media, default_task=stem_of(self.path))
         except (ValueError, MediaError, RowError, RecursionError) as error:
             raise ConfigError(f"{str(self.path)!r}, pair {number + 1}: {error}") from error
 

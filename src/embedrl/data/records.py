@@ -108,6 +108,8 @@ class Records:
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
+            if (packed := self.path.with_name(f"{self.path.name}.gz")).is_file():
+                raise StoreError(f"{str(packed)!r} is packed, and records are read and added to in place: unpack it (gunzip)") from None
             return
         except OSError as error:
             raise unreadable(self.path, error) from error

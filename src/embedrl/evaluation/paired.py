@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from embedrl.data.sources.row_file import PACKED_SUFFIX
 from embedrl.data.sources.stream import read_json
 from embedrl.evaluation.bootstrap import Figure, Replicates, figure, mean_over_tasks, replicates
 from embedrl.evaluation.metrics import Mode, mmeb_compat_grades, score_one
@@ -91,7 +92,9 @@ def _differences(later: _Scored | str, earlier: _Scored | str) -> np.ndarray | s
 
 def _score(path: Path, row: Dataset, result: Result) -> _Scored | str:
     """Score the predictions of a dataset, or return why that is not possible."""
-    names = [f"{name}{PREDICTION_SUFFIX}" for name in (row.name, row.alias, row.corrected) if name]
+    names = [
+        f"{name}{PREDICTION_SUFFIX}{packed}" for name in (row.name, row.alias, row.corrected) if name for packed in ("", PACKED_SUFFIX)
+    ]
     places = [folder / name for folder in (path / row.modality, path) for name in names]
     file = next((place for place in places if place.is_file()), None)
     if file is None:

@@ -19,7 +19,8 @@ from embedrl.data.sample import Pair
 from embedrl.data.sources.llava_hound import TASKS, Turn, exchange_pair, said
 from embedrl.data.sources.media_folder import NUM_FRAMES, MediaFolder
 from embedrl.data.sources.mmeb import MMEBRow, mmeb_pair
-from embedrl.data.sources.row import Outcome, ProblemKind, RowError, annotated, make_pairs, task_name
+from embedrl.data.sources.row import Outcome, ProblemKind, RowError, annotated, make_pairs
+from embedrl.data.sources.row_file import task_name
 from embedrl.data.sources.stream import read_json
 
 BLANK = "blank.jpg"

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from embedrl.data.sample import Item, Pair
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import make_pair, side
-from embedrl.data.sources.row import Outcome, annotated, make_pairs, task_name
+from embedrl.data.sources.row import Outcome, annotated, make_pairs
+from embedrl.data.sources.row_file import task_name
 from embedrl.data.sources.stream import read_json
 from embedrl.media.content import Content, Image, Page, Video
 

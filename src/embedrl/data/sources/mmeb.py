@@ -14,7 +14,8 @@ from embedrl.data.sample import Pair
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import make_pair, side
 from embedrl.data.sources.parquet import read_parquet
-from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs, task_name
+from embedrl.data.sources.row import Outcome, ProblemKind, RowError, make_pairs
+from embedrl.data.sources.row_file import task_name
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import MediaError
 from embedrl.media.content import Content

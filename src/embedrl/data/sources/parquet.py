@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedrl.data.sources.row import ProblemKind, RowError, required_file
+from embedrl.data.sources.row import ProblemKind, RowError
+from embedrl.data.sources.row_file import required_file
 from embedrl.errors import ConfigError
 
 BATCH_ROWS = 16

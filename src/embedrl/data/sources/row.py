@@ -1,6 +1,5 @@
 """Outcome of a source row: a Pair, optionally with T-CoTs, or a SourceProblem; with counts of both."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedrl.data.sample import Pair
 from embedrl.data.tcot import FailureReason, ParseFailure, TCoT, read
-from embedrl.errors import ConfigError, MediaError
+from embedrl.errors import MediaError
 
 
 class ProblemKind(StrEnum):
@@ -105,18 +104,6 @@ def make_pairs(path: Path, rows: Iterable[Any], make: Callable[[Any], Iterator[P
 def _wrong_fields(error: ValidationError) -> str:
     errors = error.errors(include_url=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".removeprefix(": ") for wrong in errors)
-
-
-def task_name(path: Path) -> str:
-    """Return what a data file is about: its name, or its folder's if it is a shard ("original-00000-of-00001.parquet")."""
-    return path.resolve().parent.name if re.search(r"-\d+-of-\d+$", path.stem) else path.stem
-
-
-def required_file(path: Path) -> Path:
-    """Return the path of a data file. Raises ConfigError if it does not exist."""
-    if not path.is_file():
-        raise ConfigError(f"{str(path)!r}: there is no such file; give the path of the data file")
-    return path
 
 
 @dataclass

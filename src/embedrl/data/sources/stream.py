@@ -6,11 +6,12 @@ A row that is not JSON costs itself only, if rows start on lines of their own: t
 import json
 import re
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Protocol
 
-from embedrl.data.sources.row import ProblemKind, RowError, required_file
-from embedrl.errors import ConfigError, cause
+from embedrl.data.sources.row import ProblemKind, RowError
+from embedrl.data.sources.row_file import open_rows
 
 CHUNK_CHARS = 1 << 18
 """Characters per read."""
@@ -33,13 +34,10 @@ class Readable(Protocol):
 
 
 def read_json(path: Path) -> Iterator[Any]:
-    """Yield the rows of a file, and a RowError for each that is broken. Raises ConfigError if it cannot be read."""
-    try:
-        # What is no UTF-8 becomes surrogates, which tell where it was.
-        with required_file(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield from stream_rows(file)
-    except OSError as error:
-        raise ConfigError(f"{str(path)!r}: cannot be read {cause(error)}") from error
+    """Yield the rows of a file, plain or gzip, and a RowError for each that is broken. Raises ConfigError if it cannot be read."""
+    # What is no UTF-8 becomes surrogates, which tell where it was.
+    with open_rows(path) as file, TextIOWrapper(file, "utf-8-sig", "surrogateescape", "") as text:
+        yield from stream_rows(text)
 
 
 def stream_rows(file: Readable, chunk_chars: int = CHUNK_CHARS) -> Iterator[Any]:
@@ -93,7 +91,7 @@ class _Text:
         while self.next_char():
             match = _GAP.match(self.held, self.at)
             assert match is not None
-            gap += match.group()
+            gap = (gap + match.group())[-CHUNK_CHARS:]  # its end is all that counts
             self.at = match.end()
             if self.at < len(self.held):
                 break

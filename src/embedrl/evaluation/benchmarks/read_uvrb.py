@@ -12,6 +12,7 @@ from embedrl.data import items
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.pair import plain, side
+from embedrl.data.sources.row_file import PACKED_SUFFIX
 from embedrl.data.sources.stream import read_json
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
@@ -57,13 +58,17 @@ def dataset_folder(name: str, data: Path) -> Path | None:
     """Return where a dataset lies under `data`: in its own folder, inside a second UVRB/<name>, with hyphens or underscores."""
     spellings = dict.fromkeys((name, name.replace("-", "_")))
     homes = [data / place for spelling in spellings for place in (f"{spelling}/UVRB/{spelling}", f"UVRB/{spelling}", spelling)]
-    return next((home for home in homes if (home / "jsonl" / "queries.jsonl").is_file()), None)
+    return next((home for home in homes if _part_file(home, "queries")), None)
+
+
+def _part_file(root: Path, part: str) -> Path | None:
+    return next((path for suffix in ("", PACKED_SUFFIX) if (path := root / "jsonl" / f"{part}.jsonl{suffix}").is_file()), None)
 
 
 def _lines(root: Path, part: str, required: tuple[str, ...], source: Source, inspection: Inspection) -> Any:
-    path = root / "jsonl" / f"{part}.jsonl"
-    if not path.is_file():
-        inspection.report(source.name, f"{str(path)!r} is missing; download it")
+    path = _part_file(root, part)
+    if path is None:
+        inspection.report(source.name, f"{str(root / 'jsonl' / f'{part}.jsonl')!r} is missing; download it")
         return
     for number, row in enumerate(read_json(path), 1):
         if not isinstance(row, dict) or any(row.get(name) is None for name in required):

@@ -1,4 +1,4 @@
-"""Rows of a dataset repository as it was downloaded: Parquet, JSON Lines or a JSON array, in the files that its card names."""
+"""Rows of a dataset repository as it was downloaded: Parquet, or JSON Lines or arrays (plain or gzip), in the files that its card names."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +8,14 @@ from typing import Any
 
 from embedrl.data.sources.parquet import read_parquet
 from embedrl.data.sources.row import RowError
+from embedrl.data.sources.row_file import stem_of
 from embedrl.data.sources.stream import read_json
 from embedrl.errors import ConfigError
 from embedrl.evaluation.benchmarks.card import card_files
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.source import Source
 
-SUFFIXES = ("parquet", "jsonl", "json")
+SUFFIXES = ("parquet", "jsonl", "json", "jsonl.gz", "json.gz")
 _PIECE = re.compile(r"-(\d+)-of-(\d+)$")
 
 
@@ -32,7 +33,7 @@ def row_files(folder: Path, config: str, split: str, published: str = "") -> lis
     homes = [folder / config, folder / "data" / config] if config else [folder, folder / "data"]
     for home in homes:
         for suffix in SUFFIXES:
-            if pieces := sorted(path for path in home.glob(f"{split}-*.{suffix}") if _PIECE.search(path.stem)):
+            if pieces := sorted(path for path in home.glob(f"{split}-*.{suffix}") if _PIECE.search(stem_of(path))):
                 return pieces
             if (whole := home / f"{split}.{suffix}").is_file():
                 return [whole]
@@ -76,7 +77,7 @@ def _all_rows(
         if not files:
             where, names = str(folder / config), " or ".join((source.rows, *source.also))
             inspection.report(source.name, f"no file of the split {source.split!r} in {where!r}; download the dataset {names} there")
-        elif (piece := _PIECE.search(files[0].stem)) and len(files) != int(piece[2]):
+        elif (piece := _PIECE.search(stem_of(files[0]))) and len(files) != int(piece[2]):
             inspection.report(source.name, f"{len(files)} of {piece[2]} pieces in {str(files[0].parent)!r}; download the others")
         for path in files:
             try:
