@@ -261,7 +261,7 @@ def test_wrong_files_name_the_task_the_row_and_the_fix(tmp_path: Path):
     images(tmp_path, image_row(), image_row(qry_img_path="z.png"))
     refuses(benchmark, tmp_path, r"set, row 2: its query cannot be used: .*z\.png.*; unpack or download its files again")
     images(tmp_path, image_row(tgt_img_path=[""]))
-    refuses(benchmark, tmp_path, "set, row 1: 2 texts of candidates with 1 pictures")
+    refuses(benchmark, tmp_path, "set, row 1: 2 texts of candidates with 1 images")
     (tmp_path / ROWS / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
     refuses(benchmark, tmp_path, "set: .*is not a Parquet file")
     (tmp_path / ROWS / "test-00000-of-00001.parquet").unlink()
