@@ -23,7 +23,7 @@ def required_file(path: Path) -> Path:
 
 
 @contextmanager
-def open_rows(path: Path) -> Generator[BinaryIO]:
+def open_rows(path: Path) -> Generator[BinaryIO | gzip.GzipFile]:
     """Open a file of rows for reading its bytes in pieces, a packed one as what it packs (a `gzip.GzipFile`).
 
     Raises ConfigError if it is missing, cannot be read, or is damaged where it is read.
