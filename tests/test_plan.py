@@ -21,7 +21,7 @@ from embedrl.models.footprint import Footprint, Load
 from embedrl.models.names import shipped
 from embedrl.pipelines.plan import plan_embedder, plan_reasoner
 from embedrl.pipelines.train_embedder import train_embedder
-from embedrl.rl.config import Recipe
+from embedrl.rl.config import Recipe, ReplayConfig
 from tests.checkpoints import qwen3_vl_config, write_instruct
 from tests.conftest import nano_processor, tiny_config
 
@@ -176,6 +176,10 @@ def test_eg_rl_is_planned_on_the_nano_models(tmp_path: Path) -> None:
     adapter = plan_reasoner(recipe.model_copy(update={"lora": Lora(rank=4, alpha=8)}), num_sampled=8)
     assert "memory: reference of the KL term" in table
     assert "memory: reference of the KL term" not in dict(adapter.rows)
+    replaying = plan_reasoner(recipe.model_copy(update={"replay": ReplayConfig(batch_size=4)}), num_sampled=8)
+    assert "memory: activations of 4 replayed examples" in dict(replaying.rows)
+    assert replaying.memory_bytes > plan.memory_bytes
+    assert replaying.flops > plan.flops
 
 
 def test_wrong_settings_are_all_named(tmp_path: Path) -> None:

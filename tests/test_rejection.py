@@ -60,3 +60,8 @@ def test_batches_that_cannot_be_made_are_refused(tmp_path: Path):
         rejection.train_by_rejection(recipe(tmp_path, trainer={"max_steps": 1, "per_device_train_batch_size": 6, "num_generations": 2}))
     with pytest.raises(ConfigError, match="max_steps: give a whole number"):
         rejection.train_by_rejection(recipe(tmp_path, trainer={"per_device_train_batch_size": 8, "num_generations": 2}))
+
+
+def test_replay_is_refused_where_nothing_replays(tmp_path: Path):
+    with pytest.raises(ValueError, match="replay: stands beside GRPO's loss, and method=rejection has none"):
+        recipe(tmp_path, replay={"weight": 0.1})

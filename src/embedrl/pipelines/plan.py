@@ -164,6 +164,8 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
     footprint = Footprint.of(config, dtype=recipe.dtype, lora=recipe.lora, trainer=known)
     longest = max(tokens) + answer
     held = Load(tokens=rows * longest, longest=longest, patches=rows * max(patches))
+    replayed = recipe.replay.batch_size if recipe.replay else 0
+    beside = Load(tokens=replayed * longest, longest=longest, patches=replayed * max(patches))
     others = {key: Footprint.of(load_parts(folder)[0], dtype=recipe.dtype) for key, folder in folders.items() if key != "start_from"}
     vocabulary = config.text_config.vocab_size
     parts = {
@@ -172,12 +174,14 @@ def plan_reasoner(recipe: Recipe, *, num_processes: int = 1, tflops: float = 400
         "gradients and optimiser": footprint.state_bytes,
         **{f"{key}'s weights": other.weight_bytes for key, other in others.items()},
         f"activations of {rows} rollouts": footprint.activation_bytes(held),
+        **({f"activations of {replayed} replayed examples": footprint.activation_bytes(beside)} if replayed else {}),
         "logits of the answers": rows * answer * vocabulary * (footprint.num_bytes + 2 * FLOAT32),
     }
     mean = Load(sum(tokens) // len(tokens) + answer, sum(tokens) // len(tokens) + answer, sum(patches) // len(patches))
     once = footprint.forward_flops(mean)
     step = rollouts * (once + footprint.train_flops(mean, cached=False) + (0 if not trainer.get("beta", 0.01) else once))
     step += rollouts * others["embedder"].forward_flops(mean)
+    step += rollouts // rows * replayed * footprint.train_flops(mean, cached=False)
     flops = step * trainer["max_steps"]
     counted = [
         ("steps of rollouts", f"{trainer['max_steps']:,} of {rollouts}"),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -205,6 +205,12 @@ class Recipe(Config):
     """Tasks of that world, a task named twice twice as often; empty: all."""
     num_families: int = Field(default=64, ge=1)
     """Families of the generated world's RL split to draw for each task."""
+
+    @model_validator(mode="after")
+    def _replays_beside_rollouts(self) -> Self:
+        if self.replay is not None and self.method == "rejection":
+            raise ConfigError("replay: stands beside GRPO's loss, and method=rejection has none; leave one of the two out")
+        return self
 
     def inputs(self) -> dict[str, Path | str | None]:
         """Return the files and models that the recipe names, by setting."""
