@@ -4,6 +4,7 @@ Siblings of the reports on published files (../shared/cases and docs/parity.md):
 an answer "AB" or "" as option A, a mapping as its keys; numbers as texts and nested lists were tracebacks.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from embedrl.errors import ConfigError
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.reading import read_pool, read_tasks
 from tests.official_files import ROWS, frames, image_row, images, lines, official, pages, uvrb
+from tests.source_files import read, write_lines, write_parquet
 
 Row = dict[str, Any]
 Write = Callable[[Path, Row], object]
@@ -95,6 +97,54 @@ def test_ids_that_are_texts_in_one_part_alone_are_the_same_ids(part: str, tmp_pa
     (task,) = read_tasks(official("pages", 1, "visdoc"), tmp_path)
     ((page, grade),) = task.relevant[0].items()
     assert (str(task.names[page]), grade) == ("18", 2)
+
+
+LAYOUTS_OF_PAGES = {
+    "ViDoRe v3": {"query-id": "query_id", "corpus-id": "corpus_id"},
+    "BEIR": {"query-id": "_id", "corpus-id": "_id", "query": "text"},
+    "mteb": {"query-id": "id", "corpus-id": "id", "query": "text"},
+}
+"""Columns of `queries` and `corpus`; only ViDoRe v3 writes those of `qrels` so."""
+
+
+@pytest.mark.parametrize("as_parquet", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS_OF_PAGES)
+def test_pages_are_read_under_the_column_names_of_other_layouts(layout: str, as_parquet: bool, tmp_path: Path):
+    """The features of vidore/vidore_v3_*: query_id, query, language …; corpus_id, image, doc_id …; query_id, corpus_id, score …"""
+    names = LAYOUTS_OF_PAGES[layout]
+    pages(tmp_path / "ours")
+    [ours] = read_tasks(official("pages", 2, "visdoc"), tmp_path / "ours")
+    more = {
+        "queries": {"answer": "42", "query_format": "question"},
+        "corpus": {"doc_id": "d", "markdown": "# x"},
+        "qrels": {"content_type": []},
+    }
+    parts: dict[str, list[Row]] = {}
+    for path in sorted((tmp_path / "ours" / ROWS).glob("*/test.jsonl")):
+        spelt = {} if path.parent.name == "qrels" and layout != "ViDoRe v3" else names
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        parts[path.parent.name] = [{spelt.get(name, name): row[name] for name in row} | more[path.parent.name] for row in rows]
+    pages(tmp_path, **parts)
+    if as_parquet:
+        for part, rows in parts.items():
+            (tmp_path / ROWS / part / "test.jsonl").unlink()
+            write_parquet(tmp_path / ROWS / part / "test-00000-of-00001.parquet", rows)
+    [task] = read_tasks(official("pages", 2, "visdoc"), tmp_path)
+    assert [query.text for query in task.queries] == [query.text for query in ours.queries]
+    assert task.names == ours.names
+    assert task.relevant == ours.relevant
+
+
+def test_a_missing_column_is_said_with_those_that_are_there(tmp_path: Path):
+    pages(tmp_path, corpus=[{"page": 17, "picture": "x"}])
+    with pytest.raises(ConfigError, match=r"has no corpus-id, only page, picture; download it again"):
+        list(read_tasks(official("pages", 2, "visdoc"), tmp_path))
+    uvrb(tmp_path, corpus=[{"name": "d1", "video": "one.mp4"}])
+    with pytest.raises(ConfigError, match=r"corpus: it needs id, video, and has only name, video; download"):
+        list(read_tasks(official("uvrb", 2), tmp_path))
+    path = write_lines(tmp_path / "rows.jsonl", [{"question": "q", "pos_text": "a"}])
+    [problem] = read("mmeb", path)[1]
+    assert problem.reason == "qry: Field required; the row has only question, pos_text"
 
 
 @pytest.mark.parametrize(("layout", "write", "row"), ODD)

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -85,6 +86,33 @@ def test_a_large_or_damaged_heic_photo_is_refused_with_the_reason(tmp_path: Path
     (tmp_path / "cut.heic").write_bytes(path.read_bytes()[:-300])
     with pytest.raises(MediaError, match=r"cut\.heic'.*damaged"):
         load_image(tmp_path / "cut.heic")
+
+
+def avif(path: Path) -> Path:
+    gradient().save(path, "AVIF", quality=95)
+    return path
+
+
+BRANDS = [b"miaf", b"MA1B", b"\0\0\0\0", b"hekc"]
+"""Major brands that a decoder does not know: two of the standard (ISO 23008-12, MIAF), and damaged ones."""
+
+
+@pytest.mark.parametrize("brand", BRANDS)
+@pytest.mark.parametrize("write", [lambda path: write_heic(path, gradient()), avif], ids=["heic", "avif"])
+def test_a_still_of_an_unknown_brand_is_an_image_and_no_video(write: Callable[[Path], Path], brand: bytes, tmp_path: Path):
+    """It was taken for a video of one frame, and a damaged one for a damaged video."""
+    path = write(tmp_path / "photo")
+    whole = path.read_bytes()
+    expected = pixels(load_image(path))
+    path.write_bytes(whole[:8] + brand + whole[12:])
+    assert media_kind(path) == "image"
+    assert np.array_equal(pixels(load_image(path)), expected)
+    for damaged in (whole[: len(whole) // 2], whole[:40] + bytes(200) + whole[240:]):
+        path.write_bytes(damaged[:8] + brand + damaged[12:])
+        assert media_kind(path) == "image"
+        with pytest.raises(MediaError, match="image") as error:
+            load_image(path)
+        assert "video" not in str(error.value)
 
 
 def test_without_the_package_the_extra_is_named_and_with_it_the_file_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

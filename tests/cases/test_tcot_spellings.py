@@ -13,7 +13,7 @@ import pytest
 from embedrl.annotate.rules import ungrounded
 from embedrl.data.evidence import verify
 from embedrl.data.plain_text import plain
-from embedrl.data.reasoning import read_answer
+from embedrl.data.reasoning import read_answer, read_bare_answer
 from embedrl.data.records import read_outcome, write_outcome
 from embedrl.data.sample import Item, Role
 from embedrl.data.tcot import Evidence, FailureReason, ParseFailure, Reading, TCoT, parse, read, render
@@ -206,6 +206,12 @@ def test_evidence_in_any_order_and_depth_is_read(evidence: str, expected: Eviden
         ('{"bbox_2d": [[0, 0.08, 1.02, 0.34]]}', Evidence(boxes=((0, 80, 1020, 340),))),
         ('{"bbox_2d": [[-0.01, 0.08, 0.32, 1]]}', Evidence(boxes=((-10, 80, 320, 1000),))),
         ('{"key_frames": ["Frame 3"]}', FRAMES),
+        ('{"bbox": [[60, 80, 320, 340]]}', ONE),
+        ('{"bbox": [60, 80, 320, 340], "label": "star"}', ONE),
+        ('{"bbox_2d": [[60, 80, 320, 340]], "bbox": [[1, 2, 3, 4]]}', TWO),
+        ('{"bbox_2d": [[0, 0, 1, 1]]}', Evidence(boxes=((0, 0, 1000, 1000),))),
+        ('{"bbox": [0, 0, 1, 1]}', Evidence(boxes=((0, 0, 1000, 1000),))),
+        ('{"bbox_2d": [[0, 0, 1, 1], [0.06, 0.08, 0.32, 0.34]]}', Evidence(boxes=((0, 0, 1000, 1000), (60, 80, 320, 340)))),
         ('{"bbox_2d": [[0.0, 0.0, 1.0, 1.0]]}', Evidence(boxes=((0, 0, 1000, 1000),))),
         ('{"bbox_2d": [[60, 80, 320, 340]], "image": "2"}', SECOND),
         ('{"image": 2.0, "bbox_2d": [[60, 80, 320, 340]]}', SECOND),
@@ -238,6 +244,7 @@ def test_evidence_that_is_clear_is_read_and_counted_as_repaired(evidence: str, e
         ('{"text_keywords": [false, "coin"]}', WORDS),
         ('"bbox_2d": [60, 80, 320, 340]', Evidence()),
         ("bbox_2d = [60, 80, 320, 340]", Evidence()),
+        ('"bbox": [60, 80, 320, 340]', Evidence()),
         ("bbox_2d:\n  - [60, 80, 320, 340]", Evidence()),
         ('{"key_frames": [3, 2.5]}', FRAMES),
         ('{"key_frames": [3, "00:12"]}', FRAMES),
@@ -341,8 +348,46 @@ def test_half_a_character_is_replaced_once_and_for_all():
     render(built).encode()
 
 
+ENDS = ("<|im_end|>", "<|im_end|>\n<|endoftext|>", " <|eot_id|> ", "</s>", "<end_of_turn>\n")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_token_that_ends_a_turn_is_no_part_of_an_answer_and_closes_it(end: str):
+    """Servers that show special tokens: the answer held `‹|im_end|>`, or counted as cut short."""
+    assert read(f"{GOOD}{end}") == read(GOOD)
+    for text in (GOOD.replace(" </answer>", f"{end}</answer>"), GOOD.replace(" </answer>", end)):
+        tcot, reading = read_tcot(text)
+        assert tcot == parse(GOOD)
+        assert reading.repaired == ("an answer that the token of its turn's end closes",)
+    bare = read_bare_answer(f"**Answer:** a red star{end}", is_cut=False)
+    assert isinstance(bare, TCoT)
+    assert bare.answer == "a red star"
+
+
+def test_a_token_elsewhere_closes_nothing():
+    texts = {
+        GOOD.replace(" </answer>", ""): FailureReason.TRUNCATED,
+        GOOD.replace(" a red star </answer>", "<|im_end|>"): FailureReason.TRUNCATED,
+        GOOD.replace(" </answer>", "<|im_end|> and"): FailureReason.TRUNCATED,
+        GOOD[: GOOD.index("</rethink>")] + "<|im_end|>": FailureReason.TRUNCATED,
+        "<|im_end|>": FailureReason.EMPTY,
+    }
+    assert {text: getattr(parse(text), "reason", None) for text in texts} == texts
+    kept = parse(GOOD.replace(" a red star ", " the words <|im_end|> on a sign "))
+    assert isinstance(kept, TCoT)
+    assert kept.answer == "the words ‹|im_end|> on a sign"
+
+
 def test_prose_is_not_evidence():
-    for thinking in ("Key frames: 3 and 5.", "keyframes: 3", "the bbox_2d says more than text_keywords do", "bbox_2d: none", "{x} {y}"):
+    for thinking in (
+        "Key frames: 3 and 5.",
+        "keyframes: 3",
+        "the bbox_2d says more than text_keywords do",
+        "bbox_2d: none",
+        "{x} {y}",
+        "a bbox",
+        '{"bbox_3d": [1, 2]}',
+    ):
         tcot, reading = read_tcot(written(thinking))
         assert (reading.repaired, reading.dropped) == ((), ())
         assert tcot.evidence == Evidence()

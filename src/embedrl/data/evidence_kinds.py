@@ -19,6 +19,8 @@ from embedrl.media.content import Frames
 Piece = Any
 """One box, frame number or keyword."""
 Visual = PIL.Image.Image | Frames
+_WHOLE = (0, 0, 1, 1)
+"""The whole image in fractions; as thousandths it would be next to nothing."""
 MIN_IOU = 0.5
 """IoU from which a box matches a true one."""
 MAX_TOLD_CHARS = 60
@@ -33,7 +35,7 @@ class Evidence(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     boxes: tuple[Box, ...] = ()
-    """x1 y1 x2 y2, relative to the image, 0..1000."""
+    """x1 y1 x2 y2, relative to the image, 0..1000. 0 0 1 1 is the whole image: a model that writes fractions means it."""
     box_images: tuple[int, ...] = Field(default=(), exclude_if=lambda images: not images)
     """For each box, the 1-based number of the visual part it lies in; empty: all lie in the first."""
     key_frames: tuple[int, ...] = ()
@@ -44,6 +46,11 @@ class Evidence(BaseModel):
     """Number of frames (at most) that the key frames are counted in; None if not known. Not part of the text."""
     num_unread: int = Field(default=0, exclude_if=lambda num_unread: not num_unread)
     """Number of pieces that could not be parsed. Not part of the text."""
+
+    @field_validator("boxes")
+    @classmethod
+    def _whole(cls, boxes: tuple[Box, ...]) -> tuple[Box, ...]:
+        return tuple((0, 0, 1000, 1000) if box == _WHOLE else box for box in boxes)
 
     @field_validator("keywords")
     @classmethod
@@ -243,7 +250,9 @@ def _read_box(value: object, notes: Notes) -> Box:
         raise ValueError("expected four numbers")
     numbers = [_number(number, notes) for number in value]
     has_fractions = any("." in str(number) for number in value) or any(number % 1 for number in numbers)
-    if has_fractions and all(-1 < number < 2 for number in numbers):  # some reach over the border; 0.0 to 1.0 is the whole image
+    if tuple(numbers) == _WHOLE or (
+        has_fractions and all(-1 < number < 2 for number in numbers)
+    ):  # some reach over the border; 0.0 to 1.0 is the whole image
         notes.repaired.append("a box in fractions of the image")
         numbers = [number * 1000 for number in numbers]
     x1, y1, x2, y2 = map(round, numbers)
@@ -314,7 +323,7 @@ EVIDENCE_KINDS = (
     EvidenceKind(
         name="boxes",
         key="bbox_2d",
-        spelling=r"bbox\\?[_ -]?2d",
+        spelling=r"bbox(?:\\?[_ -]?2d)?",
         noun="box",
         holding="inside the picture",
         failing="not inside the picture",

@@ -23,6 +23,9 @@ THOUGHT = re.compile(
 )
 """Opening or closing tag of a model's own thinking, in the spellings of several families."""
 
+_END = re.compile(r"\s*(?:<\|(?:im_end|endoftext|end_of_text|end|eot_id|eom_id)\|>|</s>|<eos>|<end_of_turn>)\Z", re.IGNORECASE)
+_MAX_END_CHARS = 24
+
 _LOOKALIKES = {"<": "‹", "[": "⟦", "{": "⦃", "＜": "‹"}
 """What the first character of a special token becomes; no normalisation makes it the same again."""
 
@@ -47,6 +50,13 @@ def neutralise(text: str, special: re.Pattern[str] = SPECIAL_TOKEN) -> str:
 def _broken(token: str) -> str:
     first, rest = token[0], token[1:]
     return _LOOKALIKES[first] + rest if first in _LOOKALIKES else f"{first} {rest}" if rest else " "
+
+
+def without_end(text: str) -> str:
+    """Remove the tokens that end a model's turn from the end of its text, where a server did not."""
+    while match := _END.search(text := text.rstrip(), max(0, len(text) - _MAX_END_CHARS)):
+        text = text[: match.start()]
+    return text
 
 
 def plain(text: str) -> str:

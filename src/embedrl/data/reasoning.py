@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from embedrl import log
-from embedrl.data.plain_text import THOUGHT, plain
+from embedrl.data.plain_text import THOUGHT, plain, without_end
 from embedrl.data.protocols import Reasons, Refusal, Unanswered
 from embedrl.data.records import Records, outcome_key, read_outcome, write_outcome
 from embedrl.data.sample import Item
@@ -197,11 +197,12 @@ def read_bare_answer(text: str, *, is_cut: bool) -> Outcome:
     whole = read(text).outcome
     if isinstance(whole, TCoT) or whole.reason in (FailureReason.EMPTY, FailureReason.TOO_LONG):
         return whole
-    thoughts = list(THOUGHT.finditer(whole.text))
+    written = without_end(whole.text)
+    thoughts = list(THOUGHT.finditer(written))
     is_open = bool(thoughts) and not any(thoughts[-1].groups())
     if is_cut or is_open:
         return ParseFailure(reason=FailureReason.TRUNCATED, text=text)
-    answer = plain(_without_heading(plain(whole.text[thoughts[-1].end() if thoughts else 0 :])))
+    answer = plain(_without_heading(plain(written[thoughts[-1].end() if thoughts else 0 :])))
     return TCoT(thinking=answer, rethink="", answer=answer) if answer else ParseFailure(reason=FailureReason.EMPTY, text=text)
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from embedrl.data.crops import Box
 from embedrl.data.evidence_json import IMAGE_KEY, has_evidence, read_evidence
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS, Evidence
-from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, neutralise, plain, special_tokens, well_formed
+from embedrl.data.plain_text import SPECIAL_TOKEN, TAG, THOUGHT, neutralise, plain, special_tokens, well_formed, without_end
 
 __all__ = [
     "SPECIAL_TOKEN",
@@ -178,15 +178,22 @@ def read(text: str) -> Reading:
     """Parse model output as a T-CoT, listing repairs and losses; never raises.
 
     The last complete T-CoT counts, and only if it does not stand in a block of thinking that precedes the answer (`<think>`, `[THINK]`, …).
-    Inner sections may be unclosed. Evidence in the thinking is read wherever it stands in it; a piece that cannot be read is dropped.
+    Inner sections may be unclosed; so may the answer, if the token of the turn's end follows it (`<|im_end|>`). Evidence in the thinking is
+    read wherever it stands in it; a piece that cannot be read is dropped.
     """
     original, text = text, well_formed(text)
     if not text.strip():
         return Reading(ParseFailure(reason=FailureReason.EMPTY, text=text))
     if len(text) > MAX_CHARS:
         return Reading(ParseFailure(reason=FailureReason.TOO_LONG, text=text[:MAX_CHARS]))
-    tags = _Tags(text)
+    ended, closing = without_end(text), ""
+    if not ended:
+        return Reading(ParseFailure(reason=FailureReason.EMPTY, text=text))
+    tags = _Tags(ended)
     sections = tags.last_complete()
+    if sections is None and ended != text.rstrip() and tags.all and tags.all[-1][2] == "answer":
+        closing = "</answer>"
+        sections = _Tags(ended + closing).last_complete()
     if sections is None:
         return Reading(ParseFailure(reason=tags.reason(), text=text))
     section = read_evidence(sections.thinking)
@@ -204,8 +211,11 @@ def read(text: str) -> Reading:
     notes.dropped += [f"evidence {where}" for where, other in sections.elsewhere.items() if has_evidence(other)]
     if text != original:
         notes.repaired.append("half a character")
+    answer = without_end(sections.answer)
+    if closing or answer != sections.answer.rstrip():
+        notes.repaired.append("an answer that the token of its turn's end closes")
     evidence = Evidence.model_validate({**section.pieces, "box_images": section.box_images})
-    outcome = TCoT(thinking=section.text, evidence=evidence, rethink=sections.rethink, answer=sections.answer)
+    outcome = TCoT(thinking=section.text, evidence=evidence, rethink=sections.rethink, answer=answer)
     return Reading(outcome, tuple(notes.repaired), tuple(notes.dropped))
 
 
@@ -302,7 +312,7 @@ class _Tags:
         if closer is None:
             return None
         answer_text = self.text[self.all[answer][1] : self.all[closer][0]]
-        if not plain(answer_text):
+        if not plain(without_end(answer_text)):
             return None
         while thinking > 0 and self.all[thinking - 1][2] == "thinking" and not self._thought_between(thinking - 1, thinking):
             thinking -= 1  # the tag is doubled, or named in the thinking

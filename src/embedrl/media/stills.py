@@ -5,6 +5,7 @@ Of animations (GIF, APNG, WebP, AVIF) the first frame is the image; thumbnails a
 
 import threading
 import warnings
+from io import BytesIO
 from itertools import count
 from typing import BinaryIO
 
@@ -13,7 +14,7 @@ import PIL.Image
 
 from embedrl.errors import MediaError
 from embedrl.media.kinds import PACKAGES
-from embedrl.media.store import ImageFormat, Limits, still_format
+from embedrl.media.store import HEAD_BYTES, ImageFormat, Limits, holds_still, still_format
 
 PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # ty: ignore[invalid-assignment]
 MULTI_IMAGE: tuple[ImageFormat, ...] = ("TIFF", "HEIF")
@@ -27,8 +28,11 @@ _REDUCED, _MASK = 1, 4
 
 def open_still(file: BinaryIO, limits: Limits) -> PIL.Image.Image:
     """Open a still without decoding it. Raises whatever Pillow raises."""
-    head = file.read(64)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
+    if holds_still(head):  # decoders go by the brand
+        brand = b"avif" if still_format(head) == "AVIF" else b"heic"
+        file = BytesIO(head[:8] + brand + file.read()[12:])
     formats: tuple[str, ...] = tuple(name for name in limits.image_formats if name != "HEIF")
     if still_format(head) == "HEIF":
         _register_heif()

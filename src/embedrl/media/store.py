@@ -121,6 +121,7 @@ HEAD_BYTES = 4096
 """How much of a file tells its kind."""
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _STILL_BRANDS = (*_HEIF_BRANDS, b"avif", b"avis", b"crx ", b"jxl ", b"jp2 ")
+_MOVIE_BRANDS = (b"iso", b"mp4", b"avc1", b"qt  ", b"M4V", b"3g")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _WRITTEN = re.compile(
     r"[\t\n\r\x20-\x7e\u00a0-\u024f\u0370-\u06ff\u0900-\u0e7f\u1e00-\u206f"
@@ -247,13 +248,23 @@ def still_format(head: bytes) -> ImageFormat | None:
         return "AVIF"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         return "HEIF"
+    if holds_still(head):
+        return "AVIF" if b"avif" in head[16:64] else "HEIF"
     return "TIFF" if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) else None
+
+
+def holds_still(head: bytes) -> bool:
+    """Return whether an ISO file of a rare or damaged brand is a still by its other brands, or its first items (ISO 23008-12, 6.2)."""
+    if head[4:8] != b"ftyp" or head[8:12] in _STILL_BRANDS or head[8:12].startswith(_MOVIE_BRANDS):
+        return False
+    others = {head[at : at + 4] for at in range(16, min(size := int.from_bytes(head[:4], "big"), 64), 4)}
+    return bool(others & {*_HEIF_BRANDS, b"avif", b"avis"}) or head[size + 4 : size + 8] + head[size + 28 : size + 32] == b"metapict"
 
 
 def container_format(head: bytes) -> VideoFormat | None:
     """Return the demuxer of a video container by the first 4 KiB; None for images and audio in the same container."""
     if head[4:8] == b"ftyp":
-        return None if head[8:12] in _STILL_BRANDS + _AUDIO_BRANDS else "mov"
+        return None if head[8:12] in _STILL_BRANDS + _AUDIO_BRANDS or holds_still(head) else "mov"
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and not looks_textual(head):
         return "mov"
     demuxer = format_by_magic(head)

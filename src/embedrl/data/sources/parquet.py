@@ -1,7 +1,8 @@
 """Streaming reader of Parquet rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,10 @@ BATCH_ROWS = 16
 """Number of rows held in memory; a row may hold a page of some megabytes."""
 
 
-def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[dict[str, Any] | RowError]:
-    """Yield rows with the named columns. A block that cannot be read costs its own rows only, and is yielded as a RowError.
+def read_parquet(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), spellings: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Iterator[dict[str, Any] | RowError]:
+    """Yield rows with the named columns, which may have other `spellings`. A block that cannot be read costs its rows only: a RowError.
 
     Raises ConfigError for what is no Parquet file, or has not the required columns.
     """
@@ -26,15 +29,18 @@ def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = 
         raise ConfigError(f"{str(path)!r}: is not a Parquet file, or is damaged ({error})") from error
     with file:
         present = file.schema_arrow.names
-        if missing := sorted(set(required) - set(present)):
+        column_of = {
+            name: next((spelt for spelt in (name, *spellings.get(name, ())) if spelt in present), "") for name in (*required, *optional)
+        }
+        if missing := sorted(name for name in required if not column_of[name]):
             raise ConfigError(f"{str(path)!r}: has no column {', '.join(missing)}, only {', '.join(present)}; choose the source that fits")
-        columns = [name for name in present if name in {*required, *optional}]
+        columns = [name for name in present if name in column_of.values()]
         for group in range(file.num_row_groups):
             num_left = file.metadata.row_group(group).num_rows
             try:
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
                     for row in _rows(batch):
-                        yield row
+                        yield row if isinstance(row, RowError) else {name: row[column] for name, column in column_of.items() if column}
                         num_left -= 1
             except (OSError, pa.ArrowException) as error:
                 yield RowError(ProblemKind.UNREADABLE, f"{num_left} rows from here on cannot be read ({error})", num_left)

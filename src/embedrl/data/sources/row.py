@@ -97,13 +97,16 @@ def make_pairs(path: Path, rows: Iterable[Any], make: Callable[[Any], Iterator[P
         except MediaError as error:
             yield SourceProblem(path=path, row=number, kind=ProblemKind.MEDIA, reason=str(error))
         except ValidationError as error:
-            yield SourceProblem(path=path, row=number, kind=ProblemKind.FIELDS, reason=_wrong_fields(error))
+            yield SourceProblem(path=path, row=number, kind=ProblemKind.FIELDS, reason=_wrong_fields(error, row))
         number += 1
 
 
-def _wrong_fields(error: ValidationError) -> str:
+def _wrong_fields(error: ValidationError, row: object) -> str:
     errors = error.errors(include_url=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".removeprefix(": ") for wrong in errors)
+    wrongs = [f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}".removeprefix(": ") for wrong in errors]
+    if isinstance(row, dict) and any(wrong["type"] == "missing" and len(wrong["loc"]) == 1 for wrong in errors):
+        wrongs.append(f"the row has only {', '.join(map(str, row))[:200] or 'nothing'}")
+    return "; ".join(wrongs)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """MMEB-V2 document datasets in BEIR layout (`queries`, `corpus`, `qrels`); every query ranks all pages.
 
 Rows: {"query-id": 0, "query": "who signed page two?"}, {"corpus-id": 17, "image": …} and {"query-id": 0, "corpus-id": 17, "score": 1}.
+Other layouts call these columns "corpus_id" and "query_id" (ViDoRe v3), "_id" and "text" (BEIR), or "id" and "text" (mteb).
 A page lies as an image named after its id. One that does not is taken from its row and written there.
 """
 
@@ -18,6 +19,10 @@ from embedrl.evaluation.benchmarks.source import Layout, Source
 from embedrl.files import write_bytes
 from embedrl.media.content import Content
 
+_CORPUS = {"corpus-id": ("corpus_id", "_id", "id")}
+_QUERY = {"query-id": ("query_id", "_id", "id"), "query": ("text",)}
+_RELATIONS = {"corpus-id": ("corpus_id",), "query-id": ("query_id",)}
+"""Column -> its names in other layouts."""
 _STEM_CHARS = 50
 _MAX_CHARS = 200
 """Of an id that is taken as it is; file systems end at 255 bytes."""
@@ -40,7 +45,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
         pool.offer(page, _shown(media, page), row)
     page_of = {str(page): page for page in reversed(pages)}  # an id may be a number in one part and a text in another
     relevant: dict[str, dict[Name, float]] = {}
-    for number, row in read_rows(source, data, inspection, ("query-id", "corpus-id", "score"), config="qrels"):
+    for number, row in read_rows(source, data, inspection, ("query-id", "corpus-id", "score"), config="qrels", spellings=_RELATIONS):
         query, score = str(row["query-id"]), float(row["score"])
         if (page := page_of.get(str(row["corpus-id"]))) is None:
             inspection.report(source.name, f"qrels: there is no page {row['corpus-id']!r}; download the corpus again", number)
@@ -50,7 +55,7 @@ def read_pages(source: Source, data: Path, inspection: Inspection, num_frames: i
             grades = relevant.setdefault(query, {})
             grades[page] = max(score, grades.get(page, 0.0))
     seen: dict[Name, int] = {}
-    for number, row in read_rows(source, data, inspection, ("query-id", "query"), ("language",), config="queries"):
+    for number, row in read_rows(source, data, inspection, ("query-id", "query"), ("language",), config="queries", spellings=_QUERY):
         name = row["query-id"]
         if source.language and row.get("language") != source.language:
             continue
@@ -75,7 +80,7 @@ def _shown(media: MediaFolder, page: Name) -> Callable[[], Content]:
 def _ids(source: Source, data: Path, inspection: Inspection, part: str) -> dict[Name, int]:
     """Return the ids of the corpus with their rows; one that repeats is reported."""
     row_of_id: dict[Name, int] = {}
-    for number, row in read_rows(source, data, inspection, ("corpus-id",), config=part):
+    for number, row in read_rows(source, data, inspection, ("corpus-id",), config=part, spellings=_CORPUS):
         inspection.is_first(row_of_id, row["corpus-id"], source.name, part, number)
     return row_of_id
 
@@ -84,7 +89,7 @@ def _unpack(source: Source, data: Path, inspection: Inspection, missing: set[Nam
     """Write pages that have no file from the images in their rows; those without are reported when they are looked for."""
     if not missing or inspection.gather:
         return
-    for _, row in read_rows(source, data, inspection, ("corpus-id",), ("image",), config="corpus"):
+    for _, row in read_rows(source, data, inspection, ("corpus-id",), ("image",), config="corpus", spellings=_CORPUS):
         image = row.get("image")
         held = image.get("bytes") if isinstance(image, dict) else image
         if row["corpus-id"] in missing and isinstance(held, bytes):

@@ -17,7 +17,7 @@ from embedrl.data.sources.stream import read_json
 from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.pool import Name, Pool
 from embedrl.evaluation.benchmarks.queries import FrameFolders, some
-from embedrl.evaluation.benchmarks.rows import list_of
+from embedrl.evaluation.benchmarks.rows import columns_of, list_of
 from embedrl.evaluation.benchmarks.source import Layout, Source
 
 
@@ -73,6 +73,7 @@ def _lines(root: Path, part: str, required: tuple[str, ...], source: Source, ins
     for number, row in enumerate(read_json(path), 1):
         if not isinstance(row, dict) or any(row.get(name) is None for name in required):
             what = str(row) if isinstance(row, Exception) else f"it needs {', '.join(required)}"
+            what += f", and has only {columns_of(row)}" if isinstance(row, dict) else ""
             inspection.report(source.name, f"{part}: {what}; download {str(path)!r} again", number)
         else:
             inspection.row = number

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from embedrl.data.sources.parquet import read_parquet
@@ -16,6 +17,8 @@ from embedrl.evaluation.benchmarks.inspection import Inspection
 from embedrl.evaluation.benchmarks.source import Source
 
 SUFFIXES = ("parquet", "jsonl", "json", "jsonl.gz", "json.gz")
+_SHOWN = 200
+"""Characters of the names of a row's columns that are told."""
 _PIECE = re.compile(r"-(\d+)-of-(\d+)$")
 
 
@@ -42,6 +45,20 @@ def row_files(folder: Path, config: str, split: str, published: str = "") -> lis
     )
 
 
+def _respelt(path: Path, spellings: Mapping[str, Sequence[str]]) -> Iterator[Any]:
+    """Yield the rows of a JSON file, with the values of other spellings under the names of their columns."""
+    for row in read_json(path):
+        if isinstance(row, dict):
+            values = {name: [row[spelt] for spelt in (name, *others) if row.get(spelt) is not None] for name, others in spellings.items()}
+            row |= {name: spelt[0] for name, spelt in values.items() if spelt}
+        yield row
+
+
+def columns_of(row: Mapping[str, Any]) -> str:
+    """Return the names of a row's columns, to be shown beside those that it lacks."""
+    return ", ".join(row)[:_SHOWN] or "nothing"
+
+
 def rows_folder(source: Source, data: Path) -> Path:
     """Return where a dataset's repository lies, under its name or another one it is published under."""
     folders = [data / name for name in (source.rows, *source.also)]
@@ -56,15 +73,32 @@ def list_of(row: Mapping[str, Any], column: str) -> list[Any]:
 
 
 def read_rows(
-    source: Source, data: Path, inspection: Inspection, required: Sequence[str], optional: Sequence[str] = (), *, config: str | None = None
+    source: Source,
+    data: Path,
+    inspection: Inspection,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    config: str | None = None,
+    spellings: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows of a dataset with their numbers from 1; what is missing or broken is reported."""
-    rows = _all_rows(source, data, inspection, required, optional, (source.config if config is None else config).split() or [""])
+    """Yield the rows of a dataset with their numbers from 1; what is missing or broken is reported.
+
+    A column that is published under other names is found by these `spellings`, too.
+    """
+    configs = (source.config if config is None else config).split() or [""]
+    rows = _all_rows(source, data, inspection, required, optional, configs, spellings)
     yield from islice(rows, source.max_rows)
 
 
 def _all_rows(
-    source: Source, data: Path, inspection: Inspection, required: Sequence[str], optional: Sequence[str], configs: Sequence[str]
+    source: Source,
+    data: Path,
+    inspection: Inspection,
+    required: Sequence[str],
+    optional: Sequence[str],
+    configs: Sequence[str],
+    spellings: Mapping[str, Sequence[str]],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for config in configs:
@@ -81,12 +115,12 @@ def _all_rows(
             inspection.report(source.name, f"{len(files)} of {piece[2]} pieces in {str(files[0].parent)!r}; download the others")
         for path in files:
             try:
-                for row in read_parquet(path, required, optional) if path.suffix == ".parquet" else read_json(path):
+                for row in read_parquet(path, required, optional, spellings) if path.suffix == ".parquet" else _respelt(path, spellings):
                     number += row.num_rows if isinstance(row, RowError) else 1
                     if isinstance(row, RowError):
                         inspection.report(source.name, f"{str(path)!r}: {row}; download it again", number)
                     elif not isinstance(row, dict) or (missing := [name for name in required if row.get(name) is None]):
-                        lacks = f"has no {', '.join(missing)}" if isinstance(row, dict) else "is no JSON object"
+                        lacks = f"has no {', '.join(missing)}, only {columns_of(row)}" if isinstance(row, dict) else "is no JSON object"
                         inspection.report(source.name, f"{str(path)!r}: the row {lacks}; download it again", number)
                     else:
                         inspection.row = number
