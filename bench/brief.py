@@ -20,7 +20,7 @@ from _image_tasks import draw, options, seeds_of
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT, render
+from embedrl.data.tcot import TCoT, render, tcot_or_none
 from embedrl.evaluation.bootstrap import Replicates, figure, mean_over_tasks, mean_percentage, replicates
 from embedrl.evaluation.task import RetrievalTask
 from embedrl.log import result, table
@@ -86,7 +86,7 @@ def embed(
         started, before = time.process_time(), reasoner.num_written
         outcomes = reasoner.reason(shown)
         result(f"{kind}: {reasoner.num_written - before} tokens about {len(shown)} items, {time.process_time() - started:.0f} processor s")
-        tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
+        tcots = list(map(tcot_or_none, outcomes))
         tokens[kind] = {key: _written(reasoner, tcot, kind) for key, tcot in zip(items, tcots, strict=True)}
         vectors[kind] = dict(zip(items, embedder.embed(shown, tcots), strict=True))
     return vectors, tokens

@@ -22,7 +22,7 @@ from _image_tasks import cache_of, draw, options, seeds_of, sizes_of
 
 from embedrl.data.protocols import Embeds
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import TCoT, tcot_or_none
 from embedrl.evaluation.bootstrap import mean_of_queries, mean_percentage
 from embedrl.evaluation.cache import CachedReasoner
 from embedrl.evaluation.task import RetrievalTask
@@ -69,7 +69,7 @@ def main(*arguments: str) -> None:
             }
             for kind, reasoner in reasoners.items():
                 outcomes = zip(items, reasoner.reason(list(items.values())), strict=True)
-                tcots[kind] = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in outcomes}
+                tcots[kind] = {key: tcot_or_none(outcome) for key, outcome in outcomes}
             for name, folder in embedders:
                 ranked = rank(drawn, items, tcots, loaded[folder], seed)
                 rows[name] += ranked

@@ -23,7 +23,7 @@ from _image_tasks import cache_of, options, seeds_of, sizes_of
 
 from embedrl.data.protocols import Embeds, Reasons
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT, render
+from embedrl.data.tcot import render, tcot_or_none
 from embedrl.evaluation.bootstrap import NUM_RESAMPLES, Replicates, figure, mean_percentage
 from embedrl.evaluation.cache import CachedReasoner
 from embedrl.evaluation.task import RetrievalTask
@@ -219,7 +219,7 @@ def measure(
     tasks = [task for task, _ in drawn]
     items = {key: item for task in tasks for key, item in task.items.items()}
     outcomes = reasons.reason(list(items.values()))
-    tcots = {key: outcome if isinstance(outcome, TCoT) else None for key, outcome in zip(items, outcomes, strict=True)}
+    tcots = {key: tcot_or_none(outcome) for key, outcome in zip(items, outcomes, strict=True)}
     plain = dict(zip(items, embedder.embed(list(items.values()), [None] * len(items)), strict=True))
     reasoned = dict(zip(items, embedder.embed(list(items.values()), list(tcots.values())), strict=True))
     rows = []

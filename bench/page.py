@@ -7,7 +7,6 @@ frames, and a frame's milliseconds of script, style and layout and its passes of
 """
 
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _browser import CHROMIUM
 from playwright.sync_api import CDPSession, Page, Route, sync_playwright
 
 from embedrl.index.index import Index
@@ -50,8 +50,7 @@ COUNTERS = {
 
 def main(num_frames: int = 240) -> None:
     """Print one row for each width and step."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if chromium is None:
+    if CHROMIUM is None:
         result("left out: no Chromium or Chrome on the PATH to drive")
         return
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
@@ -63,7 +62,7 @@ def main(num_frames: int = 240) -> None:
         server = make_server(service)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
         thread.start()
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         url = f"http://127.0.0.1:{socket.getsockname()[1]}"
         rows = []
         for width in WIDTHS:

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from _image_tasks import cache_of, draw, options, seeds_of
 
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import tcot_or_none
 from embedrl.data.vectors import shortened
 from embedrl.evaluation.bootstrap import mean_figure
 from embedrl.evaluation.cache import CachedReasoner
@@ -93,7 +93,7 @@ def _embedded(given: argparse.Namespace) -> None:
             tasks += [(seed, task) for task in drawn]
             items = {key: item for task in drawn for key, item in task.items.items()}
             outcomes = reasoner.reason(list(items.values()))
-            tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
+            tcots = list(map(tcot_or_none, outcomes))
             for kind, of_kind in (("plain", [None] * len(items)), ("with T-CoTs", tcots)):
                 kinds[kind] |= zip(items, embedder.embed(list(items.values()), of_kind), strict=True)
     dim, rows = embedder.dim, []

@@ -5,7 +5,6 @@ subtitles, a journal of passages, and photos with dates of capture.
 """
 
 import random
-import shutil
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from urllib.parse import urlencode
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+from bench._browser import CHROMIUM
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.served import running
 
@@ -160,14 +160,13 @@ def save(image: PIL.Image.Image, name: str) -> None:
 
 def main() -> None:
     """Write both."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if chromium is None:
+    if CHROMIUM is None:
         raise SystemExit("no Chromium or Chrome on the PATH")
     with tempfile.TemporaryDirectory() as name:
         library = Path(name) / "library"
         make_library(library)
         with served(library) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             save(shoot(browser, url, SEARCH, WHOLE, lambda _: None), "search.png")
             save(strip([shoot(browser, url, address, SIZE, prepare) for _, address, prepare in VIEWS]), "moments.png")
             browser.close()

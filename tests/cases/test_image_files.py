@@ -145,7 +145,7 @@ def test_every_image_of_a_file_is_a_unit(tmp_path: Path):
     assert hits[0].unit == 3, "the blue one of the burst"
     assert len(search(index, Query("blue", limit=20, use_tcot=False), FakeEmbedder()).hits) == 2
     assert take_in(tmp_path).unchanged == 5
-    assert decode_upload(tmp_path / "fax.tif", Limits(), number=2, num_frames=8).pictures[0].getpixel((5, 5)) == others[0].getpixel((5, 5))
+    assert decode_upload(tmp_path / "fax.tif", Limits(), number=2, num_frames=8).images[0].getpixel((5, 5)) == others[0].getpixel((5, 5))
 
 
 def test_a_tiff_is_read_by_a_process_that_has_seen_no_heif(tmp_path: Path):

@@ -359,7 +359,7 @@ def test_a_folder_of_old_films_is_indexed_searched_and_uploaded(tmp_path: Path):
     clip = Video(path=folder / "disc.vob")
     assert search(index, Query(content=(clip,), use_tcot=False), embedder).hits[0].path.name == "disc.vob"
     upload = decode_upload(folder / "disc.vob", Limits(), num_frames=4)
-    assert (upload.kind, upload.format, len(upload.pictures)) == ("video", "mpeg", 4)
+    assert (upload.kind, upload.format, len(upload.images)) == ("video", "mpeg", 4)
 
 
 def test_names_and_contents_of_videos_agree():

@@ -1,18 +1,17 @@
 """Driving the page in a real browser."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from bench._browser import CHROMIUM
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from embedrl.data.tcot import TCoT
 from tests.served import Served
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 TIMEOUT_MS = 60_000
 PAGE_SIZE = 48
 """So many results are asked for at once."""

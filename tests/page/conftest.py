@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from bench._browser import CHROMIUM
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from embedrl.server.run import index_beside, make_service
 from embedrl.server.settings import Settings
 from embedrl.testing import FakeEmbedder, FakeReasoner
-from tests.page.browser import CHROMIUM, LOOKS, TIMEOUT_MS, Look, ServedIndex, opened, settled
+from tests.page.browser import LOOKS, TIMEOUT_MS, Look, ServedIndex, opened, settled
 from tests.served import Served, fill, running
 from tests.world_library import KnowingReasoner, make_library
 

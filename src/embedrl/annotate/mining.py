@@ -15,12 +15,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedrl.annotate.filter import CONTRASTIVE, LOCK, VERDICTS, judged
-from embedrl.data.pair_file import PairFile
+from embedrl.data.pair_file import PairFile, side_tcot
 from embedrl.data.protocols import Embeds, Judges
 from embedrl.data.records import Records, WriterLock
 from embedrl.data.sample import Item
-from embedrl.data.sources.row import AnnotatedPair
-from embedrl.data.tcot import TCoT
 from embedrl.data.vectors import embed_unit
 from embedrl.errors import ConfigError, unwritable
 
@@ -154,7 +152,7 @@ class _Miner:
         """Say whether targets answer queries; None where the judge failed."""
         if self.judge is None:
             return [False] * len(asked)
-        tcots = [(_tcot(self.pairs[query], "query"), _tcot(self.pairs[target], "target")) for query, target in asked]
+        tcots = [(side_tcot(self.pairs[query], "query"), side_tcot(self.pairs[target], "target")) for query, target in asked]
         answers = iter(judged(self.judge, self.verdicts, [(query, target) for query, target in tcots if query and target]))
         verdicts = [next(answers) if query and target else None for query, target in tcots]
         return [verdict if isinstance(verdict, bool) else None for verdict in verdicts]
@@ -165,7 +163,7 @@ class _Miner:
         for start in range(0, len(rows), self.config.batch_size):
             pairs = [self.pairs[row] for row in rows[start : start + self.config.batch_size]]
             items: list[Item] = [getattr(pair, side) for pair in pairs]
-            vectors.append(embed_unit(self.embedder, items, [_tcot(pair, side) for pair in pairs]))
+            vectors.append(embed_unit(self.embedder, items, [side_tcot(pair, side) for pair in pairs]))
         return np.concatenate(vectors)
 
     def _write(self, chosen: dict[int, list[int]]) -> None:
@@ -195,8 +193,3 @@ def mined_line(mined: dict[str, Mined]) -> str:
     short = f"; {totals['short']} pairs have fewer than asked for" if totals["short"] else ""
     left_out = f"{totals['false_negatives']} near targets left out as right answers"
     return f"{totals['negatives']} hard negatives mined, {left_out}{unjudged}{short}"
-
-
-def _tcot(pair: object, side: str) -> TCoT | None:
-    tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
-    return tcot if isinstance(tcot, TCoT) else None

@@ -18,7 +18,7 @@ from embedrl.data.sources.media_folder import MediaFolder
 from embedrl.data.sources.row import AnnotatedPair, RowError
 from embedrl.data.sources.row_file import open_rows, stem_of
 from embedrl.data.sources.stream import MAX_ROW_CHARS
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import TCoT, tcot_or_none
 from embedrl.errors import ConfigError, MediaError
 
 
@@ -104,5 +104,4 @@ class PairFile:
 
 def side_tcot(pair: Pair, side: str) -> TCoT | None:
     """Return the T-CoT of a pair's "query" or "target"; None if it has none, or what was written is none."""
-    tcot = getattr(pair, f"{side}_tcot") if isinstance(pair, AnnotatedPair) else None
-    return tcot if isinstance(tcot, TCoT) else None
+    return tcot_or_none(getattr(pair, f"{side}_tcot")) if isinstance(pair, AnnotatedPair) else None

@@ -39,6 +39,7 @@ __all__ = [
     "render_evidence",
     "render_parts",
     "special_tokens",
+    "tcot_or_none",
     "with_facts",
 ]
 
@@ -73,6 +74,11 @@ class TCoT(_Row):
         while text != before:
             text, before = plain(_EMPTY_FENCE.sub(" ", text)), text
         return text
+
+
+def tcot_or_none(outcome: object) -> TCoT | None:
+    """Return what a Reasoner answered if it is a T-CoT; None for a failure, and where it was not asked."""
+    return outcome if isinstance(outcome, TCoT) else None
 
 
 class FailureReason(StrEnum):

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from embedrl.media.resize import PAPER_BUDGET, PixelRange, VisualBudget, grid_as
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens
 from embedrl.models.architectures import ARCHITECTURES, architecture
-from embedrl.models.load import EMB, SETTINGS, load, load_config, loading, read_settings, token_side
+from embedrl.models.load import EMB, SETTINGS, LoadOptions, load, load_config, loading, read_settings, token_side
 from embedrl.models.qwen3_vl_fast import hidden_states_at
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
 from embedrl.models.weights import save_bf16
@@ -158,24 +158,15 @@ class Embedder:
         self.dim: int = model.config.text_config.hidden_size if projection is None else len(projection)
 
     @classmethod
-    def load(
-        cls,
-        folder: Path,
-        *,
-        device: str | None = None,
-        dtype: str | torch.dtype | None = None,
-        attention: str | None = None,
-        quantize: str | None = None,
-        fast: bool = True,
-    ) -> "Embedder":
+    def load(cls, folder: Path, **options: Unpack[LoadOptions]) -> "Embedder":
         """Load a local folder (safetensors only): ours, Embed-RL's, Qwen3-VL-Embedding's, or a LoRA adapter of one of them.
 
-        `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
+        Raises ModelError if it is not a model that this code knows.
         """
         read_settings(folder, EmbedderSettings, _FOREIGN)  # a folder of the other role is refused before its weights are read
         refuse_other_modules(folder)
         require_embedder(load_config(folder))
-        return cls.on(*load(AutoModel, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast), folder)
+        return cls.on(*load(AutoModel, folder, **options), folder)
 
     @classmethod
     def on(cls, model: PreTrainedModel, processor: ProcessorMixin, name: str, folder: Path) -> "Embedder":

@@ -14,7 +14,7 @@ from embedrl.data.evidence import verify
 from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import Answer, Outcome, Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
-from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render
+from embedrl.data.tcot import Evidence, ParseFailure, TCoT, count_words, render, tcot_or_none
 from embedrl.data.vectors import require_unit
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluation.gated import GatedQueries
@@ -139,7 +139,7 @@ def evaluate(
         asked = {key: item for key, item in items.items() if key in keys}
     answers = _reason(asked, reasoner, tcots or {}, name, batch_size, max_in_flight)
     written, known = _written(answers), _written(tcots or {})
-    vectors = _embed(list(items.values()), [_tcot(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
+    vectors = _embed(list(items.values()), [tcot_or_none(written.get(key)) for key in items], embedder, name, batch_size, max_in_flight)
     scores = _TCoTScores(tasks, items, written, claims, count_tokens, num_frames)
     results = []
     for task in tasks:
@@ -272,7 +272,7 @@ class _TCoTScores(dict[str, dict[str, float]]):
     def __missing__(self, key: str) -> dict[str, float]:
         """Compute the figures of an item. Output that is not a T-CoT points at nothing."""
         outcome, item, truth = self.written.get(key), self.item_of[key], self.truths.get(key)
-        tcot = _tcot(outcome)
+        tcot = tcot_or_none(outcome)
         self[key] = figures = {"tcot_valid": 0.0, "tcot_tokens": 0.0 if outcome is None else _num_tokens(outcome, self.count_tokens)}
         if tcot is not None:
             shown = count_frames(item.visual, num_frames=self.num_frames) if tcot.evidence.key_frames else None
@@ -291,10 +291,6 @@ class _TCoTScores(dict[str, dict[str, float]]):
 
 def _num_tokens(outcome: Outcome, count_tokens: Callable[[str], int]) -> float:
     return float(count_tokens(outcome.text if isinstance(outcome, ParseFailure) else render(outcome)))
-
-
-def _tcot(outcome: Outcome | None) -> TCoT | None:
-    return outcome if isinstance(outcome, TCoT) else None
 
 
 def _mean(sides: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from embedrl.data.protocols import Embeds, Gates, Reasons
 from embedrl.data.reasoning import ask as ask_reasoner
 from embedrl.data.sample import Item
 from embedrl.data.segments import locate, read_segments
-from embedrl.data.tcot import Box, TCoT
+from embedrl.data.tcot import Box, TCoT, tcot_or_none
 from embedrl.errors import ConfigError, MediaError
 from embedrl.index.hit import WHOLE, Hit, View
 from embedrl.index.index import Index
@@ -163,7 +163,7 @@ def _ask_about(asked: list[Item | None], reasoner: Reasons | None) -> list[tuple
     there = [item for item in asked if item is not None]
     answers = iter(ask_reasoner(reasoner, there) if reasoner is not None and there else [None] * len(there))
     outcomes = [None if item is None else next(answers) for item in asked]
-    return [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(asked, outcomes, strict=True)]
+    return [(item, tcot_or_none(outcome)) for item, outcome in zip(asked, outcomes, strict=True)]
 
 
 def _stored(unit: _Unit, question: str) -> Citation | None:

@@ -19,7 +19,7 @@ from embedrl.data.reasoning import Answer, Patience, RecordedTCoTs, TCoTCounts, 
 from embedrl.data.records import Records
 from embedrl.data.sample import Item
 from embedrl.data.segments import TextSegment, span_of, write_segments
-from embedrl.data.tcot import TCoT, render
+from embedrl.data.tcot import TCoT, render, tcot_or_none
 from embedrl.data.vectors import OddVectorError, builds_inputs, require_unit
 from embedrl.errors import EmbedRLError, MediaError, ModelError
 from embedrl.index.gate import declined, is_declined
@@ -237,7 +237,7 @@ class Batches:
     def _rows(
         self, work: Work, look: Preview, answer: Answer | None, tcot_failure: str | None, vectors: tuple[np.ndarray, np.ndarray]
     ) -> list[Row]:
-        tcot = answer if isinstance(answer, TCoT) else None
+        tcot = tcot_or_none(answer)
         verification = None
         if tcot is not None:
             # A page's keywords stand in its text layer, which is no part of the item.

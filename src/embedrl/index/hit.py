@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 
 from embedrl.data.evidence import Verification
 from embedrl.data.segments import TextSegment, locate, matching, read_segments
-from embedrl.data.tcot import TCoT, parse
+from embedrl.data.tcot import TCoT, parse, tcot_or_none
 from embedrl.index.exact import Neighbour
 from embedrl.index.index import Index
 from embedrl.index.row import Modality, Place, Row, shown
@@ -204,5 +204,4 @@ def hit_of(score: float, rows: Sequence[Row], asked: str = "") -> Hit:
 
 def tcot_of(row: Row) -> TCoT | None:
     """Return the T-CoT of a row, None if it has none."""
-    outcome = parse(row.tcot_text) if row.tcot_text else None
-    return outcome if isinstance(outcome, TCoT) else None
+    return tcot_or_none(parse(row.tcot_text)) if row.tcot_text else None

@@ -17,7 +17,7 @@ from embedrl.arguments import require, require_models
 from embedrl.data.protocols import Embeds, Gates, Reasons, Reranks
 from embedrl.data.reasoning import Answer, ask, failure_reason
 from embedrl.data.sample import Item
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import TCoT, tcot_or_none
 from embedrl.data.vectors import require_unit
 from embedrl.errors import ConfigError, MediaError, ModelError
 from embedrl.index.exact import EVERYTHING, TIE_DECIMALS, Candidates, Neighbour
@@ -118,7 +118,7 @@ def search(
     decision, plain = _decide(index, query, embedder, gate) if query.use_tcot and gate is not None else (None, None)
     outcome = _reason(reasoner, query.item) if query.use_tcot and reasoner is not None and decision != "plain" else None
     reasoned = time.perf_counter()
-    tcot = outcome if isinstance(outcome, TCoT) else None
+    tcot = tcot_or_none(outcome)
     vectors = _embed(index, embedder, query.item, tcot, plain)
     embedded = time.perf_counter()
     page = _page(index, query, vectors, view, Reranker(reranker, (query.item, tcot)) if reranker is not None and query.rerank else None)

@@ -27,7 +27,7 @@ from embedrl.data.reasoning import Patience, TCoTCounts, ask
 from embedrl.data.sample import Item
 from embedrl.data.sources.media_folder import FRAME_INTERVAL_S, NUM_FRAMES, evenly
 from embedrl.data.sources.pair import plain
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import TCoT, tcot_or_none
 from embedrl.data.vectors import embed_unit
 from embedrl.errors import ConfigError, MediaError
 from embedrl.evaluation.cache import Cache, CachedEmbedder, CachedReasoner
@@ -141,7 +141,7 @@ class MTEBEncoder:
         outcomes = ask(self.reasoner, items, self.patience)
         self.patience.require(self.reasoner.fingerprint)
         self.tcots += TCoTCounts.of(outcomes)
-        tcots = [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]
+        tcots = list(map(tcot_or_none, outcomes))
         self.num_reasoned += len(tcots)
         self.num_plain += sum(tcot is None for tcot in tcots)
         return tcots

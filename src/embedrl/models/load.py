@@ -4,7 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -62,26 +62,34 @@ def _quietly() -> Generator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def load(
-    auto: Any,
-    folder: Path,
-    *,
-    device: str | None = None,
-    dtype: str | torch.dtype | None = None,
-    attention: str | None = None,
-    quantize: str | None = None,
-    fast: bool = True,
-) -> tuple[PreTrainedModel, ProcessorMixin, str]:
+class PlacementOptions(TypedDict, total=False):
+    """Where weights are loaded, and how: by default on an accelerator if there is one, in the type that its files name, else in float32 on
+    the CPU.
+    """
+
+    device: str | None
+    dtype: str | torch.dtype | None
+    attention: str | None
+    quantize: str | None
+
+
+class LoadOptions(PlacementOptions, total=False):
+    """Options of loading a model with weights."""
+
+    fast: bool
+    """False leaves the forward passes as transformers has them."""
+
+
+def load(auto: Any, folder: Path, *, fast: bool = True, **options: Unpack[PlacementOptions]) -> tuple[PreTrainedModel, ProcessorMixin, str]:
     """Load a local model folder (safetensors only) with a transformers auto class; the folder of a LoRA adapter is merged with its base.
 
-    Without `device` and `dtype`: on an accelerator if there is one, in the type that its files name, else in float32 on the CPU.
-    `fast=False` leaves the forward passes as transformers has them. No code of the folder is run.
+    The options are those of `LoadOptions`. No code of the folder is run.
     Returns the model, its processor and a name that changes with its files and its type. Raises ModelError unless all of it is there.
     """
     with loading(folder):
         base = base_folder(folder)
         _, processor = load_parts(folder)
-        model = load_base(auto, base, device=device, dtype=dtype, attention=attention, quantize=quantize)
+        model = load_base(auto, base, **options)
         if base != folder:
             model = merge(load_adapter(model, folder))
         check_vocabulary(folder, model, processor)
@@ -92,9 +100,9 @@ def load_base(
     auto: Any,
     base: Path,
     *,
-    device: str | None,
-    dtype: str | torch.dtype | None,
-    attention: str | None,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    attention: str | None = None,
     quantize: str | None = None,
 ) -> PreTrainedModel:
     """Load the full weights of a folder, without any adapter. Raises ModelError unless they are all there, and fit."""
@@ -241,7 +249,7 @@ def load_shared(folders: Sequence[Path]) -> list[tuple[Any, ProcessorMixin, str]
     if len({base.resolve() for base in bases}) > 1:
         raise ModelError(f"{' and '.join(repr(str(base)) for base in bases)} are different bases: only adapters of one base can share it")
     with loading(bases[0]):
-        model = speed_up(load_base(AutoModelForImageTextToText, bases[0], device=None, dtype=None, attention=None))
+        model = speed_up(load_base(AutoModelForImageTextToText, bases[0]))
     adapted: Any = None
     lock = RLock()
     for number, (folder, base) in enumerate(zip(folders, bases, strict=True)):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from embedrl.data.tcot import TCoT
+from embedrl.data.tcot import tcot_or_none
 from embedrl.evaluation.compare import Case, Change, case_row, compare, extremes
 from embedrl.evaluation.evaluate import evaluate
 from embedrl.evaluation.report import write_report
@@ -102,7 +102,7 @@ def _change(title: str, change: Change) -> tuple[str, list[tuple[str, Markup, Ma
     sides = []
     outcomes = (("before", change.before), ("after", change.after))
     for (when, outcome), num_frames in zip(outcomes, change.num_frames, strict=True):
-        side = checked_side(change.item, outcome if isinstance(outcome, TCoT) else None, num_frames)
+        side = checked_side(change.item, tcot_or_none(outcome), num_frames)
         sides.append((when, content(side), tcot_block(side)))
     edits = [
         ("dropped", "del", change.dropped),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import PIL.Image
 import torch
@@ -26,7 +26,7 @@ from embedrl.media.resize import PAPER_BUDGET, VisualBudget, grid_as_saved
 from embedrl.models.adapters import merge
 from embedrl.models.added_tokens import added_tokens, check_added_tokens, seal, skeleton
 from embedrl.models.architectures import decodes_greedily, give_one_answer, takes_grids
-from embedrl.models.load import EMB, SETTINGS, load, loading, read_settings, token_side
+from embedrl.models.load import EMB, SETTINGS, LoadOptions, load, loading, read_settings, token_side
 from embedrl.models.names import Form
 from embedrl.models.tokens import probe_items, save_tokens, tokens_digest, tokens_mark
 from embedrl.models.weights import save_bf16
@@ -111,25 +111,14 @@ class LocalReasoner:
         """Tokens that greedy decoding drafts and verifies in one pass, at most; 0: none."""
 
     @classmethod
-    def load(
-        cls,
-        folder: Path,
-        *,
-        device: str | None = None,
-        dtype: str | torch.dtype | None = None,
-        attention: str | None = None,
-        temperature: float = 0.0,
-        quantize: str | None = None,
-        fast: bool = True,
-        form: Form = "tcot",
-    ) -> "LocalReasoner":
+    def load(cls, folder: Path, *, temperature: float = 0.0, form: Form = "tcot", **options: Unpack[LoadOptions]) -> "LocalReasoner":
         """Load a local folder (safetensors only): ours, Qwen3-VL's, or a LoRA adapter of one of them.
 
         With `form` "answer" it is asked for the answers of T-CoTs alone.
-        `fast=False` runs the forward passes as transformers has them. Raises ModelError if it is not a model that this code knows.
+        Raises ModelError if it is not a model that this code knows.
         """
         read_reasoner_settings(folder)  # a folder of the other role is refused before its weights are read
-        loaded = load(AutoModelForImageTextToText, folder, device=device, dtype=dtype, attention=attention, quantize=quantize, fast=fast)
+        loaded = load(AutoModelForImageTextToText, folder, **options)
         return cls.on(*loaded, folder, temperature=temperature, form=form)
 
     @classmethod

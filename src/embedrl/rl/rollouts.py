@@ -18,7 +18,7 @@ from embedrl.data.evidence_kinds import EVIDENCE_KINDS
 from embedrl.data.lazy_pairs import LazyPairs
 from embedrl.data.protocols import ExplainsFailure, Judges
 from embedrl.data.sample import Item, Pair
-from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, count_words, read
+from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, count_words, read, tcot_or_none
 from embedrl.errors import ModelError
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
@@ -204,8 +204,7 @@ class Scorer:
         return pair.query if rollout.is_query else pair.target
 
     def _tcot(self, reading: Reading) -> TCoT | None:
-        outcome = reading.written(self.num_frames)
-        return outcome if isinstance(outcome, TCoT) else None
+        return tcot_or_none(reading.written(self.num_frames))
 
     def _format(self, rollout: Rollout, reading: Reading, frames: dict[str, int | None]) -> float:
         """Return the format score, 0..1, of a completion. `frames` caches frame counts of videos."""

@@ -17,7 +17,7 @@ from embedrl.concurrency import split
 from embedrl.data import items as make
 from embedrl.data.protocols import Reasons
 from embedrl.data.sample import Item
-from embedrl.data.tcot import ParseFailure, TCoT, count_words, render
+from embedrl.data.tcot import ParseFailure, TCoT, count_words, render, tcot_or_none
 from embedrl.data.vectors import embed_unit, shortened
 from embedrl.media.content import Content, Text
 from embedrl.media.kinds import MediaKind
@@ -191,7 +191,7 @@ def _reranker_scores(service: Service, library: ServedIndex, items: Sequence[Ite
     """Return the reranker's scores of all items after the first (the query). Raises Problem 422 for one it cannot score."""
     assert service.reranker is not None
     outcomes = library.need_reasoner().reason(items) if request.think else [None] * len(items)
-    sides = [(item, outcome if isinstance(outcome, TCoT) else None) for item, outcome in zip(items, outcomes, strict=True)]
+    sides = [(item, tcot_or_none(outcome)) for item, outcome in zip(items, outcomes, strict=True)]
     scores = service.reranker.rerank(sides[0], sides[1:])
     for position, score in enumerate(scores):
         if score is None:
@@ -252,7 +252,7 @@ def _embed(library: ServedIndex, items: Sequence[Item], *, think: bool, max_batc
     vectors, failures = [], []
     for batch in split(list(items), max_batch):
         outcomes = reasoner.reason(batch) if reasoner else [None] * len(batch)
-        vectors.append(embed_unit(library.embedder, batch, [outcome if isinstance(outcome, TCoT) else None for outcome in outcomes]))
+        vectors.append(embed_unit(library.embedder, batch, list(map(tcot_or_none, outcomes))))
         failures += [outcome.reason.value if isinstance(outcome, ParseFailure) else None for outcome in outcomes]
     return np.concatenate(vectors), failures
 
