@@ -244,11 +244,9 @@ def still_format(head: bytes) -> ImageFormat | None:
         return "GIF"
     if head[:2] == b"BM" and len(head) > 18 and head[6:10] == b"\0\0\0\0" and head[15:18] == b"\0\0\0":
         return "BMP"
-    if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or (head[8:12] in (b"mif1", b"msf1") and b"avif" in head[16:64])):
+    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
         return "AVIF"
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        return "HEIF"
-    if holds_still(head):
+    if (head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS) or holds_still(head):
         return "AVIF" if b"avif" in head[16:64] else "HEIF"
     return "TIFF" if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) else None
 
@@ -257,7 +255,8 @@ def holds_still(head: bytes) -> bool:
     """Return whether an ISO file of a rare or damaged brand is a still by its other brands, or its first items (ISO 23008-12, 6.2)."""
     if head[4:8] != b"ftyp" or head[8:12] in _STILL_BRANDS or head[8:12].startswith(_MOVIE_BRANDS):
         return False
-    others = {head[at : at + 4] for at in range(16, min(size := int.from_bytes(head[:4], "big"), 64), 4)}
+    size = int.from_bytes(head[:4], "big")
+    others = {head[at : at + 4] for at in range(16, min(size, 64), 4)}
     return bool(others & {*_HEIF_BRANDS, b"avif", b"avis"}) or head[size + 4 : size + 8] + head[size + 28 : size + 32] == b"metapict"
 
 
