@@ -1,10 +1,14 @@
 """What the nano models are taught: labels of visual tokens checked by hand, examples that repeat."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
+from embedrl.errors import ConfigError
+from embedrl.models.names import resolve_start, shipped
 from embedrl.nano.data import SFTExamples
 from embedrl.nano.vision import HEADS, WORDS, VisionProbe, directions, label_grid, label_page
 from embedrl.world.annotator import REMARKS
@@ -92,3 +96,13 @@ def test_an_example_depends_on_seed_and_index_only() -> None:
     first, again, other = SFTExamples(0, 8, 2), SFTExamples(0, 8, 2), SFTExamples(1, 8, 2)
     assert [first[i].completion for i in range(16)] == [again[i].completion for i in reversed(range(16))][::-1]
     assert [first[i].completion for i in range(16)] != [other[i].completion for i in range(16)]
+
+
+def test_a_training_starts_from_a_shipped_name_a_folder_or_says_which_there_are(tmp_path: Path) -> None:
+    """Recipes named folders of the source tree, which who installed the package has not."""
+    assert resolve_start("nano-sft", "embedder", "reasoner") == shipped("reasoner")["nano-sft"]
+    assert resolve_start(Path("nano"), "embedder", "reasoner") == shipped("embedder")["nano"]
+    assert resolve_start("nano", "reasoner") == shipped("reasoner")["nano"]
+    assert resolve_start(tmp_path, "reasoner") == tmp_path
+    with pytest.raises(ConfigError, match=r"start_from='nano-stf': not a folder, nor one of nano, nano-sft, nano-judge, .*a hub id"):
+        resolve_start("nano-stf", "reasoner")

@@ -188,7 +188,7 @@ def test_wrong_settings_are_all_named(tmp_path: Path) -> None:
         plan_embedder(recipe, num_processes=2)
     text = str(raised.value)
     assert "trainer.learning_rat=1: unknown setting" in text
-    assert "start_from: 'nowhere'" in text
+    assert "start_from='nowhere': not a folder" in text
     assert "batch_size=5" in text
 
 

@@ -30,7 +30,7 @@ class EmbedderRecipe(BaseModel):
     out: Path
     seed: Seed = 0
     start_from: Path
-    """Folder of the model whose weights it starts from."""
+    """Model whose weights it starts from: a shipped name, a folder, or a hub id."""
     pairs: PairsConfig | None = None
     """Train on these pairs; None: on the generated world's."""
     world: WorldName = "roomy"

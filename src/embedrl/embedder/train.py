@@ -35,8 +35,8 @@ from embedrl.errors import ConfigError, ModelError
 from embedrl.log import progress
 from embedrl.media.resize import VisualBudget
 from embedrl.models.adapters import add_lora, grow_embedding, is_adapted, restore, save_adapter
-from embedrl.models.hub import locate
 from embedrl.models.load import EMB, load
+from embedrl.models.names import resolve_start
 from embedrl.models.trainer_settings import make_arguments, read_settings
 from embedrl.models.training import fit, keep_freed_memory, last_checkpoint, old_names, run_folder
 from embedrl.models.weights import gather_shards
@@ -373,7 +373,7 @@ def run_recipe(recipe: EmbedderRecipe, rows: ContrastiveRows, budget: VisualBudg
 
 def starting_embedder(recipe: EmbedderRecipe, budget: VisualBudget) -> Embedder:
     """Load the model to start from, with what is to be trained unfrozen, or with an adapter on it. Raises ModelError."""
-    folder = locate(recipe.start_from)
+    folder = resolve_start(recipe.start_from, "embedder", "reasoner")
     if has_projection(folder):
         raise ConfigError(f"start_from={str(folder)!r} has a matrix behind its pooling, fitted to it: start from what it was made of")
     loaded = load(AutoModel, folder, device="cpu", dtype=recipe.dtype, attention=recipe.attention)

@@ -1,6 +1,7 @@
 """Resolution of model names, for command line, recipes and Python."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import parse_qsl
@@ -58,12 +59,21 @@ def resolve(name: str | Path, kind: str) -> Path:
     That is a shipped name ("nano"), a folder, a folder of huggingface_hub's cache, or a hub id (`owner/name`, `owner/name@revision`), which
     is downloaded if it is not there. Raises ConfigError for what is none of these, and ModelError for a model that cannot be had.
     """
-    known = shipped(kind)
+    return _resolve(name, (kind,), setting=kind, others=", fake", server=", or the URL of a server")
+
+
+def resolve_start(name: str | Path, *kinds: str) -> Path:
+    """Return the folder of the model that a training starts from, as `resolve` does; a shipped name of two kinds means the first."""
+    return _resolve(name, kinds, setting="start_from", server=" (a server has no weights to start from)")
+
+
+def _resolve(name: str | Path, kinds: Sequence[str], *, setting: str, others: str = "", server: str) -> Path:
+    known = {shipped_name: folder for kind in reversed(kinds) for shipped_name, folder in shipped(kind).items()}
     if str(name) in known:
         return known[str(name)]
     if not is_hub_id(str(name)) and not expanded(name).is_dir():
-        choices = f"{', '.join([*known, 'fake'])}, a hub id (owner/name, owner/name@revision), or the URL of a server"
-        raise ConfigError(f"{kind}={str(name)!r}: not a folder, nor one of {choices}")
+        choices = f"{', '.join(known)}{others}, a hub id (owner/name, owner/name@revision){server}"
+        raise ConfigError(f"{setting}={str(name)!r}: not a folder, nor one of {choices}")
     from embedrl.models.hub import locate  # its library takes longer to import than a wrong name should cost
 
     return locate(name)

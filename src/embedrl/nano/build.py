@@ -12,8 +12,8 @@ from transformers import AutoProcessor, PreTrainedModel, ProcessorMixin, Qwen3VL
 
 from embedrl.config import METRICS, Metrics
 from embedrl.log import info
-from embedrl.models.hub import locate
 from embedrl.models.load import SETTINGS, load
+from embedrl.models.names import resolve_start
 from embedrl.models.qwen3_vl_fast import patch_forward
 from embedrl.models.training import run_folder
 from embedrl.nano.data import REASONER_BUDGET, SFTExamples
@@ -39,7 +39,7 @@ def build_reasoner(recipe: ReasonerRecipe) -> Path:
         model, processor = (
             _sighted(recipe)
             if recipe.start_from is None
-            else load(Qwen3VLForConditionalGeneration, locate(recipe.start_from), device="cpu")[:2]
+            else load(Qwen3VLForConditionalGeneration, resolve_start(recipe.start_from, "reasoner"), device="cpu")[:2]
         )
         model.model.visual.requires_grad_(False)
         arguments = {"per_device_train_batch_size": recipe.batch_size, "max_steps": recipe.num_batches, "seed": recipe.seed, **settings}
@@ -87,7 +87,7 @@ def build_judge(recipe: JudgeRecipe) -> Path:
     if (folder / SETTINGS).is_file():
         return folder
     with run_folder(recipe.out, recipe, prompt_hashes={"nano": prompt_hash("nano")}, inputs={"start_from": recipe.start_from}):
-        judge = LocalReasoner.load(locate(recipe.start_from), device="cpu")
+        judge = LocalReasoner.load(resolve_start(recipe.start_from, "reasoner"), device="cpu")
         train_judge(judge.model, judge.processor, recipe, Metrics(recipe.out / METRICS))
         judge.save(folder)
     return folder

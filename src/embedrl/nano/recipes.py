@@ -36,7 +36,7 @@ class ReasonerRecipe(BaseModel):
     answer_share: float = Field(default=0, ge=0, le=1)
     """Share of bare answers among the other batches."""
     start_from: Path | None = None
-    """Folder of a nano Reasoner to continue from; None: from scratch."""
+    """A nano Reasoner to continue from, a shipped name ("nano-sft") or a folder; None: from scratch."""
     world: WorldName = "roomy"
     """Where its T-CoTs come from: a world that has room for all that is true, or one that has not."""
     tasks: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class JudgeRecipe(BaseModel):
     out: Path
     seed: Seed = 0
     start_from: Path
-    """Folder of a nano Reasoner."""
+    """A nano Reasoner: a shipped name ("nano-sft"), or a folder."""
     batch_size: int = Field(default=32, ge=1)
     num_batches: int = Field(ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)

@@ -15,9 +15,8 @@ from embedrl.embedder.train import ContrastiveRows, Row, learn_ending
 from embedrl.embedder.train import read_trainer as embedder_settings
 from embedrl.errors import ConfigError, EmbedRLError
 from embedrl.models.footprint import FLOAT32, Footprint, Load
-from embedrl.models.hub import locate
 from embedrl.models.load import base_folder, load_parts, token_side
-from embedrl.models.names import is_server, resolve
+from embedrl.models.names import is_server, resolve, resolve_start
 from embedrl.pipelines.eg_rl import training_pairs
 from embedrl.pipelines.train_embedder import embedder_budget, embedder_rows
 from embedrl.reasoner.local import read_reasoner_settings
@@ -47,7 +46,7 @@ def plan_embedder(recipe: EmbedderRecipe, *, num_processes: int = 1, tflops: flo
     """Plan a contrastive run. Raises ConfigError naming every path, name and setting that is wrong."""
     teacher = _check_embedder(recipe, num_processes)
     settings = embedder_settings(recipe, here=False)
-    config, processor = load_parts(locate(recipe.start_from))
+    config, processor = load_parts(resolve_start(recipe.start_from, "embedder", "reasoner"))
     layout, num_rows = learn_ending(processor, config)
     config.text_config.vocab_size = max(num_rows, config.text_config.vocab_size)
     rows, budget, factor = embedder_rows(recipe), embedder_budget(recipe), token_side(config)
@@ -266,9 +265,9 @@ def _missing(paths: dict[str, Path]) -> list[str]:
             wrong += [] if path.is_file() else [f"{key}={str(path)!r}: there is no such file"]
             continue
         try:
-            base_folder(locate(path))
+            base_folder(resolve_start(path, "embedder", "reasoner"))
         except EmbedRLError as error:
-            wrong.append(f"{key}: {error}")
+            wrong.append(str(error) if str(error).startswith(f"{key}=") else f"{key}: {error}")
     return wrong
 
 
