@@ -240,7 +240,7 @@ WRONG: dict[str, tuple[dict[str, list[dict[str, Any]]], str]] = {
     "a page twice": ({"corpus": [{"corpus-id": 17}] * 2}, "set, row 2: corpus: the id 17 stands in row 1 too; download it"),
     "an unknown page": ({"qrels": [{"query-id": 0, "corpus-id": 5, "score": 1}]}, "set, row 1: qrels: there is no page 5; download"),
     "too few queries": ({"queries": [{"query-id": 0, "query": "a"}]}, "set: 1 queries, where the benchmark has 2; download its rows"),
-    "a row without a field": ({"queries": [{"query-id": 0}]}, "set, row 1: .*the row has no query; download it again"),
+    "a row without a field": ({"queries": [{"query-id": 0}]}, "set, row 1: .*the row has no query, only query-id; download it again"),
     "no text": ({"queries": [{"query-id": 0, "query": " "}]}, "set, row 1: its query cannot be used"),
 }
 

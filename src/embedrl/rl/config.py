@@ -209,7 +209,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _replays_beside_rollouts(self) -> Self:
         if self.replay is not None and self.method == "rejection":
-            raise ConfigError("replay: stands beside GRPO's loss, and method=rejection has none; leave one of the two out")
+            raise ConfigError("replay: stands beside GRPO's loss, and method=rejection has none; leave one of the two out (replay=None)")
         return self
 
     def inputs(self) -> dict[str, Path | str | None]:
