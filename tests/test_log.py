@@ -2,7 +2,11 @@
 
 import io
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -123,3 +127,24 @@ def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch):
     log.warn("careful")
     assert "\x1b[3" not in screen.getvalue()
     assert "careful" in screen.getvalue()
+
+
+def test_a_training_says_nothing_in_the_words_of_its_libraries(tmp_path: Path):
+    """Bars of weights being written, tokens that were aligned, a kernel that could not be fetched: between the lines of every training."""
+    sizes = ("num_batches=2", "batch_size=2", "mini_batch_size=4", "trainer.save_steps=1")
+    command = (
+        sys.executable,
+        "-m",
+        "embedrl",
+        "train",
+        "embedder",
+        "nano/embedder.toml",
+        "start_from=nano",
+        f"out={tmp_path / 'run'}",
+        *sizes,
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'run' / 'model'}\n"
+    foreign = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip() and not line.startswith("embedder: ")]
+    assert foreign == []

@@ -1,6 +1,7 @@
 """The command line. Heavy imports are inside the commands, so that --help stays quick."""
 
 import errno
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 some items failed, 2 wrong usage."""
     if arguments is None:
         run_as_own_process()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # imported by others, it warns that a kernel for int4 cannot be fetched
     try:
         _refuse_empty(sys.argv[1:] if arguments is None else arguments)
         app(None if arguments is None else list(arguments), prog_name="embedrl")

@@ -32,7 +32,7 @@ S = TypeVar("S", bound=BaseModel)
 def loading(folder: Path) -> Generator[None]:
     """Context manager that turns errors of reading a model folder into a ModelError naming it."""
     try:
-        with _quietly():
+        with quietly():
             yield
     except EmbedRLError:
         raise
@@ -49,8 +49,8 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _quietly() -> Generator[None]:
-    """Leave transformers' bars and its report of unfit weights out, which end as a ModelError here; afterwards all is as it was."""
+def quietly() -> Generator[None]:
+    """Leave transformers' bars and warnings out: what matters of them ends as an error of ours; afterwards all is as it was."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

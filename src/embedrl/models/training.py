@@ -26,6 +26,7 @@ from embedrl.errors import ModelError, unreadable, unwritable
 from embedrl.files import expanded
 from embedrl.log import Bar, is_main_process, warn
 from embedrl.media.content import file_sha256, folder_fingerprint
+from embedrl.models.load import quietly
 from embedrl.models.weights import MODEL_FILES, tensor_shapes
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
@@ -131,13 +132,15 @@ def run_folder(
     other data or another number of processes.
     """
     if not is_main_process():
-        yield
+        with quietly():
+            yield
         return
     lock = WriterLock(folder / LOCK)
     try:
         num_processes = int(os.environ.get("WORLD_SIZE", "1"))
         write_run_config(folder, config, prompt_hashes=prompt_hashes, num_processes=num_processes, inputs=_fingerprints(inputs or {}))
-        yield
+        with quietly():
+            yield
     except (OSError, SafetensorError, RuntimeError) as error:
         if (failure := _write_failure(error)) is None:
             raise
