@@ -193,6 +193,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
         weights(lambda table: {name: weight.to(torch.int8) if "q_proj.weight" in name else weight for name, weight in table.items()}),
         r"weights are quantised, and config.json has no quantization_config .*q_proj.weight \(I8\)",
     ),
+    "plain weights that are said to be quantised": (
+        edit("config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
+        r"says that its weights are quantised \(bitsandbytes\), and none is: remove quantization_config",
+    ),
     "weights of 8 bits that do not say how": (
         weights(lambda table: {name: weight.to(torch.float8_e4m3fn) if "up_proj" in name else weight for name, weight in table.items()}),
         r"up_proj.weight \(F8_E4M3\)",
@@ -361,6 +365,17 @@ def test_another_architecture_is_named_beside_those_that_are_known(good: Path, r
     (other / "embedrl.json").unlink()
     with pytest.raises(ModelError, match=r"architecture 'siglip'; known are .*Qwen3-VL"):
         role.load(other)
+
+
+def test_a_chat_template_in_the_tokenizers_settings_is_read(good: Path, tmp_path: Path) -> None:
+    """Where text models keep it."""
+    folder = shutil.copytree(good, tmp_path / "model")
+    [path] = folder.glob("chat_template*")
+    template = json.loads(path.read_text())["chat_template"] if path.suffix == ".json" else path.read_text()
+    path.unlink()
+    edit("tokenizer_config.json", chat_template=template)(folder)
+    items = [make_text_item("a red star")]
+    assert np.array_equal(Embedder.load(folder).embed(items, [None]), Embedder.load(good).embed(items, [None]))
 
 
 @pytest.mark.parametrize("method", ["awq", "gptq"])

@@ -172,6 +172,8 @@ def load_parts(folder: Path) -> tuple[PreTrainedConfig, Any]:
                 raise ModelError(f"{str(source)!r} has no {part.replace('_', ' ')}: its files beside the weights are not all there")
         if takes_grids(config):
             _refuse_other_patches(source, config, processor)
+        if processor.chat_template is None:  # in tokenizer_config.json alone, where text models keep it
+            processor.chat_template = processor.tokenizer.chat_template
         try:
             check_template(processor.chat_template)
         except ModelError as error:

@@ -31,6 +31,8 @@ _NUMBERS = frozenset({"F64", "F32", "F16", "BF16"})
 """Types of weights that are what they say, as safetensors name them."""
 _SAYS_HOW = frozenset({"quantization_config", "compression_config"})
 """Keys of a config.json that say how weights of other types are read."""
+_PACKS = frozenset({"bitsandbytes", "fp8"})
+"""Methods of quantization whose `weight` tensors are of other types."""
 _UNUSABLE = {
     ("*.bin", "*.pt", "*.pth", "*.ckpt"): "pickles, which run code when they are read: convert them to safetensors, or take another copy",
     ("*.gguf",): "of llama.cpp: serve them there, and give the URL of the server as the Reasoner",
@@ -97,7 +99,13 @@ def check_files(folder: Path) -> None:
             problems.append(f"{name} lacks {list_some(absent)}")
         packed += [f"{tensor} ({kind})" for tensor, (_, kind) in held.items() if tensor.endswith("weight") and kind not in _NUMBERS]
     refuse_unfinished(folder, problems)
-    config = read_model_json(folder / "config.json") if packed else {}
+    config = read_model_json(folder / "config.json")
+    says = config.get("quantization_config")
+    if not packed and isinstance(says, dict) and (method := says.get("quant_method", "bitsandbytes")) in _PACKS:
+        raise ModelError(
+            f"{str(folder)!r}: config.json says that its weights are quantised ({method}), and none is: "
+            "remove quantization_config from it, or download the weights that it is of"
+        )
     if packed and not any(_SAYS_HOW & part.keys() for part in (config, *config.values()) if isinstance(part, dict)):
         raise ModelError(
             f"{str(folder)!r}: {len(packed)} weights are quantised, and config.json has no quantization_config that says how: "
