@@ -561,6 +561,9 @@ GENERATION: dict[str, dict[str, Any]] = {
     "words that end it": {"stop_strings": ["</thinking>"]},
     "no end before": {"min_length": 500, "min_new_tokens": 40},
     "an end by the total": {"max_length": 5},
+    "a second forward pass": {"guidance_scale": 1.5},
+    "an algorithm from a hub": {"penalty_alpha": 0.6, "top_k": 4},
+    "another one": {"dola_layers": "high"},
 }
 
 

@@ -145,8 +145,10 @@ _HARMLESS = frozenset(
 _ONE_ANSWER = (
     *("num_beams", "num_return_sequences", "return_dict_in_generate", "stop_strings"),
     *("min_length", "min_new_tokens", "prompt_lookup_num_tokens", "max_time"),
+    *("guidance_scale", "penalty_alpha", "dola_layers"),
 )
-"""Settings of generation by which a folder would decide how many answers there are, in what form, and where they end."""
+"""Settings of generation by which a folder would decide how many answers there are, in what form, where they end, and by what algorithm
+(a second forward pass, or code from a hub)."""
 
 
 def give_one_answer(folder: Path, model: Any, tokenizer: Any) -> None:
