@@ -1,5 +1,6 @@
 """The commands, as a user runs them: with the fake models, on files made here."""
 
+import io
 import json
 import os
 import re
@@ -153,6 +154,21 @@ def test_search_filters_sorts_and_pages(run: Ran, library: Path):
     assert paths("--words", "NOTE txt") == ["note.txt"]
 
 
+def test_a_question_is_read_from_the_standard_input(run: Ran, library: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = run("search", "a large red star", "--index", str(library), "--think", "never")[1]
+    for text, out in (("a large red star\n", expected), (" \n", "")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert run("search", "-", "--index", str(library), "--think", "never")[1] == out
+
+
+def test_a_folder_outside_the_library_is_no_condition(run: Ran, library: Path):
+    """It met nothing, without a word."""
+    for folder in ("..", "../elsewhere", "sub/../../elsewhere"):
+        code, _, err = run("search", "a star", "--index", str(library), "--under", folder)
+        assert code == 2
+        assert f"path={folder!r}: leads out of the library; give a folder in it" in err
+
+
 def test_similar_takes_the_key_that_search_shows_and_needs_no_model(run: Ran, library: Path):
     key = run("search", "red", "--index", library, *FAKES, "--top", 1)[1].splitlines()[1].split("\t")[2]
     code, out, _ = run("similar", key, "--index", library, "--json")
@@ -269,6 +285,8 @@ SLIPS = [
     (("serve", "--index", "NOTE"), "is a file; give a folder"),
     (("search", "two", "parrots", "--index", "LIBRARY"), "(parrots): put a text of several words in quotes"),
     (("ask", "where", "is", "it", "--index", "LIBRARY"), "(is it): put a text of several words in quotes"),
+    (("serve", "LIBRARY"), "unexpected extra argument(s) (LIBRARY): give the folder as --index LIBRARY"),
+    (("search", "LIBRARY", "a red star"), "(a red star): give the folder as --index LIBRARY"),
     (("similar", "12", "--index", "LIBRARY"), "key '12': give an item's key, or at least its first 6 hex digits"),
     (("similar", "abcdef", "--unlike", "zebras", "--index", "LIBRARY"), "key 'zebras': give an item's key"),
     (("index", "LIBRARY", "--table", "foo"), "--table foo: give a place in object storage, such as s3://bucket/name"),
@@ -304,8 +322,10 @@ def answers(library: Path) -> list[tuple[int, str, list[str]]]:
 
 
 @pytest.mark.parametrize("number", range(len(SLIPS)), ids=[" ".join(words) for words, _ in SLIPS])
-def test_a_slip_is_answered_before_anything_that_takes_long_to_import(number: int, answers: list[tuple[int, str, list[str]]]):
+def test_a_slip_is_answered_before_anything_that_takes_long_to_import(
+    number: int, answers: list[tuple[int, str, list[str]]], library: Path
+):
     code, err, heavy = answers[number]
     assert code == 2, err
-    assert SLIPS[number][1] in " ".join(err.split())
+    assert SLIPS[number][1].replace("LIBRARY", str(library)) in " ".join(err.split())
     assert heavy == []

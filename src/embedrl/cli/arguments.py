@@ -1,5 +1,6 @@
 """Validation of command-line arguments beyond their types."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,11 @@ def need_index(place: str, remedy: str = "") -> None:
         raise StoreError(", ".join(filter(None, [str(home.missing()), remedy])))
 
 
+def asked(text: str | None) -> str | None:
+    """Return the text of a question, decoded; "-" is the standard input, as elsewhere."""
+    return sys.stdin.buffer.read().decode("utf-8", "replace").strip() if text == "-" else decoded(text)
+
+
 def decoded(text: str | None) -> str | None:
     """Decode a text argument as UTF-8, independent of the locale."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -56,7 +62,7 @@ def decoded(text: str | None) -> str | None:
 
 def query_content(text: str | None, image: Path | None, video: Path | None) -> "Content":
     """Build the query's Content. Raises ConfigError if it is empty or names a missing file."""
-    text = decoded(text)
+    text = asked(text)
     if image and video:
         raise ConfigError("--image and --video exclude each other: give one")
     if not (text and text.strip()) and not image and not video:

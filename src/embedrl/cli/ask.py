@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedrl import log
-from embedrl.cli.arguments import decoded, need_index
+from embedrl.cli.arguments import asked, need_index
 from embedrl.cli.dial import DialCommand
 from embedrl.cli.help import SEARCHING
 from embedrl.cli.models import load_for_queries, warn_if_blind
@@ -28,7 +28,7 @@ NOT_ANSWERED = 1
 @places_models
 @expand_groups
 def ask_index(
-    question: Annotated[str, typer.Argument(help="A question about the indexed items.")],
+    question: Annotated[str, typer.Argument(help="A question about the indexed items; - reads it from stdin.")],
     *,
     index: IndexPlace = ".",
     models: QueryModels,
@@ -48,7 +48,7 @@ def ask_index(
     \b
     Example: embedrl ask "when does the red circle leave?" --index library
     """
-    question = decoded(question) or ""
+    question = asked(question) or ""
     if not question.strip():
         raise ConfigError('the question is empty: give one, as in `embedrl ask "when does the red circle leave?"`')
     named, _ = models.by_name()

@@ -1,5 +1,6 @@
 """Help texts in sections: Typer's panels of commands and options, as plain text."""
 
+import os
 import re
 from typing import Any
 
@@ -20,12 +21,16 @@ class Command(TyperCommand):
     """A command whose options are listed by their panels, and whose examples fit the terminal."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; a text of several words without quotes is told so."""
+        """Parse the arguments; a text of several words without quotes is told so, and a folder that should be `--index`."""
+        given = list(args)  # the parser takes them out
         try:
             return super().parse_args(ctx, args)
         except Exception as error:  # Typer has its own copy of click, without a public name for a UsageError
             if "unexpected extra argument" in (message := str(getattr(error, "message", ""))):
-                vars(error)["message"] = f"{message.rstrip('.')}: put a text of several words in quotes"
+                searches = any("--index" in option.opts for option in self.params)
+                folders = list(filter(os.path.isdir, given)) if searches else []
+                hint = f"give the folder as --index {folders[0]}" if folders else "put a text of several words in quotes"
+                vars(error)["message"] = f"{message.rstrip('.')}: {hint}"
             raise
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:

@@ -46,7 +46,7 @@ app = commands()
 @places_models
 @expand_groups
 def search_index(
-    text: Annotated[str | None, typer.Argument(help="Text query; alone, or about the image or video.")] = None,
+    text: Annotated[str | None, typer.Argument(help="Text query, alone or about the image or video; - reads it from stdin.")] = None,
     *,
     image: Annotated[Path | None, typer.Option(help="Query image.")] = None,
     video: Annotated[Path | None, typer.Option(help="Query video.")] = None,

@@ -63,6 +63,8 @@ class Filter:
         for name, text in (("path", self.path), ("camera", self.camera)):
             if len(text) > MAX_PATH_CHARS:
                 raise ConditionError(name, f"{name}={text[:40]!r}…: has {len(text)} characters; give at most {MAX_PATH_CHARS}")
+        if self.path and os.path.normpath(self.path).split(os.sep)[0] == os.pardir:
+            raise ConditionError("path", f"path={self.path!r}: leads out of the library; give a folder in it, or a pattern")
         if len(self.words) > MAX_WORDS:
             raise ConditionError("words", f"words: {len(self.words)} words; give at most {MAX_WORDS}")
         for name, time_s in (("since_s", self.since_s), ("until_s", self.until_s)):
