@@ -27,7 +27,7 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:  # Typer has its own copy of click, without a public name for a UsageError
             if "unexpected extra argument" in (message := str(getattr(error, "message", ""))):
-                searches = any("--index" in option.opts for option in self.params)
+                searches = any("--index" in option.opts for option in self.params) and "--index" not in given
                 folders = list(filter(os.path.isdir, given)) if searches else []
                 hint = f"give the folder as --index {folders[0]}" if folders else "put a text of several words in quotes"
                 vars(error)["message"] = f"{message.rstrip('.')}: {hint}"
