@@ -61,12 +61,15 @@ def load_recipe(path: Path | None, overrides: Sequence[str], model: type[M]) -> 
 
     `path` is a file, or the name of a shipped recipe: nano/embedder.toml, or recipes/nano/embedder.toml as the documents write it.
     The right side of an override is a TOML value, or a bare string. A table that has a `preset` may be given by its name alone, and
-    changed after that: "rewards=paper", "rewards.format=tags". Raises ConfigError naming every key that is wrong.
+    changed after that: "rewards=paper", "rewards.format=tags". Raises ConfigError naming every key that is wrong, and for an override that
+    replaces an earlier one's table.
     """
     table = _read(path) if path else {}
     overridden = {}
     for override in overrides:
         key, value = _split(override)
+        if lost := [earlier for name, earlier in overridden.items() if name.startswith(f"{key}.")]:
+            raise ConfigError(f"{override!r} replaces what {lost[0]!r} sets before it: give it first")
         _set(table, key, value, model)
         overridden[key] = override
     table = _at_home(table)

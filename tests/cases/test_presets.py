@@ -67,6 +67,8 @@ def test_one_setting_of_a_preset_is_changed_in_one_setting(tmp_path: Path):
     assert read("rewards.format=tags", recipe='out = "x"\nrewards = "paper"') == changed
     assert read(recipe='out = "x"\n[rewards]\npreset = "paper"\nformat = "tags"') == changed
     assert read("rewards=release", recipe='out = "x"\n[rewards]\nformat_weight = 1.0') == PRESETS["release"], "a preset replaces the table"
+    with pytest.raises(ConfigError, match=r"'rewards=paper' replaces what 'rewards.format=tags' sets before it: give it first"):
+        read("rewards.format=tags", "rewards=paper")
     with pytest.raises(ConfigError, match=r"rewards\.preset='papr': Input should be 'ours', 'paper' or 'release'"):
         read("rewards=papr")
 
