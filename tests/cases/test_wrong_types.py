@@ -145,6 +145,9 @@ def test_what_is_no_item_or_no_tcot_is_named(tmp_path: Path):
     ):
         with pytest.raises(ConfigError, match=match):
             check_inputs([wrong[0]], [wrong[1]])
+    for wrong in (item, "a red star"):
+        with pytest.raises(ConfigError, match=r"one item of type (Item|str): give a list of Items, as in \[embedrl.query"):
+            check_inputs(wrong, [None])
     with pytest.raises(ConfigError, match="an item of type str"):
         tcot_prompt("a red star", "nano", None, 32)  # type: ignore[arg-type]
     index = embedrl.Index.open(tmp_path, embedder=FakeEmbedder())

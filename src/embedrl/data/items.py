@@ -114,7 +114,9 @@ def _some(value: Input, name: str) -> Content:
 
 
 def require_items(values: Iterable[object]) -> None:
-    """Raise ConfigError for a value that is no Item."""
+    """Raise ConfigError for a value that is no Item, and for one Item that stands in the place of several."""
+    if isinstance(values, Item | str):
+        raise ConfigError(f"one item of type {type(values).__name__}: give a list of Items, as in [embedrl.query(…)]")
     for value in values:
         if not isinstance(value, Item):
             raise ConfigError(f"an item of type {type(value).__name__}: make Items with embedrl.query(…) and embedrl.candidate(…)")

@@ -228,9 +228,9 @@ def text_limit(budget: VisualBudget) -> str:
 
 def check_inputs(items: Sequence[Item], tcots: Sequence[TCoT | None]) -> None:
     """Raise ConfigError unless these are items with a T-CoT, or None, for each."""
+    require_items(items)
     if len(items) != len(tcots):
         raise ConfigError(f"{len(items)} items with {len(tcots)} T-CoTs: give one (or None) for each item")
-    require_items(items)
     for tcot in tcots:
         if not isinstance(tcot, TCoT | None):
             raise ConfigError(f"a T-CoT of type {type(tcot).__name__}: give a TCoT or None (`outcome or None` of what a Reasoner returns)")
