@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from embedrl.cli.dial import attach_values
+from embedrl.cli.dial import attach_values, gate_beside
 from embedrl.cli.main import app
 from embedrl.data import items
 from embedrl.errors import ConfigError
@@ -29,6 +29,9 @@ from embedrl.index.ingest import ingest
 from embedrl.index.query import Query
 from embedrl.index.search import search
 from embedrl.media.content import Text
+from embedrl.models.names import shipped
+from embedrl.models.weights import model_fingerprint
+from embedrl.runtime.names import load_embedder
 from embedrl.testing import FakeEmbedder, FakeReasoner
 from tests.served import served
 
@@ -453,3 +456,23 @@ def test_a_gate_with_a_part_of_its_weights_is_refused():
     for wrong in ({"spread": (1.0,)}, {"role": "candidate", "instructions": {"Find a cat.": 1.0}}):
         with pytest.raises(ValueError, match="spread"):
             LinearGate.model_validate({**MARGIN.model_dump(), **wrong})
+
+
+def test_the_gate_of_the_embedder_that_sees_is_found_in_its_folder() -> None:
+    """A gate beside the weights made the folder another Embedder than the one that it names, so that none was ever taken."""
+    path = gate_beside("nano-sharp")
+    assert path is not None
+    embedder = load_embedder("nano-sharp")
+    gate = read_gate(path, 0.5, embedder.fingerprint)
+    assert gate.costs
+    assert gate.at(0.25).threshold > gate.at(0.75).threshold
+
+
+@pytest.mark.parametrize("name", ["gate.json", "gate-candidates.json"])
+def test_a_gate_in_the_folder_is_no_part_of_the_model(name: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(shipped("embedder")["nano"], tmp_path / "model")
+    before = model_fingerprint(folder)
+    (folder / name).write_text("{}", "utf-8")
+    assert model_fingerprint(folder) == before
+    (folder / "other.json").write_text("{}", "utf-8")
+    assert model_fingerprint(folder) != before

@@ -153,8 +153,7 @@ def choose_item_gate(noted: "ModelNames | None", embedder: str, asked: "QueryMod
 
 def gate_beside(embedder: str, role: "GateRole" = "query") -> Path | None:
     """Return the gate in an Embedder's folder, if there is one."""
-    from embedrl.index.gate import GATE_FILES
-    from embedrl.models.names import is_server, resolve
+    from embedrl.models.names import GATE_FILES, is_server, resolve
 
     if embedder == "fake" or is_server(embedder):
         return None

@@ -19,8 +19,6 @@ from embedrl.data.vectors import same_embedder
 from embedrl.errors import ConfigError
 
 GateRole = Literal["query", "candidate"]
-GATE_FILES: dict[GateRole, str] = {"query": "gate.json", "candidate": "gate-candidates.json"}
-"""Names of the gates in the folder of their Embedder."""
 _GATED = "not reasoned about, by "
 _PLURAL: dict[GateRole, str] = {"query": "queries", "candidate": "candidates"}
 

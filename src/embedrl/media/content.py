@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -214,10 +214,10 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> bytes:
         raise MediaError(f"{str(path)!r}: cannot be read {cause(error)}") from error
 
 
-def folder_fingerprint(folder: Path, suffixes: Sequence[str]) -> str:
-    """Return a fingerprint (12 hex digits) of a folder's files with one of these suffixes."""
+def folder_fingerprint(folder: Path, suffixes: Sequence[str], *, without: Collection[str] = ()) -> str:
+    """Return a fingerprint (12 hex digits) of a folder's files with one of these suffixes, but for those of some names."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in suffixes:
+        if path.suffix in suffixes and path.name not in without:
             digest.update(path.name.encode() + b"\0" + file_sha256(path))
     return digest.hexdigest()[:12]

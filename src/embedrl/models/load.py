@@ -12,14 +12,21 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedC
 from transformers.utils import logging as transformers_logging
 
 from embedrl.errors import EmbedRLError, ModelError
-from embedrl.media.content import folder_fingerprint
 from embedrl.models.adapters import ADAPTER, AdapterView, load_adapter, merge
 from embedrl.models.architectures import read_config, speed_up, takes_grids
 from embedrl.models.hub import label, locate
 from embedrl.models.placement import choose, choose_quantization
 from embedrl.models.quantize import cast_unquantized, quantization, quantized
 from embedrl.models.template import check_template
-from embedrl.models.weights import MODEL_FILES, check_files, keep_head_source, num_rows, read_model_json, refuse_nonfinite, refuse_unfit
+from embedrl.models.weights import (
+    check_files,
+    keep_head_source,
+    model_fingerprint,
+    num_rows,
+    read_model_json,
+    refuse_nonfinite,
+    refuse_unfit,
+)
 
 SETTINGS = "embedrl.json"
 """File beside the weights with embedrl's own settings of a model, such as its pixel budget."""
@@ -148,8 +155,8 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, processor: Any) -> No
 
 def model_name(folder: Path, base: Path, model: Any) -> str:
     """Return a name that identifies a model's files, dtype (float32 is unmarked) and quantization."""
-    name = f"{label(folder)}-{folder_fingerprint(folder, MODEL_FILES)}"
-    name += f"-{folder_fingerprint(base, MODEL_FILES)[:6]}" if base != folder else ""
+    name = f"{label(folder)}-{model_fingerprint(folder)}"
+    name += f"-{model_fingerprint(base)[:6]}" if base != folder else ""
     name += "" if model.dtype == torch.float32 else f"-{str(model.dtype).removeprefix('torch.')}"
     return name + (f"-{kind}" if (kind := quantized(model)) else "")
 

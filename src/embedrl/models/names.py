@@ -10,9 +10,11 @@ from embedrl.errors import ConfigError
 from embedrl.files import expanded
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+GATE_FILES = {"query": "gate.json", "candidate": "gate-candidates.json"}
+"""Gates in an Embedder's folder, by what they were fitted to. They are no part of the model, whose fingerprint they name."""
 _SHIPPED: dict[str, dict[str, str]] = {
-    "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge"},
-    "embedder": {"nano": "embedder"},
+    "reasoner": {"nano": "reasoner", "nano-sft": "reasoner-sft", "nano-judge": "judge", "nano-crowded-sft": "crowded-reasoner-sft"},
+    "embedder": {"nano": "embedder", "nano-sharp": "sharp-embedder", "nano-crowded": "crowded-embedder"},
 }
 
 

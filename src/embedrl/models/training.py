@@ -25,9 +25,9 @@ from embedrl.data.records import WriterLock
 from embedrl.errors import ModelError, unreadable, unwritable
 from embedrl.files import expanded
 from embedrl.log import Bar, is_main_process, warn
-from embedrl.media.content import file_sha256, folder_fingerprint
+from embedrl.media.content import file_sha256
 from embedrl.models.load import quietly
-from embedrl.models.weights import MODEL_FILES, tensor_shapes
+from embedrl.models.weights import model_fingerprint, tensor_shapes
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _NEEDED = ("*.safetensors", "optimizer.*", "scheduler.pt", "rng_state*")
@@ -154,7 +154,7 @@ def _fingerprints(inputs: Mapping[str, Path | str | None]) -> dict[str, str]:
     paths = {name: expanded(value) for name, value in inputs.items() if value is not None}
     try:
         files = {name: file_sha256(path).hex()[:12] for name, path in paths.items() if path.is_file()}
-        return files | {name: folder_fingerprint(path, MODEL_FILES) for name, path in paths.items() if path.is_dir()}
+        return files | {name: model_fingerprint(path) for name, path in paths.items() if path.is_dir()}
     except OSError as error:
         raise unreadable(Path(error.filename or ""), error) from error
 

@@ -19,6 +19,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from embedrl.errors import ModelError
 from embedrl.files import flaw, read_json_file
 from embedrl.log import warn
+from embedrl.media.content import folder_fingerprint
+from embedrl.models.names import GATE_FILES
 
 MODEL_FILES = (".safetensors", ".json", ".jinja")
 """Suffixes of the files that decide what a model does."""
@@ -38,6 +40,11 @@ _UNUSABLE = {
     ("*.gguf",): "of llama.cpp: serve them there, and give the URL of the server as the Reasoner",
 }
 """Weights in other formats, and what to do with them."""
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Return a fingerprint (12 hex digits) of the files that decide what a model does; gates that were fitted to it are none of them."""
+    return folder_fingerprint(folder, MODEL_FILES, without=GATE_FILES.values())
 
 
 def list_some(problems: Sequence[str]) -> str:

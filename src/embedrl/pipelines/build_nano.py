@@ -11,14 +11,18 @@ from embedrl.pipelines.train_embedder import train_embedder
 
 
 def main() -> None:
-    """Train Reasoner, judge and Embedder, stage by stage; finished stages of a killed build are kept."""
+    """Train Reasoners, judge and Embedders, stage by stage; finished stages of a killed build are kept."""
     recipes = RECIPES / "nano"
     start = build_reasoner(load_recipe(recipes / "reasoner-sft.toml", [], ReasonerRecipe))
     reasoner = build_reasoner(load_recipe(recipes / "reasoner-moments.toml", [f"start_from={start}"], ReasonerRecipe))
     judge = build_judge(load_recipe(recipes / "judge.toml", [f"start_from={start}"], JudgeRecipe))
     first = train_embedder(load_recipe(recipes / "embedder.toml", [f"start_from={start}"], EmbedderRecipe))
     embedder = train_embedder(load_recipe(recipes / "embedder-whole.toml", [f"start_from={first}"], EmbedderRecipe))
-    for name, folder in (("reasoner-sft", reasoner), ("judge", judge), ("embedder", embedder)):
+    sharp = train_embedder(load_recipe(recipes / "sharp-embedder.toml", [f"start_from={embedder}"], EmbedderRecipe))
+    crowded = build_reasoner(load_recipe(recipes / "crowded-reasoner-sft.toml", [f"start_from={reasoner}"], ReasonerRecipe))
+    crowded_embedder = train_embedder(load_recipe(recipes / "crowded-embedder.toml", [f"start_from={embedder}"], EmbedderRecipe))
+    roomy = {"reasoner-sft": reasoner, "judge": judge, "embedder": embedder, "sharp-embedder": sharp}
+    for name, folder in (roomy | {"crowded-reasoner-sft": crowded, "crowded-embedder": crowded_embedder}).items():
         shutil.copytree(folder, WEIGHTS / name, dirs_exist_ok=True)
         info(f"{name}: {WEIGHTS / name}")
 
