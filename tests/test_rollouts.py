@@ -10,9 +10,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from pydantic import ValidationError
 
 from embedrl.data.sample import Item, Pair, Role
 from embedrl.data.tcot import Evidence, TCoT, render
+from embedrl.errors import ConfigError
 from embedrl.media.content import Image, Text
 from embedrl.rl.config import RewardConfig
 from embedrl.rl.fidelity import alternatives
@@ -61,6 +63,24 @@ def test_the_better_rollout_of_each_group_gets_the_higher_reward():
     assert (scores.format == 1).all()
     assert scores.local == slice(0, 12)
     assert (scores.margin.view(-1, 2)[:, 0] > scores.margin.view(-1, 2)[:, 1]).all()
+
+
+def test_a_token_costs_what_its_task_says():
+    """A description may be long where an answer may not: the cost of length is set for each task."""
+    pairs = [pair.model_copy(update={"task": task}) for pair, task in zip(make_pairs(), ("free", "dear", "others"), strict=True)]
+
+    def costs(**prices: float) -> list[float]:
+        config = RewardConfig(weights={"brevity": 0.5}, brevity_of=prices)
+        scores = Scorer(pairs, encode, FakeJudge(), config).score(make_rollouts(), seed="0")
+        return scores.rewards["brevity"].view(3, 4)[:, 0].tolist()
+
+    plain = costs()
+    assert all(cost < 0 for cost in plain)
+    assert costs(free=0.0, dear=2.0) == pytest.approx([0.0, 2 * plain[1], plain[2]])
+    with pytest.raises(ConfigError, match=r"rewards.brevity_of: there are no pairs of the task 'ohters'; choose from dear, free, others"):
+        costs(ohters=0.0)
+    with pytest.raises(ValidationError, match=r"brevity_of: multiplies weights.brevity, which is 0; set it too"):
+        RewardConfig(brevity_of={"free": 0.0})
 
 
 def test_fidelity_measures_the_reward_that_the_run_would_give():

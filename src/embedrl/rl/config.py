@@ -25,6 +25,8 @@ class RewardConfig(BaseModel):
     process_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Weights of further rewards, by their names in rl/rewards.py."""
+    brevity_of: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """What a token costs in a task's T-CoTs, in multiples of `weights.brevity`: 0 where they may be long; in all others 1."""
     negative_temperature: float = Field(default=0.5, gt=0, allow_inf_nan=False)
     """Temperature τ_n of the margin's softmax over negatives: towards 0, only the hardest negative counts."""
     weighted_negatives: bool = True
@@ -81,6 +83,12 @@ class RewardConfig(BaseModel):
                 if name not in REWARDS:
                     raise ValueError(f"there is no reward {name!r}; choose from {', '.join(sorted(REWARDS.keys() - own)) or 'none yet'}")
         return weights
+
+    @model_validator(mode="after")
+    def _has_a_price(self) -> Self:
+        if self.brevity_of and not self.weights.get("brevity"):
+            raise ValueError("brevity_of: multiplies weights.brevity, which is 0; set it too")
+        return self
 
     @property
     def all_weights(self) -> dict[str, float]:

@@ -163,6 +163,8 @@ class RewardBatch:
     """Verdict of the judge: 1, 0, or NaN where it failed; 0 without a judge."""
     num_tokens: Tensor | None = None
     """Tokens of each completion, int64; None where nobody counts them."""
+    token_prices: Tensor | None = None
+    """What a token costs of each completion, by its task (`RewardConfig.brevity_of`); None: 1."""
     hard_similarity: Tensor | None = None
     """Cosines with the batch's M hard negatives (N, M), -inf where one is not a negative of the row; None if there are none."""
 
@@ -217,7 +219,8 @@ def brevity_reward(batch: RewardBatch) -> Tensor:
     tokens = batch.num_tokens.double()
     group = batch.rows.group.unique(return_inverse=True)[1]
     longest = torch.zeros(int(group.max()) + 1, dtype=torch.double).scatter_reduce(0, group, tokens, "amax")[group]
-    return -torch.where(batch.format > 0, tokens, longest) / TOKENS_PER_COST
+    costs = torch.where(batch.format > 0, tokens, longest) / TOKENS_PER_COST
+    return -costs if batch.token_prices is None else -costs * batch.token_prices
 
 
 def fullness_reward(batch: RewardBatch) -> Tensor:

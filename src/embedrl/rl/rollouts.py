@@ -15,11 +15,11 @@ from torch import Tensor
 
 from embedrl.data.evidence import verify
 from embedrl.data.evidence_kinds import EVIDENCE_KINDS
-from embedrl.data.lazy_pairs import LazyPairs
+from embedrl.data.lazy_pairs import LazyPairs, tasks_of
 from embedrl.data.protocols import ExplainsFailure, Judges
 from embedrl.data.sample import Item, Pair
 from embedrl.data.tcot import MAX_CHARS, Reading, TCoT, count_words, read, tcot_or_none
-from embedrl.errors import ModelError
+from embedrl.errors import ConfigError, ModelError
 from embedrl.media.decode import count_frames
 from embedrl.rl import rewards
 from embedrl.rl.config import RewardConfig
@@ -67,7 +67,10 @@ class Scorer:
         count_tokens: Callable[[str], int] = count_words,
     ) -> None:
         self.pairs, self.encode, self.judge = pairs, encode, judge
-        self.config = config
+        self.config, self.tasks = config, tasks_of(pairs)
+        if unknown := sorted(config.brevity_of.keys() - set(self.tasks)):
+            tasks = ", ".join(sorted(set(self.tasks)))
+            raise ConfigError(f"rewards.brevity_of: there are no pairs of the task {unknown[0]!r}; choose from {tasks}")
         self.num_frames = num_frames
         """How many frames of a video the Reasoner is shown, at most; None: all that items hold."""
         self.count_tokens = count_tokens
@@ -132,6 +135,7 @@ class Scorer:
             num_repaired=torch.tensor([num_repaired for num_repaired, _, _ in all_counts]),
             num_dropped=torch.tensor([num_dropped for _, num_dropped, _ in all_counts]),
             num_tokens=torch.tensor([num_tokens for _, _, num_tokens in all_counts]),
+            token_prices=self._token_prices(all_rollouts),
             local=here,
         )
 
@@ -198,6 +202,10 @@ class Scorer:
             _numbers([pair.target.key for pair in pairs]),
             also_answers,
         )
+
+    def _token_prices(self, rollouts: Sequence[Rollout]) -> Tensor | None:
+        prices = self.config.brevity_of
+        return torch.tensor([prices.get(self.tasks[rollout.pair], 1.0) for rollout in rollouts], dtype=torch.double) if prices else None
 
     def _item(self, rollout: Rollout) -> Item:
         pair = self.pairs[rollout.pair]
