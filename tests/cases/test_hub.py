@@ -124,7 +124,7 @@ def test_what_cannot_be_had_says_why(hub: Hub, tmp_path: Path) -> None:
     assert f"is gated: accept its terms at {hub.url}/Somebody/Gated, then log in with `hf auth login`, or set HF_TOKEN" in gated
     assert "there is no such model" in private
     assert "is no model of transformers: it has no config.json" in no_model
-    assert "ConfigError: embedder='./nowhere': not a folder, nor one of nano, fake, a hub id" in nowhere
+    assert "ConfigError: embedder='./nowhere': not a folder, nor one of nano, nano-sharp, nano-crowded, fake, a hub id" in nowhere
     assert bad.startswith("ModelError: 'bad--name/x..y': that is no hub id")
     for name in ("Somebody/Gated", "Somebody/Private"):
         (folder,), _ = resolve(hub, tmp_path / "home", name, HF_TOKEN=TOKEN)
